@@ -1,0 +1,30 @@
+# Everything is set up in .venv with nothing else installed than Python >= 3.11 and make.
+PYTHON ?= python3
+BIN := .venv/bin
+CLIP := tests/media/big_buck_bunny_5s.mp4
+
+.PHONY: demo test lint wheel clean
+
+.venv/.installed: pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; set PYTHON=')"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+demo: .venv/.installed  ## predict saliency for the clip that comes with the repository
+	$(BIN)/avsal predict $(CLIP) --output demo
+	@echo "look at demo/overlay.mp4"
+
+lint: .venv/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+test: lint
+	$(BIN)/python -m pytest -n auto --dist worksteal
+
+wheel: .venv/.installed
+	$(BIN)/python -m build --wheel
+
+clean:
+	rm -rf .venv build dist demo

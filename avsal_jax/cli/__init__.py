@@ -1,0 +1,1 @@
+"""The commands: one argparse module each; heavy imports come after the flags are parsed."""

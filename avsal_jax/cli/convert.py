@@ -1,0 +1,50 @@
+"""`avsal convert`: a PyTorch checkpoint -> a model directory."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+
+def add_parser(commands) -> None:
+    """Adds the command's flags."""
+    parser = commands.add_parser("convert", help="turn a PyTorch checkpoint into a model directory")
+    parser.add_argument("--system", required=True, metavar="NAME", help="what the checkpoint is: vinet, s3d")
+    parser.add_argument("--input", required=True, metavar="FILE", help=".pt, .pth or .safetensors")
+    parser.add_argument("--output", required=True, metavar="DIR", help="the model directory to make")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        type=_setting,
+        metavar="FIELD=VALUE",
+        help="what the tensors cannot tell, such as height=256 or visual_encoder.width=0.5",
+    )
+    parser.add_argument("--verify", action="store_true", help="compare the result with the source and run it")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    from avsal_jax.convert.convert import convert_checkpoint, verify
+
+    report = convert_checkpoint(args.system, args.input, args.output, dict(args.set))
+    variant = ", ".join(f"{key}={value}" for key, value in report.settings.items()) or "the defaults"
+    print(f"{args.system}: {variant}")
+    print(
+        f"{report.used} tensors used, {report.ignored} ignored, {report.parameters:,} parameters "
+        f"-> {report.output}"
+    )
+    if args.verify:
+        print(f"verified: {verify(args.system, args.input, args.output)}")
+    return 0
+
+
+def _setting(text: str) -> tuple[str, object]:
+    key, found, value = text.partition("=")
+    if not found or not key:
+        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=VALUE")
+    try:
+        return key, json.loads(value)  # numbers, true, false, null
+    except ValueError:
+        return key, value

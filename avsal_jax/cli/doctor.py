@@ -1,0 +1,59 @@
+"""`avsal doctor`: what is installed, which devices there are, and why there is no GPU."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import pathlib
+import platform
+
+_PACKAGES = ("jax", "jaxlib", "flax", "numpy", "orbax-checkpoint", "av", "librosa")
+_OPTIONAL = ("torch", "tensorflow", "tensorflow-cpu", "tensorflow-datasets")
+
+
+def add_parser(commands) -> None:
+    """Adds the command's flags."""
+    parser = commands.add_parser("doctor", help="versions, devices, and why there is no GPU")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    import avsal_jax
+
+    print(f"avsal_jax {avsal_jax.__version__}, Python {platform.python_version()}, {platform.platform()}")
+    for name in _PACKAGES:
+        print(f"  {name} {_version(name) or 'is missing: reinstall avsal_jax'}")
+    for name in _OPTIONAL:
+        print(f"  {name} {_version(name) or 'not installed (optional)'}")
+    import jax
+
+    devices = jax.devices()
+    print(f"devices: {len(devices)} {devices[0].platform} ({devices[0].device_kind})")
+    if devices[0].platform == "cpu":
+        print(f"no accelerator in use: {_why_no_gpu()}")
+    return 0
+
+
+def _why_no_gpu() -> str:
+    import jax
+
+    if jax.config.jax_platforms == "cpu":
+        return "JAX_PLATFORMS is set to cpu"
+    plugins = [m for m in ("jax_cuda12_plugin", "jax_cuda13_plugin", "libtpu") if importlib.util.find_spec(m)]
+    has_card = pathlib.Path("/proc/driver/nvidia/version").exists() or pathlib.Path("/dev/nvidia0").exists()
+    if has_card and not plugins:
+        return "there is an NVIDIA card, but jax is installed without CUDA: pip install 'avsal-jax[cuda]'"
+    if plugins and not has_card:
+        return f"{plugins[0]} is installed, but no NVIDIA driver or TPU is found"
+    if plugins:
+        return f"jax could not start {plugins[0]}, though a driver is there; JAX_LOGGING_LEVEL=INFO says why"
+    return "no NVIDIA driver, no TPU library; the CPU is used"
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

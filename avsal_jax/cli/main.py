@@ -1,0 +1,38 @@
+"""The console script `avsal`: picks the command and turns a user's mistake into one line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+import avsal_jax
+from avsal_jax.cli import convert, doctor, predict
+from avsal_jax.errors import AvsalError
+
+_COMMANDS = (predict, convert, doctor)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command; returns its exit code: 0 done, 2 a mistake of the user, 130 interrupted."""
+    parser = argparse.ArgumentParser(prog="avsal", description="Predicts where people look in a video.")
+    parser.add_argument("--version", action="version", version=f"avsal_jax {avsal_jax.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in _COMMANDS:
+        command.add_parser(commands)
+    args = parser.parse_args(argv)
+    try:
+        return args.run(args)
+    except AvsalError as error:
+        print(f"avsal: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("avsal: interrupted; nothing half-written is left", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # such as `avsal doctor | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

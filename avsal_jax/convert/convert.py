@@ -1,0 +1,132 @@
+"""Conversion from a checkpoint file to a model directory, and its verification."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import pathlib
+import types
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+import avsal_jax
+from avsal_jax.convert import s3d, vinet
+from avsal_jax.convert.reader import read_checkpoint
+from avsal_jax.convert.rules import TRANSFORMS, Entry, apply_table
+from avsal_jax.errors import AvsalError
+from avsal_jax.models.network import abstract_variables, forward
+from avsal_jax.models.registry import did_you_mean
+from avsal_jax.models.systems import build, resolve
+from avsal_jax.storage import flatten, read_model, write_model
+from avsal_jax.types import Clip
+
+# A module per convertible system or part, with `recognise(tensors)`, `table(settings)`, `IGNORED`.
+TABLES: dict[str, types.ModuleType] = {"s3d": s3d, "vinet": vinet}
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What a conversion did.
+
+    Attributes:
+      output: the model directory.
+      settings: the variant: recognised, then overridden.
+      used, ignored: numbers of source tensors.
+      parameters: of the network.
+    """
+
+    output: pathlib.Path
+    settings: dict
+    used: int
+    ignored: int
+    parameters: int
+
+
+def convert_checkpoint(system: str, source, output, settings: dict | None = None) -> Report:
+    """Converts a PyTorch or safetensors checkpoint into a model directory.
+
+    Args:
+      system: a system or part in `TABLES`.
+      source: the checkpoint file.
+      output: the directory to make.
+      settings: what the tensors cannot tell, or shall not decide (see `models.systems.resolve`).
+
+    Raises:
+      AvsalError: unknown names, an unreadable file, or a checkpoint that does not fit exactly.
+    """
+    if system not in TABLES:
+        hint = did_you_mean(system, TABLES)
+        raise AvsalError(f"cannot convert {system!r}{hint}; there are {', '.join(TABLES)}")
+    tables = TABLES[system]
+    tensors = read_checkpoint(source)
+    settings = {**tables.recognise(tensors), **(settings or {})}
+    preset = resolve(system, settings)
+    expected = flatten(abstract_variables(build(preset), preset.input))
+    shapes = {name: tuple(leaf.shape) for name, leaf in expected.items()}
+    rows = list(tables.table(settings))
+    flat = apply_table(tensors, rows, tables.IGNORED, shapes)
+    provenance = {
+        "converted_from": pathlib.Path(source).name,
+        "sha256": _file_digest(source),
+        "by": f"avsal_jax {avsal_jax.__version__}",
+    }
+    variables = traverse_util.unflatten_dict(flat, sep="/")
+    path = write_model(output, preset, variables, provenance)
+    parameters = sum(v.size for name, v in flat.items() if name.startswith("params/"))
+    return Report(path, settings, len(rows), len(tensors) - len(rows), parameters)
+
+
+def verify(system: str, source, output) -> str:
+    """Reloads a converted directory, compares every tensor with its source, runs one forward pass.
+
+    Returns:
+      One line that says what was compared and what the network gave.
+
+    Raises:
+      AvsalError: a tensor differs, or the network gives values that are not finite.
+    """
+    tensors = read_checkpoint(source)
+    stored = read_model(output)
+    flat = flatten(stored.variables)
+    preset = stored.preset
+    tables = TABLES[system]
+    rows = list(tables.table({**tables.recognise(tensors), **_settings(preset)}))
+    for row in rows:
+        if not np.array_equal(_back(flat[row.target], row), tensors[row.source].astype(np.float32)):
+            raise AvsalError(f"{row.target} in {output} differs from {row.source} in {source}")
+    frames = np.random.default_rng(0).integers(0, 256, _clip_shape(preset.input), np.uint8)
+    names = () if preset.kind == "system" else ("taps",)
+    run = jax.jit(lambda v, clip: forward(stored.network, preset.input, v, clip, names))
+    result = run(stored.variables, Clip(frames))
+    leaves = jax.tree.leaves(result)
+    if not all(np.isfinite(leaf).all() for leaf in leaves):
+        raise AvsalError(f"{output} gives values that are not finite on random frames")
+    low = min(float(np.min(leaf)) for leaf in leaves)
+    high = max(float(np.max(leaf)) for leaf in leaves)
+    return f"{len(rows)} tensors equal their source; outputs on random frames from {low:.4g} to {high:.4g}"
+
+
+def _back(value: np.ndarray, row: Entry) -> np.ndarray:
+    """Returns our leaf in the source's layout, by indexing axes one by one."""
+    _, order = TRANSFORMS[row.transform]
+    return np.moveaxis(value, range(value.ndim), order)
+
+
+def _clip_shape(spec) -> tuple[int, ...]:
+    return (1, spec.frames, spec.height, spec.width, 3)
+
+
+def _settings(preset) -> dict:
+    fields = {
+        f"{slot}.{field}": value
+        for slot, part in preset.slots.items()
+        for field, value in part["fields"].items()
+    }
+    return {"frames": preset.input.frames, **fields}
+
+
+def _file_digest(path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

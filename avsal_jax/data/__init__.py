@@ -1,0 +1,1 @@
+"""Video, sound and data sets as arrays; knows no jax."""

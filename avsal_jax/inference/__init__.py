@@ -1,0 +1,1 @@
+"""Videos in, saliency maps out."""

@@ -1,0 +1,128 @@
+"""A model as users call it: loaded from a directory, applied to clips, frames and videos."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+
+import jax
+import numpy as np
+
+from avsal_jax.data.video import Video, resize_frame
+from avsal_jax.errors import AvsalError
+from avsal_jax.inference.streaming import WindowEngine
+from avsal_jax.models.layers import Runtime
+from avsal_jax.models.network import forward, init_variables
+from avsal_jax.models.systems import build, resolve
+from avsal_jax.storage import StoredModel, read_model
+from avsal_jax.types import Clip, Prediction
+
+
+class Model:
+    """A network with its weights; made by `load_model`.
+
+    Attributes:
+      network: the Flax module.
+      variables: `params` and `batch_stats`.
+      spec: the `InputSpec`.
+      card: `model.json` as a dict.
+    """
+
+    def __init__(self, stored: StoredModel):
+        self.network, self.spec, self.card = stored.network, stored.preset.input, stored.card
+        self.variables = jax.device_put(stored.variables)
+        self._engines: dict[int, WindowEngine] = {}
+        self._forward = jax.jit(
+            functools.partial(forward, self.network, self.spec), static_argnames="features"
+        )
+
+    def __call__(self, clip: Clip, features: Sequence[str] = ()) -> Prediction:
+        """Evaluates the network on preprocessed clips.
+
+        Args:
+          clip: frames uint8 RGB [B, T, H, W, 3] at T of `spec`; any H and W divisible by 32.
+          features: names of recorded features to return.
+
+        Returns:
+          Prediction with saliency and logits [B, H, W] (None for a part without a decoder).
+
+        Raises:
+          AvsalError: the clip does not fit, or a feature is unknown (the known ones are listed).
+        """
+        return self._forward(self.variables, clip, features=tuple(sorted(features)))
+
+    def predict_video(self, path, batch: int | None = None) -> np.ndarray:
+        """Returns float32 [N, H, W] in [0, 1]: a map at model size for each of the N frames of a file.
+
+        Raises:
+          AvsalError: the file cannot be read as a video.
+        """
+        return np.stack([saliency for _, saliency in self.iter_video(path, batch)])
+
+    def iter_video(self, path, batch: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields (index, map float32 [H, W]) for every frame of a file; memory is O(T), not O(N).
+
+        Args:
+          path: anything that PyAV opens.
+          batch: windows per call; by default 1 on CPU, 8 elsewhere.
+        """
+        return self.iter_frames((frame.image for frame in Video(path)), batch)
+
+    def predict_frames(
+        self, frames: np.ndarray, fps: float, audio: np.ndarray | None = None, rate: int | None = None
+    ) -> np.ndarray:
+        """Returns float32 [N, H, W] for frames in memory.
+
+        Args:
+          frames: RGB uint8 [N, height, width, 3] of any size.
+          fps: frames per second; places the sound, so without effect on a network on picture alone.
+          audio: mono waveform in [-1, 1] or None.
+          rate: its sample rate in Hz.
+
+        Raises:
+          AvsalError: frames of another type or shape.
+        """
+        if getattr(frames, "dtype", None) != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+            raise AvsalError("frames are RGB uint8 [N, height, width, 3]")
+        if len(frames) == 0 or not fps > 0:
+            raise AvsalError(f"there must be a frame and a positive fps; got {len(frames)} and {fps}")
+        return np.stack([saliency for _, saliency in self.iter_frames(frames)])
+
+    def iter_frames(
+        self, images: Iterable[np.ndarray], batch: int | None = None
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields (index, map float32 [H, W]) for every RGB uint8 image of a stream."""
+        engine = self.engine(batch)
+        height, width = self.spec.height, self.spec.width
+        return engine.maps(resize_frame(image, height, width) for image in images)
+
+    def engine(self, batch: int | None = None) -> WindowEngine:
+        """Returns the compiled sliding-window functions for `batch` windows per call."""
+        batch = batch or (1 if jax.default_backend() == "cpu" else 8)
+        if self.network.decoder is None:
+            raise AvsalError(f"{self.card.get('system')} is a part without a decoder: it predicts no maps")
+        if batch not in self._engines:
+            self._engines[batch] = WindowEngine(self.network, self.variables, self.spec, batch)
+        return self._engines[batch]
+
+
+def load_model(path, runtime: Runtime | None = None) -> Model:
+    """Loads a model directory: ours, converted, or trained.
+
+    Args:
+      path: the directory.
+      runtime: how to run it, such as `Runtime(dtype=jnp.bfloat16)`.
+
+    Raises:
+      AvsalError: the directory is missing or damaged, or weights and network do not fit.
+    """
+    return Model(read_model(path, runtime))
+
+
+def untrained_model(runtime: Runtime | None = None) -> Model:
+    """Returns a small ViNet with seeded random weights: it shows that all runs, its maps mean nothing."""
+    preset = resolve("vinet", {"frames": 8, "visual_encoder.width": 0.125, "decoder.width": 0.125})
+    network = build(preset, runtime)
+    variables = init_variables(network, preset.input, seed=0)
+    card = {"system": "vinet", "provenance": {"weights": "random, seed 0, never trained"}}
+    return Model(StoredModel(preset, network, variables, card))

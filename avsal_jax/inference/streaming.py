@@ -1,0 +1,137 @@
+"""Sliding windows over a stream of frames with O(window) memory.
+
+What works on one frame alone (the encoder's stem) runs once per frame: its result stays on the
+device in a ring of fixed size, from which every window gathers its frames.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import time
+from collections.abc import Iterable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from avsal_jax.inference.windows import oldest_needed, window
+from avsal_jax.models.network import SaliencyNetwork
+from avsal_jax.ops.pixels import normalize_pixels
+from avsal_jax.specs import InputSpec
+
+_IN_FLIGHT = 2
+
+
+class WindowEngine:
+    """Compiled functions that turn a stream of resized frames into maps.
+
+    Args:
+      network, variables, spec: of the model.
+      batch: windows per call.
+
+    `compile_seconds` is what tracing and compiling took.
+    """
+
+    def __init__(self, network: SaliencyNetwork, variables: dict, spec: InputSpec, batch: int):
+        self._variables, self._spec, self.batch = variables, spec, batch
+        # Before its first window a stream holds 2T-1 frames rounded up to a batch; later a batch of
+        # windows may wait while the next batch of frames arrives.
+        self._slots = 2 * spec.frames - 1 + 2 * batch
+        started = time.perf_counter()
+        push = functools.partial(_push, network, spec)
+        run = functools.partial(_run, network)
+        frames = jax.ShapeDtypeStruct((batch, spec.height, spec.width, 3), jnp.uint8)
+        slots = jax.ShapeDtypeStruct((batch,), jnp.int32)
+        stem = jax.eval_shape(functools.partial(_stem, network, spec), variables, frames)
+        self._ring = jax.ShapeDtypeStruct((self._slots, *stem.shape[1:]), stem.dtype)
+        indices = jax.ShapeDtypeStruct((batch, spec.frames), jnp.int32)
+        self._push = jax.jit(push, donate_argnums=1).lower(variables, self._ring, frames, slots).compile()
+        self._run = jax.jit(run).lower(variables, self._ring, indices).compile()
+        self.compile_seconds = time.perf_counter() - started
+
+    def maps(self, frames: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields (index, map float32 [H, W]) for every frame, in order.
+
+        Args:
+          frames: uint8 [height, width, 3] at the size of the `InputSpec`.
+        """
+        in_flight: collections.deque = collections.deque()
+        for first, maps in self._batches(frames):
+            in_flight.append((first, maps))
+            if len(in_flight) > _IN_FLIGHT:
+                yield from _numbered(*in_flight.popleft())
+        while in_flight:
+            yield from _numbered(*in_flight.popleft())
+
+    def _batches(self, frames):
+        """Yields (first index, maps on the device) a batch at a time."""
+        ring = jnp.zeros(self._ring.shape, self._ring.dtype)
+        needed, done, read = 2 * self._spec.frames - 1, 0, 0
+        chunks = _chunks(frames, self.batch)
+        count = None
+        while count is None or done < count:
+            chunk = next(chunks, None)
+            if chunk is None:
+                count = read
+            else:
+                slots = np.arange(read, read + self.batch, dtype=np.int32)
+                slots = np.minimum(slots, read + len(chunk) - 1) % self._slots
+                ring = self._push(self._variables, ring, _filled(chunk, self.batch), slots)
+                read += len(chunk)
+                if read < needed:
+                    continue
+            while done < read:
+                ready = self._ready(done, read, count)
+                if not ready:
+                    break
+                indices = np.array(ready, np.int32) % self._slots
+                yield (done, len(ready)), self._run(self._variables, ring, _filled(indices, self.batch))
+                done += len(ready)
+
+    def _ready(self, done: int, read: int, count: int | None) -> list[list[int]]:
+        """Returns the next batch of windows whose frames are all there; [] if it is not full yet."""
+        spec = self._spec
+        last = min(done + self.batch, read)
+        windows = [window(i, count, spec.frames, spec.label_frame) for i in range(done, last)]
+        if count is None and (len(windows) < self.batch or max(map(max, windows)) >= read):
+            return []
+        assert oldest_needed(done, spec.frames, spec.label_frame) >= read - self._slots
+        return windows
+
+
+def _numbered(where, maps):
+    first, number = where
+    for offset, one in enumerate(np.asarray(maps)[:number]):
+        yield first + offset, one
+
+
+def _chunks(frames, size):
+    chunk = []
+    for frame in frames:
+        chunk.append(frame)
+        if len(chunk) == size:
+            yield np.stack(chunk)
+            chunk = []
+    if chunk:
+        yield np.stack(chunk)
+
+
+def _filled(rows: np.ndarray, size: int) -> np.ndarray:
+    """Repeats the last row up to `size` rows, so that one compiled shape serves all batches."""
+    missing = size - len(rows)
+    return np.concatenate([rows, np.repeat(rows[-1:], missing, 0)]) if missing else rows
+
+
+def _stem(network, spec, variables, frames):
+    """[N, H, W, 3] -> [N, H', W', C]; frames go in as a clip, in which the stem sees no neighbours."""
+    return network.apply(variables, normalize_pixels(frames, spec.pixel_norm)[None], method="stem")[0]
+
+
+def _push(network, spec, variables, ring, frames, slots):
+    return ring.at[slots].set(_stem(network, spec, variables, frames))
+
+
+def _run(network, variables, ring, indices):
+    logits = network.apply(variables, ring[indices], method="trunk")
+    return jax.nn.sigmoid(logits)  # [B, H, W]

@@ -1,0 +1,84 @@
+"""Stages that overlap: a producer and consumers in threads with bounded queues."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+
+_END = object()
+
+
+def prefetched(items: Iterable, depth: int) -> Iterator:
+    """Yields `items`, produced in a thread up to `depth` ahead; its exception is raised here.
+
+    Closing the generator stops the thread.
+    """
+    ready: queue.Queue = queue.Queue(depth)
+    stopped = threading.Event()
+
+    def put(item) -> bool:
+        while not stopped.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def produce():
+        try:
+            for item in items:
+                if not put((item, None)):
+                    return
+            put((_END, None))
+        except BaseException as error:  # handed over, whatever it is
+            put((_END, error))
+
+    thread = threading.Thread(target=produce, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = ready.get()
+            if error is not None:
+                raise error
+            if item is _END:
+                return
+            yield item
+    finally:
+        stopped.set()
+        thread.join()
+
+
+class Worker:
+    """Calls `consume` with every item that is put, in a thread, in order.
+
+    A failure is raised at the next `put`, or at `close`; items after it are dropped.
+    """
+
+    def __init__(self, consume: Callable, depth: int):
+        self._queue: queue.Queue = queue.Queue(depth)
+        self._consume, self._error = consume, None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def put(self, item) -> None:
+        """Hands over an item; waits while the queue is full."""
+        if self._error is not None:
+            raise self._error
+        self._queue.put(item)
+
+    def close(self) -> None:
+        """Waits until all items are consumed."""
+        self._queue.put(_END)
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _run(self):
+        while (item := self._queue.get()) is not _END:
+            if self._error is None:
+                try:
+                    self._consume(item)
+                except BaseException as error:
+                    self._error = error

@@ -1,0 +1,1 @@
+"""The one network, its parts, and the systems of the papers as presets."""

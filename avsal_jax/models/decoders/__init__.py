@@ -1,0 +1,1 @@
+"""Decoders: pyramid -> saliency logits."""

@@ -1,0 +1,94 @@
+"""The ViNet decoder (paper 001, figure 2; samyak0210/ViNet @2a52666)."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from avsal_jax.errors import AvsalError
+from avsal_jax.models.layers import Conv3D, ConvTranspose3D, Norm, Runtime, scaled
+from avsal_jax.ops.resize import resize_linear
+
+JOINS = ("time", "channels")
+UPSAMPLES = ("trilinear", "transposed")
+CLIP_LENGTHS = (8, 16, 32, 48)
+
+
+class ViNetDecoder(nn.Module):
+    """Pyramid [B, T', H', W', C'] x 4, finest first -> logits [B, H, W] (before the sigmoid).
+
+    Fields:
+      hierarchy: how many finer levels join the coarsest, 0 to 3, coarse ones first.
+      upsample: `trilinear` (x2 in space), or `transposed`: convolution (1,4,4), stride (1,2,2),
+        padding (0,1,1), batch norm, ReLU.
+      join: `time` as in the public code: the decoder's frames, then the tap's, and a convolution whose
+        temporal stride equals its temporal kernel; or `channels`, the paper's variant: the decoder
+        feature is upsampled to the tap's length, concatenated on channels, convolved 3x3x3 with
+        padding 1, and time collapses last. Where that leaves the kernels of the last two
+        convolutions open ("not stated in the paper"), they are (1,3,3) and (T/2,1,1).
+      width: multiplier of the channel counts 832, 480, 192, 64, 32.
+
+    Raises:
+      AvsalError: with `join="time"`, for clips of another length than 8, 16, 32 or 48 frames.
+    """
+
+    hierarchy: int = 3
+    upsample: str = "trilinear"
+    join: str = "time"
+    width: float = 1.0
+    runtime: Runtime = Runtime()
+
+    @nn.compact
+    def __call__(self, pyramid: tuple[jax.Array, ...], train: bool = False) -> jax.Array:
+        self._check(pyramid)
+        x = pyramid[3]
+        for level, channels in enumerate((832, 480, 192, 64)):  # D1 to D4
+            if 1 <= level <= self.hierarchy:
+                x, time, stride, pad = self._joined(x, pyramid[3 - level])
+            else:
+                time, stride, pad = 1, 1, 0
+            x = self._conv(f"conv{level + 1}", x, channels, (time, 3, 3), stride, (pad, 1, 1))
+            x = self._upsampled(x, level + 1, train)
+
+        halve = self.join == "time" and x.shape[1] > 1
+        time = 2 if halve else 1
+        x = self._conv("conv5", x, 32, (time, 3, 3), time, (0, 1, 1))  # D5
+        x = self._upsampled(x, 5, train)
+        if x.shape[1] > 1:  # D6; the public class for 48 frames has a bias here, the others have none
+            time = x.shape[1]
+            bias = self.join == "time" and time == 3
+            x = self._conv("collapse", x, 32, (time, 1, 1), time, (0, 0, 0), bias)
+        x = Conv3D(1, (1, 1, 1), use_bias=True, runtime=self.runtime, name="readout")(x)
+        return x[:, 0, :, :, 0].astype(jnp.float32)
+
+    def _check(self, pyramid):
+        for name, allowed in (("upsample", UPSAMPLES), ("join", JOINS), ("hierarchy", range(4))):
+            if getattr(self, name) not in allowed:
+                choices = ", ".join(map(str, allowed))
+                raise AvsalError(f"decoder.{name} {getattr(self, name)!r} is none of {choices}")
+        frames = 8 * pyramid[3].shape[1]
+        if self.join == "time" and frames not in CLIP_LENGTHS:
+            raise AvsalError(f"ViNet takes clips of 8, 16, 32 or 48 frames; got {frames}")
+
+    def _joined(self, x, tap):
+        """Joins a tap; returns the joint feature and the temporal kernel, stride and pad to use."""
+        if self.join == "channels":
+            x = resize_linear(x, (tap.shape[1], *x.shape[2:4]))
+            return jnp.concatenate([x, tap], -1), 3, 1, 1
+        time = (x.shape[1] + tap.shape[1]) // x.shape[1]  # windows do not overlap: 12 -> 4, 20 -> 4
+        return jnp.concatenate([x, tap], 1), time, time, 0
+
+    def _conv(self, name, x, channels, kernel, stride, padding, use_bias=False):
+        channels = scaled(channels, self.width)
+        stride = (stride, 1, 1)
+        conv = Conv3D(channels, kernel, stride, padding, use_bias=use_bias, runtime=self.runtime, name=name)
+        return nn.relu(conv(x))
+
+    def _upsampled(self, x, number, train):
+        if self.upsample == "trilinear":
+            return resize_linear(x, (2 * x.shape[2], 2 * x.shape[3]))
+        conv = ConvTranspose3D(
+            x.shape[-1], (1, 4, 4), (1, 2, 2), (0, 1, 1), self.runtime, name=f"upsample{number}"
+        )
+        return nn.relu(Norm(runtime=self.runtime, name=f"upsample{number}_norm")(conv(x), train))

@@ -1,0 +1,1 @@
+"""Encoders: picture or sound -> features."""

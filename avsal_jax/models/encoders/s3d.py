@@ -1,0 +1,130 @@
+"""S3D, the separable 3-D Inception (kylemin/S3D @ecd3786), as the visual encoder of every system.
+
+Arrays are [B, T, H, W, C]. There is no feature gating; batch norm comes before ReLU.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+
+from avsal_jax.errors import AvsalError
+from avsal_jax.models.layers import Conv3D, ConvNorm, Runtime, SeparableConv, scaled
+from avsal_jax.ops.pooling import avg_pool3d, max_pool3d
+
+# Mixed blocks: widths of branch 0 | branch 1 reduce, out | branch 2 reduce, out | branch 3.
+MIXED = {
+    "mixed_3b": (64, 96, 128, 16, 32, 32),
+    "mixed_3c": (128, 128, 192, 32, 96, 64),
+    "mixed_4b": (192, 96, 208, 16, 48, 64),
+    "mixed_4c": (160, 112, 224, 24, 64, 64),
+    "mixed_4d": (128, 128, 256, 24, 64, 64),
+    "mixed_4e": (112, 144, 288, 32, 64, 64),
+    "mixed_4f": (256, 160, 320, 32, 128, 128),
+    "mixed_5b": (256, 160, 320, 32, 128, 128),
+    "mixed_5c": (384, 192, 384, 48, 128, 128),
+}
+_STAGES = {2: ("mixed_3b", "mixed_3c"), 3: tuple(f"mixed_4{c}" for c in "bcdef"), 4: ("mixed_5b", "mixed_5c")}
+
+
+class Mixed(nn.Module):
+    """Four parallel branches, concatenated on channels in their order."""
+
+    widths: tuple[int, int, int, int, int, int]
+    runtime: Runtime = Runtime()
+
+    def setup(self):
+        b0, r1, b1, r2, b2, b3 = self.widths
+        one = (1, 1, 1)
+        self.branch0 = ConvNorm(b0, one, runtime=self.runtime)
+        self.branch1_reduce = ConvNorm(r1, one, runtime=self.runtime)
+        self.branch1 = SeparableConv(b1, 3, 1, 1, runtime=self.runtime)
+        self.branch2_reduce = ConvNorm(r2, one, runtime=self.runtime)
+        self.branch2 = SeparableConv(b2, 3, 1, 1, runtime=self.runtime)
+        self.branch3 = ConvNorm(b3, one, runtime=self.runtime)
+
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        pooled = max_pool3d(x, (3, 3, 3), (1, 1, 1), (1, 1, 1))
+        branches = (
+            self.branch0(x, train),
+            self.branch1(self.branch1_reduce(x, train), train),
+            self.branch2(self.branch2_reduce(x, train), train),
+            self.branch3(pooled, train),
+        )
+        return jax.numpy.concatenate(branches, -1)
+
+
+class S3D(nn.Module):
+    """Frames -> pyramid of four levels, each taken before the pooling that follows it.
+
+    Fields:
+      width: multiplier of all channel counts.
+      classes: outputs of the action classifier (Kinetics: 400), or None for no classifier. Its
+        logits [B, classes] are recorded as the feature `class_logits`.
+      runtime: see `layers.Runtime`.
+
+    `__call__(frames [B, T, H, W, 3])` returns levels finest first, for width 1:
+    (T/2, H/4, W/4, 192), (T/2, H/8, W/8, 480), (T/4, H/16, W/16, 832), (T/8, H/32, W/32, 1024).
+    It is `trunk(stem(frames))`: `stem` works on each frame alone, so that sliding windows share it.
+    """
+
+    width: float = 1.0
+    classes: int | None = None
+    runtime: Runtime = Runtime()
+
+    def setup(self):
+        self.conv1 = SeparableConv(scaled(64, self.width), 7, 2, 3, runtime=self.runtime)
+        self.conv2 = ConvNorm(scaled(64, self.width), (1, 1, 1), runtime=self.runtime)
+        self.conv3 = SeparableConv(scaled(192, self.width), 3, 1, 1, runtime=self.runtime)
+        for name, widths in MIXED.items():
+            narrowed = tuple(scaled(c, self.width) for c in widths)
+            setattr(self, name, Mixed(narrowed, runtime=self.runtime))
+        if self.classes is not None:
+            self.classifier = Conv3D(self.classes, (1, 1, 1), use_bias=True, runtime=self.runtime)
+
+    def __call__(self, frames: jax.Array, train: bool = False) -> tuple[jax.Array, ...]:
+        return self.trunk(self.stem(frames, train), train)
+
+    def stem(self, frames: jax.Array, train: bool = False) -> jax.Array:
+        """[B, T, H, W, 3] -> [B, T, H/2, W/2, 64]: the first spatial convolution, frame by frame."""
+        height, width = frames.shape[2:4]
+        if height % 32 or width % 32:
+            raise AvsalError(f"S3D takes frames whose height and width divide by 32; got {height}x{width}")
+        return self.conv1.spatial(frames, train)
+
+    def trunk(self, stem: jax.Array, train: bool = False) -> tuple[jax.Array, ...]:
+        """[B, T, H/2, W/2, 64] -> pyramid, finest level first."""
+        if stem.shape[1] % 8:
+            raise AvsalError(f"S3D takes clips whose number of frames divides by 8; got {stem.shape[1]}")
+        pyramid = [self._staged(1, stem, train)]
+        for number in (2, 3, 4):
+            pyramid.append(self._staged(number, pyramid[-1], train))
+        if self.classes is not None:
+            self.sow("intermediates", "class_logits", self._classify(pyramid[-1]))
+        self.sow("intermediates", "taps", tuple(pyramid))
+        return tuple(pyramid)
+
+    def _staged(self, number: int, x, train):
+        stage = S3D._stage
+        if self.runtime.remat:
+            stage = nn.remat(stage, static_argnums=(1, 3))
+        return stage(self, number, x, train)
+
+    def _stage(self, number: int, x, train):
+        if number == 1:
+            x = self.conv1.temporal(x, train)
+            x = max_pool3d(x, (1, 3, 3), (1, 2, 2), (0, 1, 1))
+            return self.conv3(self.conv2(x, train), train)
+        window, stride, padding = {
+            2: ((1, 3, 3), (1, 2, 2), (0, 1, 1)),
+            3: ((3, 3, 3), (2, 2, 2), (1, 1, 1)),
+            4: ((2, 2, 2), (2, 2, 2), (0, 0, 0)),
+        }[number]
+        x = max_pool3d(x, window, stride, padding)
+        for name in _STAGES[number]:
+            x = getattr(self, name)(x, train)
+        return x
+
+    def _classify(self, x):
+        x = avg_pool3d(x, (2, x.shape[2], x.shape[3]), (1, 1, 1))
+        return self.classifier(x).mean((1, 2, 3))

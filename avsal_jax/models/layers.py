@@ -1,0 +1,149 @@
+"""Building blocks shared by encoders, necks and decoders: convolution, batch norm, ReLU.
+
+Arrays are [B, T, H, W, C]. Every block takes the same run-time fields (`Runtime`), which change how
+a function is computed and never which function it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from avsal_jax.ops.convolution import conv3d, conv_transpose3d
+
+
+@dataclasses.dataclass(frozen=True)
+class Runtime:
+    """How a network is run; given by whoever builds it, the same for all slots.
+
+    Attributes:
+      dtype: of the computation; parameters, batch statistics and norms stay float32.
+      remat: whether each encoder stage is recomputed in the backward pass to save memory.
+      frozen_norm: whether batch norm uses its running statistics in training too.
+      norm_momentum: share of the old running statistics kept per step: 0.999 as the PyTorch S3D
+        (torch momentum 0.001) when fine-tuning, 0.99 from scratch.
+      lowering: of convolutions, see `avsal_jax.ops.convolution.conv3d`.
+    """
+
+    dtype: Any = jnp.float32
+    remat: bool = False
+    frozen_norm: bool = False
+    norm_momentum: float = 0.999
+    lowering: str = "auto"
+
+
+def scaled(channels: int, width: float) -> int:
+    """Returns `channels` times the width multiplier, at least 1."""
+    return max(1, round(channels * width))
+
+
+class Conv3D(nn.Module):
+    """Convolution [B, T, H, W, I] -> [B, T', H', W', features] with explicit pads (`ops.conv3d`)."""
+
+    features: int
+    kernel: tuple[int, int, int]
+    stride: tuple[int, int, int] = (1, 1, 1)
+    padding: tuple[int, int, int] = (0, 0, 0)
+    dilation: tuple[int, int, int] = (1, 1, 1)
+    use_bias: bool = False
+    runtime: Runtime = Runtime()
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (*self.kernel, x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+        dtype = self.runtime.dtype
+        y = conv3d(
+            x.astype(dtype),
+            kernel.astype(dtype),
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            lowering=self.runtime.lowering,
+        )
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,))
+            y = y + bias.astype(dtype).reshape(1, 1, 1, 1, -1)
+        return y
+
+
+class ConvTranspose3D(nn.Module):
+    """Transposed convolution [B, T, H, W, I] -> [..., features] (`ops.conv_transpose3d`), no bias."""
+
+    features: int
+    kernel: tuple[int, int, int]
+    stride: tuple[int, int, int]
+    padding: tuple[int, int, int]
+    runtime: Runtime = Runtime()
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (*self.kernel, x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+        dtype = self.runtime.dtype
+        return conv_transpose3d(
+            x.astype(dtype), kernel.astype(dtype), stride=self.stride, padding=self.padding
+        )
+
+
+class Norm(nn.Module):
+    """Batch normalisation over B, T, H, W; statistics span the global batch under a mesh."""
+
+    epsilon: float = 1e-3  # S3D's; torch's default is 1e-5
+    runtime: Runtime = Runtime()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        return nn.BatchNorm(
+            use_running_average=self.runtime.frozen_norm or not train,
+            momentum=self.runtime.norm_momentum,
+            epsilon=self.epsilon,
+            dtype=self.runtime.dtype,
+            name="batch",
+        )(x)
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias, batch norm, ReLU: the unit of S3D."""
+
+    features: int
+    kernel: tuple[int, int, int]
+    stride: tuple[int, int, int] = (1, 1, 1)
+    padding: tuple[int, int, int] = (0, 0, 0)
+    dilation: tuple[int, int, int] = (1, 1, 1)
+    runtime: Runtime = Runtime()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        x = Conv3D(
+            self.features,
+            self.kernel,
+            self.stride,
+            self.padding,
+            self.dilation,
+            runtime=self.runtime,
+            name="conv",
+        )(x)
+        return nn.relu(Norm(runtime=self.runtime, name="norm")(x, train))
+
+
+class SeparableConv(nn.Module):
+    """A spatial `ConvNorm` (1, k, k), then a temporal one (k, 1, 1)."""
+
+    features: int
+    size: int
+    stride: int = 1
+    padding: int = 0
+    runtime: Runtime = Runtime()
+
+    def setup(self):
+        k, s, p = self.size, self.stride, self.padding
+        self.spatial = ConvNorm(self.features, (1, k, k), (1, s, s), (0, p, p), runtime=self.runtime)
+        self.temporal = ConvNorm(self.features, (k, 1, 1), (s, 1, 1), (p, 0, 0), runtime=self.runtime)
+
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        return self.temporal(self.spatial(x, train), train)

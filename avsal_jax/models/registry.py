@@ -1,0 +1,82 @@
+"""Names of the modules that fit each slot; building one from a name and fields."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+
+import flax.linen as nn
+
+from avsal_jax.errors import AvsalError
+from avsal_jax.models.decoders.vinet import ViNetDecoder
+from avsal_jax.models.encoders.s3d import S3D
+from avsal_jax.models.layers import Runtime
+
+SLOTS: dict[str, dict[str, type[nn.Module] | None]] = {
+    "visual_encoder": {"none": None, "s3d": S3D},
+    "neck": {"none": None},
+    "audio_encoder": {"none": None},
+    "fusion": {"none": None},
+    "decoder": {"none": None, "vinet": ViNetDecoder},
+}
+_RESERVED = {"runtime", "parent", "name"}
+
+
+def build_part(slot: str, name: str, fields: dict, runtime: Runtime) -> nn.Module | None:
+    """Returns the module `name` of `slot` with `fields`, or None for `none`.
+
+    Raises:
+      AvsalError: an unknown slot, name or field (with what is allowed), or a value of a wrong type.
+    """
+    cls = part_class(slot, name)
+    if cls is None:
+        if fields:
+            raise AvsalError(f"{slot} is 'none' and takes no field; got {', '.join(sorted(fields))}")
+        return None
+    known = _field_types(cls)
+    for field, value in fields.items():
+        if field not in known:
+            hint = did_you_mean(field, known)
+            raise AvsalError(f"{slot} {name!r} has no field {field!r}{hint}; it has {', '.join(known)}")
+        if not _fits(value, known[field]):
+            raise AvsalError(f"{slot}.{field} takes {_type_name(known[field])}; got {value!r}")
+    return cls(**fields, runtime=runtime)
+
+
+def part_class(slot: str, name: str) -> type[nn.Module] | None:
+    """Returns the module class called `name` in `slot`."""
+    if slot not in SLOTS:
+        raise AvsalError(f"unknown slot {slot!r}{did_you_mean(slot, SLOTS)}; slots are {', '.join(SLOTS)}")
+    if name not in SLOTS[slot]:
+        hint = did_you_mean(name, SLOTS[slot])
+        raise AvsalError(f"unknown {slot} {name!r}{hint}; there are {', '.join(SLOTS[slot])}")
+    return SLOTS[slot][name]
+
+
+def did_you_mean(word, known) -> str:
+    """Returns ' (did you mean ...?)' where a known word is close, else ''."""
+    close = difflib.get_close_matches(str(word), list(known), 1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _field_types(cls) -> dict[str, object]:
+    hints = typing.get_type_hints(cls)
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.name not in _RESERVED}
+
+
+def _fits(value, hint) -> bool:
+    options = (
+        typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, type(int | None)) else (hint,)
+    )
+    for option in options:
+        if option is float and isinstance(value, int | float) and not isinstance(value, bool):
+            return abs(value) < 1e6  # neither infinite nor NaN
+        origin = typing.get_origin(option) or option
+        if isinstance(value, origin) and not (isinstance(value, bool) and origin is int):
+            return not isinstance(value, int) or abs(value) < 10**6
+    return False
+
+
+def _type_name(hint) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint)

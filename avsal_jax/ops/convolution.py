@@ -1,0 +1,225 @@
+"""3-D convolution and transposed convolution, and the one place that picks how they are lowered.
+
+XLA's CPU backend runs 2-D convolutions several times faster than 3-D ones, and forms weight
+gradients slowly. So a kernel without temporal extent folds time into the batch, a kernel without
+spatial extent becomes a 2-D convolution over (time, pixels), and a full kernel puts its temporal
+taps into the channels. Weight gradients on CPU are matrix products of shifted slices.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+LOWERINGS = ("auto", "folded", "direct")
+_DIMENSIONS_2D = ("NHWC", "HWIO", "NHWC")
+_DIMENSIONS_3D = ("NDHWC", "DHWIO", "NDHWC")
+
+
+class _Geometry(NamedTuple):
+    """What stays fixed while tracing; hashable."""
+
+    stride: tuple[int, int, int]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, int, int]
+    lowering: str
+
+
+def conv3d(
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    stride: tuple[int, int, int] = (1, 1, 1),
+    padding: tuple = (0, 0, 0),
+    dilation: tuple[int, int, int] = (1, 1, 1),
+    lowering: str = "auto",
+) -> jax.Array:
+    """Returns the cross-correlation of `x` with `kernel`, as torch's Conv3d without bias.
+
+    Args:
+      x: [B, T, H, W, I].
+      kernel: [kt, kh, kw, I, O].
+      stride: steps in time, height, width.
+      padding: zeros on both sides of time, height, width; each an int or a pair (low, high).
+      dilation: spacing of the taps; only the spatial ones may differ from 1.
+      lowering: `folded` (2-D convolutions), `direct` (one 3-D convolution), or `auto`: separable
+        kernels are folded everywhere, full kernels on CPU only.
+
+    Returns:
+      [B, T', H', W', O] with T' = (T + pads - kt) // stride + 1, and so on.
+
+    Raises:
+      ValueError: ranks or channels do not fit, temporal dilation, or an unknown lowering.
+    """
+    if x.ndim != 5 or kernel.ndim != 5 or x.shape[-1] != kernel.shape[3]:
+        raise ValueError(
+            f"conv3d takes x [B,T,H,W,I] and kernel [kt,kh,kw,I,O]; got {x.shape}, {kernel.shape}"
+        )
+    if dilation[0] != 1:
+        raise ValueError(f"conv3d dilates in space only; got dilation {dilation}")
+    if lowering not in LOWERINGS:
+        raise ValueError(f"lowering {lowering!r} is none of {', '.join(LOWERINGS)}")
+    pads = tuple((p, p) if isinstance(p, int) else tuple(p) for p in padding)
+    return _conv(x, kernel, _Geometry(tuple(stride), pads, tuple(dilation), lowering))
+
+
+def conv_transpose3d(
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    stride: tuple[int, int, int] = (1, 1, 1),
+    padding: tuple[int, int, int] = (0, 0, 0),
+) -> jax.Array:
+    """Returns the transposed convolution of torch's ConvTranspose3d without bias.
+
+    Args:
+      x: [B, T, H, W, I].
+      kernel: [kt, kh, kw, I, O], i.e. torch's (I, O, kt, kh, kw) moved by (2, 3, 4, 0, 1), unflipped.
+      stride: factors of enlargement in time, height, width.
+      padding: torch's `padding`: how much the full result is cropped on both sides.
+
+    Returns:
+      [B, T', H', W', O] with T' = (T - 1) * stride - 2 * padding + kt, and so on.
+    """
+    pads = tuple((k - 1 - p, k - 1 - p) for k, p in zip(kernel.shape[:3], padding, strict=True))
+    flipped = jnp.flip(kernel, (0, 1, 2))
+    b, t = x.shape[:2]
+    if kernel.shape[0] == 1 and stride[0] == 1 and padding[0] == 0:  # time joins the batch
+        y = lax.conv_general_dilated(
+            x.reshape(b * t, *x.shape[2:]),
+            flipped[0],
+            window_strides=(1, 1),
+            padding=pads[1:],
+            lhs_dilation=stride[1:],
+            dimension_numbers=_DIMENSIONS_2D,
+        )
+        return y.reshape(b, t, *y.shape[1:])
+    return lax.conv_general_dilated(
+        x,
+        flipped,
+        window_strides=(1, 1, 1),
+        padding=pads,
+        lhs_dilation=stride,
+        dimension_numbers=_DIMENSIONS_3D,
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _conv(x, kernel, g: _Geometry):
+    return _forward(x, kernel, g)
+
+
+def _conv_fwd(x, kernel, g):
+    return _forward(x, kernel, g), (x, kernel)
+
+
+def _conv_bwd(g, residuals, dy):
+    x, kernel = residuals
+    _, pull_x = jax.vjp(lambda v: _forward(v, kernel, g), x)
+    (dx,) = pull_x(dy)
+    if g.lowering == "folded":
+        return dx, _kernel_gradient_slices(x, kernel, dy, g)
+    if g.lowering == "direct":
+        return dx, _kernel_gradient_xla(x, kernel, dy, g)
+    dk = lax.platform_dependent(
+        x,
+        kernel,
+        dy,
+        cpu=functools.partial(_kernel_gradient_slices, g=g),
+        default=functools.partial(_kernel_gradient_xla, g=g),
+    )
+    return dx, dk
+
+
+_conv.defvjp(_conv_fwd, _conv_bwd)
+
+
+def _forward(x, kernel, g: _Geometry):
+    separable = kernel.shape[0] == 1 or kernel.shape[1:3] == (1, 1)
+    if g.lowering == "folded" or (g.lowering == "auto" and separable):
+        return _folded(x, kernel, g)
+    if g.lowering == "direct":
+        return _direct(x, kernel, g)
+    return lax.platform_dependent(
+        x,
+        kernel,
+        cpu=functools.partial(_folded, g=g),
+        default=functools.partial(_direct, g=g),
+    )
+
+
+def _direct(x, kernel, g: _Geometry):
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=g.stride,
+        padding=g.padding,
+        rhs_dilation=g.dilation,
+        dimension_numbers=_DIMENSIONS_3D,
+    )
+
+
+def _conv2d(x, kernel, stride, padding, dilation=(1, 1)):
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=stride,
+        padding=padding,
+        rhs_dilation=dilation,
+        dimension_numbers=_DIMENSIONS_2D,
+    )
+
+
+def _folded(x, kernel, g: _Geometry):
+    """The same convolution by 2-D convolutions and matrix products."""
+    kt, kh, kw, _, out = kernel.shape
+    pointwise = (kh, kw) == (1, 1) and g.stride[1:] == (1, 1) and not any(map(any, g.padding[1:]))
+    if pointwise and kt > 1 and not (g.stride[0] == kt and not any(g.padding[0])):
+        b, t, h, w, c = x.shape
+        y = _conv2d(x.reshape(b, t, h * w, c), kernel[:, 0], (g.stride[0], 1), (g.padding[0], (0, 0)))
+        return y.reshape(b, y.shape[1], h, w, out)
+
+    taps = _time_slices(x, kt, g)  # kt arrays [B, T', H, W, I]
+    b, t = taps[0].shape[:2]
+    if pointwise:
+        return sum(jnp.einsum("bthwi,io->bthwo", s, kernel[k, 0, 0]) for k, s in enumerate(taps))
+    folded = jnp.concatenate(taps, -1) if kt > 1 else taps[0]  # [B, T', H, W, kt * I]
+    kernel2d = jnp.moveaxis(kernel, 0, 2).reshape(kh, kw, -1, out)
+    y = _conv2d(
+        folded.reshape(b * t, *folded.shape[2:]), kernel2d, g.stride[1:], g.padding[1:], g.dilation[1:]
+    )
+    return y.reshape(b, t, *y.shape[1:])
+
+
+def _time_slices(x, kt: int, g: _Geometry):
+    """Returns for each temporal tap the input frames that it meets: kt arrays [B, T', H, W, I]."""
+    if any(g.padding[0]):
+        x = jnp.pad(x, ((0, 0), g.padding[0], (0, 0), (0, 0), (0, 0)))
+    count = (x.shape[1] - kt) // g.stride[0] + 1
+    return [lax.slice_in_dim(x, k, k + (count - 1) * g.stride[0] + 1, g.stride[0], axis=1) for k in range(kt)]
+
+
+def _kernel_gradient_xla(x, kernel, dy, g: _Geometry):
+    _, pull = jax.vjp(lambda k: _forward(x, k, g._replace(lowering="direct")), kernel)
+    return pull(dy)[0]
+
+
+def _kernel_gradient_slices(x, kernel, dy, g: _Geometry):
+    """The gradient with respect to the kernel: for every tap, shifted input times `dy`."""
+    kt, kh, kw, cin, cout = kernel.shape
+    _, t, h, w, _ = dy.shape
+    padded = jnp.pad(x, ((0, 0), *g.padding, (0, 0)))
+    flat_dy = dy.reshape(-1, cout)
+    rows = []
+    for at in range(kt):
+        for ah in range(kh):
+            for aw in range(kw):
+                begin = (at, ah * g.dilation[1], aw * g.dilation[2])
+                limit = [o + (n - 1) * s + 1 for o, n, s in zip(begin, (t, h, w), g.stride, strict=True)]
+                piece = lax.slice(padded, (0, *begin, 0), (x.shape[0], *limit, cin), (1, *g.stride, 1))
+                rows.append(piece.reshape(-1, cin).T @ flat_dy)  # [I, O]
+    return jnp.stack(rows).reshape(kernel.shape).astype(kernel.dtype)

@@ -1,0 +1,63 @@
+"""Maps as pictures: resizing, 8-bit grey, heat colours over a frame."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from PIL import Image
+
+
+def resize_map(saliency: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Returns a map [H, W] as float32 [height, width], bilinear without antialiasing.
+
+    This is OpenCV's INTER_LINEAR, with which the public code resizes maps (`align_corners` False).
+    """
+    saliency = np.asarray(saliency, np.float32)
+    for axis, size in ((1, width), (0, height)):
+        low, high, weight = _taps(saliency.shape[axis], size)
+        weight = weight[:, None] if axis == 0 else weight[None, :]
+        first = np.take(saliency, low, axis)
+        saliency = first + (np.take(saliency, high, axis) - first) * weight
+    return saliency
+
+
+@functools.lru_cache(maxsize=64)
+def _taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    centre = np.clip((np.arange(new) + 0.5) * (old / new) - 0.5, 0, old - 1)
+    low = np.floor(centre).astype(np.int64)
+    high = np.minimum(low + 1, old - 1)
+    return low, high, (centre - low).astype(np.float32)
+
+
+def to_grey(saliency: np.ndarray) -> np.ndarray:
+    """Returns a map as uint8, stretched from its minimum to its maximum; a constant map is black."""
+    low, high = float(saliency.min()), float(saliency.max())
+    if high <= low:
+        return np.zeros(saliency.shape, np.uint8)
+    return np.rint((saliency - low) * (255 / (high - low))).astype(np.uint8)
+
+
+def overlay(frame: np.ndarray, grey: np.ndarray) -> np.ndarray:
+    """Returns `frame` with heat colours laid over it, stronger where the map is high.
+
+    Args:
+      frame: RGB uint8 [H, W, 3].
+      grey: the map, uint8 [H, W].
+
+    Returns:
+      RGB uint8 [H, W, 3].
+    """
+    palette, opacity = _heat()
+    heat = Image.fromarray(grey)
+    heat.putpalette(palette)
+    mask = Image.fromarray(grey).point(opacity)
+    return np.asarray(Image.composite(heat.convert("RGB"), Image.fromarray(frame), mask))
+
+
+@functools.lru_cache(maxsize=1)
+def _heat() -> tuple[bytes, list[int]]:
+    from matplotlib import colormaps  # slow to import, and only pictures need it
+
+    colours = (colormaps["jet"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+    return colours.tobytes(), [round(0.75 * min(255, 2 * level)) for level in range(256)]

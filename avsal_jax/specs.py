@@ -1,0 +1,108 @@
+"""What a network takes as input: plain frozen dataclasses, without jax."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from avsal_jax.errors import AvsalError
+
+PIXEL_NORMS = ("imagenet", "signed")
+RESIZES = ("pil_bilinear",)
+LABEL_FRAMES = ("last", "middle")
+AUDIO_KINDS = ("waveform", "logmel")
+_MAX_FRAMES, _MAX_SIDE = 512, 4096  # a model file from outside cannot ask for absurd buffers
+
+
+@dataclasses.dataclass(frozen=True)
+class AudioSpec:
+    """The sound that goes with one clip.
+
+    Attributes:
+      kind: `waveform` (SoundNet) or `logmel` (VGGish).
+      samples: length of the waveform buffer, in samples.
+      sample_rate: Hz, or None for the file's own rate.
+      window: `hann` or `none`, applied to the excerpt before it is centred in the buffer.
+      patches: number of log-mel patches of 96 frames x 64 bands.
+      hop: seconds between patches.
+      pad_rule: how an excerpt too short for a patch is filled.
+    """
+
+    kind: str
+    samples: int
+    sample_rate: int | None = None
+    window: str = "hann"
+    patches: int = 1
+    hop: float = 0.96
+    pad_rule: str = "centre"
+
+    def __post_init__(self):
+        _one_of("audio.kind", self.kind, AUDIO_KINDS)
+        _one_of("audio.window", self.window, ("hann", "none"))
+        _in_range("audio.samples", self.samples, 1, 10_000_000)
+        _in_range("audio.patches", self.patches, 1, 1_000)
+
+
+@dataclasses.dataclass(frozen=True)
+class InputSpec:
+    """The clip that a network takes.
+
+    Attributes:
+      frames: T, frames of a clip.
+      height, width: pixels, both divisible by 32.
+      pixel_norm: `imagenet` or `signed` (see `avsal_jax.ops.pixels`).
+      resize: `pil_bilinear`: Pillow's bilinear filter with antialiasing; the aspect ratio is not kept.
+      label_frame: the frame whose saliency the map shows: `last` (index T-1) or `middle` (T//2).
+      audio: the sound, or None for a network on picture alone.
+    """
+
+    frames: int = 32
+    height: int = 224
+    width: int = 384
+    pixel_norm: str = "imagenet"
+    resize: str = "pil_bilinear"
+    label_frame: str = "last"
+    audio: AudioSpec | None = None
+
+    def __post_init__(self):
+        _one_of("pixel_norm", self.pixel_norm, PIXEL_NORMS)
+        _one_of("resize", self.resize, RESIZES)
+        _one_of("label_frame", self.label_frame, LABEL_FRAMES)
+        _in_range("frames", self.frames, 1, _MAX_FRAMES)
+        for name in ("height", "width"):
+            _in_range(name, getattr(self, name), 32, _MAX_SIDE)
+            if getattr(self, name) % 32:
+                raise AvsalError(f"{name} must be divisible by 32; got {getattr(self, name)}")
+
+
+def _one_of(name, value, allowed):
+    if value not in allowed:
+        raise AvsalError(f"{name} {value!r} is none of {', '.join(map(str, allowed))}")
+
+
+def _in_range(name, value, low, high):
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise AvsalError(f"{name} must be a whole number from {low} to {high}; got {value!r}")
+
+
+def spec_to_dict(spec: InputSpec) -> dict:
+    """Returns `spec` as plain JSON values."""
+    return dataclasses.asdict(spec)
+
+
+def spec_from_dict(values: dict) -> InputSpec:
+    """Returns the spec that `spec_to_dict` wrote; refuses unknown fields and wrong values."""
+    if not isinstance(values, dict):
+        raise AvsalError(f"an input spec is an object with fields; got {type(values).__name__}")
+    values = dict(values)
+    audio = values.pop("audio", None)
+    if audio is not None:
+        audio = _build(AudioSpec, audio)
+    return _build(InputSpec, {**values, "audio": audio})
+
+
+def _build(cls, values: dict):
+    known = [f.name for f in dataclasses.fields(cls)]
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise AvsalError(f"unknown field {unknown[0]!r} of {cls.__name__}; it has {', '.join(known)}")
+    return cls(**values)

@@ -1,0 +1,168 @@
+"""Model directories: `model.json` and `weights.safetensors`; nothing in them runs code."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax import traverse_util
+
+from avsal_jax.errors import AvsalError
+from avsal_jax.models.layers import Runtime
+from avsal_jax.models.network import SaliencyNetwork, abstract_variables
+from avsal_jax.models.systems import Preset, build
+from avsal_jax.specs import spec_from_dict, spec_to_dict
+
+FORMAT = "avsal_jax model 1"
+CARD, WEIGHTS = "model.json", "weights.safetensors"
+_MAX_CARD_BYTES = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredModel:
+    """What a model directory holds: the network, its variables, and `model.json` as a dict."""
+
+    preset: Preset
+    network: SaliencyNetwork
+    variables: dict
+    card: dict
+
+
+def write_model(path, preset: Preset, variables: dict, provenance: dict | None = None) -> pathlib.Path:
+    """Writes a model directory: complete under its name, or not at all.
+
+    Args:
+      path: the directory to make; it must not exist, or be empty.
+      preset: what changes the function of the network.
+      variables: `params` and `batch_stats`.
+      provenance: where the weights come from; JSON values.
+
+    Raises:
+      AvsalError: the directory is not empty, or cannot be written.
+    """
+    path = pathlib.Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise AvsalError(f"{path} exists already; remove it or choose another output")
+    flat = {name: np.asarray(value) for name, value in flatten(variables).items()}
+    blob = safetensors.numpy.save(flat)
+    card = {
+        "format": FORMAT,
+        "kind": preset.kind,
+        "system": preset.system,
+        "slots": preset.slots,
+        "input": spec_to_dict(preset.input),
+        "provenance": provenance or {},
+        "weights": {
+            "file": WEIGHTS,
+            "bytes": len(blob),
+            "sha256": hashlib.sha256(blob).hexdigest(),
+            "parameters": sum(v.size for k, v in flat.items() if k.startswith("params/")),
+        },
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    except OSError as error:
+        raise AvsalError(f"cannot write {path}: {error.strerror}") from error
+    try:
+        (partial / WEIGHTS).write_bytes(blob)
+        (partial / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        partial.chmod(0o755)
+        os.replace(partial, path)
+    except OSError as error:
+        raise AvsalError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return path
+
+
+def read_model(path, runtime: Runtime | None = None) -> StoredModel:
+    """Reads and checks a model directory.
+
+    Raises:
+      AvsalError: it is missing, damaged (with the file), or its weights do not fit its network (with
+        the tensors that differ).
+    """
+    path = pathlib.Path(path)
+    card = _read_card(path)
+    try:
+        spec = spec_from_dict(card["input"])
+        slots = {str(s): {"name": p["name"], "fields": dict(p["fields"])} for s, p in card["slots"].items()}
+        preset = Preset(str(card["system"]), slots, spec, kind=str(card["kind"]))
+        network = build(preset, runtime)
+    except (KeyError, TypeError, AttributeError, AvsalError) as error:
+        reason = f"no field {error}" if isinstance(error, KeyError) else error
+        raise AvsalError(f"{path / CARD} does not describe a model of this version: {reason}") from error
+    flat = _read_weights(path, card)
+    expected = flatten(abstract_variables(network, preset.input))
+    problems = differences({k: v.shape for k, v in flat.items()}, {k: v.shape for k, v in expected.items()})
+    if problems:
+        raise AvsalError(f"the weights in {path} do not fit its network: {'; '.join(problems)}")
+    variables = traverse_util.unflatten_dict({k: v.astype(np.float32) for k, v in flat.items()}, sep="/")
+    return StoredModel(preset, network, variables, card)
+
+
+def flatten(variables: dict) -> dict:
+    """Returns `variables` as {'params/visual_encoder/...': leaf}."""
+    return traverse_util.flatten_dict(variables, sep="/")
+
+
+def differences(found: dict, expected: dict, limit: int = 4) -> list[str]:
+    """Returns what differs between two {name: shape}, in words; at most `limit` names of a sort."""
+    rows = {
+        "missing": sorted(set(expected) - set(found)),
+        "not known": sorted(set(found) - set(expected)),
+        "of another shape": [
+            f"{k} is {tuple(found[k])}, not {tuple(expected[k])}"
+            for k in sorted(set(found) & set(expected))
+            if tuple(found[k]) != tuple(expected[k])
+        ],
+    }
+    return [
+        f"{len(names)} {what}: {', '.join(names[:limit])}{' ...' if len(names) > limit else ''}"
+        for what, names in rows.items()
+        if names
+    ]
+
+
+def _read_card(path: pathlib.Path) -> dict:
+    if not path.is_dir():
+        raise AvsalError(f"there is no model directory {path}")
+    card_path = path / CARD
+    if not card_path.is_file():
+        raise AvsalError(f"{path} is no model directory: it has no {CARD}")
+    if card_path.stat().st_size > _MAX_CARD_BYTES:
+        raise AvsalError(f"{card_path} is too large to be a model card")
+    try:
+        card = json.loads(card_path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise AvsalError(f"{card_path} is damaged: {error}") from error
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        given = card.get("format") if isinstance(card, dict) else type(card).__name__
+        raise AvsalError(f"{card_path} has format {given!r}; this version reads {FORMAT!r}")
+    return card
+
+
+def _read_weights(path: pathlib.Path, card: dict) -> dict[str, np.ndarray]:
+    weights = path / WEIGHTS
+    if not weights.is_file():
+        raise AvsalError(f"{path} has no {WEIGHTS}")
+    blob = weights.read_bytes()
+    recorded = card.get("weights")
+    digest = recorded.get("sha256") if isinstance(recorded, dict) else None
+    if hashlib.sha256(blob).hexdigest() != digest:
+        raise AvsalError(
+            f"{weights} is damaged: its sha256 is not the one in {CARD}; fetch or convert it again"
+        )
+    try:
+        return safetensors.numpy.load(blob)
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise AvsalError(f"{weights} is no safetensors file: {error}") from error

@@ -1,0 +1,1 @@
+"""Small models, generated videos and golden helpers, for our tests and our users'."""

@@ -1,0 +1,55 @@
+"""Small networks for tests: a tiny ViNet, and a probe whose map shows which frame it was given."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from avsal_jax.inference.predictor import Model
+from avsal_jax.models.network import SaliencyNetwork, init_variables
+from avsal_jax.models.systems import Preset, build, resolve
+from avsal_jax.ops.resize import resize_linear
+from avsal_jax.specs import InputSpec
+from avsal_jax.storage import StoredModel
+
+TINY = {"visual_encoder.width": 1 / 16, "decoder.width": 1 / 16}
+
+
+def tiny_stored(
+    frames: int = 8, height: int = 64, width: int = 96, seed: int = 0, **overrides
+) -> StoredModel:
+    """Returns a ViNet of a sixteenth of the width with random weights."""
+    preset = resolve("vinet", {"frames": frames, "height": height, "width": width, **TINY, **overrides})
+    network = build(preset)
+    variables = init_variables(network, preset.input, seed)
+    return StoredModel(preset, network, variables, {"system": "vinet"})
+
+
+def probe_model(frames: int = 8, height: int = 64, width: int = 96, label_frame: str = "last") -> Model:
+    """Returns a model whose map is the blurred luminance of the labelled frame of its clip.
+
+    Maps of random weights are mostly border pattern; this one tells right frames from wrong ones.
+    """
+    spec = InputSpec(frames, height, width, pixel_norm="signed", label_frame=label_frame)
+    label = frames - 1 if label_frame == "last" else frames // 2
+    network = SaliencyNetwork(visual_encoder=_ProbeEncoder(), decoder=_ProbeDecoder(label))
+    return Model(StoredModel(Preset("probe", {}, spec), network, {}, {"system": "probe"}))
+
+
+class _ProbeEncoder(nn.Module):
+    def stem(self, frames: jax.Array, train: bool = False) -> jax.Array:
+        luminance = frames @ jnp.array([0.299, 0.587, 0.114])  # [B, T, H, W]
+        b, t, h, w = luminance.shape
+        return luminance.reshape(b, t, h // 4, 4, w // 4, 4).mean((3, 5))[..., None]
+
+    def trunk(self, stem: jax.Array, train: bool = False) -> tuple[jax.Array, ...]:
+        return (stem,) * 4
+
+
+class _ProbeDecoder(nn.Module):
+    label: int
+
+    def __call__(self, pyramid: tuple[jax.Array, ...], train: bool = False) -> jax.Array:
+        frame = pyramid[0][:, self.label]  # [B, H/4, W/4, 1]
+        return 4 * resize_linear(frame, (4 * frame.shape[1], 4 * frame.shape[2]))[..., 0]

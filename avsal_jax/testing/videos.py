@@ -1,0 +1,70 @@
+"""Real video files made on the spot: encoded frames, with or without sound."""
+
+from __future__ import annotations
+
+import fractions
+import pathlib
+
+import av
+import numpy as np
+
+
+def write_video(
+    path,
+    frames: np.ndarray,
+    rate: int = 25,
+    codec: str = "libx264",
+    sound: np.ndarray | None = None,
+    sample_rate: int = 22_050,
+    options: dict | None = None,
+) -> pathlib.Path:
+    """Encodes RGB uint8 `frames` [N, H, W, 3], and mono `sound` in [-1, 1] as AAC.
+
+    The suffix of `path` says which container.
+    """
+    path = pathlib.Path(path)
+    with av.open(str(path), "w") as out:
+        video = out.add_stream(codec, rate=rate)
+        video.height, video.width = frames.shape[1:3]
+        video.pix_fmt = "yuv420p"
+        video.options = options or ({"crf": "12", "preset": "ultrafast"} if codec == "libx264" else {})
+        audio = out.add_stream("aac", rate=sample_rate, layout="mono") if sound is not None else None
+        for image in frames:
+            out.mux(video.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
+        out.mux(video.encode(None))
+        if audio is not None:
+            frame = av.AudioFrame.from_ndarray(sound.astype(np.float32)[None], format="fltp", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = sample_rate, 0, fractions.Fraction(1, sample_rate)
+            out.mux(audio.encode(frame))
+            out.mux(audio.encode(None))
+    return path
+
+
+def write_audio_only(path, seconds: float = 1.0) -> pathlib.Path:
+    """Writes an AAC file without any picture."""
+    path = pathlib.Path(path)
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("aac", rate=22_050, layout="mono")
+        wave = np.sin(np.arange(int(22_050 * seconds)) * 0.1).astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(wave[None], format="fltp", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = 22_050, 0, fractions.Fraction(1, 22_050)
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path
+
+
+def moving_spot(count: int, height: int = 72, width: int = 128, radius: float = 9.0) -> np.ndarray:
+    """Returns uint8 [count, height, width, 3]: a bright spot on grey that moves along a known path."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    frames = np.empty((count, height, width, 3), np.uint8)
+    for index in range(count):
+        y, x = spot_centre(index, count, height, width)
+        spot = np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * radius**2))
+        frames[index] = (40 + 200 * spot)[..., None].astype(np.uint8)
+    return frames
+
+
+def spot_centre(index: int, count: int, height: int, width: int) -> tuple[float, float]:
+    """Returns the (row, column) of the spot of `moving_spot` in frame `index`."""
+    phase = index / max(1, count - 1)
+    return height * (0.3 + 0.4 * np.sin(3 * phase) ** 2), width * (0.2 + 0.6 * phase)

@@ -1,0 +1,53 @@
+"""What goes into a network and what comes out, as pytrees.
+
+Letters: B batch, T frames, H height, W width, C channels, L audio samples, P log-mel patches.
+"""
+
+from __future__ import annotations
+
+import flax.struct
+import jax
+import numpy as np
+
+
+@flax.struct.dataclass
+class Clip:
+    """A batch of clips.
+
+    Attributes:
+      frames: RGB, uint8 [B, T, H, W, 3]; or float, already normalised, with `normalized=True`.
+      audio: waveform [B, L] or log-mel patches [B, P, 96, 64]; None for no sound.
+      normalized: whether `frames` are what the network takes (`ops.pixels`).
+
+    Raises:
+      ValueError: float frames without `normalized=True`, or uint8 frames with it.
+    """
+
+    frames: jax.Array | np.ndarray
+    audio: jax.Array | np.ndarray | None = None
+    normalized: bool = flax.struct.field(pytree_node=False, default=False)
+
+    def __post_init__(self):
+        dtype = getattr(self.frames, "dtype", None)
+        if dtype is None:  # a tree transformation put something else than arrays here
+            return
+        if (dtype == np.uint8) == self.normalized:
+            raise ValueError(
+                f"clip frames are uint8 RGB in 0..255, or floats with normalized=True; got dtype "
+                f"{dtype} with normalized={self.normalized}"
+            )
+
+
+@flax.struct.dataclass
+class Prediction:
+    """Saliency maps for a batch of clips.
+
+    Attributes:
+      saliency: [B, H, W] in [0, 1], the sigmoid of `logits`; not normalised to sum 1.
+      logits: [B, H, W].
+      features: what was asked for by name.
+    """
+
+    saliency: jax.Array
+    logits: jax.Array
+    features: dict

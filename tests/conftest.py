@@ -1,0 +1,40 @@
+"""Strict session: two CPU devices, no rank promotion, warnings are errors (pyproject.toml)."""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_NUM_CPU_DEVICES"] = "2"
+
+import pathlib
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def tests_dir() -> pathlib.Path:
+    return pathlib.Path(__file__).parent
+
+
+@pytest.fixture(scope="session")
+def clip_path(tests_dir) -> pathlib.Path:
+    return tests_dir / "media" / "big_buck_bunny_5s.mp4"
+
+
+@pytest.fixture(scope="session")
+def tiny_model():
+    from avsal_jax.inference.predictor import Model
+    from avsal_jax.testing.models import tiny_stored
+
+    return Model(tiny_stored())
+
+
+@pytest.fixture(scope="session")
+def tiny_dir(tmp_path_factory) -> pathlib.Path:
+    from avsal_jax.storage import write_model
+    from avsal_jax.testing.models import tiny_stored
+
+    stored = tiny_stored()
+    return write_model(tmp_path_factory.mktemp("models") / "tiny", stored.preset, stored.variables)

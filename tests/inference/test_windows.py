@@ -1,0 +1,123 @@
+"""Which frames make which map: the window plan, and the stream against a direct evaluation of it."""
+
+import dataclasses
+import weakref
+
+import jax
+import numpy as np
+import pytest
+
+from avsal_jax import Clip
+from avsal_jax.inference.predictor import Model
+from avsal_jax.inference.windows import window
+from avsal_jax.models.layers import Runtime
+from avsal_jax.models.systems import build
+from avsal_jax.testing.models import probe_model, tiny_stored
+
+
+def test_last_by_hand():
+    assert window(3, 100, 4, "last") == [0, 1, 2, 3]
+    assert window(99, 100, 4, "last") == [96, 97, 98, 99]
+    assert window(0, 100, 4, "last") == [3, 2, 1, 0]  # reversed: it ends at the frame
+    assert window(2, 100, 4, "last") == [5, 4, 3, 2]
+    assert window(2, None, 4, "last") == window(2, 100, 4, "last")
+
+
+def test_short_videos_repeat_their_first_frame_in_front():
+    # 5 frames, T = 4: padded to 7 as 0 0 0 1 2 3 4.
+    padded = [0, 0, 0, 1, 2, 3, 4]
+    assert window(0, 5, 4, "last") == padded[5:1:-1]  # frame 0 is number 2 there, so reversed
+    assert window(1, 5, 4, "last") == padded[0:4]
+    assert window(4, 5, 4, "last") == padded[3:7]
+    assert window(0, 1, 4, "last") == [0, 0, 0, 0]
+
+
+def test_middle_by_hand():
+    assert window(50, 100, 4, "middle") == [48, 49, 50, 51]
+    assert window(0, 100, 4, "middle") == [0, 0, 0, 1]
+    assert window(99, 100, 4, "middle") == [97, 98, 99, 99]
+
+
+def images(count, height=64, width=96):
+    return np.random.default_rng(count).integers(0, 256, (count, height, width, 3), np.uint8)
+
+
+def direct(model, frames):
+    """Every window on its own, through the network's ordinary call."""
+    spec = model.spec
+    clips = [frames[window(i, len(frames), spec.frames, spec.label_frame)] for i in range(len(frames))]
+    return np.concatenate([model(Clip(clip[None])).saliency for clip in clips])
+
+
+T = 8
+
+
+@pytest.mark.parametrize("count", [1, T - 1, T, 2 * T - 2, 2 * T - 1, 100])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_stream_equals_a_direct_evaluation(tiny_model, count, batch):
+    frames = images(count)
+    indices, maps = zip(*tiny_model.iter_frames(iter(frames), batch), strict=True)
+    assert list(indices) == list(range(count))
+    expected = direct(tiny_model, frames)
+    np.testing.assert_allclose(np.stack(maps), expected, atol=1e-5)
+    if count > 1:  # a shift by one frame would show
+        assert np.abs(expected[1:] - expected[:-1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("label_frame", ["last", "middle"])
+@pytest.mark.parametrize("count", [1, T - 1, T, 2 * T - 2, 100])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_map_i_shows_frame_i(label_frame, count, batch):
+    model = probe_model(T, label_frame=label_frame)
+    frames = images(count)
+    got = np.stack([m for _, m in model.iter_frames(iter(frames), batch)])
+    expected = np.concatenate([model(Clip(np.broadcast_to(f, (1, T, *f.shape)))).saliency for f in frames])
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+def test_the_full_clip_length_at_a_small_width():
+    model = Model(tiny_stored(frames=32))
+    frames = images(40)
+    got = np.stack([m for _, m in model.iter_frames(iter(frames))])
+    np.testing.assert_allclose(got, direct(model, frames), atol=1e-5)
+
+
+def test_frames_are_let_go(tiny_model):
+    """Memory is a window's, whatever the length: of the frames handed over, few are ever alive."""
+    handed, most = [], 0
+
+    class Tracked(np.ndarray):
+        """An array that can be referred to weakly."""
+
+    def stream():
+        nonlocal most
+        for i in range(60):
+            frame = np.full((64, 96, 3), i, np.uint8).view(Tracked)
+            handed.append(weakref.ref(frame))
+            most = max(most, sum(ref() is not None for ref in handed))
+            yield frame
+
+    assert sum(1 for _ in tiny_model.iter_frames(stream(), 1)) == 60
+    assert most <= 4
+
+
+def test_frames_in_memory(tiny_model):
+    frames = images(9, 50, 70)
+    maps = tiny_model.predict_frames(frames, fps=25)
+    assert maps.shape == (9, 64, 96) and maps.dtype == np.float32
+    with pytest.raises(ValueError, match="uint8"):
+        tiny_model.predict_frames(frames.astype(np.float32), fps=25)
+    with pytest.raises(ValueError, match="positive fps"):
+        tiny_model.predict_frames(frames, fps=0)
+
+
+def test_a_bfloat16_model_streams(tiny_model):
+    half = Model(tiny_stored_with(Runtime(dtype=jax.numpy.bfloat16)))
+    frames = images(9)
+    got = np.stack([m for _, m in half.iter_frames(iter(frames))])
+    np.testing.assert_allclose(got, direct(tiny_model, frames), atol=0.05)
+
+
+def tiny_stored_with(runtime):
+    stored = tiny_stored()
+    return dataclasses.replace(stored, network=build(stored.preset, runtime))

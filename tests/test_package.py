@@ -1,0 +1,141 @@
+"""Import directions, what an import loads, and the speed of --help."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+import time
+
+import pytest
+
+import avsal_jax
+
+ROOT = pathlib.Path(avsal_jax.__file__).parent
+# Lower layers first; a module imports its own layer and the ones before it, and nothing after.
+ALLOWED = {
+    "errors": set(),
+    "specs": {"errors"},
+    "types": {"errors", "specs"},
+    "pictures": {"errors"},
+    "ops": {"errors", "specs", "types"},
+    "data": {"errors", "specs"},
+    "losses": {"ops", "errors"},
+    "metrics": {"ops", "errors"},
+    "models": {"errors", "specs", "types", "ops"},
+    "storage": {"errors", "specs", "types", "ops", "models"},
+    "convert": {"errors", "specs", "types", "ops", "models", "storage", ""},
+    "inference": {"errors", "specs", "types", "ops", "models", "storage", "data", "pictures", ""},
+    "cli": {"errors", "specs", "types", "models", "storage", "convert", "inference", "data", ""},
+    "testing": None,
+    "": {"errors"},
+}
+ONLY_IN = {
+    "torch": {"convert/reader.py"},
+    "orbax": {"training/checkpointing.py"},
+    "librosa": {"data/audio.py"},
+    "ml_collections": {"cli/train.py"},
+    "jax": None,
+}
+
+
+def imports(path):
+    """Yields the dotted modules that a file imports, at any depth."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_arrows_point_down(path):
+    relative = path.relative_to(ROOT)
+    part = (
+        relative.parts[0].removesuffix(".py")
+        if relative.name != "__init__.py" or len(relative.parts) > 1
+        else ""
+    )
+    assert part in ALLOWED, f"{part} has no place in the table"
+    for name in imports(path):
+        top, *rest = name.split(".")
+        if top == "avsal_jax" and ALLOWED[part] is not None:
+            known = rest and ((ROOT / rest[0]).is_dir() or (ROOT / f"{rest[0]}.py").exists())
+            other = rest[0] if known else ""
+            assert other == part or other in ALLOWED[part], f"{relative} imports {name}"
+        if top in ONLY_IN and ONLY_IN[top] is not None:
+            assert str(relative) in ONLY_IN[top], f"{relative} imports {top}"
+        if part == "data":
+            assert top not in {"jax", "flax"}, f"{relative} imports {top}: data code knows no jax"
+
+
+def test_files_are_short_and_say_what_they_hold():
+    for path in FILES:
+        text = path.read_text()
+        assert len(text.splitlines()) <= 400, path
+        assert ast.get_docstring(ast.parse(text)), f"{path} does not say what lives there"
+        if path.parent.name == "cli":
+            assert len(text.splitlines()) <= 80, path
+
+
+def run(code):
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+
+
+def test_importing_is_light():
+    heavy = "{'tensorflow', 'torch', 'librosa', 'jax', 'orbax', 'ml_collections', 'matplotlib'}"
+    assert run(f"import avsal_jax, sys; print({heavy} & set(sys.modules))").stdout.strip() == "set()"
+
+
+def test_predicting_needs_neither_tensorflow_nor_torch_nor_orbax():
+    code = (
+        "import sys\n"
+        "for name in ('tensorflow', 'torch', 'orbax', 'orbax.checkpoint', 'librosa', 'ml_collections'):\n"
+        "    sys.modules[name] = None\n"
+        "import avsal_jax.inference.predict, avsal_jax.cli.main, avsal_jax\n"
+        "avsal_jax.load_model\n"
+    )
+    run(code)
+
+
+def test_public_names_are_there():
+    for name in avsal_jax.__all__:
+        assert getattr(avsal_jax, name) is not None
+    assert set(avsal_jax.__all__) <= set(dir(avsal_jax))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = avsal_jax.nothing
+
+
+def test_help_takes_under_a_second():
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "avsal_jax.cli.main", "--help"], capture_output=True, text=True, check=True
+        )
+        seconds.append(time.perf_counter() - started)
+        assert "predict" in done.stdout and "convert" in done.stdout
+    assert min(seconds) < 1
+
+
+def test_doctor_says_what_is_there(capsys):
+    from avsal_jax.cli.main import main
+
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert "jax 0." in text and "devices: 2 cpu" in text and "no accelerator in use: JAX_PLATFORMS" in text
+
+
+def test_wrong_flags_exit_with_2(capsys):
+    from avsal_jax.cli.main import main
+
+    for arguments in (["predict"], ["predict", "x", "--output", "y", "--save", "movies"], ["nonsense"]):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 2
+    assert "'movies' is none of maps, overlay" in capsys.readouterr().err

@@ -1,0 +1,48 @@
+"""Every command and every piece of Python in the README runs."""
+
+import json
+import re
+import shlex
+
+import av
+import pytest
+import safetensors.numpy
+
+from avsal_jax.cli.main import main
+from tests.convert.test_convert import golden_file, golden_weights
+
+ELSEWHERE = {"make demo"}  # .ci/run runs it on a fresh clone
+
+
+def blocks(text, language):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.fixture
+def workplace(tests_dir, tmp_path, monkeypatch):
+    """A folder with the files that the README speaks of: a short real clip and a ViNet checkpoint."""
+    monkeypatch.chdir(tmp_path)
+    weights = golden_weights(golden_file(tests_dir, "vinet_t16")["keys"])
+    safetensors.numpy.save_file(weights, tmp_path / "ViNet_DHF1K.pt")
+    with av.open(str(tests_dir / "media" / "nasa_13s.mp4")) as source, av.open("clip.mp4", "w") as out:
+        stream = source.streams.video[0]
+        copy = out.add_stream_from_template(stream)
+        for count, packet in enumerate(source.demux(stream)):
+            if count == 6 or packet.dts is None:
+                break
+            packet.stream = copy
+            out.mux(packet)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_everything_in_the_readme_runs(tests_dir, workplace):
+    text = (tests_dir.parent / "README.md").read_text()
+    lines = [line for block in blocks(text, "sh") for line in block.strip().splitlines()]
+    commands = [line for line in lines if line not in ELSEWHERE]
+    assert len(commands) >= 3 and all(line.startswith("avsal ") for line in commands)
+    for line in commands:
+        assert main(shlex.split(line)[1:]) == 0, line
+    assert json.loads((workplace / "saliency_dhf1k" / "summary.json").read_text())["frames"] == 6
+    for block in blocks(text, "python"):
+        exec(compile(block, "README.md", "exec"), {})

@@ -1,0 +1,54 @@
+"""The built wheel, installed elsewhere, predicts with what it carries."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from avsal_jax.testing.videos import moving_spot, write_video
+
+
+@pytest.mark.slow
+def test_the_wheel_predicts_outside_the_checkout(tests_dir, tmp_path):
+    def run(*command, **options):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, **options)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    run(
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(tmp_path),
+        str(tests_dir.parent),
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "avsal_jax/configs/README.md" in names and "avsal_jax/checkpoints/manifest.json" in names
+    assert not [name for name in names if name.startswith(("tests", "tools"))]
+    site = tmp_path / "site"
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        str(site),
+        str(wheel),
+    )
+    source = write_video(tmp_path / "clip.mp4", moving_spot(4))
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    where = "import avsal_jax; print(avsal_jax.__file__)"
+    assert run(sys.executable, "-c", where, cwd=tmp_path, env=environment).startswith(str(site))
+    command = [sys.executable, "-m", "avsal_jax.cli.main", "predict", str(source), "--output", "out"]
+    assert "4 maps in out" in run(*command, cwd=tmp_path, env=environment)
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["frames"] == 4
