@@ -5,7 +5,12 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+import scipy.ndimage
 from PIL import Image
+
+from avsal_jax.ops.blur import gaussian_kernel
+
+POSTPROCESS = ("none", "vinet")
 
 
 def resize_map(saliency: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -17,8 +22,11 @@ def resize_map(saliency: np.ndarray, height: int, width: int) -> np.ndarray:
     for axis, size in ((1, width), (0, height)):
         low, high, weight = _taps(saliency.shape[axis], size)
         weight = weight[:, None] if axis == 0 else weight[None, :]
-        first = np.take(saliency, low, axis)
-        saliency = first + (np.take(saliency, high, axis) - first) * weight
+        first, second = np.take(saliency, low, axis), np.take(saliency, high, axis)
+        second -= first
+        second *= weight
+        second += first
+        saliency = second
     return saliency
 
 
@@ -30,8 +38,21 @@ def _taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return low, high, (centre - low).astype(np.float32)
 
 
-def to_grey(saliency: np.ndarray) -> np.ndarray:
-    """Returns a map as uint8, stretched from its minimum to its maximum; a constant map is black."""
+def to_grey(saliency: np.ndarray, postprocess: str = "none") -> np.ndarray:
+    """Returns a map as uint8, stretched from its minimum to its maximum; a constant map is black.
+
+    Args:
+      saliency: [H, W], at the size at which it is stored.
+      postprocess: `vinet` blurs and rounds as the public code does before it stores a map
+        (samyak0210/ViNet @2a52666): 11x11 Gaussian of sigma 2, and half a level more.
+    """
+    if postprocess == "vinet":
+        kernel = gaussian_kernel(11).astype(np.float32)
+        for axis in (0, 1):
+            saliency = scipy.ndimage.correlate1d(saliency, kernel, axis, mode="mirror")
+        low, high = float(saliency.min()), float(saliency.max())
+        scaled = (saliency - low) / (high - low + 1e-5) * 255 + 0.5
+        return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
     low, high = float(saliency.min()), float(saliency.max())
     if high <= low:
         return np.zeros(saliency.shape, np.uint8)

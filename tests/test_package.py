@@ -16,7 +16,8 @@ ALLOWED = {
     "errors": set(),
     "specs": {"errors"},
     "types": {"errors", "specs"},
-    "pictures": {"errors"},
+    "pages": set(),
+    "pictures": {"ops"},
     "ops": {"errors", "specs", "types"},
     "data": {"errors", "specs"},
     "losses": {"ops", "errors"},
@@ -24,7 +25,7 @@ ALLOWED = {
     "models": {"errors", "specs", "types", "ops"},
     "storage": {"errors", "specs", "types", "ops", "models"},
     "convert": {"errors", "specs", "types", "ops", "models", "storage", ""},
-    "inference": {"errors", "specs", "types", "ops", "models", "storage", "data", "pictures", ""},
+    "inference": {"errors", "specs", "types", "ops", "models", "storage", "data", "pages", "pictures", ""},
     "cli": {"errors", "specs", "types", "models", "storage", "convert", "inference", "data", ""},
     "testing": None,
     "": {"errors"},
@@ -138,4 +139,4 @@ def test_wrong_flags_exit_with_2(capsys):
         with pytest.raises(SystemExit) as stop:
             main(arguments)
         assert stop.value.code == 2
-    assert "'movies' is none of maps, overlay" in capsys.readouterr().err
+    assert "'movies' is none of maps, overlay, npz, report" in capsys.readouterr().err

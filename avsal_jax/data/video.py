@@ -1,36 +1,45 @@
-"""Video files as streams of frames: decoding (PyAV), times, resizing for a network."""
+"""Video files and folders of images as streams of frames: decoding, times, resizing for a network."""
 
 from __future__ import annotations
 
 import dataclasses
 import fractions
 import pathlib
+import re
+import warnings
 from collections.abc import Iterator
 
 import av
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from avsal_jax.errors import AvsalError
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+_MAX_DAMAGED_RUN = 1000  # packets that fail one after the other before the file is given up
 
 
 @dataclasses.dataclass(frozen=True)
 class VideoInfo:
-    """What a container says of its video stream, before decoding.
+    """What is known of a video before it is decoded.
 
     Attributes:
-      path: the file.
+      path: the file or folder.
       rate: average frames per second.
       time_base: seconds per unit of `Frame.pts`.
       frames: number of frames that the container promises, or an estimate; None if it says nothing.
-      has_sound: whether there is an audio stream.
+      sound: the file whose audio stream goes with the picture, or None.
+      pixel_aspect: width over height of a pixel of the upright frame.
+      start: seconds; presentation time of the first frame.
     """
 
     path: pathlib.Path
     rate: fractions.Fraction
     time_base: fractions.Fraction
     frames: int | None
-    has_sound: bool
+    sound: pathlib.Path | None
+    pixel_aspect: fractions.Fraction = fractions.Fraction(1)
+    start: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,18 +60,18 @@ class Frame:
 class Video:
     """The frames of a video file, in order of presentation.
 
-    `info` is known at once; iterate it once for the frames. `damaged` counts packets that could not
-    be decoded and were passed over.
+    `info` is known at once; iterate for the frames. `damaged` counts packets and frames of the last
+    iteration that were damaged: what cannot be decoded is passed over.
 
     Raises:
-      AvsalError: the file is missing, empty, no video, without a video stream, or without a frame.
+      AvsalError: the file is missing, empty, no video, without a video stream, without a frame, or
+        changes its frame size on the way.
     """
 
     def __init__(self, path):
         self.path = pathlib.Path(path)
         self.damaged = 0
-        container = open_container(self.path)
-        try:
+        with open_container(self.path) as container:
             stream = _video_stream(container, self.path)
             rate = stream.average_rate or stream.guessed_rate or stream.base_rate
             if not rate or not stream.time_base:
@@ -70,13 +79,23 @@ class Video:
             count = stream.frames
             if not count and container.duration:
                 count = round(container.duration / av.time_base * rate)
+            sound = self.path if container.streams.audio else None
+            aspect = stream.sample_aspect_ratio or fractions.Fraction(1)
+            first = next(self._decoded(container, stream), None)
+            if first is None:
+                raise AvsalError(f"{self.path} has no frame that can be decoded")
             self.info = VideoInfo(
-                self.path, rate, stream.time_base, count or None, bool(container.streams.audio)
+                self.path,
+                rate,
+                stream.time_base,
+                count or None,
+                sound,
+                1 / aspect if _turns(first) % 2 else aspect,
+                float((first.pts or 0) * stream.time_base),
             )
-        finally:
-            container.close()
 
     def __iter__(self) -> Iterator[Frame]:
+        self.damaged = 0
         index, last, size = 0, None, None
         with open_container(self.path) as container:
             stream = _video_stream(container, self.path)
@@ -93,28 +112,87 @@ class Video:
                 last = pts if last is None or pts > last else last + 1
                 yield Frame(index, last, image)
                 index += 1
-        if index == 0:
-            raise AvsalError(f"{self.path} has no frame that can be decoded")
 
     def _decoded(self, container, stream):
+        """Yields frames; restarts the demuxer behind what it cannot read."""
+        run = 0
         packets = container.demux(stream)
         while True:
             try:
                 packet = next(packets)
+                frames = packet.decode()
+                run = 0
             except StopIteration:
                 return
+            except av.error.EOFError:
+                return
             except av.error.FFmpegError as error:
-                raise AvsalError(f"{self.path} cannot be read to its end: {error.strerror}") from error
-            try:
-                frames = packet.decode()
-            except av.error.FFmpegError:
                 self.damaged += 1
+                run += 1
+                if run > _MAX_DAMAGED_RUN:
+                    raise AvsalError(f"{self.path} is damaged beyond reading: {error.strerror}") from error
+                packets = container.demux(stream)
                 continue
-            yield from frames
+            for frame in frames:
+                self.damaged += bool(frame.is_corrupt)
+                yield frame
 
     def _pts_after(self, last: int | None) -> int:
         step = 1 / (self.info.rate * self.info.time_base)
         return 0 if last is None else last + max(1, round(step))
+
+
+class ImageFolder:
+    """A folder of images as one video, in the order of the numbers in their names.
+
+    Args:
+      path: the folder; it holds images of one size and nothing else (hidden files are passed over).
+      rate: frames per second.
+
+    Raises:
+      AvsalError: no image, something that is no image, or images of several sizes.
+    """
+
+    damaged = 0
+
+    def __init__(self, path, rate: float = 25):
+        self.path = pathlib.Path(path)
+        self._files = sorted(visible_files(self.path), key=_natural)
+        others = [p.name for p in self._files if p.suffix.lower() not in IMAGE_SUFFIXES]
+        if others:
+            raise AvsalError(f"{self.path} is read as a folder of images, but {others[0]} is none")
+        if not self._files:
+            raise AvsalError(f"{self.path} holds no images")
+        rate = fractions.Fraction(rate).limit_denominator(1001)
+        self.info = VideoInfo(self.path, rate, 1 / rate, len(self._files), None)
+
+    def __iter__(self) -> Iterator[Frame]:
+        size = None
+        for index, path in enumerate(self._files):
+            image = self._read(path)
+            size = size or image.shape
+            if image.shape != size:
+                raise AvsalError(
+                    f"{path} is {image.shape[1]}x{image.shape[0]}, but the images before it are "
+                    f"{size[1]}x{size[0]}; one video has one size"
+                )
+            yield Frame(index, index, image)
+
+    @staticmethod
+    def _read(path: pathlib.Path) -> np.ndarray:
+        try:
+            with warnings.catch_warnings(), Image.open(path) as image:
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombWarning) as error:
+            raise AvsalError(f"{path} is no image that can be read: {error}") from error
+        except Image.DecompressionBombError as error:
+            raise AvsalError(f"{path} is too large: {error}") from error
+
+
+def visible_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the entries of a folder that are not hidden."""
+    return [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
 
 
 def open_container(path: pathlib.Path):
@@ -153,8 +231,17 @@ def _video_stream(container, path):
     return stream
 
 
+def _turns(frame) -> int:
+    """Quarter turns, counter-clockwise, that the display matrix asks for."""
+    return round(frame.rotation / 90) % 4
+
+
 def _upright(frame) -> np.ndarray:
-    """RGB with the rotation of the display matrix (counter-clockwise degrees) applied."""
     image = frame.to_ndarray(format="rgb24")
-    turns = round(frame.rotation / 90) % 4
+    turns = _turns(frame)
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+
+def _natural(path: pathlib.Path):
+    """Sorts img2 before img10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]

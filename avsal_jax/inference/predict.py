@@ -1,9 +1,10 @@
-"""`avsal predict`: a video file -> map images, overlay, summary, all complete or none."""
+"""`avsal predict`: videos -> map images, overlay, npz, report, summary; all of a video's, or none."""
 
 from __future__ import annotations
 
 import collections
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -12,156 +13,182 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 
-import avsal_jax
-from avsal_jax.data.video import Video, resize_frame
-from avsal_jax.errors import AvsalError
-from avsal_jax.inference.predictor import Model
-from avsal_jax.inference.threads import Worker, prefetched
-from avsal_jax.inference.writers import MapWriter, OverlayWriter
-from avsal_jax.pictures import overlay, resize_map, to_grey
+import av
+import jax
 
-SAVES = ("maps", "overlay")
+import avsal_jax
+from avsal_jax.data.video import ImageFolder, Video, resize_frame
+from avsal_jax.errors import AvsalError
+from avsal_jax.inference.outputs import Item, Outputs
+from avsal_jax.inference.predictor import Model
+from avsal_jax.inference.sources import SoundChoice, open_source, rate_warning
+from avsal_jax.inference.threads import prefetched
+
 _QUEUE = 4
 _PARTIAL = ".avsal-partial-"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How videos are predicted.
+
+    Attributes:
+      save: some of `maps` (maps/%06d.png: 8-bit grey at the frame's size, numbered from 1, stretched from
+        minimum to maximum), `overlay` (overlay.mp4: heat colours over the picture, the source's times
+        and sound), `npz` (maps.npz: float16 at model size), `report` (report.html).
+      postprocess: of map images, see `pictures.to_grey`.
+      audio: `auto` (the video's own sound), `off` (silence), or a file.
+      fps: rate of a folder of images, frames a second.
+      frame_step: every K-th frame is the video; the overlay holds the last map in between.
+      batch: windows per call; None chooses by the device.
+    """
+
+    save: tuple[str, ...] = ("maps", "overlay")
+    postprocess: str = "none"
+    audio: str = "auto"
+    fps: float | None = None
+    frame_step: int = 1
+    batch: int | None = None
 
 
 def predict_file(
     model: Model,
     source,
     output,
-    save: tuple[str, ...] = SAVES,
-    batch: int | None = None,
+    settings: Settings | None = None,
     say: Callable[[str], None] = lambda line: None,
-    progress: Callable = lambda frames, total: frames,
+    progress: Callable = lambda maps, total: maps,
 ) -> dict:
-    """Predicts a map for every frame of a video and writes what `save` names into `output`.
+    """Predicts a map for every frame of a video and writes what `settings.save` names into `output`.
 
-    `maps/000001.png` and on: 8-bit grey at the frame's size, stretched from minimum to maximum;
-    `overlay.mp4`: heat colours over the picture, with the source's times and sound; `summary.json`,
-    written last. Files appear under these names only when all of them are complete.
+    Files appear under their final names only when all of them are complete; `summary.json` is the last.
+    Where it is there already, from the same source, model and settings, nothing is done again.
 
     Args:
       model: from `load_model`.
-      source: the video file.
+      source: a video file or a folder of images.
       output: a directory, made where missing.
-      save: some of `SAVES`.
-      batch: windows per call.
       say: called with a line of news.
-      progress: wraps the iteration over maps, given the expected number of frames.
+      progress: wraps the iteration over maps, given the expected number of maps.
 
     Returns:
-      What `summary.json` holds.
+      What `summary.json` holds; with `"resumed": True` where it was there already.
 
     Raises:
       AvsalError: the source cannot be read, or the output cannot be written.
     """
-    video = Video(source)
-    with _complete_or_nothing(pathlib.Path(output)) as folder:
-        say("compiling the model (once per model and size) ...")
-        compile_seconds = model.engine(batch).compile_seconds
+    settings = settings or Settings()
+    output = pathlib.Path(output)
+    video = open_source(source, settings.fps)
+    job = _job(model, video, settings)
+    if done := _finished(output, job, settings):
+        say(f"{video.path} is done already; its results are in {output}")
+        return {**done, "resumed": True}
+    if warning := rate_warning(float(video.info.rate), settings.frame_step):
+        say(f"warning: {warning}")
+    choice = SoundChoice(settings.audio)
+    choice.check()
+    sound = choice.clips(video, model.spec, settings.frame_step, say)
+    with _complete_or_nothing(output) as folder:
+        say("compiling the model ...")
+        compile_seconds = model.engine(settings.batch).compile_seconds
+        outputs = Outputs(folder, settings.save, settings.postprocess, video.info, choice.file(video))
         started = time.perf_counter()
-        count, size = _write_all(model, video, folder, save, batch, progress)
+        maps = _run(model, video, sound, outputs, settings, progress)
         seconds = time.perf_counter() - started
         if video.damaged:
-            say(f"{video.path}: {video.damaged} damaged packets were passed over")
+            say(f"warning: {video.path}: {video.damaged} damaged packets or frames; the rest was used")
         summary = {
             "source": video.path.name,
-            "frames": count,
+            "frames": outputs.count,
+            "maps": maps,
+            "height": outputs.size[0],
+            "width": outputs.size[1],
             "rate": float(video.info.rate),
-            "height": size[0],
-            "width": size[1],
-            "damaged_packets": video.damaged,
-            "model": {key: model.card.get(key) for key in ("system", "input", "provenance", "weights")},
-            "saved": list(save),
+            "damaged": video.damaged,
+            "note": model.card.get("note"),
+            "settings": dataclasses.asdict(settings),
+            "device": jax.devices()[0].device_kind,
             "compile_seconds": round(compile_seconds, 3),
             "seconds": round(seconds, 3),
-            "maps_per_second": round(count / seconds, 3),
+            "maps_per_second": round(maps / seconds, 3),
+            "job": job,
             "version": avsal_jax.__version__,
         }
+        outputs.finish(summary, model.card)
         (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return summary
 
 
-def _write_all(model, video, folder, save, batch, progress):
-    """Decodes, predicts and writes in overlapping threads; returns the count and size of the frames."""
-    height, width = model.spec.height, model.spec.width
-    waiting: collections.deque = collections.deque()  # frames whose maps are still being computed
+def _run(model, video, sound, outputs, settings, progress) -> int:
+    """Decodes, resizes, predicts and writes in overlapping threads; returns the number of maps."""
+    spec, step, maps = model.spec, settings.frame_step, 0
+    waiting: collections.deque[Item] = collections.deque()  # frames whose maps are still computed
 
-    def decode():
-        for frame in video:
-            image = frame.image if "overlay" in save else None
-            yield (frame.pts, image, frame.image.shape[:2]), resize_frame(frame.image, height, width)
+    def resized():
+        for frame in frames:
+            image = frame.image if outputs.shows_frames else None
+            item = Item(frame.index, frame.pts, frame.image.shape[:2], image, None)
+            yield item, None if frame.index % step else resize_frame(frame.image, spec.height, spec.width)
 
-    def feed(decoded):
-        for frame, resized in decoded:
-            waiting.append(frame)
-            yield resized
+    def feed():
+        for item, one in pairs:
+            waiting.append(item)
+            if one is not None:
+                yield one
 
     with contextlib.ExitStack() as stack:
-        writer = stack.enter_context(_writing(folder, save, video.info))
-        decoded = stack.enter_context(contextlib.closing(prefetched(decode(), _QUEUE)))
-        count, size = 0, None
-        for index, saliency in progress(model.engine(batch).maps(feed(decoded)), video.info.frames):
-            pts, image, size = waiting.popleft()
-            writer((index, pts, image, size, saliency))
-            count += 1
-    return count, size
+        stack.enter_context(outputs)
+        frames = stack.enter_context(contextlib.closing(prefetched(video, _QUEUE)))
+        pairs = stack.enter_context(contextlib.closing(prefetched(resized(), _QUEUE)))
+        total = video.info.frames and -(-video.info.frames // step)
+        stream = model.engine(settings.batch).maps(feed(), sound and sound.clip)
+        for _, saliency in progress(stream, total):
+            while waiting[0].index % step:  # frames in between show the last map
+                outputs.put(waiting.popleft())
+            outputs.put(dataclasses.replace(waiting.popleft(), saliency=saliency))
+            maps += 1
+        while waiting:
+            outputs.put(waiting.popleft())
+    return maps
 
 
-@contextlib.contextmanager
-def _writing(folder: pathlib.Path, save, info) -> Iterator[Callable]:
-    """Yields a function that takes (index, pts, image, size, map) and writes in threads."""
-    maps = MapWriter(folder / "maps") if "maps" in save else None
-    encoder = None
+def _job(model: Model, video: Video | ImageFolder, settings: Settings) -> dict:
+    """What the results depend on; equal jobs give equal results."""
+    stat = video.path.stat()
+    return {
+        "source": {"path": str(video.path.resolve()), "bytes": stat.st_size, "modified": stat.st_mtime_ns},
+        "model": (model.card.get("weights") or {}).get("sha256"),
+        "dtype": str(jax.numpy.dtype(model.runtime.dtype)),
+        "settings": json.loads(json.dumps(dataclasses.asdict(settings))),
+        "version": avsal_jax.__version__,
+    }
 
-    def encode(item):
-        nonlocal encoder
-        pts, image, grey = item
-        if encoder is None:
-            encoder = OverlayWriter(folder / "overlay.mp4", info, *image.shape[:2])
-        encoder.write(pts, overlay(image, grey))
 
-    def render(item):
-        index, pts, image, size, saliency = item
-        grey = to_grey(resize_map(saliency, *size))
-        if image is not None:
-            overlays.put((pts, image, grey))
-        if maps is not None:
-            maps.write(index, grey)
-
-    overlays = Worker(encode, _QUEUE)
-    rendering = Worker(render, _QUEUE)
-    finished = False
+def _finished(output: pathlib.Path, job: dict, settings: Settings) -> dict | None:
+    """Returns the summary of a job that is done, if all its files are still there."""
+    names = {"maps": "maps", "overlay": "overlay.mp4", "npz": "maps.npz", "report": "report.html"}
     try:
-        yield rendering.put
-        rendering.close()
-        overlays.close()
-        if encoder is not None:
-            encoder.close()
-        finished = True
-    finally:
-        if not finished:
-            for worker in (rendering, overlays):
-                with contextlib.suppress(BaseException):
-                    worker.close()
-            if encoder is not None:
-                with contextlib.suppress(Exception):
-                    encoder.abort()
+        summary = json.loads((output / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    there = all((output / names[kind]).exists() for kind in settings.save)
+    same = isinstance(summary, dict) and summary.get("job") == job and job["model"] is not None
+    return summary if same and there else None
 
 
 @contextlib.contextmanager
 def _complete_or_nothing(output: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields a hidden folder in `output`; on success its content moves up, else nothing is left."""
-    made = not output.exists()
+    made = _missing_folders(output)
+    folder = None
     try:
         output.mkdir(parents=True, exist_ok=True)
         for stale in output.glob(f"{_PARTIAL}*"):  # of a run that was killed
             shutil.rmtree(stale, ignore_errors=True)
         folder = pathlib.Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=output))
-    except OSError as error:
-        raise AvsalError(f"cannot write to {output}: {error.strerror}") from error
-    try:
         yield folder
+        (output / "summary.json").unlink(missing_ok=True)  # until all is in place, nothing is done
         for path in sorted(folder.iterdir(), key=lambda p: p.name == "summary.json"):
             target = output / path.name
             if target.is_dir():
@@ -169,10 +196,20 @@ def _complete_or_nothing(output: pathlib.Path) -> Iterator[pathlib.Path]:
             os.replace(path, target)
         folder.rmdir()
     except BaseException as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        if made:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        for path in made:
             with contextlib.suppress(OSError):
-                output.rmdir()
-        if isinstance(error, OSError):
+                path.rmdir()
+        if isinstance(error, OSError | av.error.FFmpegError):
             raise AvsalError(f"cannot write to {output}: {error.strerror}") from error
         raise
+
+
+def _missing_folders(path: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the folders that making `path` would make, innermost first."""
+    missing = []
+    while not path.exists() and path != path.parent:
+        missing.append(path)
+        path = path.parent
+    return missing

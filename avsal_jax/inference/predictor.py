@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 
 import jax
 import numpy as np
 
-from avsal_jax.data.video import Video, resize_frame
+from avsal_jax.data.audio import ClipSound, Sound
+from avsal_jax.data.video import resize_frame
 from avsal_jax.errors import AvsalError
-from avsal_jax.inference.streaming import WindowEngine
+from avsal_jax.inference.sources import SoundChoice, open_source
+from avsal_jax.inference.streaming import SoundOfClip, WindowEngine
+from avsal_jax.inference.threads import prefetched
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import forward, init_variables
 from avsal_jax.models.systems import build, resolve
+from avsal_jax.specs import spec_to_dict
 from avsal_jax.storage import StoredModel, read_model
 from avsal_jax.types import Clip, Prediction
+
+_AHEAD = 4  # frames that decoding and resizing may run ahead of the network
 
 
 class Model:
@@ -26,9 +33,11 @@ class Model:
       variables: `params` and `batch_stats`.
       spec: the `InputSpec`.
       card: `model.json` as a dict.
+      runtime: how the network is run.
     """
 
-    def __init__(self, stored: StoredModel):
+    def __init__(self, stored: StoredModel, runtime: Runtime | None = None):
+        self.runtime = runtime or Runtime()
         self.network, self.spec, self.card = stored.network, stored.preset.input, stored.card
         self.variables = jax.device_put(stored.variables)
         self._engines: dict[int, WindowEngine] = {}
@@ -51,22 +60,34 @@ class Model:
         """
         return self._forward(self.variables, clip, features=tuple(sorted(features)))
 
-    def predict_video(self, path, batch: int | None = None) -> np.ndarray:
-        """Returns float32 [N, H, W] in [0, 1]: a map at model size for each of the N frames of a file.
+    def predict_video(self, path, audio: str = "auto", batch: int | None = None) -> np.ndarray:
+        """Returns float32 [N, H, W] in [0, 1]: a map at model size for each of the N frames of a video.
 
-        Raises:
-          AvsalError: the file cannot be read as a video.
+        Takes the arguments of `iter_video`, and raises what it raises.
         """
-        return np.stack([saliency for _, saliency in self.iter_video(path, batch)])
+        return np.stack([saliency for _, saliency in self.iter_video(path, audio, batch)])
 
-    def iter_video(self, path, batch: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
-        """Yields (index, map float32 [H, W]) for every frame of a file; memory is O(T), not O(N).
+    def iter_video(
+        self, path, audio: str = "auto", batch: int | None = None
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields (index, map float32 [H, W] in [0, 1]) for every frame; memory is O(T), not O(N).
 
         Args:
-          path: anything that PyAV opens.
+          path: anything that PyAV opens, or a folder of images.
+          audio: what a network that hears is given: `auto` (the video's own sound), `off` (silence), or a
+            file with sound.
           batch: windows per call; by default 1 on CPU, 8 elsewhere.
+
+        Raises:
+          AvsalError: the video or the sound cannot be read.
         """
-        return self.iter_frames((frame.image for frame in Video(path)), batch)
+        source, choice = open_source(path), SoundChoice(audio)
+        choice.check()
+        sound = choice.clips(source, self.spec, 1)
+        if sound is not None and sound.warning:
+            warnings.warn(sound.warning, stacklevel=2)
+        images = (frame.image for frame in prefetched(source, _AHEAD))
+        return self.iter_frames(images, batch, sound and sound.clip)
 
     def predict_frames(
         self, frames: np.ndarray, fps: float, audio: np.ndarray | None = None, rate: int | None = None
@@ -76,7 +97,7 @@ class Model:
         Args:
           frames: RGB uint8 [N, height, width, 3] of any size.
           fps: frames per second; places the sound, so without effect on a network on picture alone.
-          audio: mono waveform in [-1, 1] or None.
+          audio: mono waveform in [-1, 1] that begins with the first frame, or None for silence.
           rate: its sample rate in Hz.
 
         Raises:
@@ -86,15 +107,25 @@ class Model:
             raise AvsalError("frames are RGB uint8 [N, height, width, 3]")
         if len(frames) == 0 or not fps > 0:
             raise AvsalError(f"there must be a frame and a positive fps; got {len(frames)} and {fps}")
-        return np.stack([saliency for _, saliency in self.iter_frames(frames)])
+        sound = None
+        if audio is not None and self.spec.audio is not None:
+            if not rate or np.ndim(audio) != 1:
+                raise AvsalError("sound is a mono waveform [samples] with its rate in Hz")
+            wave = Sound(np.asarray(audio, np.float32), rate)
+            sound = ClipSound(wave, self.spec.audio, self.spec.frames, fps).clip
+        return np.stack([saliency for _, saliency in self.iter_frames(frames, None, sound)])
 
     def iter_frames(
-        self, images: Iterable[np.ndarray], batch: int | None = None
+        self, images: Iterable[np.ndarray], batch: int | None = None, sound: SoundOfClip | None = None
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """Yields (index, map float32 [H, W]) for every RGB uint8 image of a stream."""
+        """Yields (index, map float32 [H, W]) for every RGB uint8 image of a stream.
+
+        `sound` gives the sound of a clip (`data.audio.ClipSound.clip`); None is silence.
+        """
         engine = self.engine(batch)
         height, width = self.spec.height, self.spec.width
-        return engine.maps(resize_frame(image, height, width) for image in images)
+        resized = (resize_frame(image, height, width) for image in images)
+        return engine.maps(prefetched(resized, _AHEAD), sound)
 
     def engine(self, batch: int | None = None) -> WindowEngine:
         """Returns the compiled sliding-window functions for `batch` windows per call."""
@@ -116,7 +147,7 @@ def load_model(path, runtime: Runtime | None = None) -> Model:
     Raises:
       AvsalError: the directory is missing or damaged, or weights and network do not fit.
     """
-    return Model(read_model(path, runtime))
+    return Model(read_model(path, runtime), runtime)
 
 
 def untrained_model(runtime: Runtime | None = None) -> Model:
@@ -124,5 +155,11 @@ def untrained_model(runtime: Runtime | None = None) -> Model:
     preset = resolve("vinet", {"frames": 8, "visual_encoder.width": 0.125, "decoder.width": 0.125})
     network = build(preset, runtime)
     variables = init_variables(network, preset.input, seed=0)
-    card = {"system": "vinet", "provenance": {"weights": "random, seed 0, never trained"}}
-    return Model(StoredModel(preset, network, variables, card))
+    card = {
+        "system": preset.system,
+        "slots": preset.slots,
+        "input": spec_to_dict(preset.input),
+        "note": "These weights are random: the maps mean nothing.",
+        "provenance": {"weights": "random, seed 0, never trained"},
+    }
+    return Model(StoredModel(preset, network, variables, card), runtime)

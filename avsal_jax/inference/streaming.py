@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import functools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,8 @@ from avsal_jax.ops.pixels import normalize_pixels
 from avsal_jax.specs import InputSpec
 
 _IN_FLIGHT = 2
+# (frames of a clip, number of frames of the video or None) -> float32 [L]; see `data.audio.ClipSound`.
+SoundOfClip = Callable[[list[int], int | None], np.ndarray]
 
 
 class WindowEngine:
@@ -46,25 +48,29 @@ class WindowEngine:
         stem = jax.eval_shape(functools.partial(_stem, network, spec), variables, frames)
         self._ring = jax.ShapeDtypeStruct((self._slots, *stem.shape[1:]), stem.dtype)
         indices = jax.ShapeDtypeStruct((batch, spec.frames), jnp.int32)
+        audio = spec.audio and jax.ShapeDtypeStruct((batch, spec.audio.samples), jnp.float32)
         self._push = jax.jit(push, donate_argnums=1).lower(variables, self._ring, frames, slots).compile()
-        self._run = jax.jit(run).lower(variables, self._ring, indices).compile()
+        self._run = jax.jit(run).lower(variables, self._ring, indices, audio).compile()
         self.compile_seconds = time.perf_counter() - started
 
-    def maps(self, frames: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
+    def maps(
+        self, frames: Iterable[np.ndarray], sound: SoundOfClip | None = None
+    ) -> Iterator[tuple[int, np.ndarray]]:
         """Yields (index, map float32 [H, W]) for every frame, in order.
 
         Args:
           frames: uint8 [height, width, 3] at the size of the `InputSpec`.
+          sound: gives the sound of a clip, for a network that hears; None is silence.
         """
         in_flight: collections.deque = collections.deque()
-        for first, maps in self._batches(frames):
+        for first, maps in self._batches(frames, sound):
             in_flight.append((first, maps))
             if len(in_flight) > _IN_FLIGHT:
                 yield from _numbered(*in_flight.popleft())
         while in_flight:
             yield from _numbered(*in_flight.popleft())
 
-    def _batches(self, frames):
+    def _batches(self, frames, sound):
         """Yields (first index, maps on the device) a batch at a time."""
         ring = jnp.zeros(self._ring.shape, self._ring.dtype)
         needed, done, read = 2 * self._spec.frames - 1, 0, 0
@@ -85,9 +91,18 @@ class WindowEngine:
                 ready = self._ready(done, read, count)
                 if not ready:
                     break
-                indices = np.array(ready, np.int32) % self._slots
-                yield (done, len(ready)), self._run(self._variables, ring, _filled(indices, self.batch))
+                indices = _filled(np.array(ready, np.int32) % self._slots, self.batch)
+                audio = self._audio(ready, sound, count)
+                yield (done, len(ready)), self._run(self._variables, ring, indices, audio)
                 done += len(ready)
+
+    def _audio(self, windows, sound, count):
+        """Returns [batch, L] for a network that hears, else None."""
+        if self._spec.audio is None:
+            return None
+        if sound is None:
+            return np.zeros((self.batch, self._spec.audio.samples), np.float32)
+        return _filled(np.stack([sound(one, count) for one in windows]), self.batch)
 
     def _ready(self, done: int, read: int, count: int | None) -> list[list[int]]:
         """Returns the next batch of windows whose frames are all there; [] if it is not full yet."""
@@ -132,6 +147,6 @@ def _push(network, spec, variables, ring, frames, slots):
     return ring.at[slots].set(_stem(network, spec, variables, frames))
 
 
-def _run(network, variables, ring, indices):
-    logits = network.apply(variables, ring[indices], method="trunk")
+def _run(network, variables, ring, indices, audio):
+    logits = network.apply(variables, ring[indices], audio, method="trunk")
     return jax.nn.sigmoid(logits)  # [B, H, W]

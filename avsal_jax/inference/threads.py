@@ -12,7 +12,7 @@ _END = object()
 def prefetched(items: Iterable, depth: int) -> Iterator:
     """Yields `items`, produced in a thread up to `depth` ahead; its exception is raised here.
 
-    Closing the generator stops the thread.
+    Closing the generator, or letting go of it, stops the thread and closes `items` where it can be.
     """
     ready: queue.Queue = queue.Queue(depth)
     stopped = threading.Event()
@@ -34,6 +34,9 @@ def prefetched(items: Iterable, depth: int) -> Iterator:
             put((_END, None))
         except BaseException as error:  # handed over, whatever it is
             put((_END, error))
+        finally:
+            if hasattr(items, "close"):
+                items.close()
 
     thread = threading.Thread(target=produce, daemon=True)
     thread.start()
@@ -58,7 +61,7 @@ class Worker:
 
     def __init__(self, consume: Callable, depth: int):
         self._queue: queue.Queue = queue.Queue(depth)
-        self._consume, self._error = consume, None
+        self._consume, self._error, self._drop = consume, None, False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -68,8 +71,9 @@ class Worker:
             raise self._error
         self._queue.put(item)
 
-    def close(self) -> None:
-        """Waits until all items are consumed."""
+    def close(self, drop: bool = False) -> None:
+        """Waits until all items are consumed, or drops those that wait."""
+        self._drop = self._drop or drop
         self._queue.put(_END)
         self._thread.join()
         if self._error is not None:
@@ -77,7 +81,7 @@ class Worker:
 
     def _run(self):
         while (item := self._queue.get()) is not _END:
-            if self._error is None:
+            if self._error is None and not self._drop:
                 try:
                     self._consume(item)
                 except BaseException as error:

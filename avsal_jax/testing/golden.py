@@ -49,3 +49,10 @@ def disagreement(array: np.ndarray, golden: dict) -> float:
     at_probes = np.abs(array.ravel()[golden["probe_index"]] - np.array(golden["probe"])).max()
     moments = max(abs(array.mean(dtype=np.float64) - golden["mean"]), abs(array.std() - golden["std"]))
     return float(max(at_probes, moments) / golden["absmax"])
+
+
+def tone(seed: int, samples: int) -> np.ndarray:
+    """Returns the mono float64 waveform in [-0.5, 0.5) of the golden audio cases: noise with a slow tone."""
+    rng = np.random.RandomState(seed)
+    t = np.arange(samples)
+    return 0.25 * (rng.rand(samples) * 2.0 - 1.0) + 0.25 * np.sin(2.0 * np.pi * 0.02 * t)

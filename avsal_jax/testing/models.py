@@ -10,7 +10,7 @@ from avsal_jax.inference.predictor import Model
 from avsal_jax.models.network import SaliencyNetwork, init_variables
 from avsal_jax.models.systems import Preset, build, resolve
 from avsal_jax.ops.resize import resize_linear
-from avsal_jax.specs import InputSpec
+from avsal_jax.specs import AudioSpec, InputSpec
 from avsal_jax.storage import StoredModel
 
 TINY = {"visual_encoder.width": 1 / 16, "decoder.width": 1 / 16}
@@ -35,6 +35,28 @@ def probe_model(frames: int = 8, height: int = 64, width: int = 96, label_frame:
     label = frames - 1 if label_frame == "last" else frames // 2
     network = SaliencyNetwork(visual_encoder=_ProbeEncoder(), decoder=_ProbeDecoder(label))
     return Model(StoredModel(Preset("probe", {}, spec), network, {}, {"system": "probe"}))
+
+
+def hearing_probe(audio: AudioSpec, frames: int = 8, height: int = 64, width: int = 96) -> Model:
+    """Returns a model whose map is constant and says how loud its sound is: 1/2 for silence."""
+    spec = InputSpec(frames, height, width, pixel_norm="signed", audio=audio)
+    network = SaliencyNetwork(
+        visual_encoder=_ProbeEncoder(),
+        audio_encoder=_LoudnessEncoder(),
+        fusion=_LoudnessFusion(),
+        decoder=_ProbeDecoder(frames - 1),
+    )
+    return Model(StoredModel(Preset("hearing probe", {}, spec), network, {}, {"system": "hearing probe"}))
+
+
+class _LoudnessEncoder(nn.Module):
+    def __call__(self, audio: jax.Array, train: bool = False) -> jax.Array:
+        return jnp.sqrt((audio**2).mean(-1))[:, None, None] / 16  # [B, 1, 1]
+
+
+class _LoudnessFusion(nn.Module):
+    def __call__(self, pyramid, tokens: jax.Array, train: bool = False) -> tuple[jax.Array, ...]:
+        return tuple(jnp.zeros_like(level) + tokens[..., None, None] for level in pyramid)
 
 
 class _ProbeEncoder(nn.Module):

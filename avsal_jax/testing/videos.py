@@ -68,3 +68,46 @@ def spot_centre(index: int, count: int, height: int, width: int) -> tuple[float,
     """Returns the (row, column) of the spot of `moving_spot` in frame `index`."""
     phase = index / max(1, count - 1)
     return height * (0.3 + 0.4 * np.sin(3 * phase) ** 2), width * (0.2 + 0.6 * phase)
+
+
+def transcode(
+    source, path, codec: str, audio_codec: str | None, size: tuple[int, int], pixel_format: str = "yuv420p"
+) -> pathlib.Path:
+    """Encodes the best picture and sound of `source` anew, at `size` (height, width); times are kept."""
+    path = pathlib.Path(path)
+    fast = {
+        "libx264": {"preset": "veryfast"},
+        "libx265": {"preset": "ultrafast", "x265-params": "log-level=none"},
+    }
+    fast["libvpx-vp9"] = fast["libvpx"] = {"deadline": "realtime", "cpu-used": "8"}
+    with av.open(str(source)) as inside, av.open(str(path), "w") as out:
+        picture, sound = inside.streams.best("video"), inside.streams.best("audio")
+        video = out.add_stream(codec, rate=picture.average_rate)
+        video.height, video.width = size
+        video.pix_fmt, video.bit_rate = pixel_format, 1_500_000
+        video.options = fast.get(codec, {})
+        if codec != "mpeg4":  # which takes few time bases
+            video.codec_context.time_base = picture.time_base
+        audio = out.add_stream(audio_codec, rate=48_000, layout="stereo") if audio_codec else None
+        resampler = av.AudioResampler(
+            format=audio.codec_context.format, layout="stereo", rate=48_000,
+            frame_size=audio.codec_context.frame_size or None,
+        ) if audio else None  # fmt: skip
+        count = 0
+        for packet in inside.demux(*([picture, sound] if audio else [picture])):
+            for frame in packet.decode():
+                if isinstance(frame, av.VideoFrame):
+                    small = frame.reformat(width=size[1], height=size[0], format=pixel_format)
+                    if codec == "mpeg4":
+                        small.pts, small.time_base = count, 1 / picture.average_rate
+                        count += 1
+                    out.mux(video.encode(small))
+                else:
+                    for piece in resampler.resample(frame):
+                        out.mux(audio.encode(piece))
+        out.mux(video.encode(None))
+        if audio:
+            for piece in resampler.resample(None):
+                out.mux(audio.encode(piece))
+            out.mux(audio.encode(None))
+    return path

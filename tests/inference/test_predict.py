@@ -15,7 +15,7 @@ from PIL import Image
 from avsal_jax.cli.main import main
 from avsal_jax.data.video import Video, resize_frame
 from avsal_jax.inference import predict
-from avsal_jax.inference.predict import predict_file
+from avsal_jax.inference.predict import Settings, predict_file
 from avsal_jax.pictures import resize_map
 from avsal_jax.testing.models import probe_model
 from avsal_jax.testing.videos import moving_spot, spot_centre, write_audio_only, write_video
@@ -31,7 +31,7 @@ def test_a_real_clip_with_sound(tiny_dir, clip_path, tmp_path, capsys):
     assert main(["predict", str(clip_path), "--model", str(tiny_dir), "--output", str(out)]) == 0
     news = capsys.readouterr()
     assert "132 maps in" in news.out and "compiling" in news.err and "map/s" in news.err
-    assert sorted(p.name for p in out.iterdir()) == ["maps", "overlay.mp4", "summary.json"]
+    assert sorted(p.name for p in out.iterdir()) == ["maps", "overlay.mp4", "report.html", "summary.json"]
     names = sorted(p.name for p in (out / "maps").iterdir())
     assert names == [f"{i:06d}.png" for i in range(1, 133)]
     maps = read_maps(out)
@@ -97,7 +97,7 @@ def make_bad(tmp_path, clip_path, case):
         path.write_bytes(clip_path.read_bytes()[:500_000])
     elif case == "audio only":
         write_audio_only(path)
-    elif case == "a folder":
+    elif case == "an empty folder":
         path.mkdir()
     return path
 
@@ -108,7 +108,7 @@ BAD = {
     "truncated": "or is cut off",
     "audio only": "has no video stream",
     "missing": "there is no file",
-    "a folder": "is a folder",
+    "an empty folder": "is empty",
 }
 
 
@@ -133,7 +133,7 @@ def test_a_failure_in_the_middle_leaves_nothing_half_written(tmp_path, monkeypat
                     raise OSError(28, "No space left on device")
                 yield frame
 
-    monkeypatch.setattr(predict, "Video", BreaksOff)
+    monkeypatch.setattr(predict, "open_source", lambda path, fps: BreaksOff(path))
     out = tmp_path / "out"
     with pytest.raises(ValueError, match="cannot write to .*: No space left on device"):
         predict.predict_file(probe_model(), source, out)
@@ -181,10 +181,10 @@ def test_interrupted_by_ctrl_c_it_leaves_nothing_half_written(tmp_path, tiny_dir
 def test_a_rerun_replaces_the_results_and_clears_what_a_kill_left(tmp_path):
     out = tmp_path / "out"
     source = write_video(tmp_path / "a.mp4", moving_spot(12))
-    predict_file(probe_model(), source, out, save=("maps",))
+    predict_file(probe_model(), source, out, Settings(save=("maps",)))
     (out / ".avsal-partial-dead").mkdir()
     (out / "mine.txt").write_text("keep")
     shorter = write_video(tmp_path / "b.mp4", moving_spot(9))
-    predict_file(probe_model(), shorter, out, save=("maps",))
+    predict_file(probe_model(), shorter, out, Settings(save=("maps",)))
     assert sorted(os.listdir(out)) == ["maps", "mine.txt", "summary.json"]
     assert len(os.listdir(out / "maps")) == 9

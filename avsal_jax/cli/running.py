@@ -1,0 +1,50 @@
+"""Runs a prediction for every input with progress on the terminal; one bad input loses no other."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+
+import tqdm
+
+from avsal_jax.errors import AvsalError
+from avsal_jax.inference.predict import Settings, predict_file
+from avsal_jax.inference.predictor import Model
+
+
+def predict_all(model: Model, inputs: dict[pathlib.Path, pathlib.Path], settings: Settings) -> int:
+    """Predicts every input; returns 0, or 1 where one of several failed (they are listed at the end).
+
+    Raises:
+      AvsalError: the only input failed.
+    """
+    failed: dict[pathlib.Path, str] = {}
+    for number, (source, output) in enumerate(inputs.items(), 1):
+        if len(inputs) > 1:
+            _say(f"[{number}/{len(inputs)}] {source}")
+        try:
+            summary = predict_file(model, source, output, settings, _say, _progress)
+        except AvsalError as error:
+            if len(inputs) == 1:
+                raise
+            failed[source] = " ".join(str(error).split())
+            _say(f"failed: {failed[source]}")
+            continue
+        if "resumed" not in summary:
+            print(
+                f"{summary['maps']} maps in {output} ({summary['maps_per_second']:.2f} a second, after "
+                f"{summary['compile_seconds']:.1f} s of compiling)"
+            )
+    if failed:
+        _say(f"{len(failed)} of {len(inputs)} inputs failed:")
+        for reason in failed.values():
+            _say(f"  {reason}")
+    return 1 if failed else 0
+
+
+def _progress(maps, total):
+    return tqdm.tqdm(maps, total=total, unit="map", desc="predicting", file=sys.stderr)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

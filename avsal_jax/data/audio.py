@@ -1,0 +1,211 @@
+"""Sound: reading a stream as a mono waveform, and cutting the excerpt that goes with a clip.
+
+The arithmetic is that of STAViS (atsiami/STAViS @71fd51f) and ViNet (samyak0210/ViNet @2a52666), which
+agree. Rates in Hz; waveforms are float32 in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import pathlib
+from collections.abc import Iterator
+
+import av
+import numpy as np
+
+from avsal_jax.data.video import open_container
+from avsal_jax.errors import AvsalError
+from avsal_jax.specs import AudioSpec
+
+SOUNDNET_SCALE = 256.0  # SoundNet was trained on 24-bit samples times 2^-23 read as 32-bit: +-256
+FALLBACK_RATE = 22_050  # SoundNet's own; the published buffers are sized for it
+
+
+@dataclasses.dataclass(frozen=True)
+class Sound:
+    """A mono waveform.
+
+    Attributes:
+      wave: float32 [samples] in [-1, 1].
+      rate: Hz.
+      start: seconds; presentation time of the first sample, on the clock of its file.
+    """
+
+    wave: np.ndarray
+    rate: int
+    start: float = 0.0
+
+
+def read_sound(path) -> Sound:
+    """Reads the audio stream of a file once, as the mean of its channels at its own rate.
+
+    Raises:
+      AvsalError: the file cannot be read, or has no sound.
+    """
+    pieces = list(_mono_pieces(pathlib.Path(path)))
+    if not pieces:
+        raise AvsalError(f"{path} has an audio stream without sound")
+    _, rate, start = pieces[0]
+    return Sound(np.concatenate([piece for piece, _, _ in pieces]), rate, start)
+
+
+def envelope(path, points_per_second: int = 20) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (times in seconds, largest absolute value around each) of a file's sound.
+
+    Reads the stream piece by piece: memory grows by the points alone.
+    """
+    peaks: list[float] = []
+    left, rate, start = np.zeros(0, np.float32), 1, 0.0
+    for piece, rate, start in _mono_pieces(pathlib.Path(path)):  # noqa: B007
+        step = max(1, rate // points_per_second)
+        wave = np.concatenate([left, np.abs(piece)])
+        whole = len(wave) // step * step
+        peaks += wave[:whole].reshape(-1, step).max(1).tolist()
+        left = wave[whole:]
+    if len(left):
+        peaks.append(float(left.max()))
+    step = max(1, rate // points_per_second)
+    return start + np.arange(len(peaks)) * step / rate, np.array(peaks)
+
+
+def _mono_pieces(path: pathlib.Path) -> Iterator[tuple[np.ndarray, int, float]]:
+    """Yields (float32 samples, rate, time of the first sample): the mean of the channels, as VGGish takes."""
+    with open_container(path) as container:
+        stream = container.streams.best("audio")
+        if stream is None:
+            raise AvsalError(f"{path} has no sound")
+        rate, start = stream.codec_context.sample_rate, None
+        resampler = av.AudioResampler(format="fltp", rate=rate)
+        packets = container.demux(stream)
+        while True:
+            try:
+                decoded = next(packets).decode()
+            except (StopIteration, av.error.EOFError):
+                break
+            except av.error.FFmpegError:  # a damaged packet is a gap
+                packets = container.demux(stream)
+                continue
+            for frame in decoded:
+                start = float(frame.time or 0.0) if start is None else start
+                for planar in resampler.resample(frame):
+                    yield planar.to_ndarray().mean(0), rate, start
+        for planar in resampler.resample(None):
+            yield planar.to_ndarray().mean(0), rate, start or 0.0
+
+
+def resample(sound: Sound, rate: int) -> Sound:
+    """Returns `sound` at another rate, by librosa's `soxr_hq`."""
+    if sound.rate == rate:
+        return sound
+    import librosa  # slow to import
+
+    wave = librosa.resample(sound.wave, orig_sr=sound.rate, target_sr=rate, res_type="soxr_hq")
+    return Sound(wave, rate, sound.start)
+
+
+def excerpt_bounds(first: int, last: int, rate: float, fps: float, samples: int) -> tuple[int, int]:
+    """Returns the samples [begin, end) of frames `first`..`last`, counted from 1.
+
+    A frame owns the samples nearer to its time than a frame apart; the end is inclusive in the public
+    code, so `end` here is one more. Order of operations in float64 as there: (f - 1) * (1 / fps) * rate.
+
+    Args:
+      rate: samples per second; fps: frames per second; samples: length of the waveform.
+    """
+    half = rate / fps / 2
+    begin = math.trunc(max(0.0, (first - 1) * (1.0 / fps) * rate - half))
+    end = math.trunc(min(float(samples), abs((last - 1) * (1.0 / fps) * rate + half)))
+    return begin, min(end + 1, samples)
+
+
+def centred(excerpt: np.ndarray, spec: AudioSpec) -> np.ndarray:
+    """Returns float32 [spec.samples]: the windowed excerpt in the middle of a silent buffer, times 256.
+
+    The Hann window has the excerpt's own length. An even excerpt of N samples lies at
+    [c - N/2, c + N/2) around c = samples // 2, an odd one at [c - N//2, c + N//2 + 1). Of an excerpt
+    longer than the buffer the middle is kept.
+    """
+    if len(excerpt) > spec.samples:
+        spare = len(excerpt) - spec.samples
+        excerpt = excerpt[spare // 2 : spare // 2 + spec.samples]
+    buffer = np.zeros(spec.samples, np.float32)
+    at = spec.samples // 2 - len(excerpt) // 2
+    window = _hann(len(excerpt)) if spec.window == "hann" else 1.0
+    buffer[at : at + len(excerpt)] = excerpt * window * SOUNDNET_SCALE
+    return buffer
+
+
+@functools.lru_cache(maxsize=256)
+def _hann(length: int) -> np.ndarray:
+    return np.hanning(length)
+
+
+class ClipSound:
+    """The sound of any clip of one video.
+
+    Args:
+      sound: the waveform; resampled to 22,050 Hz where a clip would not fit the buffer.
+      spec: the buffer that the network takes.
+      frames: T, frames of a clip.
+      fps: frames per second of the video that the clips are cut from.
+      video_start: seconds; presentation time of its first frame, on the clock of `sound.start`.
+
+    `warning` says in one line what had to be changed, or is None.
+    """
+
+    def __init__(self, sound: Sound, spec: AudioSpec, frames: int, fps: float, video_start: float = 0.0):
+        self.warning = None
+        if frames * sound.rate / fps > spec.samples:
+            given = sound.rate
+            sound = resample(sound, FALLBACK_RATE)
+            needed = frames * FALLBACK_RATE / fps
+            self.warning = (
+                f"{frames} frames at {fps:.3g} fps of {given} Hz sound do not fit {spec.samples} samples: "
+                f"resampled to {FALLBACK_RATE} Hz"
+            )
+            if needed > spec.samples:
+                self.warning += ", and only the middle of each clip's sound is kept"
+        self._wave, self._rate = sound.wave, sound.rate
+        self._spec, self._fps = spec, fps
+        # Samples before the first frame are cut, a late start is filled with silence.
+        self._shift = round((video_start - sound.start) * sound.rate)
+
+    def clip(self, frames: list[int], count: int | None) -> np.ndarray:
+        """Returns float32 [spec.samples]: the sound of a clip, reversed where the clip is.
+
+        Args:
+          frames: indices from 0 in the order of the clip, as `inference.windows.window` gives them. Runs
+            of one index at an end are frames that padding invented; their sound is silence.
+          count: number of frames of the video, or None while it is unknown.
+        """
+        backwards = frames[0] > frames[-1]
+        ordered = frames[::-1] if backwards else frames
+        before = _repeats(ordered) if ordered[0] == 0 else 0
+        after = _repeats(ordered[::-1]) if count is not None and ordered[-1] == count - 1 else 0
+        if before == len(ordered) - 1:  # one frame alone, all the others are invented
+            after = 0
+        per_frame = self._rate / self._fps
+        silence = round(before * per_frame), round(after * per_frame)
+        length = len(self._wave) - self._shift
+        begin, end = excerpt_bounds(ordered[0] + 1, ordered[-1] + 1, self._rate, self._fps, max(0, length))
+        excerpt = np.concatenate(
+            [np.zeros(silence[0], np.float32), self._samples(begin, end), np.zeros(silence[1], np.float32)]
+        )
+        buffer = centred(excerpt, self._spec)
+        return buffer[::-1] if backwards else buffer
+
+    def _samples(self, begin: int, end: int) -> np.ndarray:
+        """Samples counted from the time of the first frame; silence where there are none."""
+        begin, end = begin + self._shift, max(begin, end) + self._shift
+        piece = self._wave[max(0, begin) : max(0, end)]
+        return np.pad(piece, (min(max(0, -begin), end - begin), 0))
+
+
+def _repeats(frames: list[int]) -> int:
+    """Returns how often the first index comes again at once."""
+    count = 0
+    while count + 1 < len(frames) and frames[count + 1] == frames[0]:
+        count += 1
+    return count

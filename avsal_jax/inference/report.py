@@ -1,0 +1,110 @@
+"""The report page of a prediction: what was collected while the maps went by, then one HTML file."""
+
+from __future__ import annotations
+
+import array
+import pathlib
+
+import numpy as np
+from PIL import Image
+
+from avsal_jax.data.audio import envelope
+from avsal_jax.errors import AvsalError
+from avsal_jax.pages import Curve, Pictures, Section, Table, render_page
+from avsal_jax.pictures import overlay, resize_map, to_grey
+
+_MOST_FRAMES, _WIDTH = 12, 480
+
+
+class ReportCollector:
+    """Keeps what the report shows, in memory that does not grow with the video but for a number a frame."""
+
+    def __init__(self):
+        self._times, self._strength = array.array("d"), array.array("d")
+        self._mean, self._examples, self._every = None, {}, 1
+
+    def add(self, time: float, image: np.ndarray, saliency: np.ndarray) -> None:
+        """Takes note of a frame: seconds, RGB uint8 [h, w, 3], map float32 [H, W] at model size."""
+        index = len(self._times)
+        self._times.append(time)
+        self._strength.append(float(saliency.mean()))
+        self._mean = saliency.astype(np.float64) if self._mean is None else self._mean + saliency
+        if index % self._every == 0:
+            self._examples[index] = (time, _small(image), saliency)
+            if len(self._examples) > _MOST_FRAMES:  # thin out evenly; the number of frames is not known
+                self._every *= 2
+                self._examples = {i: e for i, e in self._examples.items() if i % self._every == 0}
+
+    def write(self, path: pathlib.Path, summary: dict, card: dict, sound: pathlib.Path | None) -> None:
+        """Writes the page: examples, the mean map, strength over time, the sound, the model, the timing."""
+        times = np.array(self._times)
+        pairs = []
+        for index, (time, image, saliency) in self._examples.items():
+            grey = to_grey(resize_map(saliency, *image.shape[:2]))
+            where = f"frame {index * summary['settings']['frame_step'] + 1}, {time:.2f} s"
+            pairs += [(where, image), (f"{where}: map", overlay(image, grey))]
+        last = next(reversed(self._examples.values()))[1]
+        mean = to_grey(resize_map((self._mean / len(times)).astype(np.float32), *last.shape[:2]))
+        sections = [
+            Section(
+                "Frames and their maps", Pictures(pairs), "Red is where the model expects people to look."
+            ),
+            Section(
+                "Mean map", Pictures([("mean of all maps, over one of the frames", overlay(last, mean))])
+            ),
+            Section(
+                "Strength of the map over time",
+                Curve(times, np.array(self._strength), "mean of the map"),
+                "Low where the model finds little that stands out; jumps often mark cuts.",
+            ),
+            *self._sound(sound),
+            Section("Model", Table(_card_rows(card)), summary["note"] or ""),
+            Section("This run", Table(_run_rows(summary))),
+        ]
+        page = render_page(f"Saliency of {summary['source']}", _lead(summary), sections)
+        path.write_text(page, encoding="utf-8")
+
+    def _sound(self, sound: pathlib.Path | None) -> list[Section]:
+        if sound is None:
+            return []
+        try:
+            times, peaks = envelope(sound)
+        except AvsalError:  # a stream that holds nothing: the overlay says no more than the page
+            return []
+        return [Section("Sound", Curve(times, peaks, "largest amplitude"))] if len(peaks) else []
+
+
+def _small(image: np.ndarray) -> np.ndarray:
+    height = max(1, round(image.shape[0] * _WIDTH / image.shape[1]))
+    if image.shape[1] <= _WIDTH:
+        return image
+    return np.asarray(Image.fromarray(image).resize((_WIDTH, height), Image.Resampling.BILINEAR))
+
+
+def _lead(summary: dict) -> str:
+    return (
+        f"{summary['frames']} frames of {summary['width']}x{summary['height']} at {summary['rate']:.4g} "
+        f"frames a second, {summary['maps']} maps."
+    )
+
+
+def _card_rows(card: dict) -> list[tuple[str, str]]:
+    rows = [("system", str(card.get("system")))]
+    for slot, part in (card.get("slots") or {}).items():
+        fields = ", ".join(f"{k}={v}" for k, v in part["fields"].items())
+        if part["name"] != "none":
+            rows.append((slot.replace("_", " "), f"{part['name']} {fields}".strip()))
+    rows += [(f"input {k}", str(v)) for k, v in (card.get("input") or {}).items()]
+    rows += [(k.replace("_", " "), str(v)) for k, v in (card.get("provenance") or {}).items()]
+    return rows
+
+
+def _run_rows(summary: dict) -> list[tuple[str, str]]:
+    return [
+        ("compiling", f"{summary['compile_seconds']:.1f} s"),
+        ("maps", f"{summary['seconds']:.1f} s, {summary['maps_per_second']:.2f} a second"),
+        ("device", summary["device"]),
+        ("damaged packets or frames", str(summary["damaged"])),
+        *((key.replace("_", " "), str(value)) for key, value in summary["settings"].items()),
+        ("avsal_jax", summary["version"]),
+    ]

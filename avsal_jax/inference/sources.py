@@ -1,0 +1,126 @@
+"""What a user names on the command line -> videos: files, folders of images, folders of videos."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Sequence
+
+from avsal_jax.data.audio import ClipSound, read_sound
+from avsal_jax.data.video import IMAGE_SUFFIXES, ImageFolder, Video, open_container, visible_files
+from avsal_jax.errors import AvsalError
+from avsal_jax.specs import InputSpec
+
+_SLOWEST, _FASTEST, _TRAINED = 15, 35, 30  # frames a second
+
+
+def list_inputs(names: Sequence, output: pathlib.Path) -> dict[pathlib.Path, pathlib.Path]:
+    """Returns input -> folder for its results, for all that `names` name.
+
+    A folder that holds an image is one video; any other folder stands for the files in it. One input
+    writes into `output` itself, several write into a folder of their own name each.
+
+    Raises:
+      AvsalError: an empty folder, or an output inside a folder of inputs.
+    """
+    inputs: list[pathlib.Path] = []
+    for path in map(pathlib.Path, names):
+        if path.is_dir():
+            if output.resolve().is_relative_to(path.resolve()):
+                raise AvsalError(f"the output {output} lies inside the input folder {path}; choose another")
+            files = visible_files(path)
+            if not files:
+                raise AvsalError(f"the folder {path} is empty")
+            holds_images = any(p.suffix.lower() in IMAGE_SUFFIXES for p in files)
+            inputs += [path] if holds_images else [p for p in files if p.is_file()]
+        else:
+            inputs.append(path)
+    inputs = list(dict.fromkeys(inputs))
+    if not inputs:
+        raise AvsalError("there is no input file")
+    if len(inputs) == 1:
+        return {inputs[0]: output}
+    folders, taken = {}, set()
+    for path in inputs:
+        stem, number = path.stem or path.name, 1
+        name = stem
+        while name in taken:
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name)
+        folders[path] = output / name
+    return folders
+
+
+def open_source(path, fps: float | None = None) -> Video | ImageFolder:
+    """Opens a video file, or a folder of images at `fps` frames a second (25 where None).
+
+    Raises:
+      AvsalError: it cannot be read, or `fps` is given for a file, which has a rate of its own.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        return ImageFolder(path, fps or 25)
+    if fps is not None:
+        raise AvsalError(f"{path} is a file with a frame rate of its own; --fps is for folders of images")
+    return Video(path)
+
+
+def rate_warning(rate: float, step: int) -> str | None:
+    """Returns a line about frame rates far from what the networks saw (24 to 30), or None."""
+    effective = rate / step
+    if _SLOWEST <= effective <= _FASTEST:
+        return None
+    advice = ""
+    if effective > _FASTEST:
+        better = max(2, round(rate / _TRAINED))
+        advice = f"; --frame-step {better} would show it {rate / better:.3g}"
+    return f"{effective:.3g} frames a second: the networks were trained at 24 to 30{advice}"
+
+
+@dataclasses.dataclass(frozen=True)
+class SoundChoice:
+    """Which sound a network hears.
+
+    Attributes:
+      audio: `auto` (the video's own), `off`, or a file.
+    """
+
+    audio: str = "auto"
+
+    def check(self) -> None:
+        """Raises AvsalError for a file that is missing or has no sound."""
+        if self.audio not in ("auto", "off"):
+            path = pathlib.Path(self.audio)
+            with open_container(path) as container:
+                if not container.streams.audio:
+                    raise AvsalError(f"{path} has no sound; --audio takes auto, off, or a file with sound")
+
+    def file(self, source: Video | ImageFolder) -> pathlib.Path | None:
+        """Returns the file whose sound goes with the picture, or None."""
+        return source.info.sound if self.audio in ("auto", "off") else pathlib.Path(self.audio)
+
+    def clips(
+        self,
+        source: Video | ImageFolder,
+        spec: InputSpec,
+        step: int,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> ClipSound | None:
+        """Returns the sound of each clip for a network that hears, or None for silence; says why."""
+        path = self.file(source)
+        if spec.audio is None:
+            if path is not None and self.audio != "off":
+                say("this model works on picture alone: the sound is not used")
+            return None
+        if self.audio == "off" or path is None:
+            say("the model hears silence")
+            return None
+        sound = read_sound(path)
+        if self.audio != "auto":  # a file of its own begins with the picture
+            sound = dataclasses.replace(sound, start=source.info.start)
+        rate = float(source.info.rate) / step
+        clips = ClipSound(sound, spec.audio, spec.frames, rate, source.info.start)
+        if clips.warning:
+            say(clips.warning)
+        return clips
