@@ -7,8 +7,10 @@ import shlex
 import av
 import pytest
 import safetensors.numpy
+from PIL import Image
 
 from avsal_jax.cli.main import main
+from avsal_jax.testing.videos import moving_spot, write_video
 from tests.convert.test_convert import golden_file, golden_weights
 
 ELSEWHERE = {"make demo"}  # .ci/run runs it on a fresh clone
@@ -32,6 +34,11 @@ def workplace(tests_dir, tmp_path, monkeypatch):
                 break
             packet.stream = copy
             out.mux(packet)
+    write_video(tmp_path / "first.mp4", moving_spot(3))
+    write_video(tmp_path / "second.mkv", moving_spot(3))
+    (tmp_path / "folder_of_images").mkdir()
+    for index, image in enumerate(moving_spot(3)):
+        Image.fromarray(image).save(tmp_path / "folder_of_images" / f"{index}.png")
     return tmp_path
 
 
@@ -40,7 +47,7 @@ def test_everything_in_the_readme_runs(tests_dir, workplace):
     text = (tests_dir.parent / "README.md").read_text()
     lines = [line for block in blocks(text, "sh") for line in block.strip().splitlines()]
     commands = [line for line in lines if line not in ELSEWHERE]
-    assert len(commands) >= 3 and all(line.startswith("avsal ") for line in commands)
+    assert len(commands) >= 7 and all(line.startswith("avsal ") for line in commands)
     for line in commands:
         assert main(shlex.split(line)[1:]) == 0, line
     assert json.loads((workplace / "saliency_dhf1k" / "summary.json").read_text())["frames"] == 6
