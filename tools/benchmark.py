@@ -217,7 +217,7 @@ def _torch_step(torch, net, x, target):
         value = (target * torch.log(target / p)).sum((1, 2)).mean()
         value.backward()
         optimizer.step()
-        return float(value)
+        return float(value.detach())
 
     return run
 
