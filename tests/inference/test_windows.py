@@ -83,7 +83,7 @@ def test_the_full_clip_length_at_a_small_width():
 
 
 def test_frames_are_let_go(tiny_model):
-    """Memory is a window's, whatever the length: of the frames handed over, few are ever alive."""
+    """Memory is a window's, whatever the length: of 60 frames, those in the queue and in hands are alive."""
     handed, most = [], 0
 
     class Tracked(np.ndarray):
@@ -98,7 +98,7 @@ def test_frames_are_let_go(tiny_model):
             yield frame
 
     assert sum(1 for _ in tiny_model.iter_frames(stream(), 1)) == 60
-    assert most <= 4
+    assert most <= 10
 
 
 def test_frames_in_memory(tiny_model):

@@ -1,0 +1,61 @@
+"""The benchmark runs, checks parity with its PyTorch peer, and needs no package of training or sound."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+BLOCKED = ("tensorflow", "tensorflow_datasets", "librosa", "ml_collections", "av", "orbax", "jinja2")
+
+
+def run_benchmark(tests_dir, *arguments, blocked=()):
+    tools = tests_dir.parent / "tools"
+    code = (
+        "import runpy, sys\n"
+        f"sys.path.insert(0, {str(tools)!r})\n"
+        f"for name in {tuple(blocked)!r}: sys.modules[name] = None\n"
+        f"sys.argv = ['benchmark.py', *{arguments!r}]\n"
+        f"runpy.run_path({str(tools / 'benchmark.py')!r}, run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=500, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_forward_without_torch_and_without_what_training_needs(tests_dir, tmp_path):
+    size = ("--height", "32", "--width", "64", "--repeats", "2")
+    table = run_benchmark(
+        tests_dir, "forward", "--no-torch", *size, "--output", str(tmp_path), blocked=BLOCKED
+    )
+    assert "| avsal_jax |" in table and "torch" not in table
+    report = json.loads((tmp_path / "forward.json").read_text())
+    assert len(report["seconds"]["avsal_jax"]) == 2 and report["machine"]["jax"]
+
+
+@pytest.mark.slow
+def test_forward_agrees_with_its_peer(tests_dir, tmp_path):
+    pytest.importorskip("torch")
+    size = ("--height", "32", "--width", "64", "--repeats", "2")
+    table = run_benchmark(tests_dir, "forward", *size, "--output", str(tmp_path))
+    report = json.loads((tmp_path / "forward.json").read_text())
+    assert report["disagreement"] < 1e-4 and "x torch, " in table
+    assert set(report["seconds"]) == {"avsal_jax", "torch, contiguous", "torch, channels-last"}
+
+
+@pytest.mark.slow
+def test_the_chain_prints_every_stage(tests_dir):
+    table = run_benchmark(tests_dir, "chain", "--repeats", "1")
+    for stage in (
+        "decode",
+        "resize",
+        "PNG",
+        "heat colours",
+        "H.264",
+        "whole: maps and overlay",
+        "idle share",
+    ):
+        assert stage in table
