@@ -114,7 +114,7 @@ class SavedMaps(MapSource):
         beyond = [index + 1 for index in files if index >= entry.frames + 2]
         if beyond:
             told.append(
-                f"{entry.name}: predictions up to frame {max(beyond)}, but the video has {entry.frames} frames"
+                f"{entry.name}: predictions up to frame {max(beyond)}, but it has {entry.frames} frames"
             )
         return told
 
