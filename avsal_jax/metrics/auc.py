@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from avsal_jax.errors import AvsalError
-from avsal_jax.metrics.imresize import imresize
-from avsal_jax.metrics.inputs import as_fixations, as_maps, same_batch, tolerance
-from avsal_jax.metrics.maps import Maps, is_constant, stretch
+from avsal_jax.metrics.inputs import as_fixations, as_maps, same_batch
+from avsal_jax.metrics.maps import Maps, is_constant, one_frame, stretch
 
 RULES = ("mit", "distinct", "rank")
 
@@ -43,17 +42,18 @@ def auc_judd(
     if rule not in RULES:
         raise AvsalError(f"rule {rule!r} of auc_judd is none of {', '.join(RULES)}")
     noise = None if jitter is None else _generator(jitter)
-    p, fixated = _prepare(prediction, fixations)
+    maps, fixated = _prepare(prediction, fixations)
     result = np.empty(fixated.shape[:-2])
     for index in np.ndindex(result.shape):
-        result[index] = _judd(Maps(p.values[index], p.tolerance), fixated[index], rule, noise)
+        frame = one_frame(maps, index, fixated.shape[-2:])
+        result[index] = _judd(frame, fixated[index], rule, noise)
     return result[()]
 
 
 def _judd(p: Maps, fixated: np.ndarray, rule: str, noise: np.random.Generator | None) -> float:
     values = p.values
     if noise is not None:
-        values = values + noise.random(values.shape) / 1e7
+        values += noise.random(values.shape) / 1e7
     low, high = values.min(), values.max()
     if not fixated.any() or not np.isfinite(high - low):
         return np.nan
@@ -117,12 +117,12 @@ def auc_shuffled(
 def _sampled(prediction, fixations, negatives, step, at_least):
     if not 1e-4 <= step <= 1:
         raise AvsalError(f"step of the thresholds must be from 0.0001 to 1; got {step!r}")
-    p, fixated = _prepare(prediction, fixations)
+    maps, fixated = _prepare(prediction, fixations)
     negatives = _check_negatives(negatives, fixated)
     result = np.empty(fixated.shape[:-2])
     for index in np.ndindex(result.shape):
         with np.errstate(invalid="ignore"):  # infinities in the map
-            values, constant = stretch(np, Maps(p.values[index], p.tolerance))
+            values, constant = stretch(np, one_frame(maps, index, fixated.shape[-2:]))
         hits = np.sort(values[fixated[index]])
         undefined = constant.item() or np.isnan(values).any() or hits.size < at_least
         splits = [] if undefined else [_split(values, hits, points, step) for points in negatives[index]]
@@ -208,10 +208,10 @@ def sample_shuffled_negatives(
     return points[np.array(draws, np.int64)]
 
 
-def _prepare(prediction, fixations) -> tuple[Maps, np.ndarray]:
+def _prepare(prediction, fixations) -> tuple[np.ndarray, np.ndarray]:
     maps, fixated = as_maps("prediction", prediction), as_fixations(fixations)
     same_batch("prediction", maps, "fixations", fixated)
-    return Maps(imresize(maps, *fixated.shape[-2:]), tolerance(maps.dtype)), fixated
+    return maps, fixated
 
 
 def _check_negatives(negatives, fixated: np.ndarray) -> np.ndarray:

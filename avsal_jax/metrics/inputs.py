@@ -39,8 +39,8 @@ def as_fixations(fixations) -> np.ndarray:
     fixations = as_maps("fixations", fixations)
     if fixations.dtype.kind == "f" and np.any(fixations != np.floor(fixations)):
         raise AvsalError(
-            "fixations must be 0 or a whole number at each pixel; these have fractions or NaN, as densities have: "
-            "give the fixation map"
+            "fixations must be 0 or a whole number at each pixel; these have fractions or NaN, as densities "
+            "have: give the fixation map"
         )
     return fixations > 0
 
