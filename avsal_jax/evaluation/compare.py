@@ -1,8 +1,9 @@
-"""Results side by side: joined tables with the six-set mean, and paired differences with bootstrap intervals."""
+"""Results side by side: joined tables, the six-set mean, paired differences with bootstrap intervals."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -176,11 +177,17 @@ def _six_set_means(scores: list[Score]) -> tuple[list[Score], dict[str, tuple[st
         protocols = dict.fromkeys(s.protocol for s in six)
         means.append(
             Score(
-                method, SIX_SET_MEAN, split, (), " and ".join(protocols), None if None in counts else sum(counts),
-                {m: float(np.mean([s.metrics[m] for s in six])) for m in names}, "unweighted mean of the six sets",
-                "scored by several protocols" if len(protocols) > 1 else "",
+                method=method,
+                dataset=SIX_SET_MEAN,
+                split=split,
+                folds=(),
+                protocol=" and ".join(protocols),
+                videos=None if None in counts else sum(counts),
+                metrics={m: float(np.mean([s.metrics[m] for s in six])) for m in names},
+                origin="unweighted mean of the six sets",
+                note="scored by several protocols" if len(protocols) > 1 else "",
             )
-        )  # fmt: skip
+        )
     return means, missing
 
 
@@ -213,7 +220,7 @@ def _differences(results: Sequence[Result]) -> list[Difference]:
 
 def _paired(first: list[Result], second: list[Result]) -> list[Difference]:
     names = [
-        {video for r in side for table in r.per_video.values() for video in table} for side in (first, second)
+        {_video(v) for r in side for table in r.per_video.values() for v in table} for side in (first, second)
     ]
     if not names[0] & names[1]:
         raise AvsalError(
@@ -228,10 +235,8 @@ def _paired(first: list[Result], second: list[Result]) -> list[Difference]:
         pairs = np.array([theirs[v] - ours[v] for v in sorted(ours.keys() & theirs.keys())])
         low, high = bootstrap_interval(pairs)
         mean = float(pairs.mean()) if len(pairs) else np.nan
-        found.append(
-            Difference(second[0].method, first[0].method, first[0].dataset, first[0].split, metric, len(pairs),
-                       mean, low, high)
-        )  # fmt: skip
+        where = (second[0].method, first[0].method, first[0].dataset, first[0].split)
+        found.append(Difference(*where, metric, len(pairs), mean, low, high))
     return found
 
 
@@ -239,10 +244,15 @@ def _by_video(results: list[Result], metric: str) -> dict[str, float]:
     """Returns video -> value where there is one; a video of several folds counts once, with its mean."""
     values: dict[str, list[float]] = {}
     for result in results:
-        for video, value in result.per_video[metric].items():
+        for name, value in result.per_video[metric].items():
             if not np.isnan(value):
-                values.setdefault(video, []).append(value)
+                values.setdefault(_video(name), []).append(value)
     return {video: float(np.mean(several)) for video, several in values.items()}
+
+
+def _video(name: str) -> str:
+    """Leaves out the fold of `2:name`, as results of several folds in one folder call their videos."""
+    return re.sub(r"^\d+:(?=.)", "", name)
 
 
 def bootstrap_interval(values, resamples: int = RESAMPLES, seed: int = SEED, level: float = LEVEL):

@@ -1,4 +1,4 @@
-"""Results as `avsal evaluate` leaves them on disk, read back and checked, and published rows in the same form."""
+"""Results as `avsal evaluate` leaves them on disk, read and checked; published rows in the same form."""
 
 from __future__ import annotations
 
@@ -67,9 +67,18 @@ def read_results(text: str) -> list[Result]:
 
 def _published(row: published.Row) -> Result:
     return Result(
-        f"{row.name}, printed by {row.paper}", row.dataset, row.split, None, "", None, dict(row.metrics), None, None,
-        f"{row.paper}, Table {row.table}", row.note,
-    )  # fmt: skip
+        method=f"{row.label}, printed by {row.paper}",
+        dataset=row.dataset,
+        split=row.split,
+        fold=None,
+        protocol="",
+        videos=None,
+        metrics=dict(row.metrics),
+        per_video=None,
+        folder=None,
+        origin=row.source,
+        note=row.note,
+    )
 
 
 def read_result(path) -> Result:
@@ -189,8 +198,8 @@ def _rows(file: pathlib.Path, second: str, keep: str = "") -> Iterator[tuple[str
         with file.open(encoding="utf-8", newline="") as stream:
             lines = csv.reader(stream, strict=True)
             header = next(lines, [])
-            if header[:2] != ["video", second] or len(set(header)) != len(header):
-                raise ValueError(f"its header is not video,{second},... of distinct metrics")
+            if header[:2] != ["video", second] or len(header) < 3 or len(set(header)) != len(header):
+                raise ValueError(f"its header is not video,{second}, and distinct metrics")
             for row in lines:
                 if len(row) != len(header):
                     raise ValueError(f"line {lines.line_num} has {len(row)} cells, the header {len(header)}")
