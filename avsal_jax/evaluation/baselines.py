@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import scipy.ndimage
 
+from avsal_jax.data.raw_fixations import Observer, coutrot_clips, diem_observers
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.errors import AvsalError
-from avsal_jax.evaluation.protocols import Protocol
+from avsal_jax.evaluation.protocols import Protocol, rescale_points
 from avsal_jax.evaluation.sources import MapSource
 from avsal_jax.pictures import resize_map, to_grey
 
@@ -58,29 +60,33 @@ class HumanMaps(MapSource):
     """Half of the observers predict the other half (HI): their fixations, blurred.
 
     Args:
-      observers: video name -> for each observer frame index -> (row, column).
+      observers: video name -> (observers, (height, width) of the frames that they saw).
       sigma: pixels; of the Gaussian at the size of the truth.
     """
 
     label = "human (HI)"
 
-    def __init__(self, observers: dict[str, list[dict[int, tuple[float, float]]]], sigma: float = 20.0):
+    def __init__(
+        self, observers: dict[str, tuple[tuple[Observer, ...], tuple[int, int]]], sigma: float = 20.0
+    ):
         self._observers, self._sigma = observers, sigma
         self.fingerprint = f"human split half sigma {sigma}"
 
     def problems(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
         """At least two observers are needed."""
-        count = len(self._observers.get(entry.name, ()))
+        count = len(self._observers[entry.name][0]) if entry.name in self._observers else 0
         return [] if count >= 2 else [f"{entry.name}: {count} observers; a split half needs at least 2"]
 
     def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray]:
         """Yields the blurred fixations of every second observer."""
+        if told := self.problems(entry, protocol):
+            raise AvsalError(told[0])
         for index in range(entry.frames):
-            yield to_grey(self._density(entry, index, 0))
+            yield to_grey(self._blurred(entry, index, 0))
 
     def density(self, entry: VideoEntry, index: int) -> np.ndarray:
         """Returns the blurred fixations of the other half, its largest value 1."""
-        density = self._density(entry, index, 1)
+        density = self._blurred(entry, index, 1)
         top = density.max()
         return density / top if top > 0 else density
 
@@ -89,14 +95,38 @@ class HumanMaps(MapSource):
         return self._points(entry, index, 1)
 
     def _points(self, entry: VideoEntry, index: int, half: int) -> np.ndarray:
-        height, width = entry.truth_size(index)
-        chosen = [one[index] for one in self._observers[entry.name][half::2] if index in one]
-        points = np.floor(np.array(chosen, float).reshape(-1, 2)).astype(np.int32)
-        inside = (points >= 0).all(1) & (points < (height, width)).all(1)
-        return points[inside]
+        observers, size = self._observers.get(entry.name, ((), (1, 1)))
+        seen = [place for one in observers[half::2] if (place := one.at(index)) is not None]
+        points = np.array(seen, np.int64).reshape(-1, 2)
+        return rescale_points(points, size, entry.truth_size(index))
 
-    def _density(self, entry: VideoEntry, index: int, half: int) -> np.ndarray:
+    def _blurred(self, entry: VideoEntry, index: int, half: int) -> np.ndarray:
         density = np.zeros(entry.truth_size(index))
         points = self._points(entry, index, half)
         np.add.at(density, (points[:, 0], points[:, 1]), 1.0)
         return scipy.ndimage.gaussian_filter(density, self._sigma, mode="constant")
+
+
+def human_maps(dataset: str, raw: pathlib.Path | None, entries: Sequence[VideoEntry]) -> HumanMaps:
+    """Reads raw fixations: for `diem` a folder with one of event files per video (`<video>` or
+    `<video>/event_data`), for `coutrot1` and `coutrot2` the database's .mat file.
+
+    Raises:
+      AvsalError: no raw fixations are named, or the set has none of a known form.
+    """
+    if raw is None:
+        raise AvsalError("--model human needs --observers with the raw fixations of the set")
+    if dataset in ("coutrot1", "coutrot2"):
+        clips = coutrot_clips(raw)
+        return HumanMaps({name: (clip.observers, (clip.height, clip.width)) for name, clip in clips.items()})
+    if dataset != "diem":
+        raise AvsalError(
+            f"--model human knows the raw fixations of diem, coutrot1, coutrot2; not of {dataset}"
+        )
+    found = {}
+    for entry in entries:
+        folder = next((f for f in (raw / entry.name / "event_data", raw / entry.name) if f.is_dir()), None)
+        if folder is not None:
+            height, width = entry.frame(0).shape[:2]
+            found[entry.name] = (diem_observers(folder, width, height), (height, width))
+    return HumanMaps(found)
