@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.ndimage
+from PIL import Image
 
 from avsal_jax import metrics
 from avsal_jax.errors import AvsalError
@@ -205,6 +206,8 @@ def test_constant_up_to_the_rounding_of_its_type():
         assert np.isnan(metrics.cc(jnp.asarray(p, jnp.bfloat16), jnp.asarray(g)))
     p = 0.3 * (1 + 1e-9 * g)  # far above the rounding of float64
     assert metrics.cc(p, g) == pytest.approx(1, abs=1e-6)
+    assert metrics.cc(1e-20 * g, g) == pytest.approx(1)
+    assert np.isnan(metrics.cc(1e9 * (1 + 4e-16 * rng.random(g.shape)), g))
 
 
 def test_batches_are_frames_one_by_one_and_inputs_stay():
@@ -259,6 +262,10 @@ def test_imresize():
     ramp = np.broadcast_to(np.arange(16.0), (4, 16))
     np.testing.assert_allclose(metrics.imresize(ramp, 4, 8)[0, 2:6], 2 * np.arange(2, 6) + 0.5, atol=1e-12)
     np.testing.assert_allclose(metrics.imresize(np.full((3, 5), 0.7), 7, 2), 0.7, atol=1e-15)
+    # Pillow's bicubic filter is the same, but for the edges
+    p = case("smooth")[0]
+    theirs = np.asarray(Image.fromarray(p.astype(np.float32)).resize((13, 9), Image.Resampling.BICUBIC))
+    np.testing.assert_allclose(metrics.imresize(p, 9, 13)[2:-2, 2:-2], theirs[2:-2, 2:-2], atol=1e-6)
     # an impulse, doubled: cubic kernel with a = -.5 at distances .25, .75, 1.25, 1.75
     impulse = np.zeros((1, 9))
     impulse[0, 4] = 1

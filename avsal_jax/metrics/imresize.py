@@ -34,10 +34,7 @@ def imresize(maps: np.ndarray, height: int, width: int) -> np.ndarray:
     rows, columns = _weights(old_height, int(height)), _weights(old_width, int(width))
     result = np.empty((*lead, height, width))
     for index in np.ndindex(*lead):
-        if height * old_width <= width * old_height:  # MATLAB starts with the axis that shrinks more
-            result[index] = (columns @ (rows @ maps[index]).T).T
-        else:
-            result[index] = rows @ (columns @ maps[index].T).T
+        result[index] = (columns @ (rows @ maps[index]).T).T
     return result
 
 
