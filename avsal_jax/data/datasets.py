@@ -47,7 +47,7 @@ _AVE_SETS = ("diem", "coutrot1", "coutrot2")
 DATASETS: dict[str, DataSet] = {
     "dhf1k": DataSet("dhf1k", 30.0, _ALL_SPLITS),
     "hollywood2": DataSet("shots", 24.0),
-    "ucf": DataSet("shots", 10.0),
+    "ucf": DataSet("shots", 24.0),  # the packaging states no rate; 24 is that of unisal @0440df77
     "diem": DataSet("stavis", _NTSC, folds=_FOLDS, folder="DIEM", shipped=True),
     "coutrot1": DataSet("stavis", _PAL, folds=_FOLDS, folder="Coutrot_db1", shipped=True),
     "coutrot2": DataSet("stavis", _PAL, folds=_FOLDS, folder="Coutrot_db2", shipped=True),

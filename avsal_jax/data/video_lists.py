@@ -112,7 +112,7 @@ def stavis_name(name: str) -> str:
 
 def checked_name(name: str, where: str) -> str:
     """Returns `name` if it names one folder; AvsalError with `where` if it could lead elsewhere."""
-    if name in ("", ".", "..") or any(c in name for c in "/\\:\0") or not name.isprintable():
+    if name in ("", ".", "..") or any(c in name for c in "/\\:") or not name.isprintable():
         raise AvsalError(
             f"{where}: {name!r} is no name of a video; names hold no '/', '\\' or ':' and are not '..'"
         )

@@ -87,6 +87,7 @@ def test_lists_that_lead_nowhere(root):
         ("avad C:\\x", "is no name of a video"),
         (".. 5 25.0", "list.txt, line 1: '..' is no name"),
         ("a\x00b", r"'a\\x00b' is no name"),
+        ("a\x1b[31mb", r"'a\\x1b\[31mb' is no name"),
         ("../x clip1", "list.txt, clip1: '../x' is no data set"),
         ("ave clip1", "ave is made of several sets; write `set video`, as in `diem clip1`"),
         ("ucf clip1", "ucf clip1 is not in the packaging of avad; open it by itself"),
@@ -231,6 +232,11 @@ def test_absurd_sizes_are_refused_from_the_header(tmp_path):
             mat_points(path, "eyeMap")
     path.write_bytes(blob.replace(struct.pack("<ii", 3, 5), struct.pack("<ii", 30, 50), 1))
     with pytest.raises(AvsalError, match="large.mat is no MATLAB file that can be read"):
+        mat_points(path, "eyeMap")
+    other = io.BytesIO()
+    scipy.io.savemat(other, {"eyeMap": np.zeros((2, 4))})
+    path.write_bytes(blob + other.getvalue()[128:])  # two variables of one name
+    with pytest.raises(AvsalError, match=r"is damaged: eyeMap has shape \(3, 5\), its header says \(2, 4\)"):
         mat_points(path, "eyeMap")
     for cut in (130, 150, 200, len(blob) - 8):
         path.write_bytes(blob[:cut])

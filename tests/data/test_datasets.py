@@ -285,7 +285,7 @@ def test_ucf_sports(tmp_path):
     fake_data.write_rearranged(tmp_path, "training", [video], "2538-5_70133_{:03d}.png")
     (entry,) = open_dataset("ucf", tmp_path, "train")
     agrees(entry, video, exact=True)
-    assert entry.frame_name(3) == "2538-5_70133_004.png"
+    assert entry.fps == 24.0 and entry.frame_name(3) == "2538-5_70133_004.png"
 
 
 def test_entries_travel_between_processes(stavis):
