@@ -143,7 +143,7 @@ def _curves(curves: Curves) -> dict:
     lines = [(name, *_thinned(np.asarray(x, float), np.asarray(y, float))) for name, x, y in curves.lines]
     values = np.concatenate([y[np.isfinite(y)] for _, _, y in lines])
     bottom, top = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
-    start, end = min(float(x[0]) for _, x, _ in lines), max(float(x[-1]) for _, x, _ in lines)
+    start, end = min(float(x[0]) for _, x, _ in curves.lines), max(float(x[-1]) for _, x, _ in curves.lines)
     span, length = (top - bottom) or 1.0, (end - start) or 1.0
     paths = []
     for (name, x, y), colour in zip(lines, itertools.cycle(_COLOURS)):

@@ -94,7 +94,7 @@ def mark_fixations(frame: np.ndarray, points: np.ndarray) -> np.ndarray:
     image = Image.fromarray(frame)
     draw = ImageDraw.Draw(image)
     height, width = frame.shape[:2]
-    radius = max(1.5, width / 120)
+    radius = max(1.5, width / 80)
     for row, column in points:
         draw.circle((column * width, row * height), radius, fill=(255, 235, 0), outline=(0, 0, 0))
     return np.asarray(image)

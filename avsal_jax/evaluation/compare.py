@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from avsal_jax.errors import AvsalError
+from avsal_jax.evaluation.protocols import METRICS
 from avsal_jax.evaluation.results import Result
 
 SIX_SETS = ("diem", "coutrot1", "coutrot2", "avad", "etmd", "summe")
 SIX_SET_MEAN = "six_sets"
-METRICS = ("cc", "sim", "nss", "kl", "auc_judd", "auc_shuffled")  # the order of columns; others follow
 LOWER_IS_BETTER = frozenset({"kl"})
 RESAMPLES, SEED, LEVEL = 10_000, 0, 0.95
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
-import tempfile
 import warnings
 from collections.abc import Sequence
 
@@ -24,6 +22,7 @@ from avsal_jax.evaluation.compare_tables import (
     missing_lines,
     title,
 )
+from avsal_jax.evaluation.files import write_text
 from avsal_jax.evaluation.results import Result, read_frames
 from avsal_jax.pages import Curves, Intervals, Pictures, Section, Table, render_page
 from avsal_jax.pictures import mark_fixations, shrink
@@ -48,11 +47,7 @@ def write_comparison(comparison: Comparison, results: Sequence[Result], output) 
     try:
         output.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
-            handle, partial = tempfile.mkstemp(prefix=f".{name}-", dir=output)
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.chmod(partial, 0o644)
-            os.replace(partial, output / name)
+            write_text(output / name, text)
     except OSError as error:
         raise AvsalError(f"cannot write to {output}: {error.strerror}; choose another --output") from error
     return output

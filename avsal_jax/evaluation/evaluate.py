@@ -95,16 +95,20 @@ def evaluate(
             "list": str(request.list_file) if request.list_file else None,
         },
     }
-    summary = tables.write_results(output, done, settings.metrics, settings.protocol, about)
+    try:
+        summary = tables.write_results(output, done, settings.metrics, settings.protocol, about)
+    except OSError as error:
+        raise AvsalError(f"cannot write to {output}: {error.strerror}") from error
     return {**summary, "failed": failed}
 
 
 def _units(request: Request) -> list[runner.Unit]:
     folds = _folds(request.model)
     if folds:
+        sources = {fold: _model_maps(path, request) for fold, path in folds.items()}
         return [
-            runner.Unit(entry, ModelMaps(load_model(path), pathlib.Path(path).name, request.batch), fold)
-            for fold, path in folds.items()
+            runner.Unit(entry, sources[fold], fold)
+            for fold in folds
             for entry in _entries(request, request.split, fold)
         ]
     entries = _entries(request, request.split, request.fold)
@@ -133,7 +137,11 @@ def _source(request: Request) -> MapSource:
         return baselines.human_maps(
             request.dataset, request.observers, _entries(request, request.split, request.fold)
         )
-    return ModelMaps(load_model(request.model), pathlib.Path(request.model).name, request.batch)
+    return _model_maps(request.model, request)
+
+
+def _model_maps(path: str, request: Request) -> ModelMaps:
+    return ModelMaps(load_model(path), pathlib.Path(path).name, request.batch)
 
 
 def _folds(model: str | None) -> dict[int, str]:

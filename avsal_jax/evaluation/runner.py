@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import pathlib
-import tempfile
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -16,6 +14,7 @@ from PIL import Image
 from avsal_jax import metrics
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.errors import AvsalError
+from avsal_jax.evaluation.files import write_json
 from avsal_jax.evaluation.protocols import Protocol, VideoOthers, fixation_map, generator, rescale_points
 from avsal_jax.evaluation.sources import MapSource
 
@@ -208,16 +207,3 @@ def _save_example(folder: pathlib.Path, unit: Unit, index: int, stored: np.ndarr
     Image.fromarray(stored).resize((width, height), Image.Resampling.BILINEAR).save(f"{stem}.png")
     points = {"size": [height, width], "fixations": unit.source.fixations(unit.entry, index).tolist()}
     write_json(pathlib.Path(f"{stem}_fixations.json"), points)
-
-
-def write_json(path: pathlib.Path, content: dict) -> None:
-    """Writes JSON under a temporary name, then renames it."""
-    write_text(path, json.dumps(content, indent=1) + "\n")
-
-
-def write_text(path: pathlib.Path, content: str) -> None:
-    """Writes a text file under a temporary name, then renames it."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(content)
-    os.replace(name, path)

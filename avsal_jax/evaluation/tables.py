@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from avsal_jax.evaluation import published
+from avsal_jax.evaluation.files import write_json, write_text
 from avsal_jax.evaluation.protocols import Protocol
-from avsal_jax.evaluation.runner import write_json, write_text
 from avsal_jax.metrics import MeanState
 from avsal_jax.pages import Curve, Pictures, Section, Table, render_page
 
