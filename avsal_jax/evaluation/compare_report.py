@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import pathlib
 import warnings
@@ -112,7 +113,25 @@ def _curves(results: list[Result], comparison: Comparison) -> list[Section]:
         heading = f"{title(metric)} over time: {video}, {results[0].dataset}"
         sections.append(Section(heading, Curves(lines, title(metric), "frame"), text))
         text = ""
+        sections += _sound(results, video)
     return sections
+
+
+def _sound(results: list[Result], video: str) -> list[Section]:
+    """The sound of a video over its frames, where an evaluation saved it; folds are named `2-video`."""
+    name = glob.escape(video)
+    patterns = (f"examples/{name}/sound.json", f"examples/[0-9]*-{name}/sound.json")
+    for file in (f for r in results for pattern in patterns for f in sorted(r.folder.glob(pattern))):
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            frames, peaks = (np.array(content[field], float) for field in ("frames", "peaks"))
+            if frames.shape != peaks.shape or frames.ndim != 1 or not len(frames):
+                raise ValueError("its lists do not match")
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+            raise AvsalError(f"{file} is damaged: {error}; evaluate anew") from error
+        curves = Curves([("sound", frames, peaks)], "largest amplitude", "frame")
+        return [Section(f"Sound: {video}", curves)]
+    return []
 
 
 def _pictures(results: list[Result]) -> list[Section]:

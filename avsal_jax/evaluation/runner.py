@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from avsal_jax import metrics
+from avsal_jax.data.audio import envelope
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation.files import write_json
@@ -131,6 +132,7 @@ def _score(unit: Unit, pool: Sequence[Unit], settings: Settings, output: pathlib
         if index in shown:
             _save_example(output / "examples" / unit.key, unit, index, stored)
         _keep_extremes(extremes, values[settings.metrics[0]], index, stored)
+    _save_sound(output / "examples" / unit.key, entry)
     for index, stored in {kept[1]: kept[2] for kept in extremes.values()}.items():
         _save_example(output / "extremes" / unit.key, unit, index, stored)
     return {
@@ -194,6 +196,19 @@ def _keep_extremes(extremes: dict, value: float, index: int, stored: np.ndarray)
         extremes["best"] = (value, index, stored)
     if "worst" not in extremes or value < extremes["worst"][0]:
         extremes["worst"] = (value, index, stored)
+
+
+def _save_sound(folder: pathlib.Path, entry: VideoEntry) -> None:
+    """Saves the largest amplitude over the frames, for the strips of `avsal compare`."""
+    if entry.sound is None:
+        return
+    try:
+        times, peaks = envelope(entry.sound)
+    except AvsalError:  # the notes of a model that hears say so
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    frames = (times * entry.fps + 1).round(3).tolist()
+    write_json(folder / "sound.json", {"frames": frames, "peaks": peaks.round(5).tolist()})
 
 
 def _save_example(folder: pathlib.Path, unit: Unit, index: int, stored: np.ndarray) -> None:

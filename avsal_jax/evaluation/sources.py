@@ -16,6 +16,8 @@ from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation.protocols import Protocol
 from avsal_jax.inference.predictor import Model
 
+_ASPECT_TOLERANCE = 0.1  # models work at one size whatever the video's, so a little is common
+
 
 class MapSource(abc.ABC):
     """Gives the stored maps of a video, and what they are scored against.
@@ -54,10 +56,13 @@ class ModelMaps(MapSource):
         self.fingerprint = f"model {weights.get('sha256', model.card.get('system'))}"
 
     def problems(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
-        """A model that hears notices a video without sound."""
-        if self._model.spec.audio is not None and entry.sound is None:
+        """A model that hears notices a video without sound, or with a silent one."""
+        if self._model.spec.audio is None:
+            return []
+        if entry.sound is None:
             return [f"{entry.name} has no sound: the model hears silence"]
-        return []
+        silent = not read_sound(entry.sound).wave.any()
+        return [f"{entry.name}: {entry.sound.name} is silent from beginning to end"] if silent else []
 
     def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray]:
         """Predicts the whole video, as `avsal predict` does."""
@@ -99,7 +104,7 @@ class SavedMaps(MapSource):
         return found
 
     def problems(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
-        """Frames that are scored but have no map, maps beyond the video, maps that cannot be read."""
+        """Frames that are scored but have no map, maps beyond the video, maps of another shape than it."""
         files = self.files(entry)
         if not files:
             return [f"{entry.name}: no predictions in {self.folder / entry.name}"]
@@ -116,7 +121,25 @@ class SavedMaps(MapSource):
             told.append(
                 f"{entry.name}: predictions up to frame {max(beyond)}, but it has {entry.frames} frames"
             )
+        told += self._misshapen(entry, files)
         return told
+
+    def _misshapen(self, entry: VideoEntry, files: dict[int, pathlib.Path]) -> list[str]:
+        """A map is resized to its truth; one of another aspect ratio was probably made for something else."""
+        index = min(files)
+        if index >= entry.frames:
+            return []
+        try:
+            height, width = read_map(files[index]).shape
+        except AvsalError as error:
+            return [str(error)]
+        truth = entry.truth_size(index)
+        if truth is None or abs(width / height * truth[0] / truth[1] - 1) <= _ASPECT_TOLERANCE:
+            return []
+        return [
+            f"{entry.name}: maps are {width}x{height}, but the truth is {truth[1]}x{truth[0]}; "
+            "they are stretched"
+        ]
 
     def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray | None]:
         """Reads the map of each frame."""

@@ -1,6 +1,8 @@
 """`avsal evaluate` on small data sets: values by plain formulas, resuming, shares, folds, errors."""
 
 import csv
+import dataclasses
+import importlib.resources
 import json
 import math
 import shutil
@@ -11,18 +13,20 @@ import time
 
 import numpy as np
 import pytest
+import scipy.io
 import scipy.ndimage
 from PIL import Image
 
-from avsal_jax import AvsalError
+from avsal_jax import AudioSpec, AvsalError
 from avsal_jax.cli import flags
 from avsal_jax.cli.main import main
+from avsal_jax.data.datasets import open_dataset
 from avsal_jax.evaluation.evaluate import Request, evaluate
 from avsal_jax.evaluation.protocols import METRICS, PROTOCOLS
-from avsal_jax.evaluation.sources import read_map
+from avsal_jax.evaluation.sources import ModelMaps, read_map
 from avsal_jax.storage import write_model
 from avsal_jax.testing import fake_data
-from avsal_jax.testing.models import tiny_stored
+from avsal_jax.testing.models import hearing_probe, tiny_stored
 
 NAMES = ("first_52x36", "second_64x40", "third_40x48")
 
@@ -370,6 +374,89 @@ def test_draws_depend_on_the_seed(root, predictions, tmp_path):
 
     assert score(1) != score(2)
     assert abs(score(1) - score(2)) < 0.02
+
+
+def test_a_perfect_map_is_perfect(root, videos, tmp_path):
+    """High at the frame's own fixations alone: both areas are 1, wherever the negatives fall."""
+    folder = tmp_path / "maps"
+    for video in videos:
+        (folder / video.name).mkdir(parents=True)
+        for index, grey in enumerate(fake_data.fixation_maps(video)):
+            Image.fromarray(grey).save(folder / video.name / f"pred_sal_{index + 1:06d}.png")
+    asked = request(root, predictions=folder, protocol="vinet", metrics=("auc_judd", "auc_shuffled"))
+    result = evaluate(asked, tmp_path / "out")["metrics"]
+    assert result["auc_judd"]["mean"] == pytest.approx(1, abs=1e-9)
+    assert result["auc_shuffled"]["mean"] == pytest.approx(1, abs=1e-9)
+
+
+def test_a_damaged_truth_loses_its_video_alone(root, predictions, tmp_path, capsys):
+    copy = tmp_path / "data"
+    shutil.copytree(root, copy)
+    truth = copy / "annotations" / "DIEM" / NAMES[1] / "fixMap_00005.mat"
+    truth.write_bytes(truth.read_bytes()[:50])
+    scipy.io.savemat(
+        copy / "annotations" / "DIEM" / NAMES[2] / "fixMap_00003.mat", {"other": np.zeros((2, 2))}
+    )
+    code, printed = run_cli(capsys, copy, predictions, tmp_path / "out")
+    assert code == 1
+    failed = [line for line in printed.err.splitlines() if line.startswith("failed: ")]
+    assert any(NAMES[1] in line and "fixMap_00005.mat" in line for line in failed)
+    assert any(NAMES[2] in line and "eyeMap" in line for line in failed)
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["videos"] == 1
+
+
+def test_stretched_maps_and_silent_sound_are_told(root, videos, predictions, tmp_path):
+    stretched = tmp_path / "maps"
+    shutil.copytree(predictions, stretched)
+    first = stretched / NAMES[0] / "img_00001.png"
+    Image.fromarray(np.zeros((50, 50), np.uint8)).save(first)
+    said = []
+    evaluate(request(root, predictions=stretched, metrics=("cc",)), tmp_path / "out", said.append)
+    assert f"note: {NAMES[0]}: maps are 50x50, but the truth is 52x36; they are stretched" in said
+
+    silent = tuple(dataclasses.replace(v, sound=np.zeros_like(v.sound)) for v in videos[:1])
+    mute = fake_data.write_stavis(tmp_path / "mute", "DIEM", silent, {"test": NAMES[:1]})
+    entry = open_dataset("diem", mute)[0]
+    hearing = ModelMaps(hearing_probe(AudioSpec("waveform", 35_280)), "probe")
+    assert hearing.problems(entry, PROTOCOLS["vinet"]) == [
+        f"{NAMES[0]}: {NAMES[0]}.wav is silent from beginning to end"
+    ]
+    assert hearing.problems(open_dataset("diem", root)[0], PROTOCOLS["vinet"]) == []
+    entry.sound.unlink()
+    assert "has no sound" in hearing.problems(open_dataset("diem", mute)[0], PROTOCOLS["vinet"])[0]
+
+
+def test_categories_of_ave(tmp_path):
+    """The shipped lists say which of the test videos of AVE show nature, people or something else."""
+    with (importlib.resources.files("avsal_jax.data") / "lists/gasp/test_ave.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for dataset, folder in (("diem", "DIEM"), ("coutrot1", "Coutrot_db1"), ("coutrot2", "Coutrot_db2")):
+        names = [row["video_id"].replace("clip_", "clip") for row in rows if row["dataset"] == dataset]
+        videos = [fake_data.fake_video(name, 2, seed=i) for i, name in enumerate(names)]
+        fake_data.write_stavis(tmp_path / "data", folder, videos)
+    asked = Request("ave", tmp_path / "data", model="centre", metrics=("cc",))
+    summary = evaluate(asked, tmp_path / "out")
+    counts = {kind: value["cc"]["videos"] for kind, value in summary["categories"].items()}
+    kinds = [row["scene_type"] for row in rows]
+    assert counts == {kind: kinds.count(kind) for kind in ("Nature", "Other", "Social")}
+    assert sum(counts.values()) == summary["videos"] == 29
+    assert "Nature: cc" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_two_methods_are_compared(root, predictions, tmp_path):
+    """From evaluations as they are written to intervals, pictures and the strip with the sound."""
+    evaluate(request(root, predictions=predictions, label="noise"), tmp_path / "noise")
+    evaluate(request(root, model="centre"), tmp_path / "centre")
+    out = tmp_path / "comparison"
+    arguments = [str(tmp_path / "noise"), str(tmp_path / "centre"), "published:STAViS(AV)"]
+    assert main(["compare", *arguments, "--output", str(out)]) == 0
+    table = json.loads((out / "comparison.json").read_text())
+    cc = {name: json.loads((tmp_path / name / "summary.json").read_text()) for name in ("noise", "centre")}
+    text = (out / "comparison.md").read_text()
+    for name in cc:
+        assert f"{cc[name]['metrics']['cc']['mean']:.4f}" in text
+    page = (out / "report.html").read_text()
+    assert table and page.count("<img") >= 4 and f"Sound: {NAMES[0]}" in page
 
 
 def test_flags_know_the_metrics():
