@@ -112,8 +112,8 @@ def _units(request: Request) -> list[runner.Unit]:
             for entry in _entries(request, request.split, fold)
         ]
     entries = _entries(request, request.split, request.fold)
-    source = _source(request)
-    return [runner.Unit(entry, source) for entry in entries]
+    source, mixed = _source(request), len({entry.dataset for entry in entries}) > 1
+    return [runner.Unit(entry, source, mixed=mixed) for entry in entries]
 
 
 def _entries(request: Request, split: str, fold: int | None) -> tuple[VideoEntry, ...]:

@@ -30,16 +30,25 @@ class Unit:
       entry: the video.
       source: of its maps.
       fold: the fold that it counts for; None without folds.
+      mixed: whether videos of several sets are evaluated together, whose names may be the same.
     """
 
     entry: VideoEntry
     source: MapSource
     fold: int | None = None
+    mixed: bool = False
 
     @property
     def key(self) -> str:
-        """Name of its part file."""
-        return self.entry.name if self.fold is None else f"{self.fold}-{self.entry.name}"
+        """Name of its part file and of its folder of examples."""
+        name = f"{self.entry.dataset}-{self.entry.name}" if self.mixed else self.entry.name
+        return name if self.fold is None else f"{self.fold}-{name}"
+
+    @property
+    def label(self) -> str:
+        """Name in the tables: `name`, `2:name` in fold 2, `coutrot1/name` among several sets."""
+        name = f"{self.entry.dataset}/{self.entry.name}" if self.mixed else self.entry.name
+        return name if self.fold is None else f"{self.fold}:{name}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +148,7 @@ def _score(unit: Unit, pool: Sequence[Unit], settings: Settings, output: pathlib
         "dataset": entry.dataset,
         "video": entry.name,
         "key": unit.key,
+        "label": unit.label,
         "fold": unit.fold,
         "fps": entry.fps,
         "category": entry.category,

@@ -76,13 +76,13 @@ def write_results(
     _write_csv(
         output / "frames.csv",
         ["video", "frame", *metrics],
-        ([_key(part), *row] for part in parts for row in part["rows"]),
+        ([part["label"], *row] for part in parts for row in part["rows"]),
     )
     _write_csv(
         output / "videos.csv",
         ["video", "frames", *metrics],
         (
-            [_key(part), len(part["rows"]), *map(_number, video_means(part, metrics).values())]
+            [part["label"], len(part["rows"]), *map(_number, video_means(part, metrics).values())]
             for part in parts
         ),
     )
@@ -130,7 +130,7 @@ def _page(output, parts, metrics, summary) -> str:
         good = ~np.isnan(values)
         if good.any():
             times = np.array([row[0] for row in part["rows"]])[good] / part["fps"]
-            sections.append(Section(_key(part), Curve(times, values[good], metrics[0])))
+            sections.append(Section(part["label"], Curve(times, values[good], metrics[0])))
     lead = f"{summary['videos']} videos, {summary['frames']} frames of {summary['dataset']}."
     return render_page(f"{summary['method']} on {summary['dataset']}", lead, sections)
 
@@ -145,11 +145,7 @@ def _triple(output: pathlib.Path, part: dict, which: str):
             with Image.open(path) as image:
                 small = image.convert("RGB")
                 small.thumbnail((360, 360))
-                yield f"{_key(part)}, frame {frame}: {what}", np.asarray(small)
-
-
-def _key(part: dict) -> str:
-    return part["video"] if part["fold"] is None else f"{part['fold']}:{part['video']}"
+                yield f"{part['label']}, frame {frame}: {what}", np.asarray(small)
 
 
 def _write_csv(path: pathlib.Path, header, rows) -> None:
