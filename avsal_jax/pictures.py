@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 import scipy.ndimage
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from avsal_jax.ops.blur import gaussian_kernel
 
@@ -74,6 +74,30 @@ def overlay(frame: np.ndarray, grey: np.ndarray) -> np.ndarray:
     heat.putpalette(palette)
     mask = Image.fromarray(grey).point(opacity)
     return np.asarray(Image.composite(heat.convert("RGB"), Image.fromarray(frame), mask))
+
+
+def shrink(image: np.ndarray, width: int) -> np.ndarray:
+    """Returns an image (uint8 [h, w] or [h, w, 3]) at most `width` wide, its aspect ratio kept."""
+    if image.shape[1] <= width:
+        return image
+    height = max(1, round(image.shape[0] * width / image.shape[1]))
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def mark_fixations(frame: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Returns `frame` with a dot at every fixation.
+
+    Args:
+      frame: RGB uint8 [H, W, 3].
+      points: [N, 2], (row, column) from 0 to 1 of the frame's height and width.
+    """
+    image = Image.fromarray(frame)
+    draw = ImageDraw.Draw(image)
+    height, width = frame.shape[:2]
+    radius = max(1.5, width / 80)
+    for row, column in points:
+        draw.circle((column * width, row * height), radius, fill=(255, 235, 0), outline=(0, 0, 0))
+    return np.asarray(image)
 
 
 @functools.lru_cache(maxsize=1)

@@ -10,6 +10,7 @@ import safetensors.numpy
 from PIL import Image
 
 from avsal_jax.cli.main import main
+from avsal_jax.testing import fake_data
 from avsal_jax.testing.videos import moving_spot, write_video
 from tests.convert.test_convert import golden_file, golden_weights
 
@@ -39,6 +40,12 @@ def workplace(tests_dir, tmp_path, monkeypatch):
     (tmp_path / "folder_of_images").mkdir()
     for index, image in enumerate(moving_spot(3)):
         Image.fromarray(image).save(tmp_path / "folder_of_images" / f"{index}.png")
+    videos = [fake_data.fake_video(f"video_{n}", 4, seed=n) for n in range(2)]
+    fake_data.write_stavis(tmp_path / "data", "DIEM", videos, {"test": tuple(v.name for v in videos)})
+    for video in videos:
+        (tmp_path / "saved_maps" / video.name).mkdir(parents=True)
+        for number, density in enumerate(video.densities, 1):
+            Image.fromarray(density).save(tmp_path / "saved_maps" / video.name / f"{number:04d}.png")
     return tmp_path
 
 
@@ -47,7 +54,8 @@ def test_everything_in_the_readme_runs(tests_dir, workplace):
     text = (tests_dir.parent / "README.md").read_text()
     lines = [line for block in blocks(text, "sh") for line in block.strip().splitlines()]
     commands = [line for line in lines if line not in ELSEWHERE]
-    assert len(commands) >= 7 and all(line.startswith("avsal ") for line in commands)
+    assert len(commands) >= 11 and all(line.startswith("avsal ") for line in commands)
+    commands.sort(key=lambda line: not line.startswith("avsal convert"))  # what later ones take
     for line in commands:
         assert main(shlex.split(line)[1:]) == 0, line
     assert json.loads((workplace / "saliency_dhf1k" / "summary.json").read_text())["frames"] == 6

@@ -31,6 +31,8 @@ def test_the_wheel_predicts_outside_the_checkout(tests_dir, tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "avsal_jax/configs/README.md" in names and "avsal_jax/checkpoints/manifest.json" in names
+    assert {"avsal_jax/data/lists/gasp/LICENSE.md", "avsal_jax/data/lists/gasp/test_ave.csv"} <= set(names)
+    assert "avsal_jax/evaluation/published.csv" in names
     assert not [name for name in names if name.startswith(("tests", "tools"))]
     site = tmp_path / "site"
     run(

@@ -5,15 +5,33 @@ from __future__ import annotations
 import argparse
 
 SAVES = ("maps", "overlay", "npz", "report")
+METRICS = ("cc", "sim", "nss", "kl", "auc_judd", "auc_shuffled")
 
 
 def saves(text: str) -> tuple[str, ...]:
     """Returns the kinds of output in a list such as `maps,npz`."""
-    kinds = tuple(dict.fromkeys(text.split(",")))
-    unknown = [kind for kind in kinds if kind not in SAVES]
+    return _chosen(text, SAVES)
+
+
+def metrics(text: str) -> tuple[str, ...]:
+    """Returns the metrics in a list such as `cc,nss`."""
+    return _chosen(text, METRICS)
+
+
+def shard(text: str) -> tuple[int, int]:
+    """Returns (I, N) of `I/N`."""
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 1 to N")
+    return int(index), int(count)
+
+
+def _chosen(text: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(text.split(",")))
+    unknown = [name for name in names if name not in allowed]
     if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(SAVES)}")
-    return kinds
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(allowed)}")
+    return names
 
 
 def positive(text: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fractions
 import pathlib
@@ -157,7 +158,7 @@ class ImageFolder:
 
     def __init__(self, path, rate: float = 25):
         self.path = pathlib.Path(path)
-        self._files = sorted(visible_files(self.path), key=_natural)
+        self._files = sorted(visible_files(self.path), key=natural_order)
         others = [p.name for p in self._files if p.suffix.lower() not in IMAGE_SUFFIXES]
         if others:
             raise AvsalError(f"{self.path} is read as a folder of images, but {others[0]} is none")
@@ -169,7 +170,7 @@ class ImageFolder:
     def __iter__(self) -> Iterator[Frame]:
         size = None
         for index, path in enumerate(self._files):
-            image = self._read(path)
+            image = read_image(path)
             size = size or image.shape
             if image.shape != size:
                 raise AvsalError(
@@ -178,16 +179,28 @@ class ImageFolder:
                 )
             yield Frame(index, index, image)
 
-    @staticmethod
-    def _read(path: pathlib.Path) -> np.ndarray:
-        try:
-            with warnings.catch_warnings(), Image.open(path) as image:
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
-                return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombWarning) as error:
-            raise AvsalError(f"{path} is no image that can be read: {error}") from error
-        except Image.DecompressionBombError as error:
-            raise AvsalError(f"{path} is too large: {error}") from error
+
+@contextlib.contextmanager
+def open_image(path: pathlib.Path) -> Iterator[Image.Image]:
+    """Opens an image with Pillow; AvsalError with one line where that, or what is done with it, fails."""
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield image
+    except AvsalError:
+        raise
+    except FileNotFoundError as error:
+        raise AvsalError(f"there is no file {path}") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombWarning) as error:
+        raise AvsalError(f"{path} is no image that can be read: {error}") from error
+    except Image.DecompressionBombError as error:
+        raise AvsalError(f"{path} is too large: {error}") from error
+
+
+def read_image(path: pathlib.Path) -> np.ndarray:
+    """Returns an image file as RGB uint8 [H, W, 3], upright; AvsalError where it cannot be read."""
+    with open_image(path) as image:
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
 
 def visible_files(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -242,6 +255,6 @@ def _upright(frame) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
 
-def _natural(path: pathlib.Path):
-    """Sorts img2 before img10."""
+def natural_order(path: pathlib.Path) -> list:
+    """A sorting key that puts img2 before img10."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]

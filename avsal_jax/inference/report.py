@@ -6,12 +6,11 @@ import array
 import pathlib
 
 import numpy as np
-from PIL import Image
 
 from avsal_jax.data.audio import envelope
 from avsal_jax.errors import AvsalError
 from avsal_jax.pages import Curve, Pictures, Section, Table, render_page
-from avsal_jax.pictures import overlay, resize_map, to_grey
+from avsal_jax.pictures import overlay, resize_map, shrink, to_grey
 
 _MOST_FRAMES, _WIDTH = 12, 480
 
@@ -30,7 +29,7 @@ class ReportCollector:
         self._strength.append(float(saliency.mean()))
         self._mean = saliency.astype(np.float64) if self._mean is None else self._mean + saliency
         if index % self._every == 0:
-            self._examples[index] = (time, _small(image), saliency)
+            self._examples[index] = (time, shrink(image, _WIDTH), saliency)
             if len(self._examples) > _MOST_FRAMES:  # thin out evenly; the number of frames is not known
                 self._every *= 2
                 self._examples = {i: e for i, e in self._examples.items() if i % self._every == 0}
@@ -72,13 +71,6 @@ class ReportCollector:
         except AvsalError:  # a stream that holds nothing: the overlay says no more than the page
             return []
         return [Section("Sound", Curve(times, peaks, "largest amplitude"))] if len(peaks) else []
-
-
-def _small(image: np.ndarray) -> np.ndarray:
-    height = max(1, round(image.shape[0] * _WIDTH / image.shape[1]))
-    if image.shape[1] <= _WIDTH:
-        return image
-    return np.asarray(Image.fromarray(image).resize((_WIDTH, height), Image.Resampling.BILINEAR))
 
 
 def _lead(summary: dict) -> str:

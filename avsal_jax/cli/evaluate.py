@@ -1,0 +1,60 @@
+"""`avsal evaluate`: metrics over a whole data set, for a model or for saved maps of any method."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+
+from avsal_jax.cli import flags
+
+
+def add_parser(commands) -> None:
+    """Adds the command's flags."""
+    parser = commands.add_parser("evaluate", help="metrics over a data set, for a model or saved maps")
+    add = parser.add_argument
+    add("--dataset", required=True, metavar="NAME", help="such as diem, dhf1k, stavis:MINE")
+    add("--root", required=True, type=pathlib.Path, metavar="DIR", help="where the set lies")
+    add("--output", required=True, type=pathlib.Path, metavar="DIR", help="where the results go")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--model", metavar="DIR", help="a model, 1=DIR,2=DIR,3=DIR for pooled folds, or "
+                        "centre, mean_map, human")  # fmt: skip
+    source.add_argument("--predictions", type=pathlib.Path, metavar="DIR", help="saved maps: DIR/<video>/...")
+    add("--protocol", metavar="P", help="stavis, vinet or dhf1k (default: the set's own)")
+    add("--split", default="test", choices=("train", "val", "test"))
+    add("--fold", type=flags.positive, metavar="K")
+    add("--list", type=pathlib.Path, metavar="FILE", help="videos to take, 'set video' per line")
+    add("--shard", type=flags.shard, metavar="I/N", help="only the I-th of N shares; shares merge in DIR")
+    add("--observers", type=pathlib.Path, metavar="DIR", help="raw fixations, for --model human")
+    add("--metrics", type=flags.metrics, default=flags.METRICS, metavar="LIST", help="default: all")
+    add("--seed", type=int, default=0, help="of the random draws")
+    add("--label", metavar="NAME", help="the method's name in tables")
+    add("--batch", type=flags.positive, metavar="N")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    import tqdm
+
+    from avsal_jax.evaluation.evaluate import Request, evaluate
+    from avsal_jax.inference.compile_cache import use_compile_cache
+
+    use_compile_cache()
+    names = ("dataset", "root", "split", "fold", "model", "predictions", "observers", "protocol", "metrics",
+             "shard", "seed", "batch", "label")  # fmt: skip
+    request = Request(list_file=args.list, **{name: getattr(args, name) for name in names})
+
+    def progress(units):
+        return tqdm.tqdm(units, unit="video", desc="evaluating", file=sys.stderr)
+
+    summary = evaluate(request, args.output, lambda line: print(line, file=sys.stderr), progress)
+    if "submission" in summary:
+        print(f"{summary['videos']} videos for submission in {summary['submission']}")
+    elif "metrics" in summary:
+        print((args.output / "table.md").read_text(encoding="utf-8"))
+    else:
+        print(f"{summary['videos']} of {summary['of']} videos are done; the tables come with the last one")
+    for line in summary["failed"]:
+        print(f"failed: {line}", file=sys.stderr)
+    return 1 if summary["failed"] else 0

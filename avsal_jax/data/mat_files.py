@@ -1,0 +1,122 @@
+"""MATLAB files (version 5 to 7.2) from outside, checked before anything large is made of them."""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import scipy.io
+import scipy.sparse
+
+from avsal_jax.errors import AvsalError
+
+MAX_SIDE = 10_000  # pixels of a fixation map
+_MAX_BYTES = 1 << 30  # of a file, and of what its compressed parts become
+_MAX_RATIO = 1032  # of deflate: a small file cannot become a large one
+_COMPRESSED = 15  # miCOMPRESSED, MAT-File Format, table 1-1
+_NUMBERS = frozenset({"double", "single", "logical", "sparse"}) | {
+    f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+}
+
+
+def mat_variables(path: pathlib.Path) -> list[tuple[str, tuple[int, ...], str]]:
+    """Returns (name, shape, class) of what a file holds, from its headers; errors as in `load_mat`."""
+    with _as_one_line(path):
+        _check_size(path)
+        return scipy.io.whosmat(path)
+
+
+def mat_shape(path: pathlib.Path, variable: str) -> tuple[int, int]:
+    """Returns (rows, columns) of a map from the file's headers; see `mat_points` for the errors."""
+    found = mat_variables(path)
+    named = [(shape, kind) for name, shape, kind in found if name == variable]
+    if not named:
+        there = ", ".join(sorted(name for name, _, _ in found)) or "nothing"
+        raise AvsalError(f"{path} has no variable {variable}; it holds {there}")
+    for shape, kind in named:
+        if kind not in _NUMBERS or len(shape) != 2:
+            raise AvsalError(f"{variable} in {path} is no map: {kind} of shape {tuple(shape)}")
+        if not all(0 < side <= MAX_SIDE for side in shape):
+            raise AvsalError(f"{variable} in {path} has shape {tuple(shape)}; sides are 1 to {MAX_SIDE}")
+    return int(shape[0]), int(shape[1])
+
+
+def mat_points(path: pathlib.Path, variable: str) -> np.ndarray:
+    """Returns int32 [N, 2], the (row, column) of what is above zero in a map, row by row.
+
+    Raises:
+      AvsalError: the file is missing, damaged, of version 7.3 or too large, or holds no such map.
+    """
+    shape = mat_shape(path, variable)
+    array = load_mat(path, variable)
+    if array.shape != shape:
+        raise AvsalError(f"{path} is damaged: {variable} has shape {array.shape}, its header says {shape}")
+    if scipy.sparse.issparse(array):
+        rows, columns = (array > 0).nonzero()
+        order = np.lexsort((columns, rows))
+        return np.stack([rows[order], columns[order]], 1).astype(np.int32)
+    return np.argwhere(array > 0).astype(np.int32)
+
+
+def load_mat(path: pathlib.Path, variable: str):
+    """Returns one variable as scipy gives it; structures as objects with their fields as attributes.
+
+    Raises:
+      AvsalError: the file is missing, damaged, of version 7.3 or too large, or has no such variable.
+    """
+    with _as_one_line(path):
+        _check_size(path)
+        found = scipy.io.loadmat(path, variable_names=[variable], struct_as_record=False)
+    if variable not in found:
+        raise AvsalError(f"{path} has no variable {variable}")
+    return found[variable]
+
+
+@contextlib.contextmanager
+def _as_one_line(path: pathlib.Path):
+    """Turns whatever a damaged file makes scipy raise into one AvsalError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # scipy warns of variables that it passes over
+            yield
+    except AvsalError:
+        raise
+    except FileNotFoundError as error:
+        raise AvsalError(f"there is no file {path}") from error
+    except NotImplementedError as error:
+        raise AvsalError(
+            f"{path} is a MATLAB 7.3 file, which is not read; in MATLAB, load it and save it with -v7"
+        ) from error
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise AvsalError(f"{path} is no MATLAB file that can be read: {reason}") from error
+
+
+def _check_size(path: pathlib.Path) -> None:
+    """Raises AvsalError where the file, or what its compressed parts become, is too large."""
+    size = path.stat().st_size
+    if size > _MAX_BYTES:
+        raise AvsalError(f"{path} is too large: {size} bytes; {_MAX_BYTES} are read")
+    if size * _MAX_RATIO > _MAX_BYTES and _inflated(path) > _MAX_BYTES:
+        raise AvsalError(f"{path} is too large: unpacked, it has more than {_MAX_BYTES} bytes")
+
+
+def _inflated(path: pathlib.Path) -> int:
+    """Bytes of the compressed parts when unpacked; counting stops above the limit."""
+    total = 0
+    with path.open("rb") as file:
+        order = ">" if file.read(128)[126:128] == b"MI" else "<"
+        while len(tag := file.read(8)) == 8 and total <= _MAX_BYTES:
+            kind, left = struct.unpack(f"{order}II", tag)
+            if kind != _COMPRESSED:
+                file.seek(left, 1)
+                continue
+            engine = zlib.decompressobj()
+            while left > 0 and total <= _MAX_BYTES and (piece := file.read(min(left, 1 << 16))):
+                left -= len(piece)
+                total += len(engine.decompress(piece))  # at most 68 MB at a time
+    return total

@@ -1,0 +1,160 @@
+"""Lists of videos: the fold lists of STAViS, lists that a user writes, and the ones shipped here.
+
+A name from a list becomes part of a path, so each is checked to be the name of one folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import math
+import pathlib
+from collections.abc import Iterable
+
+from avsal_jax.errors import AvsalError
+
+_GASP = pathlib.Path(__file__).parent / "lists" / "gasp"
+_MAX_BYTES, _MAX_FRAMES, _MAX_RATE = 16_000_000, 100_000_000, 1_000.0
+# The name that GASP's fold files cut off, and the scene type with which they mark two videos as left out.
+_RENAMED = {"planet_earth_jungles_monkeys_1280x70": "planet_earth_jungles_monkeys_1280x704"}
+_SCENES = {"SocialEXCLUDE": "Social"}
+
+
+@dataclasses.dataclass(frozen=True)
+class ListedVideo:
+    """A line of a list.
+
+    Attributes:
+      video: the name of the video.
+      dataset: the set that it belongs to, or None where the list does not say.
+      frames: the number of frames that the list states, or None.
+      fps: frames per second, or None where the list does not say.
+      category: the scene type, or None.
+      notes: what is odd about the line.
+    """
+
+    video: str
+    dataset: str | None = None
+    frames: int | None = None
+    fps: float | None = None
+    category: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def read_fold_list(path: pathlib.Path) -> tuple[ListedVideo, ...]:
+    """Reads a list of STAViS: `name frames fps` per line.
+
+    Raises:
+      AvsalError: the list cannot be read; a line of another form, with its number.
+    """
+    rows = []
+    for where, words in _lines(path):
+        if len(words) != 3:
+            raise AvsalError(f"{where} has {len(words)} words; a fold list has `name frames fps` per line")
+        rows.append(_with_numbers(words, where))
+    return _without_repeats(rows, path)
+
+
+def read_user_list(path: pathlib.Path, dataset: str) -> tuple[ListedVideo, ...]:
+    """Reads a list that a user wrote: `video`, `set video` or `video frames fps` per line.
+
+    Lines that name no set are of `dataset`.
+
+    Errors as in `read_fold_list`.
+    """
+    rows = []
+    for where, words in _lines(path):
+        if len(words) == 1:
+            rows.append(ListedVideo(checked_name(words[0], where), dataset))
+        elif len(words) == 2:
+            rows.append(ListedVideo(checked_name(words[1], where), words[0]))
+        elif len(words) == 3:
+            rows.append(dataclasses.replace(_with_numbers(words, where), dataset=dataset))
+        else:
+            raise AvsalError(
+                f"{where} has {len(words)} words; a list has `video`, `set video` or "
+                "`video frames fps` per line"
+            )
+    return _without_repeats(rows, path)
+
+
+@functools.cache
+def shipped_list(name: str) -> tuple[ListedVideo, ...]:
+    """Reads a list of GASP (knowledgetechnologyuhh/gasp @bc76e0e7, MIT), in the names of STAViS.
+
+    Args:
+      name: `train_stavis_1`, `test_ave`, ... GASP rounds rates, so they are not taken from it.
+    """
+    with (_GASP / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+        return tuple(
+            ListedVideo(
+                stavis_name(row["video_id"]),
+                row["dataset"],
+                category=_SCENES.get(row["scene_type"], row["scene_type"]),
+            )
+            for row in csv.DictReader(file)
+        )
+
+
+@functools.cache
+def shipped_categories() -> dict[tuple[str, str], str]:
+    """Returns (set, video) -> `Social`, `Nature` or `Other` for DIEM, Coutrot1 and Coutrot2."""
+    names = sorted(path.stem for path in _GASP.glob("*.csv"))
+    return {(row.dataset, row.video): row.category for name in names for row in shipped_list(name)}
+
+
+def stavis_name(name: str) -> str:
+    """Returns a video's name as STAViS writes it: `clip_4` of Coutrot and GASP is `clip4`."""
+    head, _, number = name.partition("clip_")
+    return f"clip{number}" if not head and number.isdecimal() else _RENAMED.get(name, name)
+
+
+def checked_name(name: str, where: str) -> str:
+    """Returns `name` if it names one folder; AvsalError with `where` if it could lead elsewhere."""
+    if name in ("", ".", "..") or any(c in name for c in "/\\:") or not name.isprintable():
+        raise AvsalError(
+            f"{where}: {name!r} is no name of a video; names hold no '/', '\\' or ':' and are not '..'"
+        )
+    return name
+
+
+def _with_numbers(words: list[str], where: str) -> ListedVideo:
+    name = checked_name(words[0], where)
+    try:
+        frames, fps = int(words[1]), float(words[2])
+    except ValueError:
+        frames, fps = 0, math.nan
+    if not (0 < frames <= _MAX_FRAMES and 0 < fps <= _MAX_RATE):
+        raise AvsalError(
+            f"{where}: {' '.join(words[1:])!r} is no number of frames and rate, as in `385 24.99975`"
+        )
+    return ListedVideo(name, frames=frames, fps=fps)
+
+
+def _lines(path: pathlib.Path) -> Iterable[tuple[str, list[str]]]:
+    """Yields `path, line N` and the words of each line that has any."""
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise AvsalError(f"{path} is too large to be a list of videos")
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise AvsalError(f"cannot read the list {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise AvsalError(f"{path} is no list of videos: it is not UTF-8 text") from error
+    for number, line in enumerate(text.split("\n"), 1):
+        if words := line.split():
+            yield f"{path}, line {number}", words
+
+
+def _without_repeats(rows: list[ListedVideo], path: pathlib.Path) -> tuple[ListedVideo, ...]:
+    """Keeps the first line of each video, with a note where there were more."""
+    kept: dict[tuple, ListedVideo] = {}
+    for row in rows:
+        key = row.dataset, row.video
+        if key in kept:
+            note = f"{path.name} lists it more than once"
+            kept[key] = dataclasses.replace(kept[key], notes=(note,))
+        else:
+            kept[key] = row
+    return tuple(kept.values())

@@ -1,0 +1,1 @@
+"""Whole data sets: protocols, the runner, tables, baselines, comparison, published numbers."""

@@ -1,0 +1,132 @@
+"""Baselines and the ceiling as sources of maps: centre prior, mean map (MEP), human observers (HI)."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import scipy.ndimage
+
+from avsal_jax.data.raw_fixations import Observer, coutrot_clips, diem_observers
+from avsal_jax.data.schema import VideoEntry
+from avsal_jax.errors import AvsalError
+from avsal_jax.evaluation.protocols import Protocol, rescale_points
+from avsal_jax.evaluation.sources import MapSource
+from avsal_jax.pictures import resize_map, to_grey
+
+_SIZE = (224, 384)
+_MEAN_FRAMES = 40  # of each training video, evenly spaced
+
+
+class _Constant(MapSource):
+    """The same map for every frame."""
+
+    def __init__(self, saliency: np.ndarray, label: str, fingerprint: str):
+        self._saliency, self.label, self.fingerprint = saliency, label, fingerprint
+
+    def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray]:
+        """Yields the map, stored once."""
+        stored = protocol.store(self._saliency, entry.frame(0).shape[:2])
+        for _ in range(entry.frames):
+            yield stored
+
+
+def centre_maps() -> _Constant:
+    """Returns a Gaussian in the middle, its standard deviations a quarter of height and of width."""
+    rows, columns = np.meshgrid(*(np.linspace(-2, 2, n) for n in _SIZE), indexing="ij")
+    return _Constant(np.exp(-(rows**2 + columns**2) / 2).astype(np.float32), "centre prior", "centre prior 1")
+
+
+def mean_maps(training: Sequence[VideoEntry]) -> _Constant:
+    """Returns the mean of the truth over the training videos, each video with the same weight (MEP).
+
+    Of each video at most 40 evenly spaced frames are read.
+
+    Raises:
+      AvsalError: there is no training video.
+    """
+    if not training:
+        raise AvsalError("the mean map needs the training list of the set")
+    total = np.zeros(_SIZE)
+    for entry in training:
+        picked = np.unique(np.linspace(0, entry.frames - 1, _MEAN_FRAMES).round().astype(int))
+        total += np.mean([resize_map(entry.density(int(index)), *_SIZE) for index in picked], 0)
+    names = " ".join(f"{entry.dataset}/{entry.name}" for entry in training)
+    return _Constant((total / len(training)).astype(np.float32), "mean map (MEP)", f"mean of {names}")
+
+
+class HumanMaps(MapSource):
+    """Half of the observers predict the other half (HI): their fixations, blurred.
+
+    Args:
+      observers: video name -> (observers, (height, width) of the frames that they saw).
+      sigma: pixels; of the Gaussian at the size of the truth.
+    """
+
+    label = "human (HI)"
+
+    def __init__(
+        self, observers: dict[str, tuple[tuple[Observer, ...], tuple[int, int]]], sigma: float = 20.0
+    ):
+        self._observers, self._sigma = observers, sigma
+        self.fingerprint = f"human split half sigma {sigma}"
+
+    def problems(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
+        """At least two observers are needed."""
+        count = len(self._observers[entry.name][0]) if entry.name in self._observers else 0
+        return [] if count >= 2 else [f"{entry.name}: {count} observers; a split half needs at least 2"]
+
+    def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray]:
+        """Yields the blurred fixations of every second observer."""
+        if told := self.problems(entry, protocol):
+            raise AvsalError(told[0])
+        for index in range(entry.frames):
+            yield to_grey(self._blurred(entry, index, 0))
+
+    def density(self, entry: VideoEntry, index: int) -> np.ndarray:
+        """Returns the blurred fixations of the other half, its largest value 1."""
+        density = self._blurred(entry, index, 1)
+        top = density.max()
+        return density / top if top > 0 else density
+
+    def fixations(self, entry: VideoEntry, index: int) -> np.ndarray:
+        """Returns the fixations of the other half."""
+        return self._points(entry, index, 1)
+
+    def _points(self, entry: VideoEntry, index: int, half: int) -> np.ndarray:
+        observers, size = self._observers.get(entry.name, ((), (1, 1)))
+        seen = [place for one in observers[half::2] if (place := one.at(index)) is not None]
+        points = np.array(seen, np.int64).reshape(-1, 2)
+        return rescale_points(points, size, entry.truth_size(index))
+
+    def _blurred(self, entry: VideoEntry, index: int, half: int) -> np.ndarray:
+        density = np.zeros(entry.truth_size(index))
+        points = self._points(entry, index, half)
+        np.add.at(density, (points[:, 0], points[:, 1]), 1.0)
+        return scipy.ndimage.gaussian_filter(density, self._sigma, mode="constant")
+
+
+def human_maps(dataset: str, raw: pathlib.Path | None, entries: Sequence[VideoEntry]) -> HumanMaps:
+    """Reads raw fixations: for `diem` a folder with one of event files per video (`<video>` or
+    `<video>/event_data`), for `coutrot1` and `coutrot2` the database's .mat file.
+
+    Raises:
+      AvsalError: no raw fixations are named, or the set has none of a known form.
+    """
+    if raw is None:
+        raise AvsalError("--model human needs --observers with the raw fixations of the set")
+    if dataset in ("coutrot1", "coutrot2"):
+        clips = coutrot_clips(raw)
+        return HumanMaps({name: (clip.observers, (clip.height, clip.width)) for name, clip in clips.items()})
+    if dataset != "diem":
+        raise AvsalError(
+            f"--model human knows the raw fixations of diem, coutrot1, coutrot2; not of {dataset}"
+        )
+    found = {}
+    for entry in entries:
+        folder = next((f for f in (raw / entry.name / "event_data", raw / entry.name) if f.is_dir()), None)
+        if folder is not None:
+            height, width = entry.frame(0).shape[:2]
+            found[entry.name] = (diem_observers(folder, width, height), (height, width))
+    return HumanMaps(found)

@@ -1,0 +1,275 @@
+"""Results side by side: joined tables, the six-set mean, paired differences with bootstrap intervals."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from avsal_jax.errors import AvsalError
+from avsal_jax.evaluation.protocols import METRICS
+from avsal_jax.evaluation.results import Result
+
+SIX_SETS = ("diem", "coutrot1", "coutrot2", "avad", "etmd", "summe")
+SIX_SET_MEAN = "six_sets"
+LOWER_IS_BETTER = frozenset({"kl"})
+RESAMPLES, SEED, LEVEL = 10_000, 0, 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """A row of the joined table: a method on a set (`six_sets`: the unweighted mean of the six).
+
+    Attributes:
+      folds: those that were averaged; empty where there is none.
+      videos: scored ones, all folds together; None where a paper does not say.
+      metrics: name -> mean.
+      origin: paths, a paper's table, or what was averaged.
+      note: what a reader should know of the numbers.
+    """
+
+    method: str
+    dataset: str
+    split: str
+    folds: tuple[int, ...]
+    protocol: str
+    videos: int | None
+    metrics: dict[str, float]
+    origin: str
+    note: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """Paired difference of per-video values, `method` minus `base`, on the videos that both have.
+
+    Attributes:
+      mean: over the videos.
+      low, high: bootstrap interval of the mean, NaN with fewer than two videos.
+      videos: those where both have a value of the metric.
+    """
+
+    method: str
+    base: str
+    dataset: str
+    split: str
+    metric: str
+    videos: int
+    mean: float
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What `compare` finds; `base` is None where no result has per-video values."""
+
+    methods: tuple[str, ...]
+    metrics: tuple[str, ...]
+    scores: tuple[Score, ...]
+    missing: dict[str, tuple[str, ...]]
+    base: str | None
+    differences: tuple[Difference, ...]
+    notes: tuple[str, ...]
+
+
+def compare(results: Sequence[Result]) -> Comparison:
+    """Joins results of one or several methods on one or several sets.
+
+    Results of one method on several folds of a set are averaged, each fold alike (as Jain et al. 2021 report
+    them); the set means average to the six-set mean, each set alike (as Fan et al. 2022, Tables 3 and 4).
+
+    Raises:
+      AvsalError: a result twice; one set scored by different protocols, splits or folds; no common video.
+    """
+    _check(results)
+    methods = tuple(dict.fromkeys(r.method for r in results))
+    scores = [
+        _score([r for r in results if (r.method, r.dataset, r.split) == key])
+        for key in dict.fromkeys((r.method, r.dataset, r.split) for r in results)
+    ]
+    means, missing = _six_set_means(scores)
+    differences = _differences(results)
+    named = {metric for result in results for metric in result.metrics}
+    return Comparison(
+        methods=methods,
+        metrics=tuple(m for m in METRICS if m in named) + tuple(sorted(named - set(METRICS))),
+        scores=(*scores, *means),
+        missing=missing,
+        base=_base(results),
+        differences=tuple(differences),
+        notes=tuple(_notes(scores, means)),
+    )
+
+
+def _check(results: Sequence[Result]) -> None:
+    seen: dict[tuple, Result] = {}
+    for result in results:
+        key = (result.method, result.dataset, result.split, result.fold)
+        if key in seen:
+            first, where = seen[key].origin, result.dataset + _fold(result.fold)
+            raise AvsalError(
+                f"{first} and {result.origin} both hold {result.method!r} on {where}; "
+                "name one of them otherwise: LABEL=FOLDER"
+            )
+        seen[key] = result
+    measured = [r for r in results if r.per_video is not None]
+    for dataset in dict.fromkeys(r.dataset for r in measured):
+        here = [r for r in measured if r.dataset == dataset]
+        for field in ("protocol", "split"):
+            _same(here, dataset, field, lambda r, field=field: getattr(r, field))
+        if dataset != "diem":  # it has one split: every fold number means it
+            folds = {
+                m: sorted({r.fold for r in here if r.method == m}, key=str) for m in {r.method for r in here}
+            }
+            _same(here, dataset, "folds", lambda r, folds=folds: ", ".join(map(str, folds[r.method])))
+
+
+def _same(results: list[Result], dataset: str, what: str, value: Callable[[Result], str]) -> None:
+    first = results[0]
+    for other in results[1:]:
+        if value(other) != value(first):
+            raise AvsalError(
+                f"{first.origin} has {what} {value(first)} on {dataset}, {other.origin} has {value(other)}: "
+                "their numbers do not compare; evaluate both alike"
+            )
+
+
+def _fold(fold: int | None) -> str:
+    return "" if fold is None else f", fold {fold}"
+
+
+def _score(results: list[Result]) -> Score:
+    first = results[0]
+    names = dict.fromkeys(metric for result in results for metric in result.metrics)
+    counts = [r.videos for r in results]
+    return Score(
+        method=first.method,
+        dataset=first.dataset,
+        split=first.split,
+        folds=tuple(sorted(r.fold for r in results if r.fold is not None)),
+        protocol=first.protocol,
+        videos=None if None in counts else sum(counts),
+        metrics={m: float(np.mean([r.metrics.get(m, np.nan) for r in results])) for m in names},
+        origin="; ".join(r.origin for r in results),
+        note="; ".join(dict.fromkeys(r.note for r in results if r.note)),
+    )
+
+
+def _six_set_means(scores: list[Score]) -> tuple[list[Score], dict[str, tuple[str, ...]]]:
+    """Returns the means of methods with all six sets, and which sets others that have some lack."""
+    means, missing = [], {}
+    for method, split in dict.fromkeys((s.method, s.split) for s in scores):
+        own = {
+            s.dataset: s for s in scores if (s.method, s.split) == (method, split) and s.dataset in SIX_SETS
+        }
+        if not own:
+            continue
+        lacking = tuple(name for name in SIX_SETS if name not in own)
+        if lacking:
+            missing[method] = lacking
+            continue
+        six = [own[name] for name in SIX_SETS]
+        names = [m for m in six[0].metrics if all(m in s.metrics for s in six)]
+        counts = [s.videos for s in six]
+        protocols = dict.fromkeys(s.protocol for s in six)
+        means.append(
+            Score(
+                method=method,
+                dataset=SIX_SET_MEAN,
+                split=split,
+                folds=(),
+                protocol=" and ".join(protocols),
+                videos=None if None in counts else sum(counts),
+                metrics={m: float(np.mean([s.metrics[m] for s in six])) for m in names},
+                origin="unweighted mean of the six sets",
+                note="scored by several protocols" if len(protocols) > 1 else "",
+            )
+        )
+    return means, missing
+
+
+def _notes(scores: list[Score], means: list[Score]) -> list[str]:
+    notes = [f"{s.method} on {s.dataset}: {s.note}" for s in (*scores, *means) if s.note]
+    for key in dict.fromkeys((s.dataset, s.split) for s in scores):
+        counts = {s.method: s.videos for s in scores if (s.dataset, s.split) == key and s.videos is not None}
+        if len(set(counts.values())) > 1:
+            told = ", ".join(f"{method} {count}" for method, count in counts.items())
+            notes.append(f"the means on {key[0]} are over different numbers of videos: {told}")
+    return notes
+
+
+def _base(results: Sequence[Result]) -> str | None:
+    return next((r.method for r in results if r.per_video is not None), None)
+
+
+def _differences(results: Sequence[Result]) -> list[Difference]:
+    base = _base(results)
+    measured = [r for r in results if r.per_video is not None]
+    found = []
+    for key in dict.fromkeys((r.dataset, r.split) for r in measured):
+        here = [r for r in measured if (r.dataset, r.split) == key]
+        first = [r for r in here if r.method == base]
+        for method in dict.fromkeys(r.method for r in here):
+            if method != base and first:
+                found += _paired(first, [r for r in here if r.method == method])
+    return found
+
+
+def _paired(first: list[Result], second: list[Result]) -> list[Difference]:
+    names = [
+        {_video(v) for r in side for table in r.per_video.values() for v in table} for side in (first, second)
+    ]
+    if not names[0] & names[1]:
+        raise AvsalError(
+            f"{first[0].origin} and {second[0].origin} have no video of {first[0].dataset} in common; "
+            "evaluate both with the same --split, --list and --fold"
+        )
+    found = []
+    for metric in first[0].per_video:
+        if any(metric not in r.per_video for r in (*first, *second)):
+            continue
+        ours, theirs = _by_video(first, metric), _by_video(second, metric)
+        pairs = np.array([theirs[v] - ours[v] for v in sorted(ours.keys() & theirs.keys())])
+        low, high = bootstrap_interval(pairs)
+        mean = float(pairs.mean()) if len(pairs) else np.nan
+        where = (second[0].method, first[0].method, first[0].dataset, first[0].split)
+        found.append(Difference(*where, metric, len(pairs), mean, low, high))
+    return found
+
+
+def _by_video(results: list[Result], metric: str) -> dict[str, float]:
+    """Returns video -> value where there is one; a video of several folds counts once, with its mean."""
+    values: dict[str, list[float]] = {}
+    for result in results:
+        for name, value in result.per_video[metric].items():
+            if not np.isnan(value):
+                values.setdefault(_video(name), []).append(value)
+    return {video: float(np.mean(several)) for video, several in values.items()}
+
+
+def _video(name: str) -> str:
+    """Leaves out the fold of `2:name`, as results of several folds in one folder call their videos."""
+    return re.sub(r"^\d+:(?=.)", "", name)
+
+
+def bootstrap_interval(values, resamples: int = RESAMPLES, seed: int = SEED, level: float = LEVEL):
+    """Returns (low, high): the percentile bootstrap interval of the mean (Efron 1979).
+
+    Args:
+      values: [N], one for each video; videos are drawn with replacement.
+
+    Returns:
+      Two floats; NaN with fewer than two values, of which no interval can be made.
+    """
+    values = np.asarray(values, np.float64)
+    if len(values) < 2:
+        return np.nan, np.nan
+    generator, means = np.random.default_rng(seed), np.empty(resamples)
+    for start in range(0, resamples, 500):  # pieces bound the memory for sets of many videos
+        piece = means[start : start + 500]
+        piece[:] = values[generator.integers(len(values), size=(len(piece), len(values)))].mean(1)
+    low, high = np.percentile(means, [50 * (1 - level), 50 * (1 + level)])
+    return float(low), float(high)

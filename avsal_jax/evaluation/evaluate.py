@@ -1,0 +1,170 @@
+"""`avsal evaluate`: from the names on the command line to units, parts and tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+
+from PIL import Image
+
+from avsal_jax.data.datasets import open_dataset
+from avsal_jax.data.schema import VideoEntry
+from avsal_jax.errors import AvsalError
+from avsal_jax.evaluation import baselines, runner, tables
+from avsal_jax.evaluation.protocols import METRICS, protocol_for
+from avsal_jax.evaluation.sources import MapSource, ModelMaps, SavedMaps
+from avsal_jax.inference.predictor import load_model
+
+BASELINES = ("centre", "mean_map", "human")
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What a user asks for.
+
+    Attributes:
+      dataset, root, split, fold, list_file: see `data.datasets.open_dataset`.
+      model: a model directory, `1=DIR,2=DIR,3=DIR` for pooled folds, or one of `BASELINES`.
+      predictions: a folder of saved maps; either this or `model`.
+      observers: folder of raw fixations for `human`.
+      protocol: a name in `protocols.PROTOCOLS`, or None for the set's own.
+      metrics: some of `protocols.METRICS`.
+      shard: (I, N): the I-th of N shares, from 1.
+      seed: of all draws.
+      label: the method's name in tables.
+    """
+
+    dataset: str
+    root: pathlib.Path
+    split: str = "test"
+    fold: int | None = None
+    list_file: pathlib.Path | None = None
+    model: str | None = None
+    predictions: pathlib.Path | None = None
+    observers: pathlib.Path | None = None
+    protocol: str | None = None
+    metrics: tuple[str, ...] = METRICS
+    shard: tuple[int, int] | None = None
+    seed: int = 0
+    batch: int | None = None
+    label: str | None = None
+
+
+def evaluate(
+    request: Request,
+    output,
+    say: Callable[[str], None] = lambda line: None,
+    progress: Callable = lambda units: units,
+) -> dict:
+    """Evaluates a set; returns the summary, or what is still missing.
+
+    Raises:
+      AvsalError: the set, the model or the predictions cannot be read, or a setting is unknown.
+    """
+    output = pathlib.Path(output)
+    settings = runner.Settings(protocol_for(request.protocol, request.dataset), request.metrics, request.seed)
+    units = _units(request)
+    for problem in runner.check(units, settings):
+        say(f"note: {problem}")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AvsalError(f"cannot write to {output}: {error.strerror}") from error
+    index, count = request.shard or (1, 1)
+    share = units[index - 1 :: count]
+    if all(unit.entry.density(0) is None for unit in units[:1]):
+        return _submission(share, settings, output, say, progress)
+    failed = runner.evaluate_units(share, settings, output, say, progress, units)
+    parts = [runner.read_part(output, unit, settings) for unit in units]
+    done = [part for part in parts if part is not None]
+    if len(done) < len(units) and (request.shard or not done):
+        return {"videos": len(done), "of": len(units), "failed": failed}
+    about = {
+        "method": request.label or units[0].source.label,
+        "dataset": request.dataset,
+        "split": request.split,
+        "fold": request.fold,
+        "missing": [unit.key for unit, part in zip(units, parts, strict=True) if part is None],
+        "seed": request.seed,
+        "source": {
+            "root": str(request.root),
+            "dataset": request.dataset,
+            "split": request.split,
+            "fold": request.fold,
+            "list": str(request.list_file) if request.list_file else None,
+        },
+    }
+    try:
+        summary = tables.write_results(output, done, settings.metrics, settings.protocol, about)
+    except OSError as error:
+        raise AvsalError(f"cannot write to {output}: {error.strerror}") from error
+    return {**summary, "failed": failed}
+
+
+def _units(request: Request) -> list[runner.Unit]:
+    folds = _folds(request.model)
+    if folds:
+        sources = {fold: _model_maps(path, request) for fold, path in folds.items()}
+        return [
+            runner.Unit(entry, sources[fold], fold)
+            for fold in folds
+            for entry in _entries(request, request.split, fold)
+        ]
+    entries = _entries(request, request.split, request.fold)
+    source, mixed = _source(request), len({entry.dataset for entry in entries}) > 1
+    return [runner.Unit(entry, source, mixed=mixed) for entry in entries]
+
+
+def _entries(request: Request, split: str, fold: int | None) -> tuple[VideoEntry, ...]:
+    entries = open_dataset(request.dataset, request.root, split, fold, request.list_file)
+    if not entries:
+        raise AvsalError(f"{request.dataset} {split} has no videos in {request.root}")
+    return entries
+
+
+def _source(request: Request) -> MapSource:
+    if (request.model is None) == (request.predictions is None):
+        raise AvsalError("give either --model or --predictions")
+    if request.predictions is not None:
+        return SavedMaps(request.predictions)
+    if request.model == "centre":
+        return baselines.centre_maps()
+    if request.model == "mean_map":
+        training = dataclasses.replace(request, list_file=None)
+        return baselines.mean_maps(_entries(training, "train", request.fold))
+    if request.model == "human":
+        return baselines.human_maps(
+            request.dataset, request.observers, _entries(request, request.split, request.fold)
+        )
+    return _model_maps(request.model, request)
+
+
+def _model_maps(path: str, request: Request) -> ModelMaps:
+    return ModelMaps(load_model(path), pathlib.Path(path).name, request.batch)
+
+
+def _folds(model: str | None) -> dict[int, str]:
+    """Reads `1=DIR,2=DIR,3=DIR`; {} for anything else."""
+    if model is None or "=" not in model or pathlib.Path(model).exists():
+        return {}
+    folds = {}
+    for part in model.split(","):
+        number, found, path = part.partition("=")
+        if not found or not number.isdigit() or int(number) in folds:
+            raise AvsalError(f"--model {model!r} is not of the form 1=DIR,2=DIR,3=DIR")
+        folds[int(number)] = path
+    return folds
+
+
+def _submission(units, settings, output, say, progress) -> dict:
+    """Writes `<video>/<frame name>.png` for a split whose truth is not published."""
+    say("the truth of this split is not published: maps are written for submission, and no metrics")
+    for unit in progress(units):
+        folder = output / unit.entry.name
+        folder.mkdir(parents=True, exist_ok=True)
+        for index, stored in enumerate(unit.source.maps(unit.entry, settings.protocol)):
+            if stored is not None:
+                name = pathlib.PurePath(unit.entry.frame_name(index)).stem
+                Image.fromarray(stored).save(folder / f"{name}.png")
+    return {"videos": len(units), "submission": str(output), "failed": []}

@@ -1,0 +1,116 @@
+"""What the public evaluations do with a prediction before and after the metrics; `docs/protocols.md` tells.
+
+Maps are [h, w]. A *stored* map is what a method leaves on disk (8-bit); a *scored* map is what meets the
+truth.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.ndimage
+
+from avsal_jax.errors import AvsalError
+from avsal_jax.pictures import resize_map, to_grey
+
+METRICS = ("cc", "sim", "nss", "kl", "auc_judd", "auc_shuffled")
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """A named way to evaluate.
+
+    Attributes:
+      name: `stavis`, `vinet` or `dhf1k`.
+      postprocess: how a model's map is stored, see `pictures.to_grey`.
+      at_frame_size: whether it is stored at the frame's size, or at the model's.
+      smooth: whether a stored map is blurred again before it is scored (STAViS postProcessMap.m).
+      first_frame: the first frame that is scored, from 1.
+      others: where the negatives of the shuffled AUC come from: all other frames of the `video`, or ten
+        random frames of the `set`.
+      average: `videos` (frames -> video -> mean of videos) or `frames` (mean of all frames of the set).
+      source: the public code.
+    """
+
+    name: str
+    postprocess: str
+    at_frame_size: bool
+    smooth: bool
+    first_frame: int
+    others: str
+    average: str
+    source: str
+
+    def store(self, saliency: np.ndarray, frame_size: tuple[int, int]) -> np.ndarray:
+        """Returns the 8-bit map that the method would have saved for a model's map [H, W]."""
+        if self.at_frame_size:
+            saliency = resize_map(saliency, *frame_size)
+        return to_grey(saliency, self.postprocess)
+
+    def score_map(self, stored: np.ndarray) -> np.ndarray:
+        """Returns float64 in [0, 1]: a stored map as the metrics see it, before they resize it."""
+        scored = stored.astype(np.float64) / 255
+        if not self.smooth or scored.max() <= 0:
+            return scored
+        scored = scored / scored.max() * 255
+        low, high = scored.min(), scored.max()
+        if high > low:
+            scored = (scored - low) / (high - low)
+        return scipy.ndimage.gaussian_filter(scored, 2.0, mode="reflect", radius=6)  # 13 taps, edge repeated
+
+
+PROTOCOLS = {
+    "stavis": Protocol(
+        "stavis", "none", False, True, 9, "video", "videos", "atsiami/STAViS @71fd51f eval_code"
+    ),
+    "vinet": Protocol("vinet", "vinet", True, False, 1, "video", "videos", "samyak0210/ViNet @2a52666"),
+    "dhf1k": Protocol("dhf1k", "none", True, False, 1, "set", "frames", "wenguanwang/DHF1K @35570c7"),
+}
+DEFAULTS = {"dhf1k": "dhf1k", "hollywood2": "dhf1k", "ucf": "dhf1k"}  # other sets: vinet
+
+
+def protocol_for(name: str | None, dataset: str) -> Protocol:
+    """Returns the protocol called `name`, or the one that papers use for `dataset`.
+
+    Raises:
+      AvsalError: an unknown name.
+    """
+    name = name or DEFAULTS.get(dataset, "vinet")
+    if name not in PROTOCOLS:
+        raise AvsalError(f"unknown protocol {name!r}; there are {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
+def generator(seed: int, video: str, frame: int) -> np.random.Generator:
+    """Returns the random numbers of one frame: a function of seed, video and frame alone."""
+    return np.random.default_rng([seed, frame, *video.encode()])
+
+
+class VideoOthers:
+    """Fixations of all other frames of a video: the union, less the current frame's pixels."""
+
+    def __init__(self, size: tuple[int, int], fixations: Sequence[np.ndarray]):
+        self._union = fixation_map(np.concatenate([np.zeros((0, 2), np.int64), *fixations]), size)
+
+    def map(self, current: np.ndarray) -> np.ndarray:
+        """Returns bool [h, w] for a frame with the fixations `current`."""
+        others = self._union.copy()
+        others[current[:, 0], current[:, 1]] = False
+        return others
+
+
+def fixation_map(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Returns bool [h, w] with the points int [N, 2] (row, column) set."""
+    fixated = np.zeros(size, bool)
+    fixated[points[:, 0], points[:, 1]] = True
+    return fixated
+
+
+def rescale_points(points: np.ndarray, old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:
+    """Returns (row, column) of a map of size `old` on one of size `new`."""
+    if old == new:
+        return points
+    scaled = np.floor((points + 0.5) * (np.array(new) / np.array(old))).astype(np.int64)
+    return np.clip(scaled, 0, np.array(new) - 1)

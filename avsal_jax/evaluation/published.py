@@ -1,0 +1,125 @@
+"""What papers print: every row of their tables of results, as `published.csv` beside this file holds it.
+
+Papers, by the name that `Row.paper` and the part after @ in a name use:
+
+- `avinet`: Jain, Yarlagadda, Jyoti, Karthik, Subramanian, Gandhi, "ViNet: Pushing the limits of visual
+  modality for audio-visual saliency prediction" (IROS 2021); the tables of the preprint called "AViNet".
+- `dual_domain`: Fan, Han, Zhang, Cheng, Xia, et al., "Dual domain-adversarial learning for audio-visual
+  saliency prediction" (HCMA 2022, doi 10.1145/3552458.3556447).
+- `casp_net`: Xiong, Wang, Zhang, Huang, Zha, Zhai, "CASP-Net: Rethinking video saliency prediction from an
+  audio-visual consistency perceptual perspective" (CVPR 2023).
+- `avrsp`: Yu, Sun, Gao, Gabbouj, "Relevance-guided audio visual fusion for video saliency prediction"
+  (preprint).
+
+Values stand as printed, misprints too: those have a note. What several papers print of one method may differ.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import difflib
+import functools
+import importlib.resources
+
+from avsal_jax.errors import AvsalError
+
+PAPERS = ("avinet", "casp_net", "avrsp", "dual_domain")
+METRICS = ("cc", "nss", "auc_judd", "sim", "auc_shuffled")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row of a table.
+
+    Attributes:
+      dataset: as `avsal evaluate --dataset` calls it; `ave:nature`, `ave:social` and `ave:miscellaneous` are
+        the categories of AVE; `nature` is a domain of the dual domain-adversarial paper; `six_sets` is a mean
+        that the paper prints.
+      split: `test`, or `val` where the paper says that it validates.
+      method, variant: what was evaluated; `label` joins them.
+      printed: the row's label in the paper.
+      paper, table: where it stands.
+      pretraining: the saliency set on which the weights were trained before: `dhf1k`, `none`, or empty where
+        the paper does not say or none applies.
+      metrics: name -> value, for those that are printed.
+      note: misprints and conditions.
+    """
+
+    dataset: str
+    split: str
+    method: str
+    variant: str
+    printed: str
+    paper: str
+    table: str
+    pretraining: str
+    metrics: dict[str, float]
+    note: str
+
+    @property
+    def label(self) -> str:
+        """The method with its variant, such as `AViNet(B)`."""
+        return f"{self.method}({self.variant})" if self.variant else self.method
+
+    @property
+    def source(self) -> str:
+        """The paper and its table, such as `avinet, Table 4`."""
+        return f"{self.paper}, Table {self.table}"
+
+
+@functools.cache
+def _all() -> tuple[Row, ...]:
+    text = importlib.resources.files("avsal_jax.evaluation").joinpath("published.csv").read_text("utf-8")
+    table = []
+    for record in csv.DictReader(text.splitlines()):
+        printed = {metric: record.pop(metric) for metric in METRICS}
+        table.append(Row(**record, metrics={k: float(v) for k, v in printed.items() if v}))
+    return tuple(table)
+
+
+def rows(dataset: str | None = None, method: str | None = None, paper: str | None = None) -> tuple[Row, ...]:
+    """Returns the rows of a set, a method and a paper, each where given, in the order of the tables.
+
+    Args:
+      method: with its variant (`AViNet(B)`), or without: all its variants.
+    """
+    return tuple(
+        row
+        for row in _all()
+        if dataset in (None, row.dataset)
+        and method in (None, row.label, row.method)
+        and paper in (None, row.paper)
+    )
+
+
+def method_rows(name: str) -> tuple[Row, ...]:
+    """Returns one row for each set of a method, all from one paper.
+
+    Args:
+      name: such as `AViNet(B)`, or `STAViS(AV)@avrsp` for what a certain paper prints. Without @, it is the
+        paper that prints most values of the method, the first in `PAPERS` of several.
+
+    Raises:
+      AvsalError: there is no such method or paper.
+    """
+    method, _, paper = name.partition("@")
+    known = {row.label.casefold(): row.label for row in _all()}
+    if method.casefold() not in known:
+        raise AvsalError(_unknown(method, list(known.values())))
+    method = known[method.casefold()]
+    by_paper = {key: [r for r in rows(method=method, paper=key) if r.label == method] for key in PAPERS}
+    by_paper = {key: found for key, found in by_paper.items() if found}
+    if not paper:
+        paper = max(by_paper, key=lambda key: sum(len(row.metrics) for row in by_paper[key]))
+    if paper not in by_paper:
+        raise AvsalError(f"published:{name}: {method} is printed by {', '.join(by_paper)}, not by {paper!r}")
+    return tuple({(row.dataset, row.split): row for row in reversed(by_paper[paper])}.values())[::-1]
+
+
+def _unknown(method: str, names: list[str]) -> str:
+    lowered = {name.casefold(): name for name in names}
+    close = sorted({row.label for row in _all() if row.method.casefold() == method.casefold()})
+    close = close or [lowered[key] for key in difflib.get_close_matches(method.casefold(), lowered, 3, 0.4)]
+    hint = f"did you mean {' or '.join(close)}?" if close else "such as AViNet(B), CASP-Net(AV) or AVRSP(AV)"
+    return f"no paper here prints a method {method!r}; {hint}"

@@ -1,0 +1,221 @@
+"""Results as `avsal evaluate` leaves them on disk, read and checked; published rows in the same form."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from avsal_jax.errors import AvsalError
+from avsal_jax.evaluation import published
+
+FORMAT = "avsal_jax evaluation 1"
+PUBLISHED = "published:"
+_MAX_SUMMARY_BYTES, _MAX_TABLE_BYTES = 1_000_000, 500_000_000
+_GIVE = "give a folder that `avsal evaluate` wrote, or published:METHOD"
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """The scores of one method on one data set (and fold).
+
+    Attributes:
+      method: its label.
+      dataset, split, fold: what was scored; fold is None where there is none.
+      protocol: how; empty for a published row.
+      videos: how many, or None where a paper does not say.
+      metrics: name -> mean over the set; NaN where no video had a value.
+      per_video: metric -> video -> value (NaN: dropped); None for a published row.
+      folder: where it was read, or None.
+      origin: the same for people: a path, or a paper's table.
+      note: what a reader should know of the numbers.
+    """
+
+    method: str
+    dataset: str
+    split: str
+    fold: int | None
+    protocol: str
+    videos: int | None
+    metrics: dict[str, float]
+    per_video: dict[str, dict[str, float]] | None
+    folder: pathlib.Path | None
+    origin: str
+    note: str = ""
+
+
+def read_results(text: str) -> list[Result]:
+    """Returns what one RESULT of the command line names: `published:METHOD`, a folder, or `LABEL=folder`.
+
+    Raises:
+      AvsalError: it names nothing, or something damaged.
+    """
+    if text.startswith(PUBLISHED):
+        return [_published(row) for row in published.method_rows(text.removeprefix(PUBLISHED))]
+    label, found, path = text.partition("=")
+    if found and label and not pathlib.Path(text).exists():
+        if not label.isprintable():
+            raise AvsalError(f"the label {label!r} holds characters that cannot be shown")
+        return [dataclasses.replace(read_result(path), method=label)]
+    return [read_result(text)]
+
+
+def _published(row: published.Row) -> Result:
+    return Result(
+        method=f"{row.label}, printed by {row.paper}",
+        dataset=row.dataset,
+        split=row.split,
+        fold=None,
+        protocol="",
+        videos=None,
+        metrics=dict(row.metrics),
+        per_video=None,
+        folder=None,
+        origin=row.source,
+        note=row.note,
+    )
+
+
+def read_result(path) -> Result:
+    """Reads a result folder: `summary.json` and `videos.csv`.
+
+    Raises:
+      AvsalError: the path is no result folder, or one that is damaged.
+    """
+    folder = pathlib.Path(path)
+    file = folder / "summary.json"
+    if not folder.is_dir() or not file.is_file():
+        missing = "holds no summary.json" if folder.is_dir() else "is no folder"
+        raise AvsalError(f"{folder} is not a result: it {missing}; {_GIVE}")
+    summary = _summary(file)
+    per_video = _per_video(folder / "videos.csv", summary["videos"])
+    return Result(
+        method=summary["method"],
+        dataset=summary["dataset"],
+        split=summary["split"],
+        fold=summary["fold"],
+        protocol=summary["protocol"],
+        videos=summary["videos"],
+        metrics=summary["metrics"],
+        per_video=per_video,
+        folder=folder,
+        origin=str(folder),
+    )
+
+
+def _summary(file: pathlib.Path) -> dict:
+    try:
+        if file.stat().st_size > _MAX_SUMMARY_BYTES:
+            raise ValueError(f"it has more than {_MAX_SUMMARY_BYTES} bytes")
+        card = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(card, dict) or not str(card.get("format", "")).startswith("avsal_jax evaluation"):
+            raise AvsalError(f"{file.parent} is not a result: its summary.json is another command's; {_GIVE}")
+        if card["format"] != FORMAT:
+            raise AvsalError(
+                f"{file} has the format {card['format']!r}; this version reads {FORMAT!r}: evaluate anew"
+            )
+        checked = {key: _name(key, card[key]) for key in ("method", "dataset", "split", "protocol")}
+        checked["fold"] = None if card.get("fold") is None else _whole("fold", card["fold"])
+        checked["videos"] = _whole("videos", card["videos"])
+        checked["metrics"] = {_name("metric", key): _mean(value) for key, value in card["metrics"].items()}
+    except AvsalError:
+        raise
+    except KeyError as error:
+        raise AvsalError(f"{file} is damaged: it has no {error.args[0]!r}; evaluate anew") from error
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise AvsalError(f"{file} is damaged: {error}; evaluate anew") from error
+    return checked
+
+
+def _name(key: str, value) -> str:
+    if not isinstance(value, str) or not value or len(value) > 300 or not value.isprintable():
+        raise ValueError(f"{key} is {str(value)[:60]!r}")
+    return value
+
+
+def _whole(key: str, value) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{key} is {str(value)[:60]!r}")
+    return value
+
+
+def _mean(value: dict) -> float:
+    return math.nan if value["mean"] is None else _number(value["mean"])
+
+
+def _number(value) -> float:
+    number = float(value)
+    if math.isinf(number):
+        raise ValueError("a value is infinite")
+    return number
+
+
+def _per_video(file: pathlib.Path, videos: int) -> dict[str, dict[str, float]]:
+    table: dict[str, dict[str, float]] = {}
+    seen: set[str] = set()
+    for video, row in _rows(file, "frames"):
+        if video in seen:
+            raise AvsalError(f"{file} is damaged: {video} stands there twice; evaluate anew")
+        seen.add(video)
+        for metric, value in row.items():
+            table.setdefault(metric, {})[video] = value
+    if len(seen) != videos:
+        raise AvsalError(
+            f"{file} is damaged: it has {len(seen)} videos, summary.json says {videos}; evaluate anew"
+        )
+    return table
+
+
+def read_frames(result: Result, metric: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Returns video -> (frame numbers from 1, rising; values of `metric`, NaN where dropped).
+
+    Empty where the folder has no `frames.csv`, or it lacks the metric.
+
+    Raises:
+      AvsalError: the file is damaged.
+    """
+    file = result.folder / "frames.csv"
+    if not file.is_file():
+        return {}
+    curves: dict[str, dict[int, float]] = {}
+    for video, row in _rows(file, "frame", keep="frame"):
+        if metric in row:
+            curves.setdefault(video, {})[int(row["frame"])] = row[metric]
+    numbers = {video: np.array(sorted(values)) for video, values in curves.items()}
+    return {v: (n, np.array([curves[v][i] for i in n.tolist()])) for v, n in numbers.items()}
+
+
+def _rows(file: pathlib.Path, second: str, keep: str = "") -> Iterator[tuple[str, dict[str, float]]]:
+    """Yields (video, column -> number) of a table whose columns begin with `video` and `second`."""
+    try:
+        if file.stat().st_size > _MAX_TABLE_BYTES:
+            raise ValueError(f"it has more than {_MAX_TABLE_BYTES} bytes")
+        with file.open(encoding="utf-8", newline="") as stream:
+            lines = csv.reader(stream, strict=True)
+            header = next(lines, [])
+            if header[:2] != ["video", second] or len(header) < 3 or len(set(header)) != len(header):
+                raise ValueError(f"its header is not video,{second}, and distinct metrics")
+            for row in lines:
+                if len(row) != len(header):
+                    raise ValueError(f"line {lines.line_num} has {len(row)} cells, the header {len(header)}")
+                numbers = {k: _cell(v, lines.line_num) for k, v in zip(header[1:], row[1:], strict=True)}
+                if second != keep:
+                    del numbers[second]
+                elif not (1 <= numbers[second] < 1e9 and numbers[second].is_integer()):
+                    raise ValueError(f"line {lines.line_num} has {row[1][:40]!r} for a {second}")
+                yield _name("video", row[0]), numbers
+    except (OSError, ValueError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise AvsalError(f"{file} is damaged: {reason}; evaluate anew") from error
+
+
+def _cell(text: str, line: int) -> float:
+    try:
+        return _number(text) if text else math.nan
+    except ValueError:
+        raise ValueError(f"line {line} holds {text[:40]!r} where a number belongs") from None

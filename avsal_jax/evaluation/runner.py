@@ -1,0 +1,234 @@
+"""Evaluates whole data sets video by video: resumable, in shares, the same digits however it is cut."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import pathlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from PIL import Image
+
+from avsal_jax import metrics
+from avsal_jax.data.audio import envelope
+from avsal_jax.data.schema import VideoEntry
+from avsal_jax.errors import AvsalError
+from avsal_jax.evaluation.files import write_json
+from avsal_jax.evaluation.protocols import Protocol, VideoOthers, fixation_map, generator, rescale_points
+from avsal_jax.evaluation.sources import MapSource
+
+_POOLED_FRAMES = 10  # of the whole set, for the negatives of the DHF1K protocol
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """A video to evaluate, with the maps to evaluate it with.
+
+    Attributes:
+      entry: the video.
+      source: of its maps.
+      fold: the fold that it counts for; None without folds.
+      mixed: whether videos of several sets are evaluated together, whose names may be the same.
+    """
+
+    entry: VideoEntry
+    source: MapSource
+    fold: int | None = None
+    mixed: bool = False
+
+    @property
+    def key(self) -> str:
+        """Name of its part file and of its folder of examples."""
+        name = f"{self.entry.dataset}-{self.entry.name}" if self.mixed else self.entry.name
+        return name if self.fold is None else f"{self.fold}-{name}"
+
+    @property
+    def label(self) -> str:
+        """Name in the tables: `name`, `2:name` in fold 2, `coutrot1/name` among several sets."""
+        name = f"{self.entry.dataset}/{self.entry.name}" if self.mixed else self.entry.name
+        return name if self.fold is None else f"{self.fold}:{name}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How a set is evaluated: the protocol, the metrics, the seed of all draws."""
+
+    protocol: Protocol
+    metrics: tuple[str, ...]
+    seed: int = 0
+
+
+def check(units: Sequence[Unit], settings: Settings) -> list[str]:
+    """Returns what is wrong with the videos and their maps, before any work."""
+    told = []
+    for unit in units:
+        told += [f"{unit.entry.name}: {note}" for note in unit.entry.notes]
+        told += unit.source.problems(unit.entry, settings.protocol)
+    return told
+
+
+def evaluate_units(
+    units: Sequence[Unit],
+    settings: Settings,
+    output: pathlib.Path,
+    say: Callable[[str], None],
+    progress: Callable,
+    pool: Sequence[Unit],
+) -> list[str]:
+    """Scores every unit that has no part file of the same job yet; returns one line for each that failed.
+
+    `pool` is the whole set, from which the DHF1K protocol draws negatives.
+    A part file (`parts/<video>.json`) is complete under its name, or not there.
+    """
+    (output / "parts").mkdir(parents=True, exist_ok=True)
+    failed = []
+    for unit in progress(units):
+        if read_part(output, unit, settings) is not None:
+            continue
+        try:
+            part = _score(unit, pool, settings, output)
+        except (AvsalError, OSError) as error:
+            failed.append(f"{unit.entry.name}: {' '.join(str(error).split())}")
+            say(f"failed: {failed[-1]}")
+            continue
+        write_json(output / "parts" / f"{unit.key}.json", {"job": job(unit, settings), **part})
+    return failed
+
+
+def read_part(output: pathlib.Path, unit: Unit, settings: Settings) -> dict | None:
+    """Returns the part of a unit if it is there and of the same job."""
+    try:
+        part = json.loads((output / "parts" / f"{unit.key}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return part if isinstance(part, dict) and part.get("job") == job(unit, settings) else None
+
+
+def job(unit: Unit, settings: Settings) -> dict:
+    """What the numbers of a unit depend on."""
+    return {
+        "dataset": unit.entry.dataset,
+        "frames": unit.entry.frames,
+        "source": unit.source.fingerprint,
+        "protocol": dataclasses.asdict(settings.protocol),
+        "metrics": list(settings.metrics),
+        "seed": settings.seed,
+    }
+
+
+def _score(unit: Unit, pool: Sequence[Unit], settings: Settings, output: pathlib.Path) -> dict:
+    entry, protocol = unit.entry, settings.protocol
+    if entry.frames == 0:
+        raise AvsalError("it has no frames")
+    fixations = [unit.source.fixations(entry, index) for index in range(entry.frames)]
+    others = VideoOthers(entry.truth_size(0), fixations) if protocol.others == "video" else None
+    shown = {round(entry.frames * share) for share in (0.25, 0.5, 0.75)}
+    rows, extremes = [], {}
+    for index, stored in enumerate(unit.source.maps(entry, protocol)):
+        if index + 1 < protocol.first_frame:
+            continue
+        if stored is None:
+            raise AvsalError(f"frame {index + 1} has no prediction")
+        density = unit.source.density(entry, index)
+        random = generator(settings.seed, f"{entry.dataset}/{entry.name}", index + 1)
+        other = others.map(fixations[index]) if others else _pooled(pool, density.shape, random)
+        scored = protocol.score_map(stored)
+        fixated = fixation_map(fixations[index], density.shape)
+        values = score_frame(scored, density, fixated, other, settings.metrics, random)
+        rows.append([index + 1, *(_json_number(values[name]) for name in settings.metrics)])
+        if index in shown:
+            _save_example(output / "examples" / unit.key, unit, index, stored)
+        _keep_extremes(extremes, values[settings.metrics[0]], index, stored)
+    _save_sound(output / "examples" / unit.key, entry)
+    for index, stored in {kept[1]: kept[2] for kept in extremes.values()}.items():
+        _save_example(output / "extremes" / unit.key, unit, index, stored)
+    return {
+        "dataset": entry.dataset,
+        "video": entry.name,
+        "key": unit.key,
+        "label": unit.label,
+        "fold": unit.fold,
+        "fps": entry.fps,
+        "category": entry.category,
+        "notes": list(entry.notes),
+        "extremes": {name: kept[1] + 1 for name, kept in extremes.items()},
+        "rows": rows,
+    }
+
+
+def score_frame(scored, density, fixated, other, names: Sequence[str], random) -> dict[str, float]:
+    """Returns the metrics `names` of one frame.
+
+    Args:
+      scored: float64 map; resized to the truth as MATLAB's imresize does.
+      density: float64 [h, w]; fixated: bool [h, w]; other: bool [h, w], where negatives are drawn.
+      random: NumPy generator of this frame.
+    """
+    scored = metrics.imresize(scored, *density.shape)
+
+    def shuffled():
+        if not other.any() or not fixated.any():
+            return math.nan
+        draws = metrics.sample_shuffled_negatives(fixated, other, random)
+        return metrics.auc_shuffled(scored, fixated, draws)
+
+    compute = {
+        "cc": lambda: metrics.cc(scored, density),
+        "sim": lambda: metrics.sim(scored, density),
+        "kl": lambda: metrics.kl(scored, density),
+        "nss": lambda: metrics.nss(scored, fixated),
+        "auc_judd": lambda: metrics.auc_judd(scored, fixated, jitter=random),
+        "auc_shuffled": shuffled,
+    }
+    return {name: float(compute[name]()) for name in names}
+
+
+def _pooled(pool: Sequence[Unit], size, random) -> np.ndarray:
+    """Where ten random frames of the whole set were fixated, bool map of `size`."""
+    points = []
+    for _ in range(_POOLED_FRAMES):
+        entry = pool[random.integers(len(pool))].entry
+        index = int(random.integers(entry.frames))
+        points.append(rescale_points(entry.fixations(index), entry.truth_size(index), size))
+    return fixation_map(np.concatenate(points), size)
+
+
+def _json_number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _keep_extremes(extremes: dict, value: float, index: int, stored: np.ndarray) -> None:
+    if math.isnan(value):
+        return
+    if "best" not in extremes or value > extremes["best"][0]:
+        extremes["best"] = (value, index, stored)
+    if "worst" not in extremes or value < extremes["worst"][0]:
+        extremes["worst"] = (value, index, stored)
+
+
+def _save_sound(folder: pathlib.Path, entry: VideoEntry) -> None:
+    """Saves the largest amplitude over the frames, for the strips of `avsal compare`."""
+    if entry.sound is None:
+        return
+    try:
+        times, peaks = envelope(entry.sound)
+    except AvsalError:  # the notes of a model that hears say so
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    frames = (times * entry.fps + 1).round(3).tolist()
+    write_json(folder / "sound.json", {"frames": frames, "peaks": peaks.round(5).tolist()})
+
+
+def _save_example(folder: pathlib.Path, unit: Unit, index: int, stored: np.ndarray) -> None:
+    """Saves a frame, its truth and its map side by side in files, for the pages."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = folder / f"{index + 1:06d}"
+    density = unit.source.density(unit.entry, index)
+    height, width = density.shape
+    Image.fromarray(unit.entry.frame(index)).resize((width, height)).save(f"{stem}_frame.jpg", quality=85)
+    Image.fromarray(np.rint(density * 255).astype(np.uint8)).save(f"{stem}_truth.png")
+    Image.fromarray(stored).resize((width, height), Image.Resampling.BILINEAR).save(f"{stem}.png")
+    points = {"size": [height, width], "fixations": unit.source.fixations(unit.entry, index).tolist()}
+    write_json(pathlib.Path(f"{stem}_fixations.json"), points)

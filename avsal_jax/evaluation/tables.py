@@ -1,0 +1,169 @@
+"""From the parts of an evaluation to its tables: frames, videos, summary, Markdown, report page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from avsal_jax.evaluation import published
+from avsal_jax.evaluation.files import write_json, write_text
+from avsal_jax.evaluation.protocols import Protocol
+from avsal_jax.metrics import MeanState
+from avsal_jax.pages import Curve, Pictures, Section, Table, render_page
+
+FORMAT = "avsal_jax evaluation 1"
+_SHOWN = 6  # best and worst videos in the report
+
+
+def video_means(part: dict, metrics: Sequence[str]) -> dict[str, float]:
+    """Returns the mean of each metric over the frames of a video."""
+    return {name: MeanState().add(column(part, i)).mean() for i, name in enumerate(metrics)}
+
+
+def column(part: dict, metric: int) -> list[float]:
+    """Returns the values of metric number `metric` over the scored frames; NaN where there is none."""
+    return [math.nan if row[metric + 1] is None else row[metric + 1] for row in part["rows"]]
+
+
+def set_means(parts: Sequence[dict], metrics: Sequence[str], protocol: Protocol) -> dict[str, dict]:
+    """Returns metric -> mean, number of values, number of NaN dropped.
+
+    `videos`: frames -> video -> mean of videos; videos of several folds are pooled, so that one which is
+    tested in two folds counts twice, and DIEM's three models count evenly. `frames`: the mean of all frames.
+    """
+    result = {}
+    for index, name in enumerate(metrics):
+        frames = MeanState()
+        for part in parts:
+            frames = frames.add(column(part, index))
+        average = frames
+        if protocol.average == "videos":
+            average = MeanState().add([video_means(part, metrics)[name] for part in parts])
+        mean = _number(average.mean())
+        result[name] = {"mean": mean, "videos": len(parts), "dropped": frames.dropped}
+    return result
+
+
+def write_results(
+    output: pathlib.Path, parts: Sequence[dict], metrics: Sequence[str], protocol: Protocol, about: dict
+) -> dict:
+    """Writes frames.csv, videos.csv, summary.json, table.md and report.html; returns the summary.
+
+    Args:
+      parts: of all videos, in their order.
+      about: what `summary.json` says beside the numbers: method, dataset, split, fold, source, problems.
+    """
+    summary = {
+        "format": FORMAT,
+        **about,
+        "protocol": protocol.name,
+        "videos": len(parts),
+        "frames": sum(len(part["rows"]) for part in parts),
+        "metrics": set_means(parts, metrics, protocol),
+    }
+    categories = sorted({part["category"] for part in parts if part["category"]})
+    if categories:
+        summary["categories"] = {
+            name: set_means([p for p in parts if p["category"] == name], metrics, protocol)
+            for name in categories
+        }
+    _write_csv(
+        output / "frames.csv",
+        ["video", "frame", *metrics],
+        ([part["label"], *row] for part in parts for row in part["rows"]),
+    )
+    _write_csv(
+        output / "videos.csv",
+        ["video", "frames", *metrics],
+        (
+            [part["label"], len(part["rows"]), *map(_number, video_means(part, metrics).values())]
+            for part in parts
+        ),
+    )
+    table = markdown(summary, metrics)
+    write_text(output / "table.md", table)
+    write_text(output / "report.html", _page(output, parts, metrics, summary))
+    write_json(output / "summary.json", summary)
+    return summary
+
+
+def markdown(summary: dict, metrics: Sequence[str]) -> str:
+    """Returns the table of one set beside the numbers that papers print for it."""
+    lines = [
+        f"## {summary['dataset']}, {summary['split']}, protocol {summary['protocol']}",
+        "",
+        "| method | " + " | ".join(metrics) + " | source | pre-training |",
+        "|---" * (len(metrics) + 3) + "|",
+    ]
+    own = [_shown(summary["metrics"][name]["mean"]) for name in metrics]
+    lines.append("| " + " | ".join([f"**{summary['method']}**", *own, "this evaluation", ""]) + " |")
+    for row in published.rows(dataset=summary["dataset"]):
+        values = [_shown(row.metrics.get(name)) for name in metrics]
+        lines.append("| " + " | ".join([row.label, *values, row.source, row.pretraining]) + " |")
+    for name, means in summary.get("categories", {}).items():
+        lines.append(f"\n{name}: " + ", ".join(f"{m} {_shown(means[m]['mean'])}" for m in metrics))
+    return "\n".join(lines) + "\n"
+
+
+def _page(output, parts, metrics, summary) -> str:
+    rows = [
+        (name, f"{_shown(value['mean'])} ({value['dropped']} frames without a value)")
+        for name, value in summary["metrics"].items()
+    ]
+    ranked = sorted(parts, key=lambda part: -_or_zero(video_means(part, metrics)[metrics[0]]))
+    sections = [Section("Means", Table(rows), f"Protocol {summary['protocol']}; see the documentation.")]
+    for title, which, chosen in (
+        (f"Best frames by {metrics[0]}", "best", ranked[:_SHOWN]),
+        (f"Worst frames by {metrics[0]}", "worst", ranked[::-1][:_SHOWN]),
+    ):
+        pictures = [picture for part in chosen for picture in _triple(output, part, which)]
+        if pictures:
+            sections.append(Section(title, Pictures(pictures), "Frame, truth, prediction."))
+    for part in ranked:
+        values = np.array(column(part, 0))
+        good = ~np.isnan(values)
+        if good.any():
+            times = np.array([row[0] for row in part["rows"]])[good] / part["fps"]
+            sections.append(Section(part["label"], Curve(times, values[good], metrics[0])))
+    lead = f"{summary['videos']} videos, {summary['frames']} frames of {summary['dataset']}."
+    return render_page(f"{summary['method']} on {summary['dataset']}", lead, sections)
+
+
+def _triple(output: pathlib.Path, part: dict, which: str):
+    """Yields (caption, picture) of a frame, its truth and its prediction, where they were saved."""
+    frame = part["extremes"].get(which)
+    stem = output / "extremes" / part["key"] / f"{frame or 0:06d}"
+    for ending, what in (("_frame.jpg", "frame"), ("_truth.png", "truth"), (".png", "prediction")):
+        path = pathlib.Path(f"{stem}{ending}")
+        if path.is_file():
+            with Image.open(path) as image:
+                small = image.convert("RGB")
+                small.thumbnail((360, 360))
+                yield f"{part['label']}, frame {frame}: {what}", np.asarray(small)
+
+
+def _write_csv(path: pathlib.Path, header, rows) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    for row in rows:
+        writer.writerow(["" if value is None else value for value in row])
+    write_text(path, text.getvalue())
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _or_zero(value: float) -> float:
+    return 0.0 if math.isnan(value) else value
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

@@ -1,0 +1,34 @@
+"""Metrics of saliency maps as the MIT benchmark code computes them, and exact means that can be merged.
+
+The reference is cvzoya/saliency @5951cdc, `code_forMetrics` (MATLAB); where the field's programs disagree,
+the other answer is a named option, and docstrings give both values on `smooth`, a case of
+`tests/golden/metric_golden.json`. All metrics map [..., H, W] to [...]; a map constant up to rounding counts
+as constant. NumPy in, float64 out, without jax. `cc`, `sim`, `kl` and `nss` also take JAX arrays, under `jit`
+too; if one argument is a JAX array, the result is.
+"""
+
+from avsal_jax.metrics.auc import (
+    auc_borji,
+    auc_judd,
+    auc_shuffled,
+    sample_shuffled_negatives,
+    sample_uniform_negatives,
+)
+from avsal_jax.metrics.imresize import imresize
+from avsal_jax.metrics.maps import cc, info_gain, kl, nss, sim
+from avsal_jax.metrics.state import MeanState
+
+__all__ = [
+    "MeanState",
+    "auc_borji",
+    "auc_judd",
+    "auc_shuffled",
+    "cc",
+    "imresize",
+    "info_gain",
+    "kl",
+    "nss",
+    "sample_shuffled_negatives",
+    "sample_uniform_negatives",
+    "sim",
+]

@@ -1,0 +1,222 @@
+"""What `avsal compare` leaves: csv, md, json, and the page with its pictures and curves."""
+
+import base64
+import csv
+import html.parser
+import io
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from avsal_jax.cli.main import main
+from avsal_jax.pages import Curves, Grid, Intervals, Pictures, Section, render_page
+from avsal_jax.pictures import mark_fixations
+from tests.evaluation.folders import write_example, write_result
+
+
+class Reader(html.parser.HTMLParser):
+    """Checks that tags nest; collects text, pictures and what the page would load from elsewhere."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.texts, self.pictures, self.elsewhere = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        if tag == "img":
+            encoded = attrs["src"].removeprefix("data:image/jpeg;base64,")
+            self.pictures.append(
+                (attrs["alt"], np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded)))))
+            )
+        self.elsewhere += [v for k, v in attrs.items() if k in ("src", "href") and not v.startswith("data:")]
+        if tag not in ("meta", "link", "img", "path", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def read_page(text):
+    reader = Reader()
+    reader.feed(text)
+    assert reader.open == [] and reader.elsewhere == []
+    return reader, re.sub(r"\s+", " ", "".join(reader.texts))
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Two methods on DIEM with frames and examples; `theirs` lacks one example, and has a hole in a curve."""
+    ours = write_result(
+        tmp_path / "ours",
+        {"cc": {"x": 0.5, "y": 0.25, "z": 0.25}, "kl": {"x": 1.0, "y": 2.0, "z": 3.0}},
+        frames={"cc": {"x": [0.5, 0.5], "y": [0.25, 0.25], "z": [0.25]}},
+    )
+    theirs = write_result(
+        tmp_path / "theirs",
+        {"cc": {"x": 0.75, "y": 0.5, "z": 0.375}, "kl": {"x": 0.5, "y": 1.0, "z": 1.5}},
+        method="<b>|theirs",
+        frames={"cc": {"x": [0.75, None, 0.75], "y": [0.5, 0.5], "z": [0.375]}},
+    )
+    for folder, level in ((ours, 100), (theirs, 200)):
+        write_example(folder, "x", 1, level)
+        write_example(folder, "y", 12, level)
+    write_example(ours, "z", 1, 100)
+    return ours, theirs
+
+
+def run(tmp_path, *texts):
+    out = tmp_path / "out"
+    assert main(["compare", *map(str, texts), "--output", str(out)]) == 0
+    assert sorted(p.name for p in out.iterdir()) == [
+        "comparison.csv", "comparison.json", "comparison.md", "report.html",
+    ]  # fmt: skip
+    return out
+
+
+def test_tables(tmp_path, folders, capsys):
+    out = run(tmp_path, *folders, "published:AViNet(B)")
+    printed = capsys.readouterr().out
+    with (out / "comparison.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 2 + 6 + 1
+    assert lines[0] == {
+        "method": "ours", "dataset": "diem", "split": "test", "folds": "", "protocol": "stavis",
+        "videos": "3",
+        "cc": "0.333333333333", "sim": "", "nss": "", "kl": "2.0", "auc_judd": "", "auc_shuffled": "",
+        "origin": str(folders[0]), "note": "",
+    }  # fmt: skip
+    text = (out / "comparison.md").read_text()
+    assert text in printed
+    assert "| ours | 0.3333 |  |  | 2.0000 |" in text
+    assert "| <b>\\|theirs | 0.5417 |  |  | **1.0000** |" in text  # lower is better
+    assert (
+        "| AViNet(B), printed by avinet | **0.632** | **0.498** |" not in text
+    )  # alone in SIM: nothing to beat
+    assert "| AViNet(B), printed by avinet | **0.632** | 0.498 | 2.53 |" in text
+    assert "## Mean of the six sets, test" in text
+    assert "No six-set mean for ours: no result on coutrot1, coutrot2, avad, etmd, summe." in text
+    assert "| diem, test | <b>\\|theirs | CC | +0.2083 [+0.1250, +0.2500] | 3 |" in text
+    content = json.loads((out / "comparison.json").read_text())
+    assert content["format"] == "avsal_jax comparison 1" and content["base"] == "ours"
+    assert content["bootstrap"] == {"resamples": 10_000, "seed": 0, "level": 0.95}
+    assert content["differences"][1]["metric"] == "kl" and content["differences"][1]["mean"] == -1.0
+    assert content["missing"]["ours"] == ["coutrot1", "coutrot2", "avad", "etmd", "summe"]
+
+
+def test_json_is_strict_where_there_is_no_number(tmp_path):
+    folder = write_result(tmp_path / "a", {"cc": {"x": None, "y": None}})
+    text = (run(tmp_path, folder) / "comparison.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["scores"][0]["metrics"] == {"cc": None}
+
+
+def test_page(tmp_path, folders):
+    reader, text = read_page((run(tmp_path, *folders, "published:AViNet(B)") / "report.html").read_text())
+    assert "3 methods on diem, coutrot1" in text and "No six-set mean for ours" in text
+    assert "Difference in CC from ours" in text and "+0.2083 [+0.1250, +0.2500], 3 videos" in text
+    assert "2 of the 2 that all methods saved" in text
+    captions = [caption for caption, _ in reader.pictures]
+    assert captions == [
+        "x, frame 1",
+        "truth",
+        "ours",
+        "<b>|theirs",
+        "y, frame 12",
+        "truth",
+        "ours",
+        "<b>|theirs",
+    ]
+    levels = [int(np.median(image)) for _, image in reader.pictures]
+    assert np.abs(np.subtract(levels, [60, 10, 100, 200] * 2)).max() <= 3
+    marked = reader.pictures[0][1].astype(int)
+    assert marked[120, 80, 0] > 200 and marked[120, 80, 2] < 120  # yellow, at the fixation
+    assert np.abs(marked[120, 200] - 60).max() < 8
+    assert "3 of 3 videos are shown" in text and "CC over time: x, diem" in text
+    assert text.index("CC over time: x") < text.index("CC over time: z")  # x differs more
+
+
+def test_curves_have_holes_and_a_legend(tmp_path, folders):
+    page = (run(tmp_path, *folders) / "report.html").read_text()
+    start = page.index("CC over time: x, diem")
+    part = page[start : page.index("</div>\n\n", start)]
+    ours, theirs = re.findall(r' d="(M[^"]*)"', part)
+    assert (ours.count("M"), ours.count("L")) == (1, 1)  # frames 1 and 2
+    assert (theirs.count("M"), theirs.count("L")) == (2, 0)  # frame 2 has no value
+    assert "frame 1" in part and "frame 3" in part and "&lt;b&gt;|theirs</span>" in part
+
+
+def test_only_what_all_have_is_side_by_side(tmp_path, folders):
+    shutil.rmtree(folders[1] / "examples")
+    (folders[1] / "frames.csv").unlink()
+    reader, text = read_page((run(tmp_path, *folders) / "report.html").read_text())
+    assert not reader.pictures and "over time" not in text and "Difference in CC" in text
+
+
+def test_results_made_before_are_replaced(tmp_path, folders):
+    before = (run(tmp_path, folders[0]) / "comparison.csv").read_text()
+    assert (run(tmp_path, *folders) / "comparison.csv").read_text().startswith(before)
+
+
+@pytest.mark.parametrize("case", ["map", "huge", "fixations", "frames", "output"])
+def test_damage_is_one_line(tmp_path, folders, capsys, case):
+    out, stem = tmp_path / "out", folders[1] / "examples" / "x" / "000001"
+    if case == "map":
+        stem.with_suffix(".png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    elif case == "huge":
+        Image.new("1", (10_001, 10_000)).save(stem.with_suffix(".png"))
+    elif case == "fixations":
+        (folders[0] / "examples" / "x" / "000001_fixations.json").write_text(
+            '{"size": [1, 2, 3], "fixations": []}'
+        )
+    elif case == "frames":
+        (folders[1] / "frames.csv").write_text("video,frame,cc\nx,1.5,0.5\n")
+    else:
+        out.write_text("a file")
+    assert main(["compare", *map(str, folders), "--output", str(out)]) == 2
+    error = capsys.readouterr().err
+    told = {
+        "map": "x/000001.png is damaged",
+        "huge": "x/000001.png is damaged: it has 10001x10000 pixels",
+        "fixations": "x/000001_fixations.json is damaged",
+        "frames": "frames.csv is damaged: line 2 has '1.5' for a frame",
+        "output": f"cannot write to {out}: ",
+    }
+    assert told[case] in error and error.count("\n") == 1
+    assert case == "output" or not out.exists()
+
+
+def test_kinds_of_sections():
+    nan = float("nan")
+    curves = [("one", np.arange(2000), np.arange(2000.0)), ("no", np.arange(3), np.full(3, nan))]
+    sections = [
+        Section("g", Grid(["a", "b"], [["1", "<2>"], ["3", "4"]], {(1, 1)})),
+        Section("i", Intervals([("m", -1.0, 0.0, 3.0, "text"), ("n", nan, 1.0, nan, "one")])),
+        Section("p", Pictures([("c", np.zeros((2, 2), np.uint8))], 5)),
+        Section("c", Curves(curves, "v")),
+    ]
+    page = render_page("t", "l", sections)
+    reader, text = read_page(page)
+    assert "<td><b>4</b></td>" in page and "<td>&lt;2&gt;</td>" in page
+    assert 'd="M155.0 0V20"' in page  # zero lies a quarter of the way from -1 to 3
+    assert 'd="M10.0 10H590.0"' in page and page.count("10H") == 1  # the one without ends has no line
+    assert "repeat(5," in page
+    (long,) = [d for d in re.findall(r' d="(M[^"]*)"', page) if d.count("L") > 100]
+    assert long.count("L") == 599  # 300 stretches with two extremes each
+    assert "1999.0 s" in text and "v: 0 to 2e+03" in text
+
+
+def test_fixations_are_where_they_were_recorded():
+    frame = np.zeros((100, 200, 3), np.uint8)
+    marked = mark_fixations(frame, np.array([[0.25, 0.75]]))
+    rows, columns = np.nonzero(marked[..., 0])
+    assert (rows.mean(), columns.mean()) == (pytest.approx(25, abs=0.6), pytest.approx(150, abs=0.6))
+    assert frame.max() == 0  # the frame itself is left alone
