@@ -18,17 +18,18 @@ class AudioSpec:
     """The sound that goes with one clip.
 
     Attributes:
-      kind: `waveform` (SoundNet) or `logmel` (VGGish).
-      samples: length of the waveform buffer, in samples.
+      kind: `waveform` (SoundNet) or `logmel` (VGGish, always at 16,000 Hz).
+      samples: length of the waveform buffer, in samples; 0 for `logmel`.
       sample_rate: Hz, or None for the file's own rate.
       window: `hann` or `none`, applied to the excerpt before it is centred in the buffer.
       patches: number of log-mel patches of 96 frames x 64 bands.
       hop: seconds between patches.
-      pad_rule: how an excerpt too short for a patch is filled.
+      pad_rule: how a clip too short for its patches is filled: `centre` puts its sound in the middle of
+        silence; `context` takes the sound around it, as far as there is any.
     """
 
     kind: str
-    samples: int
+    samples: int = 0
     sample_rate: int | None = None
     window: str = "hann"
     patches: int = 1
@@ -38,8 +39,16 @@ class AudioSpec:
     def __post_init__(self):
         _one_of("audio.kind", self.kind, AUDIO_KINDS)
         _one_of("audio.window", self.window, ("hann", "none"))
-        _in_range("audio.samples", self.samples, 1, 10_000_000)
+        _one_of("audio.pad_rule", self.pad_rule, ("centre", "context"))
+        _in_range("audio.samples", self.samples, 0 if self.kind == "logmel" else 1, 10_000_000)
         _in_range("audio.patches", self.patches, 1, 1_000)
+        if not isinstance(self.hop, int | float) or not 0.01 <= self.hop <= 60:
+            raise AvsalError(f"audio.hop must be a number of seconds from 0.01 to 60; got {self.hop!r}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the sound of one clip: [L], or [P, 96, 64]."""
+        return (self.samples,) if self.kind == "waveform" else (self.patches, 96, 64)
 
 
 @dataclasses.dataclass(frozen=True)

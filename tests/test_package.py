@@ -58,7 +58,7 @@ ALLOWED = {
 ONLY_IN = {
     "torch": {"convert/reader.py"},
     "orbax": {"training/checkpointing.py"},
-    "librosa": {"data/audio.py"},
+    "librosa": {"data/audio.py", "data/log_mel.py"},
     "ml_collections": {"cli/train.py"},
     "jax": None,
 }

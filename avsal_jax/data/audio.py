@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import av
 import numpy as np
 
+from avsal_jax.data import log_mel
 from avsal_jax.data.video import open_container
 from avsal_jax.errors import AvsalError
 from avsal_jax.specs import AudioSpec
@@ -128,12 +129,19 @@ def centred(excerpt: np.ndarray, spec: AudioSpec) -> np.ndarray:
     longer than the buffer the middle is kept.
     """
     if len(excerpt) > spec.samples:
-        spare = len(excerpt) - spec.samples
-        excerpt = excerpt[spare // 2 : spare // 2 + spec.samples]
-    buffer = np.zeros(spec.samples, np.float32)
-    at = spec.samples // 2 - len(excerpt) // 2
+        excerpt = _in_the_middle(excerpt, spec.samples)
     window = _hann(len(excerpt)) if spec.window == "hann" else 1.0
-    buffer[at : at + len(excerpt)] = excerpt * window * SOUNDNET_SCALE
+    return _in_the_middle(excerpt * window * SOUNDNET_SCALE, spec.samples).astype(np.float32)
+
+
+def _in_the_middle(wave: np.ndarray, length: int) -> np.ndarray:
+    """Returns `length` samples: `wave` amid silence, or the middle of a longer one."""
+    if len(wave) > length:
+        spare = len(wave) - length
+        return wave[spare // 2 : spare // 2 + length]
+    buffer = np.zeros(length, wave.dtype)
+    at = length // 2 - len(wave) // 2
+    buffer[at : at + len(wave)] = wave
     return buffer
 
 
@@ -146,7 +154,8 @@ class ClipSound:
     """The sound of any clip of one video.
 
     Args:
-      sound: the waveform; resampled to 22,050 Hz where a clip would not fit the buffer.
+      sound: the waveform; resampled to 16,000 Hz for log-mel, to 22,050 Hz where a clip would not fit the
+        buffer of a waveform.
       spec: the buffer that the network takes.
       frames: T, frames of a clip.
       fps: frames per second of the video that the clips are cut from.
@@ -157,7 +166,11 @@ class ClipSound:
 
     def __init__(self, sound: Sound, spec: AudioSpec, frames: int, fps: float, video_start: float = 0.0):
         self.warning = None
-        if frames * sound.rate / fps > spec.samples:
+        self._length = spec.samples
+        if spec.kind == "logmel":
+            sound = resample(sound, log_mel.RATE)
+            self._length = log_mel.samples_for(spec.patches, spec.hop)
+        elif frames * sound.rate / fps > spec.samples:
             given = sound.rate
             sound = resample(sound, FALLBACK_RATE)
             needed = frames * FALLBACK_RATE / fps
@@ -173,7 +186,7 @@ class ClipSound:
         self._shift = round((video_start - sound.start) * sound.rate)
 
     def clip(self, frames: list[int], count: int | None) -> np.ndarray:
-        """Returns float32 [spec.samples]: the sound of a clip, reversed where the clip is.
+        """Returns float32 [L] or [P, 96, 64] (`AudioSpec.shape`): the sound of a clip, reversed where it is.
 
         Args:
           frames: indices from 0 in the order of the clip, as `inference.windows.window` gives them. Runs
@@ -193,14 +206,22 @@ class ClipSound:
         excerpt = np.concatenate(
             [np.zeros(silence[0], np.float32), self._samples(begin, end), np.zeros(silence[1], np.float32)]
         )
-        buffer = centred(excerpt, self._spec)
-        return buffer[::-1] if backwards else buffer
+        if self._spec.kind == "waveform":
+            buffer = centred(excerpt, self._spec)
+            return buffer[::-1] if backwards else buffer
+        missing = self._length - len(excerpt)
+        if self._spec.pad_rule == "context" and missing > 0 and not any(silence):
+            excerpt = self._samples(begin - missing // 2, end + missing - missing // 2)
+        wave = _in_the_middle(excerpt, self._length)
+        wave = wave[::-1] if backwards else wave
+        return log_mel.log_mel_patches(wave, self._spec.patches, self._spec.hop)
 
     def _samples(self, begin: int, end: int) -> np.ndarray:
         """Samples counted from the time of the first frame; silence where there are none."""
         begin, end = begin + self._shift, max(begin, end) + self._shift
         piece = self._wave[max(0, begin) : max(0, end)]
-        return np.pad(piece, (min(max(0, -begin), end - begin), 0))
+        before = min(max(0, -begin), end - begin)
+        return np.pad(piece, (before, end - begin - before - len(piece)))
 
 
 def _repeats(frames: list[int]) -> int:

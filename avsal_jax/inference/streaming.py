@@ -48,7 +48,7 @@ class WindowEngine:
         stem = jax.eval_shape(functools.partial(_stem, network, spec), variables, frames)
         self._ring = jax.ShapeDtypeStruct((self._slots, *stem.shape[1:]), stem.dtype)
         indices = jax.ShapeDtypeStruct((batch, spec.frames), jnp.int32)
-        audio = spec.audio and jax.ShapeDtypeStruct((batch, spec.audio.samples), jnp.float32)
+        audio = spec.audio and jax.ShapeDtypeStruct((batch, *spec.audio.shape), jnp.float32)
         self._push = jax.jit(push, donate_argnums=1).lower(variables, self._ring, frames, slots).compile()
         self._run = jax.jit(run).lower(variables, self._ring, indices, audio).compile()
         self.compile_seconds = time.perf_counter() - started
@@ -101,7 +101,7 @@ class WindowEngine:
         if self._spec.audio is None:
             return None
         if sound is None:
-            return np.zeros((self.batch, self._spec.audio.samples), np.float32)
+            return np.zeros((self.batch, *self._spec.audio.shape), np.float32)
         return _filled(np.stack([sound(one, count) for one in windows]), self.batch)
 
     def _ready(self, done: int, read: int, count: int | None) -> list[list[int]]:
