@@ -27,9 +27,9 @@ def add_parser(commands) -> None:
     add("--shard", type=flags.shard, metavar="I/N", help="only the I-th of N shares; shares merge in DIR")
     add("--observers", type=pathlib.Path, metavar="DIR", help="raw fixations, for --model human")
     add("--metrics", type=flags.metrics, default=flags.METRICS, metavar="LIST", help="default: all")
-    add("--seed", type=int, default=0, help="of the random draws")
-    add("--label", metavar="NAME", help="the method's name in tables")
-    add("--batch", type=flags.positive, metavar="N")
+    add("--seed", type=flags.seed, default=0, help="of the random draws")
+    add("--label", type=flags.label, metavar="NAME", help="the method's name in tables")
+    add("--batch", type=flags.batch, metavar="N")
     parser.set_defaults(run=run)
 
 

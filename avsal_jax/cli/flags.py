@@ -21,7 +21,7 @@ def metrics(text: str) -> tuple[str, ...]:
 def shard(text: str) -> tuple[int, int]:
     """Returns (I, N) of `I/N`."""
     index, _, count = text.partition("/")
-    if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+    if not (_whole(index) and _whole(count) and 1 <= int(index) <= int(count)):
         raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 1 to N")
     return int(index), int(count)
 
@@ -36,9 +36,34 @@ def _chosen(text: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
 
 def positive(text: str) -> int:
     """Returns a whole number of at least 1."""
-    if not text.isdigit() or int(text) < 1:
+    if not _whole(text) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return int(text)
+
+
+def batch(text: str) -> int:
+    """Returns a number of windows per call, from 1 to 1024."""
+    if not _whole(text) or not 1 <= int(text) <= 1024:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 1024")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    """Returns a whole number from 0 to 2^63."""
+    if not _whole(text) or int(text) > 2**63:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
+
+
+def label(text: str) -> str:
+    """Returns a name for tables: one line of at most 100 characters."""
+    if not text.strip() or not text.isprintable() or len(text) > 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one line of 1 to 100 characters")
+    return text
+
+
+def _whole(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 20
 
 
 def rate(text: str) -> float:

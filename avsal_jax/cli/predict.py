@@ -37,7 +37,7 @@ def add_parser(commands) -> None:
         default="none",
         help="vinet: blur maps as the public code does",
     )
-    add("--batch", type=flags.positive, metavar="N", help="windows per call (default: 1 on CPU, else 8)")
+    add("--batch", type=flags.batch, metavar="N", help="windows per call (default: 1 on CPU, else 8)")
     add("--dtype", choices=("float32", "bfloat16"), default="float32")
     add("--fps", type=flags.rate, metavar="F", help="frames a second of a folder of images (default: 25)")
     add(

@@ -71,6 +71,15 @@ def envelope(path, points_per_second: int = 20) -> tuple[np.ndarray, np.ndarray]
     return start + np.arange(len(peaks)) * step / rate, np.array(peaks)
 
 
+def is_silent(path) -> bool:
+    """Returns whether every sample of a file's sound is zero; reads no further than the first that is not.
+
+    Raises:
+      AvsalError: the file cannot be read, or has no sound.
+    """
+    return not any(piece.any() for piece, _, _ in _mono_pieces(pathlib.Path(path)))
+
+
 def _mono_pieces(path: pathlib.Path) -> Iterator[tuple[np.ndarray, int, float]]:
     """Yields (float32 samples, rate, time of the first sample): the mean of the channels, as VGGish takes."""
     with open_container(path) as container:

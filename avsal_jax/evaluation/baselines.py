@@ -11,6 +11,7 @@ import scipy.ndimage
 from avsal_jax.data.raw_fixations import Observer, coutrot_clips, diem_observers
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.errors import AvsalError
+from avsal_jax.evaluation.identity import digest, entry_identity, tree_identity
 from avsal_jax.evaluation.protocols import Protocol, rescale_points
 from avsal_jax.evaluation.sources import MapSource
 from avsal_jax.pictures import resize_map, to_grey
@@ -22,8 +23,12 @@ _MEAN_FRAMES = 40  # of each training video, evenly spaced
 class _Constant(MapSource):
     """The same map for every frame."""
 
-    def __init__(self, saliency: np.ndarray, label: str, fingerprint: str):
-        self._saliency, self.label, self.fingerprint = saliency, label, fingerprint
+    def __init__(self, saliency: np.ndarray, label: str, identity: str):
+        self._saliency, self.label, self._identity = saliency, label, identity
+
+    def identity(self, entry: VideoEntry) -> str:
+        """Returns what the map was made of."""
+        return self._identity
 
     def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray]:
         """Yields the map, stored once."""
@@ -46,14 +51,15 @@ def mean_maps(training: Sequence[VideoEntry]) -> _Constant:
     Raises:
       AvsalError: there is no training video.
     """
-    if not training:
-        raise AvsalError("the mean map needs the training list of the set")
+    usable = [entry for entry in training if entry.frames and entry.published]
+    if not usable:
+        raise AvsalError("the mean map needs the training list of the set, with its files")
     total = np.zeros(_SIZE)
-    for entry in training:
+    for entry in usable:
         picked = np.unique(np.linspace(0, entry.frames - 1, _MEAN_FRAMES).round().astype(int))
         total += np.mean([resize_map(entry.density(int(index)), *_SIZE) for index in picked], 0)
-    names = " ".join(f"{entry.dataset}/{entry.name}" for entry in training)
-    return _Constant((total / len(training)).astype(np.float32), "mean map (MEP)", f"mean of {names}")
+    made_of = digest([[entry.dataset, entry.name, *entry_identity(entry)] for entry in usable])
+    return _Constant((total / len(usable)).astype(np.float32), "mean map (MEP)", f"mean of {made_of}")
 
 
 class HumanMaps(MapSource):
@@ -61,16 +67,23 @@ class HumanMaps(MapSource):
 
     Args:
       observers: video name -> (observers, (height, width) of the frames that they saw).
+      raw: the identity of the files that they come from.
       sigma: pixels; of the Gaussian at the size of the truth.
     """
 
     label = "human (HI)"
 
     def __init__(
-        self, observers: dict[str, tuple[tuple[Observer, ...], tuple[int, int]]], sigma: float = 20.0
+        self,
+        observers: dict[str, tuple[tuple[Observer, ...], tuple[int, int]]],
+        raw: str,
+        sigma: float = 20.0,
     ):
-        self._observers, self._sigma = observers, sigma
-        self.fingerprint = f"human split half sigma {sigma}"
+        self._observers, self._sigma, self._raw = observers, sigma, raw
+
+    def identity(self, entry: VideoEntry) -> str:
+        """Returns that of the raw fixations."""
+        return f"human split half, sigma {self._sigma}, {self._raw}"
 
     def problems(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
         """At least two observers are needed."""
@@ -80,7 +93,7 @@ class HumanMaps(MapSource):
     def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray]:
         """Yields the blurred fixations of every second observer."""
         if told := self.problems(entry, protocol):
-            raise AvsalError(told[0])
+            raise AvsalError(told[0].removeprefix(f"{entry.name}: "))
         for index in range(entry.frames):
             yield to_grey(self._blurred(entry, index, 0))
 
@@ -116,17 +129,24 @@ def human_maps(dataset: str, raw: pathlib.Path | None, entries: Sequence[VideoEn
     """
     if raw is None:
         raise AvsalError("--model human needs --observers with the raw fixations of the set")
+    if not raw.exists():
+        raise AvsalError(f"there is no {raw}; --observers names the raw fixations of the set")
+    origin = tree_identity(raw)
     if dataset in ("coutrot1", "coutrot2"):
         clips = coutrot_clips(raw)
-        return HumanMaps({name: (clip.observers, (clip.height, clip.width)) for name, clip in clips.items()})
+        return HumanMaps(
+            {name: (clip.observers, (clip.height, clip.width)) for name, clip in clips.items()}, origin
+        )
     if dataset != "diem":
         raise AvsalError(
             f"--model human knows the raw fixations of diem, coutrot1, coutrot2; not of {dataset}"
         )
     found = {}
     for entry in entries:
+        if not entry.frames:
+            continue
         folder = next((f for f in (raw / entry.name / "event_data", raw / entry.name) if f.is_dir()), None)
         if folder is not None:
             height, width = entry.frame(0).shape[:2]
             found[entry.name] = (diem_observers(folder, width, height), (height, width))
-    return HumanMaps(found)
+    return HumanMaps(found, origin)

@@ -14,7 +14,6 @@ from avsal_jax.evaluation.results import Result
 
 SIX_SETS = ("diem", "coutrot1", "coutrot2", "avad", "etmd", "summe")
 SIX_SET_MEAN = "six_sets"
-LOWER_IS_BETTER = frozenset({"kl"})
 RESAMPLES, SEED, LEVEL = 10_000, 0, 0.95
 
 

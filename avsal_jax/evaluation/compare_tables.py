@@ -10,7 +10,6 @@ import math
 
 from avsal_jax.evaluation.compare import (
     LEVEL,
-    LOWER_IS_BETTER,
     RESAMPLES,
     SEED,
     SIX_SET_MEAN,
@@ -18,6 +17,7 @@ from avsal_jax.evaluation.compare import (
     Difference,
     Score,
 )
+from avsal_jax.evaluation.protocols import LOWER_IS_BETTER
 from avsal_jax.pages import Grid
 
 FORMAT = "avsal_jax comparison 1"

@@ -6,17 +6,14 @@ import dataclasses
 import pathlib
 from collections.abc import Callable
 
-from PIL import Image
-
 from avsal_jax.data.datasets import open_dataset
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation import baselines, runner, tables
 from avsal_jax.evaluation.protocols import METRICS, protocol_for
 from avsal_jax.evaluation.sources import MapSource, ModelMaps, SavedMaps
+from avsal_jax.evaluation.submission import write_submission
 from avsal_jax.inference.predictor import load_model
-
-BASELINES = ("centre", "mean_map", "human")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +22,7 @@ class Request:
 
     Attributes:
       dataset, root, split, fold, list_file: see `data.datasets.open_dataset`.
-      model: a model directory, `1=DIR,2=DIR,3=DIR` for pooled folds, or one of `BASELINES`.
+      model: a model directory, `1=DIR,2=DIR,3=DIR` for pooled folds, `centre`, `mean_map` or `human`.
       predictions: a folder of saved maps; either this or `model`.
       observers: folder of raw fixations for `human`.
       protocol: a name in `protocols.PROTOCOLS`, or None for the set's own.
@@ -73,19 +70,20 @@ def evaluate(
         raise AvsalError(f"cannot write to {output}: {error.strerror}") from error
     index, count = request.shard or (1, 1)
     share = units[index - 1 :: count]
-    if all(unit.entry.density(0) is None for unit in units[:1]):
-        return _submission(share, settings, output, say, progress)
+    if not any(unit.entry.published for unit in units if unit.entry.frames):
+        return write_submission(share, settings.protocol, output, say, progress)
     failed = runner.evaluate_units(share, settings, output, say, progress, units)
     parts = [runner.read_part(output, unit, settings) for unit in units]
-    done = [part for part in parts if part is not None]
-    if len(done) < len(units) and (request.shard or not done):
+    tried = sum(part is not None for part in parts)
+    done = [part for part in parts if part is not None and "failed" not in part]
+    if tried < len(units) or not done:
         return {"videos": len(done), "of": len(units), "failed": failed}
     about = {
         "method": request.label or units[0].source.label,
         "dataset": request.dataset,
         "split": request.split,
         "fold": request.fold,
-        "missing": [unit.key for unit, part in zip(units, parts, strict=True) if part is None],
+        "missing": [unit.key for unit, part in zip(units, parts, strict=True) if "failed" in part],
         "seed": request.seed,
         "source": {
             "root": str(request.root),
@@ -151,20 +149,7 @@ def _folds(model: str | None) -> dict[int, str]:
     folds = {}
     for part in model.split(","):
         number, found, path = part.partition("=")
-        if not found or not number.isdigit() or int(number) in folds:
+        if not found or not (number.isascii() and number.isdecimal()) or int(number) in folds:
             raise AvsalError(f"--model {model!r} is not of the form 1=DIR,2=DIR,3=DIR")
         folds[int(number)] = path
     return folds
-
-
-def _submission(units, settings, output, say, progress) -> dict:
-    """Writes `<video>/<frame name>.png` for a split whose truth is not published."""
-    say("the truth of this split is not published: maps are written for submission, and no metrics")
-    for unit in progress(units):
-        folder = output / unit.entry.name
-        folder.mkdir(parents=True, exist_ok=True)
-        for index, stored in enumerate(unit.source.maps(unit.entry, settings.protocol)):
-            if stored is not None:
-                name = pathlib.PurePath(unit.entry.frame_name(index)).stem
-                Image.fromarray(stored).save(folder / f"{name}.png")
-    return {"videos": len(units), "submission": str(output), "failed": []}

@@ -68,6 +68,7 @@ PROTOCOLS = {
     "vinet": Protocol("vinet", "vinet", True, False, 1, "video", "videos", "samyak0210/ViNet @2a52666"),
     "dhf1k": Protocol("dhf1k", "none", True, False, 1, "set", "frames", "wenguanwang/DHF1K @35570c7"),
 }
+LOWER_IS_BETTER = frozenset({"kl"})
 DEFAULTS = {"dhf1k": "dhf1k", "hollywood2": "dhf1k", "ucf": "dhf1k"}  # other sets: vinet
 
 
@@ -83,9 +84,9 @@ def protocol_for(name: str | None, dataset: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def generator(seed: int, video: str, frame: int) -> np.random.Generator:
-    """Returns the random numbers of one frame: a function of seed, video and frame alone."""
-    return np.random.default_rng([seed, frame, *video.encode()])
+def generator(seed: int, video: str, frame: int, purpose: str) -> np.random.Generator:
+    """Returns the random numbers of one frame for a purpose: a function of these four alone."""
+    return np.random.default_rng([seed, frame, *video.encode(), 0, *purpose.encode()])
 
 
 class VideoOthers:

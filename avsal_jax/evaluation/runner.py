@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import pathlib
@@ -12,11 +13,19 @@ import numpy as np
 from PIL import Image
 
 from avsal_jax import metrics
-from avsal_jax.data.audio import envelope
+from avsal_jax.data.audio import envelope, is_silent
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation.files import write_json
-from avsal_jax.evaluation.protocols import Protocol, VideoOthers, fixation_map, generator, rescale_points
+from avsal_jax.evaluation.identity import entry_identity
+from avsal_jax.evaluation.protocols import (
+    LOWER_IS_BETTER,
+    Protocol,
+    VideoOthers,
+    fixation_map,
+    generator,
+    rescale_points,
+)
 from avsal_jax.evaluation.sources import MapSource
 
 _POOLED_FRAMES = 10  # of the whole set, for the negatives of the DHF1K protocol
@@ -64,8 +73,16 @@ def check(units: Sequence[Unit], settings: Settings) -> list[str]:
     """Returns what is wrong with the videos and their maps, before any work."""
     told = []
     for unit in units:
-        told += [f"{unit.entry.name}: {note}" for note in unit.entry.notes]
-        told += unit.source.problems(unit.entry, settings.protocol)
+        entry = unit.entry
+        told += [f"{entry.name}: {note}" for note in entry.notes]
+        if not entry.frames:
+            continue
+        try:
+            told += unit.source.problems(entry, settings.protocol)
+            if entry.sound is not None and is_silent(entry.sound):
+                told.append(f"{entry.name}: {entry.sound.name} is silent from beginning to end")
+        except AvsalError as error:  # it fails when its turn comes, alone
+            told.append(f"{entry.name}: {error}")
     return told
 
 
@@ -82,23 +99,27 @@ def evaluate_units(
     `pool` is the whole set, from which the DHF1K protocol draws negatives.
     A part file (`parts/<video>.json`) is complete under its name, or not there.
     """
-    (output / "parts").mkdir(parents=True, exist_ok=True)
     failed = []
     for unit in progress(units):
-        if read_part(output, unit, settings) is not None:
+        known = read_part(output, unit, settings)
+        if known is not None and "failed" not in known:
             continue
         try:
             part = _score(unit, pool, settings, output)
         except (AvsalError, OSError) as error:
-            failed.append(f"{unit.entry.name}: {' '.join(str(error).split())}")
+            part = {"failed": " ".join(str(error).split())}
+            failed.append(f"{unit.entry.name}: {part['failed']}")
             say(f"failed: {failed[-1]}")
-            continue
-        write_json(output / "parts" / f"{unit.key}.json", {"job": job(unit, settings), **part})
+        try:
+            (output / "parts").mkdir(parents=True, exist_ok=True)
+            write_json(output / "parts" / f"{unit.key}.json", {"job": job(unit, settings), **part})
+        except OSError as error:
+            raise AvsalError(f"cannot write to {output / 'parts'}: {error.strerror}") from error
     return failed
 
 
 def read_part(output: pathlib.Path, unit: Unit, settings: Settings) -> dict | None:
-    """Returns the part of a unit if it is there and of the same job."""
+    """Returns the part of a unit if it is there and of the same job; `failed` says why it has no rows."""
     try:
         part = json.loads((output / "parts" / f"{unit.key}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -110,8 +131,8 @@ def job(unit: Unit, settings: Settings) -> dict:
     """What the numbers of a unit depend on."""
     return {
         "dataset": unit.entry.dataset,
-        "frames": unit.entry.frames,
-        "source": unit.source.fingerprint,
+        "video": entry_identity(unit.entry),
+        "source": unit.source.identity(unit.entry),
         "protocol": dataclasses.asdict(settings.protocol),
         "metrics": list(settings.metrics),
         "seed": settings.seed,
@@ -122,8 +143,11 @@ def _score(unit: Unit, pool: Sequence[Unit], settings: Settings, output: pathlib
     entry, protocol = unit.entry, settings.protocol
     if entry.frames == 0:
         raise AvsalError("it has no frames")
+    if not entry.published:
+        raise AvsalError("its truth is not published")
+    size = entry.truth_size(0)
     fixations = [unit.source.fixations(entry, index) for index in range(entry.frames)]
-    others = VideoOthers(entry.truth_size(0), fixations) if protocol.others == "video" else None
+    others = VideoOthers(size, fixations) if protocol.others == "video" else None
     shown = {round(entry.frames * share) for share in (0.25, 0.5, 0.75)}
     rows, extremes = [], {}
     for index, stored in enumerate(unit.source.maps(entry, protocol)):
@@ -132,15 +156,22 @@ def _score(unit: Unit, pool: Sequence[Unit], settings: Settings, output: pathlib
         if stored is None:
             raise AvsalError(f"frame {index + 1} has no prediction")
         density = unit.source.density(entry, index)
-        random = generator(settings.seed, f"{entry.dataset}/{entry.name}", index + 1)
-        other = others.map(fixations[index]) if others else _pooled(pool, density.shape, random)
+        if not density.shape == size == entry.truth_size(index):
+            sizes = (
+                f"{density.shape}, its fixations {entry.truth_size(index)}, those of the first frame {size}"
+            )
+            raise AvsalError(f"the density of frame {index + 1} is {sizes} (height, width); they must be one")
+        draw = functools.partial(generator, settings.seed, f"{entry.dataset}/{entry.name}", index + 1)
+        other = others.map(fixations[index]) if others else _pooled(pool, size, draw("pool"))
         scored = protocol.score_map(stored)
-        fixated = fixation_map(fixations[index], density.shape)
-        values = score_frame(scored, density, fixated, other, settings.metrics, random)
+        fixated = fixation_map(fixations[index], size)
+        values = score_frame(scored, density, fixated, other, settings.metrics, draw)
         rows.append([index + 1, *(_json_number(values[name]) for name in settings.metrics)])
         if index in shown:
             _save_example(output / "examples" / unit.key, unit, index, stored)
-        _keep_extremes(extremes, values[settings.metrics[0]], index, stored)
+        first = settings.metrics[0]
+        goodness = -values[first] if first in LOWER_IS_BETTER else values[first]
+        _keep_extremes(extremes, goodness, index, stored)
     _save_sound(output / "examples" / unit.key, entry)
     for index, stored in {kept[1]: kept[2] for kept in extremes.values()}.items():
         _save_example(output / "extremes" / unit.key, unit, index, stored)
@@ -158,20 +189,20 @@ def _score(unit: Unit, pool: Sequence[Unit], settings: Settings, output: pathlib
     }
 
 
-def score_frame(scored, density, fixated, other, names: Sequence[str], random) -> dict[str, float]:
+def score_frame(scored, density, fixated, other, names: Sequence[str], draw) -> dict[str, float]:
     """Returns the metrics `names` of one frame.
 
     Args:
       scored: float64 map; resized to the truth as MATLAB's imresize does.
       density: float64 [h, w]; fixated: bool [h, w]; other: bool [h, w], where negatives are drawn.
-      random: NumPy generator of this frame.
+      draw: purpose -> NumPy generator of this frame, so that no metric changes another's draws.
     """
     scored = metrics.imresize(scored, *density.shape)
 
     def shuffled():
         if not other.any() or not fixated.any():
             return math.nan
-        draws = metrics.sample_shuffled_negatives(fixated, other, random)
+        draws = metrics.sample_shuffled_negatives(fixated, other, draw("negatives"))
         return metrics.auc_shuffled(scored, fixated, draws)
 
     compute = {
@@ -179,7 +210,7 @@ def score_frame(scored, density, fixated, other, names: Sequence[str], random) -
         "sim": lambda: metrics.sim(scored, density),
         "kl": lambda: metrics.kl(scored, density),
         "nss": lambda: metrics.nss(scored, fixated),
-        "auc_judd": lambda: metrics.auc_judd(scored, fixated, jitter=random),
+        "auc_judd": lambda: metrics.auc_judd(scored, fixated, jitter=draw("jitter")),
         "auc_shuffled": shuffled,
     }
     return {name: float(compute[name]()) for name in names}
@@ -187,12 +218,17 @@ def score_frame(scored, density, fixated, other, names: Sequence[str], random) -
 
 def _pooled(pool: Sequence[Unit], size, random) -> np.ndarray:
     """Where ten random frames of the whole set were fixated, bool map of `size`."""
+    usable = [unit for unit in pool if unit.entry.frames and unit.entry.published]
     points = []
     for _ in range(_POOLED_FRAMES):
-        entry = pool[random.integers(len(pool))].entry
-        index = int(random.integers(entry.frames))
-        points.append(rescale_points(entry.fixations(index), entry.truth_size(index), size))
-    return fixation_map(np.concatenate(points), size)
+        unit = usable[random.integers(len(usable))]
+        index = int(random.integers(unit.entry.frames))
+        try:
+            drawn = unit.source.fixations(unit.entry, index)
+            points.append(rescale_points(drawn, unit.entry.truth_size(index), size))
+        except AvsalError:  # that video fails when its own turn comes
+            continue
+    return fixation_map(np.concatenate([np.zeros((0, 2), np.int64), *points]), size)
 
 
 def _json_number(value: float) -> float | None:

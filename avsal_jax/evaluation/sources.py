@@ -13,6 +13,7 @@ from PIL import Image
 from avsal_jax.data.audio import ClipSound, read_sound
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.errors import AvsalError
+from avsal_jax.evaluation.identity import folder_identity, model_identity
 from avsal_jax.evaluation.protocols import Protocol
 from avsal_jax.inference.predictor import Model
 
@@ -24,11 +25,13 @@ class MapSource(abc.ABC):
 
     Attributes:
       label: the method's name in tables.
-      fingerprint: what the maps depend on; results with another one are not reused.
     """
 
     label: str
-    fingerprint: str
+
+    @abc.abstractmethod
+    def identity(self, entry: VideoEntry) -> str:
+        """Returns what the maps of a video depend on; results with another identity are not reused."""
 
     def problems(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
         """Returns what is wrong with this source for a video, before any work."""
@@ -52,17 +55,16 @@ class ModelMaps(MapSource):
 
     def __init__(self, model: Model, label: str, batch: int | None = None):
         self._model, self._batch, self.label = model, batch, label
-        weights = model.card.get("weights") or {}
-        self.fingerprint = f"model {weights.get('sha256', model.card.get('system'))}"
+
+    def identity(self, entry: VideoEntry) -> str:
+        """Returns the model's."""
+        return f"model {model_identity(self._model.card)}"
 
     def problems(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
-        """A model that hears notices a video without sound, or with a silent one."""
-        if self._model.spec.audio is None:
-            return []
-        if entry.sound is None:
+        """A model that hears notices a video without sound."""
+        if self._model.spec.audio is not None and entry.sound is None:
             return [f"{entry.name} has no sound: the model hears silence"]
-        silent = not read_sound(entry.sound).wave.any()
-        return [f"{entry.name}: {entry.sound.name} is silent from beginning to end"] if silent else []
+        return []
 
     def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray]:
         """Predicts the whole video, as `avsal predict` does."""
@@ -87,21 +89,26 @@ class SavedMaps(MapSource):
         if not self.folder.is_dir():
             raise AvsalError(f"there is no folder of predictions {self.folder}")
         self.label = self.folder.name
-        self.fingerprint = f"maps {self.folder.resolve()}"
+
+    def identity(self, entry: VideoEntry) -> str:
+        """Returns that of the video's files."""
+        return f"maps {folder_identity(self._of(entry))}"
+
+    def _of(self, entry: VideoEntry) -> pathlib.Path:
+        inner = self.folder / entry.name / "maps"
+        return inner if inner.is_dir() else inner.parent
 
     def files(self, entry: VideoEntry) -> dict[int, pathlib.Path]:
         """Returns frame index (from 0) -> file."""
-        for folder in (self.folder / entry.name / "maps", self.folder / entry.name):
-            if folder.is_dir():
-                break
-        else:
-            return {}
-        found = {}
-        for path in sorted(folder.iterdir()):
-            number = re.search(r"(\d+)$", path.stem)
+        folder = self._of(entry)
+        numbered = {}
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            number = re.search(r"([0-9]+)$", path.stem)
             if number and path.suffix.lower() in {".png", ".jpg", ".jpeg"} and int(number[1]) > 0:
-                found[int(number[1]) - 1] = path
-        return found
+                numbered[int(number[1])] = path
+        # Shots of Hollywood-2 go on with the numbers of the shot before; maps may be named as the frames.
+        first = entry.first if numbered and entry.first > 1 and min(numbered) >= entry.first else 1
+        return {number - first: path for number, path in numbered.items()}
 
     def problems(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
         """Frames that are scored but have no map, maps beyond the video, maps of another shape than it."""

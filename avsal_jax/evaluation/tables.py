@@ -13,7 +13,7 @@ from PIL import Image
 
 from avsal_jax.evaluation import published
 from avsal_jax.evaluation.files import write_json, write_text
-from avsal_jax.evaluation.protocols import Protocol
+from avsal_jax.evaluation.protocols import LOWER_IS_BETTER, Protocol
 from avsal_jax.metrics import MeanState
 from avsal_jax.pages import Curve, Pictures, Section, Table, render_page
 
@@ -102,9 +102,12 @@ def markdown(summary: dict, metrics: Sequence[str]) -> str:
         "|---" * (len(metrics) + 3) + "|",
     ]
     own = [_shown(summary["metrics"][name]["mean"]) for name in metrics]
-    lines.append("| " + " | ".join([f"**{summary['method']}**", *own, "this evaluation", ""]) + " |")
+    label = summary["method"].replace("|", "\\|")
+    lines.append("| " + " | ".join([f"**{label}**", *own, "this evaluation", ""]) + " |")
     for row in published.rows(dataset=summary["dataset"]):
         values = [_shown(row.metrics.get(name)) for name in metrics]
+        if not any(values):
+            continue
         lines.append("| " + " | ".join([row.label, *values, row.source, row.pretraining]) + " |")
     for name, means in summary.get("categories", {}).items():
         lines.append(f"\n{name}: " + ", ".join(f"{m} {_shown(means[m]['mean'])}" for m in metrics))
@@ -116,7 +119,7 @@ def _page(output, parts, metrics, summary) -> str:
         (name, f"{_shown(value['mean'])} ({value['dropped']} frames without a value)")
         for name, value in summary["metrics"].items()
     ]
-    ranked = sorted(parts, key=lambda part: -_or_zero(video_means(part, metrics)[metrics[0]]))
+    ranked = sorted(parts, key=lambda part: _rank(video_means(part, metrics)[metrics[0]], metrics[0]))
     sections = [Section("Means", Table(rows), f"Protocol {summary['protocol']}; see the documentation.")]
     for title, which, chosen in (
         (f"Best frames by {metrics[0]}", "best", ranked[:_SHOWN]),
@@ -161,8 +164,11 @@ def _number(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _or_zero(value: float) -> float:
-    return 0.0 if math.isnan(value) else value
+def _rank(value: float, metric: str) -> float:
+    """Sorts the best first, and what has no value last."""
+    if math.isnan(value):
+        return math.inf
+    return value if metric in LOWER_IS_BETTER else -value
 
 
 def _shown(value: float | None) -> str:

@@ -1,5 +1,6 @@
 """`avsal evaluate` on small data sets: values by plain formulas, resuming, shares, folds, errors."""
 
+import argparse
 import csv
 import dataclasses
 import importlib.resources
@@ -416,13 +417,12 @@ def test_stretched_maps_and_silent_sound_are_told(root, videos, predictions, tmp
 
     silent = tuple(dataclasses.replace(v, sound=np.zeros_like(v.sound)) for v in videos[:1])
     mute = fake_data.write_stavis(tmp_path / "mute", "DIEM", silent, {"test": NAMES[:1]})
-    entry = open_dataset("diem", mute)[0]
+    said.clear()
+    evaluate(request(mute, predictions=predictions, metrics=("cc",)), tmp_path / "out2", said.append)
+    assert said == [f"note: {NAMES[0]}: {NAMES[0]}.wav is silent from beginning to end"]
     hearing = ModelMaps(hearing_probe(AudioSpec("waveform", 35_280)), "probe")
-    assert hearing.problems(entry, PROTOCOLS["vinet"]) == [
-        f"{NAMES[0]}: {NAMES[0]}.wav is silent from beginning to end"
-    ]
-    assert hearing.problems(open_dataset("diem", root)[0], PROTOCOLS["vinet"]) == []
-    entry.sound.unlink()
+    assert hearing.problems(open_dataset("diem", mute)[0], PROTOCOLS["vinet"]) == []
+    open_dataset("diem", mute)[0].sound.unlink()
     assert "has no sound" in hearing.problems(open_dataset("diem", mute)[0], PROTOCOLS["vinet"])[0]
 
 
@@ -459,9 +459,132 @@ def test_two_methods_are_compared(root, predictions, tmp_path):
     assert table and page.count("<img") >= 4 and f"Sound: {NAMES[0]}" in page
 
 
+@pytest.mark.parametrize("protocol", ["vinet", "dhf1k"])
+def test_no_metric_changes_another_ones_draws(root, predictions, tmp_path, protocol):
+    everything = evaluate(request(root, predictions=predictions, protocol=protocol), tmp_path / "all")
+    for name in ("auc_judd", "auc_shuffled"):
+        asked = request(root, predictions=predictions, protocol=protocol, metrics=(name,))
+        alone = evaluate(asked, tmp_path / name)
+        assert alone["metrics"][name] == everything["metrics"][name]
+
+
+def test_best_and_worst_know_that_kl_is_a_distance(root, predictions, tmp_path):
+    evaluate(request(root, predictions=predictions, metrics=("kl",)), tmp_path)
+    part = json.loads((tmp_path / "parts" / f"{NAMES[0]}.json").read_text())
+    values = dict(part["rows"])
+    assert values[part["extremes"]["best"]] == min(values.values())
+    assert values[part["extremes"]["worst"]] == max(values.values())
+
+
+def copied(root, predictions, tmp_path):
+    shutil.copytree(root, tmp_path / "data")
+    shutil.copytree(predictions, tmp_path / "maps")
+    return tmp_path / "data", tmp_path / "maps"
+
+
+def cc_of(root, out, **settings):
+    return evaluate(request(root, metrics=("cc",), **settings), out)["metrics"]["cc"]["mean"]
+
+
+def test_results_of_other_files_are_not_reused(root, predictions, tmp_path):
+    data, maps = copied(root, predictions, tmp_path)
+    first = cc_of(data, tmp_path / "out", predictions=maps)
+    assert cc_of(data, tmp_path / "out", predictions=maps) == first
+    for path in (maps / NAMES[0]).iterdir():
+        shutil.copy(maps / NAMES[0] / "img_00001.png", path) if path.name != "img_00001.png" else None
+    second = cc_of(data, tmp_path / "out", predictions=maps)
+    assert second != first
+    truth = data / "annotations" / "DIEM" / NAMES[1] / "maps"
+    shutil.copy(truth / "eyeMap_00002.jpg", truth / "eyeMap_00004.jpg")
+    assert cc_of(data, tmp_path / "out", predictions=maps) != second
+
+
+def test_models_with_the_same_weights_and_another_input_are_not_mixed(root, tmp_path):
+    made = []
+    for size in ((64, 96), (96, 160)):
+        stored = tiny_stored(height=size[0], width=size[1])
+        path = write_model(tmp_path / f"m{size[0]}", stored.preset, stored.variables)
+        made.append(cc_of(root, tmp_path / "out", model=str(path)))
+    assert made[0] != made[1]
+
+
+def test_the_first_video_may_be_the_bad_one(root, predictions, tmp_path, capsys):
+    """Without files, with a damaged truth, with maps of two sizes: each fails alone, first or not."""
+    data, maps = copied(root, predictions, tmp_path)
+    shutil.rmtree(data / "video_frames" / "DIEM" / NAMES[0])
+    scipy.io.savemat(
+        data / "annotations" / "DIEM" / NAMES[1] / "fixMap_00002.mat", {"eyeMap": np.ones((9, 9))}
+    )
+    for protocol in ("vinet", "dhf1k"):
+        code, printed = run_cli(capsys, data, maps, tmp_path / protocol, "--protocol", protocol)
+        assert code == 1 and "Traceback" not in printed.err
+        assert f"failed: {NAMES[0]}: it has no frames" in printed.err
+        assert "they must be one" in printed.err
+        summary = json.loads((tmp_path / protocol / "summary.json").read_text())
+        assert summary["videos"] == 1 and summary["missing"] == [NAMES[0], NAMES[1]]
+    fix = data / "annotations" / "DIEM" / NAMES[2] / "fixMap_00001.mat"
+    fix.write_bytes(b"damaged")
+    code, printed = run_cli(capsys, data, maps, tmp_path / "none")
+    assert code == 1 and not (tmp_path / "none" / "summary.json").exists()
+    assert "0 of 3 videos" in printed.out
+    assert main(["evaluate", "--dataset", "diem", "--root", str(root), "--model", "mean_map", "--output",
+                 str(tmp_path / "mean"), "--metrics", "cc"]) == 0  # fmt: skip
+
+
+def test_shares_with_a_bad_video_make_the_same_tables(root, predictions, tmp_path):
+    data, maps = copied(root, predictions, tmp_path)
+    shutil.rmtree(data / "video_frames" / "DIEM" / NAMES[0])
+    evaluate(request(data, predictions=maps), tmp_path / "whole")
+    for index in (1, 2):
+        evaluate(request(data, predictions=maps, shard=(index, 2)), tmp_path / "shares")
+    assert files_of(tmp_path / "shares") == files_of(tmp_path / "whole")
+
+
+def test_a_submission_is_complete_per_video(tmp_path, tiny_dir, capsys):
+    videos = tuple(fake_data.fake_video(f"{n:04d}", 5, (36, 52), 30.0, seed=n) for n in (701, 702))
+    root = fake_data.write_dhf1k(tmp_path / "data", videos, "withheld")
+    (root / "frames" / "0701" / "0003.png").write_bytes(b"no picture")
+    arguments = ["evaluate", "--dataset", "dhf1k", "--root", str(root), "--model", str(tiny_dir)]
+    assert main([*arguments, "--output", str(tmp_path / "out")]) == 1
+    assert "failed: 0701: " in capsys.readouterr().err
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["0702"]
+    Image.fromarray(videos[0].frames[2]).save(root / "frames" / "0701" / "0003.png")
+    assert main([*arguments, "--output", str(tmp_path / "out")]) == 0
+    assert "0702 is there already" in capsys.readouterr().err
+    assert len(list((tmp_path / "out" / "0701").iterdir())) == 5
+
+
+def test_an_output_that_cannot_be_written_is_one_line(root, predictions, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "parts").write_text("in the way")
+    code, printed = run_cli(capsys, root, predictions, tmp_path / "out")
+    assert code == 2 and "cannot write to" in printed.err and "Traceback" not in printed.err
+
+
+def test_shots_of_hollywood_may_be_named_as_their_frames(tmp_path):
+    video = fake_data.fake_video("actioncliptest00001_2", 5, (36, 52), 24.0, seed=4)
+    form = "actioncliptest00001_{:05d}.png"
+    root = fake_data.write_rearranged(tmp_path / "data", "testing", (video,), form, first=37)
+    for style, first in (("frames", 37), ("numbers", 1)):
+        folder = tmp_path / style / video.name
+        folder.mkdir(parents=True)
+        for index, density in enumerate(video.densities):
+            Image.fromarray(density).save(folder / f"x_{index + first:05d}.png")
+        asked = Request("hollywood2", root, predictions=tmp_path / style, metrics=("cc",))
+        assert evaluate(asked, tmp_path / f"out_{style}")["metrics"]["cc"]["mean"] == pytest.approx(
+            1, abs=1e-3
+        )
+
+
 def test_flags_know_the_metrics():
     assert flags.METRICS == METRICS
     assert flags.shard("2/3") == (2, 3)
-    for wrong in ("0/3", "4/3", "2", "a/b"):
-        with pytest.raises(Exception, match="is not I/N"):
-            flags.shard(wrong)
+    for check, wrong in (
+        (flags.shard, ("0/3", "4/3", "2", "a/b")),
+        (flags.seed, ("-1", "x", "²")),
+        (flags.batch, ("0", "5000000")),
+        (flags.label, ("", "a\nb", "x" * 101)),
+    ):
+        for text in wrong:
+            with pytest.raises(argparse.ArgumentTypeError, match="is not"):
+                check(text)

@@ -1,0 +1,47 @@
+"""What results depend on, in a few words: so that results of other files are never taken for these."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+
+from avsal_jax.data.schema import VideoEntry
+
+
+def folder_identity(folder: pathlib.Path) -> str:
+    """Returns path, number, sizes and times of the files of a folder; a missing one has none."""
+    folder = pathlib.Path(folder).resolve()
+    if not folder.is_dir():
+        return f"{folder}: missing"
+    stats = sorted(
+        (e.name, e.stat().st_size, e.stat().st_mtime_ns) for e in os.scandir(folder) if e.is_file()
+    )
+    return f"{folder}: {len(stats)} files, {digest(stats)}"
+
+
+def tree_identity(path: pathlib.Path) -> str:
+    """Returns the identity of a file, or of a folder and all folders in it."""
+    if path.is_file():
+        stat = path.stat()
+        return f"{path.resolve()}: {stat.st_size} bytes, {stat.st_mtime_ns}"
+    return digest([folder_identity(pathlib.Path(folder)) for folder, _, _ in sorted(os.walk(path))])
+
+
+def entry_identity(entry: VideoEntry) -> list[str]:
+    """Returns the identity of a video's frames, truth and sound."""
+    folders = [files.folder for files in (entry.images, entry.maps, entry.fixation_maps) if files]
+    sound = [tree_identity(entry.sound)] if entry.sound else []
+    return [f"{entry.frames} frames, {entry.fps} fps", *map(folder_identity, folders), *sound]
+
+
+def model_identity(card: dict) -> str:
+    """Returns the identity of a model: what computes, on what clip, with which weights."""
+    weights = (card.get("weights") or {}).get("sha256")
+    return digest([card.get("system"), card.get("slots"), card.get("input"), weights])
+
+
+def digest(content) -> str:
+    """Returns 16 hexadecimal digits of the hash of JSON values."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,59 @@
+"""The tree of maps that is handed in for a split whose truth is not published."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+
+from PIL import Image
+
+from avsal_jax.errors import AvsalError
+from avsal_jax.evaluation.protocols import Protocol
+from avsal_jax.evaluation.runner import Unit
+
+
+def write_submission(
+    units: Sequence[Unit],
+    protocol: Protocol,
+    output: pathlib.Path,
+    say: Callable[[str], None],
+    progress: Callable,
+) -> dict:
+    """Writes `<video>/<frame name>.png`; a video's folder is complete, or not there.
+
+    Videos whose folder is there already are left as they are.
+    """
+    say("the truth of this split is not published: maps are written for submission, and no metrics")
+    failed = []
+    for unit in progress(units):
+        folder = output / unit.key
+        if folder.is_dir():
+            say(f"{unit.key} is there already; remove {folder} to have it made anew")
+            continue
+        try:
+            _write_video(unit, protocol, folder)
+        except OSError as error:
+            raise AvsalError(f"cannot write to {output}: {error.strerror}") from error
+        except AvsalError as error:
+            failed.append(f"{unit.entry.name}: {' '.join(str(error).split())}")
+            say(f"failed: {failed[-1]}")
+    return {"videos": len(units) - len(failed), "submission": str(output), "failed": failed}
+
+
+def _write_video(unit: Unit, protocol: Protocol, folder: pathlib.Path) -> None:
+    if not unit.entry.frames:
+        raise AvsalError("it has no frames")
+    partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        for index, stored in enumerate(unit.source.maps(unit.entry, protocol)):
+            if stored is None:
+                raise AvsalError(f"frame {index + 1} has no prediction")
+            name = pathlib.PurePath(unit.entry.frame_name(index)).stem
+            Image.fromarray(stored).save(partial / f"{name}.png")
+        partial.chmod(0o755)
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
