@@ -148,6 +148,9 @@ def _read_card(path: pathlib.Path) -> dict:
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         given = card.get("format") if isinstance(card, dict) else type(card).__name__
         raise AvsalError(f"{card_path} has format {given!r}; this version reads {FORMAT!r}")
+    for field in ("provenance", "weights", "slots", "input"):
+        if not isinstance(card.get(field), dict):
+            raise AvsalError(f"{card_path} does not describe a model: {field!r} is not an object")
     return card
 
 

@@ -17,6 +17,7 @@ ALLOWED = {
     "specs": {"errors"},
     "types": {"errors", "specs"},
     "pages": set(),
+    "identity": set(),
     "pictures": {"ops"},
     "ops": {"errors", "specs", "types"},
     "data": {"errors", "specs"},
@@ -25,7 +26,19 @@ ALLOWED = {
     "models": {"errors", "specs", "types", "ops"},
     "storage": {"errors", "specs", "types", "ops", "models"},
     "convert": {"errors", "specs", "types", "ops", "models", "storage", ""},
-    "inference": {"errors", "specs", "types", "ops", "models", "storage", "data", "pages", "pictures", ""},
+    "inference": {
+        "errors",
+        "specs",
+        "types",
+        "ops",
+        "models",
+        "storage",
+        "data",
+        "pages",
+        "pictures",
+        "identity",
+        "",
+    },
     "evaluation": {
         "errors",
         "specs",
@@ -39,6 +52,7 @@ ALLOWED = {
         "metrics",
         "inference",
         "",
+        "identity",
     },
     "cli": {
         "errors",
@@ -155,6 +169,18 @@ def test_doctor_says_what_is_there(capsys):
     assert main(["doctor"]) == 0
     text = capsys.readouterr().out
     assert "jax 0." in text and "devices: 2 cpu" in text and "no accelerator in use: JAX_PLATFORMS" in text
+
+
+def test_doctor_tells_which_data_sets_lie_in_a_root(tmp_path, capsys):
+    from avsal_jax.cli.main import main
+    from avsal_jax.testing import fake_data
+
+    videos = fake_data.fake_videos()
+    fake_data.write_stavis(tmp_path, "DIEM", videos, {"test": tuple(v.name for v in videos)})
+    assert main(["doctor", "--root", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert "diem: 3 test videos, third_40x48: " in text and "  dhf1k: " in text
+    assert main(["doctor", "--root", str(tmp_path / "none")]) == 2
 
 
 def test_wrong_flags_exit_with_2(capsys):

@@ -85,15 +85,18 @@ def test_weights_of_another_network(directory, change, message):
     ("change", "message"),
     [
         (lambda c: c.update(format="avsal_jax model 9"), "this version reads"),
-        (lambda c: c.pop("slots"), "no field 'slots'"),
+        (lambda c: c.pop("slots"), "'slots' is not an object"),
+        (lambda c: c.update(provenance="hello"), "'provenance' is not an object"),
+        (lambda c: c["slots"]["decoder"]["fields"].update(width=0), "decoder.width takes float; got 0"),
+        (lambda c: c["slots"]["decoder"].pop("fields"), "no field 'fields'"),
         (lambda c: c["slots"]["decoder"].update(name="resnet"), "unknown decoder 'resnet'"),
         (lambda c: c["slots"]["decoder"]["fields"].update(runtime="x"), "no field 'runtime'"),
         (lambda c: c["slots"]["decoder"]["fields"].update(width=1e9), "decoder.width takes float"),
         (lambda c: c["input"].update(frames=10**9), "frames must be a whole number from 1 to"),
         (lambda c: c["input"].update(height="224"), "height must be a whole number"),
         (lambda c: c["input"].update(colour="rgb"), "unknown field 'colour'"),
-        (lambda c: c.update(input=[1, 2]), "an input spec is an object"),
-        (lambda c: c.update(slots=3), "does not describe a model"),
+        (lambda c: c.update(input=[1, 2]), "'input' is not an object"),
+        (lambda c: c.update(slots=3), "'slots' is not an object"),
     ],
 )
 def test_a_card_that_is_wrong(directory, change, message):

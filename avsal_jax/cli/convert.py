@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
+
+from avsal_jax.errors import AvsalError
 
 
 def add_parser(commands) -> None:
@@ -36,7 +39,11 @@ def run(args: argparse.Namespace) -> int:
         f"-> {report.output}"
     )
     if args.verify:
-        print(f"verified: {verify(args.system, args.input, args.output)}")
+        try:
+            print(f"verified: {verify(args.system, args.input, args.output)}")
+        except AvsalError:
+            shutil.rmtree(args.output, ignore_errors=True)  # just made, and wrong
+            raise
     return 0
 
 

@@ -15,6 +15,7 @@ _OPTIONAL = ("torch", "tensorflow", "tensorflow-cpu", "tensorflow-datasets")
 def add_parser(commands) -> None:
     """Adds the command's flags."""
     parser = commands.add_parser("doctor", help="versions, devices, and why there is no GPU")
+    parser.add_argument("--root", metavar="DIR", help="also tell which data sets lie there")
     parser.set_defaults(run=run)
 
 
@@ -33,7 +34,25 @@ def run(args: argparse.Namespace) -> int:
     print(f"devices: {len(devices)} {devices[0].platform} ({devices[0].device_kind})")
     if devices[0].platform == "cpu":
         print(f"no accelerator in use: {_why_no_gpu()}")
+    if args.root is not None:
+        _tell_data_sets(args.root)
     return 0
+
+
+def _tell_data_sets(root: str) -> None:
+    from avsal_jax.data.datasets import DATASETS, open_dataset
+    from avsal_jax.errors import AvsalError
+
+    if not pathlib.Path(root).is_dir():
+        raise AvsalError(f"there is no folder {root}")
+    for name, dataset in DATASETS.items():
+        try:
+            entries = open_dataset(name, root, "test", fold=1 if dataset.folds else None)
+        except AvsalError as error:
+            print(f"  {name}: {error}")
+            continue
+        noted = [f"{entry.name}: {note}" for entry in entries for note in entry.notes]
+        print(f"  {name}: {len(entries)} test videos{', ' if noted else ''}{'; '.join(noted[:3])}")
 
 
 def _why_no_gpu() -> str:

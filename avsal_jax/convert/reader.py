@@ -41,8 +41,10 @@ def read_checkpoint(path) -> dict[str, np.ndarray]:
     if head[8:9] == b"{":
         try:
             tensors = safetensors.numpy.load_file(path)
-        except (safetensors.SafetensorError, ValueError, KeyError) as error:
-            raise AvsalError(f"{path} is a damaged safetensors file: {error}") from error
+        except (safetensors.SafetensorError, ValueError, KeyError, AttributeError, TypeError) as error:
+            raise AvsalError(
+                f"{path} is a damaged safetensors file, or of a type of number: {error}"
+            ) from error
     elif head[:2] == b"PK" or head[:1] == b"\x80":
         tensors = _read_torch(path)
     else:

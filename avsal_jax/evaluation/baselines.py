@@ -11,9 +11,9 @@ import scipy.ndimage
 from avsal_jax.data.raw_fixations import Observer, coutrot_clips, diem_observers
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.errors import AvsalError
-from avsal_jax.evaluation.identity import digest, entry_identity, tree_identity
 from avsal_jax.evaluation.protocols import Protocol, rescale_points
-from avsal_jax.evaluation.sources import MapSource
+from avsal_jax.evaluation.sources import MapSource, entry_identity
+from avsal_jax.identity import digest, tree_identity
 from avsal_jax.pictures import resize_map, to_grey
 
 _SIZE = (224, 384)

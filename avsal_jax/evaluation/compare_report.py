@@ -123,6 +123,8 @@ def _sound(results: list[Result], video: str) -> list[Section]:
     patterns = (f"examples/{name}/sound.json", f"examples/[0-9]*-{name}/sound.json")
     for file in (f for r in results for pattern in patterns for f in sorted(r.folder.glob(pattern))):
         try:
+            if file.stat().st_size > _MOST_BYTES:
+                raise ValueError("it is too long")
             content = json.loads(file.read_text(encoding="utf-8"))
             frames, peaks = (np.array(content[field], float) for field in ("frames", "peaks"))
             if frames.shape != peaks.shape or frames.ndim != 1 or not len(frames):

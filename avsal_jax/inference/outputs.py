@@ -14,7 +14,6 @@ from avsal_jax.inference.threads import Worker
 from avsal_jax.inference.writers import MapWriter, NpzWriter, OverlayWriter
 from avsal_jax.pictures import overlay, resize_map, to_grey
 
-SAVES = ("maps", "overlay", "npz", "report")
 _QUEUE = 4
 
 
@@ -41,7 +40,7 @@ class Outputs:
 
     Args:
       folder: where the files go.
-      save: some of `SAVES`.
+      save: some of `maps`, `overlay`, `npz`, `report`.
       postprocess: see `pictures.to_grey`.
       info: of the video.
       sound: the file whose sound the overlay carries, or None.
@@ -88,6 +87,11 @@ class Outputs:
             if writer is not None:
                 with contextlib.suppress(Exception):
                     writer.abort()
+
+    @property
+    def damaged_sound(self) -> int:
+        """Packets of sound that the overlay had to leave out."""
+        return 0 if self._overlay is None else self._overlay.damaged_sound
 
     def put(self, item: Item) -> None:
         """Hands over the next frame; waits while the writers are behind."""

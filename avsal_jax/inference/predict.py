@@ -19,6 +19,7 @@ import jax
 import avsal_jax
 from avsal_jax.data.video import ImageFolder, Video, resize_frame
 from avsal_jax.errors import AvsalError
+from avsal_jax.identity import model_identity, tree_identity
 from avsal_jax.inference.outputs import Item, Outputs
 from avsal_jax.inference.predictor import Model
 from avsal_jax.inference.sources import SoundChoice, open_source, rate_warning
@@ -26,6 +27,7 @@ from avsal_jax.inference.threads import prefetched
 
 _QUEUE = 4
 _PARTIAL = ".avsal-partial-"
+_NAMES = {"maps": "maps", "overlay": "overlay.mp4", "npz": "maps.npz", "report": "report.html"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,9 +83,10 @@ def predict_file(
     output = pathlib.Path(output)
     video = open_source(source, settings.fps)
     job = _job(model, video, settings)
-    if done := _finished(output, job, settings):
+    previous = _previous(output)
+    if _finished(output, previous, job, settings):
         say(f"{video.path} is done already; its results are in {output}")
-        return {**done, "resumed": True}
+        return {**previous, "resumed": True}
     if warning := rate_warning(float(video.info.rate), settings.frame_step):
         say(f"warning: {warning}")
     choice = SoundChoice(settings.audio)
@@ -98,6 +101,8 @@ def predict_file(
         seconds = time.perf_counter() - started
         if video.damaged:
             say(f"warning: {video.path}: {video.damaged} damaged packets or frames; the rest was used")
+        if outputs.damaged_sound:
+            say(f"warning: {video.path}: the overlay lacks {outputs.damaged_sound} damaged packets of sound")
         summary = {
             "source": video.path.name,
             "frames": outputs.count,
@@ -106,6 +111,7 @@ def predict_file(
             "width": outputs.size[1],
             "rate": float(video.info.rate),
             "damaged": video.damaged,
+            "damaged_sound": outputs.damaged_sound,
             "note": model.card.get("note"),
             "settings": dataclasses.asdict(settings),
             "device": jax.devices()[0].device_kind,
@@ -155,45 +161,60 @@ def _run(model, video, sound, outputs, settings, progress) -> int:
 
 def _job(model: Model, video: Video | ImageFolder, settings: Settings) -> dict:
     """What the results depend on; equal jobs give equal results."""
-    stat = video.path.stat()
+    sound = SoundChoice(settings.audio).file(video)
     return {
-        "source": {"path": str(video.path.resolve()), "bytes": stat.st_size, "modified": stat.st_mtime_ns},
-        "model": (model.card.get("weights") or {}).get("sha256"),
+        "source": tree_identity(video.path),
+        "sound": tree_identity(sound) if sound else None,
+        "model": model_identity(model.card),
         "dtype": str(jax.numpy.dtype(model.runtime.dtype)),
         "settings": json.loads(json.dumps(dataclasses.asdict(settings))),
         "version": avsal_jax.__version__,
     }
 
 
-def _finished(output: pathlib.Path, job: dict, settings: Settings) -> dict | None:
-    """Returns the summary of a job that is done, if all its files are still there."""
-    names = {"maps": "maps", "overlay": "overlay.mp4", "npz": "maps.npz", "report": "report.html"}
+def _previous(output: pathlib.Path) -> dict | None:
+    """Returns the summary of an earlier prediction in a folder, or None.
+
+    Raises:
+      AvsalError: the folder holds a model, or files of ours without such a summary: somebody else's.
+    """
+    if (output / "model.json").exists():
+        raise AvsalError(f"{output} is a model directory; choose another output")
     try:
         summary = json.loads((output / "summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
-    there = all((output / names[kind]).exists() for kind in settings.save)
-    same = isinstance(summary, dict) and summary.get("job") == job and job["model"] is not None
-    return summary if same and there else None
+        summary = None
+    if isinstance(summary, dict) and isinstance(summary.get("job"), dict):
+        return summary
+    taken = [name for name in (*_NAMES.values(), "summary.json") if (output / name).exists()]
+    if taken:
+        raise AvsalError(f"{output / taken[0]} was not written by avsal; choose another output")
+    return None
+
+
+def _finished(output: pathlib.Path, previous: dict | None, job: dict, settings: Settings) -> bool:
+    there = all((output / _NAMES[kind]).exists() for kind in settings.save)
+    return there and previous is not None and previous["job"] == job
 
 
 @contextlib.contextmanager
 def _complete_or_nothing(output: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields a hidden folder in `output`; on success its content moves up, else nothing is left."""
+    """Yields a hidden folder in `output`; on success its content moves up, else nothing is left.
+
+    What an earlier prediction left is removed then, so that all in a folder is of one prediction.
+    """
     made = _missing_folders(output)
     folder = None
     try:
         output.mkdir(parents=True, exist_ok=True)
-        for stale in output.glob(f"{_PARTIAL}*"):  # of a run that was killed
-            shutil.rmtree(stale, ignore_errors=True)
-        folder = pathlib.Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=output))
+        _clear_abandoned(output)
+        folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{_PARTIAL}{os.getpid()}-", dir=output))
         yield folder
-        (output / "summary.json").unlink(missing_ok=True)  # until all is in place, nothing is done
+        for name in ("summary.json", *_NAMES.values()):  # until all is in place, nothing is done
+            target = output / name
+            shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
         for path in sorted(folder.iterdir(), key=lambda p: p.name == "summary.json"):
-            target = output / path.name
-            if target.is_dir():
-                shutil.rmtree(target)
-            os.replace(path, target)
+            os.replace(path, output / path.name)
         folder.rmdir()
     except BaseException as error:
         if folder is not None:
@@ -204,6 +225,21 @@ def _complete_or_nothing(output: pathlib.Path) -> Iterator[pathlib.Path]:
         if isinstance(error, OSError | av.error.FFmpegError):
             raise AvsalError(f"cannot write to {output}: {error.strerror}") from error
         raise
+
+
+def _clear_abandoned(output: pathlib.Path) -> None:
+    """Removes the hidden folders of runs that were killed, not those of runs that go on."""
+    for stale in output.glob(f"{_PARTIAL}*"):
+        number = stale.name.removeprefix(_PARTIAL).partition("-")[0]
+        try:
+            os.kill(int(number), 0)
+        except (ValueError, OverflowError, ProcessLookupError):
+            shutil.rmtree(stale, ignore_errors=True)
+        except PermissionError:
+            continue  # somebody else's process lives
+        else:
+            if int(number) == os.getpid():
+                shutil.rmtree(stale, ignore_errors=True)
 
 
 def _missing_folders(path: pathlib.Path) -> list[pathlib.Path]:

@@ -161,5 +161,6 @@ def untrained_model(runtime: Runtime | None = None) -> Model:
         "input": spec_to_dict(preset.input),
         "note": "These weights are random: the maps mean nothing.",
         "provenance": {"weights": "random, seed 0, never trained"},
+        "weights": {"sha256": "none: drawn from seed 0"},
     }
     return Model(StoredModel(preset, network, variables, card), runtime)

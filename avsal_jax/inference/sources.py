@@ -42,7 +42,9 @@ def list_inputs(names: Sequence, output: pathlib.Path) -> dict[pathlib.Path, pat
         return {inputs[0]: output}
     folders, taken = {}, set()
     for path in inputs:
-        stem, number = path.stem or path.name, 1
+        stem, number = path.resolve().stem, 1  # of `..` too, which names no folder of its own
+        if not stem:
+            raise AvsalError(f"{path} has no name to call its results by; give the path of a video")
         name = stem
         while name in taken:
             number += 1
@@ -111,7 +113,7 @@ class SoundChoice:
         path = self.file(source)
         if spec.audio is None:
             if path is not None and self.audio != "off":
-                say("this model works on picture alone: the sound is not used")
+                say("this model works on picture alone: it does not use the sound")
             return None
         if self.audio == "off" or path is None:
             say("the model hears silence")

@@ -113,6 +113,11 @@ class OverlayWriter:
             self._sound.copy_until(None)
         self._out.close()
 
+    @property
+    def damaged_sound(self) -> int:
+        """Packets of sound that could not be read, and are left out."""
+        return self._sound.damaged if self._sound else 0
+
     def abort(self) -> None:
         """Lets go of the file, which is not complete."""
         self._out.close()
@@ -124,7 +129,7 @@ class _SoundCopy:
     """Moves the audio stream of a file into another, in step with its picture."""
 
     def __init__(self, source: pathlib.Path, out, separate: bool):
-        self._separate = separate
+        self._separate, self.damaged = separate, 0
         self._container = open_container(source)
         self._stream = self._container.streams.best("audio")
         name = self._stream.codec_context.name
@@ -136,7 +141,7 @@ class _SoundCopy:
             self._target = out.add_stream_from_template(self._stream)
         self._out = out
         self._packets = self._container.demux(self._stream)
-        self._next = next(self._packets, None)
+        self._next = self._following()
         first = self._next.pts if self._next is not None else None
         self._start = None if first is None else first * self._stream.time_base
         self._shift = fractions.Fraction(0)
@@ -161,11 +166,22 @@ class _SoundCopy:
             if time is not None and begin is not None and begin * self._stream.time_base - self._shift > time:
                 return
             self._write(self._next)
-            try:
-                self._next = next(self._packets, None)
-            except av.error.FFmpegError:  # the sound breaks off; the picture goes on
-                self._next = None
+            self._next = self._following()
         self.close()
+
+    def _following(self):
+        try:
+            return next(self._packets, None)
+        except av.error.FFmpegError:  # the sound breaks off; the picture goes on
+            self.damaged += 1
+            return None
+
+    def _decoded(self, packet):
+        try:
+            return packet.decode()
+        except av.error.FFmpegError:
+            self.damaged += 1
+            return []
 
     def close(self) -> None:
         self._container.close()
@@ -173,7 +189,7 @@ class _SoundCopy:
     def _write(self, packet) -> None:
         flush = packet.dts is None  # at the end of the stream
         if self._encode:
-            for frame in packet.decode():
+            for frame in self._decoded(packet):
                 if frame.pts is not None:  # in samples: a container's own unit may be coarser than a frame
                     seconds = frame.pts * frame.time_base - self._shift
                     frame.pts = round(seconds * frame.sample_rate)

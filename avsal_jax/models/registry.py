@@ -39,7 +39,7 @@ def build_part(slot: str, name: str, fields: dict, runtime: Runtime) -> nn.Modul
         if field not in known:
             hint = did_you_mean(field, known)
             raise AvsalError(f"{slot} {name!r} has no field {field!r}{hint}; it has {', '.join(known)}")
-        if not _fits(value, known[field]):
+        if not _fits(value, known[field]) or (field == "width" and value <= 0):
             raise AvsalError(f"{slot}.{field} takes {_type_name(known[field])}; got {value!r}")
     return cls(**fields, runtime=runtime)
 

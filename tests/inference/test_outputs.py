@@ -19,7 +19,8 @@ from avsal_jax.inference.predict import Settings, predict_file
 from avsal_jax.inference.predictor import load_model
 from avsal_jax.inference.sources import list_inputs, rate_warning
 from avsal_jax.pictures import resize_map, to_grey
-from avsal_jax.testing.models import hearing_probe, probe_model
+from avsal_jax.storage import write_model
+from avsal_jax.testing.models import hearing_probe, probe_model, tiny_stored
 from avsal_jax.testing.videos import moving_spot, write_audio_only, write_video
 
 
@@ -133,6 +134,78 @@ def test_results_of_other_settings_or_sources_are_made_anew(tmp_path, tiny_dir):
     assert len(listed(out / "maps")) == 6
 
 
+def test_what_avsal_did_not_write_is_left_alone(tmp_path, tiny_dir, capsys):
+    source, out = write_video(tmp_path / "a.mp4", moving_spot(3)), tmp_path / "out"
+    (out / "maps").mkdir(parents=True)
+    (out / "maps" / "precious.png").write_text("truth")
+    arguments = ["predict", str(source), "--model", str(tiny_dir), "--output"]
+    assert main([*arguments, str(out)]) == 2
+    error = capsys.readouterr().err
+    assert "maps was not written by avsal; choose another output" in error and error.count("\n") == 1
+    assert listed(out) == ["maps"] and listed(out / "maps") == ["precious.png"]
+    assert main([*arguments, str(tiny_dir)]) == 2
+    assert "is a model directory; choose another output" in capsys.readouterr().err
+    assert listed(tiny_dir) == ["model.json", "weights.safetensors"]
+
+
+def test_no_input_writes_outside_the_output(tmp_path, tiny_dir, monkeypatch):
+    source = write_video(tmp_path / "clip.mp4", moving_spot(3))
+    images = tmp_path / "images"
+    (images / "inner").mkdir(parents=True)
+    Image.fromarray(moving_spot(1)[0]).save(images / "1.png")
+    monkeypatch.chdir(images / "inner")
+    inputs = list_inputs([source, ".."], tmp_path / "out")
+    assert list(inputs.values()) == [tmp_path / "out" / "clip", tmp_path / "out" / "images"]
+
+
+def test_a_folder_holds_one_prediction(tmp_path, probe, tiny_dir):
+    model, out = load_model(tiny_dir), tmp_path / "out"
+    first = write_video(tmp_path / "a.mp4", moving_spot(4))
+    second = write_video(tmp_path / "b.mp4", moving_spot(6))
+    predict_file(model, first, out, Settings(save=("maps", "overlay", "report", "npz")))
+    (out / "mine.txt").write_text("keep")
+    predict_file(model, second, out, Settings(save=("npz",)))
+    assert listed(out) == ["maps.npz", "mine.txt", "summary.json"]
+    assert len(np.load(out / "maps.npz")["maps"]) == 6
+
+
+def test_a_model_with_the_same_weights_and_another_input_is_another(tmp_path):
+    source, shapes = write_video(tmp_path / "a.mp4", moving_spot(3)), []
+    for height, width in ((64, 96), (96, 160)):
+        stored = tiny_stored(height=height, width=width)
+        path = write_model(tmp_path / f"m{height}", stored.preset, stored.variables)
+        predict_file(load_model(path), source, tmp_path / "out", Settings(save=("npz",)))
+        shapes.append(np.load(tmp_path / "out" / "maps.npz")["maps"].shape)
+    assert shapes == [(3, 64, 96), (3, 96, 160)]
+
+
+def test_edited_images_are_predicted_anew(tmp_path, tiny_dir):
+    model, folder, out = load_model(tiny_dir), tmp_path / "images", tmp_path / "out"
+    folder.mkdir()
+    for index, image in enumerate(moving_spot(3)):
+        Image.fromarray(image).save(folder / f"{index}.png")
+    settings = Settings(save=("npz",))
+    assert "resumed" not in predict_file(model, folder, out, settings)
+    assert "resumed" in predict_file(model, folder, out, settings)
+    Image.fromarray(255 - moving_spot(3)[1]).save(folder / "1.png")
+    assert "resumed" not in predict_file(model, folder, out, settings)
+
+
+def test_damaged_sound_does_not_lose_the_prediction(tmp_path, probe):
+    t = np.arange(22_050 * 4)
+    wave = 0.3 * np.sin(t * 0.05) + 0.1 * np.random.default_rng(0).standard_normal(len(t))
+    source = write_video(tmp_path / "a.ts", moving_spot(100), sound=np.clip(wave, -1, 1))
+    content = bytearray(source.read_bytes())
+    rng = np.random.default_rng(1)
+    for start in range(len(content) // 3, 2 * len(content) // 3, 188):  # payloads, not packet headers
+        content[start - start % 188 + 40 : start - start % 188 + 180] = rng.bytes(140)
+    source.write_bytes(content)
+    said = []
+    summary = predict_file(probe, source, tmp_path / "out", Settings(save=("overlay", "npz")), said.append)
+    assert summary["maps"] > 20 and summary["damaged"] + summary["damaged_sound"] > 0
+    assert any("damaged" in line for line in said)
+
+
 def test_folders_stand_for_the_videos_in_them(tmp_path):
     folder = tmp_path / "videos"
     (folder / "inner").mkdir(parents=True)
@@ -224,7 +297,7 @@ class TestSound:
         said = []
         settings = Settings(save=("npz",))
         predict_file(probe, source, tmp_path / "a", settings, said.append)
-        assert "this model works on picture alone: the sound is not used" in said
+        assert "this model works on picture alone: it does not use the sound" in said
         mute = write_video(tmp_path / "mute.mp4", moving_spot(3))
         said.clear()
         predict_file(hearing, mute, tmp_path / "b", settings, said.append)

@@ -7,8 +7,6 @@ import json
 import os
 import pathlib
 
-from avsal_jax.data.schema import VideoEntry
-
 
 def folder_identity(folder: pathlib.Path) -> str:
     """Returns path, number, sizes and times of the files of a folder; a missing one has none."""
@@ -27,13 +25,6 @@ def tree_identity(path: pathlib.Path) -> str:
         stat = path.stat()
         return f"{path.resolve()}: {stat.st_size} bytes, {stat.st_mtime_ns}"
     return digest([folder_identity(pathlib.Path(folder)) for folder, _, _ in sorted(os.walk(path))])
-
-
-def entry_identity(entry: VideoEntry) -> list[str]:
-    """Returns the identity of a video's frames, truth and sound."""
-    folders = [files.folder for files in (entry.images, entry.maps, entry.fixation_maps) if files]
-    sound = [tree_identity(entry.sound)] if entry.sound else []
-    return [f"{entry.frames} frames, {entry.fps} fps", *map(folder_identity, folders), *sound]
 
 
 def model_identity(card: dict) -> str:
