@@ -1,0 +1,38 @@
+"""A small set in three videos, and how its tests ask for an evaluation."""
+
+import csv
+import shutil
+
+from avsal_jax.cli.main import main
+from avsal_jax.evaluation.evaluate import Request, evaluate
+
+NAMES = ("first_52x36", "second_64x40", "third_40x48")
+
+
+def request(root, **settings):
+    return Request("diem", root, **settings)
+
+
+def table(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def files_of(folder):
+    return {name: (folder / name).read_bytes() for name in ("summary.json", "frames.csv", "videos.csv")}
+
+
+def run_cli(capsys, root, predictions, out, *more):
+    arguments = ["evaluate", "--dataset", "diem", "--root", str(root), "--predictions", str(predictions)]
+    code = main([*arguments, "--output", str(out), *more])
+    return code, capsys.readouterr()
+
+
+def copied(root, predictions, tmp_path):
+    shutil.copytree(root, tmp_path / "data")
+    shutil.copytree(predictions, tmp_path / "maps")
+    return tmp_path / "data", tmp_path / "maps"
+
+
+def cc_of(root, out, **settings):
+    return evaluate(request(root, metrics=("cc",), **settings), out)["metrics"]["cc"]["mean"]
