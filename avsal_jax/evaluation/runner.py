@@ -161,7 +161,10 @@ def _score(unit: Unit, pool: Sequence[Unit], settings: Settings, output: pathlib
             )
             raise AvsalError(f"the density of frame {index + 1} is {sizes} (height, width); they must be one")
         draw = functools.partial(generator, settings.seed, f"{entry.dataset}/{entry.name}", index + 1)
-        other = others.map(fixations[index]) if others else _pooled(pool, size, draw("pool"))
+
+        def other(index=index, draw=draw):
+            return others.map(fixations[index]) if others else _pooled(pool, size, draw("pool"))
+
         scored = protocol.score_map(stored)
         fixated = fixation_map(fixations[index], size)
         values = score_frame(scored, density, fixated, other, settings.metrics, draw)
@@ -193,15 +196,17 @@ def score_frame(scored, density, fixated, other, names: Sequence[str], draw) -> 
 
     Args:
       scored: float64 map; resized to the truth as MATLAB's imresize does.
-      density: float64 [h, w]; fixated: bool [h, w]; other: bool [h, w], where negatives are drawn.
+      density: float64 [h, w]; fixated: bool [h, w].
+      other: gives bool [h, w], where negatives are drawn; called only where they are, since it reads files.
       draw: purpose -> NumPy generator of this frame, so that no metric changes another's draws.
     """
     scored = metrics.imresize(scored, *density.shape)
 
     def shuffled():
-        if not other.any() or not fixated.any():
+        others = other()
+        if not others.any() or not fixated.any():
             return math.nan
-        draws = metrics.sample_shuffled_negatives(fixated, other, draw("negatives"))
+        draws = metrics.sample_shuffled_negatives(fixated, others, draw("negatives"))
         return metrics.auc_shuffled(scored, fixated, draws)
 
     compute = {

@@ -17,6 +17,7 @@ def write_video(
     sound: np.ndarray | None = None,
     sample_rate: int = 22_050,
     options: dict | None = None,
+    pixel_aspect: fractions.Fraction | None = None,
 ) -> pathlib.Path:
     """Encodes RGB uint8 `frames` [N, H, W, 3], and mono `sound` in [-1, 1] as AAC.
 
@@ -27,6 +28,8 @@ def write_video(
         video = out.add_stream(codec, rate=rate)
         video.height, video.width = frames.shape[1:3]
         video.pix_fmt = "yuv420p"
+        if pixel_aspect is not None:
+            video.codec_context.sample_aspect_ratio = pixel_aspect
         video.options = options or ({"crf": "12", "preset": "ultrafast"} if codec == "libx264" else {})
         audio = out.add_stream("aac", rate=sample_rate, layout="mono") if sound is not None else None
         for image in frames:

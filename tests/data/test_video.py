@@ -101,14 +101,7 @@ def test_variable_rate_and_offset_times_are_kept(tmp_path):
 
 
 def test_pixels_that_are_not_square(tmp_path):
-    path = tmp_path / "wide.mp4"
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 128, 72, "yuv420p"
-        stream.codec_context.sample_aspect_ratio = fractions.Fraction(4, 3)
-        for image in moving_spot(3):
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        out.mux(stream.encode(None))
+    path = write_video(tmp_path / "wide.mp4", moving_spot(3), pixel_aspect=fractions.Fraction(4, 3))
     assert Video(path).info.pixel_aspect == fractions.Fraction(4, 3)
     rotate_header(path, MATRICES[1])
     assert Video(path).info.pixel_aspect == fractions.Fraction(3, 4)

@@ -127,14 +127,7 @@ def test_rotation_reaches_maps_and_overlay(tmp_path, probe):
 
 
 def test_pixel_aspect_is_carried_over(tmp_path, probe):
-    path = tmp_path / "wide.mp4"
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 128, 72, "yuv420p"
-        stream.codec_context.sample_aspect_ratio = fractions.Fraction(4, 3)
-        for image in moving_spot(3):
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        out.mux(stream.encode(None))
+    path = write_video(tmp_path / "wide.mp4", moving_spot(3), pixel_aspect=fractions.Fraction(4, 3))
     predict_file(probe, path, tmp_path / "out", Settings(save=("overlay",)))
     with av.open(str(tmp_path / "out" / "overlay.mp4")) as made:
         assert made.streams.video[0].sample_aspect_ratio == fractions.Fraction(4, 3)
