@@ -18,9 +18,10 @@ ALLOWED = {
     "types": {"errors", "specs"},
     "pages": set(),
     "identity": set(),
+    "files": set(),
     "pictures": {"ops"},
     "ops": {"errors", "specs", "types"},
-    "data": {"errors", "specs"},
+    "data": {"errors", "specs", "identity", "files"},
     "losses": {"ops", "errors"},
     "metrics": {"ops", "errors"},
     "models": {"errors", "specs", "types", "ops"},
@@ -53,6 +54,7 @@ ALLOWED = {
         "inference",
         "",
         "identity",
+        "files",
     },
     "cli": {
         "errors",
@@ -74,6 +76,9 @@ ONLY_IN = {
     "orbax": {"training/checkpointing.py"},
     "librosa": {"data/audio.py", "data/log_mel.py"},
     "ml_collections": {"cli/train.py"},
+    "tensorflow": {"data/pipeline.py"},
+    "tensorflow_datasets": {"data/shards.py"},
+    "array_record": {"data/shards.py"},
     "jax": None,
 }
 
@@ -117,7 +122,7 @@ def test_files_are_short_and_say_what_they_hold():
         text = path.read_text()
         assert len(text.splitlines()) <= 400, path
         assert ast.get_docstring(ast.parse(text)), f"{path} does not say what lives there"
-        if path.parent.name == "cli":
+        if path.parent.name == "cli" and path.name != "flags.py":  # which is no command
             assert len(text.splitlines()) <= 80, path
 
 

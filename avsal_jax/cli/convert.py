@@ -6,6 +6,7 @@ import argparse
 import json
 import shutil
 
+from avsal_jax.cli import flags
 from avsal_jax.errors import AvsalError
 
 
@@ -48,9 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _setting(text: str) -> tuple[str, object]:
-    key, found, value = text.partition("=")
-    if not found or not key:
-        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=VALUE")
+    key, value = flags.pair(text)
     try:
         return key, json.loads(value)  # numbers, true, false, null
     except ValueError:

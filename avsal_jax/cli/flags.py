@@ -48,6 +48,22 @@ def batch(text: str) -> int:
     return int(text)
 
 
+def size(text: str) -> tuple[int, int]:
+    """Returns (height, width) of `HxW`."""
+    height, _, width = text.lower().partition("x")
+    if not (_whole(height) and _whole(width) and 1 <= int(height) <= 4096 and 1 <= int(width) <= 4096):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HxW in pixels, as 224x384")
+    return int(height), int(width)
+
+
+def pair(text: str) -> tuple[str, str]:
+    """Returns (key, value) of `key=value`."""
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=VALUE")
+    return key, value
+
+
 def seed(text: str) -> int:
     """Returns a whole number from 0 to 2^63."""
     if not _whole(text) or int(text) > 2**63:

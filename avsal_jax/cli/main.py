@@ -7,10 +7,10 @@ import os
 import sys
 
 import avsal_jax
-from avsal_jax.cli import compare, convert, doctor, evaluate, predict
+from avsal_jax.cli import compare, convert, doctor, evaluate, predict, prepare
 from avsal_jax.errors import AvsalError
 
-_COMMANDS = (predict, evaluate, compare, convert, doctor)
+_COMMANDS = (predict, prepare, evaluate, compare, convert, doctor)
 
 
 def main(argv: list[str] | None = None) -> int:

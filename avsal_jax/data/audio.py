@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import av
 import numpy as np
@@ -29,12 +29,13 @@ class Sound:
     """A mono waveform.
 
     Attributes:
-      wave: float32 [samples] in [-1, 1].
+      wave: float32 [samples] in [-1, 1]; or what has a length and gives such samples for a slice, so that
+        a long sound need not be in memory.
       rate: Hz.
       start: seconds; presentation time of the first sample, on the clock of its file.
     """
 
-    wave: np.ndarray
+    wave: Sequence
     rate: int
     start: float = 0.0
 
@@ -45,7 +46,7 @@ def read_sound(path) -> Sound:
     Raises:
       AvsalError: the file cannot be read, or has no sound.
     """
-    pieces = list(_mono_pieces(pathlib.Path(path)))
+    pieces = list(mono_pieces(path))
     if not pieces:
         raise AvsalError(f"{path} has an audio stream without sound")
     _, rate, start = pieces[0]
@@ -59,7 +60,7 @@ def envelope(path, points_per_second: int = 20) -> tuple[np.ndarray, np.ndarray]
     """
     peaks: list[float] = []
     left, rate, start = np.zeros(0, np.float32), 1, 0.0
-    for piece, rate, start in _mono_pieces(pathlib.Path(path)):  # noqa: B007
+    for piece, rate, start in mono_pieces(path):  # noqa: B007
         step = max(1, rate // points_per_second)
         wave = np.concatenate([left, np.abs(piece)])
         whole = len(wave) // step * step
@@ -77,11 +78,19 @@ def is_silent(path) -> bool:
     Raises:
       AvsalError: the file cannot be read, or has no sound.
     """
-    return not any(piece.any() for piece, _, _ in _mono_pieces(pathlib.Path(path)))
+    return not any(piece.any() for piece, _, _ in mono_pieces(path))
 
 
-def _mono_pieces(path: pathlib.Path) -> Iterator[tuple[np.ndarray, int, float]]:
-    """Yields (float32 samples, rate, time of the first sample): the mean of the channels, as VGGish takes."""
+def mono_pieces(path) -> Iterator[tuple[np.ndarray, int, float]]:
+    """Yields a file's sound piece by piece: (float32 samples, rate in Hz, time of the file's first sample).
+
+    Samples are the mean of the channels, as VGGish takes; pieces are as the file has them, some thousand
+    samples long.
+
+    Raises:
+      AvsalError: the file cannot be read, or has no audio stream.
+    """
+    path = pathlib.Path(path)
     with open_container(path) as container:
         stream = container.streams.best("audio")
         if stream is None:
@@ -106,13 +115,42 @@ def _mono_pieces(path: pathlib.Path) -> Iterator[tuple[np.ndarray, int, float]]:
 
 
 def resample(sound: Sound, rate: int) -> Sound:
-    """Returns `sound` at another rate, by librosa's `soxr_hq`."""
+    """Returns `sound` at another rate, by librosa's `soxr_hq`; computed where its samples are asked for."""
     if sound.rate == rate:
         return sound
-    import librosa  # slow to import
+    return Sound(_Resampled(sound.wave, sound.rate, rate), rate, sound.start)
 
-    wave = librosa.resample(sound.wave, orig_sr=sound.rate, target_sr=rate, res_type="soxr_hq")
-    return Sound(wave, rate, sound.start)
+
+class _Resampled(Sequence):
+    """A waveform at another rate, as a sequence that gives slices.
+
+    A slice is computed from the samples around it, from a moment on at which samples of both rates fall
+    together; it equals the same slice of the whole waveform's resampling to 1e-6 (2e-5 at rates that share
+    no factor, as 22047 and 22050).
+    """
+
+    _MARGIN = 0.1  # seconds on both sides; the filter of soxr_hq is a tenth of that long
+
+    def __init__(self, wave: Sequence, rate: int, target: int):
+        shared = math.gcd(rate, target)
+        self._wave, self._rate, self._target = wave, rate, target
+        self._from, self._to = rate // shared, target // shared  # so many samples become so many
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._wave) * self._to / self._from)
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        begin, end, _ = part.indices(len(self))
+        if end <= begin:
+            return np.zeros(0, np.float32)
+        import librosa  # slow to import
+
+        margin = math.ceil(self._MARGIN * self._rate)
+        block = max(0, begin * self._from // self._to - margin) // self._from
+        last = end * self._from // self._to + 1 + margin
+        piece = np.asarray(self._wave[block * self._from : last])
+        wave = librosa.resample(piece, orig_sr=self._rate, target_sr=self._target, res_type="soxr_hq")
+        return wave[begin - block * self._to : end - block * self._to]
 
 
 def excerpt_bounds(first: int, last: int, rate: float, fps: float, samples: int) -> tuple[int, int]:
@@ -141,6 +179,12 @@ def centred(excerpt: np.ndarray, spec: AudioSpec) -> np.ndarray:
         excerpt = _in_the_middle(excerpt, spec.samples)
     window = _hann(len(excerpt)) if spec.window == "hann" else 1.0
     return _in_the_middle(excerpt * window * SOUNDNET_SCALE, spec.samples).astype(np.float32)
+
+
+def silence(spec: AudioSpec) -> np.ndarray:
+    """Returns float32 [L] or [P, 96, 64]: what a network hears where there is no sound."""
+    nothing = Sound(np.zeros(0, np.float32), spec.sample_rate or FALLBACK_RATE)
+    return ClipSound(nothing, spec, frames=1, fps=25.0).clip([0], 1)
 
 
 def _in_the_middle(wave: np.ndarray, length: int) -> np.ndarray:
@@ -228,7 +272,7 @@ class ClipSound:
     def _samples(self, begin: int, end: int) -> np.ndarray:
         """Samples counted from the time of the first frame; silence where there are none."""
         begin, end = begin + self._shift, max(begin, end) + self._shift
-        piece = self._wave[max(0, begin) : max(0, end)]
+        piece = np.asarray(self._wave[max(0, begin) : max(0, end)])
         before = min(max(0, -begin), end - begin)
         return np.pad(piece, (before, end - begin - before - len(piece)))
 

@@ -62,6 +62,15 @@ def mat_points(path: pathlib.Path, variable: str) -> np.ndarray:
     return np.argwhere(array > 0).astype(np.int32)
 
 
+def mat_nan(path: pathlib.Path, variable: str) -> int:
+    """Returns how many values of a map are NaN; a map of whole numbers is not read for that."""
+    kinds = {name: kind for name, _, kind in mat_variables(path)}
+    if kinds.get(variable) not in ("double", "single"):
+        return 0
+    mat_shape(path, variable)
+    return int(np.isnan(load_mat(path, variable)).sum())
+
+
 def load_mat(path: pathlib.Path, variable: str):
     """Returns one variable as scipy gives it; structures as objects with their fields as attributes.
 

@@ -8,9 +8,17 @@ import pathlib
 
 import numpy as np
 
-from avsal_jax.data.truth_files import NumberedFiles, read_density, read_fixations, read_size
+from avsal_jax.data.truth_files import (
+    NumberedFiles,
+    count_nan,
+    encoded_density,
+    read_density,
+    read_fixations,
+    read_size,
+)
 from avsal_jax.data.video import read_image
 from avsal_jax.errors import AvsalError
+from avsal_jax.identity import folder_identity, tree_identity
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +104,27 @@ class VideoEntry:
         if not self.published:
             return None
         return read_size((self.fixation_maps or self.maps).path(number), self.variable)
+
+    def encoded_density(self, index: int) -> bytes:
+        """Returns the continuous map as an 8-bit grey JPEG or PNG: the file as it is, where it is such a one.
+
+        Errors as in `frame`; also where no truth is published.
+        """
+        if not self.published:
+            raise AvsalError(f"{self.dataset} {self.name} has no published truth")
+        return encoded_density(self.maps.path(self._number(index)))
+
+    def damaged_fixations(self, index: int) -> int:
+        """Returns how many values of the fixation map are no numbers (NaN); they count as not fixated."""
+        number = self._number(index)
+        known = self.published and self.fixation_maps is not None
+        return count_nan(self.fixation_maps.path(number), self.variable) if known else 0
+
+    def identity(self) -> list[str]:
+        """Returns the identity of the video's frames, truth and sound: what results depend on."""
+        folders = [files.folder for files in (self.images, self.maps, self.fixation_maps) if files]
+        sound = [tree_identity(self.sound)] if self.sound else []
+        return [f"{self.frames} frames, {self.fps} fps", *map(folder_identity, folders), *sound]
 
     def _number(self, index: int) -> int:
         index = operator.index(index)

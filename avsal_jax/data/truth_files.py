@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import io
 import os
 import pathlib
 import re
 
 import numpy as np
+from PIL import Image
 
-from avsal_jax.data.mat_files import mat_points, mat_shape
+from avsal_jax.data.mat_files import mat_nan, mat_points, mat_shape
 from avsal_jax.data.video import open_image
 from avsal_jax.errors import AvsalError
 
@@ -82,6 +84,25 @@ def read_density(path: pathlib.Path) -> np.ndarray:
         if image.mode not in _GREY_MODES:
             raise AvsalError(f"{path} is an image of mode {image.mode}; density maps are 8-bit grey")
         return np.asarray(image.convert("L")) / 255.0
+
+
+def encoded_density(path: pathlib.Path) -> bytes:
+    """Returns a map as an 8-bit grey JPEG or PNG: the file as it is where it is one, else a PNG.
+
+    Errors as in `read_density`.
+    """
+    with open_image(path) as image:
+        if image.mode == "L" and image.format in ("JPEG", "PNG"):
+            image.load()  # raises where it is damaged
+            return path.read_bytes()
+    buffer = io.BytesIO()
+    Image.fromarray(np.round(255 * read_density(path)).astype(np.uint8)).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def count_nan(path: pathlib.Path, variable: str) -> int:
+    """Returns how many values of a fixation map are no numbers; only a .mat can have such."""
+    return mat_nan(path, variable) if path.suffix.lower() == ".mat" else 0
 
 
 def read_fixations(path: pathlib.Path, variable: str) -> np.ndarray:

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 
 from avsal_jax.errors import AvsalError
 
-_GASP = pathlib.Path(__file__).parent / "lists" / "gasp"
+_LISTS = pathlib.Path(__file__).parent / "lists"
+_GASP = _LISTS / "gasp"
 _MAX_BYTES, _MAX_FRAMES, _MAX_RATE = 16_000_000, 100_000_000, 1_000.0
 # The name that GASP's fold files cut off, and the scene type with which they mark two videos as left out.
 _RENAMED = {"planet_earth_jungles_monkeys_1280x70": "planet_earth_jungles_monkeys_1280x704"}
@@ -77,6 +78,32 @@ def read_user_list(path: pathlib.Path, dataset: str) -> tuple[ListedVideo, ...]:
                 "`video frames fps` per line"
             )
     return _without_repeats(rows, path)
+
+
+def read_domain(source: str) -> tuple[ListedVideo, ...]:
+    """Reads a list with `set video` per line: a file, or `domain:NAME` for one that comes with the project.
+
+    `domain:nature` has the videos of DIEM and Coutrot whose scene type in AVE is Nature (by the lists of
+    GASP). The lists of the papers on adaptation were not published.
+
+    Errors as in `read_fold_list`.
+    """
+    kind, _, name = source.partition(":")
+    if kind != "domain":
+        path = pathlib.Path(source)
+    else:
+        shipped = sorted(p.stem for p in (_LISTS / "domains").glob("*.txt"))
+        if name not in shipped:
+            raise AvsalError(
+                f"{source!r} is no list that comes with the project; there is {', '.join(shipped)}"
+            )
+        path = _LISTS / "domains" / f"{name}.txt"
+    rows = read_user_list(path, "")
+    if unnamed := [row.video for row in rows if not row.dataset]:
+        raise AvsalError(f"{path}: {unnamed[0]} has no set; write `set video`, as in `diem {unnamed[0]}`")
+    if not rows:
+        raise AvsalError(f"the list {path} names no video")
+    return rows
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from avsal_jax.data.raw_fixations import Observer, coutrot_clips, diem_observers
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation.protocols import Protocol, rescale_points
-from avsal_jax.evaluation.sources import MapSource, entry_identity
+from avsal_jax.evaluation.sources import MapSource
 from avsal_jax.identity import digest, tree_identity
 from avsal_jax.pictures import resize_map, to_grey
 
@@ -58,7 +58,7 @@ def mean_maps(training: Sequence[VideoEntry]) -> _Constant:
     for entry in usable:
         picked = np.unique(np.linspace(0, entry.frames - 1, _MEAN_FRAMES).round().astype(int))
         total += np.mean([resize_map(entry.density(int(index)), *_SIZE) for index in picked], 0)
-    made_of = digest([[entry.dataset, entry.name, *entry_identity(entry)] for entry in usable])
+    made_of = digest([[entry.dataset, entry.name, *entry.identity()] for entry in usable])
     return _Constant((total / len(usable)).astype(np.float32), "mean map (MEP)", f"mean of {made_of}")
 
 

@@ -16,7 +16,6 @@ from avsal_jax import metrics
 from avsal_jax.data.audio import envelope, is_silent
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.errors import AvsalError
-from avsal_jax.evaluation.files import write_json
 from avsal_jax.evaluation.protocols import (
     LOWER_IS_BETTER,
     Protocol,
@@ -25,7 +24,8 @@ from avsal_jax.evaluation.protocols import (
     generator,
     rescale_points,
 )
-from avsal_jax.evaluation.sources import MapSource, entry_identity
+from avsal_jax.evaluation.sources import MapSource
+from avsal_jax.files import write_json
 
 _POOLED_FRAMES = 10  # of the whole set, for the negatives of the DHF1K protocol
 
@@ -130,7 +130,7 @@ def job(unit: Unit, settings: Settings) -> dict:
     """What the numbers of a unit depend on."""
     return {
         "dataset": unit.entry.dataset,
-        "video": entry_identity(unit.entry),
+        "video": unit.entry.identity(),
         "source": unit.source.identity(unit.entry),
         "protocol": dataclasses.asdict(settings.protocol),
         "metrics": list(settings.metrics),

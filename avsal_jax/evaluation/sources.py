@@ -14,17 +14,10 @@ from avsal_jax.data.audio import ClipSound, read_sound
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation.protocols import Protocol
-from avsal_jax.identity import folder_identity, model_identity, tree_identity
+from avsal_jax.identity import folder_identity, model_identity
 from avsal_jax.inference.predictor import Model
 
 _ASPECT_TOLERANCE = 0.1  # models work at one size whatever the video's, so a little is common
-
-
-def entry_identity(entry: VideoEntry) -> list[str]:
-    """Returns the identity of a video's frames, truth and sound."""
-    folders = [files.folder for files in (entry.images, entry.maps, entry.fixation_maps) if files]
-    sound = [tree_identity(entry.sound)] if entry.sound else []
-    return [f"{entry.frames} frames, {entry.fps} fps", *map(folder_identity, folders), *sound]
 
 
 class MapSource(abc.ABC):

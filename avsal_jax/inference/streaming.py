@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from avsal_jax.data.audio import silence
 from avsal_jax.inference.windows import oldest_needed, window
 from avsal_jax.models.network import SaliencyNetwork
 from avsal_jax.ops.pixels import normalize_pixels
@@ -97,11 +98,11 @@ class WindowEngine:
                 done += len(ready)
 
     def _audio(self, windows, sound, count):
-        """Returns [batch, L] for a network that hears, else None."""
+        """Returns the sound of a batch of windows for a network that hears, else None."""
         if self._spec.audio is None:
             return None
         if sound is None:
-            return np.zeros((self.batch, *self._spec.audio.shape), np.float32)
+            return np.stack([silence(self._spec.audio)] * self.batch)
         return _filled(np.stack([sound(one, count) for one in windows]), self.batch)
 
     def _ready(self, done: int, read: int, count: int | None) -> list[list[int]]:

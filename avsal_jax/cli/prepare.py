@@ -1,0 +1,57 @@
+"""`avsal prepare`: a data set as people have it becomes shards that training streams clips from."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+
+from avsal_jax.cli import flags
+
+
+def add_parser(commands) -> None:
+    """Adds the command's flags."""
+    parser = commands.add_parser("prepare", help="make a data set ready for training")
+    add = parser.add_argument
+    add("--dataset", required=True, metavar="NAME", help="such as diem, dhf1k, stavis:MINE, synthetic")
+    add("--root", type=pathlib.Path, metavar="DIR", help="where the set lies (synthetic: is written to)")
+    add("--output", required=True, type=pathlib.Path, metavar="DIR", help="where prepared sets go")
+    add(
+        "--size",
+        type=flags.size,
+        metavar="HxW",
+        help="of the pictures (default: 224x384; synthetic: its own)",
+    )
+    add("--encoding", default="jpeg", choices=("jpeg", "png"), help="jpeg (quality 95, 4:4:4) or png (exact)")
+    add("--workers", type=flags.positive, metavar="N", help="videos at a time (default: one a processor)")
+    add("--set", action="append", default=[], type=flags.pair, metavar="KEY=VALUE", dest="settings",
+        help="of the synthetic set, such as preset=experiment or grade=identity")  # fmt: skip
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    import tqdm
+
+    from avsal_jax.data.prepare import prepare, prepare_synthetic
+    from avsal_jax.errors import AvsalError
+
+    def bar(total):
+        return tqdm.tqdm(total=total, unit="frame", desc="preparing", file=sys.stderr)
+
+    options = {"encoding": args.encoding, "workers": args.workers, "bar": bar}
+    if args.dataset == "synthetic":
+        done = prepare_synthetic(dict(args.settings), args.root, args.output, args.size, **options)
+    elif args.settings:
+        raise AvsalError(f"--set is for the synthetic set; {args.dataset} takes none")
+    elif args.root is None:
+        raise AvsalError(f"--root is missing: the folder where {args.dataset} was unpacked")
+    else:
+        done = prepare(args.dataset, args.root, args.output, args.size or (224, 384), **options)
+    print(
+        f"{done['videos']} videos, {done['frames']} frames, {done['bytes'] / 1e6:.1f} MB in "
+        f"{done['folder']}; {done['prepared']} prepared now; what was found is in {done['report']}"
+    )
+    for line in done["failed"]:
+        print(f"failed: {line}", file=sys.stderr)
+    return 1 if done["failed"] else 0

@@ -1,0 +1,195 @@
+"""The tf.data stream of clip-audio pairs: rows -> records -> frames, sound and targets, in batches.
+
+TensorFlow is kept off every accelerator; frames stay uint8 until they are on the device.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from avsal_jax.data.audio import ClipSound, silence
+from avsal_jax.data.prepared import PreparedVideo
+from avsal_jax.data.sampling import ClipChoice, Sampler, Sampling
+from avsal_jax.errors import AvsalError
+from avsal_jax.specs import InputSpec
+
+TARGETS = ("model", "native")
+for _kind in ("GPU", "TPU"):
+    tf.config.set_visible_devices([], _kind)
+
+
+def clip_batches(
+    videos: Sequence[PreparedVideo],
+    spec: InputSpec,
+    batch: int,
+    sampling: Sampling | None = None,
+    seed: int = 0,
+    first_step: int = 0,
+    steps: int | None = None,
+    one_pass: bool = False,
+    shard: tuple[int, int] = (0, 1),
+    targets: str = "model",
+    workers: int | None = None,
+) -> tf.data.Dataset:
+    """Returns batches of clips; row i of step s is a pure function of (seed, s * batch + i).
+
+    Each element is a dict:
+      frames uint8 [b, T, H, W, 3]; audio float32 [b, L] or [b, P, 96, 64], where `spec` has sound;
+      density float32 [b, H, W] in [0, 1], by cv2's bilinear rule; fixations uint8 [b, H, W], 1 where someone
+      looked; mask bool [b], False for rows that fill up the last batch and for targets that are black;
+      video, label int32 [b]: index into `videos`, and of the frame whose truth it is; row int64 [b].
+    With `targets="native"` density is [b, h, w] at the size of the truth, zero beyond `size` int32 [b, 2],
+    and fixations int32 [b, N, 2] are (row, column), -1 beyond their number.
+
+    Args:
+      videos: from `sources.PreparedSources`.
+      spec: clip length, size, labelled frame and sound.
+      batch: rows of a step over all processes.
+      sampling: how clips are drawn; None for one random clip per video and epoch.
+      seed: of all draws.
+      first_step: to resume at; nothing before it is read.
+      steps: how many; None for no end.
+      one_pass: just one epoch; rows that fill up the last step are masked.
+      shard: (index, number) of this process, which gets its `batch / number` rows of each step.
+      targets: `model` or `native`.
+      workers: threads; None for one per processor.
+
+    Raises:
+      AvsalError: videos of another size, a batch that the processes cannot share, no videos.
+    """
+    sampling = sampling or Sampling()
+    _check(videos, spec, batch, shard, targets, sampling)
+    sampler = Sampler(videos, spec, sampling, seed)
+    if one_pass:
+        steps = -(-sampler.epoch // batch) - first_step
+    share = batch // shard[1]
+    last = np.iinfo(np.int64).max if steps is None else (first_step + steps) * share
+    loader = _Loader(videos, spec, sampler, sampler.epoch if one_pass else None)
+    decode = functools.partial(_decode, spec=spec, targets=targets, load=loader.load)
+
+    def clip_of(local):
+        return decode((local // share) * batch + shard[0] * share + local % share)
+
+    rows = tf.data.Dataset.range(first_step * share, last)
+    clips = rows.map(clip_of, num_parallel_calls=workers or tf.data.AUTOTUNE, deterministic=True)
+    if targets == "native":
+        empty = {"density": 0.0, "fixations": -1}
+        values = {k: empty.get(k, tf.zeros((), s.dtype)) for k, s in clips.element_spec.items()}
+        batches = clips.padded_batch(share, padding_values=values)
+    else:
+        batches = clips.batch(share, drop_remainder=True)
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = workers or 0
+    return batches.prefetch(2).with_options(options)
+
+
+def _check(videos, spec, batch, shard, targets, sampling) -> None:
+    index, count = shard
+    if batch < 1 or batch % count or not 0 <= index < count:
+        raise AvsalError(f"a batch of {batch} cannot be shared by {count} processes (this one is {index})")
+    if targets not in TARGETS:
+        raise AvsalError(f"targets {targets!r} is none of {', '.join(TARGETS)}")
+    if targets == "native" and sampling.flip:
+        raise AvsalError("targets at native size are for evaluation, where clips are not mirrored")
+    for video in videos:
+        if video.shards.size != (spec.height, spec.width):
+            raise AvsalError(
+                f"{video.shards.folder} was prepared at {video.shards.size[0]}x{video.shards.size[1]}, the "
+                f"model takes {spec.height}x{spec.width}: avsal prepare --size {spec.height}x{spec.width}"
+            )
+
+
+class _Loader:
+    """Reads what belongs to a row; called by TensorFlow's threads."""
+
+    def __init__(self, videos, spec: InputSpec, sampler: Sampler, valid_rows: int | None):
+        self._videos, self._spec, self._sampler, self._valid = videos, spec, sampler, valid_rows
+        self._silence = None if spec.audio is None else silence(spec.audio)
+
+    def load(self, row: np.int64) -> tuple:
+        """Returns (pictures [T] bytes, target bytes, sound, [video, label, flip, mask])."""
+        choice = self._sampler.clip(int(row))
+        video = self._videos[choice.video]
+        pictures = video.shards.read_raw("pictures", video.index, choice.frames)
+        target = video.shards.read_raw("targets", video.index, [choice.label])[0]
+        shown = (self._valid is None or row < self._valid) and not video.black[choice.label]
+        meta = np.array([choice.video, choice.label, choice.flip, shown], np.int32)
+        return np.array(pictures, object), target, self._sound(video, choice), meta
+
+    def _sound(self, video: PreparedVideo, choice: ClipChoice) -> np.ndarray:
+        spec = self._spec
+        if spec.audio is None:
+            return np.zeros(0, np.float32)
+        if video.sound is None:
+            return self._silence
+        clips = ClipSound(video.sound, spec.audio, spec.frames, video.fps)
+        return np.ascontiguousarray(clips.clip(list(choice.frames), video.frames), np.float32)
+
+
+def _decode(row: tf.Tensor, spec: InputSpec, targets: str, load) -> dict[str, tf.Tensor]:
+    kinds = (tf.string, tf.string, tf.float32, tf.int32)
+    pictures, target, sound, meta = tf.numpy_function(load, [row], kinds)
+    pictures.set_shape([spec.frames])
+    video, label, flip, mask = tf.unstack(tf.ensure_shape(meta, [4]))
+    clip = {
+        "frames": _mirrored(_frames(pictures, spec), flip, axis=2),
+        "mask": mask > 0,
+        "video": video,
+        "label": label,
+        "row": row,
+    }
+    if spec.audio is not None:
+        clip["audio"] = tf.ensure_shape(sound, spec.audio.shape)
+    density, fixations, size = _target(target)
+    if targets == "native":
+        return {**clip, "density": density, "fixations": fixations, "size": size}
+    clip["density"] = _mirrored(_resized(density, spec), flip, axis=1)
+    clip["fixations"] = _mirrored(_fixation_map(fixations, size, spec), flip, axis=1)
+    return clip
+
+
+def _frames(records: tf.Tensor, spec: InputSpec) -> tf.Tensor:
+    """Returns uint8 [T, H, W, 3]. JPEG by the accurate transform, as Pillow decodes."""
+    encoded = tf.io.parse_example(records, {"image": tf.io.FixedLenFeature([], tf.string)})["image"]
+    frames = tf.stack([_image(encoded[t], 3) for t in range(spec.frames)])
+    return tf.ensure_shape(frames, (spec.frames, spec.height, spec.width, 3))
+
+
+def _image(encoded: tf.Tensor, channels: int) -> tf.Tensor:
+    return tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: tf.io.decode_jpeg(encoded, channels, dct_method="INTEGER_ACCURATE"),
+        lambda: tf.io.decode_png(encoded, channels),
+    )
+
+
+def _target(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns (density float32 [h, w] in [0, 1], fixations int32 [N, 2], size int32 [2])."""
+    names = ("density", "fixations", "size")
+    found = tf.io.parse_single_example(record, {n: tf.io.FixedLenFeature([], tf.string) for n in names})
+    density = tf.cast(_image(found["density"], 1)[..., 0], tf.float32) / 255
+    fixations = tf.reshape(tf.io.decode_raw(found["fixations"], tf.int32), [-1, 2])
+    return density, fixations, tf.ensure_shape(tf.io.decode_raw(found["size"], tf.int32), [2])
+
+
+def _resized(density: tf.Tensor, spec: InputSpec) -> tf.Tensor:
+    """Bilinear between pixel centres without antialiasing: cv2.resize's rule (ViNet @2a52666, dataloader)."""
+    resized = tf.image.resize(density[..., None], (spec.height, spec.width), antialias=False)
+    return tf.ensure_shape(resized[..., 0], (spec.height, spec.width))
+
+
+def _fixation_map(points: tf.Tensor, size: tf.Tensor, spec: InputSpec) -> tf.Tensor:
+    """Returns uint8 [H, W]: each (row, column) of a map of `size` in the pixel that its centre falls into."""
+    new = tf.constant([spec.height, spec.width], tf.float64)
+    scaled = tf.floor((tf.cast(points, tf.float64) + 0.5) * (new / tf.cast(size, tf.float64)))
+    places = tf.cast(tf.clip_by_value(scaled, 0, new - 1), tf.int32)
+    counts = tf.scatter_nd(places, tf.ones(tf.shape(places)[:1], tf.int32), (spec.height, spec.width))
+    return tf.cast(counts > 0, tf.uint8)
+
+
+def _mirrored(images: tf.Tensor, flip: tf.Tensor, axis: int) -> tf.Tensor:
+    return tf.cond(flip > 0, lambda: tf.reverse(images, [axis]), lambda: images)

@@ -1,0 +1,158 @@
+"""Which clip is in which row of the stream: a pure function of (seed, row), without reading anything."""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from avsal_jax.data.prepared import PreparedVideo
+from avsal_jax.errors import AvsalError
+from avsal_jax.specs import InputSpec
+
+POLICIES = ("one_per_video_per_epoch", "uniform", "all_windows")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How clips are drawn.
+
+    Attributes:
+      policy: `one_per_video_per_epoch`: a random clip of every video, videos in random order (the papers');
+        `uniform`: as many clips an epoch, each drawn from all clips of all videos alike;
+        `all_windows`: every clip that `stride` allows, in random order.
+      stride: frames between the starts of the clips of `all_windows`.
+      shuffle: False for the order of the videos and their frames (`all_windows` alone).
+      flip: half of the clips are mirrored left to right, with their truth.
+      reverse: half of the clips run backwards, with their sound.
+      skip_black: clips whose labelled frame has black truth are not drawn, unless a video has no other.
+    """
+
+    policy: str = "one_per_video_per_epoch"
+    stride: int = 1
+    shuffle: bool = True
+    flip: bool = False
+    reverse: bool = False
+    skip_black: bool = True
+
+    def __post_init__(self):
+        if self.policy not in POLICIES:
+            raise AvsalError(f"sampling policy {self.policy!r} is none of {', '.join(POLICIES)}")
+        if not isinstance(self.stride, int) or self.stride < 1:
+            raise AvsalError(f"stride must be a whole number of frames from 1 on; got {self.stride!r}")
+        if not self.shuffle and self.policy != "all_windows":
+            raise AvsalError(f"policy {self.policy} draws at random; shuffle=False goes with all_windows")
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipChoice:
+    """One clip.
+
+    Attributes:
+      video: index into the videos that are sampled from.
+      frames: T indices from 0, in the order of the clip; falling where it runs backwards, repeated at the
+        ends of a video shorter than the clip.
+      label: index of the frame whose truth is the target.
+      flip: whether the clip is mirrored.
+    """
+
+    video: int
+    frames: tuple[int, ...]
+    label: int
+    flip: bool
+
+
+class Sampler:
+    """Row r of the stream -> its clip. Rows run on over epoch ends.
+
+    Args:
+      videos: what is sampled from; their order matters.
+      spec: gives T and the labelled frame.
+      sampling: the policy.
+      seed: of all draws. A draw depends on the seed, the epoch and the video alone.
+
+    Raises:
+      AvsalError: there is no video.
+    """
+
+    def __init__(self, videos: Sequence[PreparedVideo], spec: InputSpec, sampling: Sampling, seed: int):
+        if not videos:
+            raise AvsalError("there is no video to draw clips from; name a list or split with at least one")
+        self._videos, self._sampling, self._seed = videos, sampling, seed
+        self._length = spec.frames
+        self._label = spec.frames - 1 if spec.label_frame == "last" else spec.frames // 2
+        self._ends = np.cumsum([self._count(video) for video in videos])
+        self.clips = int(self._ends[-1])
+        self.epoch = self.clips if sampling.policy == "all_windows" else len(videos)
+        self._order = functools.lru_cache(maxsize=2)(self._shuffled)
+
+    def clip(self, row: int) -> ClipChoice:
+        """Returns the clip of a row, from 0."""
+        epoch, place = divmod(row, self.epoch)
+        if self._sampling.policy == "all_windows":
+            number = int(self._order(epoch)[place]) if self._sampling.shuffle else place
+            video = bisect.bisect_right(self._ends, number)
+            start = (number - (int(self._ends[video - 1]) if video else 0)) * self._sampling.stride
+            return self._made(video, start, *self._coins("clip", epoch, number))
+        if self._sampling.policy == "uniform":
+            number = int(self._random("uniform", epoch, place).randint(self.clips))
+            video, salt = bisect.bisect_right(self._ends, number), place
+        else:
+            video, salt = int(self._order(epoch)[place]), 0
+        reverse, flip = self._coins("clip", epoch, video, salt)
+        starts = self._starts(video, reverse)
+        start = starts[self._random("start", epoch, video, salt).randint(len(starts))]
+        return self._made(video, int(start), reverse, flip)
+
+    def _count(self, video: PreparedVideo) -> int:
+        """Clips of a video: those inside it; of one shorter than a clip, one for each labelled frame."""
+        inside = video.frames - self._length + 1
+        positions = inside if inside > 0 else video.frames
+        stride = self._sampling.stride if self._sampling.policy == "all_windows" else 1
+        return -(-positions // stride)
+
+    def _starts(self, video: int, reverse: bool) -> np.ndarray:
+        """Returns where clips of a video may start: not where the target would be black."""
+        entry = self._videos[video]
+        inside = entry.frames - self._length + 1
+        starts = np.arange(inside if inside > 0 else entry.frames)
+        if not self._sampling.skip_black:
+            return starts
+        first = starts if inside > 0 else starts - self._label
+        place = self._length - 1 - self._label if reverse else self._label
+        seen = starts[~entry.black[np.clip(first + place, 0, entry.frames - 1)]]
+        return seen if len(seen) else starts
+
+    def _made(self, video: int, start: int, reverse: bool, flip: bool) -> ClipChoice:
+        """The clip from `start`; in a video shorter than a clip, the one whose labelled frame is `start`.
+
+        Frames before the first and after the last are these again, as in the ViNet paper, which puts the
+        first frame before a video that is too short.
+        """
+        count = self._videos[video].frames
+        first = start if count >= self._length else start - self._label
+        frames = [min(max(first + k, 0), count - 1) for k in range(self._length)]
+        frames = tuple(frames[::-1] if reverse else frames)
+        return ClipChoice(video, frames, frames[self._label], flip)
+
+    def _coins(self, *key) -> tuple[bool, bool]:
+        """Returns (reverse, flip), where these are on."""
+        coins = self._random("coins", *key).randint(2, size=2)
+        return bool(coins[0]) and self._sampling.reverse, bool(coins[1]) and self._sampling.flip
+
+    def _shuffled(self, epoch: int) -> np.ndarray:
+        return self._random("order", epoch).permutation(self.epoch)
+
+    def _random(self, purpose: str, *key) -> np.random.RandomState:
+        """Random numbers of a purpose and key. RandomState's streams never change between versions."""
+        words = "/".join(map(str, (self._seed, purpose, *key))).encode()
+        return np.random.RandomState(np.frombuffer(hashlib.sha256(words).digest(), np.uint32))
+
+
+def random_fraction(*key) -> float:
+    """Returns a number in [0, 1) that depends on the key alone."""
+    return int.from_bytes(hashlib.sha256("/".join(map(str, key)).encode()).digest()[:8], "big") / 2**64
