@@ -103,7 +103,7 @@ class ShardFolder:
         """
         path = self.path(kind, index)
         partial = path.with_name(f".{path.name}.partial")
-        count = 0
+        count, file = 0, None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = _array_record().ArrayRecordWriter(str(partial), _WRITER)
@@ -121,6 +121,9 @@ class ShardFolder:
         except (OSError, RuntimeError) as error:
             raise WriteError(f"cannot write {path}: {_reason(error)}") from error
         finally:
+            if file is not None and file.is_open():
+                with contextlib.suppress(RuntimeError):  # which the error above has told
+                    file.close()
             partial.unlink(missing_ok=True)
 
     def count_records(self, kind: str, index: int) -> int:

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from avsal_jax import AudioSpec, AvsalError
-from avsal_jax.data.audio import ClipSound, Sound, centred, envelope, excerpt_bounds, read_sound, resample
+from avsal_jax.data.audio import (
+    ClipSound,
+    Sound,
+    centred,
+    envelope,
+    excerpt_bounds,
+    read_sound,
+    resample,
+    silence,
+)
 from avsal_jax.testing.golden import tone
 from avsal_jax.testing.videos import moving_spot, write_audio_only, write_video
 
@@ -115,7 +124,25 @@ def test_resampling_keeps_a_tone():
     sound = resample(Sound(np.sin(2 * np.pi * 440 * t).astype(np.float32), 44_100, 0.5), 22_050)
     expected = np.sin(2 * np.pi * 440 * np.arange(22_050) / 22_050)
     assert (sound.rate, sound.start, len(sound.wave)) == (22_050, 0.5, 22_050)
-    assert np.abs(sound.wave - expected)[200:-200].max() < 1e-3
+    assert np.abs(sound.wave[:] - expected)[200:-200].max() < 1e-3
+
+
+@pytest.mark.parametrize("rates", [(22_050, 16_000), (44_100, 22_050), (48_000, 16_000), (22_047, 16_000)])
+def test_a_part_is_resampled_as_in_the_whole(rates):
+    import librosa
+
+    given, wanted = rates
+    wave = np.random.default_rng(3).uniform(-1, 1, 3 * given + 17).astype(np.float32)
+    whole = librosa.resample(wave, orig_sr=given, target_sr=wanted, res_type="soxr_hq")
+    parts = resample(Sound(wave, given), wanted).wave
+    assert len(parts) == len(whole)
+    for begin, end in ((0, 100), (0, 15_600), (12_345, 33_000), (len(whole) - 9_000, len(whole)), (7, 7)):
+        np.testing.assert_allclose(parts[begin:end], whole[begin:end], atol=5e-6)
+
+
+def test_silence_sounds_as_a_silent_file_does():
+    np.testing.assert_array_equal(silence(SPEC[16]), np.zeros(35_280))
+    np.testing.assert_allclose(silence(AudioSpec("logmel")), np.full((1, 96, 64), np.log(0.01)), rtol=1e-6)
 
 
 def test_reading_the_sound_of_real_clips(tests_dir):
