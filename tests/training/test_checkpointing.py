@@ -225,7 +225,7 @@ KILLED = """
 def test_sigkill_at_any_time_loses_at_most_the_save_in_flight(open_checkpoints, tmp_path):
     folder, moments, last = tmp_path / "checkpoints", random.Random(5), 0
     like = {f"leaf{i}": np.zeros((300, 100), np.float32) for i in range(6)}
-    for _ in range(4):
+    for _ in range(3):
         command = [sys.executable, "-c", textwrap.dedent(KILLED), str(folder)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
             for _ in range(3):
