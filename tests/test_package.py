@@ -18,6 +18,7 @@ ALLOWED = {
     "types": {"errors", "specs"},
     "pages": set(),
     "identity": set(),
+    "files": set(),
     "pictures": {"ops"},
     "ops": {"errors", "specs", "types"},
     "data": {"errors", "specs"},
@@ -53,6 +54,7 @@ ALLOWED = {
         "inference",
         "",
         "identity",
+        "files",
     },
     "training": {
         "errors",
@@ -67,6 +69,7 @@ ALLOWED = {
         "metrics",
         "losses",
         "identity",
+        "files",
         "",
     },
     "cli": {

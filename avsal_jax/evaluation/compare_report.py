@@ -23,8 +23,8 @@ from avsal_jax.evaluation.compare_tables import (
     missing_lines,
     title,
 )
-from avsal_jax.evaluation.files import write_text
 from avsal_jax.evaluation.results import Result, read_frames
+from avsal_jax.files import write_text
 from avsal_jax.pages import Curves, Intervals, Pictures, Section, Table, render_page
 from avsal_jax.pictures import mark_fixations, shrink
 

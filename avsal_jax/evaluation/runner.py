@@ -16,7 +16,6 @@ from avsal_jax import metrics
 from avsal_jax.data.audio import envelope, is_silent
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.errors import AvsalError
-from avsal_jax.evaluation.files import write_json
 from avsal_jax.evaluation.protocols import (
     LOWER_IS_BETTER,
     Protocol,
@@ -26,6 +25,7 @@ from avsal_jax.evaluation.protocols import (
     rescale_points,
 )
 from avsal_jax.evaluation.sources import MapSource, entry_identity
+from avsal_jax.files import write_json
 
 _POOLED_FRAMES = 10  # of the whole set, for the negatives of the DHF1K protocol
 

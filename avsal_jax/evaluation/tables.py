@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from avsal_jax.evaluation import published
-from avsal_jax.evaluation.files import write_json, write_text
 from avsal_jax.evaluation.protocols import LOWER_IS_BETTER, Protocol
 from avsal_jax.evaluation.results import FORMAT
+from avsal_jax.files import write_json, write_text
 from avsal_jax.metrics import MeanState
 from avsal_jax.pages import Curve, Pictures, Section, Table, render_page
 
