@@ -60,7 +60,7 @@ class Checkpoints:
                 self.folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise AvsalError(f"cannot write checkpoints to {self.folder}: {error.strerror}") from error
-        logging.getLogger("absl").addFilter(_not_told_twice)
+        logging.getLogger("absl").addFilter(_not_of_orbax)
         self._metrics = {step: self._record(step)["metrics"] for step in self._steps()}
         self._open()
         self._clear_dropped()
@@ -110,7 +110,7 @@ class Checkpoints:
         try:
             self._open().wait_until_finished()
             self._open().check_for_errors()
-            if self._pending not in self._steps():
+            if jax.process_index() == 0 and self._pending not in self._steps():
                 raise OSError(errno.EIO, "it was not completed")
         except Exception as error:
             raise self._failed(error) from error
@@ -247,9 +247,9 @@ class Checkpoints:
             shutil.rmtree(self.folder / _DROPPED, ignore_errors=True)
 
 
-def _not_told_twice(record: logging.LogRecord) -> bool:
-    """Keeps Orbax from printing tracebacks of failed saves: they are raised, in one line."""
-    return record.levelno < logging.ERROR or "orbax" not in record.pathname
+def _not_of_orbax(record: logging.LogRecord) -> bool:
+    """Keeps Orbax from printing: failed saves are raised here in one line, and it warns of meant waits."""
+    return record.levelno < logging.WARNING or "orbax" not in record.pathname
 
 
 def _described(tree) -> dict[str, tuple]:

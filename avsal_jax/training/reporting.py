@@ -70,16 +70,13 @@ def _curves_png(records: Sequence[dict]) -> bytes:
     }
     figure = Figure(figsize=(10, 6), layout="constrained")
     for axes, (title, names) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
-        lines = {name: _line(records, name) for name in names}
+        lines = {name: line for name in names if (line := _line(records, name))[0]}
         for name, (steps, values) in lines.items():
-            if len(steps):
-                axes.plot(
-                    steps, values, marker="." if len(steps) < 50 else "", label=name.removeprefix("val/")
-                )
+            axes.plot(steps, values, marker="." if len(steps) < 50 else "", label=name.removeprefix("val/"))
         axes.set_title(title)
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
-        if len(names) > 1:
+        if len(lines) > 1:
             axes.legend()
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
@@ -146,7 +143,7 @@ def _run_rows(records, best, restarts, notes) -> list[tuple[str, str]]:
     rows.append(("restarts", ", ".join(f"from step {step}" for step in restarts) or "none"))
     for name in _names(records):
         steps, values = _line(records, name) if name != "step" else ((), ())
-        if len(steps):
+        if steps:
             rows.append((f"last {name}", f"{short(values[-1])} at step {steps[-1]}"))
     return rows + list(notes)
 

@@ -195,6 +195,7 @@ def test_leftovers_are_removed_and_never_restored(open_checkpoints, tmp_path):
 def test_saving_returns_before_the_file_is_there(open_checkpoints, tmp_path):
     state = {"x": jnp.asarray(np.random.default_rng(0).random((4, 2_000_000), np.float32))}  # 32 MB of noise
     checkpoints = open_checkpoints()
+    expected = np.array(state["x"])
     checkpoints.save(0, state, {})
     checkpoints.wait()
     started = time.perf_counter()
@@ -206,7 +207,7 @@ def test_saving_returns_before_the_file_is_there(open_checkpoints, tmp_path):
     waited = time.perf_counter() - started
     assert early and returned < waited
     back = checkpoints.restore(1, abstract(state))
-    assert float(back["x"].max()) > 0.9
+    assert np.array_equal(back["x"], expected)
 
 
 KILLED = """
@@ -290,7 +291,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(open_checkpoints, small_disk)
     reason = "No space left on device" if mounted else "File too large"
     said, latest = done.stdout.strip().splitlines()
     assert said == f"cannot save step 120 in {folder}: {reason}; the last complete one is step 100"
-    assert latest == "160" and "Traceback" not in done.stderr
+    assert latest == "160" and done.stderr == ""
     assert {p.name for p in folder.iterdir()} == {"100", "160"}
     reader = open_checkpoints(folder, read_only=True)
     draw = np.random.default_rng(0)
