@@ -1,0 +1,1 @@
+"""Training: configs, objectives, the step, the loop, checkpoints, reports."""

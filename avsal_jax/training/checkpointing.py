@@ -1,0 +1,292 @@
+"""Checkpoints of a run: written in the background, complete or not there, the last few and the best kept."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import math
+import os
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from avsal_jax.errors import AvsalError
+from avsal_jax.storage import differences
+
+_STATE, _RECORD, _DROPPED = "state", "record", ".dropped"
+_MOST_RECORD_BYTES = 10_000_000
+# What stops a save, as the system words it; libraries below quote these words in errors of their own.
+_CAUSES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+
+
+class Checkpoints:
+    """The checkpoints in a folder, one subfolder for each, named by its step.
+
+    A save is written under a temporary name and renamed when it is complete; one that is dropped is
+    renamed before it is deleted. So whatever bears a step's name is complete, even after SIGKILL (power
+    failure is another matter: nothing is flushed to the disk's platters). With several processes
+    (`jax.distributed`), all construct it and all call `save`, `restore` and `close`, in the same order.
+
+    Args:
+      folder: made when it is missing; leftovers of interrupted saves are removed.
+      keep: how many of the last are kept, at least 1.
+      metric: the name of the metric whose best checkpoint is kept too; None for no best.
+      mode: `max` or `min`: whether a larger or a smaller value is better. Among equals the earliest is
+        best; a value that is not finite never is.
+      read_only: looks at another run's folder and changes nothing in it.
+
+    Raises:
+      AvsalError: the folder cannot be made, or is missing with `read_only`.
+    """
+
+    def __init__(
+        self, folder, keep: int = 3, metric: str | None = None, mode: str = "max", read_only: bool = False
+    ):
+        if keep < 1 or mode not in ("max", "min"):
+            raise AvsalError(f"checkpoints are kept by keep >= 1 and mode max or min; got {keep}, {mode!r}")
+        self.folder = pathlib.Path(folder)
+        self._keep, self._metric, self._mode, self._read_only = keep, metric, mode, read_only
+        self._manager: ocp.CheckpointManager | None = None
+        self._pending: int | None = None
+        if read_only and not self.folder.is_dir():
+            raise AvsalError(f"there is no folder {self.folder} with checkpoints")
+        if not read_only:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise AvsalError(f"cannot write checkpoints to {self.folder}: {error.strerror}") from error
+        logging.getLogger("absl").addFilter(_not_of_orbax)
+        self._metrics = {step: self._record(step)["metrics"] for step in self._steps()}
+        self._open()
+        self._clear_dropped()
+
+    def save(self, step: int, state, meta: dict, metrics: dict[str, float] | None = None) -> bool:
+        """Starts to save; returns once the state may change, before it is written.
+
+        At most one save is in flight: this waits for the one before.
+
+        Args:
+          step: names the checkpoint.
+          state: a pytree of arrays, on devices or in NumPy, random keys as uint32. It may be donated
+            after the call.
+          meta: JSON values, returned by `meta` (tuples as lists).
+          metrics: values by name, for `best`.
+
+        Returns:
+          Whether there was anything to save; False where this step is there already.
+
+        Raises:
+          AvsalError: this save could not start, or the one before failed. Earlier checkpoints stay.
+        """
+        if self._read_only:
+            raise ValueError(f"{self.folder} was opened to be read")
+        self.wait()
+        if step in self._steps():
+            return False
+        # A copy, since it is written later, and what is no JSON shall fail here.
+        record = json.loads(json.dumps({"meta": meta, "metrics": metrics or {}}))
+        self._metrics[step] = record["metrics"]
+        self._pending = step
+        items = {_STATE: ocp.args.StandardSave(state), _RECORD: ocp.args.JsonSave(record)}
+        try:
+            self._open().save(step, args=ocp.args.Composite(**items), force=True)
+        except Exception as error:
+            raise self._failed(error) from error
+        return True
+
+    def wait(self) -> None:
+        """Waits for the save in flight.
+
+        Raises:
+          AvsalError: it failed. Earlier checkpoints stay, and one may go on saving.
+        """
+        if self._pending is None:
+            return
+        try:
+            self._open().wait_until_finished()
+            self._open().check_for_errors()
+            if jax.process_index() == 0 and self._pending not in self._steps():
+                raise OSError(errno.EIO, "it was not completed")
+        except Exception as error:
+            raise self._failed(error) from error
+        self._pending = None
+        self._clear_dropped()
+
+    def close(self) -> None:
+        """Waits for the save in flight and ends the threads; `AvsalError` as for `wait`."""
+        try:
+            self.wait()
+        finally:
+            if self._manager is not None:
+                self._manager.close()
+                self._manager = None
+
+    def latest(self) -> int | None:
+        """Returns the step of the last complete checkpoint, after the save in flight; None without one."""
+        self.wait()
+        return max(self._steps(), default=None)
+
+    def best(self) -> int | None:
+        """Returns the step with the best value of `metric`, after the save in flight; None without one."""
+        self.wait()
+        return self._best(self._steps())
+
+    def meta(self, step: int) -> dict:
+        """Returns what was given to `save` as `meta`; `AvsalError` as for `restore`."""
+        self._check(step)
+        return self._record(step)["meta"]
+
+    def restore(self, step: int, like):
+        """Returns the state of a checkpoint, bit by bit as it was saved.
+
+        Args:
+          step: of a complete checkpoint.
+          like: the state's pytree with `jax.ShapeDtypeStruct` leaves: one with a sharding becomes an
+            array on devices with this sharding, one without (or a NumPy value) a NumPy value.
+
+        Raises:
+          AvsalError: there is no such checkpoint, it is damaged, or it does not fit `like` (with the
+            leaves that are missing, not known, or of another shape or type).
+        """
+        self._check(step)
+        where = f"checkpoint {step} in {self.folder}"
+        try:
+            stored = _described(self._open().item_metadata(step)[_STATE].tree)
+        except Exception as error:
+            raise AvsalError(f"{where} is damaged: {_reason(error)}; remove it to use another") from error
+        problems = differences(stored, _described(like), limit=8)
+        if problems:
+            raise AvsalError(
+                f"{where} does not fit this run: {'; '.join(problems)}; restore it with the configuration "
+                "that wrote it, or begin in another folder"
+            )
+        target = jax.tree.map(_target, like)
+        try:
+            items = ocp.args.Composite(**{_STATE: ocp.args.StandardRestore(target)})
+            state = self._open().restore(step, args=items)[_STATE]
+        except Exception as error:
+            raise AvsalError(f"{where} is damaged: {_reason(error)}; remove it to use another") from error
+        return jax.tree.map(_exact, like, state)
+
+    def should_preserve(self, checkpoints, *, context=None) -> list[bool]:
+        """Orbax's preservation policy: the last `keep` and the best stay."""
+        steps = [info.step for info in checkpoints]
+        kept = {*sorted(steps)[-self._keep :], self._best(steps)}
+        return [step in kept for step in steps]
+
+    def _open(self) -> ocp.CheckpointManager:
+        """Returns the manager; after a failed save a new one, which knows what is on disk."""
+        if self._manager is None:
+            self._manager = ocp.CheckpointManager(
+                self.folder.absolute(),
+                options=ocp.CheckpointManagerOptions(
+                    create=False,
+                    preservation_policy=self,
+                    cleanup_tmp_directories=not self._read_only,
+                    todelete_subdir=_DROPPED,
+                ),
+                item_handlers={
+                    _STATE: ocp.StandardCheckpointHandler(),
+                    _RECORD: ocp.JsonCheckpointHandler(),
+                },
+            )
+        return self._manager
+
+    def _failed(self, error: Exception) -> AvsalError:
+        step, self._pending = self._pending, None
+        self._metrics.pop(step, None)
+        manager, self._manager = self._manager, None
+        with contextlib.suppress(Exception):  # it fails for the same reason
+            if manager is not None:
+                manager.close()
+        if jax.process_index() == 0:  # what was written of it would keep a full disk full
+            for partial in self.folder.glob(f"{step}.*tmp*"):
+                shutil.rmtree(partial, ignore_errors=True)
+        last = max(self._steps(), default=None)
+        kept = "there is no earlier one" if last is None else f"the last complete one is step {last}"
+        return AvsalError(f"cannot save step {step} in {self.folder}: {_reason(error)}; {kept}")
+
+    def _steps(self) -> list[int]:
+        """Steps of complete checkpoints, as they are on disk now."""
+        return sorted(ocp.utils.checkpoint_steps(self.folder.absolute()))
+
+    def _best(self, steps) -> int | None:
+        values = {step: self._metrics.get(step, {}).get(self._metric) for step in steps}
+        known = {s: v for s, v in values.items() if isinstance(v, int | float) and math.isfinite(v)}
+        sign = -1 if self._mode == "max" else 1
+        return min(known, key=lambda step: (sign * known[step], step), default=None)
+
+    def _check(self, step: int) -> None:
+        self.wait()
+        steps = self._steps()
+        if step not in steps:
+            there = f"there are {', '.join(map(str, steps))}" if steps else "there is none"
+            raise AvsalError(f"there is no checkpoint {step} in {self.folder}; {there}")
+
+    def _record(self, step: int) -> dict:
+        folder = self.folder.absolute() / str(step) / _RECORD
+        try:
+            if sum(file.stat().st_size for file in folder.iterdir()) > _MOST_RECORD_BYTES:
+                raise ValueError("its record is too large")
+            record = ocp.JsonCheckpointHandler().restore(folder)
+            if not all(isinstance(record[part], dict) for part in ("meta", "metrics")):
+                raise ValueError("its record is none of this program")
+        except Exception as error:
+            raise AvsalError(
+                f"checkpoint {step} in {self.folder} is damaged: {_reason(error)}; remove it to use another"
+            ) from error
+        return record
+
+    def _clear_dropped(self) -> None:
+        if not self._read_only and jax.process_index() == 0:
+            shutil.rmtree(self.folder / _DROPPED, ignore_errors=True)
+
+
+def _not_of_orbax(record: logging.LogRecord) -> bool:
+    """Keeps Orbax from printing: failed saves are raised here in one line, and it warns of meant waits."""
+    return record.levelno < logging.WARNING or "orbax" not in record.pathname
+
+
+def _described(tree) -> dict[str, tuple]:
+    """Returns {path: (*shape, dtype)} of a pytree's leaves; paths of both sides of a restore are alike."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))
+    described = {}
+    for path, leaf in leaves:
+        name = "/".join(str(getattr(k, "name", getattr(k, "key", getattr(k, "idx", k)))) for k in path)
+        dtype = jax.dtypes.canonicalize_dtype(leaf.dtype) if _on_device(leaf) else leaf.dtype
+        described[name] = (*leaf.shape, str(dtype))
+    return described
+
+
+def _on_device(leaf) -> bool:
+    return isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) and leaf.sharding is not None
+
+
+def _target(leaf):
+    """What Orbax shall make: it gives NumPy arrays for NumPy arrays (this one takes no memory)."""
+    if _on_device(leaf):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+    return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
+
+
+def _exact(leaf, value):
+    """A NumPy scalar comes back as one."""
+    return np.asarray(value)[()] if isinstance(leaf, np.generic) else value
+
+
+def _reason(error: BaseException) -> str:
+    """Returns the system's words for what went wrong, wherever in a chain of errors they stand."""
+    chain, link = [], error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    for code in _CAUSES:
+        words = os.strerror(code)
+        if any(getattr(link, "errno", None) == code or words in str(link) for link in chain):
+            return words
+    return " ".join((str(error) or type(error).__name__).split())[:200]

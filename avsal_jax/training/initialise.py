@@ -1,0 +1,136 @@
+"""Starting from stored weights: whole systems or parts, by slot or by path pattern inside a slot."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import re
+
+import numpy as np
+from flax import traverse_util
+
+from avsal_jax.errors import AvsalError
+from avsal_jax.storage import differences, flatten, read_model
+
+_COLLECTIONS = ("params", "batch_stats")
+
+
+@dataclasses.dataclass(frozen=True)
+class Init:
+    """A source of weights.
+
+    Attributes:
+      path: a model directory: a whole system, or a converted part.
+      slot: whose leaves are taken, such as `visual_encoder`; '' for all slots.
+      pattern: a regular expression, found (`re.search`) in the path of a leaf inside the slot, such as
+        `conv1/spatial/conv/kernel`; with slot '' the path begins with the slot's name. '' for all.
+    """
+
+    path: str
+    slot: str = ""
+    pattern: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class InitReport:
+    """What `initialise` did.
+
+    Attributes:
+      copied: for each source, the names of the leaves taken from it.
+      unused: for each source, the names of chosen leaves for which the network has no place.
+      fresh: names of the network's leaves that no source filled.
+    """
+
+    copied: tuple[tuple[Init, tuple[str, ...]], ...]
+    unused: tuple[tuple[Init, tuple[str, ...]], ...]
+    fresh: tuple[str, ...]
+
+    def text(self) -> str:
+        """Returns it in a few lines; leaves that stay fresh or are unused are counted by module."""
+        lines = []
+        for (source, copied), (_, unused) in zip(self.copied, self.unused, strict=True):
+            lines.append(f"{len(copied)} leaves from {_where(source)}")
+            if unused:
+                lines.append(f"  not used, the network has no place for them: {_by_module(unused)}")
+        lines.append(
+            f"{len(self.fresh)} leaves stay fresh" + (f": {_by_module(self.fresh)}" * bool(self.fresh))
+        )
+        return "\n".join(lines)
+
+
+def initialise(variables: dict, sources: tuple[Init, ...]) -> tuple[dict, InitReport]:
+    """Copies stored weights over fresh ones.
+
+    Args:
+      variables: `params` and `batch_stats`, whose leaves of the same path and shape are replaced.
+      sources: taken in order; where two have a leaf, the later one counts.
+
+    Returns:
+      New variables (leaves of `variables` where they stay fresh, else NumPy arrays of their dtype), and
+      the report. Names in it begin with the collection: `params/visual_encoder/...`.
+
+    Raises:
+      AvsalError: a source that cannot be read, a pattern that is no regular expression, a source
+        without a leaf that fits the slot, the pattern and the network, or leaves of another shape.
+    """
+    flat, fresh = dict(flatten(variables)), set(flatten(variables))
+    copied, unused = [], []
+    for source in sources:
+        chosen = _chosen(flatten(read_model(source.path).variables), source)
+        taken = {name: value for name, value in chosen.items() if name in flat}
+        _check(taken, chosen, flat, source)
+        flat.update({name: np.asarray(value, flat[name].dtype) for name, value in taken.items()})
+        fresh -= set(taken)
+        copied.append((source, tuple(sorted(taken))))
+        unused.append((source, tuple(sorted(set(chosen) - set(taken)))))
+    report = InitReport(tuple(copied), tuple(unused), tuple(sorted(fresh)))
+    return traverse_util.unflatten_dict(flat, sep="/"), report
+
+
+def _chosen(flat: dict, source: Init) -> dict:
+    """Returns the leaves of a model that `source` asks for."""
+    try:
+        pattern = re.compile(source.pattern)
+    except re.error as error:
+        raise AvsalError(f"{source.pattern!r} is no regular expression: {error}") from error
+    prefix = f"{source.slot}/" if source.slot else ""
+    inside = {}
+    for name in flat:
+        collection, _, path = name.partition("/")
+        if collection in _COLLECTIONS and path.startswith(prefix):
+            inside[name] = path.removeprefix(prefix)
+    if not inside:
+        slots = sorted({name.split("/")[1] for name in flat})
+        raise AvsalError(f"{source.path} has no {source.slot!r}; it has {', '.join(slots)}")
+    chosen = {name: flat[name] for name, path in inside.items() if pattern.search(path)}
+    if not chosen:
+        some = ", ".join(sorted(inside.values())[:4])
+        raise AvsalError(f"no leaf of {_where(source)}; its leaves are {some} ...")
+    return chosen
+
+
+def _check(taken: dict, chosen: dict, flat: dict, source: Init) -> None:
+    if not taken:
+        slots = sorted({name.split("/")[1] for name in flat})
+        raise AvsalError(
+            f"the network has no leaf of those in {_where(source)}: {', '.join(sorted(chosen)[:4])} ...; "
+            f"its slots are {', '.join(slots)}"
+        )
+    shapes = {name: np.shape(value) for name, value in taken.items()}
+    problems = differences(shapes, {name: np.shape(flat[name]) for name in taken}, limit=8)
+    if problems:
+        raise AvsalError(
+            f"the weights of {_where(source)} do not fit this network: {'; '.join(problems)}; give the "
+            "network the same fields, or take fewer leaves with a pattern"
+        )
+
+
+def _where(source: Init) -> str:
+    slot = f" {source.slot}" if source.slot else ""
+    return f"{source.path}{slot}" + (f" that match {source.pattern!r}" if source.pattern else "")
+
+
+def _by_module(names) -> str:
+    """Returns `visual_encoder/conv1 (6), ...`: the first two parts of the paths, with counts."""
+    counts = collections.Counter("/".join(name.split("/")[1:-1][:2]) for name in names)
+    return ", ".join(f"{module} ({count})" for module, count in sorted(counts.items()))

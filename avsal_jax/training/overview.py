@@ -1,0 +1,90 @@
+"""What a network is made of: parameters by module, and the work of one forward pass."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from avsal_jax.storage import flatten
+
+
+@dataclasses.dataclass(frozen=True)
+class Overview:
+    """Counts by module.
+
+    Attributes:
+      rows: (module, such as `visual_encoder/mixed_4b`; arrays; parameters), in the order of the tree.
+      arrays, parameters: in all.
+      flops: floating-point operations of a forward pass, where they are known.
+    """
+
+    rows: tuple[tuple[str, int, int], ...]
+    arrays: int
+    parameters: int
+    flops: float | None = None
+
+    def table(self) -> list[tuple[str, str, str, str]]:
+        """Returns rows of text: module, arrays, parameters, share; slots first, then their modules."""
+        slots: dict[str, list] = collections.defaultdict(list)
+        for row in self.rows:
+            slots[row[0].split("/")[0]].append(row)
+        lines = []
+        for slot, rows in slots.items():
+            lines.append((slot, sum(r[1] for r in rows), sum(r[2] for r in rows)))
+            lines += [("  " + module, arrays, count) for module, arrays, count in rows if module != slot]
+        lines.append(("total", self.arrays, self.parameters))
+        return [
+            (name, f"{arrays}", f"{count:,}", f"{100 * count / max(1, self.parameters):.1f} %")
+            for name, arrays, count in lines
+        ]
+
+    def text(self) -> str:
+        """Returns the table in aligned columns, and the forward pass's work beneath."""
+        rows = [("module", "arrays", "parameters", "share"), *self.table()]
+        widths = [max(len(row[i]) for row in rows) for i in range(4)]
+        lines = [
+            "  ".join(
+                [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
+            )
+            for row in rows
+        ]
+        if self.flops is not None:
+            lines.append(f"forward pass: {self.flops / 1e9:,.1f} GFLOP")
+        return "\n".join(lines)
+
+
+def overview(params: dict, flops: float | None = None, depth: int = 2) -> Overview:
+    """Counts parameters by module.
+
+    Args:
+      params: the tree of parameters, arrays or shapes; it begins with the slots.
+      flops: from `forward_flops`.
+      depth: how many parts of a path name a module.
+    """
+    arrays, counts = collections.Counter(), collections.Counter()
+    for path, leaf in flatten(params).items():
+        module = "/".join(path.split("/")[:-1][:depth])
+        arrays[module] += 1
+        counts[module] += int(np.prod(leaf.shape))
+    rows = tuple((module, arrays[module], counts[module]) for module in counts)
+    return Overview(rows, sum(arrays.values()), sum(counts.values()), flops)
+
+
+def forward_flops(function: Callable, *arguments) -> float | None:
+    """Returns the floating-point operations of `function`, as XLA counts them before it optimises.
+
+    It is traced and lowered, not compiled: a second or two for a whole network.
+
+    Args:
+      function: to be jitted.
+      *arguments: arrays, or `jax.ShapeDtypeStruct`.
+
+    Returns:
+      The count (a multiplication and an addition are two), or None where the backend has none.
+    """
+    costs = jax.jit(function).lower(*arguments).cost_analysis()
+    return float(costs["flops"]) if costs and "flops" in costs else None
