@@ -1,0 +1,1 @@
+"""Training: optimizer and schedules so far."""
