@@ -15,9 +15,8 @@ import avsal_jax
 from avsal_jax.convert import s3d, vinet
 from avsal_jax.convert.reader import read_checkpoint
 from avsal_jax.convert.rules import TRANSFORMS, Entry, apply_table
-from avsal_jax.errors import AvsalError
+from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.models.network import abstract_variables, forward
-from avsal_jax.models.registry import did_you_mean
 from avsal_jax.models.systems import build, resolve
 from avsal_jax.storage import flatten, read_model, write_model
 from avsal_jax.types import Clip

@@ -232,7 +232,7 @@ def _prepare_video(shards: ShardFolder, index: int, entry: VideoEntry, tick: Cal
 
 def _encoded(image: np.ndarray, shards: ShardFolder) -> bytes:
     buffer = io.BytesIO()
-    options = {"quality": 95, "subsampling": 0} if shards.encoding == "jpeg" else {}
+    options = {"quality": 95, "subsampling": 0} if shards.encoding == "jpeg" else {"compress_level": 1}
     Image.fromarray(image).save(buffer, shards.encoding, **options)
     return buffer.getvalue()
 

@@ -184,7 +184,7 @@ class ShardFolder:
 def _reader(path: pathlib.Path):
     if not path.is_file():  # which array_record would take for an empty file
         raise AvsalError(f"there is no file {path}; prepare the set again")
-    return _array_record().ArrayRecordReader(str(path), "readahead_buffer_size:0")
+    return _array_record().ArrayRecordReader(str(path), "readahead_buffer_size:0,max_parallelism:0")
 
 
 def _reason(error: Exception) -> str:

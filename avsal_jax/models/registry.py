@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import typing
 
 import flax.linen as nn
 
-from avsal_jax.errors import AvsalError
+from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.models.decoders.vinet import ViNetDecoder
 from avsal_jax.models.encoders.s3d import S3D
 from avsal_jax.models.layers import Runtime
@@ -52,12 +51,6 @@ def part_class(slot: str, name: str) -> type[nn.Module] | None:
         hint = did_you_mean(name, SLOTS[slot])
         raise AvsalError(f"unknown {slot} {name!r}{hint}; there are {', '.join(SLOTS[slot])}")
     return SLOTS[slot][name]
-
-
-def did_you_mean(word, known) -> str:
-    """Returns ' (did you mean ...?)' where a known word is close, else ''."""
-    close = difflib.get_close_matches(str(word), list(known), 1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _field_types(cls) -> dict[str, object]:

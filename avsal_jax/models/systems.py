@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from avsal_jax.errors import AvsalError
+from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import SaliencyNetwork
-from avsal_jax.models.registry import SLOTS, build_part, did_you_mean, part_class
+from avsal_jax.models.registry import SLOTS, build_part, part_class
 from avsal_jax.specs import InputSpec
 
 

@@ -1,0 +1,239 @@
+"""The optimizer: adam, adamw or sgd with torch's arithmetic, parameter groups, clipping, accumulation.
+
+Updates are those of torch.optim (2.13) on the same gradients; adam's first ones to about 1e-5 of themselves,
+because optax takes 1 - b2**t in float32. Weight decay is added to the gradient by adam and sgd and taken off
+the parameter by adamw. Clipping sees the trained parameters' gradients, averaged over an accumulation, before
+weight decay, as torch.nn.utils.clip_grad_norm_ before step() (without its 1e-6).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from avsal_jax.errors import AvsalError
+from avsal_jax.training.schedules import (
+    ScheduleConfig,
+    check_name,
+    check_number,
+    check_steps,
+    schedule_factor,
+)
+
+_ADAM = ("b1", "b2", "eps")
+_FIELDS = {"adam": _ADAM, "adamw": _ADAM, "sgd": ("momentum", "dampening", "nesterov")}
+_FROZEN, _TRAINED, _REST = "frozen", "trained", "rest"
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Parameters that are trained otherwise than the rest.
+
+    Attributes:
+      pattern: a regular expression for whole paths, such as `visual_encoder/.*` or `.*/(bias|scale)`.
+      scale: factor on the learning rate; 0 freezes (no update, no optimizer state).
+      weight_decay: of this group; None for the optimizer's.
+    """
+
+    pattern: str
+    scale: float = 1.0
+    weight_decay: float | None = None
+
+    def __post_init__(self):
+        try:
+            re.compile(self.pattern)
+        except (re.error, TypeError) as error:
+            raise AvsalError(
+                f"the pattern {self.pattern!r} of a parameter group is no regular expression: {error}"
+            ) from None
+        check_number(f"the scale of group {self.pattern!r}", self.scale, "[0, inf)")
+        if self.weight_decay is not None:
+            check_number(f"the weight_decay of group {self.pattern!r}", self.weight_decay, "[0, inf)")
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """How gradients become updates.
+
+    Attributes:
+      name: `adam`, `adamw` or `sgd`. A field of another one must keep its default.
+      learning_rate: at full height of the schedule.
+      b1, b2, eps: of adam and adamw.
+      momentum, dampening, nesterov: of sgd. Dampening starts at the second update, as in torch.
+      weight_decay: torch's: L2 for adam and sgd, decoupled for adamw.
+      clip_norm: the largest global norm of the trained gradients, or None.
+      accumulate: batches whose mean gradient makes one update.
+      groups: the first that matches a parameter's path takes it.
+      schedule: of the learning rate.
+    """
+
+    name: str = "adam"
+    learning_rate: float = 1e-4
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    momentum: float = 0.0
+    dampening: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    accumulate: int = 1
+    groups: tuple[Group, ...] = ()
+    schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
+
+    def __post_init__(self):
+        check_name("optimizer.name", self.name, _FIELDS)
+        check_number("optimizer.learning_rate", self.learning_rate, "(0, inf)")
+        for name in ("b1", "b2", "momentum", "dampening"):
+            check_number(f"optimizer.{name}", getattr(self, name), "[0, 1)")
+        for name in ("eps", "weight_decay"):
+            check_number(f"optimizer.{name}", getattr(self, name), "[0, inf)")
+        if self.clip_norm is not None:
+            check_number("optimizer.clip_norm", self.clip_norm, "(0, inf)")
+        check_number("optimizer.accumulate", self.accumulate, "[1, inf)", whole=True)
+        if not isinstance(self.groups, tuple) or not all(isinstance(group, Group) for group in self.groups):
+            raise AvsalError(f"optimizer.groups must be a tuple of Group; got {self.groups!r}")
+        for other in sorted({name for names in _FIELDS.values() for name in names} - {*_FIELDS[self.name]}):
+            if getattr(self, other) != getattr(OptimizerConfig, other):
+                raise AvsalError(f"optimizer {self.name!r} has no {other}; leave it out")
+        if self.nesterov and (self.momentum == 0 or self.dampening != 0):
+            raise AvsalError("optimizer.nesterov needs momentum, and dampening 0")
+
+
+def make_optimizer(
+    config: OptimizerConfig, params, total_steps: int
+) -> optax.GradientTransformationExtraArgs:
+    """Returns the optimizer for `params`.
+
+    Its `update(gradients, state, params, plateau_scale=1.0)` takes the scale of a `PlateauState` as an
+    argument, so that a reduction compiles nothing anew. Frozen parameters get updates of zero and no state.
+
+    Args:
+      config: the optimizer.
+      params: nested dicts of arrays, or their shapes.
+      total_steps: batches of the whole run.
+
+    Raises:
+      AvsalError: a group without a parameter, all parameters frozen, or a warm-up as long as the run.
+    """
+    check_steps(config.schedule, total_steps)
+    labels = group_labels(config, params)
+    used = set(labels.values()) - {_FROZEN}
+    if not used:
+        raise AvsalError("every parameter is frozen; give one group a scale above 0, or leave one out")
+    groups = {_label(index, group): group for index, group in enumerate(config.groups)} | {_REST: Group(".*")}
+    by_group = {label: _rule(config, groups[label], total_steps) for label in sorted(used)}
+    trained = optax.partition(by_group, lambda tree: _map_paths(labels.__getitem__, tree))
+    if config.clip_norm is not None:
+        trained = optax.chain(optax.clip_by_global_norm(config.clip_norm), trained)
+    if config.accumulate > 1:
+        trained = optax.MultiSteps(trained, config.accumulate).gradient_transformation()
+    # The frozen ones are split off outermost: neither the norm nor the accumulator holds them.
+    whole = optax.partition(
+        {_FROZEN: optax.set_to_zero(), _TRAINED: trained},
+        lambda tree: _map_paths(lambda path: _FROZEN if labels[path] == _FROZEN else _TRAINED, tree),
+    )
+    return optax.chain(whole, _scale_by_plateau())
+
+
+def learning_rate(config: OptimizerConfig, step: int, total_steps: int, plateau_scale: float = 1.0) -> float:
+    """Returns the rate that the batch `step` (0 is the first) is learnt with, of the parameters in no group.
+
+    With accumulation, an update takes the rate of its first batch.
+    """
+    first = step // config.accumulate * config.accumulate
+    factor = schedule_factor(config.schedule, first, total_steps)
+    return config.learning_rate * float(factor) * plateau_scale
+
+
+def group_labels(config: OptimizerConfig, params) -> dict[str, str]:
+    """Returns the group of each parameter by path: `frozen`, `group<index>` or `rest`.
+
+    Raises:
+      AvsalError: a group that gets no parameter.
+    """
+    paths = jax.tree.leaves(_map_paths(str, params))
+    labels = dict.fromkeys(paths, _REST)
+    free = set(paths)
+    for index, group in enumerate(config.groups):
+        matched = {path for path in paths if re.fullmatch(group.pattern, path)}
+        if not matched:
+            close = difflib.get_close_matches(group.pattern, paths, 3, 0.0)
+            raise AvsalError(
+                f"the parameter group {group.pattern!r} matches none of {len(paths)} parameters; a pattern "
+                f"takes a whole path, such as {', '.join(close)}"
+            )
+        if not matched & free:
+            raise AvsalError(
+                f"the parameter group {group.pattern!r} gets no parameter: groups before it take all that it "
+                "matches; put it first"
+            )
+        labels |= dict.fromkeys(matched & free, _label(index, group))
+        free -= matched
+    return labels
+
+
+def _label(index, group):
+    return _FROZEN if group.scale == 0 else f"group{index}"
+
+
+def _map_paths(function, tree):
+    """Returns `tree` with `function('a/b/c')` at each leaf; optax leaves other groups' leaves out of it."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: function("/".join(str(key.key) for key in path)), tree
+    )
+
+
+def _rule(config, group, total_steps) -> optax.GradientTransformation:
+    decay = config.weight_decay if group.weight_decay is None else group.weight_decay
+    decay = [optax.add_decayed_weights(decay)] if decay else []
+    if config.name == "sgd":
+        rule = [*decay, _torch_momentum(config.momentum, config.dampening, config.nesterov)]
+    else:
+        adam = optax.scale_by_adam(config.b1, config.b2, config.eps)
+        rule = [adam, *decay] if config.name == "adamw" else [*decay, adam]
+
+    def rate(count):
+        factor = schedule_factor(config.schedule, count * config.accumulate, total_steps)
+        return config.learning_rate * group.scale * factor
+
+    return optax.chain(*rule, optax.scale_by_learning_rate(rate))
+
+
+class MomentumState(NamedTuple):
+    """What sgd remembers: the velocity, and whether there was an update."""
+
+    velocity: optax.Params
+    started: jax.Array
+
+
+def _torch_momentum(momentum, dampening, nesterov) -> optax.GradientTransformation:
+    """torch.optim.SGD's velocity; optax.trace has no dampening, and torch's spares the first gradient."""
+    if momentum == 0:
+        return optax.identity()
+
+    def init(params):
+        return MomentumState(optax.tree.zeros_like(params), jnp.array(False))
+
+    def update(updates, state, params=None):
+        del params
+        weight = jnp.where(state.started, 1 - dampening, 1.0)
+        velocity = jax.tree.map(lambda v, g: momentum * v + weight * g, state.velocity, updates)
+        looked_ahead = jax.tree.map(lambda v, g: g + momentum * v, velocity, updates)
+        return looked_ahead if nesterov else velocity, MomentumState(velocity, jnp.array(True))
+
+    return optax.GradientTransformation(init, update)
+
+
+def _scale_by_plateau() -> optax.GradientTransformationExtraArgs:
+    def update(updates, state, params=None, *, plateau_scale=1.0, **others):
+        del params, others
+        return jax.tree.map(lambda u: u * plateau_scale, updates), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)

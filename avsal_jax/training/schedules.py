@@ -1,0 +1,206 @@
+"""The learning rate over the steps of a run, its reduction on a plateau, and early stopping.
+
+A step is one batch, with gradient accumulation too. Schedules give a factor on the configured learning rate.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from avsal_jax.errors import AvsalError, did_you_mean
+
+MODES = ("min", "max")
+_FIELDS = {  # of each schedule, beside `warmup_steps`
+    "constant": (),
+    "cosine": ("final_fraction",),
+    "step": ("milestones", "gamma"),
+    "plateau": ("mode", "factor", "patience", "threshold", "cooldown", "min_scale"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ScheduleConfig:
+    """What happens to the learning rate during a run.
+
+    Attributes:
+      name: `constant`, `cosine`, `step` or `plateau`. A field that the named schedule does not have must keep
+        its default.
+      warmup_steps: step s < warmup_steps takes (s + 1) / warmup_steps of the rate; for every schedule.
+      final_fraction: what `cosine` ends with, of the rate (torch's eta_min / lr).
+      milestones: parts of the run's steps, rising in (0, 1): `step` multiplies the rate by gamma at each.
+        0.75 in a run of 1,000 steps is torch's milestone 750.
+      gamma: of `step`.
+      mode: whether the watched value shall become small (`min`) or large (`max`).
+      factor, patience, threshold (relative), cooldown: of `plateau`, in evaluations, as in torch.
+      min_scale: the smallest factor that `plateau` goes down to (torch's min_lr / lr).
+    """
+
+    name: str = "constant"
+    warmup_steps: int = 0
+    final_fraction: float = 0.0
+    milestones: tuple[float, ...] = ()
+    gamma: float = 0.1
+    mode: str = "min"
+    factor: float = 0.1
+    patience: int = 10
+    threshold: float = 1e-4
+    cooldown: int = 0
+    min_scale: float = 0.0
+
+    def __post_init__(self):
+        check_name("schedule.name", self.name, _FIELDS)
+        check_name("schedule.mode", self.mode, MODES)
+        for name in ("warmup_steps", "patience", "cooldown"):
+            check_number(f"schedule.{name}", getattr(self, name), "[0, inf)", whole=True)
+        for name in ("final_fraction", "gamma", "threshold", "min_scale"):
+            check_number(f"schedule.{name}", getattr(self, name), "[0, 1]")
+        check_number("schedule.factor", self.factor, "(0, 1)")
+        self._check_milestones()
+        for field in dataclasses.fields(self):
+            foreign = field.name not in ("name", "warmup_steps", *_FIELDS[self.name])
+            if foreign and getattr(self, field.name) != field.default:
+                raise AvsalError(
+                    f"schedule {self.name!r} has no {field.name}; leave it at {field.default!r}, or choose "
+                    f"{' or '.join(repr(n) for n, fields in _FIELDS.items() if field.name in fields)}"
+                )
+
+    def _check_milestones(self):
+        if not isinstance(self.milestones, tuple):
+            raise AvsalError(f"schedule.milestones must be a tuple of numbers; got {self.milestones!r}")
+        for milestone in self.milestones:
+            check_number("a milestone, a part of the run,", milestone, "(0, 1)")
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise AvsalError(f"schedule.milestones must rise; got {self.milestones}")
+        if self.name == "step" and not self.milestones:
+            raise AvsalError("schedule 'step' needs milestones, such as (0.5, 0.75) of the run")
+
+
+@dataclasses.dataclass(frozen=True)
+class EarlyStopConfig:
+    """When a run ends early.
+
+    Attributes:
+      patience: this many evaluations in a row without a better value end the run.
+      mode: whether the watched value shall become small (`min`) or large (`max`).
+      threshold: by which part of itself the best value must be beaten.
+    """
+
+    patience: int = 10
+    mode: str = "min"
+    threshold: float = 0.0
+
+    def __post_init__(self):
+        check_number("early_stop.patience", self.patience, "[1, inf)", whole=True)
+        check_name("early_stop.mode", self.mode, MODES)
+        check_number("early_stop.threshold", self.threshold, "[0, 1]")
+
+
+def schedule_factor(config: ScheduleConfig, step: int | jax.Array, total_steps: int) -> jax.Array:
+    """Returns the factor on the learning rate at `step` (0 is the first), a float32 scalar; traceable.
+
+    Of `plateau` this is the warm-up only; `PlateauState` holds the rest.
+    """
+    step = jnp.asarray(step, jnp.int32)
+    warmup = config.warmup_steps
+    factor = jnp.minimum((step + 1) / warmup, 1.0) if warmup else jnp.float32(1)
+    if config.name == "step":
+        boundaries = jnp.array([round(part * total_steps) for part in config.milestones])
+        factor = factor * jnp.float32(config.gamma) ** (step >= boundaries).sum()
+    elif config.name == "cosine":
+        span = total_steps - warmup
+        left = jnp.clip(total_steps - step, 0, span) / span
+        # (1 + cos(pi (1 - left))) / 2, without the cancellation at the end of the run
+        wave = jnp.sin(left * (math.pi / 2)) ** 2
+        factor = factor * (config.final_fraction + (1 - config.final_fraction) * wave)
+    return factor
+
+
+def check_steps(config: ScheduleConfig, total_steps: int) -> None:
+    """Raises AvsalError unless a run of `total_steps` is possible and ends after the warm-up."""
+    check_number("total_steps", total_steps, "[1, inf)", whole=True)
+    if config.warmup_steps >= total_steps:
+        raise AvsalError(
+            f"schedule.warmup_steps {config.warmup_steps} must be less than the run's {total_steps} steps"
+        )
+
+
+class PlateauState(NamedTuple):
+    """torch.optim.lr_scheduler.ReduceLROnPlateau between evaluations, as plain numbers.
+
+    Not optax.contrib.reduce_on_plateau: that reduces at `patience` bad evaluations where torch waits for one
+    more, knows no `max`, keeps the best in float32, and runs in every step instead of every evaluation.
+    Unlike torch's, reductions of the rate by less than 1e-8 are made too.
+
+    Attributes:
+      scale: the factor on all updates; the optimizer's `update` takes it as `plateau_scale`.
+      best: the best value so far, where `improved` is above 0.
+      improved: how many evaluations gave a better value.
+      bad: evaluations in a row without one.
+      cooldown: evaluations for which bad ones still do not count.
+    """
+
+    scale: float = 1.0
+    best: float = 0.0
+    improved: int = 0
+    bad: int = 0
+    cooldown: int = 0
+
+    def update(self, value: float, config: ScheduleConfig) -> PlateauState:
+        """Returns the state after an evaluation gave `value`; NaN and infinity are bad ones."""
+        state = self._replace(**_compare(self, value, config))
+        if state.cooldown > 0:
+            state = state._replace(cooldown=state.cooldown - 1, bad=0)
+        if state.bad > config.patience:
+            scale = max(state.scale * config.factor, config.min_scale)
+            state = state._replace(scale=scale, cooldown=config.cooldown, bad=0)
+        return state
+
+
+class EarlyStopState(NamedTuple):
+    """Early stopping between evaluations, as plain numbers; fields as of `PlateauState`."""
+
+    best: float = 0.0
+    improved: int = 0
+    bad: int = 0
+
+    def update(self, value: float, config: EarlyStopConfig) -> EarlyStopState:
+        """Returns the state after an evaluation gave `value`; NaN and infinity are bad ones."""
+        return self._replace(**_compare(self, value, config))
+
+    def stop(self, config: EarlyStopConfig) -> bool:
+        """Whether the run ends here."""
+        return self.bad >= config.patience
+
+
+def _compare(state, value, config) -> dict:
+    """Returns `best`, `improved` and `bad` after `value`, with torch's relative threshold."""
+    value = float(value)
+    if config.mode == "min":
+        better = value < state.best * (1 - config.threshold)
+    else:
+        better = value > state.best * (1 + config.threshold)
+    if math.isfinite(value) and (better or state.improved == 0):
+        return {"best": value, "improved": state.improved + 1, "bad": 0}
+    return {"bad": state.bad + 1}
+
+
+def check_name(what: str, value: str, known) -> None:
+    """Raises AvsalError unless `value` is one of the `known` names."""
+    if value not in known:
+        raise AvsalError(f"{what} {value!r} is none of {', '.join(known)}{did_you_mean(value, known)}")
+
+
+def check_number(what: str, value, interval: str, *, whole: bool = False) -> None:
+    """Raises AvsalError unless `value` is a number in `interval`, such as `[0, 1)` or `(0, inf)`."""
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    if isinstance(value, int if whole else int | float) and not isinstance(value, bool):
+        above = value > low if interval[0] == "(" else value >= low
+        below = value < high if interval[-1] == ")" else value <= high
+        if above and below:
+            return
+    raise AvsalError(f"{what} must be a {'whole ' if whole else ''}number in {interval}; got {value!r}")

@@ -1,0 +1,286 @@
+"""Optimizer, schedules and plateau do what torch's do on a recorded sequence; mistakes are named."""
+
+import dataclasses
+import functools
+import json
+import math
+import runpy
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from avsal_jax.errors import AvsalError
+from avsal_jax.training.optimizer import (
+    Group,
+    OptimizerConfig,
+    group_labels,
+    learning_rate,
+    make_optimizer,
+)
+from avsal_jax.training.schedules import (
+    EarlyStopConfig,
+    EarlyStopState,
+    PlateauState,
+    ScheduleConfig,
+    schedule_factor,
+)
+
+
+@functools.cache
+def recorded(tests_dir, source):
+    if source == "stored":
+        return json.loads((tests_dir / "golden" / "optimizer.json").read_text())
+    return runpy.run_path(str(tests_dir.parent / "tools" / "make_optimizer_golden.py"))["record"](7)
+
+
+@pytest.fixture(params=["stored", "torch"])
+def record(request, tests_dir):
+    if request.param == "torch":
+        pytest.importorskip("torch")
+    return recorded(tests_dir, request.param)
+
+
+def schedule_config(fields):
+    return ScheduleConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+
+
+def optimizer_config(fields):
+    """As a schema would: from plain values."""
+    fields = dict(fields)
+    fields["groups"] = tuple(Group(**group) for group in fields.get("groups", ()))
+    if "schedule" in fields:
+        fields["schedule"] = schedule_config(fields["schedule"])
+    return OptimizerConfig(learning_rate=0.01, **fields)
+
+
+def tree(flat):
+    """{'a/b': values} -> nested dicts of float32 arrays."""
+    nested = {}
+    for path, values in flat.items():
+        *folders, leaf = path.split("/")
+        inner = functools.reduce(lambda level, name: level.setdefault(name, {}), folders, nested)
+        inner[leaf] = jnp.asarray(values, jnp.float32)
+    return nested
+
+
+PARAMS = tree(
+    {"visual_encoder/stem/kernel": np.ones((2, 3)), "decoder/kernel": [1.0, 2.0], "decoder/bias": [3.0]}
+)
+CASES = [
+    "adam",
+    "adam, L2",
+    "adam, groups",
+    "adamw, groups",
+    "adamw, first group alone",
+    "sgd",
+    "sgd, nesterov, L2, groups",
+    "sgd, dampening",
+    "adam, clipped, frozen",
+    "sgd, clipped, accumulated",
+    "sgd, step, accumulated",
+    "adamw, cosine",
+    "adam, step",
+]
+
+
+def test_every_recorded_case_is_tested(record):
+    assert list(record["updates"]) == CASES
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_updates_are_those_of_torch(record, case):
+    case = record["updates"][case]
+    config = optimizer_config(case["config"])
+    params = tree(record["params"])
+    optimizer = make_optimizer(config, params, record["steps"])
+    state, update = optimizer.init(params), jax.jit(optimizer.update)
+    for batch, gradients in enumerate(record["gradients"]):
+        before = params
+        updates, state = update(tree(gradients), state, params, plateau_scale=1.0)
+        params = optax.apply_updates(params, updates)
+        index, position = divmod(batch, config.accumulate)
+        if position == config.accumulate - 1:
+            expected = tree(case["params"][index])
+            chex.assert_trees_all_close(params, expected, rtol=1e-6, atol=1e-6)
+        else:
+            chex.assert_trees_all_equal(params, before)
+    assert index + 1 == len(case["params"])
+
+
+def test_schedules_are_those_of_torch(record):
+    for case in record["rates"]:
+        config = OptimizerConfig(
+            learning_rate=record["learning_rate"], schedule=schedule_config(case["config"])
+        )
+        ours = [learning_rate(config, step, record["steps"]) for step in range(record["steps"] + 1)]
+        np.testing.assert_allclose(ours, case["rates"], rtol=1e-6)
+
+
+def test_plateau_is_that_of_torch_also_after_a_resume(record):
+    for case in record["plateaus"]:
+        config, state, scales = ScheduleConfig("plateau", **case["config"]), PlateauState(), []
+        for value in record["watched"]:
+            state = state.update(math.nan if value is None else value, config)
+            state = PlateauState(**json.loads(json.dumps(state._asdict(), allow_nan=False)))
+            scales.append(state.scale)
+        np.testing.assert_allclose(scales, case["scales"], rtol=1e-12)
+        assert len(set(scales)) > 1
+
+
+def test_plateau_scales_updates_without_a_new_compilation():
+    for config in (OptimizerConfig("adamw", weight_decay=0.1), OptimizerConfig("sgd", accumulate=2)):
+        optimizer = make_optimizer(config, PARAMS, 10)
+        chex.clear_trace_counter()
+        update = jax.jit(chex.assert_max_traces(optimizer.update, 1))
+        state = optimizer.init(PARAMS)
+        for _ in range(config.accumulate - 1):
+            _, state = update(PARAMS, state, PARAMS, plateau_scale=jnp.float32(1))
+        full, _ = update(PARAMS, state, PARAMS, plateau_scale=jnp.float32(1))
+        half, _ = update(PARAMS, state, PARAMS, plateau_scale=jnp.float32(0.5))
+        chex.assert_trees_all_close(half, jax.tree.map(lambda u: u / 2, full), rtol=1e-6)
+        assert all(np.all(u != 0) for u in jax.tree.leaves(full))
+
+
+def test_frozen_parameters_have_no_state_and_do_not_count_for_clipping():
+    huge = {"visual_encoder": jax.tree.map(lambda p: p * 1e6, PARAMS["visual_encoder"])}
+    gradients = {**PARAMS, **huge}
+    config = OptimizerConfig("sgd", 1.0, groups=(Group("visual_encoder/.*", 0.0),), accumulate=1)
+    for name, accumulate in (("adamw", 1), ("adam", 3), ("sgd", 2)):
+        momentum = {"momentum": 0.9} if name == "sgd" else {}
+        kind = dataclasses.replace(config, name=name, accumulate=accumulate, **momentum)
+        state = make_optimizer(kind, PARAMS, 10).init(PARAMS)
+        assert (2, 3) not in [np.shape(leaf) for leaf in jax.tree.leaves(state)]
+        assert (2,) in [np.shape(leaf) for leaf in jax.tree.leaves(state)]
+    optimizer = make_optimizer(dataclasses.replace(config, clip_norm=100.0), PARAMS, 10)
+    updates, _ = optimizer.update(gradients, optimizer.init(PARAMS), PARAMS)
+    np.testing.assert_array_equal(updates["decoder"]["kernel"], [-1.0, -2.0])
+    assert not np.any(updates["visual_encoder"]["stem"]["kernel"])
+
+
+def test_the_first_matching_group_takes_a_parameter():
+    groups = (Group(".*/bias", 0.0), Group("decoder/.*", 2.0))
+    labels = group_labels(OptimizerConfig(groups=groups), PARAMS)
+    assert labels == {
+        "decoder/bias": "frozen",
+        "decoder/kernel": "group1",
+        "visual_encoder/stem/kernel": "rest",
+    }
+
+
+def test_groups_need_shapes_only():
+    shapes = jax.eval_shape(lambda: PARAMS)
+    optimizer = make_optimizer(OptimizerConfig(groups=(Group(".*/bias", 0.5),)), shapes, 10)
+    state = jax.eval_shape(optimizer.init, shapes)
+    chex.assert_trees_all_equal_shapes_and_dtypes(state, jax.eval_shape(optimizer.init, PARAMS))
+
+
+def test_warm_up_rises_linearly_and_the_cosine_starts_after_it():
+    def factors(steps, **fields):
+        return [float(schedule_factor(ScheduleConfig(**fields), step, 12)) for step in steps]
+
+    rise = [0.25, 0.5, 0.75, 1.0]
+    np.testing.assert_allclose(factors(range(4), warmup_steps=4), rise)
+    np.testing.assert_allclose(factors([4, 11], warmup_steps=4), [1, 1])
+    np.testing.assert_allclose(factors(range(4), name="plateau", warmup_steps=4), rise)
+    cosine = factors([0, 3, 4, 8, 12, 99], name="cosine", warmup_steps=4, final_fraction=0.2)
+    np.testing.assert_allclose(cosine, [0.25 * 1, 1, 1, 0.6, 0.2, 0.2], rtol=1e-6)
+    step = factors([2, 5, 6, 11], name="step", warmup_steps=4, milestones=(0.5,), gamma=0.5)
+    np.testing.assert_allclose(step, [0.75, 1, 0.5, 0.5])
+
+
+def test_an_accumulated_update_takes_the_rate_of_its_first_batch():
+    schedule = ScheduleConfig("step", milestones=(0.5,), gamma=0.5)
+    config = OptimizerConfig("sgd", 1.0, accumulate=4, schedule=schedule)
+    rates = [learning_rate(config, step, 12, plateau_scale=0.5) for step in range(12)]
+    assert rates == [0.5] * 8 + [0.25] * 4  # the milestone, batch 6, lies within the second update
+    optimizer = make_optimizer(config, PARAMS, 12)
+    state, update, seen = optimizer.init(PARAMS), jax.jit(optimizer.update), []
+    for _ in range(12):
+        updates, state = update(PARAMS, state, PARAMS, plateau_scale=0.5)
+        seen.append(float(-updates["decoder"]["kernel"][0]))
+    assert seen == [0, 0, 0, 0.5, 0, 0, 0, 0.5, 0, 0, 0, 0.25]
+
+
+def test_early_stopping_counts_evaluations_without_a_better_value():
+    config, state, stops = EarlyStopConfig(patience=2), EarlyStopState(), []
+    for value in (math.nan, 3.0, 2.0, 2.0, 1.5, math.inf, 1.6):
+        state = state.update(value, config)
+        state = EarlyStopState(**json.loads(json.dumps(state._asdict(), allow_nan=False)))
+        stops.append(state.stop(config))
+    assert stops == [False] * 6 + [True] and state.best == 1.5
+    rising = EarlyStopConfig(patience=1, mode="max", threshold=0.1)
+    state = EarlyStopState().update(-0.5, rising).update(-0.6, rising)
+    assert state.stop(rising) and state.best == -0.5
+    assert EarlyStopState().update(0.5, rising).update(0.54, rising).stop(rising)
+    assert not EarlyStopState().update(0.5, rising).update(0.56, rising).stop(rising)
+
+
+MISTAKES = [
+    (lambda: OptimizerConfig("adamm"), "optimizer.name 'adamm' is none of adam, adamw, sgd (did you mean"),
+    (lambda: OptimizerConfig(learning_rate=0), "optimizer.learning_rate must be a number in (0, inf); got 0"),
+    (lambda: OptimizerConfig(learning_rate="1e-4"), "got '1e-4'"),
+    (lambda: OptimizerConfig(b1=1.0), "optimizer.b1 must be a number in [0, 1); got 1.0"),
+    (lambda: OptimizerConfig(eps=math.nan), "optimizer.eps must be a number in [0, inf); got nan"),
+    (lambda: OptimizerConfig(clip_norm=0), "optimizer.clip_norm must be a number in (0, inf); got 0"),
+    (
+        lambda: OptimizerConfig(accumulate=1.5),
+        "optimizer.accumulate must be a whole number in [1, inf); got 1.5",
+    ),
+    (lambda: OptimizerConfig(accumulate=True), "got True"),
+    (lambda: OptimizerConfig(momentum=0.9), "optimizer 'adam' has no momentum; leave it out"),
+    (lambda: OptimizerConfig("sgd", b2=0.9), "optimizer 'sgd' has no b2; leave it out"),
+    (lambda: OptimizerConfig("sgd", nesterov=True), "optimizer.nesterov needs momentum, and dampening 0"),
+    (lambda: OptimizerConfig(groups=({"pattern": "x"},)), "optimizer.groups must be a tuple of Group"),
+    (lambda: Group("decoder/("), "'decoder/(' of a parameter group is no regular expression"),
+    (lambda: Group("x", -1), "the scale of group 'x' must be a number in [0, inf); got -1"),
+    (lambda: Group("x", 1, -1), "the weight_decay of group 'x' must be a number in [0, inf); got -1"),
+    (
+        lambda: make_optimizer(OptimizerConfig(groups=(Group("decoder", 0.1),)), PARAMS, 9),
+        "the parameter group 'decoder' matches none of 3 parameters; a pattern takes a whole path, such as "
+        "decoder/bias, ",
+    ),
+    (
+        lambda: make_optimizer(OptimizerConfig(groups=(Group(".*"), Group("decoder/.*"))), PARAMS, 9),
+        "the parameter group 'decoder/.*' gets no parameter: groups before it take all that it matches",
+    ),
+    (
+        lambda: make_optimizer(OptimizerConfig(groups=(Group(".*", 0.0),)), PARAMS, 9),
+        "every parameter is frozen; give one group a scale above 0",
+    ),
+    (lambda: make_optimizer(OptimizerConfig(), PARAMS, 0), "total_steps must be a whole number in [1, inf)"),
+    (
+        lambda: make_optimizer(OptimizerConfig(schedule=ScheduleConfig(warmup_steps=9)), PARAMS, 9),
+        "schedule.warmup_steps 9 must be less than the run's 9 steps",
+    ),
+    (
+        lambda: ScheduleConfig("cosin"),
+        "'cosin' is none of constant, cosine, step, plateau (did you mean 'cosine'?)",
+    ),
+    (lambda: ScheduleConfig("plateau", mode="mim"), "schedule.mode 'mim' is none of min, max"),
+    (lambda: ScheduleConfig("plateau", factor=1.0), "schedule.factor must be a number in (0, 1); got 1.0"),
+    (lambda: ScheduleConfig("plateau", patience=-1), "must be a whole number in [0, inf); got -1"),
+    (
+        lambda: ScheduleConfig("cosine", milestones=(0.5,)),
+        "schedule 'cosine' has no milestones; leave it at (), or choose 'step'",
+    ),
+    (lambda: ScheduleConfig("step"), "schedule 'step' needs milestones, such as (0.5, 0.75) of the run"),
+    (lambda: ScheduleConfig("step", milestones=[0.5]), "must be a tuple of numbers; got [0.5]"),
+    (
+        lambda: ScheduleConfig("step", milestones=(750,)),
+        "a milestone, a part of the run, must be a number in (0, 1); got 750",
+    ),
+    (lambda: ScheduleConfig("step", milestones=(0.7, 0.5)), "schedule.milestones must rise; got (0.7, 0.5)"),
+    (lambda: EarlyStopConfig(0), "early_stop.patience must be a whole number in [1, inf); got 0"),
+    (lambda: EarlyStopConfig(mode="best"), "early_stop.mode 'best' is none of min, max"),
+]
+
+
+@pytest.mark.parametrize(("mistake", "message"), MISTAKES)
+def test_mistakes_are_named(mistake, message):
+    with pytest.raises(AvsalError) as error:
+        mistake()
+    assert message in str(error.value) and "\n" not in str(error.value)
