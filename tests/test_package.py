@@ -19,6 +19,8 @@ ALLOWED = {
     "pages": set(),
     "identity": set(),
     "files": set(),
+    "threads": set(),
+    "compile_cache": set(),
     "pictures": {"ops"},
     "ops": {"errors", "specs", "types"},
     "data": {"errors", "specs", "identity", "files"},
@@ -39,6 +41,7 @@ ALLOWED = {
         "pictures",
         "identity",
         "",
+        "threads",
     },
     "evaluation": {
         "errors",
@@ -71,6 +74,7 @@ ALLOWED = {
         "identity",
         "files",
         "",
+        "threads",
     },
     "cli": {
         "errors",
@@ -83,6 +87,8 @@ ALLOWED = {
         "evaluation",
         "data",
         "",
+        "compile_cache",
+        "training",
     },
     "testing": None,
     "": {"errors"},

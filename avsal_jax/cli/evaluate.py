@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     import tqdm
 
     from avsal_jax.evaluation.evaluate import Request, evaluate
-    from avsal_jax.inference.compile_cache import use_compile_cache
+    from avsal_jax.compile_cache import use_compile_cache
 
     use_compile_cache()
     names = ("dataset", "root", "split", "fold", "model", "predictions", "observers", "protocol", "metrics",

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     import jax.numpy as jnp
 
     from avsal_jax.cli.running import predict_all
-    from avsal_jax.inference.compile_cache import use_compile_cache
+    from avsal_jax.compile_cache import use_compile_cache
     from avsal_jax.inference.predict import Settings
     from avsal_jax.inference.predictor import load_model, untrained_model
     from avsal_jax.inference.sources import SoundChoice, list_inputs, open_source

@@ -6,7 +6,7 @@ TensorFlow is kept off every accelerator; frames stay uint8 until they are on th
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -85,6 +85,20 @@ def clip_batches(
     options = tf.data.Options()
     options.threading.private_threadpool_size = workers or 0
     return batches.prefetch(2).with_options(options)
+
+
+def numpy_batches(batches: tf.data.Dataset) -> Iterator[dict[str, np.ndarray]]:
+    """Yields the batches as NumPy arrays; what a reader raised in TensorFlow's threads is raised here.
+
+    Raises:
+      AvsalError: a record is missing or damaged.
+    """
+    try:
+        yield from batches.as_numpy_iterator()
+    except tf.errors.OpError as error:
+        lines = str(error.message).splitlines()
+        raised = [line.partition("Error: ")[2] for line in lines if line.startswith("avsal_jax.")]
+        raise AvsalError(raised[-1] if raised else lines[0]) from error
 
 
 def _check(videos, spec, batch, shard, targets, sampling) -> None:

@@ -23,7 +23,7 @@ from avsal_jax.identity import model_identity, tree_identity
 from avsal_jax.inference.outputs import Item, Outputs
 from avsal_jax.inference.predictor import Model
 from avsal_jax.inference.sources import SoundChoice, open_source, rate_warning
-from avsal_jax.inference.threads import prefetched
+from avsal_jax.threads import prefetched
 
 _QUEUE = 4
 _PARTIAL = ".avsal-partial-"

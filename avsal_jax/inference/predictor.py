@@ -14,7 +14,7 @@ from avsal_jax.data.video import resize_frame
 from avsal_jax.errors import AvsalError
 from avsal_jax.inference.sources import SoundChoice, open_source
 from avsal_jax.inference.streaming import SoundOfClip, WindowEngine
-from avsal_jax.inference.threads import prefetched
+from avsal_jax.threads import prefetched
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import forward, init_variables
 from avsal_jax.models.systems import build, resolve

@@ -136,6 +136,11 @@ class Checkpoints:
         self.wait()
         return self._best(self._steps())
 
+    def metrics(self, step: int) -> dict[str, float]:
+        """Returns the metrics that a checkpoint was saved with."""
+        self._check(step)
+        return dict(self._metrics[step])
+
     def meta(self, step: int) -> dict:
         """Returns what was given to `save` as `meta`; `AvsalError` as for `restore`."""
         self._check(step)

@@ -1,0 +1,216 @@
+"""The training loop: restore, then in turn evaluate, save, take a batch, step."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+import pathlib
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from avsal_jax.errors import AvsalError
+from avsal_jax.training.checkpointing import Checkpoints
+from avsal_jax.training.optimizer import learning_rate
+from avsal_jax.training.schedules import EarlyStopState, PlateauState
+from avsal_jax.training.setup import Run
+from avsal_jax.training.validation import validate
+
+_IN_FLIGHT = 2  # un-awaited steps; more than about thirty with collectives abort a run on CPU
+
+
+class Preempted(Exception):
+    """The run was asked to stop and is saved; `step` says where."""
+
+    def __init__(self, step: int):
+        super().__init__(f"stopped at step {step}")
+        self.step = step
+
+
+@dataclasses.dataclass
+class Progress:
+    """What the loop knows beside the state on the device; goes into checkpoints as JSON."""
+
+    plateau: PlateauState
+    early: EarlyStopState
+    restarts: list[int]
+    validated: dict
+
+    def to_json(self) -> dict:
+        return {
+            "plateau": self.plateau._asdict(),
+            "early": self.early._asdict(),
+            "restarts": self.restarts,
+            "validated": self.validated,
+        }
+
+    @classmethod
+    def from_json(cls, values: dict) -> Progress:
+        return cls(
+            PlateauState(**values["plateau"]),
+            EarlyStopState(**values["early"]),
+            list(values["restarts"]),
+            dict(values["validated"]),
+        )
+
+
+def train(run: Run, asked_to_stop: Callable[[int], bool] = lambda step: False) -> dict:
+    """Trains until the last step, or until validation no longer improves.
+
+    Args:
+      run: from `setup.prepare_run`.
+      asked_to_stop: whether the run shall save and stop, given the steps done; with several processes all
+        must get the same answer.
+
+    Returns:
+      `steps`, `best` ((metric, value, step) or None), `model` (the exported directory), `validation`.
+
+    Raises:
+      Preempted: asked to stop; everything is saved.
+      AvsalError: a loss that is not finite, a full disk, data that cannot be read. What was saved stays.
+    """
+    state, progress, start = _restore(run)
+    config, log, total = run.config, run.log, run.total
+    batches = {name: run.feed.batches(name, spec, start, total) for name, spec in run.streams.items()}
+    flying: collections.deque = collections.deque()
+    step = start
+    try:
+        while True:
+            due_validation = step % config.evaluation.every == 0 and step > 0
+            if (due_validation or step == total) and progress.validated.get("step") != step:
+                _settle(run, flying, 0)
+                _validate(run, state, progress, step)
+            stop = config.early_stop is not None and progress.early.stop(config.early_stop)
+            preempted = asked_to_stop(step)
+            if (step % config.save_every == 0 and step > start) or step == total or stop or preempted:
+                _settle(run, flying, 0)
+                _save(run, state, progress, step)
+            if preempted:
+                run.checkpoints.wait()
+                raise Preempted(step)
+            if step == total or stop:
+                break
+            with log.timer.waiting():
+                taken = {name: next(stream) for name, stream in batches.items()}
+            state, values = run.step(state, taken, np.float32(progress.plateau.scale))
+            step += 1
+            flying.append((step, values))
+            _settle(run, flying, _IN_FLIGHT - 1)
+            if step % config.log_every == 0:
+                _settle(run, flying, 0)
+                log.record(step, learning_rate(config.optimizer, step - 1, total, progress.plateau.scale))
+        return _finish(run, progress, step)
+    except _NotFinite:
+        _save(run, state.replace(failed=jnp.full_like(state.failed, -1)), progress, int(state.step))
+        run.checkpoints.wait()
+        raise
+    finally:
+        for stream in batches.values():
+            stream.close()
+        log.close()
+
+
+def _restore(run: Run):
+    """Returns (state, progress, steps done). Where they come from, in this order:
+
+    1. the last checkpoint of this workdir: the run goes on;
+    2. the last checkpoint of the workdir that `resume` names: another run goes on here;
+    3. the model directories of `init`, over fresh values;
+    4. fresh values.
+    """
+    own = run.checkpoints.latest()
+    if own is not None:
+        return _restored(run, run.checkpoints, own, "restored")
+    if run.config.resume:
+        folder = pathlib.Path(run.config.resume) / "checkpoints"
+        other = Checkpoints(folder, read_only=True)
+        last = other.latest()
+        if last is None:
+            raise AvsalError(f"{folder} holds no complete checkpoint to resume from")
+        return _restored(run, other, last, f"resumed from {run.config.resume},")
+    return run.initial_state(), Progress(PlateauState(), EarlyStopState(), [], {}), 0
+
+
+def _restored(run: Run, checkpoints: Checkpoints, step: int, words: str):
+    like = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=run.parallel.everywhere),
+        run.shapes,
+    )
+    state = checkpoints.restore(step, like)
+    meta = checkpoints.meta(step)
+    progress = Progress.from_json(meta["progress"])
+    progress.restarts.append(step)
+    run.log.restore(meta["pending"])
+    run.log.say(f"{words} step {step} of {run.total}")
+    return state, progress, step
+
+
+def _settle(run: Run, flying: collections.deque, leave: int) -> None:
+    """Waits until at most `leave` steps are in flight, and takes in the values of the others."""
+    while len(flying) > leave:
+        step, values = flying.popleft()
+        values = {name: np.asarray(value) for name, value in values.items()}
+        failed = int(values.pop("failed"))
+        if failed >= 0:
+            raise _NotFinite(failed)
+        run.log.add({name: float(value) for name, value in values.items()})
+        run.log.timer.tick(step)
+
+
+class _NotFinite(AvsalError):
+    """The loss or the gradient of a step was not finite."""
+
+    def __init__(self, step: int):
+        super().__init__(
+            f"the loss or gradient of step {step + 1} is not finite; the state before it is saved. Resume from "
+            "this workdir in another one with a lower learning rate, clip_norm, or float32"
+        )
+
+
+def _validate(run: Run, state, progress: Progress, step: int) -> None:
+    with run.log.timer.paused():
+        label = run.spec.frames - 1 if run.spec.label_frame == "last" else run.spec.frames // 2
+        batches = run.feed.validation_batches()
+        found = validate(run.validation_step, state, batches, label, run.config.evaluation.pictures)
+    run.log.validated(step, found, run.feed.rule)
+    value = found.means[run.config.evaluation.metric]
+    schedule = run.config.optimizer.schedule
+    if schedule.name == "plateau":
+        watched = found.means["loss"] if schedule.mode == "min" else value
+        progress.plateau = progress.plateau.update(watched, schedule)
+    if run.config.early_stop is not None:
+        watched = found.means["loss"] if run.config.early_stop.mode == "min" else value
+        progress.early = progress.early.update(watched, run.config.early_stop)
+    means = {name: mean if math.isfinite(mean) else None for name, mean in found.means.items()}
+    progress.validated = {"step": step, "means": means}
+
+
+def _save(run: Run, state, progress: Progress, step: int) -> None:
+    with run.log.timer.paused():
+        fresh = progress.validated.get("step") == step
+        means = progress.validated["means"] if fresh else {}
+        metrics = {name: value for name, value in means.items() if value is not None}
+        meta = {"progress": progress.to_json(), "pending": run.log.pending()}
+        run.checkpoints.save(step, state, meta, metrics)
+
+
+def _finish(run: Run, progress: Progress, step: int) -> dict:
+    """Exports the best model, or the last one where nothing was validated, and writes the report."""
+    run.checkpoints.wait()
+    chosen = run.checkpoints.best()
+    chosen = step if chosen is None else chosen
+    metric = run.config.evaluation.metric
+    state = run.checkpoints.restore(chosen, run.shapes)
+    value = run.checkpoints.metrics(chosen).get(metric)
+    best = None if value is None else (metric, value, chosen)
+    model = run.workdir / "model"
+    if run.writes:
+        run.export(state, model, {"step": chosen, "validation": run.checkpoints.metrics(chosen)})
+    run.log.finish(
+        run.settings, run.overview, best=best, restarts=progress.restarts, notes=tuple(run.notes.items())
+    )
+    run.checkpoints.close()
+    return {"steps": step, "best": best, "model": str(model), "validation": progress.validated}

@@ -1,0 +1,128 @@
+"""What a run writes beside its checkpoints: records, event files, console lines, pictures, the report."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+from avsal_jax.training.event_files import EventWriter
+from avsal_jax.training.metrics_log import MetricsLog, read_metrics
+from avsal_jax.training.overview import Overview
+from avsal_jax.training.progress import Timer, console_line
+from avsal_jax.training.reporting import prediction_picture, write_curves, write_report
+from avsal_jax.training.validation import Validation
+
+
+class RunLog:
+    """Writes into a workdir; with several processes the first one does, the others are silent.
+
+    Args:
+      workdir: the run's folder.
+      total: the last step.
+      restored: step of the restored checkpoint, None for a run that begins.
+      writes: whether this process does.
+      say: takes a line for the console.
+    """
+
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        total: int,
+        restored: int | None,
+        writes: bool,
+        say: Callable[[str], None],
+    ):
+        self._workdir, self._total, self._writes = workdir, total, writes
+        self._say = say if writes else lambda line: None
+        self.timer = Timer(total, restored or 0)
+        self._sums: dict[str, float] = {}
+        self._count = 0
+        if writes:
+            self._metrics = MetricsLog(workdir / "metrics.jsonl")
+            self._metrics.resume(-1 if restored is None else restored)
+            self._events = EventWriter(workdir, restored)
+
+    def say(self, line: str) -> None:
+        """Prints a line."""
+        self._say(line)
+
+    def add(self, values: dict[str, float]) -> None:
+        """Takes in the values of one step."""
+        self._count += 1
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(value)
+
+    def pending(self) -> dict:
+        """Returns the values since the last record, so that a resumed run goes on with them."""
+        return {"count": self._count, "sums": dict(self._sums)}
+
+    def restore(self, pending: dict) -> None:
+        """Takes up what `pending` gave."""
+        self._count, self._sums = pending["count"], dict(pending["sums"])
+
+    def record(self, step: int, learning_rate: float) -> None:
+        """Writes the means since the last record."""
+        values = {name: total / self._count for name, total in self._sums.items()}
+        rates = self.timer.rates()
+        values |= {"lr": learning_rate, "waiting": rates.waiting, "steps_per_second": rates.steps_per_second}
+        self._write(step, values)
+        shown = {name: value for name, value in values.items() if name in ("loss", "lr")}
+        self.say(console_line(step, self._total, shown, rates))
+        self._count, self._sums = 0, {}
+
+    def validated(self, step: int, found: Validation, rule: str) -> None:
+        """Writes a validation: its means, and a picture of some clips."""
+        self._write(step, {f"val/{name}": value for name, value in found.means.items()})
+        words = "  ".join(f"{name} {value:.4f}" for name, value in found.means.items())
+        self.say(f"step {step}/{self._total}  validation on {found.clips} clips ({rule}): {words}")
+        if found.shown is not None and self._writes:
+            picture = prediction_picture(*found.shown)
+            folder = self._workdir / "pictures"
+            folder.mkdir(exist_ok=True)
+            Image.fromarray(picture).save(folder / f"{step:08d}.png")
+            self._events.image(step, "validation", picture)
+
+    def finish(self, settings: dict, parameters: Overview, **options) -> None:
+        """Writes the curves and the report page; options as of `write_report`."""
+        if not self._writes:
+            return
+        self.close()
+        records = read_metrics(self._workdir / "metrics.jsonl")
+        write_curves(self._workdir / "curves.png", records)
+        pictures = [
+            (int(path.stem), np.asarray(Image.open(path).convert("RGB")))
+            for path in sorted((self._workdir / "pictures").glob("*.png"))
+        ]
+        write_report(
+            self._workdir / "report.html",
+            f"Training in {self._workdir.name}",
+            settings,
+            records,
+            parameters,
+            pictures=_spread(pictures, 6),
+            **options,
+        )
+
+    def close(self) -> None:
+        """Closes the files."""
+        if self._writes:
+            self._metrics.close()
+            self._events.close()
+
+    def _write(self, step: int, values: dict[str, float]) -> None:
+        if not self._writes:
+            return
+        self._metrics.write(step, values)
+        self._events.scalars(step, {name: v for name, v in values.items() if math.isfinite(v)})
+        self._events.flush()
+
+
+def _spread(items: list, most: int) -> list:
+    """Returns at most so many items, the last among them, evenly chosen."""
+    if len(items) <= most:
+        return items
+    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]

@@ -1,0 +1,248 @@
+"""From a config and a workdir to everything that the loop needs, checked before any step."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Callable
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import avsal_jax
+from avsal_jax.errors import AvsalError
+from avsal_jax.files import write_json
+from avsal_jax.models.layers import Runtime
+from avsal_jax.models.network import SaliencyNetwork, abstract_variables, init_variables
+from avsal_jax.models.systems import Preset, build
+from avsal_jax.specs import InputSpec
+from avsal_jax.storage import write_model
+from avsal_jax.training.checkpointing import Checkpoints
+from avsal_jax.training.feed import Feed
+from avsal_jax.training.initialise import initialise
+from avsal_jax.training.objectives import BatchSpec, Objective, Supervised, apply_network
+from avsal_jax.training.optimizer import group_labels, make_optimizer
+from avsal_jax.training.overview import Overview, forward_flops, overview
+from avsal_jax.training.parallel import DataParallel
+from avsal_jax.training.run_log import RunLog
+from avsal_jax.training.schema import ModelConfig, TrainConfig
+from avsal_jax.training.state import TrainState, new_state
+from avsal_jax.training.step import make_step, make_validation_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run that is ready to begin or to go on.
+
+    Attributes:
+      config, settings: the config; the same as plain values.
+      workdir: everything that the run writes is in it.
+      total: the last step.
+      preset, spec: the network's description, and the clip it takes.
+      streams: the batches that the objective takes.
+      feed: the data. parallel: the devices. checkpoints, log: what is written.
+      step, validation_step: compiled at their first call.
+      shapes: of the state.
+      initial_state: gives the state of step 0, on the devices.
+      overview: of the parameters. notes: rows for the report.
+      writes: whether this process writes logs and models.
+    """
+
+    config: TrainConfig
+    settings: dict
+    workdir: pathlib.Path
+    total: int
+    preset: Preset
+    spec: InputSpec
+    streams: dict[str, BatchSpec]
+    feed: Feed
+    parallel: DataParallel
+    checkpoints: Checkpoints
+    log: RunLog
+    step: Callable
+    validation_step: Callable
+    shapes: TrainState
+    initial_state: Callable[[], TrainState]
+    overview: Overview
+    notes: dict[str, str]
+    writes: bool
+
+    def export(self, state: TrainState, path: pathlib.Path, provenance: dict) -> None:
+        """Writes a model directory of a state, in place of the one before."""
+        params = state.ema or state.params
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        slots = set(self.preset.slots)
+        variables = {
+            name: {slot: tree for slot, tree in part.items() if slot in slots}
+            for name, part in variables.items()
+        }
+        made = {"by": f"avsal_jax {avsal_jax.__version__}", "trained on": self.notes["training data"]}
+        partial = path.with_name(f".{path.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        write_model(partial, self.preset, variables, {**made, **provenance})
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(partial, path)
+
+
+def prepare_run(config: TrainConfig, workdir, say: Callable[[str], None], devices=None) -> Run:
+    """Returns a run for a config, in a new workdir or in one of the same config.
+
+    Args:
+      config: from `schema.build_config`.
+      workdir: made if it is missing.
+      say: takes lines for the console.
+      devices: None for all.
+
+    Raises:
+      AvsalError: the workdir is of another config or in use; data, devices, optimizer or initial weights
+        do not fit.
+    """
+    workdir = pathlib.Path(workdir)
+    parallel = DataParallel(config.data.batch, devices)
+    writes = parallel.process[0] == 0
+    preset = config.model.preset()
+    network, spec = build(preset, runtime_of(config.model)), preset.input
+    if preset.kind != "system":
+        raise AvsalError(f"{config.model.system} is a part, without maps to train on; name a system")
+    feed = Feed(config.data, spec, config.seed, parallel)
+    total = config.steps or -(-config.epochs * feed.epoch // config.data.batch)
+    settings = json.loads(json.dumps(dataclasses.asdict(config)))
+    _claim(workdir, settings, writes)
+    objective = Supervised(network, spec, config.loss.terms())
+    abstract = _abstract(network, spec, objective)
+    optimizer = make_optimizer(config.optimizer, abstract["params"], total)
+    make_state = functools.partial(new_state, optimizer=optimizer, ema=bool(config.ema))
+    step = chex.assert_max_traces(make_step(objective, optimizer, total, config.seed, config.ema), n=1)
+    validation_step = chex.assert_max_traces(make_validation_step(network, spec, config.loss.terms()), n=1)
+    checkpoints = Checkpoints(
+        workdir / "checkpoints", config.keep, config.evaluation.metric, config.evaluation.mode
+    )
+    log = RunLog(workdir, total, checkpoints.latest(), writes, say)
+    parameters = overview(abstract["params"], _flops(network, spec, abstract))
+    notes = _notes(config, feed, total, parallel)
+    if checkpoints.latest() is None:
+        _tell(log, parameters, notes, feed, group_labels(config.optimizer, abstract["params"]))
+
+    def initial_state():
+        variables = _initial_variables(network, spec, objective, config)
+        if config.init:
+            variables, report = initialise(variables, config.init)
+            log.say(report.text())
+        return parallel.jit(make_state)(parallel.replicate(variables))
+
+    return Run(
+        config=config,
+        settings=settings,
+        workdir=workdir,
+        total=total,
+        preset=preset,
+        spec=spec,
+        streams=objective.batch_specs(),
+        feed=feed,
+        parallel=parallel,
+        checkpoints=checkpoints,
+        log=log,
+        step=parallel.jit(step, donate=True),
+        validation_step=parallel.jit(validation_step),
+        shapes=jax.eval_shape(make_state, abstract),
+        initial_state=initial_state,
+        overview=parameters,
+        notes=notes,
+        writes=writes,
+    )
+
+
+def runtime_of(model: ModelConfig) -> Runtime:
+    """Returns how the network of a config is run."""
+    return Runtime(
+        dtype=jnp.dtype(model.dtype),
+        remat=model.remat,
+        frozen_norm=model.norm == "frozen",
+        norm_momentum=model.norm_momentum,
+    )
+
+
+def _abstract(network: SaliencyNetwork, spec: InputSpec, objective: Objective) -> dict:
+    extra = jax.eval_shape(lambda: objective.extra_variables(network, spec, 0))
+    return _joined(abstract_variables(network, spec), extra)
+
+
+def _initial_variables(network, spec, objective, config: TrainConfig) -> dict:
+    extra = objective.extra_variables(network, spec, config.seed)
+    return _joined(init_variables(network, spec, config.seed), extra)
+
+
+def _joined(variables: dict, extra: dict) -> dict:
+    return {name: {**variables.get(name, {}), **extra[name]} for name in ("params", "batch_stats")}
+
+
+def _claim(workdir: pathlib.Path, settings: dict, writes: bool) -> None:
+    """Makes the workdir this config's, or raises AvsalError where it is another's."""
+    path = workdir / "config.json"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            there = json.loads(path.read_text(encoding="utf-8"))
+            if different := _differences(there, settings):
+                raise AvsalError(
+                    f"{workdir} is of another config: {'; '.join(different[:6])}; name another --workdir "
+                    "(resume=... takes its last checkpoint along)"
+                )
+        elif writes:
+            write_json(path, settings)
+    except OSError as error:
+        raise AvsalError(f"cannot write to the workdir {workdir}: {error.strerror}") from error
+    except ValueError as error:
+        if isinstance(error, AvsalError):
+            raise
+        raise AvsalError(f"{path} is no config: {error}; name another --workdir") from error
+
+
+def _differences(there, here, path: str = "") -> list[str]:
+    if isinstance(there, dict) and isinstance(here, dict):
+        keys = sorted({*there, *here})
+        return [
+            d for k in keys for d in _differences(there.get(k), here.get(k), f"{path}.{k}" if path else k)
+        ]
+    return [] if there == here else [f"{path} was {there!r}, is {here!r}"]
+
+
+def _flops(network: SaliencyNetwork, spec: InputSpec, abstract: dict) -> float | None:
+    """FLOP of a forward pass of one clip."""
+    clip = {"frames": jax.ShapeDtypeStruct((1, spec.frames, spec.height, spec.width, 3), np.uint8)}
+    if spec.audio is not None:
+        clip["audio"] = jax.ShapeDtypeStruct((1, *spec.audio.shape), np.float32)
+
+    def run(variables, batch):
+        return apply_network(network, spec, variables["params"], variables["batch_stats"], batch, False)[0]
+
+    return forward_flops(run, abstract, clip)
+
+
+def _notes(config: TrainConfig, feed: Feed, total: int, parallel: DataParallel) -> dict[str, str]:
+    device = parallel.mesh.devices.flat[0]
+    sets = sorted({video.dataset for video in feed.train})
+    return {
+        "training data": f"{len(feed.train)} videos of {', '.join(sets)}, {feed.epoch} clips an epoch",
+        "validation": f"{len(feed.validation)} videos: {feed.rule}",
+        "steps": f"{total} of {config.data.batch} clips: {total * config.data.batch / feed.epoch:.3g} epochs",
+        "devices": f"{parallel.mesh.size} x {device.device_kind}, {parallel.process[1]} processes",
+        "avsal_jax": avsal_jax.__version__,
+    }
+
+
+def _tell(log: RunLog, parameters: Overview, notes: dict, feed: Feed, labels: dict[str, str]) -> None:
+    log.say(parameters.text())
+    frozen = sum(label == "frozen" for label in labels.values())
+    if frozen:
+        log.say(f"{frozen} of {len(labels)} arrays are frozen")
+    for name, text in notes.items():
+        log.say(f"{name}: {text}")
+    for line in feed.warnings:
+        log.say(f"warning: {line}")

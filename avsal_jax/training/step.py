@@ -1,0 +1,64 @@
+"""One training step, which keeps the old state where the new one is not finite; and one validation step."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from avsal_jax import losses, metrics
+from avsal_jax.losses import Term
+from avsal_jax.models.network import SaliencyNetwork
+from avsal_jax.specs import InputSpec
+from avsal_jax.training.objectives import Objective, apply_network
+from avsal_jax.training.state import TrainState, step_key
+
+VALIDATION_METRICS = ("loss", "cc", "sim", "nss", "kl")
+
+
+def make_step(objective: Objective, optimizer, total: int, seed: int, ema: float):
+    """Returns step(state, batches, plateau_scale) -> (state, values to log), pure, to be jitted.
+
+    A loss or gradient that is not finite leaves the state as it was, marks the step in `failed`, and so
+    do all steps after it: the choice is made on the device, where the old state is still there.
+    """
+
+    def step(state: TrainState, batches: dict, plateau_scale):
+        rng = step_key(seed, state.step, "dropout")
+
+        def loss(params):
+            return objective.loss(params, state.batch_stats, batches, state.step, total, rng)
+
+        (value, (batch_stats, values)), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+        norm = optax.global_norm(gradients)
+        updates, opt_state = optimizer.update(
+            gradients, state.opt_state, state.params, plateau_scale=plateau_scale
+        )
+        params = optax.apply_updates(state.params, updates)
+        averaged = jax.tree.map(lambda a, p: ema * a + (1 - ema) * p, state.ema, params) if ema else {}
+        fine = (state.failed < 0) & jnp.isfinite(value) & jnp.isfinite(norm)
+        new = TrainState(state.step + 1, state.failed, params, batch_stats, opt_state, averaged)
+        old = state.replace(failed=jnp.where(state.failed < 0, state.step, state.failed))
+        state = jax.tree.map(lambda a, b: jnp.where(fine, a, b), new, old)
+        return state, {"loss": value, "gradient_norm": norm, **values, "failed": state.failed}
+
+    return step
+
+
+def make_validation_step(network: SaliencyNetwork, spec: InputSpec, terms: tuple[Term, ...]):
+    """Returns step(params, batch_stats, batch) -> (metrics of each clip [B] by name, maps [B, H, W])."""
+
+    def step(params, batch_stats, batch):
+        logits, _ = apply_network(network, spec, params, batch_stats, batch, train=False)
+        per_clip, _ = losses.weighted(logits, batch["density"], batch["fixations"], terms)
+        saliency, density = jax.nn.sigmoid(logits.astype(jnp.float32)), batch["density"]
+        values = {
+            "loss": per_clip,
+            "cc": metrics.cc(saliency, density),
+            "sim": metrics.sim(saliency, density),
+            "nss": metrics.nss(saliency, batch["fixations"]),
+            "kl": metrics.kl(saliency, density),
+        }
+        return values, saliency
+
+    return step
