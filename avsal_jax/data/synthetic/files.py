@@ -98,7 +98,7 @@ def write_scene(folder: pathlib.Path, settings: SyntheticSettings, scene: Scene)
 
 
 def read_scene(root, name: str) -> Scene:
-    """Reads scene.json of a video; numbers are rounded to a thousandth of a pixel, and less than a millisecond.
+    """Reads scene.json of a video; places are rounded to a thousandth of a pixel.
 
     Raises:
       AvsalError: it is missing or damaged.
@@ -143,7 +143,7 @@ def read_settings(root) -> SyntheticSettings | None:
     content = _read_json(path)
     if content.get("format") != FORMAT:
         raise AvsalError(
-            f"{path} has format {content.get('format')!r}, this version makes {FORMAT!r}; choose another folder"
+            f"{path} has format {content.get('format')!r}, not {FORMAT!r}; choose another folder"
         )
     try:
         return SyntheticSettings(**content["settings"])

@@ -41,7 +41,7 @@ def luminance(frames: np.ndarray) -> np.ndarray:
 
 
 def motion_maps(light: np.ndarray) -> np.ndarray:
-    """Returns [N, H, W]: the blurred change of luminance since the frame before; the first has the second's."""
+    """Returns [N, H, W]: the blurred change of luminance since the frame before; the first is the second."""
     change = np.abs(np.diff(light, axis=0))
     return _blurred(np.concatenate([change[:1], change]), BLUR * light.shape[1])
 
@@ -109,7 +109,7 @@ def densities(gaze: Gaze, height: int, width: int) -> tuple[np.ndarray, np.ndarr
 
 
 def _cumulative(settings: SyntheticSettings, frames: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Returns the cumulated maps of motion and contrast, squared, [N, H x W], and of the centre, [1, H x W]."""
+    """Returns cumulated maps: of motion and contrast, squared, [N, H x W]; of the centre, [1, H x W]."""
     light = luminance(frames)
     centre = centre_map(settings.height, settings.width)[None]
     maps = (motion_maps(light) ** 2, contrast_maps(light) ** 2, centre)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +41,18 @@ _APPEARANCES = {
         _Appearance("blob", "spiral", (240, 240, 236), (72, 72, 80)),
     ),
 }
+
+
+class _Local(NamedTuple):
+    """Pixels [h, w] in the coordinates of an object, in radii and radians; the phases [6] of its texture."""
+
+    u: np.ndarray
+    v: np.ndarray
+    distance: np.ndarray
+    angle: np.ndarray
+    phases: np.ndarray
+
+
 _CORNERS = {"square": 4, "triangle": 3}
 
 
@@ -113,9 +126,9 @@ def _draw(image, looks: _Appearance, centre, radius, turn, phases, light) -> Non
     y = (np.arange(low[0], high[0]) + 0.5 - centre[0])[:, None] / radius
     x = (np.arange(low[1], high[1]) + 0.5 - centre[1])[None, :] / radius
     u, v = np.cos(turn) * x + np.sin(turn) * y, np.cos(turn) * y - np.sin(turn) * x
-    distance, angle = np.hypot(u, v), np.arctan2(v, u)
-    cover = np.clip((_outline(looks.outline, angle) - distance) * radius + 0.5, 0, 1)[..., None]
-    share = 0.5 + 0.5 * np.tanh(3 * _texture(looks.texture, u, v, distance, angle, phases))[..., None]
+    at = _Local(u, v, np.hypot(u, v), np.arctan2(v, u), phases)
+    cover = np.clip((_outline(looks.outline, at.angle) - at.distance) * radius + 0.5, 0, 1)[..., None]
+    share = 0.5 + 0.5 * np.tanh(3 * _TEXTURES[looks.texture](at))[..., None]
     colour = light * (share * np.array(looks.light) + (1 - share) * np.array(looks.dark))
     patch = image[low[0] : high[0], low[1] : high[1]]
     patch += cover * (colour - patch)
@@ -131,25 +144,20 @@ def _outline(name: str, angle: np.ndarray) -> np.ndarray | float:
     return 1.2 * np.cos(half) / np.cos((angle % (2 * half)) - half)
 
 
-def _texture(name: str, u, v, distance, angle, phases) -> np.ndarray:
-    """Returns a texture in about [-1, 1]; `u`, `v` in radii turn with the object."""
-    if name == "stripes":
-        return np.sin(8 * u + phases[0])
-    if name == "checks":
-        return 2 * np.sin(6 * u + phases[0]) * np.sin(6 * v + phases[1])
-    if name == "rings":
-        return np.sin(10 * distance + phases[0])
-    if name == "noise":
-        rates = 4 + 1.5 * np.arange(6)
-        waves = [
-            np.sin(k * (u * np.cos(2.4 * k) + v * np.sin(2.4 * k)) + p)
-            for k, p in zip(rates, phases, strict=True)
-        ]
-        return 0.7 * np.sum(waves, 0)
-    if name == "sectors":
-        return np.sin(5 * angle)
-    if name == "zigzag":
-        return np.sin(8 * u + 2 * np.arcsin(np.sin(6 * v)) + phases[0])
-    if name == "dots":
-        return np.cos(8 * u + phases[0]) + np.cos(8 * v + phases[1]) - 0.7
-    return np.sin(2 * angle + 9 * distance)  # spiral
+def _noise(at: _Local) -> np.ndarray:
+    """Returns a sum of six waves of different directions and lengths."""
+    rates = (4 + 1.5 * np.arange(6))[:, None, None]
+    across = at.u * np.cos(2.4 * rates) + at.v * np.sin(2.4 * rates)
+    return 0.7 * np.sin(rates * across + at.phases[:, None, None]).sum(0)
+
+
+_TEXTURES: dict[str, Callable[[_Local], np.ndarray]] = {  # in about [-1, 1]
+    "stripes": lambda at: np.sin(8 * at.u + at.phases[0]),
+    "checks": lambda at: 2 * np.sin(6 * at.u + at.phases[0]) * np.sin(6 * at.v + at.phases[1]),
+    "rings": lambda at: np.sin(10 * at.distance + at.phases[0]),
+    "noise": _noise,
+    "sectors": lambda at: np.sin(5 * at.angle),
+    "zigzag": lambda at: np.sin(8 * at.u + 2 * np.arcsin(np.sin(6 * at.v)) + at.phases[0]),
+    "dots": lambda at: np.cos(8 * at.u + at.phases[0]) + np.cos(8 * at.v + at.phases[1]) - 0.7,
+    "spiral": lambda at: np.sin(2 * at.angle + 9 * at.distance),
+}

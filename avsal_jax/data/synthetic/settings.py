@@ -90,18 +90,18 @@ class SyntheticSettings:
     def _check_together(self) -> None:
         if self.grade == "position" and self.objects != 2:
             raise AvsalError(
-                f"the grade position has 2 objects, one on each side; got objects={self.objects}: leave it out"
+                f"the grade position has 2 objects, one on each side; leave out objects={self.objects}"
             )
         if not math.isclose(sum(self.weights), 1.0, abs_tol=1e-6):
             raise AvsalError(f"{' + '.join(WEIGHTS)} must be 1; got {sum(self.weights):g}")
         if self.inconsistent and self.sound_weight >= 1:
             raise AvsalError(
-                "where sound may be inconsistent, sound_weight must be below 1: something else is looked at then"
+                "where sound may be inconsistent, sound_weight must be below 1; something else is seen then"
             )
         if self.frames * self.height * self.width > _MAX_PIXELS:
             raise AvsalError(
-                f"{self.frames} frames of {self.height}x{self.width} are too much for one video, which is made "
-                f"in memory; frames x height x width is at most {_MAX_PIXELS}"
+                f"{self.frames} frames of {self.height}x{self.width} are too much for one video, made in "
+                f"memory; frames x height x width is at most {_MAX_PIXELS}"
             )
 
     @property

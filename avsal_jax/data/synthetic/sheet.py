@@ -21,7 +21,7 @@ _HEAT = np.array([255, 40, 0], np.float64)
 
 
 def contact_sheet(root, path, videos: int = 6, frames: int = 8) -> pathlib.Path:
-    """Writes a PNG: per video a row of frames, and one with the density in red and the sounding object ringed.
+    """Writes a PNG: per video a row of frames, and one with the density in red, the sounding object ringed.
 
     Args:
       root: of a synthetic set.
