@@ -2,9 +2,9 @@
 
 python tools/synthetic_report.py [--videos 400] [--domain a] [--seed 0] [--workers N] [--keep DIR]
 
-Per grade it writes a set of the preset `experiment`, scores rules by CC with the test split's truth (frames ->
-video -> mean), and asks the sound alone. What is fitted is fitted on the train split. NumPy only; prints
-Markdown.
+Per grade it writes a set of the preset `experiment`, scores rules by CC with the truth of the test split
+(frames -> video -> mean), and asks the sound alone. What is fitted is fitted on the train split. NumPy only;
+prints Markdown.
 """
 
 import argparse
@@ -60,7 +60,8 @@ def main():
             seconds = time.perf_counter() - started
             reports[grade] = {"seconds": seconds, **measure(folder / grade)}
     print(
-        f"{args.videos} videos, domain {args.domain}, seed {args.seed}, {os.cpu_count()} cores, numpy {np.__version__}\n"
+        f"{args.videos} videos, domain {args.domain}, seed {args.seed}; {os.cpu_count()} cores, "
+        f"numpy {np.__version__}\n"
     )
     print(table(reports))
 
@@ -84,27 +85,31 @@ WORDS = {
 
 def measure(root) -> dict:
     """Returns `cc` of every rule, `gap`, and the shares `probe` and `synchrony` of a set on disk."""
-    train = [Video(root, entry) for entry in open_dataset("synthetic", root, "train")]
-    test = [Video(root, entry) for entry in open_dataset("synthetic", root, "test")]
-    mean = _unit(np.mean([video.truth.mean(0) for video in train], 0)[None])
-    for video in (*train, *test):
-        video.rules["mean map"] = np.broadcast_to(mean, video.truth.shape)
-    for name, parts in zip(MIXED, (PICTURE, (*PICTURE, "mean map")), strict=True):
-        weights = best_mixture(train, parts)
-        for video in test:
-            video.rules[name] = sum(w * video.rules[part] for w, part in zip(weights, parts, strict=True))
-    cc = {
-        name: float(np.mean([np.nanmean(metrics.cc(v.rules[name], v.truth)) for v in test])) for name in RULES
-    }
-    gap = cc["sounding object"] - max(cc[name] for name in (*PICTURE, "mean map", *MIXED))
-    told = np.mean([v.flickering() == v.scene.sounding for v in test])
-    return {"cc": cc, "gap": gap, "probe": probe(train, test), "synchrony": float(told)}
+    train, test = (open_dataset("synthetic", root, split) for split in ("train", "test"))
+    mean = np.mean([entry.density(i) for entry in train for i in range(entry.frames)], 0)
+    parts = (*PICTURE, "mean map")
+    joints, heard = [], []
+    for video in (Video(root, entry, mean) for entry in train):  # one at a time: a set fills the memory
+        joints.append(video.joint(parts))
+        heard += [(clip, video.scene.kind) for clip in video.clips()]
+    mixtures = {MIXED[0]: best_mixture(joints, len(PICTURE)), MIXED[1]: best_mixture(joints, len(parts))}
+    scores, asked, told = [], [], []
+    for video in (Video(root, entry, mean) for entry in test):
+        for name, weights in mixtures.items():
+            used = zip(weights, parts, strict=False)  # the first has no mean map
+            video.rules[name] = sum(weight * video.rules[part] for weight, part in used)
+        scores.append([np.nanmean(metrics.cc(video.rules[name], video.truth)) for name in RULES])
+        asked += [(clip, video.scene.kind) for clip in video.clips()]
+        told.append(video.flickering() == video.scene.sounding)
+    cc = dict(zip(RULES, map(float, np.mean(scores, 0)), strict=True))
+    gap = cc["sounding object"] - max(cc[name] for name in (*parts, *MIXED))
+    return {"cc": cc, "gap": gap, "probe": probe(heard, asked), "synchrony": float(np.mean(told))}
 
 
 class Video:
     """A video of the set: its truth, and the maps of the rules, each of sum 1."""
 
-    def __init__(self, root, entry):
+    def __init__(self, root, entry, mean):
         self.scene = read_scene(root, entry.name)
         self.sound, self._fps = resample(read_sound(entry.sound), RATE).wave, entry.fps
         self.light = luminance(np.stack([entry.frame(i) for i in range(entry.frames)]))
@@ -124,7 +129,15 @@ class Video:
             "motion without camera": _unit(motion_maps(without_camera(self.light))),
             "contrast": _unit(contrast_maps(self.light)),
             "centre": np.broadcast_to(_unit(centre_map(*size)[None]), self.truth.shape),
+            "mean map": np.broadcast_to(_unit(mean[None]), self.truth.shape),
         }
+
+    def joint(self, parts):
+        """Returns the covariances [frames, 1 + parts, 1 + parts] of the truth and of rules."""
+        maps = np.stack([self.truth, *(self.rules[part] for part in parts)], 1)
+        maps = maps.reshape(*maps.shape[:2], -1)
+        maps = maps - maps.mean(-1, keepdims=True)
+        return maps @ maps.transpose(0, 2, 1)
 
     def clips(self):
         """Yields the mean log-mel [64] of clips of 32 frames."""
@@ -162,32 +175,23 @@ def without_camera(light):
     return np.cumsum(left, 0)
 
 
-def best_mixture(videos, parts, step=0.1):
-    """Returns the convex weights of rules with the highest mean CC over all frames of `videos`."""
+def best_mixture(joints, parts, step=0.1):
+    """Returns the convex weights of the first `parts` rules with the highest mean CC over `joints`."""
     steps = round(1 / step)
-    grid = [g for g in itertools.product(range(steps + 1), repeat=len(parts)) if sum(g) == steps]
+    grid = [g for g in itertools.product(range(steps + 1), repeat=parts) if sum(g) == steps]
     grid = np.array(grid, np.float64) / steps
     scores = []
-    for video in videos:
-        maps = np.stack([video.truth, *(video.rules[part] for part in parts)], 1)
-        maps = maps.reshape(*maps.shape[:2], -1)
-        maps = maps - maps.mean(-1, keepdims=True)
-        joint = maps @ maps.transpose(0, 2, 1)  # covariances of truth and rules, per frame
-        with np.errstate(invalid="ignore", divide="ignore"):
-            norm = np.sqrt(np.einsum("gp,fpq,gq->gf", grid, joint[:, 1:, 1:], grid) * joint[:, 0, 0])
-            scores.append(np.nanmean(grid @ joint[:, 0, 1:].T / norm, 1))
+    for joint in joints:
+        with np.errstate(invalid="ignore", divide="ignore"):  # a frame that nobody looked at
+            rules = joint[:, 1 : parts + 1, 1 : parts + 1]
+            norm = np.sqrt(np.einsum("gp,fpq,gq->gf", grid, rules, grid) * joint[:, 0, 0])
+            scores.append(np.nanmean(grid @ joint[:, 0, 1 : parts + 1].T / norm, 1))
     return grid[int(np.argmax(np.mean(scores, 0)))]
 
 
 def probe(train, test, ridge=1.0) -> float:
-    """Returns the share of clips of `test` whose class of sound a ridge regression on log-mel tells."""
-    (x, known), (z, asked) = (
-        [
-            np.array(column)
-            for column in zip(*((c, v.scene.kind) for v in part for c in v.clips()), strict=True)
-        ]
-        for part in (train, test)
-    )
+    """Returns the share of (clip, class) pairs of `test` that a ridge regression on `train` tells."""
+    (x, known), (z, asked) = (map(np.array, zip(*part, strict=True)) for part in (train, test))
     mean, deviation = x.mean(0), x.std(0) + 1e-6
     x, z = ((one - mean) / deviation for one in (x, z))
     wanted = np.eye(known.max() + 1)[known]
