@@ -35,6 +35,7 @@ SMALL = {
     "grade": "synchrony",
     "inconsistent": "0.5",
     "fps": "24",
+    "observers": "8",
 }
 
 
@@ -129,13 +130,13 @@ def test_a_killed_run_goes_on(root, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("grade", ["position", "identity", "synchrony"])
 def test_the_sound_decides_and_the_picture_cannot(grade, tmp_path, tests_dir):
-    """What docs/synthetic.md has for 400 videos, on 30 shorter ones."""
+    """What docs/synthetic.md has for 400 videos, on 24 shorter ones."""
     spec = importlib.util.spec_from_file_location(
         "report", tests_dir.parent / "tools" / "synthetic_report.py"
     )
     report = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(report)
-    pairs = {"videos": "30", "frames": "36", "grade": grade}
+    pairs = {"videos": "24", "frames": "36", "grade": grade}
     found = report.measure(write_synthetic(tmp_path, settings_from(pairs), workers=1))
     assert found["cc"]["sounding object"] > 0.8 and found["gap"] >= 0.2 and found["probe"] >= 0.95
     assert (found["synchrony"] > 0.8) == (grade == "synchrony")
@@ -151,24 +152,15 @@ def test_a_video_stopped_between_renames_is_written_again(root, tmp_path):
     assert tree(target) == tree(root)
 
 
-def test_baselines_and_observers_are_scored(root, tmp_path, capsys):
-    common = [
-        "evaluate",
-        "--dataset",
-        "synthetic",
-        "--root",
-        str(root),
-        "--split",
-        "train",
-        "--metrics",
-        "cc",
-    ]
+def test_baselines_and_observers_are_scored(tmp_path, capsys):
+    root = write_synthetic(tmp_path / "set", settings_from({"preset": "tiny", "videos": "3"}), workers=1)
+    common = ["evaluate", "--dataset", "synthetic", "--root", str(root), "--metrics", "cc"]
     scores = {}
     for model, more in (("centre", []), ("human", ["--observers", str(root / "event_data")])):
         assert main([*common, "--model", model, *more, "--output", str(tmp_path / model)]) == 0
         scores[model] = json.loads((tmp_path / model / "summary.json").read_text())["metrics"]["cc"]["mean"]
     assert "centre prior" in capsys.readouterr().out
-    assert scores["human"] > scores["centre"] + 0.1
+    assert scores["human"] > scores["centre"] + 0.3
 
 
 @pytest.mark.parametrize("grade", ["position", "identity", "synchrony"])

@@ -13,7 +13,7 @@ DOMAINS = ("a", "b")
 CLASSES = 4  # of appearance, and of timbre
 WEIGHTS = ("sound_weight", "motion_weight", "contrast_weight", "centre_weight")
 PRESETS: dict[str, dict] = {
-    "tiny": {"videos": 10, "frames": 24, "height": 32, "width": 48, "observers": 8},
+    "tiny": {"videos": 10, "frames": 24, "height": 32, "width": 48, "observers": 20},
     "experiment": {"videos": 400, "frames": 40, "height": 64, "width": 96, "observers": 30},
 }
 _WHOLE = {
