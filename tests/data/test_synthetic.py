@@ -37,6 +37,7 @@ SMALL = {
     "fps": "24",
     "observers": "8",
 }
+SIDES = {"preset": "tiny", "videos": "3", "grade": "position"}  # nothing sounds in the middle
 
 
 def tree(root):
@@ -153,7 +154,7 @@ def test_a_video_stopped_between_renames_is_written_again(root, tmp_path):
 
 
 def test_baselines_and_observers_are_scored(tmp_path, capsys):
-    root = write_synthetic(tmp_path / "set", settings_from({"preset": "tiny", "videos": "3"}), workers=1)
+    root = write_synthetic(tmp_path / "set", settings_from(SIDES), workers=1)
     common = ["evaluate", "--dataset", "synthetic", "--root", str(root), "--metrics", "cc"]
     scores = {}
     for model, more in (("centre", []), ("human", ["--observers", str(root / "event_data")])):
