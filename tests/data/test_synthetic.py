@@ -259,7 +259,7 @@ def test_a_contact_sheet(root, tmp_path):
              "inconsistent": "0.1"},
             "sound_weight must be below 1",
         ),
-        ({"frames": "5000", "height": "480", "width": "640"}, "too much for one video.*at most 100000000"),
+        ({"frames": "5000", "height": "480", "width": "640"}, "too much for one video.*at most 30000000"),
     ],
 )  # fmt: skip
 def test_wrong_settings(pairs, message):
@@ -286,7 +286,7 @@ def test_a_root_of_something_else(root, tmp_path):
     with pytest.raises(AvsalError, match="exists, but .* has no synthetic.json; choose another folder"):
         write_synthetic(tmp_path, other)
     (tmp_path / "file").write_text("")
-    with pytest.raises(AvsalError, match="cannot (read|write)"):
+    with pytest.raises(AvsalError, match="cannot write the synthetic set to .*file: "):
         write_synthetic(tmp_path / "file", other)
     with pytest.raises(AvsalError, match="holds no synthetic set: it has no synthetic.json"):
         contact_sheet(tmp_path, tmp_path / "sheet.png")

@@ -28,7 +28,7 @@ _WHOLE = {
 }
 _REAL = {"fps": (5.0, 120.0), "inconsistent": (0.0, 1.0), **dict.fromkeys(WEIGHTS, (0.0, 1.0))}
 _NAMES = {"grade": tuple(GRADES), "domain": DOMAINS}
-_MAX_PIXELS = 100_000_000  # of all frames of a video, which is made in memory
+_MAX_PIXELS = 30_000_000  # of all frames of a video, which is made in memory: about 1.5 GB
 
 
 @dataclasses.dataclass(frozen=True)
