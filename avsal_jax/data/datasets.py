@@ -55,6 +55,7 @@ DATASETS: dict[str, DataSet] = {
     "etmd": DataSet("stavis", _PAL, folds=_FOLDS, folder="ETMD_av"),
     "summe": DataSet("stavis", None, folds=_FOLDS, folder="SumMe"),
     "ave": DataSet("stavis", None, _ALL_SPLITS, shipped=True),
+    "synthetic": DataSet("stavis", 25.0, _ALL_SPLITS, folder="synthetic"),  # written by data/synthetic
 }
 
 
@@ -67,7 +68,7 @@ def open_dataset(
       name: a key of DATASETS; or one's own set: `stavis:NAME` (in the packaging of STAViS, with NAME as
         the name of its folders) or `dhf1k:NAME` (<split>/<video>/{images,maps,fixation}).
       root: the folder that holds the set.
-      split: `train`, `val` or `test`; val exists for dhf1k, ave and `dhf1k:NAME`.
+      split: `train`, `val` or `test`; val exists for dhf1k, ave, synthetic and one's own.
       fold: 1, 2 or 3 for the audio-visual sets; DIEM has one split, which every number means. None for
         the others, and for a `stavis:NAME` whose lists have no number.
       list_file: videos to use instead of the split's, as `video`, `set video` or `video frames fps` per

@@ -10,6 +10,7 @@ import scipy.ndimage
 
 from avsal_jax.data.raw_fixations import Observer, coutrot_clips, diem_observers
 from avsal_jax.data.schema import VideoEntry
+from avsal_jax.data.synthetic.gaze import BLUR
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation.protocols import Protocol, rescale_points
 from avsal_jax.evaluation.sources import MapSource
@@ -121,8 +122,8 @@ class HumanMaps(MapSource):
 
 
 def human_maps(dataset: str, raw: pathlib.Path | None, entries: Sequence[VideoEntry]) -> HumanMaps:
-    """Reads raw fixations: for `diem` a folder with one of event files per video (`<video>` or
-    `<video>/event_data`), for `coutrot1` and `coutrot2` the database's .mat file.
+    """Reads raw fixations: for `diem` and `synthetic` a folder with one of event files per video (`<video>`
+    or `<video>/event_data`), for `coutrot1` and `coutrot2` the database's .mat file.
 
     Raises:
       AvsalError: no raw fixations are named, or the set has none of a known form.
@@ -137,9 +138,9 @@ def human_maps(dataset: str, raw: pathlib.Path | None, entries: Sequence[VideoEn
         return HumanMaps(
             {name: (clip.observers, (clip.height, clip.width)) for name, clip in clips.items()}, origin
         )
-    if dataset != "diem":
+    if dataset not in ("diem", "synthetic"):
         raise AvsalError(
-            f"--model human knows the raw fixations of diem, coutrot1, coutrot2; not of {dataset}"
+            f"--model human knows the raw fixations of diem, coutrot1, coutrot2, synthetic; not of {dataset}"
         )
     found = {}
     for entry in entries:
@@ -149,4 +150,6 @@ def human_maps(dataset: str, raw: pathlib.Path | None, entries: Sequence[VideoEn
         if folder is not None:
             height, width = entry.frame(0).shape[:2]
             found[entry.name] = (diem_observers(folder, width, height), (height, width))
+    if dataset == "synthetic" and found:  # its frames are small: as its truth is made
+        return HumanMaps(found, origin, BLUR * next(iter(found.values()))[1][0])
     return HumanMaps(found, origin)

@@ -1,0 +1,147 @@
+"""What a synthetic set is made from: its settings, checked, and the two presets."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+from avsal_jax.errors import AvsalError
+
+GRADES = {"position": 2, "identity": 3, "synchrony": 3}  # how sound tells -> the usual number of objects
+DOMAINS = ("a", "b")
+CLASSES = 4  # of appearance, and of timbre
+WEIGHTS = ("sound_weight", "motion_weight", "contrast_weight", "centre_weight")
+PRESETS: dict[str, dict] = {
+    "tiny": {"videos": 10, "frames": 24, "height": 32, "width": 48, "observers": 20},
+    "experiment": {"videos": 400, "frames": 40, "height": 64, "width": 96, "observers": 30},
+}
+_WHOLE = {
+    "videos": (3, 100_000),
+    "frames": (2, 10_000),
+    "height": (32, 960),  # DIEM's screen, on which raw gaze is written
+    "width": (32, 1_280),
+    "objects": (2, CLASSES),
+    "observers": (2, 1_000),
+    "sample_rate": (16_000, 48_000),
+    "seed": (0, 2**32 - 1),
+}
+_REAL = {"fps": (5.0, 120.0), "inconsistent": (0.0, 1.0), **dict.fromkeys(WEIGHTS, (0.0, 1.0))}
+_NAMES = {"grade": tuple(GRADES), "domain": DOMAINS}
+_MAX_PIXELS = 30_000_000  # of all frames of a video, which is made in memory: about 1.5 GB
+
+
+@dataclasses.dataclass(frozen=True)
+class SyntheticSettings:
+    """The settings of a set; a video is a pure function of them and its number.
+
+    Attributes:
+      videos: of all splits; 70 % train, 10 % val, 20 % test.
+      frames: of each video.
+      height, width: pixels.
+      fps: frames per second.
+      objects: in each scene, 2 to 4; None for the grade's usual number. `position` has one on each side.
+      grade: how sound tells who sounds: `position`, `identity` or `synchrony`.
+      inconsistent: share of videos with narration or music that nothing on the screen makes.
+      domain: `a` or `b`: palettes, textures and timbres.
+      observers: who look at each video.
+      sample_rate: of the sound, Hz.
+      seed: of everything.
+      sound_weight, motion_weight, contrast_weight, centre_weight: shares of fixations; their sum is 1.
+
+    Raises:
+      AvsalError: a value is out of its range, or values do not go together.
+    """
+
+    videos: int = PRESETS["experiment"]["videos"]
+    frames: int = PRESETS["experiment"]["frames"]
+    height: int = PRESETS["experiment"]["height"]
+    width: int = PRESETS["experiment"]["width"]
+    fps: float = 25.0
+    objects: int | None = None
+    grade: str = "identity"
+    inconsistent: float = 0.0
+    domain: str = "a"
+    observers: int = PRESETS["experiment"]["observers"]
+    sample_rate: int = 22_050
+    seed: int = 0
+    sound_weight: float = 0.7
+    motion_weight: float = 0.1
+    contrast_weight: float = 0.1
+    centre_weight: float = 0.1
+
+    def __post_init__(self):
+        for name, allowed in _NAMES.items():
+            if getattr(self, name) not in allowed:
+                raise AvsalError(f"{name} {getattr(self, name)!r} is none of {', '.join(allowed)}")
+        if self.objects is None:
+            object.__setattr__(self, "objects", GRADES[self.grade])
+        for name, (low, high) in _WHOLE.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+                raise AvsalError(f"{name} must be a whole number from {low} to {high}; got {value!r}")
+        for name, (low, high) in _REAL.items():
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
+                raise AvsalError(f"{name} must be a number from {low:g} to {high:g}; got {value!r}")
+            object.__setattr__(self, name, float(value))  # 25 and 25.0 are the same setting
+        self._check_together()
+
+    def _check_together(self) -> None:
+        if self.grade == "position" and self.objects != 2:
+            raise AvsalError(
+                f"the grade position has 2 objects, one on each side; leave out objects={self.objects}"
+            )
+        if not math.isclose(sum(self.weights), 1.0, abs_tol=1e-6):
+            raise AvsalError(f"{' + '.join(WEIGHTS)} must be 1; got {sum(self.weights):g}")
+        if self.inconsistent and self.sound_weight >= 1:
+            raise AvsalError(
+                "where sound may be inconsistent, sound_weight must be below 1; something else is seen then"
+            )
+        if self.frames * self.height * self.width > _MAX_PIXELS:
+            raise AvsalError(
+                f"{self.frames} frames of {self.height}x{self.width} are too much for one video, made in "
+                f"memory; frames x height x width is at most {_MAX_PIXELS}"
+            )
+
+    @property
+    def weights(self) -> tuple[float, float, float, float]:
+        """Of the sounding object, motion, contrast and the centre."""
+        return tuple(getattr(self, name) for name in WEIGHTS)
+
+    @property
+    def duration(self) -> float:
+        """Seconds of a video."""
+        return self.frames / self.fps
+
+
+def settings_from(pairs: Mapping[str, str]) -> SyntheticSettings:
+    """Returns the settings that `key=value` pairs name, on top of a preset.
+
+    Args:
+      pairs: `preset` (`tiny` or `experiment`, which is the default) and fields of SyntheticSettings.
+
+    Raises:
+      AvsalError: an unknown key or preset, or a value that is not allowed.
+    """
+    fields = [field.name for field in dataclasses.fields(SyntheticSettings)]
+    preset = pairs.get("preset", "experiment")
+    if preset not in PRESETS:
+        raise AvsalError(f"preset {preset!r} is none of {', '.join(PRESETS)}")
+    values = dict(PRESETS[preset])
+    for key, text in pairs.items():
+        if key == "preset":
+            continue
+        if key not in fields:
+            raise AvsalError(f"a synthetic set has no setting {key!r}; it has preset, {', '.join(fields)}")
+        values[key] = text if key in _NAMES else _number(key, text)
+    return SyntheticSettings(**values)
+
+
+def _number(key: str, text: str) -> int | float:
+    low, high = _WHOLE.get(key) or _REAL[key]
+    try:
+        return int(text) if key in _WHOLE else float(text)
+    except ValueError:
+        kind = "whole number" if key in _WHOLE else "number"
+        raise AvsalError(f"{key} must be a {kind} from {low:g} to {high:g}; got {text!r}") from None
