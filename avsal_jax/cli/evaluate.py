@@ -37,8 +37,8 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     import tqdm
 
-    from avsal_jax.evaluation.evaluate import Request, evaluate
     from avsal_jax.compile_cache import use_compile_cache
+    from avsal_jax.evaluation.evaluate import Request, evaluate
 
     use_compile_cache()
     names = ("dataset", "root", "split", "fold", "model", "predictions", "observers", "protocol", "metrics",

@@ -33,16 +33,14 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     import tqdm
 
-    from avsal_jax.data.prepare import prepare
+    from avsal_jax.data.prepare import prepare, prepare_synthetic
     from avsal_jax.errors import AvsalError
 
-    def bar(total):
-        return tqdm.tqdm(total=total, unit="frame", desc="preparing", file=sys.stderr)
+    def bar(total, unit="frame", desc="preparing"):
+        return tqdm.tqdm(total=total, unit=unit, desc=desc, file=sys.stderr)
 
     options = {"encoding": args.encoding, "workers": args.workers, "bar": bar}
     if args.dataset == "synthetic":
-        from avsal_jax.data.synthetic import prepare_synthetic
-
         done = prepare_synthetic(dict(args.settings), args.root, args.output, args.size, **options)
     elif args.settings:
         raise AvsalError(f"--set is for the synthetic set; {args.dataset} takes none")

@@ -10,7 +10,7 @@ import json
 import os
 import pathlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from PIL import Image
@@ -20,6 +20,7 @@ from avsal_jax.data.datasets import find_dataset, open_dataset
 from avsal_jax.data.prepared import FILE, FORMAT, Lists, Preparation, folder_of, read_preparation
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.data.shards import KINDS, ShardFolder, WriteError
+from avsal_jax.data.synthetic import contact_sheet, settings_from, write_synthetic
 from avsal_jax.data.video import resize_frame, visible_files
 from avsal_jax.errors import AvsalError
 from avsal_jax.files import write_json, write_text
@@ -92,6 +93,44 @@ def prepare(
         "failed": failed,
         "report": str(report),
     }
+
+
+def prepare_synthetic(
+    settings: Mapping[str, str],
+    root,
+    output,
+    size: tuple[int, int] | None = None,
+    encoding: str = "jpeg",
+    workers: int | None = None,
+    bar: Callable | None = None,
+) -> dict:
+    """Writes the generated set in the packaging of STAViS, with a contact sheet, then prepares it.
+
+    Args:
+      settings: see `synthetic.settings_from`.
+      root: the folder to write it to; None for `synthetic-source` in `output`.
+      size: None for the set's own.
+      output, encoding, workers, bar: as in `prepare`.
+
+    Raises:
+      AvsalError: as `settings_from`, `write_synthetic` and `prepare`.
+    """
+    made = settings_from(settings)
+    root = pathlib.Path(root or pathlib.Path(output) / "synthetic-source")
+    counted = bar(total=made.videos, unit="video", desc="generating") if bar else None
+
+    def progress(videos):
+        for number, video in enumerate(videos, 1):
+            yield video
+            if counted is not None:
+                counted.update(made.videos - len(videos) if number == 1 else 0)
+                counted.update(1)
+
+    write_synthetic(root, made, progress, workers)
+    if counted is not None:
+        counted.close()
+    contact_sheet(root, root / "contact_sheet.png")
+    return prepare("synthetic", root, output, size or (made.height, made.width), encoding, workers, bar)
 
 
 def _check(size: tuple[int, int], encoding: str) -> None:

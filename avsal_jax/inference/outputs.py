@@ -10,9 +10,9 @@ import numpy as np
 
 from avsal_jax.data.video import VideoInfo
 from avsal_jax.inference.report import ReportCollector
-from avsal_jax.threads import Worker
 from avsal_jax.inference.writers import MapWriter, NpzWriter, OverlayWriter
 from avsal_jax.pictures import overlay, resize_map, to_grey
+from avsal_jax.threads import Worker
 
 _QUEUE = 4
 

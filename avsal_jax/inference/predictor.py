@@ -14,12 +14,12 @@ from avsal_jax.data.video import resize_frame
 from avsal_jax.errors import AvsalError
 from avsal_jax.inference.sources import SoundChoice, open_source
 from avsal_jax.inference.streaming import SoundOfClip, WindowEngine
-from avsal_jax.threads import prefetched
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import forward, init_variables
 from avsal_jax.models.systems import build, resolve
 from avsal_jax.specs import spec_to_dict
 from avsal_jax.storage import StoredModel, read_model
+from avsal_jax.threads import prefetched
 from avsal_jax.types import Clip, Prediction
 
 _AHEAD = 4  # frames that decoding and resizing may run ahead of the network

@@ -165,8 +165,8 @@ class _NotFinite(AvsalError):
 
     def __init__(self, step: int):
         super().__init__(
-            f"the loss or gradient of step {step + 1} is not finite; the state before it is saved. Resume from "
-            "this workdir in another one with a lower learning rate, clip_norm, or float32"
+            f"the loss or gradient of step {step + 1} is not finite; the state before it is saved. "
+            "Resume from this workdir in another one with a lower learning rate, clip_norm, or float32"
         )
 
 

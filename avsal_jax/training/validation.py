@@ -44,9 +44,9 @@ def validate(step, state, batches: Iterable[dict], label: int, pictures: int) ->
     for batch in batches:
         values, maps = step(params, state.batch_stats, batch)
         mask = np.asarray(jax.jit(lambda m: m, out_shardings=maps.sharding)(batch["mask"]))
-        for name in means:
+        for name, mean in means.items():
             kept = np.asarray(values[name], np.float64)[mask]
-            means[name] = means[name].add(np.where(np.isfinite(kept), kept, np.nan))
+            means[name] = mean.add(np.where(np.isfinite(kept), kept, np.nan))
         clips += int(mask.sum())
         if shown is None and pictures:
             shown = _shown(batch, maps, label, pictures)
