@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from avsal_jax.inference.predictor import Model
+from avsal_jax.models.layers import ConvNorm, Runtime, scaled
 from avsal_jax.models.network import SaliencyNetwork, init_variables
+from avsal_jax.models.registry import SLOTS
 from avsal_jax.models.systems import Preset, build, resolve
 from avsal_jax.ops.resize import resize_linear
 from avsal_jax.specs import AudioSpec, InputSpec
@@ -24,6 +29,45 @@ def tiny_stored(
     network = build(preset)
     variables = init_variables(network, preset.input, seed)
     return StoredModel(preset, network, variables, {"system": "vinet"})
+
+
+class SmallEncoder(nn.Module):
+    """A visual encoder with the pyramid of S3D out of five convolutions: it compiles in seconds.
+
+    Fields:
+      width: multiplier of the channel counts.
+    """
+
+    width: float = 1.0
+    runtime: Runtime = Runtime()
+
+    def setup(self):
+        levels = ((192, (2, 2, 2)), (480, (1, 2, 2)), (832, (2, 2, 2)), (1024, (2, 2, 2)))
+        self.first = self._unit(64, (1, 3, 3), (1, 2, 2), (0, 1, 1))
+        self.levels = [self._unit(channels, (3, 3, 3), stride, (1, 1, 1)) for channels, stride in levels]
+
+    def _unit(self, channels, *shape):
+        return ConvNorm(scaled(channels, self.width), *shape, runtime=self.runtime)
+
+    def stem(self, frames: jax.Array, train: bool = False) -> jax.Array:
+        return self.first(frames, train)
+
+    def trunk(self, stem: jax.Array, train: bool = False) -> tuple[jax.Array, ...]:
+        pyramid = []
+        for level in self.levels:
+            stem = level(stem, train)
+            pyramid.append(stem)
+        return tuple(pyramid)
+
+
+@contextlib.contextmanager
+def small_encoder() -> Iterator[None]:
+    """Makes `visual_encoder=small` a known part for as long as it lasts."""
+    SLOTS["visual_encoder"]["small"] = SmallEncoder
+    try:
+        yield
+    finally:
+        del SLOTS["visual_encoder"]["small"]
 
 
 def probe_model(frames: int = 8, height: int = 64, width: int = 96, label_frame: str = "last") -> Model:

@@ -72,12 +72,15 @@ def train(run: Run, asked_to_stop: Callable[[int], bool] = lambda step: False) -
       Preempted: asked to stop; everything is saved.
       AvsalError: a loss that is not finite, a full disk, data that cannot be read. What was saved stays.
     """
-    state, progress, start = _restore(run)
     config, log, total = run.config, run.log, run.total
-    batches = {name: run.feed.batches(name, spec, start, total) for name, spec in run.streams.items()}
     flying: collections.deque = collections.deque()
+    batches: dict = {}
+    state, progress, start = _restore(run)
     step = start
     try:
+        log.open(run.checkpoints.latest())
+        for name, stream in run.streams.items():
+            batches[name] = run.feed.batches(name, stream, start, total)
         while True:
             due_validation = step % config.evaluation.every == 0 and step > 0
             if (due_validation or step == total) and progress.validated.get("step") != step:

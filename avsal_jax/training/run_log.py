@@ -23,28 +23,30 @@ class RunLog:
     Args:
       workdir: the run's folder.
       total: the last step.
-      restored: step of the restored checkpoint, None for a run that begins.
       writes: whether this process does.
       say: takes a line for the console.
     """
 
-    def __init__(
-        self,
-        workdir: pathlib.Path,
-        total: int,
-        restored: int | None,
-        writes: bool,
-        say: Callable[[str], None],
-    ):
+    def __init__(self, workdir: pathlib.Path, total: int, writes: bool, say: Callable[[str], None]):
         self._workdir, self._total, self._writes = workdir, total, writes
         self._say = say if writes else lambda line: None
-        self.timer = Timer(total, restored or 0)
+        self.timer = Timer(total)
         self._sums: dict[str, float] = {}
         self._count = 0
-        if writes:
-            self._metrics = MetricsLog(workdir / "metrics.jsonl")
+        self._metrics: MetricsLog | None = None
+        self._events: EventWriter | None = None
+
+    def open(self, restored: int | None) -> None:
+        """Opens the files; what they hold of later steps than the restored checkpoint's is dropped.
+
+        Args:
+          restored: the step of the checkpoint of this workdir; None for a run that begins here.
+        """
+        self.timer = Timer(self._total, restored or 0)
+        if self._writes:
+            self._metrics = MetricsLog(self._workdir / "metrics.jsonl")
             self._metrics.resume(-1 if restored is None else restored)
-            self._events = EventWriter(workdir, restored)
+            self._events = EventWriter(self._workdir, restored)
 
     def say(self, line: str) -> None:
         """Prints a line."""
@@ -109,9 +111,9 @@ class RunLog:
 
     def close(self) -> None:
         """Closes the files."""
-        if self._writes:
-            self._metrics.close()
-            self._events.close()
+        for file in (self._metrics, self._events):
+            if file is not None:
+                file.close()
 
     def _write(self, step: int, values: dict[str, float]) -> None:
         if not self._writes:

@@ -118,12 +118,13 @@ def prepare_run(config: TrainConfig, workdir, say: Callable[[str], None], device
     abstract = _abstract(network, spec, objective)
     optimizer = make_optimizer(config.optimizer, abstract["params"], total)
     make_state = functools.partial(new_state, optimizer=optimizer, ema=bool(config.ema))
+    chex.clear_trace_counter()  # it counts by source text, over all runs of a process
     step = chex.assert_max_traces(make_step(objective, optimizer, total, config.seed, config.ema), n=1)
     validation_step = chex.assert_max_traces(make_validation_step(network, spec, config.loss.terms()), n=1)
     checkpoints = Checkpoints(
         workdir / "checkpoints", config.keep, config.evaluation.metric, config.evaluation.mode
     )
-    log = RunLog(workdir, total, checkpoints.latest(), writes, say)
+    log = RunLog(workdir, total, writes, say)
     parameters = overview(abstract["params"], _flops(network, spec, abstract))
     notes = _notes(config, feed, total, parallel)
     if checkpoints.latest() is None:
