@@ -8,9 +8,9 @@ weights, convert them and add --config.init="(('checkpoints/vinet_dhf1k', '', ''
 Expected: the figures of the rows, means over the three splits (DIEM has one). To evaluate:
     avsal evaluate --dataset avad --root DATA --output results
         --model 1=runs/vinet_av_1/model,2=runs/vinet_av_2/model,3=runs/vinet_av_3/model
-One model per split for all six sets: the public code trains on the union of the six training lists of one split
-number, which the paper does not say. Validation is on the six TEST lists, as in the code; for a fair choice:
---config.data.validation=holdout. Validation clips every 2T frames, clips with black truth are not drawn.
+One model per split for all six sets: the public code trains on the union of the six training lists of one
+split number, which the paper does not say. Validation is on the six TEST lists, as in the code; for a fair
+choice: --config.data.validation=holdout. Validation clips every 2T frames; no clip with black truth is drawn.
 Open in the paper: epochs, patience and rate of the fine-tuning; here the code's 40 epochs and 1e-4 again.
 """
 
@@ -21,8 +21,8 @@ from avsal_jax.training.recipes import Row
 
 SETS = ("diem", "coutrot1", "coutrot2", "avad", "etmd", "summe")
 PAPER = (
-    "test, mean of the splits, CC and NSS: DIEM 0.626 2.47, Coutrot1 0.551 2.68, Coutrot2 0.724 5.61, AVAD 0.694 3.82, "
-    "ETMD 0.569 3.06, SumMe 0.466 2.40"
+    "test, mean of the splits, CC and NSS: DIEM 0.626 2.47, Coutrot1 0.551 2.68, Coutrot2 0.724 5.61, "
+    "AVAD 0.694 3.82, ETMD 0.569 3.06, SumMe 0.466 2.40"
 )
 ROWS = {
     f"split{number}": Row({"data.sources": tuple((name, number) for name in SETS)}, PAPER)

@@ -9,7 +9,8 @@ Expected: CC 0.5212, SIM 0.3881, NSS 2.9565 on the validation list; CC 0.510 on 
 From the paper: 224x384, batch 8, Adam, rate 1e-4, KL, early stopping on the validation list.
 From the public code, where the paper is silent: one random clip of each video an epoch, no augmentation, 40
 epochs of which the one with the lowest validation loss counts (no patience), batch norm momentum 0.999,
-validation clips every 4T frames. Open in both: how transposed convolution and channels look (see ViNetDecoder).
+validation clips every 4T frames. Open in both: the layers of `transposed` and `join_channels`
+(see ViNetDecoder).
 """
 
 import ml_collections

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import pathlib
 import sys
 
@@ -12,10 +13,8 @@ from avsal_jax.errors import AvsalError
 
 def add_parser(commands) -> None:
     """Adds the command's flags."""
-    parser = commands.add_parser(
-        "train", help="train a network; the same command again goes on with it",
-        usage="avsal train --config FILE_OR_NAME[:VARIANT,...] --workdir DIR [--config.KEY=VALUE ...]",
-    )  # fmt: skip
+    usage = "avsal train --config FILE_OR_NAME[:VARIANT,...] --workdir DIR [--config.KEY=VALUE ...]"
+    parser = commands.add_parser("train", help="train a network by a recipe", usage=usage)
     add = parser.add_argument
     add("--config", metavar="NAME", help="a .py file or a shipped config, as vinet_dhf1k:table2_t16,smoke")
     add("--workdir", type=pathlib.Path, metavar="DIR", help="where the run lives")
@@ -43,15 +42,16 @@ def run(args: argparse.Namespace) -> int:
     from avsal_jax.training.schema import build_config
     from avsal_jax.training.setup import prepare_run
 
+    say = functools.partial(print, file=sys.stderr, flush=True)
     config = build_config(_values(args.config, args.more))
     use_compile_cache()
     if args.process:
         launch.join_processes(args.coordinator, args.process[0] - 1, args.process[1])
     with launch.stop_requests(jax.process_count()) as asked_to_stop:
         try:
-            done = train(prepare_run(config, args.workdir, _say), asked_to_stop)
+            done = train(prepare_run(config, args.workdir, say), asked_to_stop)
         except Preempted as stopped:
-            _say(f"{stopped}, and saved; the same command goes on from there")
+            say(f"{stopped}, and saved; the same command goes on from there")
             return launch.PREEMPTED
     best = "best {} {:.4f} at step {}; ".format(*done["best"]) if done["best"] else ""
     print(f"{done['steps']} steps; {best}the model is {done['model']}")
@@ -78,7 +78,3 @@ def _values(name: str, arguments: list[str]) -> dict:
             raise AvsalError(f"--config.{key} is of type {kinds[key]}; got {text!r}") from error
         config = known["config"].value
     return config.to_dict()
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
 """Recipes of training runs: a config file's values, the rows of the papers' tables, and where the files lie.
 
 A config file has a docstring, `ROWS` (name -> `Row`) and `get_config(variants)`, which gives an
-`ml_collections.ConfigDict` of the fields of `schema.TrainConfig`. It is Python: run only those that you trust.
+`ml_collections.ConfigDict` of the fields of `schema.TrainConfig`. It is Python: run only what you trust.
 """
 
 from __future__ import annotations
@@ -185,8 +185,8 @@ def overrides(arguments: Sequence[str]) -> list[tuple[str, str]]:
         matched = _OVERRIDE.fullmatch(argument)
         if matched is None:
             raise AvsalError(
-                f"{argument!r} is no flag of avsal train; a value of the config is set by --config.KEY=VALUE, "
-                "as --config.data.batch=4"
+                f"{argument!r} is no flag of avsal train; values of the config are set by "
+                "--config.KEY=VALUE, as --config.data.batch=4"
             )
         pairs.append((matched[1], matched[2]))
     return pairs
