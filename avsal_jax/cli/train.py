@@ -34,8 +34,6 @@ def run(args: argparse.Namespace) -> int:
     if args.config is None or args.workdir is None or (args.coordinator is None) != (args.process is None):
         raise AvsalError("train needs --config and --workdir (and --coordinator with --process), or --list")
 
-    import jax
-
     from avsal_jax.compile_cache import use_compile_cache
     from avsal_jax.training import launch
     from avsal_jax.training.loop import Preempted, train
@@ -47,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     use_compile_cache()
     if args.process:
         launch.join_processes(args.coordinator, args.process[0] - 1, args.process[1])
-    with launch.stop_requests(jax.process_count()) as asked_to_stop:
+    with launch.stop_request() as asked_to_stop:
         try:
             done = train(prepare_run(config, args.workdir, say), asked_to_stop)
         except Preempted as stopped:

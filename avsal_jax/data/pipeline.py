@@ -6,9 +6,12 @@ TensorFlow is kept off every accelerator; frames stay uint8 until they are on th
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else TensorFlow greets on stderr
 import tensorflow as tf
 
 from avsal_jax.data.audio import ClipSound, silence

@@ -1,9 +1,10 @@
 """3-D convolution and transposed convolution, and the one place that picks how they are lowered.
 
-XLA's CPU backend runs 2-D convolutions several times faster than 3-D ones, and forms weight
-gradients slowly. So a kernel without temporal extent folds time into the batch, a kernel without
-spatial extent becomes a 2-D convolution over (time, pixels), and a full kernel puts its temporal
-taps into the channels. Weight gradients on CPU are matrix products of shifted slices.
+XLA's CPU backend runs 2-D convolutions several times faster than 3-D ones. So a kernel without
+temporal extent folds time into the batch, a kernel without spatial extent becomes a 2-D convolution
+over (time, pixels), and a full kernel puts its temporal taps into the channels. Weight gradients on
+CPU are XLA's for these 2-D convolutions, or a few matrix products of shifted slices where those are
+faster: for kernels without spatial extent, and for spatial kernels with many input channels.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from jax import lax
 LOWERINGS = ("auto", "folded", "direct")
 _DIMENSIONS_2D = ("NHWC", "HWIO", "NHWC")
 _DIMENSIONS_3D = ("NDHWC", "DHWIO", "NDHWC")
+_WIDE = 64  # input channels from which matrix products beat XLA's weight gradient of a spatial kernel
 
 
 class _Geometry(NamedTuple):
@@ -122,14 +124,14 @@ def _conv_bwd(g, residuals, dy):
     _, pull_x = jax.vjp(lambda v: _forward(v, kernel, g), x)
     (dx,) = pull_x(dy)
     if g.lowering == "folded":
-        return dx, _kernel_gradient_slices(x, kernel, dy, g)
+        return dx, _kernel_gradient_folded(x, kernel, dy, g)
     if g.lowering == "direct":
         return dx, _kernel_gradient_xla(x, kernel, dy, g)
     dk = lax.platform_dependent(
         x,
         kernel,
         dy,
-        cpu=functools.partial(_kernel_gradient_slices, g=g),
+        cpu=functools.partial(_kernel_gradient_folded, g=g),
         default=functools.partial(_kernel_gradient_xla, g=g),
     )
     return dx, dk
@@ -203,23 +205,35 @@ def _time_slices(x, kt: int, g: _Geometry):
     return [lax.slice_in_dim(x, k, k + (count - 1) * g.stride[0] + 1, g.stride[0], axis=1) for k in range(kt)]
 
 
-def _kernel_gradient_xla(x, kernel, dy, g: _Geometry):
-    _, pull = jax.vjp(lambda k: _forward(x, k, g._replace(lowering="direct")), kernel)
+def _kernel_gradient_xla(x, kernel, dy, g: _Geometry, lowering: str = "direct"):
+    _, pull = jax.vjp(lambda k: _forward(x, k, g._replace(lowering=lowering)), kernel)
     return pull(dy)[0]
 
 
-def _kernel_gradient_slices(x, kernel, dy, g: _Geometry):
-    """The gradient with respect to the kernel: for every tap, shifted input times `dy`."""
+def _kernel_gradient_folded(x, kernel, dy, g: _Geometry):
+    """The gradient with respect to the kernel, by whichever form is fastest on CPU."""
+    kt, kh, kw, cin, _ = kernel.shape
+    if (kh, kw) == (1, 1) or (kt == 1 and cin >= _WIDE):
+        return _kernel_gradient_products(x, kernel, dy, g)
+    return _kernel_gradient_xla(x, kernel, dy, g, "folded")
+
+
+def _kernel_gradient_products(x, kernel, dy, g: _Geometry):
+    """For every tap in time and height: the input shifted by every tap in width, times `dy`."""
     kt, kh, kw, cin, cout = kernel.shape
     _, t, h, w, _ = dy.shape
+
+    def shifted(v, axis, begin, count):
+        stride = g.stride[axis - 1]
+        return lax.slice_in_dim(v, begin, begin + (count - 1) * stride + 1, stride, axis=axis)
+
     padded = jnp.pad(x, ((0, 0), *g.padding, (0, 0)))
+    columns = jnp.concatenate([shifted(padded, 3, k * g.dilation[2], w) for k in range(kw)], -1)
     flat_dy = dy.reshape(-1, cout)
-    rows = []
+    products = []
     for at in range(kt):
+        frames = shifted(columns, 1, at, t)
         for ah in range(kh):
-            for aw in range(kw):
-                begin = (at, ah * g.dilation[1], aw * g.dilation[2])
-                limit = [o + (n - 1) * s + 1 for o, n, s in zip(begin, (t, h, w), g.stride, strict=True)]
-                piece = lax.slice(padded, (0, *begin, 0), (x.shape[0], *limit, cin), (1, *g.stride, 1))
-                rows.append(piece.reshape(-1, cin).T @ flat_dy)  # [I, O]
-    return jnp.stack(rows).reshape(kernel.shape).astype(kernel.dtype)
+            piece = shifted(frames, 2, ah * g.dilation[1], h)  # [B, T', H', W', kw * I]
+            products.append(piece.reshape(-1, kw * cin).T @ flat_dy)
+    return jnp.stack(products).reshape(kernel.shape).astype(kernel.dtype)

@@ -77,9 +77,10 @@ class EventWriter:
             raise self._failed(error) from error
 
     def close(self) -> None:
-        """Flushes and closes the file."""
-        self.flush()
-        self._file.close()
+        """Flushes and closes the file; again has no effect."""
+        if not self._file.closed:
+            self.flush()
+            self._file.close()
 
     def _write(self, **fields) -> None:
         event = self._event.Event(wall_time=time.time(), **fields)

@@ -1,4 +1,4 @@
-"""Around a run: several processes as one, and being asked to stop."""
+"""Around a run: several processes as one; how it is asked to stop: SIGTERM, to one process or to all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import signal
 from collections.abc import Callable, Iterator
 
 import jax
-from jax.experimental import multihost_utils
 
 from avsal_jax.errors import AvsalError
 
@@ -34,18 +33,25 @@ def join_processes(coordinator: str, index: int, count: int) -> None:
 
 
 @contextlib.contextmanager
-def stop_requests(processes: int) -> Iterator[Callable[[int], bool]]:
-    """Gives `asked_to_stop(step)`: whether SIGTERM came to this process, or to any of several.
+def stop_request() -> Iterator[Callable[[int], bool]]:
+    """Gives a function that tells whether SIGTERM came, for `loop.train`.
 
-    With one process it has its own handler, put back at the end. With several, `jax.distributed` hears the
-    signal and all of them agree on a step.
+    With one process it has its own handler. With several, jax's preemption service tells all of them the
+    same step, whichever got the signal.
     """
-    if processes > 1:
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
         yield multihost_utils.reached_preemption_sync_point
         return
-    asked = []
-    before = signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
+    came = False
+
+    def note(number, frame):
+        nonlocal came
+        came = True
+
+    before = signal.signal(signal.SIGTERM, note)
     try:
-        yield lambda step: bool(asked)
+        yield lambda step: came
     finally:
         signal.signal(signal.SIGTERM, before)

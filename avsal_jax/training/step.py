@@ -16,8 +16,13 @@ from avsal_jax.training.state import TrainState, step_key
 VALIDATION_METRICS = ("loss", "cc", "sim", "nss", "kl")
 
 
-def make_step(objective: Objective, optimizer, total: int, seed: int, ema: float):
+def make_step(
+    objective: Objective, optimizer, total: int, seed: int, ema: float, axis_name: str | None = None
+):
     """Returns step(state, batches, plateau_scale) -> (state, values to log), pure, to be jitted.
+
+    Under `jit` on a mesh the means over clips are those of the global batch. Under `pmap` each device has
+    its own rows: `axis_name` names the axis over which gradients and values are meaned.
 
     A loss or gradient that is not finite leaves the state as it was, marks the step in `failed`, and so
     do all steps after it: the choice is made on the device, where the old state is still there.
@@ -30,7 +35,9 @@ def make_step(objective: Objective, optimizer, total: int, seed: int, ema: float
             return objective.loss(params, state.batch_stats, batches, state.step, total, rng)
 
         (value, (batch_stats, values)), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
-        norm = optax.global_norm(gradients)
+        if axis_name is not None:
+            value, values, gradients = jax.lax.pmean((value, values, gradients), axis_name)
+        norm = optax.tree.norm(gradients)
         updates, opt_state = optimizer.update(
             gradients, state.opt_state, state.params, plateau_scale=plateau_scale
         )

@@ -69,6 +69,27 @@ def test_conv3d_equals_xla_in_value_and_gradients(case, lowering):
         close(a, b)
 
 
+WIDE_CASES = {
+    "spatial": ((1, 3, 3), (1, 1, 1), (0, 1, 1), (1, 1, 1)),
+    "spatial, strided": ((1, 5, 4), (2, 3, 2), (0, 2, 1), (1, 1, 1)),
+    "spatial, dilated": ((1, 2, 3), (1, 2, 1), (0, 2, 2), (1, 3, 2)),
+    "full": ((3, 2, 3), (2, 1, 2), (1, 1, 0), (1, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("channels", [(63, 2), (64, 2)], ids=["narrow", "wide"])
+@pytest.mark.parametrize("case", WIDE_CASES)
+def test_kernel_gradient_on_both_sides_of_the_width_where_its_form_changes(case, channels):
+    size, stride, padding, dilation = WIDE_CASES[case]
+    x, kernel = arrays(size, channels)
+
+    def gradient(conv):
+        return jax.grad(lambda k: (conv(x, k) ** 2).sum())(kernel)
+
+    got = gradient(lambda x, k: conv3d(x, k, stride=stride, padding=padding, dilation=dilation))
+    close(got, gradient(lambda x, k: reference(x, k, stride, padding, dilation)))
+
+
 def test_second_derivatives():
     """Unrolled inference differentiates through gradients, so the custom rule must be differentiable."""
     x, kernel = arrays((3, 3, 3), (2, 2))

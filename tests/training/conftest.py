@@ -1,0 +1,46 @@
+"""A prepared tiny data set, and configs of runs that take seconds."""
+
+import pytest
+
+from avsal_jax.data.prepare import prepare_synthetic
+from avsal_jax.training.schema import build_config
+
+TINY = "frames=8,height=32,width=64,visual_encoder.width=0.0625,decoder.width=0.0625"
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prepared")
+    settings = {"preset": "tiny", "grade": "position"}
+    prepare_synthetic(settings, None, folder, (32, 64), workers=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def values(prepared):
+    """Gives plain values of a config; changes are by dotted name."""
+
+    def make(**changes):
+        found = {
+            "model": {"set": TINY},
+            "data": {"root": str(prepared), "sources": (("synthetic", None),), "batch": 4},
+            "loss": {"kl": 1.0, "cc": -0.1},
+            "evaluation": {"every": 6, "pictures": 2},
+            "steps": 8,
+            "save_every": 4,
+            "log_every": 1,
+        }
+        for path, value in changes.items():
+            *parents, name = path.split("__")
+            place = found
+            for parent in parents:
+                place = place.setdefault(parent, {})
+            place[name] = value
+        return found
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def config(values):
+    return lambda **changes: build_config(values(**changes))

@@ -1,0 +1,206 @@
+"""The loop in one process: repeatable, resumable to the bit, early stopping, what it writes, its refusals."""
+
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from avsal_jax import AvsalError
+from avsal_jax.storage import flatten, read_model
+from avsal_jax.training.loop import Preempted, train
+from avsal_jax.training.metrics_log import read_metrics
+from avsal_jax.training.setup import prepare_run
+
+TIMES = ("waiting", "steps_per_second")
+
+
+def run(config, workdir, asked=lambda step: False):
+    lines = []
+    result = train(prepare_run(config, workdir, lines.append), asked)
+    return result, lines
+
+
+def weights(result):
+    return flatten(read_model(result["model"]).variables)
+
+
+def records(workdir):
+    found = read_metrics(workdir / "metrics.jsonl")
+    return [{k: v for k, v in record.items() if k not in TIMES} for record in found]
+
+
+@pytest.fixture(scope="module")
+def whole(config, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("whole")
+    result, lines = run(config(), workdir)
+    return workdir, result, lines
+
+
+def test_a_run_writes_everything(whole):
+    workdir, result, lines = whole
+    assert result["steps"] == 8 and result["best"][0] == "cc"
+    there = {p.name for p in workdir.iterdir()}
+    assert there >= {"config.json", "metrics.jsonl", "curves.png", "report.html", "pictures", "model"}
+    assert [p.name for p in sorted((workdir / "pictures").iterdir())] == ["00000006.png", "00000008.png"]
+    text = "\n".join(lines)
+    assert "training data: 7 videos of synthetic, 7 clips an epoch" in text
+    assert "validation: 1 videos: synthetic: val list" in text and "forward pass" in text
+    assert re.search(r"step 8/8  loss [\d.]+  lr 1e-4 .* waiting for data \d+ %", text)
+    assert "Predictions" in (workdir / "report.html").read_text()
+    found = read_metrics(workdir / "metrics.jsonl")
+    assert [r["step"] for r in found if "loss" in r] == list(range(1, 9))
+    assert [r["step"] for r in found if "val/cc" in r] == [6, 8]
+    assert all(0 <= r["waiting"] <= 1 for r in found if "waiting" in r)
+
+
+def test_two_runs_are_the_same_to_the_bit(whole, config, tmp_path):
+    workdir, result, _ = whole
+    again, _ = run(config(), tmp_path / "again")
+    for name, value in weights(result).items():
+        np.testing.assert_array_equal(value, weights(again)[name], err_msg=name)
+    assert records(tmp_path / "again") == records(workdir)
+    other, _ = run(config(seed=1), tmp_path / "other")
+    assert any((v != weights(other)[n]).any() for n, v in weights(result).items())
+
+
+@pytest.mark.parametrize("stop", [3, 6])
+def test_a_stopped_run_ends_as_the_whole_one(whole, config, tmp_path, stop):
+    workdir, result, _ = whole
+    with pytest.raises(Preempted, match=f"stopped at step {stop}"):
+        run(config(), tmp_path / "w", lambda step: step == stop)
+    again, lines = run(config(), tmp_path / "w")
+    assert f"restored step {stop} of 8" in lines
+    assert again["best"] == result["best"]
+    for name, value in weights(result).items():
+        np.testing.assert_array_equal(value, weights(again)[name], err_msg=name)
+    assert records(tmp_path / "w") == records(workdir)  # no gap, no double
+
+
+def test_a_finished_run_only_writes_its_report_again(whole, config):
+    workdir, result, _ = whole
+    before = records(workdir)
+    again, lines = run(config(), workdir)
+    assert again["best"] == result["best"] and "restored step 8 of 8" in lines
+    assert records(workdir) == before
+
+
+def test_the_model_predicts(whole, clip_path):
+    import avsal_jax
+
+    model = avsal_jax.load_model(whole[1]["model"])
+    assert model.card["provenance"]["step"] in (6, 8)
+    maps = model.predict_frames(np.zeros((9, 40, 50, 3), np.uint8), fps=25)
+    assert maps.shape == (9, 32, 64) and np.isfinite(maps).all()
+
+
+def test_going_on_from_another_run_with_another_config(whole, config, tmp_path):
+    workdir, _, _ = whole
+    changed = config(resume=str(workdir), steps=10, optimizer__learning_rate=1e-5)
+    result, lines = run(changed, tmp_path / "w")
+    assert f"resumed from {workdir}, step 8 of 10" in lines and result["steps"] == 10
+    with pytest.raises(AvsalError, match="checkpoints"):
+        run(config(resume=str(tmp_path / "none")), tmp_path / "v")
+
+
+def test_starting_from_a_model(whole, config, tmp_path):
+    model = whole[1]["model"]
+    result, lines = run(config(init=((model, "visual_encoder", ""),), steps=1), tmp_path / "w")
+    text = "\n".join(lines)
+    assert "231 leaves" not in text and re.search(r"\d+ leaves from .*model visual_encoder", text)
+    assert "stay fresh: decoder" in text
+
+
+def test_averaged_parameters_and_frozen_groups(config, tmp_path):
+    changes = {"ema": 0.5, "steps": 3, "optimizer__groups": (("visual_encoder/.*", 0.0),)}
+    result, lines = run(config(**changes), tmp_path / "w")
+    fresh = prepare_run(config(), tmp_path / "v", lambda line: None).initial_state()
+    found = weights(result)
+    encoder = {n: v for n, v in flatten({"params": fresh.params}).items() if "visual_encoder" in n}
+    for name, value in encoder.items():
+        np.testing.assert_array_equal(found[name], np.asarray(value))
+    decoder = {n: v for n, v in flatten({"params": fresh.params}).items() if "decoder" in n}
+    assert all((found[n] != np.asarray(v)).any() for n, v in decoder.items() if n.endswith("kernel"))
+    assert any("arrays are frozen" in line for line in lines)
+
+
+def test_early_stopping_and_its_state(config, tmp_path):
+    changes = {
+        "optimizer__learning_rate": 0.0 + 1e-12,
+        "early_stop": {"patience": 1, "mode": "min", "threshold": 0.5},
+        "evaluation__every": 1,
+        "steps": 8,
+    }
+    result, _ = run(config(**changes), tmp_path / "w")
+    assert result["steps"] == 3  # the first validation is best, one more is borne, the next ends it
+    with pytest.raises(Preempted):
+        run(config(**changes), tmp_path / "v", lambda step: step == 2)
+    again, _ = run(config(**changes), tmp_path / "v")
+    assert again["steps"] == 3
+
+
+def test_plateau_lowers_the_rate(config, tmp_path):
+    schedule = {"name": "plateau", "patience": 0, "factor": 0.5, "threshold": 0.9}
+    run(config(optimizer__schedule=schedule, evaluation__every=2), tmp_path / "w")
+    rates = {r["step"]: r["lr"] for r in read_metrics(tmp_path / "w/metrics.jsonl") if "lr" in r}
+    assert rates[4] == 1e-4 and rates[5] == pytest.approx(5e-5) and rates[7] == pytest.approx(2.5e-5)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_state_before_it(config, tmp_path):
+    mad = config(optimizer__name="sgd", optimizer__learning_rate=1e30, save_every=100)
+    with pytest.raises(
+        AvsalError, match=r"gradient of step (\d+) is not finite; the state before it is saved"
+    ):
+        run(mad, tmp_path / "w")
+    (tmp_path / "v").mkdir()
+    calm = config(resume=str(tmp_path / "w"), optimizer__name="sgd", optimizer__learning_rate=1e-9)
+    ready = prepare_run(calm, tmp_path / "v", lambda line: None)
+    from avsal_jax.training.checkpointing import Checkpoints
+
+    saved = Checkpoints(tmp_path / "w/checkpoints", read_only=True)
+    state = saved.restore(saved.latest(), ready.shapes)
+    assert int(state.failed) == -1 and int(state.step) == saved.latest() > 0
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+
+
+def test_refusals(whole, config, values, tmp_path, prepared):
+    workdir = whole[0]
+    with pytest.raises(AvsalError, match=r"is of another config: steps was 8, is 9; name another --workdir"):
+        run(config(steps=9), workdir)
+    for changes, words in (
+        ({"data__batch": 3}, "a batch of 3 cannot be shared by 2 devices"),
+        ({"model__set": "frames=8"}, "was prepared at 32x64, the model takes 224x384"),
+        ({"model__set": "frames=8", "model__system": "s3d"}, "s3d is a part"),
+        ({"data__root": str(tmp_path / "none")}, "synthetic is not prepared in"),
+        ({"data__sources": (("avad", 1),)}, "avad is not prepared in .* which holds synthetic"),
+        ({"init": (("nowhere", "", ""),)}, "nowhere"),
+        ({"optimizer__groups": (("encoder/.*", 0.0),)}, "matches no"),
+    ):
+        with pytest.raises(AvsalError, match=words):
+            run(config(**changes), tmp_path / str(len(words)))
+    empty = tmp_path / "empty.txt"
+    empty.write_text("\n")
+    with pytest.raises(AvsalError, match="names no video"):
+        run(config(data__sources=(str(empty),), data__validation="holdout"), tmp_path / "e")
+
+
+def test_config_mistakes(config, values):
+    for changes, words in (
+        ({"optimiser__name": "adam"}, "unknown key 'optimiser'; did you mean 'optimizer'"),
+        ({"model__sistem": "vinet"}, "unknown key 'model.sistem'.*'system'"),
+        ({"steps": "many"}, "steps is of type int; got 'many'"),
+        ({"steps": 0}, "give either steps or epochs; got 0 and 0"),
+        ({"loss__kl": 0.0, "loss__cc": 0.0}, "all losses have weight 0"),
+        ({"model__set": "frames"}, "'frames' in model.set is not name=value"),
+        ({"model__set": "fusion=ravf"}, "ravf"),
+        ({"data__sources": ()}, "data.sources is empty"),
+        ({"data__sources": (("diem", 1, 2),)}, "a data source is"),
+        ({"evaluation__metric": "auc"}, "'auc' is none of loss, cc"),
+        ({"init": (("a",),), "resume": "b"}, "leave init out"),
+        ({"ema": 1.5}, "ema must be a number in"),
+        ({"data__sampling": {"policy": "all"}}, "sampling policy 'all' is none of"),
+    ):
+        with pytest.raises(AvsalError, match=words):
+            config(**changes)
+    assert json.dumps(values())  # plain values
