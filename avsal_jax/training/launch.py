@@ -27,7 +27,7 @@ def join_processes(coordinator: str, index: int, count: int) -> None:
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise AvsalError(f"the coordinator is HOST:PORT, as 10.0.0.1:4321; got {coordinator!r}")
     try:
-        jax.distributed.initialize(coordinator, num_processes=count, process_id=index)
+        jax.distributed.initialize(coordinator, count, index, coordinator_bind_address=coordinator)
     except (RuntimeError, ValueError) as error:
         raise AvsalError(f"process {index + 1} of {count} cannot join at {coordinator}: {error}") from error
 
