@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CLIP := tests/media/big_buck_bunny_5s.mp4
 
-.PHONY: demo test lint wheel clean
+.PHONY: demo test lint smoke wheel clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; set PYTHON=')"
@@ -22,6 +22,9 @@ lint: .venv/.installed
 
 test: lint
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+smoke: .venv/.installed  ## one training step of every row of every config; needs the extra `train`
+	$(BIN)/python tools/smoke.py
 
 wheel: .venv/.installed
 	$(BIN)/python -m build --wheel

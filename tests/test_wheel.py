@@ -30,7 +30,8 @@ def test_the_wheel_predicts_outside_the_checkout(tests_dir, tmp_path):
     )
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert "avsal_jax/configs/README.md" in names and "avsal_jax/checkpoints/manifest.json" in names
+    assert {"avsal_jax/configs/README.md", "avsal_jax/configs/vinet_dhf1k.py"} <= set(names)
+    assert "avsal_jax/checkpoints/manifest.json" in names
     assert {"avsal_jax/data/lists/gasp/LICENSE.md", "avsal_jax/data/lists/gasp/test_ave.csv"} <= set(names)
     assert "avsal_jax/evaluation/published.csv" in names
     assert not [name for name in names if name.startswith(("tests", "tools"))]
@@ -53,4 +54,6 @@ def test_the_wheel_predicts_outside_the_checkout(tests_dir, tmp_path):
     assert run(sys.executable, "-c", where, cwd=tmp_path, env=environment).startswith(str(site))
     command = [sys.executable, "-m", "avsal_jax.cli.main", "predict", str(source), "--output", "out"]
     assert "4 maps in out" in run(*command, cwd=tmp_path, env=environment)
+    listed = run(sys.executable, "-m", "avsal_jax.cli.main", "train", "--list", cwd=tmp_path, env=environment)
+    assert "vinet_dhf1k: " in listed
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["frames"] == 4

@@ -7,20 +7,23 @@ import os
 import sys
 
 import avsal_jax
-from avsal_jax.cli import compare, convert, doctor, evaluate, predict, prepare
+from avsal_jax.cli import compare, convert, doctor, evaluate, predict, prepare, train
 from avsal_jax.errors import AvsalError
 
-_COMMANDS = (predict, prepare, evaluate, compare, convert, doctor)
+_COMMANDS = (predict, prepare, train, evaluate, compare, convert, doctor)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command; returns its exit code: 0 done, 2 a mistake of the user, 130 interrupted."""
+    """Runs a command; returns its exit code: 0 done, 2 the user's mistake, 75 to be run again, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="avsal", description="Predicts where people look in a video.")
     parser.add_argument("--version", action="version", version=f"avsal_jax {avsal_jax.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in _COMMANDS:
         command.add_parser(commands)
-    args = parser.parse_args(argv)
+    args, more = parser.parse_known_args(argv)
+    if more and not hasattr(args, "more"):
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    args.more = more  # of `train`: the values of its config
     try:
         return args.run(args)
     except AvsalError as error:

@@ -1,4 +1,4 @@
-"""How a run is asked to stop: SIGTERM, to one process or to all."""
+"""Around a run: several processes as one; how it is asked to stop: SIGTERM, to one process or to all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,29 @@ import signal
 from collections.abc import Callable, Iterator
 
 import jax
+
+from avsal_jax.errors import AvsalError
+
+PREEMPTED = 75  # the exit code that asks schedulers to run the command again (EX_TEMPFAIL)
+
+
+def join_processes(coordinator: str, index: int, count: int) -> None:
+    """Makes this process the `index`-th (from 0) of `count` in one run; before anything else that uses jax.
+
+    Args:
+      coordinator: `HOST:PORT` of process 0, the same in all.
+
+    Raises:
+      AvsalError: no such address, or jax is in use already. (If another process does not come, jax ends this
+        one itself.)
+    """
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise AvsalError(f"the coordinator is HOST:PORT, as 10.0.0.1:4321; got {coordinator!r}")
+    try:
+        jax.distributed.initialize(coordinator, count, index, coordinator_bind_address=coordinator)
+    except (RuntimeError, ValueError) as error:
+        raise AvsalError(f"process {index + 1} of {count} cannot join at {coordinator}: {error}") from error
 
 
 @contextlib.contextmanager

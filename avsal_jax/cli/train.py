@@ -1,0 +1,78 @@
+"""`avsal train`: a recipe and a workdir; the same command goes on where it was stopped."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import pathlib
+import sys
+
+from avsal_jax.cli import flags
+from avsal_jax.errors import AvsalError
+
+
+def add_parser(commands) -> None:
+    """Adds the command's flags."""
+    usage = "avsal train --config FILE_OR_NAME[:VARIANT,...] --workdir DIR [--config.KEY=VALUE ...]"
+    parser = commands.add_parser("train", help="train a network by a recipe", usage=usage)
+    add = parser.add_argument
+    add("--config", metavar="NAME", help="a .py file or a shipped config, as vinet_dhf1k:table2_t16,smoke")
+    add("--workdir", type=pathlib.Path, metavar="DIR", help="where the run lives")
+    add("--list", action="store_true", help="print every config and row, with what the papers print for it")
+    add("--coordinator", metavar="HOST:PORT", help="of process 1, where several make one run")
+    add("--process", type=flags.shard, metavar="I/N", help="this is process I of N")
+    parser.set_defaults(run=run, more=[])  # `more`: the overrides, that `main` leaves to this command
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    from avsal_jax.training import recipes
+
+    if args.list:
+        print(recipes.listing())
+        return 0
+    if args.config is None or args.workdir is None or (args.coordinator is None) != (args.process is None):
+        raise AvsalError("train needs --config and --workdir (and --coordinator with --process), or --list")
+
+    from avsal_jax.compile_cache import use_compile_cache
+    from avsal_jax.training import launch
+    from avsal_jax.training.loop import Preempted, train
+    from avsal_jax.training.schema import build_config
+    from avsal_jax.training.setup import prepare_run
+
+    say = functools.partial(print, file=sys.stderr, flush=True)
+    config = build_config(_values(args.config, args.more))
+    use_compile_cache()
+    if args.process:
+        launch.join_processes(args.coordinator, args.process[0] - 1, args.process[1])
+    with launch.stop_request() as asked_to_stop:
+        try:
+            done = train(prepare_run(config, args.workdir, say), asked_to_stop)
+        except Preempted as stopped:
+            say(f"{stopped}, and saved; the same command goes on from there")
+            return launch.PREEMPTED
+    best = "best {} {:.4f} at step {}; ".format(*done["best"]) if done["best"] else ""
+    print(f"{done['steps']} steps; {best}the model is {done['model']}")
+    return 0
+
+
+def _values(name: str, arguments: list[str]) -> dict:
+    """Returns the values of a recipe with `--config.KEY=VALUE` on top, parsed as the recipe's types."""
+    from absl import flags as absl_flags
+    from ml_collections import config_dict, config_flags
+
+    from avsal_jax.training import recipes
+
+    config = recipes.config(name)
+    pairs = recipes.overrides(arguments)
+    kinds = recipes.settable(config, [key for key, _ in pairs], config_dict.placeholder)
+    for key, text in pairs:
+        value = recipes.joined_settings(config.model.set, text) if key == "model.set" else text
+        known, argv = absl_flags.FlagValues(), ["avsal", f"--config.{key}={value}"]
+        try:
+            config_flags.DEFINE_config_dict("config", config, flag_values=known, sys_argv=argv)
+            known(argv)
+        except (absl_flags.Error, TypeError, ValueError) as error:
+            raise AvsalError(f"--config.{key} is of type {kinds[key]}; got {text!r}") from error
+        config = known["config"].value
+    return config.to_dict()

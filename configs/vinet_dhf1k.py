@@ -1,0 +1,49 @@
+"""ViNet on DHF1K, and its ablations (Jain et al. 2021, tables 1 and 2, section 4.4).
+
+    avsal prepare --dataset dhf1k --root DATA --output prepared
+    avsal train --config vinet_dhf1k --workdir runs/vinet_dhf1k
+
+Starts from: S3D trained on Kinetics-400, in checkpoints/s3d_kinetics400 (checkpoints/README.md says how to
+get it); the decoder is fresh. Frames are normalised as for ImageNet, though S3D was trained on [-1, 1].
+Expected: CC 0.5212, SIM 0.3881, NSS 2.9565 on the validation list; CC 0.510 on the test list (table 3).
+From the paper: 224x384, batch 8, Adam, rate 1e-4, KL, early stopping on the validation list.
+From the public code, where the paper is silent: one random clip of each video an epoch, no augmentation, 40
+epochs of which the one with the lowest validation loss counts (no patience), batch norm momentum 0.999,
+validation clips every 4T frames. Open in both: the layers of `transposed` and `join_channels`
+(see ViNetDecoder).
+"""
+
+import ml_collections
+
+from avsal_jax.training import recipes
+from avsal_jax.training.recipes import Row
+
+ROWS = {
+    "table1_hierarchy": Row({}, "DHF1K val: CC 0.5212, SIM 0.3881, NSS 2.9565 (the recipe itself)"),
+    "table1_no_hierarchy": Row(
+        {"model.set": "decoder.hierarchy=0"}, "DHF1K val: CC 0.5002, SIM 0.361, NSS 2.7371"
+    ),
+    "hierarchy1": Row({"model.set": "decoder.hierarchy=1"}, "one level, a class of the code; no figure"),
+    "hierarchy2": Row({"model.set": "decoder.hierarchy=2"}, "two levels, a class of the code; no figure"),
+    "table2_t8": Row({"model.set": "frames=8"}, "DHF1K val: CC 0.4978, SIM 0.363, NSS 2.8221"),
+    "table2_t16": Row({"model.set": "frames=16"}, "DHF1K val: CC 0.5112, SIM 0.378, NSS 2.9067"),
+    "table2_t32": Row({"model.set": "frames=32"}, "DHF1K val: CC 0.5212, SIM 0.3881, NSS 2.9565"),
+    "table2_t48": Row({"model.set": "frames=48"}, "DHF1K val: CC 0.5231, SIM 0.3807, NSS 2.9477"),
+    "trilinear": Row({"model.set": "decoder.upsample=trilinear"}, "DHF1K val: CC 0.5212 (section 4.4)"),
+    "transposed": Row({"model.set": "decoder.upsample=transposed"}, "DHF1K val: CC 0.5178 (section 4.4)"),
+    "join_time": Row({"model.set": "decoder.join=time"}, "DHF1K val: CC 0.5212 (section 4.4)"),
+    "join_channels": Row(
+        {"model.set": "decoder.join=channels"}, "DHF1K val: 'a similar performance', no figure (section 4.4)"
+    ),
+}
+
+
+def get_config(variants: str = "") -> ml_collections.ConfigDict:
+    """Returns the config of a row, or of several that go together."""
+    config = ml_collections.ConfigDict(recipes.defaults())
+    config.data.sources = (("dhf1k", None),)
+    config.init = (("checkpoints/s3d_kinetics400", "visual_encoder", ""),)
+    config.epochs = 40
+    config.evaluation.metric = "loss"
+    config.evaluation.every = config.save_every = 88  # an epoch: 700 videos in batches of 8
+    return recipes.apply(config, variants, ROWS)

@@ -1,0 +1,261 @@
+"""Every shipped config and row, and the command line of `avsal train`."""
+
+import dataclasses
+import functools
+import json
+import math
+
+import jax
+import pytest
+
+from avsal_jax.cli.main import main
+from avsal_jax.errors import AvsalError
+from avsal_jax.models.network import abstract_variables
+from avsal_jax.models.systems import Preset, build
+from avsal_jax.specs import spec_from_dict
+from avsal_jax.training import launch, loop, recipes, setup
+from avsal_jax.training.schema import build_config
+
+ROWS = [(recipe.name, row) for recipe in map(recipes.recipe, recipes.shipped()) for row in recipe.rows]
+# Parameters of the public code's classes; below them, counted by hand from the paper's words.
+PARAMETERS = {
+    "table2_t8": 31_079_105,
+    "table2_t16": 31_097_537,
+    "table2_t48": 31_100_641,
+    "table1_no_hierarchy": 20_150_977,
+    "hierarchy1": 27_339_457,
+    "hierarchy2": 30_657_217,
+    "t8": 31_079_105,
+    "t16": 31_097_537,
+    "transposed": 31_099_585 + sum(16 * c * c + 2 * c for c in (832, 480, 192, 64, 32)),
+    "join_channels": 7_910_048
+    + 1024 * 832 * 9
+    + 27 * (2 * 832 * 480 + 2 * 480 * 192 + 2 * 192 * 64)
+    + 64 * 32 * 9
+    + 32 * 32 * 16
+    + 33,
+}
+# As the tables of the ViNet paper print them.
+FIGURES = {
+    "vinet_dhf1k:table1_no_hierarchy": "0.5002 0.361 2.7371",
+    "vinet_dhf1k:table1_hierarchy": "0.5212 0.3881 2.9565",
+    "vinet_dhf1k:table2_t8": "0.4978 0.363 2.8221",
+    "vinet_dhf1k:table2_t16": "0.5112 0.378 2.9067",
+    "vinet_dhf1k:table2_t32": "0.5212 0.3881 2.9565",
+    "vinet_dhf1k:table2_t48": "0.5231 0.3807 2.9477",
+    "vinet_dhf1k:transposed": "0.5178",
+    "vinet_hollywood2:table3": "0.693 0.813 0.930 3.73 0.550",
+    "vinet_ucf:table3": "0.673 0.810 0.924 3.62 0.522",
+    "vinet_av:split2": "0.626 2.47 0.551 2.68 0.724 5.61 0.694 3.82 0.569 3.06 0.466 2.40",
+    "vinet_ave:table6": "0.671 0.742 0.903 2.60 0.533",
+}
+
+
+def config_of(text):
+    return build_config(recipes.config(text).to_dict())
+
+
+@functools.cache
+def parameters_of(preset_text):
+    preset = Preset(**{**json.loads(preset_text), "input": spec_from_dict(json.loads(preset_text)["input"])})
+    shapes = abstract_variables(build(preset), preset.input)
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes["params"]))
+
+
+def parameters(config):
+    return parameters_of(json.dumps(dataclasses.asdict(config.model.preset()), sort_keys=True))
+
+
+@pytest.mark.parametrize(("name", "row"), ROWS)
+def test_every_row_builds(name, row):
+    config = config_of(f"{name}:{row}")
+    assert config.data.batch == 8 and config.optimizer.name == "adam"
+    if name != "vinet_synthetic":
+        assert config.optimizer.learning_rate == 1e-4 and config.init and config.epochs == 40
+    assert config.save_every == config.evaluation.every  # the best is among what is saved
+    assert parameters(config) == PARAMETERS.get(row, 31_099_585)
+    assert 20_000 < parameters(config_of(f"{name}:{row},smoke")) < 200_000
+
+
+@pytest.mark.parametrize("variant", ["smoke", "mini"])
+@pytest.mark.parametrize(("name", "row"), ROWS)
+def test_every_row_shrinks_and_keeps_its_structure(name, row, variant):
+    whole, small = config_of(f"{name}:{row}"), config_of(f"{name}:{row},{variant}")
+    assert small.data.sources == (("synthetic", None),) and small.init == () and small.steps > 0
+    one, other = whole.model.preset(), small.model.preset()
+    assert other.input.frames == one.input.frames and (other.input.height, other.input.width) == (64, 96)
+    fields = dict(other.slots["decoder"]["fields"])
+    assert fields.pop("width") == (1 / 16 if variant == "smoke" else 1 / 4)
+    assert fields == {k: v for k, v in one.slots["decoder"]["fields"].items() if k != "width"}
+
+
+def test_recipes_are_those_of_the_paper_and_the_code():
+    assert config_of("vinet_dhf1k").init[0].slot == "visual_encoder"
+    assert config_of("vinet_ucf").data.stride == 32 and config_of("vinet_av").data.stride == 64
+    sources = config_of("vinet_av:split3").data.sources
+    assert len(sources) == 6 and {fold for _, fold in sources} == {3}
+    spec = config_of("vinet_dhf1k:table2_t48").model.preset().input
+    assert (spec.frames, spec.height, spec.width, spec.pixel_norm) == (48, 224, 384, "imagenet")
+    assert config_of("vinet_dhf1k").model.norm_momentum == 0.999
+
+
+@pytest.mark.parametrize("text", FIGURES)
+def test_figures_stand_as_printed(text):
+    name, row = text.split(":")
+    paper = recipes.recipe(name).rows[row].paper
+    found = [word.strip(",()") for word in paper.split() if word.strip(",()").replace(".", "").isdecimal()]
+    assert [n for n in found if n != "4.4"] == FIGURES[text].split()
+
+
+def test_configs_are_short_and_say_how_to_run_them():
+    for name, path in recipes.shipped().items():
+        text = path.read_text()
+        assert len(text.splitlines()) <= 60 and f"avsal train --config {name}" in text
+        assert "Starts from:" in text and "Expected:" in text
+
+
+def test_list(capsys):
+    assert main(["train", "--list"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"\n  {row} " in text for _, row in ROWS) and all(f"{name}: " in text for name, _ in ROWS)
+    assert "CC 0.5112, SIM 0.378, NSS 2.9067" in text and "\n  smoke " in text
+
+
+def test_variants_combine_in_any_order():
+    one, other = (
+        config_of(f"vinet_dhf1k:{v}") for v in ("smoke,table2_t16,transposed", "transposed,table2_t16,smoke")
+    )
+    assert one.model.preset() == other.model.preset() and one.model.preset().input.frames == 16
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "both"),
+    [
+        ("frames=16", "", "frames=16"),
+        ("frames=16, height=64", "frames=8", "height=64,frames=8"),
+        ("fusion=a,fusion.heads=2,frames=8", "fusion=b", "frames=8,fusion=b"),
+        ("fusion=a,fusion.heads=2", "fusion.heads=4", "fusion=a,fusion.heads=4"),
+    ],
+)
+def test_settings_join(first, then, both):
+    assert recipes.joined_settings(first, then) == both
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Gives what `avsal train` starts with; the training itself is a stand-in."""
+    seen = {}
+
+    def prepare_run(config, workdir, say):
+        build(config.model.preset())
+        seen.update(config=config, workdir=workdir)
+        return "run"
+
+    def train(run, asked_to_stop):
+        assert run == "run" and asked_to_stop(3) is False
+        return {"steps": 4, "best": ("cc", 0.5, 2), "model": "w/model", "validation": {}}
+
+    monkeypatch.setattr(setup, "prepare_run", prepare_run)
+    monkeypatch.setattr(loop, "train", train)
+    monkeypatch.setattr("avsal_jax.compile_cache.use_compile_cache", lambda: None)
+    return seen
+
+
+def test_values_come_from_the_command_line(started, tmp_path, capsys):
+    extra = ["data.batch=4", "optimizer.learning_rate=1", "optimizer.clip_norm=2.5", "early_stop.patience=3"]
+    extra += [
+        "data.sources=(('diem', 1), ('ave', None))",
+        "init=()",
+        "data.sampling.flip=true",
+        "loss.cc=-0.1",
+    ]
+    extra += ["model.set=decoder.hierarchy=2,frames=8"]
+    arguments = ["train", "--config", "vinet_dhf1k:table2_t16,smoke", "--workdir", str(tmp_path)]
+    assert main([*arguments, *(f"--config.{e}" for e in extra)]) == 0
+    assert capsys.readouterr().out == "4 steps; best cc 0.5000 at step 2; the model is w/model\n"
+    config = started["config"]
+    assert started["workdir"] == tmp_path and config.data.batch == 4 and config.optimizer.learning_rate == 1.0
+    assert config.optimizer.clip_norm == 2.5 and config.early_stop.patience == 3 and config.init == ()
+    assert config.data.sources == (("diem", 1), ("ave", None)) and config.data.sampling.flip is True
+    assert config.loss.cc == -0.1 and config.loss.kl == 1.0
+    preset = config.model.preset()  # what is set is added to the row and to smoke
+    assert preset.input.frames == 8 and preset.input.height == 64
+    assert preset.slots["decoder"]["fields"] == {"width": 1 / 16, "hierarchy": 2}
+
+
+def test_being_stopped_asks_for_another_start(started, tmp_path, monkeypatch, capsys):
+    def train(run, asked_to_stop):
+        raise loop.Preempted(7)
+
+    monkeypatch.setattr(loop, "train", train)
+    assert main(["train", "--config", "vinet_synthetic:smoke", "--workdir", str(tmp_path)]) == 75
+    assert "stopped at step 7, and saved; the same command goes on" in capsys.readouterr().err
+
+
+RECIPE = '"""Mine."""\nimport ml_collections\nfrom avsal_jax.training import recipes\nROWS = {}\n'
+
+
+def test_ones_own_config_file(started, tmp_path):
+    body = "def get_config(variants=''):\n  config = ml_collections.ConfigDict(recipes.defaults())\n"
+    body += "  config.data.sources = (('diem', 1),)\n  return recipes.apply(config, variants, ROWS)\n"
+    (tmp_path / "mine.py").write_text(RECIPE + body)
+    assert main(["train", "--config", f"{tmp_path}/mine.py", "--workdir", str(tmp_path / "w")]) == 0
+    assert started["config"].data.sources == (("diem", 1),)
+
+
+@pytest.mark.parametrize(
+    ("config", "extra", "message"),
+    [
+        ("vinet_dhfk", "", "no config 'vinet_dhfk' (did you mean 'vinet_dhf1k'?); give a .py file or "),
+        ("no/such.py", "", "no config 'no/such.py'"),
+        ("vinet_dhf1k:table2_t61", "", "unknown variant 'table2_t61' (did you mean 'table2_t16'?);"),
+        ("vinet_dhf1k:table2_t8,table2_t16", "", "table2_t8 and table2_t16 set frames differently; take one"),
+        ("vinet_dhf1k:smoke,mini", "", "the variants smoke and mini set "),
+        ("vinet_ucf", "--config.data.bach=4", "unknown key 'data.bach' in the config (did you mean 'data.ba"),
+        ("vinet_ucf", "--config.early_stop.patince=4", "(did you mean 'early_stop.patience'?)"),
+        ("vinet_ucf", "--config.data=4", "data is a group of the config; set a field: batch, "),
+        ("vinet_ucf", "--config.data.batch=x", "--config.data.batch is of type int; got 'x'"),
+        ("vinet_ucf", "--config.optimizer.clip_norm=x", "optimizer.clip_norm is of type float; got 'x'"),
+        ("vinet_ucf", "--config.init=((", "init has fields path, slot, pattern; got '(('"),
+        ("vinet_ucf", "--config.steps=9", "give either steps or epochs; got 9 and 40"),
+        ("vinet_ucf", "--config.model.set=decoder.hierachy=2", "'hierachy'"),
+        ("vinet_ucf", "--config.data.batch", "'--config.data.batch' is no flag of avsal train; values "),
+        ("vinet_ucf", "--batch=4", "'--batch=4' is no flag of avsal train"),
+        ("vinet_ucf", "--process=1/2", "train needs --config and --workdir"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_one_line(started, tmp_path, capsys, config, extra, message):
+    arguments = ["train", "--config", config, "--workdir", str(tmp_path), *filter(None, [extra])]
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert message in told and told.count("\n") == 1 and told.startswith("avsal: ")
+    assert "config" not in started
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("x = 1\n", "KeyError: 'ROWS'"), ("def (\n", "SyntaxError"), (RECIPE + "1 / 0\n", "ZeroDivisionError")],
+)
+def test_a_file_that_is_no_config(tmp_path, text, message):
+    (tmp_path / "broken.py").write_text(text)
+    with pytest.raises(AvsalError, match=f"broken.py is no config: .*{message}"):
+        recipes.recipe(str(tmp_path / "broken.py"))
+
+
+def test_other_commands_take_no_unknown_flags(capsys):
+    with pytest.raises(SystemExit):
+        main(["doctor", "--config.data.batch=4"])
+    assert "unrecognized arguments: --config.data.batch=4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("address", ["localhost", "localhost:", ":123", "localhost:99999"])
+def test_a_coordinator_is_an_address(address):
+    with pytest.raises(AvsalError, match="the coordinator is HOST:PORT"):
+        launch.join_processes(address, 0, 2)
+
+
+def test_defaults_are_plain_values():
+    values = recipes.defaults()
+    assert json.loads(json.dumps(values))["optimizer"]["schedule"]["name"] == "constant"
+    with pytest.raises(AvsalError, match=r"data.sources is empty"):
+        build_config(values)

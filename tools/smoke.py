@@ -1,0 +1,83 @@
+"""Takes one training step of every row of every shipped config, at the size of `smoke`.
+
+    python tools/smoke.py [--only vinet_dhf1k]
+
+Rows that differ in data, rates and weights alone are compiled once. Prints the seconds of each, most of them
+compiling; XLA optimises little here, since each program runs once.
+"""
+
+import os
+
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
+
+import argparse
+import dataclasses
+import json
+import math
+import pathlib
+import sys
+import tempfile
+import time
+
+import chex
+import numpy as np
+
+from avsal_jax.compile_cache import use_compile_cache
+from avsal_jax.data.prepare import prepare_synthetic
+from avsal_jax.training import recipes
+from avsal_jax.training.schema import TrainConfig, build_config
+from avsal_jax.training.setup import prepare_run
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", metavar="NAME", help="configs whose name has this in it")
+    only = parser.parse_args().only
+    use_compile_cache()
+    started, stepped, failed = time.perf_counter(), {}, 0
+    with tempfile.TemporaryDirectory() as folder:
+        root = pathlib.Path(folder) / "prepared"
+        prepare_synthetic({"preset": "tiny"}, None, root, (64, 96))
+        for name in (f"{r.name}:{row}" for r in map(recipes.recipe, recipes.shipped()) for row in r.rows):
+            if only not in name.partition(":")[0]:
+                continue
+            config = recipes.config(f"{name},smoke")
+            config.data.root = str(root)
+            config = build_config(config.to_dict())
+            same = stepped.setdefault(program(config), name)
+            words = (
+                f"as {same}" if same != name else step(config, pathlib.Path(folder) / name.replace(":", "_"))
+            )
+            failed += words.startswith("FAILED")
+            print(f"{name:<34} {words}", flush=True)
+    print(f"{len(stepped)} programs, {time.perf_counter() - started:.0f} s")
+    return 1 if failed else 0
+
+
+def program(config: TrainConfig) -> str:
+    """What the compiled step depends on, as text."""
+    parts = (config.model.preset(), config.loss, dataclasses.replace(config.optimizer, learning_rate=1.0))
+    parts = [*map(dataclasses.asdict, parts), dataclasses.asdict(config.model) | {"set": ""}]
+    return json.dumps([*parts, config.data.batch, bool(config.ema)], sort_keys=True)
+
+
+def step(config: TrainConfig, workdir: pathlib.Path) -> str:
+    """Takes the first step of a run; returns its loss and the seconds."""
+    started = time.perf_counter()
+    chex.clear_trace_counter()  # chex counts by the step's name, whichever run it belongs to
+    run = prepare_run(config, workdir, lambda line: None)
+    batches = {name: run.feed.batches(name, spec, 0, 1) for name, spec in run.streams.items()}
+    _, values = run.step(run.initial_state(), {k: next(b) for k, b in batches.items()}, np.float32(1))
+    loss = float(values["loss"])
+    for stream in batches.values():
+        stream.close()
+    run.checkpoints.close()
+    run.log.close()
+    good = math.isfinite(loss) and int(values["failed"]) < 0
+    return f"{'loss' if good else 'FAILED: loss'} {loss:.3f}, {time.perf_counter() - started:.1f} s"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
