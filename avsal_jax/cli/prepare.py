@@ -52,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
         f"{done['videos']} videos, {done['frames']} frames, {done['bytes'] / 1e6:.1f} MB in "
         f"{done['folder']}; {done['prepared']} prepared now; what was found is in {done['report']}"
     )
+    for line in done["problems"]:
+        print(f"note: {line}", file=sys.stderr)
     for line in done["failed"]:
         print(f"failed: {line}", file=sys.stderr)
     return 1 if done["failed"] else 0
