@@ -13,8 +13,9 @@ import numpy as np
 
 from avsal_jax.errors import AvsalError
 
-# TensorFlow prints the whole traceback of what a reader raises; `numpy_batches` tells it in one line.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# TensorFlow prints the whole traceback of what a reader raises, which `numpy_batches` tells in one line, unless
+# it is told otherwise before it is loaded. (jax sets 1.)
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = max("2", os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"))
 
 KINDS = ("pictures", "targets", "sound", "videos")
 VERSION = "1.0.0"  # of the records' features; TFDS names folders by it
