@@ -13,8 +13,8 @@ import numpy as np
 
 from avsal_jax.errors import AvsalError
 
-# TensorFlow prints the whole traceback of what a reader raises, which `numpy_batches` tells in one line, unless
-# it is told otherwise before it is loaded. (jax sets 1.)
+# TensorFlow prints the whole traceback of what a reader raises, which `numpy_batches` tells in one line,
+# unless it is told otherwise before it is loaded. (jax sets 1.)
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = max("2", os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"))
 
 KINDS = ("pictures", "targets", "sound", "videos")

@@ -1,4 +1,4 @@
-"""Prepared data that is damaged, from elsewhere or oddly named: one line each, and a rerun mends what it can."""
+"""Prepared data that is damaged, from elsewhere or oddly named: one line each; a rerun mends what it can."""
 
 import json
 import os
