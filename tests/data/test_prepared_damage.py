@@ -172,6 +172,19 @@ def test_own_sets_have_the_folds_of_their_lists(tmp_path, capsys):
         prepare("stavis:MINE", tmp_path / "root", tmp_path / "none", SIZE)
 
 
+def test_many_absent_videos_are_not_all_told_on_the_terminal(tmp_path, capsys):
+    videos = fake_data.fake_videos(("a", "b", "c"))
+    fake_data.write_stavis(tmp_path / "root", "DIEM", videos, {"test": ("c",)})
+    (tmp_path / "root/fold_lists/DIEM_list_train_fps.txt").write_text(
+        "a 6 25\n" + "".join(f"absent{i} 6 25\n" for i in range(20))
+    )
+    arguments = ["--dataset", "diem", "--root", str(tmp_path / "root"), "--output", str(tmp_path / "out")]
+    assert main(["prepare", *arguments, "--size", "32x64"]) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert len(notes) == 6 and notes[-1] == "note: and 15 more such lines in the report"
+    assert (tmp_path / "out/diem/report.md").read_text().count("is listed, but left out") == 20
+
+
 def test_pictures_of_16_bits_are_refused(tmp_path):
     """Pillow would make all above 255 white."""
     video = fake_data.fake_video("a", 3)
