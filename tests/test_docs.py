@@ -1,4 +1,4 @@
-"""The pages on data: one for every set, commands that the program knows, Python that runs, links that hold."""
+"""The pages on data: one for each set, commands that the program knows, Python that runs, links that hold."""
 
 import argparse
 import re
