@@ -9,7 +9,7 @@ CLIP := tests/media/big_buck_bunny_5s.mp4
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; set PYTHON=')"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[dev,train]"
 	touch $@
 
 demo: .venv/.installed  ## predict saliency for the clip that comes with the repository

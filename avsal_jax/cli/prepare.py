@@ -8,6 +8,8 @@ import sys
 
 from avsal_jax.cli import flags
 
+_NOTES = 5  # on the terminal; the report has all
+
 
 def add_parser(commands) -> None:
     """Adds the command's flags."""
@@ -52,6 +54,10 @@ def run(args: argparse.Namespace) -> int:
         f"{done['videos']} videos, {done['frames']} frames, {done['bytes'] / 1e6:.1f} MB in "
         f"{done['folder']}; {done['prepared']} prepared now; what was found is in {done['report']}"
     )
+    for line in done["problems"][:_NOTES]:
+        print(f"note: {line}", file=sys.stderr)
+    if (more := len(done["problems"]) - _NOTES) > 0:
+        print(f"note: and {more} more such lines in the report", file=sys.stderr)
     for line in done["failed"]:
         print(f"failed: {line}", file=sys.stderr)
     return 1 if done["failed"] else 0

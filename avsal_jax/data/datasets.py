@@ -122,6 +122,23 @@ def find_dataset(name: str) -> DataSet:
     )
 
 
+def own_folds(folder: str, root, split: str) -> list[int | None]:
+    """Returns the folds of one's own set in the packaging of STAViS, by the lists in its root.
+
+    Args:
+      folder: the set's, as `find_dataset(name).folder`.
+      root, split: as in `open_dataset`.
+
+    Returns:
+      Numbers of folds; None for a list without a number.
+    """
+    begin = f"{folder}_list_{split}"
+    names = {p.name for p in (pathlib.Path(root) / "fold_lists").glob("*_fps.txt")}
+    middles = [n.removeprefix(begin).removesuffix("_fps.txt") for n in names if n.startswith(begin)]
+    numbers = sorted(int(m[1:]) for m in middles if m[:1] == "_" and m[1:].isdecimal() and m[1] != "0")
+    return [*([None] if "" in middles else []), *numbers]
+
+
 def _check_fold(name: str, dataset: DataSet, fold: int | None) -> None:
     if name.startswith("stavis:"):
         if fold is not None and fold < 1:

@@ -91,6 +91,8 @@ class Rearranged:
                 "<split>/<video>/images, their truth in <split>/<video>/maps and fixation"
             )
         names = {p.name: p for folder in folders for p in visible_files(folder) if p.is_dir()}
+        if odd := [name for name in names if not name.isprintable()]:
+            raise AvsalError(f"{self._root} has a video named {odd[0]!a}; rename it in printable letters")
         found = sorted(names.values(), key=natural_order)
         if self._numbered:
             found = [p for p in found if _in_split(p.name, self._split)]

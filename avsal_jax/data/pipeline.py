@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -21,6 +22,7 @@ from avsal_jax.errors import AvsalError
 from avsal_jax.specs import InputSpec
 
 TARGETS = ("model", "native")
+_NODE = re.compile(r"\{\{.*?\}\} ?")  # how TensorFlow names the place in its graph
 for _kind in ("GPU", "TPU"):
     tf.config.set_visible_devices([], _kind)
 
@@ -101,12 +103,12 @@ def numpy_batches(batches: tf.data.Dataset) -> Iterator[dict[str, np.ndarray]]:
     except tf.errors.OpError as error:
         lines = str(error.message).splitlines()
         raised = [line.partition("Error: ")[2] for line in lines if line.startswith("avsal_jax.")]
-        raise AvsalError(raised[-1] if raised else lines[0]) from error
+        raise AvsalError(raised[-1] if raised else _NODE.sub("", lines[0])) from error
 
 
 def _check(videos, spec, batch, shard, targets, sampling) -> None:
     index, count = shard
-    if batch < 1 or batch % count or not 0 <= index < count:
+    if batch < 1 or count < 1 or batch % count or not 0 <= index < count:
         raise AvsalError(f"a batch of {batch} cannot be shared by {count} processes (this one is {index})")
     if targets not in TARGETS:
         raise AvsalError(f"targets {targets!r} is none of {', '.join(TARGETS)}")

@@ -14,9 +14,11 @@ from avsal_jax.data.audio import Sound
 from avsal_jax.data.shards import ShardFolder
 from avsal_jax.errors import AvsalError
 
-FILE, FORMAT = "preparation.json", 1
+FILE, FORMAT = "preparation.json", 2
 Lists = dict[str, dict[str, list[int]]]  # split -> fold ("" for none) -> indices of videos
+ENCODINGS, MAX_SIDE = ("jpeg", "png"), 4096  # of the pictures; pixels
 _MAX_VIDEOS = 100_000
+_AGAIN = "delete {} and prepare the set again"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Preparation:
       encoding: `jpeg` or `png`.
       videos: (set, name) of each shard, in order.
       lists: split -> fold ("" for none) -> indices of videos.
+      failed: indices of the videos whose files were bad, so that they have no records.
       complete: False while it is being made, or if that was broken off.
     """
 
@@ -38,6 +41,7 @@ class Preparation:
     encoding: str
     videos: tuple[tuple[str, str], ...]
     lists: Lists
+    failed: tuple[int, ...] = ()
     complete: bool = False
 
     def to_json(self) -> dict:
@@ -67,25 +71,36 @@ def read_preparation(folder: pathlib.Path) -> Preparation:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise AvsalError(f"{folder} holds no prepared data set: there is no {FILE}") from error
-    except (OSError, ValueError) as error:
-        raise AvsalError(f"{path} cannot be read: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise AvsalError(f"{path} cannot be read: {error}; {_AGAIN.format(folder)}") from error
     try:
         if content.pop("format") != FORMAT:
-            raise AvsalError(f"{path} is of another version of avsal_jax; prepare the set again")
+            raise AvsalError(f"{path} is of another version of avsal_jax; {_AGAIN.format(folder)}")
         content["videos"] = tuple((str(dataset), str(name)) for dataset, name in content["videos"])
-        found = Preparation(**content)
-        count = len(found.videos)
-        indices = [i for folds in found.lists.values() for part in folds.values() for i in part]
-        sides = (found.height, found.width)
-        if count > _MAX_VIDEOS or not all(isinstance(i, int) and 0 <= i < count for i in indices):
-            raise ValueError("a list names a video that is not there")
-        if not all(isinstance(side, int) and 0 < side <= 4096 for side in sides):
-            raise ValueError(f"the pictures are said to be {sides}")
+        found = Preparation(**{**content, "failed": tuple(content["failed"])})
+        _check(found)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, AvsalError):
             raise
-        raise AvsalError(f"{path} is damaged: {error}; prepare the set again") from error
+        raise AvsalError(f"{path} is damaged: {error}; {_AGAIN.format(folder)}") from error
     return found
+
+
+def _check(found: Preparation) -> None:
+    """Raises ValueError, or what a value of the wrong kind raises, where a description is not sound."""
+    count = len(found.videos)
+    indices = [i for folds in found.lists.values() for part in folds.values() for i in part]
+    if not all(type(i) is int and 0 <= i < count for i in (*indices, *found.failed)):
+        raise ValueError("a list names a video that is not there")
+    if count > _MAX_VIDEOS or len(set(found.videos)) < count:
+        raise ValueError(f"it names {count} videos, some of them twice, or more than {_MAX_VIDEOS}")
+    sides = (found.height, found.width)
+    if not all(type(side) is int and 0 < side <= MAX_SIDE for side in sides):
+        raise ValueError(f"the pictures are said to be {sides}")
+    if found.encoding not in ENCODINGS:
+        raise ValueError(f"the encoding is said to be {found.encoding!r}")
+    if not isinstance(found.dataset, str) or type(found.complete) is not bool:
+        raise ValueError(f"it is said to be of {found.dataset!r}, complete: {found.complete!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,9 +188,26 @@ class PreparedSet:
         return folds[key]
 
     def _read(self, index: int) -> PreparedVideo | None:
-        if not self._shards.count_records("videos", index):
+        made = self.preparation
+        if index in made.failed:
             return None
-        record = self._shards.read("videos", index, [0])[0]
+        video = read_video(self._shards, index)
+        if (video.dataset, video.name) != made.videos[index]:
+            path = self._shards.path("videos", index)
+            raise AvsalError(
+                f"{path} is of {video.dataset} {video.name}, not of {' '.join(made.videos[index])}; "
+                "delete it and prepare the set again"
+            )
+        return video
+
+
+def read_video(shards: ShardFolder, index: int) -> PreparedVideo:
+    """Reads the record of a video; AvsalError where it or the number of the others' records is not sound."""
+    path = shards.path("videos", index)
+    if (there := shards.count_records("videos", index)) != 1:
+        raise AvsalError(f"{path} has {there} records, not one; prepare the set again")
+    record = shards.read("videos", index, [0])[0]
+    try:
         video = PreparedVideo(
             dataset=record["dataset"].decode(),
             name=record["name"].decode(),
@@ -189,22 +221,27 @@ class PreparedSet:
             black=record["black"],
             size=tuple(int(side) for side in record["size"]),
             category=record["category"].decode(),
-            shards=self._shards,
+            shards=shards,
             index=index,
         )
-        self._check(video)
-        return video
-
-    def _check(self, video: PreparedVideo) -> None:
-        pieces = math.ceil(video.samples / video.piece) if video.piece else 0
-        expected = {"pictures": video.frames, "targets": video.frames, "sound": pieces}
-        for kind, count in expected.items():
-            there = self._shards.count_records(kind, video.index)
-            if there != count:
-                path = self._shards.path(kind, video.index)
-                raise AvsalError(
-                    f"{path} has {there} records, its video states {count}; prepare the set again"
-                )
+    except UnicodeDecodeError as error:
+        raise AvsalError(f"{path} is damaged: {error}; delete it and prepare the set again") from error
+    hears = video.samples > 0
+    sound = video.rate > 0 and video.piece > 0 if hears else (video.samples, video.piece) == (0, 0)
+    if not (sound and 0 < video.fps < math.inf and 0 < video.frames == len(video.black)):
+        raise AvsalError(
+            f"{path} is damaged: {video.frames} frames ({len(video.black)} with truth) at {video.fps} a "
+            f"second, {video.samples} samples at {video.rate} Hz; delete it and prepare the set again"
+        )
+    expected = {"pictures": video.frames, "targets": video.frames}
+    expected["sound"] = -(-video.samples // video.piece) if hears else 0
+    for kind, count in expected.items():
+        if (there := shards.count_records(kind, index)) != count:
+            raise AvsalError(
+                f"{shards.path(kind, index)} has {there} records, its video states {count}; prepare the set "
+                "again"
+            )
+    return video
 
 
 class _Pieces(Sequence):

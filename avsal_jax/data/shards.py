@@ -13,6 +13,10 @@ import numpy as np
 
 from avsal_jax.errors import AvsalError
 
+# TensorFlow prints the whole traceback of what a reader raises, which `numpy_batches` tells in one line,
+# unless it is told otherwise before it is loaded. (jax sets 1.)
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = max("2", os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"))
+
 KINDS = ("pictures", "targets", "sound", "videos")
 VERSION = "1.0.0"  # of the records' features; TFDS names folders by it
 SPLIT = "data"  # the one TFDS split of each kind; train and test are lists of videos
@@ -118,6 +122,8 @@ class ShardFolder:
             if _reader(partial).num_records() != count:
                 raise OSError("not all records are on the disk")
             os.replace(partial, path)
+            with self._lock:
+                self._readers.pop((kind, index), None)  # which has the file that was there
         except (OSError, RuntimeError) as error:
             raise WriteError(f"cannot write {path}: {_reason(error)}") from error
         finally:
@@ -141,13 +147,22 @@ class ShardFolder:
             found = dict(zip(unique, self._open(kind, index).read(unique), strict=True))
         except (OSError, RuntimeError, IndexError, ValueError) as error:
             path = self.path(kind, index)
-            raise AvsalError(f"cannot read {path}: {_reason(error)}; prepare the set again") from error
+            raise AvsalError(
+                f"cannot read {path}: {_reason(error)}; delete it and prepare the set again"
+            ) from error
         return [found[record] for record in records]
 
     def read(self, kind: str, index: int, records: Sequence[int]) -> list[dict]:
         """Returns records of a shard with their values as NumPy arrays; errors as in `read_raw`."""
         parse = self._features[kind].deserialize_example_np
-        return [parse(raw) for raw in self.read_raw(kind, index, records)]
+        raw = self.read_raw(kind, index, records)
+        try:
+            return [parse(record) for record in raw]
+        except Exception as error:  # TFDS states none, and gives what its decoders raise
+            path = self.path(kind, index)
+            raise AvsalError(
+                f"{path} holds no {kind}: {type(error).__name__}; delete it and prepare the set again"
+            ) from error
 
     def write_metadata(self, kind: str, description: str) -> None:
         """Makes a TFDS data set of the shards of a kind, for `tfds.builder_from_directory`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Sequence
 
+from avsal_jax.data.datasets import find_dataset
 from avsal_jax.data.prepared import PreparedSet, PreparedVideo, folder_of
 from avsal_jax.data.sampling import random_fraction
 from avsal_jax.data.video_lists import read_domain
@@ -82,6 +83,7 @@ class PreparedSources:
 
     def _set(self, name: str) -> PreparedSet:
         if name not in self._sets:
+            find_dataset(name)  # so that no name from a file leads elsewhere
             folder = folder_of(self._root, name)
             if not folder.is_dir():
                 there = ", ".join(

@@ -200,6 +200,8 @@ def open_image(path: pathlib.Path) -> Iterator[Image.Image]:
 def read_image(path: pathlib.Path) -> np.ndarray:
     """Returns an image file as RGB uint8 [H, W, 3], upright; AvsalError where it cannot be read."""
     with open_image(path) as image:
+        if image.mode.startswith(("I", "F")):  # which Pillow would cut at 255
+            raise AvsalError(f"{path} is an image of mode {image.mode}; frames have 8 bits per channel")
         return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
 

@@ -1,0 +1,160 @@
+"""One video of a data set becomes shards: pictures at model size, truth, pieces of sound, and its record."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import pathlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from PIL import Image
+
+from avsal_jax.data.audio import mono_pieces
+from avsal_jax.data.prepared import FORMAT
+from avsal_jax.data.schema import VideoEntry
+from avsal_jax.data.shards import ShardFolder, WriteError
+from avsal_jax.data.video import resize_frame
+from avsal_jax.errors import AvsalError
+from avsal_jax.identity import digest
+
+_PIECE = 0.5  # seconds of a piece of sound: a clip reads at most that much too much at each end
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What preparing a video found: kind of finding -> words; and why it failed, if it did."""
+
+    findings: dict[str, str]
+    failed: str | None = None
+
+
+def video_identity(entry: VideoEntry) -> str:
+    """Returns what the shards of a video depend on: the form of the records, and the files."""
+    return digest([FORMAT, *entry.identity()])
+
+
+def prepare_video(shards: ShardFolder, index: int, entry: VideoEntry, tick: Callable) -> Found:
+    """Writes the shards of one video, its record last: what is not whole has none.
+
+    Args:
+      shards, index: where.
+      entry: the video.
+      tick: called after every step with the number of frames that it did; may raise to stop.
+
+    Raises:
+      WriteError: the disk takes no more.
+      AvsalError: the files of the video are bad; shards of some kinds may be there.
+    """
+    findings = {"counts and files": "; ".join(entry.notes)} if entry.notes else {}
+    shards.path("videos", index).unlink(missing_ok=True)  # which says that the others are whole
+    with shards.writer("pictures", index) as add:
+        for i in range(entry.frames):
+            add({"image": _encoded(resize_frame(entry.frame(i), shards.size[0], shards.size[1]), shards)})
+            tick(1)
+    truth = []
+    with shards.writer("targets", index) as add:
+        for i in range(entry.frames):
+            truth.append(_target(entry, i, add))
+            tick(0)
+    black = np.array([is_black for is_black, *_ in truth])
+    if entry.published and black.any():
+        findings["black truth"] = f"{black.sum()} of {entry.frames} frames"
+    if damaged := sum(nan for _, nan, _, _ in truth):
+        findings["NaN"] = f"{damaged} values of fixation maps"
+    if others := sum(other for _, _, _, other in truth):
+        findings["sizes"] = f"density and fixation maps of {others} frames differ in size"
+    with shards.writer("sound", index) as add:
+        sound = _sound(entry, add, findings)
+    with shards.writer("videos", index) as add:
+        add(
+            {
+                "dataset": entry.dataset,
+                "name": entry.name,
+                "fps": entry.fps,
+                "frames": entry.frames,
+                "published": int(entry.published),
+                "fixated": int(entry.published and entry.fixation_maps is not None),
+                "black": black,
+                "size": np.array(truth[0][2], np.int32),
+                "category": entry.category or "",
+                "found": json.dumps(findings),
+                "identity": video_identity(entry),
+                **sound,
+            }
+        )
+    return Found(findings)
+
+
+def _encoded(image: np.ndarray, shards: ShardFolder) -> bytes:
+    buffer = io.BytesIO()
+    options = {"quality": 95, "subsampling": 0} if shards.encoding == "jpeg" else {"compress_level": 1}
+    Image.fromarray(image).save(buffer, shards.encoding, **options)
+    return buffer.getvalue()
+
+
+def _target(entry: VideoEntry, i: int, add: Callable) -> tuple[bool, int, tuple[int, int], bool]:
+    """Adds the target of a frame; returns (is black, NaN values, size, whether the density has another)."""
+    if not entry.published:
+        density, fixations, size = _encoded_black(), np.zeros((0, 2), np.int32), (1, 1)
+        is_black, nan, other = True, 0, False
+    else:
+        density = entry.encoded_density(i)
+        has_fixations = entry.fixation_maps is not None
+        fixations = entry.fixations(i) if has_fixations else np.zeros((0, 2), np.int32)
+        size, nan = entry.truth_size(i), entry.damaged_fixations(i)
+        map_ = entry.density(i)
+        is_black, other = not map_.any(), map_.shape != tuple(size)
+    add({"density": density, "fixations": fixations, "size": np.array(size, np.int32)})
+    return is_black, nan, size, other
+
+
+def _encoded_black() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (1, 1)).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def _sound(entry: VideoEntry, add: Callable, findings: dict[str, str]) -> dict[str, int]:
+    """Adds the pieces of a video's sound; returns rate, samples and the length of a piece."""
+    none = {"rate": 0, "samples": 0, "piece": 0}
+    if entry.sound is None:
+        return none
+    samples, audible, damaged, rate, piece = 0, False, 0, 0, 0
+    try:
+        for wave, rate in _in_pieces(entry.sound):  # noqa: B007
+            piece = piece or len(wave)
+            bad = ~np.isfinite(wave)
+            damaged += int(bad.sum())
+            audible = audible or bool((wave[~bad] != 0).any())
+            samples += len(wave)
+            add({"wave": np.where(bad, np.float32(0), wave)})
+    except WriteError:
+        raise
+    except AvsalError as error:
+        findings["sound"] = str(error)
+    if not samples:
+        findings.setdefault("sound", f"{entry.sound.name} holds no sample")
+        return none
+    if not audible:
+        findings["silent"] = f"every sample of {entry.sound.name} is zero"
+    if damaged:
+        findings["NaN in sound"] = f"{damaged} samples, set to zero"
+    missing = entry.frames / entry.fps - samples / rate
+    if missing > 1 / entry.fps:
+        findings["short sound"] = f"it ends {missing:.2f} s before the picture"
+    return {"rate": rate, "samples": samples, "piece": piece}
+
+
+def _in_pieces(path: pathlib.Path) -> Iterator[tuple[np.ndarray, int]]:
+    """Yields (samples, rate): pieces of one length, but the last."""
+    left, rate = np.zeros(0, np.float32), 1
+    for wave, rate, _ in mono_pieces(path):
+        left = np.concatenate([left, wave.astype(np.float32)])
+        length = max(1, round(_PIECE * rate))
+        while len(left) >= length:
+            yield left[:length], rate
+            left = left[length:]
+    if len(left):
+        yield left, rate

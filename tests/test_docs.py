@@ -1,0 +1,64 @@
+"""The pages on data: one for each set, commands that the program knows, Python that runs, links that hold."""
+
+import argparse
+import re
+import shlex
+
+import pytest
+
+from avsal_jax.cli import evaluate, prepare
+from avsal_jax.data.datasets import DATASETS, find_dataset
+from avsal_jax.testing import fake_data
+
+SETS = [name for name in DATASETS if name != "synthetic"]
+
+
+@pytest.mark.parametrize("name", [*SETS, "own"])
+def test_every_set_has_a_page_with_its_commands(tests_dir, name):
+    path = tests_dir.parent / "docs/datasets" / f"{name}.md"
+    text = path.read_text()
+    assert f"`{name}`" in text or name == "own"
+    assert f"(datasets/{name}.md)" in (tests_dir.parent / "docs/data.md").read_text()
+    parser = argparse.ArgumentParser()
+    commands = parser.add_subparsers(dest="command")
+    for command in (evaluate, prepare):
+        command.add_parser(commands)
+    lines = [line for line in text.splitlines() if line.startswith("avsal ")]
+    parsed = [parser.parse_args(shlex.split(line)[1:]) for line in lines]
+    assert {args.command for args in parsed} == {"prepare", "evaluate"}
+    for args in parsed:
+        assert args.dataset == name or (name == "own" and find_dataset(args.dataset))
+        if args.command == "evaluate" and args.fold:
+            assert args.fold in DATASETS.get(name, DATASETS["diem"]).folds
+    if (folder := DATASETS[name].folder if name in DATASETS else "") and name != "ave":
+        assert f"video_frames/{folder}/" in text
+
+
+def test_links_lead_somewhere(tests_dir):
+    docs = tests_dir.parent / "docs"
+    pages = [tests_dir.parent / "README.md", *docs.rglob("*.md")]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())]
+    assert len(links) > 30
+    for page, link in links:
+        name, _, heading = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.is_file(), f"{page}: {link}"
+        headings = [
+            re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).replace(" ", "-")
+            for line in (target.read_text().splitlines() if heading else ())
+            if line.startswith("#")
+        ]
+        assert not heading or heading in headings, f"{page}: {link}"
+
+
+def test_the_python_on_prepared_data_runs(tests_dir, tmp_path, monkeypatch, capsys):
+    from avsal_jax.data.prepare import prepare as prepare_set
+
+    videos = fake_data.fake_videos()
+    lists = {"train_1": tuple(v.name for v in videos[:2]), "test_1": (videos[2].name,)}
+    fake_data.write_stavis(tmp_path / "data", "Coutrot_db1", videos, lists)
+    monkeypatch.chdir(tmp_path)
+    prepare_set("coutrot1", "data", "prepared")
+    (block,) = re.findall(r"```python\n(.*?)```", (tests_dir.parent / "docs/data.md").read_text(), re.DOTALL)
+    exec(compile(block, "data.md", "exec"), {})
+    assert "(4, 16, 224, 384, 3) (4, 35280) (4, 224, 384)" in capsys.readouterr().out
