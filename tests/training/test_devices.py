@@ -1,0 +1,112 @@
+"""1, 2 and 4 devices, two processes, and pmap: the same losses."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from avsal_jax.training.metrics_log import read_metrics
+from avsal_jax.training.objectives import Supervised
+from avsal_jax.training.optimizer import make_optimizer
+from avsal_jax.training.setup import prepare_run
+from avsal_jax.training.step import make_step
+
+DRIVER = pathlib.Path(__file__).parent / "driver.py"
+STEPS = {"steps": 5, "evaluation__every": 5}
+
+
+def start(config, workdir, compile_cache, devices, join=None):
+    job = json.dumps({"config": config, "workdir": str(workdir), "join": join})
+    env = {
+        **os.environ,
+        "JAX_NUM_CPU_DEVICES": str(devices),
+        "JAX_COMPILATION_CACHE_DIR": compile_cache,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    return subprocess.Popen(
+        [sys.executable, str(DRIVER), job],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(processes):
+    """Waits for all; none outlives a failure."""
+    try:
+        texts = [process.communicate(timeout=240)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    for process, text in zip(processes, texts, strict=True):
+        assert process.returncode == 0, text
+    return texts
+
+
+def losses(workdir):
+    found = read_metrics(workdir / "metrics.jsonl")
+    train = [r["loss"] for r in found if "loss" in r]
+    validation = [r["val/cc"] for r in found if "val/cc" in r]
+    assert len(train) == 5 and len(validation) == 1
+    return train + validation
+
+
+@pytest.fixture(scope="module")
+def two_devices(values, compile_cache, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("two")
+    finish([start(values(**STEPS), workdir, compile_cache, 2)])
+    return losses(workdir)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 4])
+def test_the_number_of_devices_changes_nothing(values, compile_cache, two_devices, tmp_path, devices):
+    finish([start(values(**STEPS), tmp_path / "w", compile_cache, devices)])
+    np.testing.assert_allclose(losses(tmp_path / "w"), two_devices, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_are_as_one_with_two_devices(values, compile_cache, two_devices, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    processes = [
+        start(values(**STEPS), tmp_path / "w", compile_cache, 1, (address, index, 2)) for index in range(2)
+    ]
+    texts = finish(processes)
+    np.testing.assert_allclose(losses(tmp_path / "w"), two_devices, rtol=1e-5)
+    assert "2 x cpu, 2 processes" in texts[0] and "devices:" not in texts[1]  # only the first one tells
+    assert json.loads(texts[0].splitlines()[-1])["best"] == json.loads(texts[1].splitlines()[-1])["best"]
+
+
+@pytest.mark.slow
+def test_pmap_of_the_same_step_gives_the_same(config, tmp_path):
+    """With frozen batch statistics, since each device of pmap sees its own rows."""
+    frozen = config(model__norm="frozen", **STEPS)
+    run = prepare_run(frozen, tmp_path / "w", lambda line: None)
+    from avsal_jax.models.systems import build
+    from avsal_jax.training.setup import runtime_of
+
+    network = build(run.preset, runtime_of(frozen.model))
+    objective = Supervised(network, run.spec, frozen.loss.terms())
+    optimizer = make_optimizer(frozen.optimizer, run.shapes.params, run.total)
+    step = make_step(objective, optimizer, run.total, 0, 0.0, axis_name="devices")
+    mapped = jax.pmap(step, axis_name="devices", in_axes=(None, 0, None), out_axes=None)
+    state = run.initial_state()
+    alone = jax.tree.map(np.asarray, state)
+    one = np.float32(1)
+    for batch in run.feed.batches("source", run.streams["source"], 0, 5):
+        halves = {k: np.asarray(v).reshape(2, 2, *v.shape[1:]) for k, v in batch.items()}
+        alone, theirs = mapped(alone, {"source": halves}, one)
+        state, ours = run.step(state, {"source": batch}, one)
+        np.testing.assert_allclose(theirs["loss"], ours["loss"], rtol=1e-5)
+    for ours, theirs in zip(jax.tree.leaves(state.params), jax.tree.leaves(alone.params), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-6)

@@ -1,0 +1,75 @@
+"""What is learnt: four clips by heart, batch statistics as torch's, randomness by step."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from avsal_jax.models.layers import Norm, Runtime
+from avsal_jax.training.loop import train
+from avsal_jax.training.metrics_log import read_metrics
+from avsal_jax.training.setup import prepare_run
+from avsal_jax.training.state import step_key
+
+
+@pytest.mark.slow
+def test_four_clips_are_learnt_by_heart(config, prepared, tmp_path):
+    """Measured with running statistics: a network that needs the statistics of its batch fails here."""
+    names = [path.split()[0] for path in _training_list(prepared)][:4]
+    listed = tmp_path / "four.txt"
+    listed.write_text("".join(f"synthetic {name}\n" for name in names))
+    found = config(
+        model__set="frames=8,height=32,width=64,visual_encoder=small,visual_encoder.width=0.125,"
+        "decoder.width=0.125",
+        model__norm_momentum=0.9,
+        data__sources=(str(listed), str(listed)),
+        data__validation="same",
+        data__stride=1000,
+        data__sampling={"policy": "all_windows", "stride": 1000},
+        optimizer__learning_rate=3e-3,
+        optimizer__schedule={"name": "cosine"},
+        steps=300,
+        evaluation__every=300,
+        save_every=300,
+        log_every=50,
+    )
+    train(prepare_run(found, tmp_path / "w", lambda line: None))
+    last = read_metrics(tmp_path / "w/metrics.jsonl")[-1]
+    assert last["val/cc"] > 0.95
+
+
+def _training_list(prepared):
+    path = prepared / "synthetic-source/fold_lists/synthetic_list_train_fps.txt"
+    return path.read_text().splitlines()
+
+
+def test_batch_statistics_are_those_of_torch():
+    """Torch keeps the unbiased variance: n / (n - 1) of ours."""
+    torch = pytest.importorskip("torch")
+    theirs = torch.nn.BatchNorm3d(6, momentum=0.1)
+    ours = Norm(epsilon=1e-5, runtime=Runtime(norm_momentum=0.9))
+    draw = np.random.default_rng(0)
+    variables = ours.init(jax.random.key(0), jnp.zeros((1, 1, 1, 1, 6)), False)
+    for _ in range(5):
+        x = draw.normal(2, 3, (2, 3, 4, 5, 6)).astype(np.float32)
+        theirs(torch.from_numpy(x.transpose(0, 4, 1, 2, 3)))
+        _, new = ours.apply(variables, x, True, mutable=["batch_stats"])
+        variables = {**variables, **new}
+    stats = variables["batch_stats"]["batch"]
+    np.testing.assert_allclose(stats["mean"], theirs.running_mean.numpy(), rtol=1e-4)
+    count = 2 * 3 * 4 * 5
+    start = 0.9**5  # the share of the first value, 1, which no batch gave
+    unbiased = start + (np.asarray(stats["var"]) - start) * count / (count - 1)
+    np.testing.assert_allclose(unbiased, theirs.running_var.numpy(), rtol=1e-4)
+
+
+def test_random_numbers_depend_on_seed_step_and_purpose():
+    keys = {
+        jax.random.key_data(step_key(seed, jnp.int32(step), purpose)).tobytes()
+        for seed in (0, 1)
+        for step in (0, 1)
+        for purpose in ("dropout", "other")
+    }
+    assert len(keys) == 8
+    again = jax.random.key_data(step_key(1, jnp.int32(1), "other")).tobytes()
+    assert again in keys
