@@ -14,7 +14,6 @@ os.environ.setdefault(
 
 import argparse
 import dataclasses
-import json
 import math
 import pathlib
 import sys
@@ -26,9 +25,10 @@ import numpy as np
 
 from avsal_jax.compile_cache import use_compile_cache
 from avsal_jax.data.prepare import prepare_synthetic
+from avsal_jax.models.systems import build
 from avsal_jax.training import recipes
 from avsal_jax.training.schema import TrainConfig, build_config
-from avsal_jax.training.setup import prepare_run
+from avsal_jax.training.setup import prepare_run, runtime_of
 
 
 def main() -> int:
@@ -56,11 +56,12 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def program(config: TrainConfig) -> str:
-    """What the compiled step depends on, as text."""
-    parts = (config.model.preset(), config.loss, dataclasses.replace(config.optimizer, learning_rate=1.0))
-    parts = [*map(dataclasses.asdict, parts), dataclasses.asdict(config.model) | {"set": ""}]
-    return json.dumps([*parts, config.data.batch, bool(config.ema)], sort_keys=True)
+def program(config: TrainConfig) -> tuple:
+    """What the compiled step depends on."""
+    preset = config.model.preset()
+    network = build(preset, runtime_of(config.model))
+    optimizer = dataclasses.replace(config.optimizer, learning_rate=1.0)
+    return network, preset.input, config.loss, optimizer, config.data.batch, bool(config.ema)
 
 
 def step(config: TrainConfig, workdir: pathlib.Path) -> str:

@@ -14,7 +14,7 @@ _COMMANDS = (predict, prepare, train, evaluate, compare, convert, doctor)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command; returns its exit code: 0 done, 2 the user's mistake, 75 to be run again, 130 interrupted."""
+    """Runs a command; returns its exit code: 0 done, 2 a user mistake, 75 run it again, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="avsal", description="Predicts where people look in a video.")
     parser.add_argument("--version", action="version", version=f"avsal_jax {avsal_jax.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")

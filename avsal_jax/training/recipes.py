@@ -6,6 +6,7 @@ A config file has a docstring, `ROWS` (name -> `Row`) and `get_config(variants)`
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
 import re
@@ -124,8 +125,7 @@ def apply(config, variants: str, rows: Mapping[str, Row]):
 
 
 def joined_settings(first: str, then: str) -> str:
-    """Returns two texts as of `model.set` in one: what `then` sets, or whose slot it names anew, is left out
-    of `first`."""
+    """Returns two texts like `model.set` as one, without what `then` sets anew, or replaces the slot of."""
     new = overrides_of(then)
     pairs = [pair.strip() for pair in first.split(",") if pair.strip()]
     kept = [pair for pair in pairs if not {key := pair.partition("=")[0], key.partition(".")[0]} & set(new)]
@@ -146,19 +146,31 @@ def recipe(name: str) -> Recipe:
             f"there is no config {name!r}{did_you_mean(path.stem, known)}; give a .py file or one of "
             f"{', '.join(known)}"
         )
-    try:
+    with _running(path):
         found = runpy.run_path(str(path))
         return Recipe(path.stem, found["__doc__"] or "", found["ROWS"], found["get_config"])
-    except AvsalError:
-        raise
-    except Exception as error:
-        raise AvsalError(f"{path} is no config: {type(error).__name__}: {error}") from error
 
 
 def config(text: str):
     """Returns the ConfigDict of `FILE_OR_NAME[:variant,...]`; AvsalError as `recipe` and `apply`."""
     name, _, variants = text.partition(":")
-    return recipe(name).get_config(variants)
+    found = recipe(name)
+    with _running(name):
+        made = found.get_config(variants)
+    if not hasattr(made, "update_from_flattened_dict"):
+        raise AvsalError(f"{name} is no config: get_config must return a ConfigDict; got {made!r}")
+    return made
+
+
+@contextlib.contextmanager
+def _running(path):
+    """Turns whatever a config file's code raises into one line."""
+    try:
+        yield
+    except AvsalError:
+        raise
+    except Exception as error:
+        raise AvsalError(f"{path} is no config: {type(error).__name__}: {error}") from error
 
 
 def shipped() -> dict[str, pathlib.Path]:

@@ -234,12 +234,18 @@ def test_mistakes_are_one_line(started, tmp_path, capsys, config, extra, message
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("x = 1\n", "KeyError: 'ROWS'"), ("def (\n", "SyntaxError"), (RECIPE + "1 / 0\n", "ZeroDivisionError")],
+    [
+        ("x = 1\n", "KeyError: 'ROWS'"),
+        ("def (\n", "SyntaxError"),
+        (RECIPE + "1 / 0\n", "ZeroDivisionError"),
+        (RECIPE + "def get_config(variants):\n  return config\n", "NameError"),
+        (RECIPE + "def get_config(variants):\n  pass\n", "get_config must return a ConfigDict; got None"),
+    ],
 )
 def test_a_file_that_is_no_config(tmp_path, text, message):
     (tmp_path / "broken.py").write_text(text)
     with pytest.raises(AvsalError, match=f"broken.py is no config: .*{message}"):
-        recipes.recipe(str(tmp_path / "broken.py"))
+        recipes.config(str(tmp_path / "broken.py"))
 
 
 def test_other_commands_take_no_unknown_flags(capsys):
