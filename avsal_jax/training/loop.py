@@ -96,6 +96,8 @@ def train(run: Run, asked_to_stop: Callable[[int], bool] = lambda step: False) -
                 raise Preempted(step)
             if step == total or stop:
                 break
+            if (step + 1) % config.save_every == 0:
+                run.checkpoints.wait()  # a save is complete before the next is due: so little can be lost
             with log.timer.waiting():
                 taken = {name: next(stream) for name, stream in batches.items()}
             state, values = run.step(state, taken, np.float32(progress.plateau.scale))
@@ -213,7 +215,7 @@ def _finish(run: Run, progress: Progress, step: int) -> dict:
     if run.writes:
         run.export(state, model, {"step": chosen, "validation": run.checkpoints.metrics(chosen)})
     run.log.finish(
-        run.settings, run.overview, best=best, restarts=progress.restarts, notes=tuple(run.notes.items())
+        run.settings, run.overview(), best=best, restarts=progress.restarts, notes=tuple(run.notes.items())
     )
     run.checkpoints.close()
     return {"steps": step, "best": best, "model": str(model), "validation": progress.validated}

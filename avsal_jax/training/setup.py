@@ -50,7 +50,7 @@ class Run:
       step, validation_step: compiled at their first call.
       shapes: of the state.
       initial_state: gives the state of step 0, on the devices.
-      overview: of the parameters. notes: rows for the report.
+      overview: gives that of the parameters. notes: rows for the report.
       writes: whether this process writes logs and models.
     """
 
@@ -69,7 +69,7 @@ class Run:
     validation_step: Callable
     shapes: TrainState
     initial_state: Callable[[], TrainState]
-    overview: Overview
+    overview: Callable[[], Overview]
     notes: dict[str, str]
     writes: bool
 
@@ -125,10 +125,14 @@ def prepare_run(config: TrainConfig, workdir, say: Callable[[str], None], device
         workdir / "checkpoints", config.keep, config.evaluation.metric, config.evaluation.mode
     )
     log = RunLog(workdir, total, writes, say)
-    parameters = overview(abstract["params"], _flops(network, spec, abstract))
+
+    @functools.cache
+    def parameters():  # lowering the network for its FLOP takes seconds
+        return overview(abstract["params"], _flops(network, spec, abstract))
+
     notes = _notes(config, feed, total, parallel)
     if checkpoints.latest() is None:
-        _tell(log, parameters, notes, feed, group_labels(config.optimizer, abstract["params"]))
+        _tell(log, parameters(), notes, feed, group_labels(config.optimizer, abstract["params"]))
 
     def initial_state():
         variables = _initial_variables(network, spec, objective, config)

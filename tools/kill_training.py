@@ -1,0 +1,45 @@
+"""Kills a training run by SIGKILL at random moments and checks each time that its rerun loses nothing.
+
+  python tools/kill_training.py --prepared DIR [--times 20]
+
+DIR holds the synthetic set prepared at 64x96, as `avsal prepare --dataset synthetic --set preset=tiny
+--size 64x96 --output DIR`. Each rerun must go on from the last complete checkpoint, which is that of the
+last save begun or the one before it; every run is killed five times and must end with the same bits as the run
+that was not killed.
+"""
+
+import argparse
+import signal
+import tempfile
+
+from avsal_jax.testing.interruptions import Interrupted
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--prepared", required=True)
+    parser.add_argument("--times", type=int, default=20)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        run = Interrupted(arguments(args.prepared), folder, save_every=10)
+        print(f"the whole run: {run.first_seconds:.0f} s")
+        saving = 0
+        for seed in range(-(-args.times // 5)):
+            found = run.interrupt(seed, [signal.SIGKILL] * min(5, args.times - 5 * seed))
+            run.check(found)
+            saving += sum(one["saving"] for one in found)
+            print(*found, sep="\n", flush=True)
+    print(f"{args.times} kills, {saving} of them during a save: nothing lost")
+
+
+def arguments(prepared) -> list[str]:
+    """Returns the arguments of the smoke run, long enough to be killed."""
+    changes = {"data.root": prepared, "steps": 300, "save_every": 10, "evaluation.every": 100}
+    flags = [f"--config.{key}={value}" for key, value in changes.items()]
+    return ["--config", "vinet_synthetic:smoke", *flags]
+
+
+if __name__ == "__main__":
+    main()
