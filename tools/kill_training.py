@@ -4,8 +4,8 @@
 
 DIR holds the synthetic set prepared at 64x96, as `avsal prepare --dataset synthetic --set preset=tiny
 --size 64x96 --output DIR`. Each rerun must go on from the last complete checkpoint, which is that of the
-last save begun or the one before it; every run is killed five times and must end with the same bits as the run
-that was not killed.
+last save begun or the one before it; every run is killed five times and must end with the same bits as the
+run that was not killed.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def main():
 
 def arguments(prepared) -> list[str]:
     """Returns the arguments of the smoke run, long enough to be killed."""
-    changes = {"data.root": prepared, "steps": 300, "save_every": 10, "evaluation.every": 100}
+    changes = {"data.root": prepared, "steps": 120, "save_every": 10, "evaluation.every": 60}
     flags = [f"--config.{key}={value}" for key, value in changes.items()]
     return ["--config", "vinet_synthetic:smoke", *flags]
 

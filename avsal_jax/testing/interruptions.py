@@ -39,9 +39,9 @@ class Interrupted:
         """Interrupts one run with each signal in turn, at random moments, and lets it end.
 
         Returns:
-          For each interruption: `committed`, the last complete checkpoint; `recorded`, the last step on record; `restored`, what the next process said;
-          `saving`, whether a save was under way; `code`, of the process. The last entry has `same`:
-          whether the run ended as the whole one.
+          For each interruption: `committed`, the last complete checkpoint; `recorded`, the last step on
+          record; `restored`, what the next process said; `saving`, whether a save was under way; `code`, of
+          the process. The last entry has `same`: whether the run ended as the whole one.
         """
         draw, workdir, found, last = random.Random(seed), self._folder / f"run{seed}", [], 0
         for number in signals:
@@ -50,7 +50,7 @@ class Interrupted:
             while (committed(workdir) or [0])[-1] <= last and time.monotonic() < deadline:
                 assert process.poll() is None, process.communicate()[0][-3000:]
                 time.sleep(0.005)
-            time.sleep(draw.uniform(0, 1.0))
+            time.sleep(draw.uniform(0, 0.5))
             process.send_signal(number)
             text = process.communicate(timeout=_LIMIT)[0]
             if found:
