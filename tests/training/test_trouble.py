@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import resource
 import shutil
 
 import numpy as np
@@ -103,12 +104,19 @@ def test_a_full_disk_under_the_records_is_told_once():
     log.close()
 
 
-def test_a_full_disk_under_the_event_files_is_told(tmp_path, monkeypatch):
+def test_a_full_disk_under_the_event_files_is_told(tmp_path):
     pytest.importorskip("tensorboard")
-    monkeypatch.setattr(pathlib.Path, "open", lambda path, mode: open(FULL, mode.replace("x", "w")))
-    if FULL.exists():
-        with pytest.raises(AvsalError, match="cannot write .*tfevents.*: No space left on device"):
-            EventWriter(tmp_path)
+    writer = EventWriter(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (writer.path.stat().st_size, before[1]))
+    try:
+        writer.scalars(1, {"loss": 1.0})
+        for action in (writer.flush, writer.close):
+            with pytest.raises(AvsalError, match="cannot write .*tfevents.*: File too large; make room"):
+                action()
+        writer.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_pictures_are_whole_and_those_that_are_not_are_left_out(tmp_path):
