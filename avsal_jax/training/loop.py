@@ -158,9 +158,15 @@ def _restored(run: Run, checkpoints: Checkpoints, step: int, words: str):
     )
     state = checkpoints.restore(step, like)
     meta = checkpoints.meta(step)
-    progress = Progress.from_json(meta["progress"])
+    try:
+        progress = Progress.from_json(meta["progress"])
+        run.log.restore(meta["pending"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise AvsalError(
+            f"the record of checkpoint {step} in {checkpoints.folder} is none of this version "
+            f"({type(error).__name__}: {error}); remove it to use another"
+        ) from error
     progress.restarts.append(step)
-    run.log.restore(meta["pending"])
     run.log.say(f"{words} step {step} of {run.total}")
     there, here = meta.get("data"), run.notes["training data"]
     if there not in (None, here) and checkpoints is run.checkpoints:

@@ -67,7 +67,8 @@ class RunLog:
 
     def restore(self, pending: dict) -> None:
         """Takes up what `pending` gave."""
-        self._count, self._sums = pending["count"], dict(pending["sums"])
+        self._count = int(pending["count"])
+        self._sums = {name: float(total) for name, total in pending["sums"].items()}
 
     def record(self, step: int, learning_rate: float) -> None:
         """Writes the means since the last record."""

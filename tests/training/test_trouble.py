@@ -232,6 +232,22 @@ def test_the_last_steps_are_on_record(short):
     assert [r["step"] for r in found if "loss" in r] == [3, 5]
 
 
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {},
+        {"progress": {}, "pending": {}},
+        {"progress": {"plateau": {"best": 1, "wurst": 2}}},
+        {"progress": []},
+    ],
+)
+def test_a_checkpoint_with_a_foreign_record(config, tmp_path, meta):
+    ready = prepare_run(config(**SHORT), tmp_path / "w", lambda line: None)
+    ready.checkpoints.save(1, ready.initial_state(), meta)
+    with pytest.raises(AvsalError, match=r"the record of checkpoint 1 in .* is none of this version"):
+        train(ready)
+
+
 def test_going_on_beyond_the_end(short, config, tmp_path):
     with pytest.raises(AvsalError, match=r"is at step 5 already, and this run ends at step 2; give it more"):
         run(config(resume=str(short), **SHORT), tmp_path / "w")
