@@ -27,6 +27,14 @@ class Overview:
     parameters: int
     flops: float | None = None
 
+    @property
+    def work(self) -> str:
+        """The forward pass in words, as `12.3 GFLOP`; '' where it is not known."""
+        if self.flops is None:
+            return ""
+        scale, unit = (1e9, "GFLOP") if self.flops >= 1e9 else (1e6, "MFLOP")
+        return f"{self.flops / scale:,.1f} {unit}"
+
     def table(self) -> list[tuple[str, str, str, str]]:
         """Returns rows of text: module, arrays, parameters, share; slots first, then their modules."""
         slots: dict[str, list] = collections.defaultdict(list)
@@ -53,7 +61,7 @@ class Overview:
             for row in rows
         ]
         if self.flops is not None:
-            lines.append(f"forward pass: {self.flops / 1e9:,.1f} GFLOP")
+            lines.append(f"forward pass: {self.work}")
         return "\n".join(lines)
 
 

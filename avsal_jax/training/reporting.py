@@ -156,7 +156,7 @@ def write_report(
     if pictures:
         shown = [(f"step {step}", picture) for step, picture in pictures]
         sections.append(Section("Predictions", Pictures(shown), "Each row: frame, truth, map."))
-    flops = "" if parameters.flops is None else f"A forward pass takes {parameters.flops / 1e9:,.1f} GFLOP."
+    flops = f"A forward pass takes {parameters.work}." if parameters.work else ""
     columns = ("module", "arrays", "parameters", "share")
     sections += [
         Section("This run", Table(_run_rows(records, best, restarts, notes))),

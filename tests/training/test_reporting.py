@@ -96,6 +96,7 @@ def test_the_overview_counts_parameters_by_module():
         ("total", "4", "21", "100.0", "%"),
         ("forward", "pass:", "2.5", "GFLOP"),
     ]
+    assert overview(params, flops=2.5e7).work == "25.0 MFLOP" and overview(params).work == ""
     assert len({len(line) for line in found.text().splitlines()[:-1]}) == 1
     stored = tiny_stored()
     whole = sum(leaf.size for leaf in jax.tree.leaves(stored.variables["params"]))
