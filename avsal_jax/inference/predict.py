@@ -104,8 +104,8 @@ def predict_file(
         promised = video.info.promised or 0
         if outputs.count + video.damaged < promised:
             say(
-                f"warning: {video.path}: {outputs.count} of the {promised} frames that its header states could "
-                "be read; it is cut off"
+                f"warning: {video.path}: {outputs.count} of the {promised} frames that its header states "
+                "could be read; it is cut off"
             )
         if outputs.damaged_sound:
             say(f"warning: {video.path}: the overlay lacks {outputs.damaged_sound} damaged packets of sound")
