@@ -1,4 +1,4 @@
-"""The pages on data: one for each set, commands that the program knows, Python that runs, links that hold."""
+"""The pages: one for each data set, commands that the program knows, Python that runs, links that hold."""
 
 import argparse
 import re
@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from avsal_jax.cli import evaluate, prepare
+from avsal_jax.cli import evaluate, prepare, train
 from avsal_jax.data.datasets import DATASETS, find_dataset
 from avsal_jax.testing import fake_data
 
@@ -49,6 +49,22 @@ def test_links_lead_somewhere(tests_dir):
             if line.startswith("#")
         ]
         assert not heading or heading in headings, f"{page}: {link}"
+
+
+def test_commands_on_training_are_known(tests_dir):
+    from avsal_jax.training.schema import build_config
+
+    parser = argparse.ArgumentParser()
+    train.add_parser(parser.add_subparsers())
+    root = tests_dir.parent
+    text = "\n".join(p.read_text() for p in (root / "docs/training.md", root / "configs/README.md"))
+    lines = re.findall(r"^avsal train (--config .*)", text, re.MULTILINE)
+    lines += [f"--config vinet_dhf1k {init}" for init in re.findall(r"^--config.init=.*", text, re.MULTILINE)]
+    known = [line for line in lines if "my/recipe.py" not in line]
+    assert len(known) >= 10
+    for line in known:
+        args, more = parser.parse_known_args(["train", *shlex.split(line, comments=True)])
+        build_config(train._values(args.config, more))
 
 
 def test_the_python_on_prepared_data_runs(tests_dir, tmp_path, monkeypatch, capsys):

@@ -54,11 +54,12 @@ def test_everything_in_the_readme_runs(tests_dir, workplace):
     text = (tests_dir.parent / "README.md").read_text()
     lines = [line for block in blocks(text, "sh") for line in block.strip().splitlines()]
     commands = [line for line in lines if line not in ELSEWHERE]
-    assert len(commands) >= 13 and all(line.startswith("avsal ") for line in commands)
+    assert len(commands) >= 16 and all(line.startswith("avsal ") for line in commands)
     commands.sort(key=lambda line: not line.startswith("avsal convert"))  # what later ones take
     for line in commands:
         assert main(shlex.split(line)[1:]) == 0, line
     assert json.loads((workplace / "saliency_dhf1k" / "summary.json").read_text())["frames"] == 6
     assert json.loads((workplace / "prepared/diem/preparation.json").read_text())["complete"]
+    assert json.loads((workplace / "runs/smoke/model/model.json").read_text())["provenance"]["step"] == 4
     for block in blocks(text, "python"):
         exec(compile(block, "README.md", "exec"), {})

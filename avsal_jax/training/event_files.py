@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pathlib
@@ -79,8 +80,11 @@ class EventWriter:
     def close(self) -> None:
         """Flushes and closes the file; again has no effect."""
         if not self._file.closed:
-            self.flush()
-            self._file.close()
+            try:
+                self.flush()
+            finally:
+                with contextlib.suppress(OSError):  # told by `flush`
+                    self._file.close()
 
     def _write(self, **fields) -> None:
         event = self._event.Event(wall_time=time.time(), **fields)

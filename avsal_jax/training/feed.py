@@ -8,6 +8,7 @@ from avsal_jax.data.audio import ClipSound
 from avsal_jax.data.prepared import PreparedVideo
 from avsal_jax.data.sampling import Sampler, Sampling
 from avsal_jax.data.sources import PreparedSources
+from avsal_jax.errors import AvsalError
 from avsal_jax.specs import InputSpec
 from avsal_jax.threads import prefetched
 from avsal_jax.training.objectives import BatchSpec
@@ -80,8 +81,14 @@ class Feed:
     def _placed(self, batches, kept) -> Iterator[dict]:
         from avsal_jax.data.pipeline import numpy_batches
 
-        for batch in numpy_batches(batches):
-            yield self._parallel.split({name: batch[name] for name in kept if name in batch})
+        try:
+            for batch in numpy_batches(batches):
+                yield self._parallel.split({name: batch[name] for name in kept if name in batch})
+        except AvsalError as error:
+            raise AvsalError(
+                f"cannot read the prepared data in {self._config.root}: {error}; run avsal prepare again, which "
+                "mends what is damaged, and then this command"
+            ) from error
 
 
 def _sound_warnings(videos: list[PreparedVideo], spec: InputSpec) -> list[str]:

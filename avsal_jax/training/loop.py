@@ -75,20 +75,22 @@ def train(run: Run, asked_to_stop: Callable[[int], bool] = lambda step: False) -
     config, log, total = run.config, run.log, run.total
     flying: collections.deque = collections.deque()
     batches: dict = {}
-    state, progress, start = _restore(run)
-    step = start
     try:
+        state, progress, start = _restore(run)
+        step = start
         log.open(run.checkpoints.latest())
         for name, stream in run.streams.items():
             batches[name] = run.feed.batches(name, stream, start, total)
         while True:
-            due_validation = step % config.evaluation.every == 0 and step > 0
-            if (due_validation or step == total) and progress.validated.get("step") != step:
+            due = (step % config.evaluation.every == 0 and step > 0) or step == total
+            validated = due and progress.validated.get("step") != step
+            if validated:
                 _settle(run, flying, 0)
                 _validate(run, state, progress, step)
             stop = config.early_stop is not None and progress.early.stop(config.early_stop)
             preempted = asked_to_stop(step)
-            if (step % config.save_every == 0 and step > start) or step == total or stop or preempted:
+            due = (step % config.save_every == 0 and step > start) or step == total
+            if due or validated or stop or preempted:  # what is validated is saved, since it may be the best
                 _settle(run, flying, 0)
                 _save(run, state, progress, step)
             if preempted:
@@ -104,7 +106,7 @@ def train(run: Run, asked_to_stop: Callable[[int], bool] = lambda step: False) -
             step += 1
             flying.append((step, values))
             _settle(run, flying, _IN_FLIGHT - 1)
-            if step % config.log_every == 0:
+            if step % config.log_every == 0 or step == total:
                 _settle(run, flying, 0)
                 log.record(step, learning_rate(config.optimizer, step - 1, total, progress.plateau.scale))
         return _finish(run, progress, step)
@@ -116,13 +118,15 @@ def train(run: Run, asked_to_stop: Callable[[int], bool] = lambda step: False) -
         for stream in batches.values():
             stream.close()
         log.close()
+        run.workdir.release()
 
 
 def _restore(run: Run):
     """Returns (state, progress, steps done). Where they come from, in this order:
 
     1. the last checkpoint of this workdir: the run goes on;
-    2. the last checkpoint of the workdir that `resume` names: another run goes on here;
+    2. the last checkpoint of the workdir that `resume` names: another run goes on here, with what validation
+       decides (plateau, early stopping) counted anew, since data and metric may be others;
     3. the model directories of `init`, over fresh values;
     4. fresh values.
     """
@@ -135,11 +139,19 @@ def _restore(run: Run):
         last = other.latest()
         if last is None:
             raise AvsalError(f"{folder} holds no complete checkpoint to resume from")
-        return _restored(run, other, last, f"resumed from {run.config.resume},")
+        state, progress, step = _restored(run, other, last, f"resumed from {run.config.resume},")
+        other.close()
+        scale = progress.plateau.scale if run.config.optimizer.schedule.name == "plateau" else 1.0
+        return state, Progress(PlateauState(scale), EarlyStopState(), progress.restarts, {}), step
     return run.initial_state(), Progress(PlateauState(), EarlyStopState(), [], {}), 0
 
 
 def _restored(run: Run, checkpoints: Checkpoints, step: int, words: str):
+    if step > run.total:
+        raise AvsalError(
+            f"{checkpoints.folder} is at step {step} already, and this run ends at step {run.total}; give it "
+            "more steps or epochs"
+        )
     like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=run.parallel.everywhere),
         run.shapes,
@@ -150,6 +162,11 @@ def _restored(run: Run, checkpoints: Checkpoints, step: int, words: str):
     progress.restarts.append(step)
     run.log.restore(meta["pending"])
     run.log.say(f"{words} step {step} of {run.total}")
+    there, here = meta.get("data"), run.notes["training data"]
+    if there not in (None, here) and checkpoints is run.checkpoints:
+        run.log.say(
+            f"warning: the data has changed, was {there}, is {here}: from here on other clips are drawn"
+        )
     return state, progress, step
 
 
@@ -198,7 +215,8 @@ def _save(run: Run, state, progress: Progress, step: int) -> None:
         fresh = progress.validated.get("step") == step
         means = progress.validated["means"] if fresh else {}
         metrics = {name: value for name, value in means.items() if value is not None}
-        meta = {"progress": progress.to_json(), "pending": run.log.pending()}
+        data = run.notes["training data"]
+        meta = {"progress": progress.to_json(), "pending": run.log.pending(), "data": data}
         run.checkpoints.save(step, state, meta, metrics)
 
 
@@ -211,7 +229,7 @@ def _finish(run: Run, progress: Progress, step: int) -> dict:
     state = run.checkpoints.restore(chosen, run.shapes)
     value = run.checkpoints.metrics(chosen).get(metric)
     best = None if value is None else (metric, value, chosen)
-    model = run.workdir / "model"
+    model = run.workdir.path / "model"
     if run.writes:
         run.export(state, model, {"step": chosen, "validation": run.checkpoints.metrics(chosen)})
     run.log.finish(

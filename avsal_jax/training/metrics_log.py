@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -66,9 +67,10 @@ class MetricsLog:
 
     def close(self) -> None:
         """Closes the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):  # what `write` told already: every record was flushed there
+                file.close()
 
     def _failed(self, error: OSError) -> AvsalError:
         return AvsalError(f"cannot write {self.path}: {error.strerror}; make room or choose another workdir")

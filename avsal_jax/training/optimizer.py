@@ -120,9 +120,15 @@ def make_optimizer(
       total_steps: batches of the whole run.
 
     Raises:
-      AvsalError: a group without a parameter, all parameters frozen, or a warm-up as long as the run.
+      AvsalError: a group without a parameter, all parameters frozen, a warm-up as long as the run, or an
+        accumulation that is longer.
     """
     check_steps(config.schedule, total_steps)
+    if config.accumulate > total_steps:
+        raise AvsalError(
+            f"optimizer.accumulate {config.accumulate} is more than the run's {total_steps} steps: there "
+            "would be no update"
+        )
     labels = group_labels(config, params)
     used = set(labels.values()) - {_FROZEN}
     if not used:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pathlib
 from collections.abc import Sequence
@@ -43,6 +44,37 @@ def prediction_picture(frames: np.ndarray, truths: np.ndarray, maps: np.ndarray)
             top, left = i * (height + _GAP), j * (width + _GAP)
             picture[top : top + height, left : left + width] = cell
     return picture
+
+
+def write_picture(path, picture: np.ndarray) -> None:
+    """Writes RGB uint8 [H, W, 3] as a PNG, in a folder that is made if it is missing.
+
+    Raises:
+      AvsalError: the file cannot be written.
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+
+    def write(path):
+        path.parent.mkdir(exist_ok=True)
+        write_bytes(path, buffer.getvalue())
+
+    _write(path, write)
+
+
+def read_pictures(folder, most: int) -> list[tuple[int, np.ndarray]]:
+    """Returns (step, RGB uint8 [H, W, 3]) of at most so many pictures named by steps, evenly chosen.
+
+    The last is among them. What cannot be read is left out.
+    """
+    paths = sorted(path for path in pathlib.Path(folder).glob("*.png") if path.stem.isdecimal())
+    if len(paths) > most:
+        paths = [paths[round(i * (len(paths) - 1) / (most - 1))] for i in range(most)]
+    pictures = []
+    for path in paths:
+        with contextlib.suppress(OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            pictures.append((int(path.stem), np.asarray(Image.open(path).convert("RGB"))))
+    return pictures
 
 
 def write_curves(path, records: Sequence[dict]) -> None:

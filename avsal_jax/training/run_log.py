@@ -6,14 +6,17 @@ import math
 import pathlib
 from collections.abc import Callable
 
-import numpy as np
-from PIL import Image
-
 from avsal_jax.training.event_files import EventWriter
 from avsal_jax.training.metrics_log import MetricsLog, read_metrics
 from avsal_jax.training.overview import Overview
 from avsal_jax.training.progress import Timer, console_line
-from avsal_jax.training.reporting import prediction_picture, write_curves, write_report
+from avsal_jax.training.reporting import (
+    prediction_picture,
+    read_pictures,
+    write_curves,
+    write_picture,
+    write_report,
+)
 from avsal_jax.training.validation import Validation
 
 
@@ -46,7 +49,7 @@ class RunLog:
         if self._writes:
             self._metrics = MetricsLog(self._workdir / "metrics.jsonl")
             self._metrics.resume(-1 if restored is None else restored)
-            self._events = EventWriter(self._workdir, restored)
+            self._events = EventWriter(self._workdir, -1 if restored is None else restored)
 
     def say(self, line: str) -> None:
         """Prints a line."""
@@ -83,9 +86,7 @@ class RunLog:
         self.say(f"step {step}/{self._total}  validation on {found.clips} clips ({rule}): {words}")
         if found.shown is not None and self._writes:
             picture = prediction_picture(*found.shown)
-            folder = self._workdir / "pictures"
-            folder.mkdir(exist_ok=True)
-            Image.fromarray(picture).save(folder / f"{step:08d}.png")
+            write_picture(self._workdir / "pictures" / f"{step:08d}.png", picture)
             self._events.image(step, "validation", picture)
 
     def finish(self, settings: dict, parameters: Overview, **options) -> None:
@@ -95,25 +96,22 @@ class RunLog:
         self.close()
         records = read_metrics(self._workdir / "metrics.jsonl")
         write_curves(self._workdir / "curves.png", records)
-        pictures = [
-            (int(path.stem), np.asarray(Image.open(path).convert("RGB")))
-            for path in sorted((self._workdir / "pictures").glob("*.png"))
-        ]
         write_report(
             self._workdir / "report.html",
             f"Training in {self._workdir.name}",
             settings,
             records,
             parameters,
-            pictures=_spread(pictures, 6),
+            pictures=read_pictures(self._workdir / "pictures", 6),
             **options,
         )
 
     def close(self) -> None:
         """Closes the files."""
-        for file in (self._metrics, self._events):
-            if file is not None:
-                file.close()
+        if self._metrics is not None:
+            self._metrics.close()
+        if self._events is not None:
+            self._events.close()
 
     def _write(self, step: int, values: dict[str, float]) -> None:
         if not self._writes:
@@ -121,10 +119,3 @@ class RunLog:
         self._metrics.write(step, values)
         self._events.scalars(step, {name: v for name, v in values.items() if math.isfinite(v)})
         self._events.flush()
-
-
-def _spread(items: list, most: int) -> list:
-    """Returns at most so many items, the last among them, evenly chosen."""
-    if len(items) <= most:
-        return items
-    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]

@@ -146,9 +146,11 @@ class TrainConfig:
       init: model directories to start from, in turn; see `training.initialise`.
       resume: another run's workdir, to go on from its last checkpoint with this config.
       ema: decay of the averaged parameters that are validated and exported; 0 for none.
-      save_every, keep: steps between checkpoints, and how many are kept beside the best.
+      save_every, keep: steps between checkpoints (each validation is followed by one too), and how many are
+        kept beside the best.
       log_every: steps between records.
-      early_stop: stops when the validation metric does not improve; None for never.
+      early_stop: stops when validation does not improve: its loss (mode `min`) or `evaluation.metric` (mode
+        `max`); None for never.
     """
 
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
@@ -168,8 +170,9 @@ class TrainConfig:
     log_every: int = 50
 
     def __post_init__(self):
-        for name in ("steps", "epochs", "seed"):
+        for name in ("steps", "epochs"):
             check_number(name, getattr(self, name), "[0, inf)", whole=True)
+        check_number("seed", self.seed, "[0, 4294967296)", whole=True)  # jax's keys take 32 bits
         for name in ("save_every", "keep", "log_every"):
             check_number(name, getattr(self, name), "[1, inf)", whole=True)
         check_number("ema", self.ema, "[0, 1)")
@@ -177,6 +180,19 @@ class TrainConfig:
             raise AvsalError(f"give either steps or epochs; got {self.steps} and {self.epochs}")
         if self.resume and self.init:
             raise AvsalError("resume takes all weights from another run; leave init out")
+        self._check_watched()
+
+    def _check_watched(self):
+        """A plateau or early stop with mode max watches the metric, which must be one that shall rise."""
+        schedule, early = self.optimizer.schedule, self.early_stop
+        modes = {"optimizer.schedule": schedule.mode if schedule.name == "plateau" else "min"}
+        modes["early_stop"] = early.mode if early is not None else "min"
+        for name, mode in modes.items():
+            if mode == "max" and self.evaluation.mode == "min":
+                raise AvsalError(
+                    f"{name}.mode 'max' waits for evaluation.metric {self.evaluation.metric!r} to rise, "
+                    "which shall fall; use mode 'min', or one of cc, sim, nss"
+                )
 
 
 def overrides_of(text: str) -> dict:

@@ -17,7 +17,6 @@ import numpy as np
 
 import avsal_jax
 from avsal_jax.errors import AvsalError
-from avsal_jax.files import write_json
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import SaliencyNetwork, abstract_variables, init_variables
 from avsal_jax.models.systems import Preset, build
@@ -34,6 +33,7 @@ from avsal_jax.training.run_log import RunLog
 from avsal_jax.training.schema import ModelConfig, TrainConfig
 from avsal_jax.training.state import TrainState, new_state
 from avsal_jax.training.step import make_step, make_validation_step
+from avsal_jax.training.workdir import Workdir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Run:
 
     Attributes:
       config, settings: the config; the same as plain values.
-      workdir: everything that the run writes is in it.
+      workdir: everything that the run writes is in it; its claim is released by the loop.
       total: the last step.
       preset, spec: the network's description, and the clip it takes.
       streams: the batches that the objective takes.
@@ -56,7 +56,7 @@ class Run:
 
     config: TrainConfig
     settings: dict
-    workdir: pathlib.Path
+    workdir: Workdir
     total: int
     preset: Preset
     spec: InputSpec
@@ -87,7 +87,10 @@ class Run:
         shutil.rmtree(partial, ignore_errors=True)
         write_model(partial, self.preset, variables, {**made, **provenance})
         shutil.rmtree(path, ignore_errors=True)
-        os.replace(partial, path)
+        try:
+            os.replace(partial, path)
+        except OSError as error:
+            raise AvsalError(f"cannot write {path}: {error.strerror}; it is in {partial}") from error
 
 
 def prepare_run(config: TrainConfig, workdir, say: Callable[[str], None], devices=None) -> Run:
@@ -113,7 +116,7 @@ def prepare_run(config: TrainConfig, workdir, say: Callable[[str], None], device
     feed = Feed(config.data, spec, config.seed, parallel)
     total = config.steps or -(-config.epochs * feed.epoch // config.data.batch)
     settings = json.loads(json.dumps(dataclasses.asdict(config)))
-    _claim(workdir, settings, writes)
+    claim = Workdir(workdir, settings, writes)
     objective = Supervised(network, spec, config.loss.terms())
     abstract = _abstract(network, spec, objective)
     optimizer = make_optimizer(config.optimizer, abstract["params"], total)
@@ -144,7 +147,7 @@ def prepare_run(config: TrainConfig, workdir, say: Callable[[str], None], device
     return Run(
         config=config,
         settings=settings,
-        workdir=workdir,
+        workdir=claim,
         total=total,
         preset=preset,
         spec=spec,
@@ -185,37 +188,6 @@ def _initial_variables(network, spec, objective, config: TrainConfig) -> dict:
 
 def _joined(variables: dict, extra: dict) -> dict:
     return {name: {**variables.get(name, {}), **extra[name]} for name in ("params", "batch_stats")}
-
-
-def _claim(workdir: pathlib.Path, settings: dict, writes: bool) -> None:
-    """Makes the workdir this config's, or raises AvsalError where it is another's."""
-    path = workdir / "config.json"
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            there = json.loads(path.read_text(encoding="utf-8"))
-            if different := _differences(there, settings):
-                raise AvsalError(
-                    f"{workdir} is of another config: {'; '.join(different[:6])}; name another --workdir "
-                    "(resume=... takes its last checkpoint along)"
-                )
-        elif writes:
-            write_json(path, settings)
-    except OSError as error:
-        raise AvsalError(f"cannot write to the workdir {workdir}: {error.strerror}") from error
-    except ValueError as error:
-        if isinstance(error, AvsalError):
-            raise
-        raise AvsalError(f"{path} is no config: {error}; name another --workdir") from error
-
-
-def _differences(there, here, path: str = "") -> list[str]:
-    if isinstance(there, dict) and isinstance(here, dict):
-        keys = sorted({*there, *here})
-        return [
-            d for k in keys for d in _differences(there.get(k), here.get(k), f"{path}.{k}" if path else k)
-        ]
-    return [] if there == here else [f"{path} was {there!r}, is {here!r}"]
 
 
 def _flops(network: SaliencyNetwork, spec: InputSpec, abstract: dict) -> float | None:

@@ -53,7 +53,7 @@ def make_step(
 
 
 def make_validation_step(network: SaliencyNetwork, spec: InputSpec, terms: tuple[Term, ...]):
-    """Returns step(params, batch_stats, batch) -> (metrics of each clip [B] by name, maps [B, H, W])."""
+    """Returns step(params, batch_stats, batch) -> (metrics and `mask` [B] by name, maps [B, H, W])."""
 
     def step(params, batch_stats, batch):
         logits, _ = apply_network(network, spec, params, batch_stats, batch, train=False)
@@ -65,6 +65,7 @@ def make_validation_step(network: SaliencyNetwork, spec: InputSpec, terms: tuple
             "sim": metrics.sim(saliency, density),
             "nss": metrics.nss(saliency, batch["fixations"]),
             "kl": metrics.kl(saliency, density),
+            "mask": batch["mask"],
         }
         return values, saliency
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-import jax
 import numpy as np
 
 from avsal_jax.metrics import MeanState
@@ -43,7 +42,7 @@ def validate(step, state, batches: Iterable[dict], label: int, pictures: int) ->
     params = state.ema or state.params
     for batch in batches:
         values, maps = step(params, state.batch_stats, batch)
-        mask = np.asarray(jax.jit(lambda m: m, out_shardings=maps.sharding)(batch["mask"]))
+        mask = np.asarray(values["mask"])
         for name, mean in means.items():
             kept = np.asarray(values[name], np.float64)[mask]
             means[name] = mean.add(np.where(np.isfinite(kept), kept, np.nan))

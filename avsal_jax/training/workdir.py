@@ -1,0 +1,94 @@
+"""Whose a workdir is: one config's, and one run's at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pathlib
+
+from avsal_jax.errors import AvsalError
+from avsal_jax.files import write_json
+
+_MOST_CONFIG_BYTES = 1_000_000
+
+
+class Workdir:
+    """A workdir that a run has claimed, until `release` or the end of the process.
+
+    A folder without a checkpoint belongs to no config yet: `config.json` is then written anew.
+
+    Args:
+      path: made if it is missing.
+      settings: the config as plain JSON values.
+      writes: whether this process writes; of several the first one does, and holds the folder for all.
+
+    Raises:
+      AvsalError: another run is using it, it has checkpoints of another config (with the differences), or it
+        cannot be written.
+    """
+
+    def __init__(self, path, settings: dict, writes: bool):
+        self.path = pathlib.Path(path)
+        self._handle: int | None = None
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if writes:
+                self._hold()
+            config = self.path / "config.json"
+            begun = any(entry.name.isdecimal() for entry in self.path.glob("checkpoints/*"))
+            if begun and config.exists():
+                self._check(config, settings)
+            elif writes:
+                write_json(config, settings)
+        except OSError as error:
+            self.release()
+            raise AvsalError(f"cannot write to the workdir {self.path}: {error.strerror}") from error
+        except AvsalError:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Lets other runs have it; again has no effect."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            os.close(handle)
+
+    def __del__(self):
+        self.release()
+
+    def _hold(self) -> None:
+        self._handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise AvsalError(
+                f"another run is using the workdir {self.path}; wait for its end, or name another --workdir"
+            ) from error
+        except OSError:  # a file system without locks
+            self.release()
+
+    def _check(self, path: pathlib.Path, settings: dict) -> None:
+        try:
+            if path.stat().st_size > _MOST_CONFIG_BYTES:
+                raise ValueError("it is too large")
+            there = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(there, dict):
+                raise ValueError(f"it holds a {type(there).__name__}")
+        except (ValueError, RecursionError) as error:
+            raise AvsalError(f"{path} is no config: {error}; name another --workdir") from error
+        if different := _differences(there, settings):
+            more = f"; and {len(different) - 6} more" if len(different) > 6 else ""
+            raise AvsalError(
+                f"{self.path} is of another config: {'; '.join(different[:6])}{more}; name another --workdir "
+                "(resume=... takes its last checkpoint along)"
+            )
+
+
+def _differences(there, here, path: str = "") -> list[str]:
+    if isinstance(there, dict) and isinstance(here, dict):
+        keys = sorted({*there, *here})
+        return [
+            d for k in keys for d in _differences(there.get(k), here.get(k), f"{path}.{k}" if path else k)
+        ]
+    return [] if there == here else [f"{path} was {there!r}, is {here!r}"]
