@@ -86,8 +86,8 @@ class Feed:
                 yield self._parallel.split({name: batch[name] for name in kept if name in batch})
         except AvsalError as error:
             raise AvsalError(
-                f"cannot read the prepared data in {self._config.root}: {error}; run avsal prepare again, which "
-                "mends what is damaged, and then this command"
+                f"cannot read the prepared data in {self._config.root}: {error}; run avsal prepare "
+                "again, which mends what is damaged, and then this command"
             ) from error
 
 
