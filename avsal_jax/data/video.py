@@ -32,6 +32,7 @@ class VideoInfo:
       sound: the file whose audio stream goes with the picture, or None.
       pixel_aspect: width over height of a pixel of the upright frame.
       start: seconds; presentation time of the first frame.
+      promised: number of frames that the header states, or None; a file that is cut off has fewer.
     """
 
     path: pathlib.Path
@@ -41,6 +42,7 @@ class VideoInfo:
     sound: pathlib.Path | None
     pixel_aspect: fractions.Fraction = fractions.Fraction(1)
     start: float = 0.0
+    promised: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +95,7 @@ class Video:
                 sound,
                 1 / aspect if _turns(first) % 2 else aspect,
                 float((first.pts or 0) * stream.time_base),
+                stream.frames or None,
             )
 
     def __iter__(self) -> Iterator[Frame]:

@@ -101,6 +101,12 @@ def predict_file(
         seconds = time.perf_counter() - started
         if video.damaged:
             say(f"warning: {video.path}: {video.damaged} damaged packets or frames; the rest was used")
+        promised = video.info.promised or 0
+        if outputs.count + video.damaged < promised:
+            say(
+                f"warning: {video.path}: {outputs.count} of the {promised} frames that its header states "
+                "could be read; it is cut off"
+            )
         if outputs.damaged_sound:
             say(f"warning: {video.path}: the overlay lacks {outputs.damaged_sound} damaged packets of sound")
         summary = {

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -257,3 +258,25 @@ def test_damage_is_told_and_the_rest_is_predicted(tmp_path, probe):
     summary = predict_file(probe, path, tmp_path / "out", Settings(save=("maps",)), said.append)
     assert summary["damaged"] > 0 and 20 <= summary["maps"] <= 40
     assert any(f"{summary['damaged']} damaged packets or frames; the rest was used" in line for line in said)
+
+
+def test_a_file_cut_off_behind_its_index_is_told(tmp_path, probe, tests_dir):
+    """An mp4 with its index in front can be read as far as it goes."""
+    whole = tmp_path / "whole.mp4"
+    source = av.open(str(tests_dir / "media" / "nasa_13s.mp4"))
+    with source, av.open(str(whole), "w", options={"movflags": "faststart"}) as out:
+        stream = source.streams.best("video")
+        copy = out.add_stream_from_template(stream)
+        for packet in source.demux(stream):
+            if packet.dts is not None:
+                packet.stream = copy
+                out.mux(packet)
+    content, cut = whole.read_bytes(), tmp_path / "cut.mp4"
+    cut.write_bytes(content[: len(content) // 2])
+    said = []
+    summary = predict_file(probe, cut, tmp_path / "out", Settings(save=("maps",)), said.append)
+    assert 0 < summary["maps"] < 390
+    assert any("of the 390 frames that its header states could be read; it is cut off" in s for s in said)
+    said.clear()
+    predict_file(probe, whole, tmp_path / "out2", Settings(save=("maps",)), said.append)
+    assert not any("cut off" in line for line in said)
