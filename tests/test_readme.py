@@ -14,7 +14,11 @@ from avsal_jax.testing import fake_data
 from avsal_jax.testing.videos import moving_spot, write_video
 from tests.convert.test_convert import golden_file, golden_weights
 
-ELSEWHERE = {"make demo"}  # .ci/run runs it on a fresh clone
+ELSEWHERE = {
+    "make demo",  # .ci/run runs it on a fresh clone
+    # Compiles for minutes; training/test_interruptions.py trains by it, and kills it.
+    "avsal train --config vinet_synthetic:smoke --workdir runs/smoke --config.data.root=prepared_tiny",
+}
 
 
 def blocks(text, language):
@@ -53,6 +57,7 @@ def workplace(tests_dir, tmp_path, monkeypatch):
 def test_everything_in_the_readme_runs(tests_dir, workplace):
     text = (tests_dir.parent / "README.md").read_text()
     lines = [line for block in blocks(text, "sh") for line in block.strip().splitlines()]
+    assert set(lines) > ELSEWHERE
     commands = [line for line in lines if line not in ELSEWHERE]
     assert len(commands) >= 16 and all(line.startswith("avsal ") for line in commands)
     commands.sort(key=lambda line: not line.startswith("avsal convert"))  # what later ones take
@@ -60,6 +65,5 @@ def test_everything_in_the_readme_runs(tests_dir, workplace):
         assert main(shlex.split(line)[1:]) == 0, line
     assert json.loads((workplace / "saliency_dhf1k" / "summary.json").read_text())["frames"] == 6
     assert json.loads((workplace / "prepared/diem/preparation.json").read_text())["complete"]
-    assert json.loads((workplace / "runs/smoke/model/model.json").read_text())["provenance"]["step"] == 4
     for block in blocks(text, "python"):
         exec(compile(block, "README.md", "exec"), {})
