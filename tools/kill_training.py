@@ -23,7 +23,7 @@ def main():
     parser.add_argument("--times", type=int, default=20)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        run = Interrupted(arguments(args.prepared), folder, save_every=10)
+        run = Interrupted("vinet_synthetic:smoke", args.prepared, folder, steps=120)
         print(f"the whole run: {run.first_seconds:.0f} s")
         saving = 0
         for seed in range(-(-args.times // 5)):
@@ -32,13 +32,6 @@ def main():
             saving += sum(one["saving"] for one in found)
             print(*found, sep="\n", flush=True)
     print(f"{args.times} kills, {saving} of them during a save: nothing lost")
-
-
-def arguments(prepared) -> list[str]:
-    """Returns the arguments of the smoke run, long enough to be killed."""
-    changes = {"data.root": prepared, "steps": 120, "save_every": 10, "evaluation.every": 60}
-    flags = [f"--config.{key}={value}" for key, value in changes.items()]
-    return ["--config", "vinet_synthetic:smoke", *flags]
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def step(config: TrainConfig, workdir: pathlib.Path) -> str:
     started = time.perf_counter()
     chex.clear_trace_counter()  # chex counts by the step's name, whichever run it belongs to
     run = prepare_run(config, workdir, lambda line: None)
-    batches = {name: run.feed.batches(name, spec, 0, 1) for name, spec in run.streams.items()}
+    batches = {name: run.feed.batches(spec, 0, 1) for name, spec in run.streams.items()}
     _, values = run.step(run.initial_state(), {k: next(b) for k, b in batches.items()}, np.float32(1))
     loss = float(values["loss"])
     for stream in batches.values():

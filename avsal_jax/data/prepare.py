@@ -121,13 +121,12 @@ def prepare_synthetic(
     counted = bar(total=made.videos, unit="video", desc="generating") if bar else None
 
     def progress(videos):
-        for number, video in enumerate(videos, 1):
+        counted.update(made.videos - len(videos))  # are there already
+        for video in videos:
             yield video
-            if counted is not None:
-                counted.update(made.videos - len(videos) if number == 1 else 0)
-                counted.update(1)
+            counted.update(1)
 
-    write_synthetic(root, made, progress, workers)
+    write_synthetic(root, made, progress if counted is not None else iter, workers)
     if counted is not None:
         counted.close()
     contact_sheet(root, root / "contact_sheet.png")
@@ -202,11 +201,9 @@ def _writes(folder: pathlib.Path) -> Iterator[None]:
 def _is_done(shards: ShardFolder, index: int, entry: VideoEntry) -> bool:
     """Whether the shards of a video are there, whole, and made of the files as they are now."""
     try:
-        read_video(shards, index)
-        record = shards.read("videos", index, [0])[0]
+        return read_video(shards, index).identity == video_identity(entry)
     except AvsalError:
         return False
-    return record["identity"].decode() == video_identity(entry)
 
 
 class _Stopped(Exception):

@@ -118,6 +118,7 @@ class PreparedVideo:
       black: bool [frames], where the density is black.
       size: (height, width) of the truth of its first frame.
       category: `Social`, `Nature`, `Other` or "".
+      identity: what its shards were made of.
       shards, index: where its records are.
     """
 
@@ -133,6 +134,7 @@ class PreparedVideo:
     black: np.ndarray
     size: tuple[int, int]
     category: str
+    identity: str
     shards: ShardFolder = dataclasses.field(repr=False, compare=False)
     index: int
 
@@ -221,6 +223,7 @@ def read_video(shards: ShardFolder, index: int) -> PreparedVideo:
             black=record["black"],
             size=tuple(int(side) for side in record["size"]),
             category=record["category"].decode(),
+            identity=record["identity"].decode(),
             shards=shards,
             index=index,
         )

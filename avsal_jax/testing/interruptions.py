@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 
 _TIMES = ("waiting", "steps_per_second")
+_SAVE_EVERY = 10  # steps
 _LIMIT = 900.0  # seconds for one process
 
 
@@ -22,13 +23,17 @@ class Interrupted:
     """A command `avsal train ...` that is run whole, and then again and again with interruptions.
 
     Args:
-      arguments: of `avsal train`, without `--workdir`; every step must be recorded (`log_every=1`).
+      config: a recipe that takes prepared clips, such as `vinet_synthetic:smoke`.
+      prepared: the folder of prepared sets.
       folder: for the workdirs and the compiled programs.
-      save_every: of the config.
+      steps: of the run; every one is recorded, and every tenth is saved.
     """
 
-    def __init__(self, arguments: list[str], folder, save_every: int):
-        self._arguments, self._folder, self._save_every = arguments, pathlib.Path(folder), save_every
+    def __init__(self, config: str, prepared, folder, steps: int):
+        changes = {"data.root": prepared, "steps": steps, "evaluation.every": steps // 2}
+        changes |= {"save_every": _SAVE_EVERY, "log_every": 1}
+        self._arguments = ["--config", config, *(f"--config.{key}={value}" for key, value in changes.items())]
+        self._folder = pathlib.Path(folder)
         self.whole = self._folder / "whole"
         started = time.monotonic()
         self.run(self.whole)
@@ -76,7 +81,7 @@ class Interrupted:
         for one in found:
             assert one["restored"] == one["committed"] > 0, found
             behind = one["recorded"] - one["restored"]
-            assert behind < (2 * self._save_every if one["saving"] else self._save_every + 2), found
+            assert behind < (2 * _SAVE_EVERY if one["saving"] else _SAVE_EVERY + 2), found
         assert found[-1]["same"], found
 
     def run(self, workdir) -> str:

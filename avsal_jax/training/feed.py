@@ -48,7 +48,7 @@ class Feed:
         self.epoch = Sampler(self.train, spec, config.sampling, seed).epoch
         self.warnings = _sound_warnings([*self.train, *self.validation], spec)
 
-    def batches(self, name: str, stream: BatchSpec, first_step: int, steps: int) -> Iterator[dict]:
+    def batches(self, stream: BatchSpec, first_step: int, steps: int) -> Iterator[dict]:
         """Yields the batches of steps `first_step` to `steps` - 1 of a stream, on the devices."""
         batches = self._stream(
             self.train,

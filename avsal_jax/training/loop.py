@@ -80,7 +80,7 @@ def train(run: Run, asked_to_stop: Callable[[int], bool] = lambda step: False) -
         step = start
         log.open(run.checkpoints.latest())
         for name, stream in run.streams.items():
-            batches[name] = run.feed.batches(name, stream, start, total)
+            batches[name] = run.feed.batches(stream, start, total)
         while True:
             due = (step % config.evaluation.every == 0 and step > 0) or step == total
             validated = due and progress.validated.get("step") != step

@@ -15,6 +15,7 @@ from avsal_jax.models.systems import Preset, resolve
 from avsal_jax.training.initialise import Init
 from avsal_jax.training.optimizer import OptimizerConfig
 from avsal_jax.training.schedules import EarlyStopConfig, check_name, check_number
+from avsal_jax.training.step import VALIDATION_METRICS
 
 _DTYPES = ("float32", "bfloat16")
 _NORMS = ("global", "frozen")
@@ -128,7 +129,7 @@ class EvaluationConfig:
     def __post_init__(self):
         check_number("evaluation.every", self.every, "[1, inf)", whole=True)
         check_number("evaluation.pictures", self.pictures, "[0, 64]", whole=True)
-        check_name("evaluation.metric", self.metric, ("loss", "cc", "sim", "nss", "kl"))
+        check_name("evaluation.metric", self.metric, VALIDATION_METRICS)
 
     @property
     def mode(self) -> str:

@@ -3,16 +3,14 @@
 import json
 import sys
 
-import jax
+from avsal_jax.training.launch import join_processes, stop_request
 
 
 def main():
     job = json.loads(sys.argv[1])
     if job.get("join"):
-        address, index, count = job["join"]
-        jax.distributed.initialize(address, count, index, coordinator_bind_address=address)
+        join_processes(*job["join"])
     from avsal_jax.testing.models import small_encoder
-    from avsal_jax.training.launch import stop_request
     from avsal_jax.training.loop import Preempted, train
     from avsal_jax.training.schema import build_config
     from avsal_jax.training.setup import prepare_run

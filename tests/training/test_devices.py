@@ -103,7 +103,7 @@ def test_pmap_of_the_same_step_gives_the_same(config, tmp_path):
     state = run.initial_state()
     alone = jax.tree.map(np.asarray, state)
     one = np.float32(1)
-    for batch in run.feed.batches("source", run.streams["source"], 0, 5):
+    for batch in run.feed.batches(run.streams["source"], 0, 5):
         halves = {k: np.asarray(v).reshape(2, 2, *v.shape[1:]) for k, v in batch.items()}
         alone, theirs = mapped(alone, {"source": halves}, one)
         state, ours = run.step(state, {"source": batch}, one)

@@ -14,9 +14,7 @@ pytestmark = pytest.mark.slow
 def smoke(tmp_path_factory):
     folder = tmp_path_factory.mktemp("smoke")
     prepare_synthetic({"preset": "tiny"}, None, folder / "prepared", (64, 96), workers=1)
-    changes = {"data.root": folder / "prepared", "steps": 100, "save_every": 10, "evaluation.every": 50}
-    flags = [f"--config.{key}={value}" for key, value in changes.items()]
-    return Interrupted(["--config", "configs/vinet_synthetic.py:smoke", *flags], folder, save_every=10)
+    return Interrupted("configs/vinet_synthetic.py:smoke", folder / "prepared", folder, steps=100)
 
 
 def test_two_runs_end_with_the_same_bits(smoke, tmp_path):

@@ -1,6 +1,5 @@
 """metrics.jsonl and TensorBoard files: nothing missing and nothing twice after a restart."""
 
-import importlib.util
 import io
 import json
 import subprocess
@@ -14,10 +13,6 @@ from PIL import Image
 from avsal_jax.errors import AvsalError
 from avsal_jax.training.event_files import EventWriter
 from avsal_jax.training.metrics_log import MetricsLog, read_metrics
-
-needs_tensorboard = pytest.mark.skipif(
-    importlib.util.find_spec("tensorboard") is None, reason="tensorboard comes with the extra train"
-)
 
 
 def written(path):
@@ -88,7 +83,6 @@ def points(accumulator, tag):
     return [(e.step, round(e.value, 6)) for e in accumulator.Scalars(tag)]
 
 
-@needs_tensorboard
 def test_tensorboard_reads_scalars_and_pictures(tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (24, 40, 3), np.uint8)
     writer = EventWriter(tmp_path / "events")
@@ -103,7 +97,6 @@ def test_tensorboard_reads_scalars_and_pictures(tmp_path):
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(image.encoded_image_string))), picture)
 
 
-@needs_tensorboard
 def test_tensorboard_shows_each_step_of_a_resumed_run_once(tmp_path):
     first = EventWriter(tmp_path)
     for step in range(1, 8):
@@ -129,7 +122,6 @@ def test_tensorboard_shows_each_step_of_a_resumed_run_once(tmp_path):
     ]
 
 
-@needs_tensorboard
 def test_event_files_need_no_tensorflow(tmp_path):
     code = (
         "import sys\n"
@@ -143,7 +135,6 @@ def test_event_files_need_no_tensorflow(tmp_path):
     assert points(accumulated(tmp_path), "loss") == [(1, 2.0), (1, 2.0)]
 
 
-@needs_tensorboard
 def test_missing_tensorboard_and_bad_folders_are_one_line(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(AvsalError, match="cannot write event files to .*file"):

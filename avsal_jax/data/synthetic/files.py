@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import os
 import pathlib
 import wave
 
@@ -21,6 +20,7 @@ from avsal_jax.data.synthetic.scene import Scene
 from avsal_jax.data.synthetic.settings import SyntheticSettings
 from avsal_jax.data.synthetic.sound import kinds
 from avsal_jax.errors import AvsalError
+from avsal_jax.files import write_json
 
 FOLDER = "synthetic"  # the set's, in the packaging
 FORMAT = "avsal_jax synthetic 1"  # another number for other bytes out of the same settings
@@ -128,7 +128,7 @@ def read_scene(root, name: str) -> Scene:
 def write_settings(root: pathlib.Path, settings: SyntheticSettings) -> None:
     """Writes synthetic.json, complete or not at all."""
     content = {"format": FORMAT, "settings": dataclasses.asdict(settings)}
-    write_whole(root / SETTINGS_FILE, json.dumps(content, indent=1) + "\n")
+    write_json(root / SETTINGS_FILE, content)
 
 
 def read_settings(root) -> SyntheticSettings | None:
@@ -149,13 +149,6 @@ def read_settings(root) -> SyntheticSettings | None:
         return SyntheticSettings(**content["settings"])
     except (KeyError, TypeError, AvsalError) as error:
         raise AvsalError(f"{path} is damaged ({error}); remove the set, or choose another folder") from error
-
-
-def write_whole(path: pathlib.Path, text: str) -> None:
-    """Writes a text file under a temporary name, then renames it."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _read_json(path: pathlib.Path) -> dict:

@@ -19,6 +19,7 @@ from avsal_jax.data.synthetic.scene import make_scene
 from avsal_jax.data.synthetic.settings import SyntheticSettings
 from avsal_jax.data.synthetic.sound import make_sound
 from avsal_jax.errors import AvsalError
+from avsal_jax.files import write_text
 
 _PARTIAL = ".partial"  # in the root: videos that are being written
 
@@ -140,7 +141,7 @@ def _write_lists(root: pathlib.Path, settings: SyntheticSettings, names: list[st
     left = iter(names)
     for split, count in split_sizes(settings.videos).items():
         lines = [f"{next(left)} {settings.frames} {settings.fps:.6f}\n" for _ in range(count)]
-        files.write_whole(lists / f"{files.FOLDER}_list_{split}_fps.txt", "".join(lines))
+        write_text(lists / f"{files.FOLDER}_list_{split}_fps.txt", "".join(lines))
 
 
 def _cores() -> int:
