@@ -21,6 +21,7 @@ ALLOWED = {
     "files": set(),
     "threads": set(),
     "compile_cache": set(),
+    "cluster": {"errors"},
     "pictures": {"ops"},
     "ops": {"errors", "specs", "types"},
     "data": {"errors", "specs", "identity", "files"},
@@ -58,6 +59,7 @@ ALLOWED = {
         "",
         "identity",
         "files",
+        "cluster",
     },
     "training": {
         "errors",
@@ -75,6 +77,7 @@ ALLOWED = {
         "files",
         "",
         "threads",
+        "cluster",
     },
     "cli": {
         "errors",
@@ -89,6 +92,7 @@ ALLOWED = {
         "",
         "compile_cache",
         "training",
+        "cluster",
     },
     "testing": None,
     "": {"errors"},

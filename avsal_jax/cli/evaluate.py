@@ -24,7 +24,8 @@ def add_parser(commands) -> None:
     add("--split", default="test", choices=("train", "val", "test"))
     add("--fold", type=flags.positive, metavar="K")
     add("--list", type=pathlib.Path, metavar="FILE", help="videos to take, 'set video' per line")
-    add("--shard", type=flags.shard, metavar="I/N", help="only the I-th of N shares; shares merge in DIR")
+    add("--shard", type=flags.shard, metavar="I/N", help="only the I-th of N shares, which merge in DIR "
+        "(default: the launcher's number)")  # fmt: skip
     add("--observers", type=pathlib.Path, metavar="DIR", help="raw fixations, for --model human")
     add("--metrics", type=flags.metrics, default=flags.METRICS, metavar="LIST", help="default: all")
     add("--seed", type=flags.seed, default=0, help="of the random draws")
@@ -37,13 +38,15 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     import tqdm
 
+    from avsal_jax.cli.sharing import own_shard
     from avsal_jax.compile_cache import use_compile_cache
     from avsal_jax.evaluation.evaluate import Request, evaluate
 
     use_compile_cache()
     names = ("dataset", "root", "split", "fold", "model", "predictions", "observers", "protocol", "metrics",
-             "shard", "seed", "batch", "label")  # fmt: skip
-    request = Request(list_file=args.list, **{name: getattr(args, name) for name in names})
+             "seed", "batch", "label")  # fmt: skip
+    given = {name: getattr(args, name) for name in names}
+    request = Request(list_file=args.list, shard=own_shard(args.shard), **given)
 
     def progress(units):
         return tqdm.tqdm(units, unit="video", desc="evaluating", file=sys.stderr)

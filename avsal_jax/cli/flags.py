@@ -41,6 +41,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def count(text: str) -> int:
+    """Returns a whole number of at least 0."""
+    if not _whole(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
+
+
 def batch(text: str) -> int:
     """Returns a number of windows per call, from 1 to 1024."""
     if not _whole(text) or not 1 <= int(text) <= 1024:
@@ -91,3 +98,18 @@ def rate(text: str) -> float:
     if not 0.01 <= value <= 1000:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of frames a second from 0.01 to 1000")
     return value
+
+
+def add_processes(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of a run of several processes; what is not given is the launcher's."""
+    add = parser.add_argument
+    add(
+        "--coordinator",
+        metavar="HOST:PORT",
+        help="where process 0 listens (default: the launcher's)",
+    )
+    add("--num-processes", type=positive, metavar="N", help="of the run (default: the launcher's)")
+    add("--process-id", type=count, metavar="I", help="of this one, from 0 (default: the launcher's)")
+    add("--join", type=positive, default=300, metavar="S", help="seconds to wait for the others")
+    add("--heartbeat", type=positive, default=100, metavar="S",
+        help="seconds without a sign of life after which a process counts as dead")  # fmt: skip

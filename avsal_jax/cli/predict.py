@@ -43,6 +43,7 @@ def add_parser(commands) -> None:
     add(
         "--frame-step", type=flags.positive, default=1, metavar="K", help="take every K-th frame as the video"
     )
+    add("--shard", type=flags.shard, metavar="I/N", help="every N-th input (default: the launcher's number)")
     parser.set_defaults(run=run)
 
 
@@ -51,13 +52,18 @@ def run(args: argparse.Namespace) -> int:
     import jax.numpy as jnp
 
     from avsal_jax.cli.running import predict_all
+    from avsal_jax.cli.sharing import own_shard
+    from avsal_jax.cluster import share
     from avsal_jax.compile_cache import use_compile_cache
     from avsal_jax.inference.predict import Settings
     from avsal_jax.inference.predictor import load_model, untrained_model
     from avsal_jax.inference.sources import SoundChoice, list_inputs, open_source
     from avsal_jax.models.layers import Runtime
 
-    inputs = list_inputs(args.input, args.output)
+    inputs = dict(share(list(list_inputs(args.input, args.output).items()), own_shard(args.shard)))
+    if not inputs:
+        print("there are more processes than inputs; nothing is left for this one", file=sys.stderr)
+        return 0
     SoundChoice(args.audio).check()
     if len(inputs) == 1:
         open_source(next(iter(inputs)), args.fps)  # a wrong path is told before a model is loaded

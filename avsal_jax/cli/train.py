@@ -19,8 +19,9 @@ def add_parser(commands) -> None:
     add("--config", metavar="NAME", help="a .py file or a shipped config, as vinet_dhf1k:table2_t16,smoke")
     add("--workdir", type=pathlib.Path, metavar="DIR", help="where the run lives")
     add("--list", action="store_true", help="print every config and row, with what the papers print for it")
-    add("--coordinator", metavar="HOST:PORT", help="of process 1, where several make one run")
-    add("--process", type=flags.shard, metavar="I/N", help="this is process I of N")
+    flags.add_processes(parser)
+    add("--stall", type=flags.positive, default=900, metavar="S",
+        help="seconds without progress after which stacks are printed")  # fmt: skip
     parser.set_defaults(run=run, more=[])  # `more`: the overrides, that `main` leaves to this command
 
 
@@ -31,28 +32,26 @@ def run(args: argparse.Namespace) -> int:
     if args.list:
         print(recipes.listing())
         return 0
-    if args.config is None or args.workdir is None or (args.coordinator is None) != (args.process is None):
-        raise AvsalError("train needs --config and --workdir (and --coordinator with --process), or --list")
+    if args.config is None or args.workdir is None:
+        raise AvsalError("train needs --config and --workdir, or --list")
 
     from avsal_jax.compile_cache import use_compile_cache
     from avsal_jax.training import launch
-    from avsal_jax.training.loop import Preempted, train
     from avsal_jax.training.schema import build_config
-    from avsal_jax.training.setup import prepare_run
 
     say = functools.partial(print, file=sys.stderr, flush=True)
     config = build_config(_values(args.config, args.more))
     use_compile_cache()
-    if args.process:
-        launch.join_processes(args.coordinator, args.process[0] - 1, args.process[1])
-    with launch.stop_request() as asked_to_stop:
-        try:
-            done = train(prepare_run(config, args.workdir, say), asked_to_stop)
-        except Preempted as stopped:
-            say(f"{stopped}, and saved; the same command goes on from there")
-            return launch.PREEMPTED
-    best = "best {} {:.4f} at step {}; ".format(*done["best"]) if done["best"] else ""
-    print(f"{done['steps']} steps; {best}the model is {done['model']}")
+    cluster = launch.chosen_cluster(args.coordinator, args.num_processes, args.process_id)
+    limits = launch.Limits(args.join, args.heartbeat, args.stall)
+    try:
+        done = launch.train_together(config, args.workdir, say, cluster, limits)
+    except launch.Preempted as stopped:
+        say(f"{stopped}, and saved; the same command goes on from there")
+        return launch.PREEMPTED
+    if done:
+        best = "best {} {:.4f} at step {}; ".format(*done["best"]) if done["best"] else ""
+        print(f"{done['steps']} steps; {best}the model is {done['model']}")
     return 0
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import pathlib
 from collections.abc import Callable
 
+from avsal_jax.cluster import share
 from avsal_jax.data.datasets import open_dataset
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.errors import AvsalError
@@ -68,11 +69,10 @@ def evaluate(
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise AvsalError(f"cannot write to {output}: {error.strerror}") from error
-    index, count = request.shard or (1, 1)
-    share = units[index - 1 :: count]
+    own = share(units, request.shard)
     if not any(unit.entry.published for unit in units if unit.entry.frames):
-        return write_submission(share, settings.protocol, output, say, progress)
-    failed = runner.evaluate_units(share, settings, output, say, progress, units)
+        return write_submission(own, settings.protocol, output, say, progress)
+    failed = runner.evaluate_units(own, settings, output, say, progress, units)
     parts = [runner.read_part(output, unit, settings) for unit in units]
     tried = sum(part is not None for part in parts)
     done = [part for part in parts if part is not None and "failed" not in part]

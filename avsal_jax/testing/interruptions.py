@@ -1,4 +1,4 @@
-"""Kills a training run at random moments, starts it again, and checks that nothing of it is lost."""
+"""Interrupts training runs of one or several processes for real, starts them again, checks the outcome."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ import pathlib
 import random
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 _TIMES = ("waiting", "steps_per_second")
 _SAVE_EVERY = 10  # steps
 _LIMIT = 900.0  # seconds for one process
+HEARTBEAT = 10  # seconds, of runs of several processes
 
 
 class Interrupted:
@@ -27,13 +30,22 @@ class Interrupted:
       prepared: the folder of prepared sets.
       folder: for the workdirs and the compiled programs.
       steps: of the run; every one is recorded, and every tenth is saved.
+      processes: that make the run, on this machine.
+      more: further arguments of `avsal train`. It knows `visual_encoder=small`, which compiles in seconds.
     """
 
-    def __init__(self, config: str, prepared, folder, steps: int):
+    def __init__(
+        self, config: str, prepared, folder, steps: int, processes: int = 1, more: Sequence[str] = ()
+    ):
         changes = {"data.root": prepared, "steps": steps, "evaluation.every": steps // 2}
         changes |= {"save_every": _SAVE_EVERY, "log_every": 1}
-        self._arguments = ["--config", config, *(f"--config.{key}={value}" for key, value in changes.items())]
-        self._folder = pathlib.Path(folder)
+        self._arguments = [
+            "--config",
+            config,
+            *(f"--config.{key}={value}" for key, value in changes.items()),
+            *more,
+        ]
+        self._folder, self._processes = pathlib.Path(folder), processes
         self.whole = self._folder / "whole"
         started = time.monotonic()
         self.run(self.whole)
@@ -43,33 +55,56 @@ class Interrupted:
     def interrupt(self, seed: int, signals: Sequence[int]) -> list[dict]:
         """Interrupts one run with each signal in turn, at random moments, and lets it end.
 
+        The signal goes to one of the processes, drawn at random.
+
         Returns:
           For each interruption: `committed`, the last complete checkpoint; `recorded`, the last step on
-          record; `restored`, what the next process said; `saving`, whether a save was under way; `code`, of
-          the process. The last entry has `same`: whether the run ended as the whole one.
+          record; `restored`, what the next process said; `saving`, whether a save was under way; `victim`,
+          the number of the process that got the signal; for each process its `codes`, and `seconds` from
+          the signal to its end; `texts`, what it printed. The last entry has `same`: whether the run ended as
+          the whole one.
         """
         draw, workdir, found, last = random.Random(seed), self._folder / f"run{seed}", [], 0
         for number in signals:
-            process = self._start(workdir)
-            deadline = time.monotonic() + _LIMIT
-            while (committed(workdir) or [0])[-1] <= last and time.monotonic() < deadline:
-                assert process.poll() is None, process.communicate()[0][-3000:]
-                time.sleep(0.005)
+            processes = self._start(workdir)
+            self._wait_for_save(processes, workdir, last)
             time.sleep(draw.uniform(0, 0.5))
-            process.send_signal(number)
-            text = process.communicate(timeout=_LIMIT)[0]
-            if found:
-                found[-1]["restored"] = _restored(text)
-            steps = committed(workdir)
-            last = steps[-1]
-            partial = [p.name for p in (workdir / "checkpoints").iterdir() if not p.name.isdecimal()]
-            recorded = max(record["step"] for record in _records(workdir))
-            found.append(
-                {"committed": last, "recorded": recorded, "saving": bool(partial), "code": process.returncode}
-            )
-        text = self.run(workdir)
-        found[-1] |= {"restored": _restored(text), "same": outcome(workdir) == self.expected}
-        shutil.rmtree(workdir)
+            victim = draw.randrange(self._processes)
+            found.append(self._ended(processes, workdir, lambda p, n=number, v=victim: p[v].send_signal(n)))
+            found[-1]["victim"] = victim
+            last = found[-1]["committed"]
+        self._let_end(workdir, found)
+        return found
+
+    def stop_while_saving(self, seed: int) -> list[dict]:
+        """Sends SIGTERM to one process while a checkpoint is being written; returns as `interrupt`."""
+        victim, workdir = random.Random(seed).randrange(self._processes), self._folder / f"stopped{seed}"
+        processes = self._start(workdir)
+        self._wait_for_save(processes, workdir, 0)
+        self._wait(processes, lambda: partial(workdir))
+        found = [self._ended(processes, workdir, lambda p: p[victim].send_signal(signal.SIGTERM))]
+        found[0]["victim"] = victim
+        self._let_end(workdir, found)
+        return found
+
+    def fill_disk(self, seed: int, size: str) -> list[dict]:
+        """Lets a run write its checkpoints to a disk of `size` (`4m`) until it is full; then there is room.
+
+        Needs the right to mount.
+
+        Returns:
+          As `interrupt`, of the run that met the full disk.
+        """
+        workdir = self._folder / f"full{seed}"
+        folder = workdir / "checkpoints"
+        folder.mkdir(parents=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
+        try:
+            found = [self._ended(self._start(workdir), workdir, lambda processes: None)]
+            subprocess.run(["mount", "-o", "remount,size=1g", folder], check=True)
+            self._let_end(workdir, found)
+        finally:
+            subprocess.run(["umount", "-l", folder], check=True)
         return found
 
     def check(self, found: list[dict]) -> None:
@@ -85,23 +120,68 @@ class Interrupted:
         assert found[-1]["same"], found
 
     def run(self, workdir) -> str:
-        """Runs the command to its end; returns what it printed."""
-        process = self._start(workdir)
-        text = process.communicate(timeout=_LIMIT)[0]
-        if process.returncode:
-            raise AssertionError(f"the run ended with {process.returncode}: {text[-3000:]}")
-        return text
+        """Runs the command to its end; returns what its first process printed."""
+        texts, codes, _ = _finish(self._start(workdir))
+        for text, code in zip(texts, codes, strict=True):
+            if code:
+                raise AssertionError(f"the run ended with {code}: {text[-3000:]}")
+        return texts[0]
 
-    def _start(self, workdir) -> subprocess.Popen:
-        command = [sys.executable, "-m", "avsal_jax.cli.main", "train", *self._arguments]
+    def _let_end(self, workdir, found: list[dict]) -> None:
+        text = self.run(workdir)
+        for one, next_text in zip(found, [*(f["texts"][0] for f in found[1:]), text], strict=True):
+            one["restored"] = _restored(next_text)
+        found[-1]["same"] = outcome(workdir) == self.expected
+        if found[-1]["same"]:
+            shutil.rmtree(workdir, ignore_errors=True)
+
+    def _ended(self, processes, workdir, act: Callable) -> dict:
+        act(processes)
+        texts, codes, seconds = _finish(processes)
+        steps = committed(workdir)
+        return {
+            "committed": steps[-1],
+            "recorded": max(record["step"] for record in _records(workdir)),
+            "saving": partial(workdir),
+            "codes": codes,
+            "seconds": seconds,
+            "texts": texts,
+        }
+
+    def _wait_for_save(self, processes, workdir, last: int) -> None:
+        self._wait(processes, lambda: (committed(workdir) or [0])[-1] > last)
+
+    def _wait(self, processes, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + _LIMIT
+        while not condition() and time.monotonic() < deadline:
+            assert all(p.poll() is None for p in processes), _finish(processes)[0]
+            time.sleep(0.002)
+
+    def _start(self, workdir) -> list[subprocess.Popen]:
+        command = [sys.executable, "-m", "avsal_jax.testing.command", "train", *self._arguments]
+        command += ["--workdir", str(workdir)]
         env = {**os.environ, "XDG_CACHE_HOME": str(self._folder / "cache"), "JAX_NUM_CPU_DEVICES": "1"}
-        return subprocess.Popen(
-            [*command, "--workdir", str(workdir)],
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        several = []
+        if self._processes > 1:
+            several = ["--coordinator", free_address(), "--num-processes", str(self._processes)]
+            several += ["--heartbeat", str(HEARTBEAT)]
+        return [
+            subprocess.Popen(
+                [*command, *several, *(["--process-id", str(index)] if several else [])],
+                env=env,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for index in range(self._processes)
+        ]
+
+
+def free_address() -> str:
+    """Returns `127.0.0.1:PORT` with a port that was free a moment ago."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
 
 
 def committed(workdir) -> list[int]:
@@ -110,11 +190,33 @@ def committed(workdir) -> list[int]:
     return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal()) if folder.is_dir() else []
 
 
+def partial(workdir) -> bool:
+    """Whether there is a checkpoint that is not complete."""
+    return any(not p.name.isdecimal() for p in (pathlib.Path(workdir) / "checkpoints").iterdir())
+
+
 def outcome(workdir) -> tuple:
     """Returns what a run ended with: the weights' hash, and all records but their times."""
     weights = (pathlib.Path(workdir) / "model" / "weights.safetensors").read_bytes()
     records = [{k: v for k, v in record.items() if k not in _TIMES} for record in _records(workdir)]
     return hashlib.sha256(weights).hexdigest(), records
+
+
+def _finish(processes) -> tuple[list[str], list[int], list[float]]:
+    """Waits for all; returns what each printed, its exit code, and the seconds to its end."""
+    began, seconds = time.monotonic(), {}
+    try:
+        while len(seconds) < len(processes) and time.monotonic() - began < _LIMIT:
+            for index, process in enumerate(processes):
+                if index not in seconds and process.poll() is not None:
+                    seconds[index] = round(time.monotonic() - began, 2)
+            time.sleep(0.01)
+    finally:
+        for process in processes:
+            process.kill()  # none outlives a failure; those that have ended are not touched
+    texts = [process.communicate()[0] for process in processes]
+    codes = [process.returncode for process in processes]
+    return texts, codes, [seconds.get(index, _LIMIT) for index in range(len(processes))]
 
 
 def _restored(text: str) -> int | None:

@@ -1,35 +1,190 @@
-"""Around a run: several processes as one; how it is asked to stop: SIGTERM, to one process or to all."""
+"""Several processes as one run: how they join; how a run is asked to stop; how it ends when one is lost."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import os
+import pathlib
 import signal
+import socket
+import sys
+import threading
+import traceback
 from collections.abc import Callable, Iterator
 
 import jax
 
+from avsal_jax.cluster import Cluster, find_cluster, own_gpus
 from avsal_jax.errors import AvsalError
+from avsal_jax.training.loop import Preempted, train
+from avsal_jax.training.schema import TrainConfig
+from avsal_jax.training.setup import prepare_run
+from avsal_jax.training.watch import Watch
 
 PREEMPTED = 75  # the exit code that asks schedulers to run the command again (EX_TEMPFAIL)
+LOST = 69  # another process of the run is not there (EX_UNAVAILABLE)
+_NOTICED = 10  # seconds in which a process that is gone is found
+_LATER = 30  # seconds after ours that jax's own limit ends the process without a word
 
 
-def join_processes(coordinator: str, index: int, count: int) -> None:
-    """Makes this process the `index`-th (from 0) of `count` in one run; before anything else that uses jax.
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """How long things may take, in seconds.
 
-    Args:
-      coordinator: `HOST:PORT` of process 0, the same in all.
+    Attributes:
+      join: until all processes have come.
+      heartbeat: without a sign of life, until a process counts as dead and all end.
+      stall: without progress, until the stacks of all threads are printed.
+    """
+
+    join: int = 300
+    heartbeat: int = 100
+    stall: int = 900
+
+
+def train_together(
+    config: TrainConfig, workdir, say: Callable[[str], None], cluster: Cluster | None, limits: Limits
+) -> dict | None:
+    """Runs a training as one process, or as one of several.
+
+    Returns:
+      What `loop.train` does; None in all processes but the first.
 
     Raises:
-      AvsalError: no such address, or jax is in use already. (If another process does not come, jax ends this
-        one itself.)
+      Preempted, AvsalError: as `loop.train`. With several processes one that fails ends here, with a code.
     """
+    if cluster is not None:
+        join_processes(cluster, say, limits)
+    folder = pathlib.Path(workdir) / "processes"
+    with joined_watch(say, folder, limits) as watch, stop_request() as asked_to_stop:
+        done = train(prepare_run(config, workdir, watch.say), asked_to_stop, watch.moved)
+    return done if jax.process_index() == 0 else None
+
+
+def chosen_cluster(coordinator: str | None, count: int | None, index: int | None) -> Cluster | None:
+    """Returns what flags say, and for those not given, what the launcher says; None for one process.
+
+    Raises:
+      AvsalError: they leave something open, or do not go together.
+    """
+    found = find_cluster()
+    if coordinator is None and count is None and index is None:
+        return found
+    known = found or Cluster("flags")
+    coordinator = coordinator or known.coordinator
+    count = known.count if count is None else count
+    index = known.index if index is None else index
+    if coordinator is None or count is None or index is None:
+        raise AvsalError(
+            "no launcher says the rest: give all of --coordinator HOST:PORT, --num-processes N and "
+            "--process-id I (from 0 to N - 1)"
+        )
+    if not 0 <= index < count:
+        raise AvsalError(f"--process-id is 0 to {count - 1} for --num-processes {count}; got {index}")
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise AvsalError(f"the coordinator is HOST:PORT, as 10.0.0.1:4321; got {coordinator!r}")
+    return Cluster(known.kind, coordinator, count, index, known.local) if count > 1 else None
+
+
+def join_processes(cluster: Cluster, say: Callable[[str], None], limits: Limits) -> None:
+    """Makes this process one of a run; before anything else that uses jax.
+
+    Process 0 listens at the address that `coordinator` names, and at no other.
+
+    Args:
+      cluster: from `chosen_cluster`.
+      say: takes a line for the console.
+      limits: when `join` is over, one line says so and the process ends with `LOST`.
+
+    Raises:
+      AvsalError: no such address, or jax is in use already.
+    """
+    say(f"found {cluster}")
+    bind = os.environ.get("JAX_COORDINATOR_BIND_ADDRESS", cluster.coordinator)
+    waiting = threading.Timer(limits.join, _nobody, (cluster, limits.join))
+    waiting.daemon = True
+    waiting.start()
     try:
-        jax.distributed.initialize(coordinator, count, index, coordinator_bind_address=coordinator)
+        jax.distributed.initialize(
+            cluster.coordinator,
+            cluster.count,
+            cluster.index,
+            local_device_ids=own_gpus(cluster),
+            cluster_detection_method="deactivate" if cluster.coordinator else None,
+            coordinator_bind_address=bind,
+            initialization_timeout=limits.join + _LATER,
+            heartbeat_timeout_seconds=limits.heartbeat,
+        )
     except (RuntimeError, ValueError) as error:
-        raise AvsalError(f"process {index + 1} of {count} cannot join at {coordinator}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise AvsalError(f"cannot join the other processes ({cluster}): {reason}") from error
+    finally:
+        waiting.cancel()
+    say(f"process {jax.process_index() + 1} of {jax.process_count()} has joined")
+
+
+def _nobody(cluster: Cluster, seconds: int) -> None:
+    """Says who did not come, and ends the process: jax's own end is a page of C++."""
+    missing = f"not all of the other {cluster.count - 1} came" if cluster.count else "not all others came"
+    if cluster.index and cluster.coordinator and not _answers(cluster.coordinator):
+        missing = f"nothing answers at {cluster.coordinator}, where process 1 should be"
+    end(LOST, f"{cluster}: waited {seconds} s and {missing}; see whether each was started and is reachable")
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def joined_watch(say: Callable[[str], None], folder, limits: Limits) -> Iterator[Watch]:
+    """Gives the watch of a run; one of several processes that fails ends at once, and tells the others why.
+
+    An error in one process is often the sight of another that is gone. So it is given the time to be found.
+
+    Args:
+      say: takes lines for the console.
+      folder: for the signs of life of several processes.
+    """
+    watch = Watch(say, limits.stall, lambda words: end(LOST, words))
+    try:
+        if jax.process_count() > 1:
+            watch.join(folder, jax.process_index(), jax.process_count(), _meet, limits.heartbeat)
+        yield watch
+    except (Preempted, AvsalError, KeyboardInterrupt) as error:
+        if jax.process_count() > 1 and not isinstance(error, Preempted):
+            watch.close(str(error) or "interrupted")
+            end(2, str(error)) if isinstance(error, AvsalError) else end(130, "interrupted")
+        raise
+    except Exception as error:
+        if jax.process_count() > 1:
+            if (words := watch.lost(2 * _NOTICED)) is not None:
+                end(LOST, words)
+            traceback.print_exc()
+            watch.close(f"{type(error).__name__}: {error}")
+            end(1, "this process failed; the others are told")
+        raise
+    finally:
+        watch.close()
+
+
+def _meet() -> None:
+    from jax.experimental import multihost_utils
+
+    multihost_utils.sync_global_devices("all processes watch")
+
+
+def end(code: int, line: str) -> None:
+    """Prints a line and ends the process at once: an orderly end would wait for the others for minutes."""
+    print(f"avsal: {line}", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(code)
 
 
 @contextlib.contextmanager

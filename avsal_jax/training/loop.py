@@ -57,13 +57,18 @@ class Progress:
         )
 
 
-def train(run: Run, asked_to_stop: Callable[[int], bool] = lambda step: False) -> dict:
+def train(
+    run: Run,
+    asked_to_stop: Callable[[int], bool] = lambda step: False,
+    moved: Callable[[str], None] = lambda at: None,
+) -> dict:
     """Trains until the last step, or until validation no longer improves.
 
     Args:
       run: from `setup.prepare_run`.
       asked_to_stop: whether the run shall save and stop, given the steps done; with several processes all
         must get the same answer.
+      moved: told whenever something is done, with what goes on from there, in words.
 
     Returns:
       `steps`, `best` ((metric, value, step) or None), `model` (the exported directory), `validation`.
@@ -86,12 +91,13 @@ def train(run: Run, asked_to_stop: Callable[[int], bool] = lambda step: False) -
             validated = due and progress.validated.get("step") != step
             if validated:
                 _settle(run, flying, 0)
-                _validate(run, state, progress, step)
+                _validate(run, state, progress, step, moved)
             stop = config.early_stop is not None and progress.early.stop(config.early_stop)
             preempted = asked_to_stop(step)
             due = (step % config.save_every == 0 and step > start) or step == total
             if due or validated or stop or preempted:  # what is validated is saved, since it may be the best
                 _settle(run, flying, 0)
+                moved(f"saving step {step} of {total}")
                 _save(run, state, progress, step)
             if preempted:
                 run.checkpoints.wait()
@@ -100,6 +106,7 @@ def train(run: Run, asked_to_stop: Callable[[int], bool] = lambda step: False) -
                 break
             if (step + 1) % config.save_every == 0:
                 run.checkpoints.wait()  # a save is complete before the next is due: so little can be lost
+            moved(f"step {step + 1} of {total}{', compiled first' if step == start else ''}")
             with log.timer.waiting():
                 taken = {name: next(stream) for name, stream in batches.items()}
             state, values = run.step(state, taken, np.float32(progress.plateau.scale))
@@ -109,6 +116,7 @@ def train(run: Run, asked_to_stop: Callable[[int], bool] = lambda step: False) -
             if step % config.log_every == 0 or step == total:
                 _settle(run, flying, 0)
                 log.record(step, learning_rate(config.optimizer, step - 1, total, progress.plateau.scale))
+        moved("writing the model and the report")
         return _finish(run, progress, step)
     except _NotFinite:
         _save(run, state.replace(failed=jnp.full_like(state.failed, -1)), progress, int(state.step))
@@ -198,10 +206,11 @@ class _NotFinite(AvsalError):
         )
 
 
-def _validate(run: Run, state, progress: Progress, step: int) -> None:
+def _validate(run: Run, state, progress: Progress, step: int, moved: Callable[[str], None]) -> None:
     with run.log.timer.paused():
         label = run.spec.frames - 1 if run.spec.label_frame == "last" else run.spec.frames // 2
-        batches = run.feed.validation_batches()
+        at = f"validating at step {step} of {run.total}"
+        batches = (batch for batch in run.feed.validation_batches() if moved(at) is None)
         found = validate(run.validation_step, state, batches, label, run.config.evaluation.pictures)
     run.log.validated(step, found, run.feed.rule)
     value = found.means[run.config.evaluation.metric]

@@ -1,27 +1,27 @@
-"""Runs a training in a process of its own: `python driver.py JSON`, with `config`, `workdir`, `join`."""
+"""Runs a training of the small network in a process of its own: `python driver.py JSON`."""
 
 import json
 import sys
 
-from avsal_jax.training.launch import join_processes, stop_request
+from avsal_jax.testing.models import small_encoder
+from avsal_jax.training import launch
+from avsal_jax.training.schema import build_config
 
 
 def main():
-    job = json.loads(sys.argv[1])
-    if job.get("join"):
-        join_processes(*job["join"])
-    from avsal_jax.testing.models import small_encoder
-    from avsal_jax.training.loop import Preempted, train
-    from avsal_jax.training.schema import build_config
-    from avsal_jax.training.setup import prepare_run
+    job = json.loads(sys.argv[1])  # `config`, `workdir`
 
-    with small_encoder(), stop_request() as asked:
-        run = prepare_run(build_config(job["config"]), job["workdir"], lambda line: print(line, flush=True))
+    def say(line):
+        print(line, flush=True)
+
+    with small_encoder():
+        limits, cluster = launch.Limits(), launch.chosen_cluster(None, None, None)
         try:
-            print(json.dumps(train(run, asked)), flush=True)
-        except Preempted as stopped:
+            done = launch.train_together(build_config(job["config"]), job["workdir"], say, cluster, limits)
+        except launch.Preempted as stopped:
             print(stopped, flush=True)
-            sys.exit(75)
+            sys.exit(launch.PREEMPTED)
+    print(json.dumps(done), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""1, 2 and 4 devices, two processes, and pmap: the same losses."""
+"""1, 2 and 4 devices, two processes of SLURM, going on with other numbers, pmap: the same losses."""
 
 import json
 import os
 import pathlib
-import socket
+import shutil
 import subprocess
 import sys
 
@@ -11,23 +11,26 @@ import jax
 import numpy as np
 import pytest
 
+from avsal_jax.testing.interruptions import free_address
 from avsal_jax.training.metrics_log import read_metrics
 from avsal_jax.training.objectives import Supervised
 from avsal_jax.training.optimizer import make_optimizer
 from avsal_jax.training.setup import prepare_run
 from avsal_jax.training.step import make_step
+from tests.test_cluster import slurm
 
 DRIVER = pathlib.Path(__file__).parent / "driver.py"
-STEPS = {"steps": 5, "evaluation__every": 5}
+STEPS = {"steps": 10, "evaluation__every": 5, "save_every": 5}
 
 
-def start(config, workdir, compile_cache, devices, join=None):
-    job = json.dumps({"config": config, "workdir": str(workdir), "join": join})
+def start(config, workdir, compile_cache, devices, **environment):
+    job = json.dumps({"config": config, "workdir": str(workdir)})
     env = {
         **os.environ,
         "JAX_NUM_CPU_DEVICES": str(devices),
         "JAX_COMPILATION_CACHE_DIR": compile_cache,
         "PYTHONPATH": os.pathsep.join(sys.path),
+        **environment,
     }
     return subprocess.Popen(
         [sys.executable, str(DRIVER), job],
@@ -55,42 +58,52 @@ def losses(workdir):
     found = read_metrics(workdir / "metrics.jsonl")
     train = [r["loss"] for r in found if "loss" in r]
     validation = [r["val/cc"] for r in found if "val/cc" in r]
-    assert len(train) == 5 and len(validation) == 1
-    return train + validation
+    assert len(train) == 10 and len(validation) == 2
+    return train[:5], train[5:], validation
 
 
 @pytest.fixture(scope="module")
 def two_devices(values, compile_cache, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("two")
     finish([start(values(**STEPS), workdir, compile_cache, 2)])
-    return losses(workdir)
+    return workdir
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 4])
 def test_the_number_of_devices_changes_nothing(values, compile_cache, two_devices, tmp_path, devices):
+    """From the beginning, and where a run of two devices goes on with another number after five steps."""
     finish([start(values(**STEPS), tmp_path / "w", compile_cache, devices)])
-    np.testing.assert_allclose(losses(tmp_path / "w"), two_devices, rtol=1e-5)
+    expected = losses(two_devices)
+    np.testing.assert_allclose(losses(tmp_path / "w")[0], expected[0], rtol=1e-5)
+    shutil.copytree(two_devices, tmp_path / "resumed")
+    shutil.rmtree(tmp_path / "resumed" / "checkpoints" / "10")
+    texts = finish([start(values(**STEPS), tmp_path / "resumed", compile_cache, devices)])
+    assert "restored step 5 of 10" in texts[0]
+    again = losses(tmp_path / "resumed")
+    assert again[0] == expected[0]  # which are on record
+    np.testing.assert_allclose(again[1], expected[1], rtol=1e-5)
+    assert again[1] != expected[1]  # they were computed anew, on other devices
 
 
 @pytest.mark.slow
-def test_two_processes_are_as_one_with_two_devices(values, compile_cache, two_devices, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+def test_two_processes_of_slurm_are_as_one_with_two_devices(values, compile_cache, two_devices, tmp_path):
+    port = {"JAX_COORDINATOR_PORT": free_address().rpartition(":")[2]}
     processes = [
-        start(values(**STEPS), tmp_path / "w", compile_cache, 1, (address, index, 2)) for index in range(2)
+        start(values(**STEPS), tmp_path / "w", compile_cache, 1, **slurm(index), **port) for index in range(2)
     ]
     texts = finish(processes)
-    np.testing.assert_allclose(losses(tmp_path / "w"), two_devices, rtol=1e-5)
+    for ours, theirs in zip(losses(tmp_path / "w"), losses(two_devices), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    assert "found SLURM: process 1 of 2, process 1 is at 127.0.0.1:" in texts[0]
     assert "2 x cpu, 2 processes" in texts[0] and "devices:" not in texts[1]  # only the first one tells
-    assert json.loads(texts[0].splitlines()[-1])["best"] == json.loads(texts[1].splitlines()[-1])["best"]
+    assert json.loads(texts[0].splitlines()[-1])["best"] and texts[1].splitlines()[-1] == "null"
 
 
 @pytest.mark.slow
 def test_pmap_of_the_same_step_gives_the_same(config, tmp_path):
     """With frozen batch statistics, since each device of pmap sees its own rows."""
-    frozen = config(model__norm="frozen", **STEPS)
+    frozen = config(model__norm="frozen", steps=5, evaluation__every=5)
     run = prepare_run(frozen, tmp_path / "w", lambda line: None)
     from avsal_jax.models.systems import build
     from avsal_jax.training.setup import runtime_of

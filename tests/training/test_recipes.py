@@ -13,7 +13,7 @@ from avsal_jax.errors import AvsalError
 from avsal_jax.models.network import abstract_variables
 from avsal_jax.models.systems import Preset, build
 from avsal_jax.specs import spec_from_dict
-from avsal_jax.training import launch, loop, recipes, setup
+from avsal_jax.training import launch, loop, recipes
 from avsal_jax.training.schema import build_config
 
 ROWS = [(recipe.name, row) for recipe in map(recipes.recipe, recipes.shipped()) for row in recipe.rows]
@@ -151,12 +151,12 @@ def started(monkeypatch):
         seen.update(config=config, workdir=workdir)
         return "run"
 
-    def train(run, asked_to_stop):
+    def train(run, asked_to_stop, moved):
         assert run == "run" and asked_to_stop(3) is False
         return {"steps": 4, "best": ("cc", 0.5, 2), "model": "w/model", "validation": {}}
 
-    monkeypatch.setattr(setup, "prepare_run", prepare_run)
-    monkeypatch.setattr(loop, "train", train)
+    monkeypatch.setattr(launch, "prepare_run", prepare_run)
+    monkeypatch.setattr(launch, "train", train)
     monkeypatch.setattr("avsal_jax.compile_cache.use_compile_cache", lambda: None)
     return seen
 
@@ -184,10 +184,10 @@ def test_values_come_from_the_command_line(started, tmp_path, capsys):
 
 
 def test_being_stopped_asks_for_another_start(started, tmp_path, monkeypatch, capsys):
-    def train(run, asked_to_stop):
+    def train(run, asked_to_stop, moved):
         raise loop.Preempted(7)
 
-    monkeypatch.setattr(loop, "train", train)
+    monkeypatch.setattr(launch, "train", train)
     assert main(["train", "--config", "vinet_synthetic:smoke", "--workdir", str(tmp_path)]) == 75
     assert "stopped at step 7, and saved; the same command goes on" in capsys.readouterr().err
 
@@ -221,7 +221,7 @@ def test_ones_own_config_file(started, tmp_path):
         ("vinet_ucf", "--config.model.set=decoder.hierachy=2", "'hierachy'"),
         ("vinet_ucf", "--config.data.batch", "'--config.data.batch' is no flag of avsal train; values "),
         ("vinet_ucf", "--batch=4", "'--batch=4' is no flag of avsal train"),
-        ("vinet_ucf", "--process=1/2", "train needs --config and --workdir"),
+        ("vinet_ucf", "--process-id=0", "no launcher says the rest: give all of --coordinator"),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_line(started, tmp_path, capsys, config, extra, message):
@@ -252,12 +252,6 @@ def test_other_commands_take_no_unknown_flags(capsys):
     with pytest.raises(SystemExit):
         main(["doctor", "--config.data.batch=4"])
     assert "unrecognized arguments: --config.data.batch=4" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("address", ["localhost", "localhost:", ":123", "localhost:99999"])
-def test_a_coordinator_is_an_address(address):
-    with pytest.raises(AvsalError, match="the coordinator is HOST:PORT"):
-        launch.join_processes(address, 0, 2)
 
 
 def test_defaults_are_plain_values():

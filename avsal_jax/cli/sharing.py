@@ -1,0 +1,26 @@
+"""Which videos a process takes where several share the work: by `--shard`, or by the launcher's numbers."""
+
+from __future__ import annotations
+
+import sys
+
+from avsal_jax.cluster import find_cluster, own_gpus
+
+
+def own_shard(given: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Returns (I, N), this process's share of the work, from 1; None for all of it.
+
+    Shares need no talk between processes, so none waits for another; each takes a GPU of its own.
+    """
+    if given is not None:
+        return given
+    cluster = find_cluster()
+    if cluster is None or cluster.count is None:
+        return None
+    if (gpus := own_gpus(cluster)) is not None:
+        import jax
+
+        jax.config.update("jax_cuda_visible_devices", ",".join(map(str, gpus)))
+    number = cluster.index + 1
+    print(f"found {cluster.kind}: share {number} of {cluster.count} is of this process", file=sys.stderr)
+    return number, cluster.count

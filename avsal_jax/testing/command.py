@@ -1,0 +1,10 @@
+"""`python -m avsal_jax.testing.command ...` is `avsal ...` that knows the small network of tests too."""
+
+import sys
+
+from avsal_jax.cli.main import main
+from avsal_jax.testing.models import small_encoder
+
+if __name__ == "__main__":
+    with small_encoder():
+        sys.exit(main())

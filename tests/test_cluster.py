@@ -1,0 +1,239 @@
+"""What launchers say: SLURM, Open MPI, a TPU machine; which GPUs and which videos a process takes."""
+
+import itertools
+import json
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from avsal_jax import AvsalError
+from avsal_jax.cluster import Cluster, find_cluster, own_gpus, share
+from avsal_jax.storage import write_model
+from avsal_jax.testing import fake_data
+from avsal_jax.testing.models import tiny_stored
+from avsal_jax.training import launch
+
+
+def slurm(index=0, count=2, nodes="127.0.0.1", job=4321, local=None):
+    """The variables of `srun` that jax reads."""
+    return {
+        "SLURM_JOB_ID": str(job),
+        "SLURM_STEP_NODELIST": nodes,
+        "SLURM_NTASKS": str(count),
+        "SLURM_PROCID": str(index),
+        "SLURM_LOCALID": str(index if local is None else local),
+        "SLURM_STEP_NUM_NODES": "1",
+    }
+
+
+OPEN_MPI = {
+    "OMPI_COMM_WORLD_SIZE": "4",
+    "OMPI_COMM_WORLD_RANK": "3",
+    "OMPI_COMM_WORLD_LOCAL_RANK": "1",
+    "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
+}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "host"),
+    [
+        ("node001", "node001"),
+        ("node001,host2", "node001"),
+        ("node[001-0015],host2", "node001"),
+        ("node[001,007-015],host2", "node001"),
+        ("10.0.0.5", "10.0.0.5"),
+    ],
+)
+def test_slurm_is_read_as_jax_reads_it(monkeypatch, nodes, host):
+    from jax._src.clusters.slurm_cluster import SlurmCluster
+
+    environment = slurm(1, nodes=nodes)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("JAX_COORDINATOR_PORT", raising=False)
+    found = find_cluster(environment)
+    assert found == Cluster("SLURM", f"{host}:{4321 % 4096 + 61440}", 2, 1, 1)
+    assert found.coordinator == SlurmCluster.get_coordinator_address(300, None)
+    assert str(found) == f"SLURM: process 2 of 2, process 1 is at {host}:61665"
+
+
+def test_a_single_host_in_brackets():
+    assert find_cluster(slurm(nodes="rack-3-gpu[7]")).coordinator == "rack-3-gpu7:61665"
+
+
+def test_who_is_by_itself():
+    assert find_cluster({}) is None
+    assert find_cluster(slurm(0, 1)) is None  # one task
+    batch = {k: v for k, v in slurm().items() if not k.startswith("SLURM_STEP")}
+    assert find_cluster(batch) is None  # the batch script, outside of srun
+
+
+def test_open_mpi():
+    found = find_cluster(OPEN_MPI)
+    assert found == Cluster("Open MPI", None, 4, 3, 1)
+    assert str(found) == "Open MPI: process 4 of 4"
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({**slurm(), "SLURM_NTASKS": "two"}, "SLURM_NTASKS is 'two', not a whole number"),
+        (slurm(2, 2), r"SLURM says that this is process 2 \(from 0\) of 2"),
+        (slurm(nodes="[1-2]"), r"SLURM_STEP_NODELIST is '\[1-2\]', which names no host; give --coordinator"),
+    ],
+)
+def test_variables_that_are_wrong(environment, message):
+    with pytest.raises(AvsalError, match=message):
+        find_cluster(environment)
+
+
+def test_gpus():
+    both = {"CUDA_VISIBLE_DEVICES": "4,5"}
+    assert own_gpus(Cluster("x"), both) is None
+    assert own_gpus(Cluster("x", local=1), {}) == [1]  # none is hidden from it
+    assert own_gpus(Cluster("x", local=1), both) == [1]
+    assert own_gpus(Cluster("x", local=3), {"CUDA_VISIBLE_DEVICES": "7"}) is None  # --gpus-per-task=1
+    assert own_gpus(Cluster("x", local=0), both | {"SLURM_STEP_TASKS_PER_NODE": "1(x2)"}) is None
+    assert own_gpus(Cluster("x", local=1), both | {"SLURM_STEP_TASKS_PER_NODE": "2(x2)"}) == [1]
+    with pytest.raises(AvsalError, match=r"process 2 \(from 0\) on its machine, which shows it 2 GPUs"):
+        own_gpus(Cluster("x", local=2), both)
+
+
+def test_shares_lose_nothing_and_take_nothing_twice():
+    for items in range(8):
+        for count in range(1, 5):
+            shares = [share(list(range(items)), (index, count)) for index in range(1, count + 1)]
+            assert sorted(itertools.chain(*shares)) == list(range(items))
+    assert share([1, 2], None) == [1, 2]
+
+
+def test_flags_go_before_the_launcher(monkeypatch):
+    for name, value in slurm(1).items():
+        monkeypatch.setenv(name, value)
+    found = launch.chosen_cluster("10.0.0.1:99", None, None)
+    assert found == Cluster("SLURM", "10.0.0.1:99", 2, 1, 1)
+    assert launch.chosen_cluster(None, 3, 2).count == 3
+    assert launch.chosen_cluster(None, 1, 0) is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("10.0.0.1:99", None, 0), "no launcher says the rest: give all of --coordinator HOST:PORT"),
+        (("10.0.0.1:99", 2, 2), "--process-id is 0 to 1 for --num-processes 2; got 2"),
+        (("localhost", 2, 0), "the coordinator is HOST:PORT, as 10.0.0.1:4321; got 'localhost'"),
+        ((":123", 2, 0), "the coordinator is HOST:PORT"),
+        (("localhost:99999", 2, 0), "the coordinator is HOST:PORT"),
+    ],
+)
+def test_flags_that_do_not_fit(flags, message):
+    with pytest.raises(AvsalError, match=message):
+        launch.chosen_cluster(*flags)
+
+
+def start(arguments, cwd, **environment):
+    """Starts `avsal ...` in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "avsal_jax.cli.main", *map(str, arguments)],
+        env={
+            **os.environ,
+            "JAX_NUM_CPU_DEVICES": "1",
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            **environment,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=cwd,
+    )
+
+
+def finished(*processes):
+    try:
+        texts = [process.communicate(timeout=300)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    return texts, [process.returncode for process in processes]
+
+
+def train_flags(tmp_path, config, *more):
+    return ["train", "--config", config, "--workdir", tmp_path / "w", "--join", "3", *more]
+
+
+@pytest.mark.slow
+def test_a_process_that_never_comes_is_one_clear_line(tmp_path, tests_dir):
+    config = tests_dir.parent / "configs" / "vinet_synthetic.py"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    several = ["--coordinator", address, "--num-processes", 2]
+    first = start(train_flags(tmp_path, config, *several, "--process-id", 0), tmp_path)
+    texts, codes = finished(first)
+    last = texts[0].splitlines()[-1]
+    assert codes == [launch.LOST] and last.startswith(
+        f"avsal: flags: process 1 of 2, process 1 is at {address}"
+    )
+    assert "waited 3 s and not all of the other 1 came; see whether each was started" in last
+    texts, codes = finished(start(train_flags(tmp_path, config, *several, "--process-id", 1), tmp_path))
+    assert codes == [launch.LOST]
+    assert f"nothing answers at {address}, where process 1 should be" in texts[0].splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A model, a set of four videos, and three files to predict."""
+    folder = tmp_path_factory.mktemp("work")
+    stored = tiny_stored()
+    write_model(folder / "model", stored.preset, stored.variables)
+    videos = [fake_data.fake_video(f"v{i}", 10 + i, (40, 64), seed=i) for i in range(4)]
+    fake_data.write_stavis(folder / "root", "DIEM", videos, {"test": tuple(v.name for v in videos)})
+    clip = pathlib.Path(__file__).parent / "media" / "big_buck_bunny_5s.mp4"
+    (folder / "inputs").mkdir()
+    for name in "abc":
+        shutil.copy(clip, folder / "inputs" / f"{name}.mp4")
+    return folder
+
+
+def tree(folder, *suffixes):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.suffix in suffixes}
+
+
+@pytest.mark.slow
+def test_two_processes_of_slurm_evaluate_and_predict_as_one(work):
+    evaluate = ["evaluate", "--dataset", "diem", "--root", "root", "--model", "model", "--output"]
+    predict = ["predict", "inputs", "--model", "model", "--frame-step", 6, "--save", "maps,npz", "--output"]
+    for arguments in (evaluate, predict):
+        name = arguments[0]
+        texts, codes = finished(start([*arguments, f"{name}-one"], work))
+        assert codes == [0], texts
+        texts, codes = finished(*(start([*arguments, f"{name}-two"], work, **slurm(i)) for i in range(2)))
+        assert codes == [0, 0], texts
+        assert "found SLURM: share 2 of 2 is of this process" in texts[1]
+    one, two = work / "evaluate-one", work / "evaluate-two"
+    for file in ("summary.json", "frames.csv", "videos.csv"):
+        assert (one / file).read_bytes() == (two / file).read_bytes()
+    assert len(json.loads((two / "summary.json").read_text())["videos"]) == 4
+    maps = tree(work / "predict-one", ".png", ".npz")
+    assert len(maps) > 3 * 10 and tree(work / "predict-two", ".png", ".npz") == maps
+
+
+@pytest.mark.slow
+def test_shares_are_restartable(work):
+    """The share of a process that was killed is done by its rerun; the other's is not done again."""
+    arguments = ["evaluate", "--dataset", "diem", "--root", "root", "--model", "model", "--output", "again"]
+    texts, codes = finished(start([*arguments, "--shard", "1/2"], work))
+    assert codes == [0] and "2 of 4 videos are done; the tables come with the last one" in texts[0]
+    parts = {p.name: p.stat().st_mtime_ns for p in (work / "again" / "parts").iterdir()}
+    texts, codes = finished(*(start([*arguments], work, **slurm(i)) for i in range(2)))
+    assert codes == [0, 0] and (work / "again" / "table.md").exists()
+    now = {p.name: p.stat().st_mtime_ns for p in (work / "again" / "parts").iterdir()}
+    assert len(now) == 4 and parts.items() <= now.items()
+    texts, codes = finished(start(["predict", "inputs/a.mp4", "--output", "none", "--shard", "2/2"], work))
+    assert codes == [0] and "there are more processes than inputs" in texts[0]

@@ -1,0 +1,124 @@
+"""The watch beside a run: what it says, and which process it finds gone."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from avsal_jax.training import watch as module
+from avsal_jax.training.watch import Watch
+
+
+@pytest.fixture
+def lines():
+    return []
+
+
+@pytest.fixture
+def watch(lines, monkeypatch):
+    """A watch that looks forty times a second."""
+    monkeypatch.setattr(module, "_BEAT", 0.025)
+    monkeypatch.setattr(module, "_STILL", 0.2)
+    monkeypatch.setattr(module, "_GRACE", 0.3)
+    made = Watch(lines.append, 0.3, lambda words: lines.append(f"ended: {words}"))
+    yield made
+    made.close()
+
+
+def until(condition, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert condition()
+
+
+def test_a_run_that_stands_still_shows_its_stacks(watch, lines, capfd):
+    watch.moved("step 7 of 9")
+    until(lambda: len(lines) >= 2)
+    assert lines[0].startswith("nothing has moved for ") and "(step 7 of 9); the stacks are:" in lines[0]
+    watch.close()
+    told = capfd.readouterr().err
+    assert "test_watch.py" in told and "in until" in told  # where the main thread was
+
+
+def test_a_run_that_moves_shows_none(watch, lines):
+    for step in range(30):
+        watch.moved(f"step {step}")
+        time.sleep(0.02)
+    assert not lines
+
+
+def test_a_quiet_run_says_that_it_lives(watch, lines, monkeypatch):
+    monkeypatch.setattr(module, "_QUIET", 0.1)
+    watch.moved("validating at step 4 of 9")
+    until(lambda: lines)
+    assert lines[0] == "alive: validating at step 4 of 9, for 00:00"
+
+
+def peer(folder, pid, ended="", host=None, beats=1):
+    content = {
+        "host": host or socket.gethostname(),
+        "pid": pid,
+        "at": "step 3",
+        "beats": beats,
+        "ended": ended,
+    }
+    (folder / "1.json").write_text(json.dumps(content))
+
+
+def join(watch, folder, write, limit=100.0):
+    """Joins as process 1 of 2; `write` is what process 2 does before all have met."""
+    watch.join(folder, 0, 2, write, limit)
+
+
+def test_a_killed_process_is_named(watch, lines, tmp_path):
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    join(watch, tmp_path, lambda: peer(tmp_path, other.pid))
+    assert watch.lost(0.5) is None  # its file stands still, but it lives
+    other.send_signal(signal.SIGKILL)  # and nobody has waited for it
+    named = f"process 2 of 2 ({socket.gethostname()}, pid {other.pid}) is gone; it was at: step 3"
+    assert watch.lost(10) == named
+    until(lambda: f"ended: {named}" in lines)
+    other.wait()
+
+
+def test_the_words_of_one_that_ended_are_passed_on(watch, tmp_path):
+    join(watch, tmp_path, lambda: peer(tmp_path, os.getpid(), "no room"))
+    assert watch.lost(10).endswith(" ended: no room")
+
+
+def test_one_that_is_done_is_not_missed(watch, tmp_path):
+    other = subprocess.Popen([sys.executable, "-c", ""])
+    other.wait()
+    join(watch, tmp_path, lambda: peer(tmp_path, other.pid, "done"))
+    assert watch.lost(0.5) is None
+
+
+def test_silence_on_another_machine_is_told_and_no_more(watch, lines, tmp_path):
+    join(watch, tmp_path, lambda: peer(tmp_path, 1, host="elsewhere"), limit=0.1)
+    until(
+        lambda: any("process 2 of 2 (elsewhere, pid 1) has shown no sign of life" in line for line in lines)
+    )
+    assert watch.lost(0.5) is None and sum("no sign of life" in line for line in lines) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"host": 1}', b"\xff" * 9000])
+def test_files_that_make_no_sense_are_passed_over(watch, tmp_path, content):
+    join(watch, tmp_path, lambda: (tmp_path / "1.json").write_bytes(content))
+    assert watch.lost(0.3) is None
+
+
+def test_what_it_writes_is_what_it_reads(watch, tmp_path):
+    join(watch, tmp_path, lambda: None)
+    watch.moved("x" * 5000)
+    time.sleep(0.2)
+    found = json.loads((tmp_path / "0.json").read_text())
+    assert found["at"] == "x" * 100 and found["pid"] == os.getpid() and found["ended"] == ""
+    watch.close("€" * 5000)
+    text = (tmp_path / "0.json").read_text()
+    assert len(text) == 4096 and json.loads(text)["ended"] == "€" * 400
