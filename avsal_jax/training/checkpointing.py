@@ -10,6 +10,7 @@ import math
 import os
 import pathlib
 import shutil
+import time
 
 import jax
 import numpy as np
@@ -20,6 +21,7 @@ from avsal_jax.storage import differences
 
 _STATE, _RECORD, _DROPPED = "state", "record", ".dropped"
 _MOST_RECORD_BYTES = 10_000_000
+_POLL = 0.02  # seconds
 # What stops a save, as the system words it; libraries below quote these words in errors of their own.
 _CAUSES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
@@ -60,7 +62,7 @@ class Checkpoints:
                 self.folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise AvsalError(f"cannot write checkpoints to {self.folder}: {error.strerror}") from error
-        logging.getLogger("absl").addFilter(_not_of_orbax)
+        logging.getLogger("absl").addFilter(_ORBAX_LOG)
         self._metrics = {step: self._record(step)["metrics"] for step in self._steps()}
         self._open()
         self._clear_dropped()
@@ -91,7 +93,7 @@ class Checkpoints:
         # A copy, since it is written later, and what is no JSON shall fail here.
         record = json.loads(json.dumps({"meta": meta, "metrics": metrics or {}}))
         self._metrics[step] = record["metrics"]
-        self._pending = step
+        self._pending, _ORBAX_LOG.failure = step, None
         items = {_STATE: ocp.args.StandardSave(state), _RECORD: ocp.args.JsonSave(record)}
         try:
             self._open().save(step, args=ocp.args.Composite(**items), force=True)
@@ -108,8 +110,15 @@ class Checkpoints:
         if self._pending is None:
             return
         try:
-            self._open().wait_until_finished()
-            self._open().check_for_errors()
+            manager = self._open()
+            while jax.process_count() > 1 and manager.is_saving_in_progress():
+                if (
+                    _ORBAX_LOG.failure is not None
+                ):  # in this process; Orbax would meet the others first, for minutes
+                    raise _ORBAX_LOG.failure
+                time.sleep(_POLL)
+            manager.wait_until_finished()
+            manager.check_for_errors()
             if jax.process_index() == 0 and self._pending not in self._steps():
                 raise OSError(errno.EIO, "it was not completed")
         except Exception as error:
@@ -207,7 +216,7 @@ class Checkpoints:
         self._metrics.pop(step, None)
         manager, self._manager = self._manager, None
         with contextlib.suppress(Exception):  # it fails for the same reason
-            if manager is not None:
+            if manager is not None and jax.process_count() == 1:  # else it waits for the others
                 manager.close()
         if jax.process_index() == 0:  # what was written of it would keep a full disk full
             for partial in self.folder.glob(f"{step}.*tmp*"):
@@ -252,9 +261,24 @@ class Checkpoints:
             shutil.rmtree(self.folder / _DROPPED, ignore_errors=True)
 
 
-def _not_of_orbax(record: logging.LogRecord) -> bool:
-    """Keeps Orbax from printing: failed saves are raised here in one line, and it warns of meant waits."""
-    return record.levelno < logging.WARNING or "orbax" not in record.pathname
+class _OrbaxLog(logging.Filter):
+    """Keeps Orbax from printing: failed saves are raised here in one line, and it warns of meant waits.
+
+    Attributes:
+      failure: what a save of this process failed with; Orbax says it here first.
+    """
+
+    failure: BaseException | None = None
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if "orbax" not in record.pathname:
+            return True
+        if record.levelno >= logging.ERROR and record.exc_info:
+            self.failure = record.exc_info[1]
+        return record.levelno < logging.WARNING
+
+
+_ORBAX_LOG = _OrbaxLog()
 
 
 def _described(tree) -> dict[str, tuple]:

@@ -164,7 +164,8 @@ def joined_watch(say: Callable[[str], None], folder, limits: Limits) -> Iterator
         raise
     except Exception as error:
         if jax.process_count() > 1:
-            if (words := watch.lost(2 * _NOTICED)) is not None:
+            if (words := watch.lost(_NOTICED)) is not None:
+                watch.close()
                 end(LOST, words)
             traceback.print_exc()
             watch.close(f"{type(error).__name__}: {error}")

@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -18,34 +19,28 @@ from avsal_jax.training.progress import duration
 _BEAT = 1.0  # seconds between signs of life
 _QUIET = 60.0  # seconds without a line after which one says what goes on
 _STILL = 5.0  # seconds without a sign of life after which a process whose number is free is gone
-_GRACE = 10.0  # seconds that a lost run has to end by itself
+_GRACE = 3.0  # seconds that a run that lost a process has to end by itself
+_AFTER = 10.0  # seconds that the witness of a dead process looks for the reason
 _MOST_BYTES = 4096
 
 
 class Watch:
-    """A thread beside a run.
-
-    Each process writes `PROCESS.json` about once a second, in place: a rename would be seen late over a
-    network. No clock is compared between machines. A process is gone when it said why it ended, or when its
-    file stood still and, on the same machine, its number is nobody's. Of another machine a file that stands
-    still is told, no more: it may be the file system.
+    """A thread beside a run, and, where a run has several processes, a witness that outlives this one.
 
     Args:
       say: takes a line for the console.
       stall: seconds without progress after which the stacks of all threads are printed; once more after each
         such time.
-      on_loss: called once with what happened, some seconds after a process was found gone, if the run has
-        not ended by itself.
+      on_loss: called with what happened, some seconds after a process was found gone, if the run has not
+        ended by itself.
     """
 
     def __init__(self, say: Callable[[str], None], stall: float, on_loss: Callable[[str], None]):
         self._say, self._stall, self._on_loss = say, stall, on_loss
         self._at, now = "starting", time.monotonic()
-        self._moved = self._said = self._dumped = now
-        self._folder: pathlib.Path | None = None
-        self._index, self._peers, self._beats = 0, {}, 0
+        self._moved = self._said = self._dumped = self._lost_at = now
+        self._index, self._peers, self._witness = 0, None, None
         self._lost: str | None = None
-        self._lost_at = now
         self._closed, self._told = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
@@ -68,14 +63,15 @@ class Watch:
           meet: returns when all processes have called it: what is in `folder` is then of this run.
           limit: seconds without a sign of life after which a process of another machine is mentioned.
         """
-        self._folder, self._index = pathlib.Path(folder), index
+        folder = pathlib.Path(folder)
         with contextlib.suppress(OSError):
-            self._folder.mkdir(parents=True, exist_ok=True)
-        self._beat("")
+            folder.mkdir(parents=True, exist_ok=True)
+        self._index, peers = index, Peers(folder, index, count, limit)
+        peers.beat(self._at)
         meet()
-        now = time.monotonic()
-        self._limit = limit
-        self._peers = {i: {"at": now, "last": None, "named": False} for i in range(count) if i != index}
+        command = [sys.executable, "-m", __name__, str(folder), str(index), str(count)]
+        self._witness = subprocess.Popen(command, stdin=subprocess.PIPE)
+        self._peers = peers
 
     def lost(self, seconds: float) -> str | None:
         """Waits at most this long for a process to be found gone; returns what happened, or None."""
@@ -84,16 +80,26 @@ class Watch:
 
     def close(self, words: str = "done") -> None:
         """Ends the thread; `words` say to the other processes why this one ends, where it is not `done`."""
-        if not self._closed.is_set():
-            self._closed.set()
-            self._thread.join()
-            self._beat(words)
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        self._thread.join()
+        if self._peers is not None:
+            self._peers.beat(self._at, words)
+            self._dismiss()
+            if words != "done":
+                time.sleep(_GRACE)  # the others read it; with process 0 jax would end them before
+
+    def _dismiss(self) -> None:
+        """Tells the witness that this end is meant."""
+        with contextlib.suppress(OSError, ValueError):
+            self._witness.communicate(b"closed")
 
     def _run(self) -> None:
         while not self._closed.wait(_BEAT):
             now = time.monotonic()
-            if self._folder is not None:
-                self._beat("")
+            if self._peers is not None:
+                self._peers.beat(self._at)
                 self._look(now)
             if now - self._said > _QUIET and self._index == 0:
                 self.say(f"alive: {self._at}, for {duration(now - self._moved)}")
@@ -101,48 +107,70 @@ class Watch:
                 self._dumped = now
                 self.say(f"nothing has moved for {duration(now - self._moved)} ({self._at}); the stacks are:")
                 faulthandler.dump_traceback(sys.__stderr__, all_threads=True)
-            if self._lost is not None and now - self._lost_at > _GRACE:
+            if self._lost is not None and now - self._lost_at > _GRACE / 2:
+                self._dismiss()
                 self._on_loss(self._lost)
 
-    def _beat(self, ended: str) -> None:
+    def _look(self, now: float) -> None:
+        gone, silent = self._peers.look(now)
+        for line in silent:
+            self.say(line)
+        if gone is not None and self._lost is None:
+            self._lost, self._lost_at = gone, now
+            self.say(gone)
+            self._told.set()
+
+
+class Peers:
+    """The signs of life of the processes of a run: a file each, written about once a second, in place.
+
+    A rename would be seen late over a network. No clock is compared between machines. A process is gone when
+    it said why it ended, or when its file stood still and, on the same machine, its number is nobody's. Of
+    another machine a file that stands still is told, no more: it may be the file system.
+
+    Args:
+      folder, index, count, limit: as of `Watch.join`.
+    """
+
+    def __init__(self, folder: pathlib.Path, index: int, count: int, limit: float):
+        self._folder, self._index, self._count, self._limit = folder, index, count, limit
+        self._beats, now = 0, time.monotonic()
+        self._seen = {i: {"at": now, "last": None, "named": False} for i in range(count) if i != index}
+
+    def beat(self, at: str, ended: str = "") -> None:
         """Writes this process's file; where that fails (a full disk), the others see it stand still."""
-        if self._folder is None:
-            return
         self._beats += 1
-        content = {"host": socket.gethostname(), "pid": os.getpid(), "at": self._at[:100]}
+        content = {"host": socket.gethostname(), "pid": os.getpid(), "at": at[:100]}
         content |= {"beats": self._beats, "ended": ended[:400]}
         with contextlib.suppress(OSError):
             handle = os.open(self._folder / f"{self._index}.json", os.O_WRONLY | os.O_CREAT, 0o644)
             try:
                 text = json.dumps(content).encode()
-                os.write(
-                    handle, text.ljust(_MOST_BYTES)
-                )  # of one length, so that no rest of an older one stays
+                os.write(handle, text.ljust(_MOST_BYTES))  # of one length: no rest of an older one stays
             finally:
                 os.close(handle)
 
-    def _look(self, now: float) -> None:
-        for index, peer in self._peers.items():
+    def look(self, now: float) -> tuple[str | None, list[str]]:
+        """Returns what happened to a process that is gone, or None; and lines on silent ones, once each."""
+        gone, silent = None, []
+        for index, peer in self._seen.items():
             found = self._read(index)
             if found is not None and found != peer["last"]:
                 peer.update(at=now, last=found, named=False)
-            found = peer["last"]
-            if found is None or found["ended"] == "done" or self._lost is not None:
+            found, still = peer["last"], now - peer["at"]
+            if found is None or found["ended"] == "done":
                 continue
-            name = f"process {index + 1} of {len(self._peers) + 1} ({found['host']}, pid {found['pid']})"
-            still = now - peer["at"]
+            name = f"process {index + 1} of {self._count} ({found['host']}, pid {found['pid']})"
             if found["ended"]:
-                self._lose(f"{name} ended: {found['ended']}", now)
+                gone = gone or f"{name} ended: {found['ended']}"
             elif still > _STILL and found["host"] == socket.gethostname() and not _runs(found["pid"]):
-                self._lose(f"{name} is gone; it was at: {found['at']}", now)
+                gone = gone or f"{name} is gone; it was at: {found['at']}"
             elif still > self._limit and not peer["named"]:
                 peer["named"] = True
-                self.say(f"{name} has shown no sign of life for {duration(still)}; it was at: {found['at']}")
-
-    def _lose(self, words: str, now: float) -> None:
-        self._lost, self._lost_at = words, now
-        self.say(words)
-        self._told.set()
+                silent.append(
+                    f"{name} has shown no sign of life for {duration(still)}; it was at: {found['at']}"
+                )
+        return gone, silent
 
     def _read(self, index: int) -> dict | None:
         try:
@@ -163,3 +191,25 @@ def _runs(pid: int) -> bool:
         return False
     except (OSError, OverflowError, IndexError):  # another user's, or no /proc
         return True
+
+
+def witness(folder: str, index: str, count: str) -> None:
+    """Waits for its parent to close the watch, or to die, and names the process that the parent died of.
+
+    Where process 0 dies, jax aborts the others within milliseconds, and no handler of theirs is asked.
+    """
+    if sys.stdin.buffer.read():
+        return
+    peers, ends = Peers(pathlib.Path(folder), int(index), int(count), _STILL), time.monotonic() + _AFTER
+    while time.monotonic() < ends:
+        gone, silent = peers.look(time.monotonic())
+        for line in [gone] if gone else silent:
+            print(f"avsal: process {int(index) + 1} died; {line}", file=sys.stderr, flush=True)
+        if gone:
+            return
+        time.sleep(_BEAT)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        witness(*sys.argv[1:])

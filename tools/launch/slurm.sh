@@ -7,8 +7,7 @@
 # What stands on sbatch's command line wins over these. Without GPUs: leave out --gpus-per-node, one task a node.
 #SBATCH --job-name=avsal
 #SBATCH --nodes=1
-# One process for each GPU. All processes of a node must see all of its GPUs, of which jax gives each the one with
-# its number on the node: so no --gpus-per-task, which hides the others.
+# One process for each GPU; or one for each node (--ntasks-per-node=1), which takes all of its GPUs.
 #SBATCH --ntasks-per-node=4
 #SBATCH --gpus-per-node=4
 # For reading clips: docs/pod.md says how many are needed.
