@@ -18,6 +18,8 @@ from avsal_jax.testing import golden
 from avsal_jax.testing.models import TINY
 
 SMALL = {**TINY, "audio_encoder.width": 1 / 16, "height": 64, "width": 96}
+
+
 def written(tensors, path):
     """Writes what torch 1.4 wrote, if torch is here; else safetensors."""
     try:
@@ -77,7 +79,10 @@ def small_tensors(fusion, **settings):
     if fusion == "transformer":
         channels = shapes["params/fusion/layer0/norm1/scale"][0]
         tensors["transformer.pos_encoder.pe"] = sinusoids(339, channels)[:, None]
-        tensors |= {"bilinear.weight": np.zeros((2, 3, 4), np.float32), "bilinear.bias": np.zeros(2, np.float32)}
+        tensors |= {
+            "bilinear.weight": np.zeros((2, 3, 4), np.float32),
+            "bilinear.bias": np.zeros(2, np.float32),
+        }
     return tensors
 
 
@@ -104,7 +109,9 @@ def test_the_names_of_the_small_checkpoints_are_the_published_ones(tests_dir, b_
     stems = {"conv_in_1x1", "audio_conv_1x1"}
     for number in range(3):
         layer = f"transformer.transformer_encoder.layers.{number}"
-        stems |= {f"{layer}.{name}" for name in ("self_attn.out_proj", "linear1", "linear2", "norm1", "norm2")}
+        stems |= {
+            f"{layer}.{name}" for name in ("self_attn.out_proj", "linear1", "linear2", "norm1", "norm2")
+        }
     expected = {f"{stem}.{leaf}" for stem in stems for leaf in ("weight", "bias")}
     for number in range(3):
         attention = f"transformer.transformer_encoder.layers.{number}.self_attn"

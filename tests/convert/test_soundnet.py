@@ -39,9 +39,17 @@ OWN = renamed(lambda n: f"conv{n}", lambda n: f"batchnorm{n}")
 INSIDE = renamed(lambda n: f"audionet.conv{n}", lambda n: f"audionet.batchnorm{n}")
 ROWS = renamed(stavis, stavis_norm, row=True)
 ONES = np.ones(2, np.float32)
-PICTURE = {"conv1.weight": np.ones((64, 3, 7, 7, 7), np.float32), "bn1.weight": ONES, "layer2.0.bn1.bias": ONES}
+PICTURE = {
+    "conv1.weight": np.ones((64, 3, 7, 7, 7), np.float32),
+    "bn1.weight": ONES,
+    "layer2.0.bn1.bias": ONES,
+}
 FILES = {
-    "soundnet8_final": {**OWN, "conv8_objs.weight": np.ones((9, 64, 8, 1), np.float32), "conv8_scns.bias": ONES},
+    "soundnet8_final": {
+        **OWN,
+        "conv8_objs.weight": np.ones((9, 64, 8, 1), np.float32),
+        "conv8_scns.bias": ONES,
+    },
     "stavis soundnet8": {f"module.{name}": value for name, value in ROWS.items()},
     "avinet": {**INSIDE, "visual_model.decoder.convtsp4.8.bias": ONES, "bilinear.bias": ONES},
     "stavis": {f"module.{name}": value for name, value in {**ROWS, **PICTURE, "fuseav.bias": ONES}.items()},

@@ -36,4 +36,6 @@ def test_positions_are_sines_and_cosines(length, channels):
     assert table.shape == (length, channels) and table.dtype == np.float32
     for channel in range(channels):
         angle = np.arange(length) / 10000.0 ** ((channel - channel % 2) / channels)
-        np.testing.assert_allclose(table[:, channel], np.cos(angle) if channel % 2 else np.sin(angle), atol=1e-6)
+        np.testing.assert_allclose(
+            table[:, channel], np.cos(angle) if channel % 2 else np.sin(angle), atol=1e-6
+        )

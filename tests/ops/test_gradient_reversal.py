@@ -105,7 +105,9 @@ def test_used_twice_each_use_has_its_strength():
 
 
 def test_half_precision_keeps_its_type():
-    gradient = jax.grad(lambda x: jnp.sum(reverse_gradient(x, 0.5).astype(jnp.float32)))(X.astype(jnp.bfloat16))
+    gradient = jax.grad(lambda x: jnp.sum(reverse_gradient(x, 0.5).astype(jnp.float32)))(
+        X.astype(jnp.bfloat16)
+    )
     assert gradient.dtype == jnp.bfloat16 and (gradient == -0.5).all()
 
 
