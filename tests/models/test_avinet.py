@@ -72,11 +72,15 @@ def test_presets_are_as_published():
 
 
 def test_features_have_the_stated_shapes():
-    expected = {"bilinear": (336, 1024), "transformer": (339, 512), "cross_modal": (42, 512)}
-    for fusion, shape in expected.items():
+    expected = {
+        "bilinear": {"fused": (1, 336, 1024)},
+        "transformer": {"fused": (1, 339, 512), "attention": (1, 4, 339, 339)},
+        "cross_modal": {"fused": (1, 42, 512), "attention": (1, 1, 42, 3)},
+    }
+    for fusion, stated in expected.items():
         network, spec = create_model("avinet", fusion=fusion)
-        shapes = feature_shapes(network, spec, ("fused", "audio"))
-        assert {k: v.shape for k, v in shapes.items()} == {"audio": (1, 3, 1024), "fused": (1, *shape)}
+        shapes = feature_shapes(network, spec, ("audio", *stated))
+        assert {k: v.shape for k, v in shapes.items()} == {"audio": (1, 3, 1024), **stated}
     network, spec = create_model("vinet")
     with pytest.raises(AvsalError, match="unknown feature 'audio'; this network records taps"):
         feature_shapes(network, spec, ("audio",))
