@@ -87,8 +87,8 @@ class Watch:
         if self._peers is not None:
             self._peers.beat(self._at, words)
             self._dismiss()
-            if words != "done":
-                time.sleep(_GRACE)  # the others read it; with process 0 jax would end them before
+            if words != "done" and self._index == 0:
+                time.sleep(2 * _GRACE)  # the others read it and end; with this process jax would end them
 
     def _dismiss(self) -> None:
         """Tells the witness that this end is meant."""
