@@ -8,16 +8,37 @@ import typing
 import flax.linen as nn
 
 from avsal_jax.errors import AvsalError, did_you_mean
+from avsal_jax.models.decoders.fcn import FCNDecoder
+from avsal_jax.models.decoders.sal_decoder import SalDecoder
+from avsal_jax.models.decoders.unet import UNetDecoder
 from avsal_jax.models.decoders.vinet import ViNetDecoder
 from avsal_jax.models.encoders.s3d import S3D
+from avsal_jax.models.encoders.vggish import VGGish
+from avsal_jax.models.fusion.casp_net import CASPNetFusion
 from avsal_jax.models.layers import Runtime
+from avsal_jax.models.necks.aspp import ASPP
 
 SLOTS: dict[str, dict[str, type[nn.Module] | None]] = {
     "visual_encoder": {"none": None, "s3d": S3D},
-    "neck": {"none": None},
-    "audio_encoder": {"none": None},
-    "fusion": {"none": None},
-    "decoder": {"none": None, "vinet": ViNetDecoder},
+    "neck": {
+        "none": None,
+        "aspp": ASPP,
+    },
+    "audio_encoder": {
+        "none": None,
+        "vggish": VGGish,
+    },
+    "fusion": {
+        "none": None,
+        "casp_net": CASPNetFusion,
+    },
+    "decoder": {
+        "none": None,
+        "fcn": FCNDecoder,
+        "sal": SalDecoder,
+        "unet": UNetDecoder,
+        "vinet": ViNetDecoder,
+    },
 }
 _RESERVED = {"runtime", "parent", "name"}
 

@@ -8,7 +8,7 @@ from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import SaliencyNetwork
 from avsal_jax.models.registry import SLOTS, build_part, part_class
-from avsal_jax.specs import InputSpec
+from avsal_jax.specs import AudioSpec, InputSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +33,18 @@ def _slots(**parts: str) -> dict[str, dict]:
 
 
 SYSTEMS: dict[str, Preset] = {
+    "casp_net": Preset(
+        "casp_net",
+        _slots(visual_encoder="s3d", neck="aspp", audio_encoder="vggish", fusion="casp_net", decoder="sal"),
+        InputSpec(16, label_frame="middle", audio=AudioSpec("logmel")),
+    ),
     "vinet": Preset("vinet", _slots(visual_encoder="s3d", decoder="vinet"), InputSpec()),
 }
 # Parts that are published and stored on their own, with the clip they were trained on.
 PARTS: dict[str, Preset] = {
+    "vggish": Preset(
+        "vggish", _slots(audio_encoder="vggish"), InputSpec(16, audio=AudioSpec("logmel")), kind="part"
+    ),
     "s3d": Preset(
         "s3d", _slots(visual_encoder="s3d"), InputSpec(64, 224, 224, pixel_norm="signed"), kind="part"
     ),
@@ -49,7 +57,8 @@ def resolve(system: str, overrides: dict | None = None) -> Preset:
     Args:
       system: a name in `SYSTEMS` or `PARTS`.
       overrides: `slot` -> part name (its fields start from their defaults), `slot.field` -> value, or
-        a field of `InputSpec` -> value. Slots are replaced before their fields are set.
+        a field of `InputSpec` -> value, or `audio.field` -> value of its `AudioSpec`. Slots are replaced
+        before their fields are set.
 
     Raises:
       AvsalError: an unknown name, with the known ones.
@@ -68,11 +77,13 @@ def resolve(system: str, overrides: dict | None = None) -> Preset:
         slot, _, field = key.partition(".")
         if key in spec_fields:
             changes[key] = value
+        elif slot == "audio" and field:
+            changes["audio"] = _heard(changes.get("audio", preset.input.audio), field, value)
         elif slot not in slots:
             hint = did_you_mean(key, [*slots, *spec_fields])
             raise AvsalError(
                 f"unknown setting {key!r}{hint}; settings are the slots "
-                f"{', '.join(slots)} (as slot or slot.field) and {', '.join(spec_fields)}"
+                f"{', '.join(slots)} (as slot or slot.field) and {', '.join(spec_fields)} (audio.field)"
             )
         elif field:
             slots[slot]["fields"][field] = value
@@ -80,6 +91,18 @@ def resolve(system: str, overrides: dict | None = None) -> Preset:
             part_class(slot, value)
             slots[slot] = {"name": value, "fields": {}}
     return dataclasses.replace(preset, slots=slots, input=dataclasses.replace(preset.input, **changes))
+
+
+def _heard(audio: AudioSpec | None, field: str, value) -> AudioSpec:
+    """Returns the sound of a clip with one field changed."""
+    known = [f.name for f in dataclasses.fields(AudioSpec)]
+    if audio is None:
+        raise AvsalError(f"audio.{field} cannot be set: this clip has no sound")
+    if field not in known:
+        raise AvsalError(
+            f"audio has no field {field!r}{did_you_mean(field, known)}; it has {', '.join(known)}"
+        )
+    return dataclasses.replace(audio, **{field: value})
 
 
 def build(preset: Preset, runtime: Runtime | None = None) -> SaliencyNetwork:
