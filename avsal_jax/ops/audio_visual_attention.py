@@ -22,7 +22,7 @@ MAX_SIMILARITIES = 2**28  # entries of L x S for one clip: 1 GiB in float32, 16,
 
 
 def kernel_features(x: jax.Array) -> jax.Array:
-    """Returns phi(x) = gelu(x) + 0.2 (Eq. 5) with the exact GELU; at least 0.03, so every similarity is positive."""
+    """Returns phi(x) = gelu(x) + 0.2 (Eq. 5), exact GELU: at least 0.03, so all similarities are positive."""
     return jax.nn.gelu(x, approximate=False) + 0.2
 
 
@@ -73,9 +73,9 @@ def quadratic_interaction(query: jax.Array, keys: jax.Array, values: jax.Array) 
     length, count = _lengths(query, keys, values)
     if length * count > MAX_SIMILARITIES:
         raise AvsalError(
-            f"the quadratic interaction of {length} visual with {count} sound tokens takes {length * count:,} "
-            f"similarities a clip, more than {MAX_SIMILARITIES:,}; use the linear one, coarser stages or "
-            "fewer sound tokens"
+            f"the quadratic interaction of {length} visual with {count} sound tokens takes "
+            f"{length * count:,} similarities a clip, more than {MAX_SIMILARITIES:,}; use the linear one, "
+            "coarser stages or fewer sound tokens"
         )
     total = _accumulator(query)
     logits = jnp.einsum("blc,bsc->bls", query, keys, preferred_element_type=total) / length

@@ -37,7 +37,7 @@ class CodingTrace(NamedTuple):
       activity: [N+1, B, ...], mu_0.
       error: [N+1, B, L+1]: sums of squares of e_0 .. e_L over sum_i ||mu_i||^2. Relative, because smaller
         activities alone make smaller errors.
-      norm: [N+1, B]: ||mu_0||.
+      norm: [N+1, B, L+1]: ||mu_0|| .. ||mu_L||.
     """
 
     activity: jax.Array
@@ -151,10 +151,8 @@ def _scale(error, reduction) -> float:
 def _measured(activities, sound, top_down) -> CodingTrace:
     squares = [_square_sum(error) for error in prediction_errors(activities, sound, top_down)]
     norms = [_square_sum(mu) for mu in activities]
-    tiny = jnp.finfo(activities[0].dtype).tiny
-    return CodingTrace(
-        activities[0], jnp.stack(squares, -1) / (sum(norms) + tiny)[:, None], jnp.sqrt(norms[0])
-    )
+    relative = jnp.stack(squares, -1) / (sum(norms) + jnp.finfo(norms[0].dtype).tiny)[:, None]
+    return CodingTrace(activities[0], relative, jnp.sqrt(jnp.stack(norms, -1)))
 
 
 def _square_sum(x):

@@ -30,7 +30,7 @@ class PreActivation(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    """Dense layers (Huang et al. 2017), then time is brought to `frames`: [B, T, H, W, C] -> [B, frames, H, W, features].
+    """[B, T, H, W, C] -> [B, frames, H, W, features]: dense layers (Huang et al. 2017), then time is aligned.
 
     A layer is BN, ReLU, 1x1x1 to 4 x growth, BN, ReLU, 3x3x3 to growth, concatenated with its input; the
     alignment BN, ReLU, (T / frames, 1, 1) with that stride.
@@ -59,11 +59,11 @@ class DenseBlock(nn.Module):
 class SalDecoder(nn.Module):
     """Pyramid [B, T', H', W', C'] x 4, finest first -> logits [B, H, W] (before the sigmoid).
 
-    Stage i = 4 .. 1: a dense block, which brings time to that of the coarsest level (2 for 16 frames); fusion:
-    the sum with the outputs of coarser stages, upsampled to the same size; feature generation, two times BN,
+    Stage i = 4 .. 1: a dense block, which brings time to that of the coarsest level (2 for 16 frames); the
+    sum with the outputs of coarser stages, upsampled to the same size; feature generation, two times BN,
     ReLU, 3x3x3 convolution. Then stage 1 alternates convolution and x2 upsampling twice, and a 1x1x1
-    convolution reads out. Stated are these parts, their order and the size, 2.49 M parameters; counts and widths
-    are not stated in the paper: the defaults give 2.35 M on levels of 256 channels.
+    convolution reads out. Stated are these parts, their order and the size, 2.49 M parameters; counts and
+    widths are not stated in the paper: the defaults give 2.43 M on levels of 256 channels.
 
     Fields:
       skips: which outputs join in the fusion: `all` coarser stages ("from all previous decoder's blocks",
@@ -107,11 +107,11 @@ class SalDecoder(nn.Module):
         return self._map(outputs[-1], train)
 
     def _map(self, x, train):
-        features = scaled(32, self.width)
-        x = ConvNorm(features, (3, 3, 3), padding=(1, 1, 1), runtime=self.runtime, name="conv1")(x, train)
+        first, second = scaled(64, self.width), scaled(32, self.width)
+        x = ConvNorm(first, (3, 3, 3), padding=(1, 1, 1), runtime=self.runtime, name="conv1")(x, train)
         x = resize_linear(x, (2 * x.shape[2], 2 * x.shape[3]))
         collapse = (x.shape[1], 3, 3)
-        x = ConvNorm(features, collapse, padding=(0, 1, 1), runtime=self.runtime, name="conv2")(x, train)
+        x = ConvNorm(second, collapse, padding=(0, 1, 1), runtime=self.runtime, name="conv2")(x, train)
         x = resize_linear(x, (2 * x.shape[2], 2 * x.shape[3]))
         x = Conv3D(1, (1, 1, 1), use_bias=True, runtime=self.runtime, name="readout")(x)
         return x[:, 0, :, :, 0].astype(jnp.float32)

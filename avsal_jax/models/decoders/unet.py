@@ -13,11 +13,11 @@ from avsal_jax.ops.resize import resize_linear
 class UNetDecoder(nn.Module):
     """Pyramid [B, T', H', W', C'] x 4, finest first -> logits [B, H, W] (before the sigmoid).
 
-    "Alternates 3D Conv and Trilinear layers while adding UNet skip connections": 3x3x3 convolutions with batch
-    norm and ReLU; after each of the first three the feature is resized to time, height and width of the next
-    finer level and concatenated with it, then twice x2 in space; a (T',1,1) convolution ends time, a 1x1x1
-    one reads out. Widths and norms are not stated in the paper: these give 3.89 M parameters on levels of 256
-    channels, Table 1 prints 3.94 M.
+    "Alternates 3D Conv and Trilinear layers while adding UNet skip connections": 3x3x3 convolutions with
+    batch norm and ReLU; after each of the first three the feature is resized to time, height and width of
+    the next finer level and concatenated with it, then twice x2 in space; a (T',1,1) convolution ends time, a
+    1x1x1 one reads out. Widths and norms are not stated in the paper: these give 3.89 M parameters on levels
+    of 256 channels, Table 1 prints 3.94 M.
 
     Fields:
       width: multiplier of the channel counts 128, 128, 96, 64, 32, 16.

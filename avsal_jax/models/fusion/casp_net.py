@@ -1,4 +1,4 @@
-"""CASP-Net's fusion of picture and sound (paper 003): predictive coding on stage 4, interaction on chosen stages."""
+"""CASP-Net's fusion (paper 003): predictive coding on stage 4, audio-visual interaction on chosen stages."""
 
 from __future__ import annotations
 
@@ -86,9 +86,9 @@ class CASPNetFusion(nn.Module):
     Fields:
       interaction: `linear`, `quadratic`, `bilinear` or `none` (Table 2).
       stages: where the interaction is, as digits: 1234, 234, 2 (Table 3).
-      normalizer, values, residual: see `AudioVisualInteraction`. Eq. 4 has no normaliser (`none`); `elements`,
-        the default, divides its sum by tokens x channels. That is a constant factor, which the output
-        convolution could undo; without it the sums over 43,008 tokens are some 10^6 times the residual.
+      normalizer, values, residual: see `AudioVisualInteraction`. Eq. 4 has no normaliser (`none`);
+        `elements`, the default, divides its sum by tokens x channels. That is a constant factor, which the
+        output convolution could undo; without it the sum over 43,008 tokens dwarfs the residual.
       audio_time: `clip`: one token for the clip, the mean of the encoder's, tiled as in the paper. `frame`:
         one for each time step of the stage; it takes sound with several patches (`audio.patches`).
         With `clip`, the quadratic form with values of the picture does not depend on the sound at all, the
@@ -97,8 +97,8 @@ class CASPNetFusion(nn.Module):
       sequence: on stage 4 `coding_first` (figure 2) or `interaction_first`.
       iterations, rate, update, order, refresh, reduction, stop_gradient: of the coding, see
         `ops.predictive_coding`; `iterations` may change at inference (figure 6).
-      coding_layers, coding_target: `layers` and `target` of `PredictiveCoding`, which also says which features
-        it records.
+      coding_layers, coding_target: `layers` and `target` of `PredictiveCoding`, which also says which
+        features it records.
 
     Features recorded: `fused` [B, N, C], the tokens of the coarsest level that was worked on.
 

@@ -1,4 +1,4 @@
-"""The convolutions of consistency-aware predictive coding (paper 003, section 3.3), around `ops.predictive_coding`."""
+"""The convolutions of consistency-aware predictive coding (paper 003, section 3.3)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Kernel(nn.Module):
 
 
 class PredictiveCoding(nn.Module):
-    """Picture [B, T, H, W, C] and sound [B, S, A] -> picture of the same shape, more consistent with the sound.
+    """Picture [B, T, H, W, C] and sound [B, S, A] -> picture, more consistent with the sound.
 
     Bottom-up: 3-D convolution 3x3x3, ReLU; top-down: 3-D transposed convolution 3x3x3, affine. Sizes, strides
     and the number of layers are not stated in the paper; here T, H, W and C are kept.
@@ -42,7 +42,7 @@ class PredictiveCoding(nn.Module):
 
     Features recorded: `coding_activity` [B, N+1, T, H, W, C], mu_0 before and after each iteration;
     `coding_error` [B, N+1, L+1], each squared error over the squared norm of all activities, from the sound
-    upwards; `coding_norm` [B, N+1], the norm of mu_0.
+    upwards; `coding_norm` [B, N+1, L+1], the norms of mu_0 .. mu_L.
     """
 
     layers: int = 2
@@ -106,7 +106,7 @@ class PredictiveCoding(nn.Module):
 
 
 def tiled(sound: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Returns [B, T, H, W, A]: each of the sound's tokens [B, S, A] over its T / S time steps and all places."""
+    """Returns [B, T, H, W, A]: each sound token of [B, S, A] over its T / S time steps and all places."""
     b, t, h, w = shape[:4]
     steps = jnp.repeat(sound, t // sound.shape[1], axis=1)
     return jnp.broadcast_to(steps[:, :, None, None], (b, t, h, w, sound.shape[-1]))

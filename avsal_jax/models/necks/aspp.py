@@ -51,7 +51,7 @@ class AtrousPyramidPooling(nn.Module):
 
 
 def fitted_rates(rates: tuple[int, ...], size: tuple[int, int]) -> tuple[int, ...]:
-    """Returns dilations for a map of `size` (height, width): in proportion, and none reaches beyond its middle."""
+    """Returns dilations for a map of `size` (height, width): in proportion, none beyond the map's middle."""
     limit = max(1, (min(size) - 1) // 2)
     largest = max(rates)
     return (
