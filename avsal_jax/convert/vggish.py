@@ -11,7 +11,7 @@ from avsal_jax.convert.rules import Entry
 # The post-processing's constants, where a file has them.
 IGNORED = ("pproc.*", "pca_*")
 _CONVS = (0, 3, 6, 8, 11, 13)  # positions in `features`; ReLUs and poolings lie between
-_FULLY = (0, 2, 4)
+_FULLY = {0: "fully_0/kernel", 2: "fully_1/kernel", 4: "embedding/projection"}
 
 
 def recognise(tensors: dict[str, np.ndarray]) -> dict:
@@ -19,8 +19,8 @@ def recognise(tensors: dict[str, np.ndarray]) -> dict:
     return {}
 
 
-def table(settings: dict) -> Iterator[Entry]:
-    """Rows for a VGGish file.
+def table(settings: dict, tensors: dict[str, np.ndarray] | None = None) -> Iterator[Entry]:
+    """Rows for a VGGish file, whatever its settings.
 
     The first fully connected layer needs no reordering: the port, like us, flattens height, width, channels.
     """
@@ -28,6 +28,6 @@ def table(settings: dict) -> Iterator[Entry]:
     for number, position in enumerate(_CONVS):
         yield Entry(f"features.{position}.weight", f"{root}/convs_{number}/kernel", "conv2d")
         yield Entry(f"features.{position}.bias", f"{root}/convs_{number}/bias", "vector")
-    for number, position in enumerate(_FULLY):
-        yield Entry(f"embeddings.{position}.weight", f"{root}/fully_{number}/kernel", "linear")
-        yield Entry(f"embeddings.{position}.bias", f"{root}/fully_{number}/bias", "vector")
+    for position, target in _FULLY.items():
+        yield Entry(f"embeddings.{position}.weight", f"{root}/{target}", "linear")
+        yield Entry(f"embeddings.{position}.bias", f"{root}/{target.split('/')[0]}/bias", "vector")

@@ -6,7 +6,8 @@ import flax.linen as nn
 import jax
 
 from avsal_jax.errors import AvsalError
-from avsal_jax.models.layers import Runtime, scaled
+from avsal_jax.models.layers import Linear, Runtime, scaled
+from avsal_jax.specs import AudioSpec
 
 ACTIVATIONS = ("relu", "none")
 _STAGES = ((64,), (128,), (256, 256), (512, 512))  # convolutions before each pooling
@@ -32,12 +33,15 @@ class VGGish(nn.Module):
     width: float = 1.0
     runtime: Runtime = Runtime()
 
+    default_sound = AudioSpec("logmel")
+
     def setup(self):
         channels = [scaled(c, self.width) for stage in _STAGES for c in stage]
         pads, dtype = ((1, 1), (1, 1)), self.runtime.dtype
         self.convs = [nn.Conv(c, (3, 3), padding=pads, dtype=dtype) for c in channels]
         hidden = scaled(4096, self.width)
-        self.fully = [nn.Dense(size, dtype=dtype) for size in (hidden, hidden, 128)]
+        self.fully = [Linear(hidden, relu=True, runtime=self.runtime) for _ in range(2)]
+        self.embedding = Linear(128, runtime=self.runtime)
 
     def __call__(self, patches: jax.Array, train: bool = False) -> jax.Array:
         if self.activation not in ACTIVATIONS:
@@ -57,9 +61,7 @@ class VGGish(nn.Module):
                 x = nn.relu(next(convs)(x))
             x = nn.max_pool(x, (2, 2), (2, 2))
         self.sow("intermediates", "vggish_maps", x.reshape(*shape[:2], *x.shape[1:]))
-        x = x.reshape(x.shape[0], -1)
-        x = nn.relu(self.fully[0](x))
-        x = self.fully[2](nn.relu(self.fully[1](x)))
+        x = self.embedding(self.fully[1](self.fully[0](x.reshape(x.shape[0], -1))))
         if self.activation == "relu":
             x = nn.relu(x)
         return x.reshape(*shape[:2], -1)

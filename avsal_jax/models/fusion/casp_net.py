@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from avsal_jax.errors import AvsalError
 from avsal_jax.models.fusion.predictive_coding import PredictiveCoding
-from avsal_jax.models.layers import Runtime
+from avsal_jax.models.fusion.tokens import AUDIO_TIMES, as_level, as_tokens
+from avsal_jax.models.layers import Linear, Runtime
 from avsal_jax.ops.audio_visual_attention import (
     bilinear_interaction,
     linear_interaction,
@@ -18,7 +19,6 @@ from avsal_jax.ops.resize import resize_linear
 
 INTERACTIONS = ("linear", "quadratic", "bilinear", "none")
 VALUES = ("vision", "audio")
-AUDIO_TIMES = ("clip", "frame")
 SEQUENCES = ("coding_first", "interaction_first")
 
 
@@ -45,14 +45,14 @@ class AudioVisualInteraction(nn.Module):
 
     @nn.compact
     def __call__(self, picture: jax.Array, sound: jax.Array) -> jax.Array:
-        tokens = picture.reshape(picture.shape[0], -1, picture.shape[-1])
+        tokens = as_tokens(picture)
         result = self._bilinear(tokens, sound) if self.kind == "bilinear" else self._attention(tokens, sound)
-        result = result.reshape(picture.shape)
+        result = as_level(result, picture)
         return picture + result if self.residual else result
 
     def _attention(self, tokens, sound):
         def affine(name):
-            return nn.Dense(tokens.shape[-1], dtype=self.runtime.dtype, name=name)
+            return Linear(tokens.shape[-1], runtime=self.runtime, name=name)
 
         sound = affine("audio")(sound)  # [B, S, C]
         b, count, channels = sound.shape
@@ -71,7 +71,8 @@ class AudioVisualInteraction(nn.Module):
     def _bilinear(self, tokens, sound):
         channels = tokens.shape[-1]
         shape = (channels, sound.shape[-1], channels)
-        kernel = self.param("kernel", nn.initializers.he_normal(), shape).astype(self.runtime.dtype)
+        kernel = self.param("projection", nn.initializers.lecun_normal((0, 1), 2), shape)
+        kernel = kernel.astype(self.runtime.dtype)
         bias = self.param("bias", nn.initializers.zeros, (channels,)).astype(self.runtime.dtype)
         return bilinear_interaction(tokens, sound.astype(kernel.dtype), kernel) + bias.reshape(1, 1, -1)
 
@@ -89,10 +90,11 @@ class CASPNetFusion(nn.Module):
       normalizer, values, residual: see `AudioVisualInteraction`. Eq. 4 has no normaliser (`none`);
         `elements`, the default, divides its sum by tokens x channels. That is a constant factor, which the
         output convolution could undo; without it the sum over 43,008 tokens dwarfs the residual.
-      audio_time: `clip`: one token for the clip, the mean of the encoder's, tiled as in the paper. `frame`:
-        one for each time step of the stage; it takes sound with several patches (`audio.patches`).
-        With `clip`, the quadratic form with values of the picture does not depend on the sound at all, the
-        linear one by a scalar per visual token; `frame` or `values="audio"` keep it in play.
+      audio_time: `mean`: one sound token for the clip, the mean of the encoder's, tiled as in the paper.
+        `resampled`: one for each time step of the stage, interpolated linearly; it takes sound of several
+        patches (`audio.patches`). With `mean` and values of the picture the quadratic form does not depend
+        on the sound at all, the linear one by a scalar per visual token; `resampled` or `values="audio"`
+        keep sound in play.
       coding: whether stage 4 has predictive coding (the C of Table 2).
       sequence: on stage 4 `coding_first` (figure 2) or `interaction_first`.
       iterations, rate, update, order, refresh, reduction, stop_gradient: of the coding, see
@@ -111,7 +113,7 @@ class CASPNetFusion(nn.Module):
     normalizer: str = "elements"
     values: str = "vision"
     residual: bool = True
-    audio_time: str = "clip"
+    audio_time: str = "mean"
     coding: bool = True
     sequence: str = "coding_first"
     iterations: int = 3
@@ -144,7 +146,7 @@ class CASPNetFusion(nn.Module):
             levels[stage - 1] = level
         worked = max((stage for stage, functions in steps.items() if functions), default=4)
         fused = levels[worked - 1]
-        self.sow("intermediates", "fused", fused.reshape(fused.shape[0], -1, fused.shape[-1]))
+        self.sow("intermediates", "fused", as_tokens(fused))
         return tuple(levels)
 
     def _stages(self) -> list[int]:
@@ -165,12 +167,10 @@ class CASPNetFusion(nn.Module):
         return sorted(map(int, digits))
 
     def _sound(self, tokens, steps: int):
-        """Tokens [B, S, A] as [B, 1, A], or as [B, steps, A]: means of equal spans, else by interpolation."""
-        b, count, channels = tokens.shape
-        wanted = 1 if self.audio_time == "clip" else steps
-        if count % wanted == 0:
-            return tokens.reshape(b, wanted, -1, channels).mean(2)
-        return resize_linear(tokens, (wanted,))
+        """Tokens [B, S, A] as [B, 1, A], or as [B, steps, A]."""
+        if self.audio_time == "mean":
+            return tokens.mean(1, keepdims=True)
+        return resize_linear(tokens, (steps,))
 
     def _interaction(self, stage: int):
         return AudioVisualInteraction(

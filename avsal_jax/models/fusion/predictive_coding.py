@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from avsal_jax.errors import AvsalError
+from avsal_jax.models.fusion.tokens import audio_level
 from avsal_jax.models.layers import Runtime
 from avsal_jax.ops.convolution import conv3d, conv_transpose3d
 from avsal_jax.ops.predictive_coding import predictive_coding
@@ -16,14 +17,19 @@ _SIZE, _PAD = (3, 3, 3), (1, 1, 1)
 
 
 class _Kernel(nn.Module):
-    """The kernel [3, 3, 3, inputs, features] and bias [features] of a convolution that is run elsewhere."""
+    """The weights [3, 3, 3, inputs, features] and bias of a convolution that is run elsewhere.
+
+    The leaf's name, `kernel` before a ReLU or `projection` before none, chooses its initial values.
+    """
 
     inputs: int
     features: int
+    leaf: str
 
     @nn.compact
     def __call__(self) -> tuple[jax.Array, jax.Array]:
-        kernel = self.param("kernel", nn.initializers.he_normal(), (*_SIZE, self.inputs, self.features))
+        shape = (*_SIZE, self.inputs, self.features)
+        kernel = self.param(self.leaf, nn.initializers.he_normal(), shape)
         return kernel, self.param("bias", nn.initializers.zeros, (self.features,))
 
 
@@ -72,7 +78,7 @@ class PredictiveCoding(nn.Module):
         if self.target == "pooled":
             top_down[0] = _pooled(top_down[0], sound.shape[1])
         else:
-            sound = tiled(sound, vision.shape)
+            sound = audio_level(sound, vision)
         result, trace = predictive_coding(
             vision,
             sound,
@@ -91,25 +97,18 @@ class PredictiveCoding(nn.Module):
         return result.astype(vision.dtype)
 
     def _bottom_up(self, name, channels):
-        kernel, bias = self._weights(name, channels, channels)
+        kernel, bias = self._weights(name, channels, channels, "kernel")
         return lambda mu: nn.relu(conv3d(mu.astype(kernel.dtype), kernel, padding=_PAD) + bias)
 
     def _top_down(self, name, inputs, features):
-        kernel, bias = self._weights(name, inputs, features)
+        kernel, bias = self._weights(name, inputs, features, "projection")
         return lambda mu: conv_transpose3d(mu.astype(kernel.dtype), kernel, padding=_PAD) + bias
 
-    def _weights(self, name, inputs, features):
+    def _weights(self, name, inputs, features, leaf):
         """The kernel and bias, read outside of the scan, where no parameter can be made."""
-        kernel, bias = _Kernel(inputs, features, name=name)()
+        kernel, bias = _Kernel(inputs, features, leaf, name=name)()
         dtype = self.runtime.dtype
         return kernel.astype(dtype), bias.astype(dtype).reshape(1, 1, 1, 1, -1)
-
-
-def tiled(sound: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Returns [B, T, H, W, A]: each sound token of [B, S, A] over its T / S time steps and all places."""
-    b, t, h, w = shape[:4]
-    steps = jnp.repeat(sound, t // sound.shape[1], axis=1)
-    return jnp.broadcast_to(steps[:, :, None, None], (b, t, h, w, sound.shape[-1]))
 
 
 def _pooled(function, count: int):
