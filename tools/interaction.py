@@ -4,12 +4,14 @@ Each measurement has a process of its own, since a peak does not go down again:
 
   python tools/interaction.py linear 43008 gradient
 
-prints one as JSON; `tools/benchmark.py interaction` runs them all. Forms: `linear` and `quadratic` with as many
-keys as visual tokens (figure 3 of paper 003), and `stage`: the whole module with one tiled sound token, its
-projections and the residual.
+prints one as JSON; `tools/benchmark.py interaction` runs them all. Forms: `linear` and `quadratic` with as
+many keys as visual tokens (figure 3 of paper 003), `stage`: the whole module with one tiled sound token, its
+projections and the residual; and one forward pass of the whole network, `casp_net`, on 16 frames of 224x384.
 """
 
+import functools
 import json
+import os
 import pathlib
 import resource
 import statistics
@@ -25,13 +27,15 @@ CHANNELS = 256
 
 def measure_interaction(repeats: int, tokens=TOKENS) -> dict:
     """Returns {"rows": [...]}: one row for each form, number of tokens, and forward or gradient."""
+    cases = [(form, count, what) for form in FORMS for count in tokens for what in WHATS]
+    cases.append(("casp_net", max(tokens), "forward"))
+    # glibc keeps freed blocks of up to 32 MiB for later: beyond what is in use, and without any law.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1000000"}
     rows = []
-    for form in FORMS:
-        for count in tokens:
-            for what in WHATS:
-                command = [sys.executable, __file__, form, str(count), what, str(repeats)]
-                done = subprocess.run(command, capture_output=True, text=True, check=True)
-                rows.append(json.loads(done.stdout))
+    for case in cases:
+        command = [sys.executable, __file__, *map(str, case), str(repeats)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        rows.append(json.loads(done.stdout))
     return {"rows": rows}
 
 
@@ -42,10 +46,9 @@ def table(rows: list[dict]) -> list[str]:
     for form, count in dict.fromkeys((row["form"], row["tokens"]) for row in rows):
         parts = []
         for what in WHATS:
-            row = cells[form, count, what]
-            parts += (
-                ["refused", ""] if "refused" in row else [f"{row['seconds']:.3f}", f"{row['peak_mib']:.0f}"]
-            )
+            row = cells.get((form, count, what), {})
+            measured = [f"{row['seconds']:.3f}", f"{row['peak_mib']:.0f}"] if "seconds" in row else ["", ""]
+            parts += ["refused", ""] if "refused" in row else measured
         lines.append(f"| {form} | {count:,} | {' | '.join(parts)} |")
     base = statistics.median(row["base_mib"] for row in rows)
     return [*lines, f"\nMiB: peak resident memory of the process, {base:.0f} of them before the first array."]
@@ -60,7 +63,8 @@ def measure_one(form: str, tokens: int, what: str, repeats: int) -> dict:
 
     jax.block_until_ready(jnp.zeros(1))
     result = {"form": form, "tokens": tokens, "what": what, "base_mib": _peak_mib()}
-    function, inputs = _stage(tokens) if form == "stage" else _attention(form, tokens)
+    made = {"stage": _stage, "casp_net": _network}.get(form, functools.partial(_attention, form))
+    function, inputs = made(tokens)
     if what == "gradient":
         forward = function
 
@@ -98,6 +102,18 @@ def _stage(tokens):
 
     variables = module.init(jax.random.key(0), picture[:, :, :8], sound)
     return lambda p, s, v: module.apply(v, p, s), (picture, sound, variables)
+
+
+def _network(tokens):
+    """The preset at full size, whatever `tokens`: its stage 1 has 43,008 of them."""
+    import jax.numpy as jnp
+
+    from avsal_jax import Clip, create_model
+    from avsal_jax.models.network import forward, init_variables
+
+    network, spec = create_model("casp_net")
+    clip = Clip(jnp.zeros((1, spec.frames, spec.height, spec.width, 3), "uint8"), _wave(1.1, 1, 1, 96, 64))
+    return lambda v, c: forward(network, spec, v, c).logits, (init_variables(network, spec, 0), clip)
 
 
 def _wave(scale, *shape):
