@@ -52,9 +52,7 @@ class CrossModal(nn.Module):
     ) -> tuple[jax.Array, ...]:
         for name, allowed in (("residual", RESIDUALS), ("restore", RESTORES)):
             if getattr(self, name) not in allowed:
-                raise AvsalError(
-                    f"fusion.{name} {getattr(self, name)!r} is none of {', '.join(allowed)}"
-                )
+                raise AvsalError(f"fusion.{name} {getattr(self, name)!r} is none of {', '.join(allowed)}")
         if tokens is None:
             return pyramid
         *finer, level = pyramid
