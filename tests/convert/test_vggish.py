@@ -26,9 +26,10 @@ def convert(tests_dir, tmp_path, *flags, change=lambda tensors: None):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("activation", ["relu", "none"])
-def test_vggish_agrees_with_the_public_code(tests_dir, tmp_path, activation):
-    code, output = convert(tests_dir, tmp_path, "--set", f"audio_encoder.activation={activation}")
-    assert code == 0
+def test_vggish_agrees_with_the_public_code(tests_dir, tmp_path, activation, capsys):
+    flags = ("--set", f"audio_encoder.activation={activation}", "--verify")
+    code, output = convert(tests_dir, tmp_path, *flags)
+    assert code == 0 and "verified: 18 tensors equal their source" in capsys.readouterr().out
     stored = read_model(output)
     assert sum(leaf.size for leaf in jax.tree.leaves(stored.variables)) == 72_141_184  # of the public code
     patches = (np.random.RandomState(1).standard_normal((2, 1, 96, 64)) * 0.8).astype(np.float32)
