@@ -12,7 +12,7 @@ import numpy as np
 from flax import traverse_util
 
 import avsal_jax
-from avsal_jax.convert import avinet, s3d, soundnet, vinet
+from avsal_jax.convert import avinet, s3d, soundnet, vggish, vinet
 from avsal_jax.convert.reader import read_checkpoint
 from avsal_jax.convert.rules import apply_table
 from avsal_jax.errors import AvsalError, did_you_mean
@@ -28,6 +28,7 @@ TABLES: dict[str, types.ModuleType] = {
     "vinet": vinet,
     "soundnet": soundnet,
     "avinet": avinet,
+    "vggish": vggish,
 }
 
 

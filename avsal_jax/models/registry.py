@@ -8,14 +8,20 @@ import typing
 import flax.linen as nn
 
 from avsal_jax.errors import AvsalError, did_you_mean
+from avsal_jax.models.decoders.fcn import FCNDecoder
+from avsal_jax.models.decoders.sal_decoder import SalDecoder
+from avsal_jax.models.decoders.unet import UNetDecoder
 from avsal_jax.models.decoders.vinet import ViNetDecoder
 from avsal_jax.models.encoders.s3d import S3D
 from avsal_jax.models.encoders.soundnet import SoundNet
+from avsal_jax.models.encoders.vggish import VGGish
 from avsal_jax.models.fusion.bilinear import Bilinear
+from avsal_jax.models.fusion.casp_net import CASPNetFusion
 from avsal_jax.models.fusion.concatenation import Concatenation
 from avsal_jax.models.fusion.cross_modal import CrossModal
 from avsal_jax.models.fusion.transformer import Transformer
 from avsal_jax.models.layers import Runtime
+from avsal_jax.models.necks.aspp import ASPP
 
 # An audio encoder's class names the sound that it takes by default: `default_sound`, an `AudioSpec`.
 SLOTS: dict[str, dict[str, type[nn.Module] | None]] = {
@@ -25,20 +31,26 @@ SLOTS: dict[str, dict[str, type[nn.Module] | None]] = {
     },
     "neck": {
         "none": None,
+        "aspp": ASPP,
     },
     "audio_encoder": {
         "none": None,
         "soundnet": SoundNet,
+        "vggish": VGGish,
     },
     "fusion": {
         "none": None,
         "bilinear": Bilinear,
+        "casp_net": CASPNetFusion,
         "concatenation": Concatenation,
         "transformer": Transformer,
         "cross_modal": CrossModal,
     },
     "decoder": {
         "none": None,
+        "fcn": FCNDecoder,
+        "sal": SalDecoder,
+        "unet": UNetDecoder,
         "vinet": ViNetDecoder,
     },
 }
