@@ -1,0 +1,1 @@
+"""Necks: what happens to each level of the pyramid before fusion."""
