@@ -39,7 +39,9 @@ class LocalImportancePool(nn.Module):
         )
         logit = _HIGHEST * jax.nn.sigmoid(self._frame_norm(logit))
         window, stride, padding = (1, self.size, self.size), (1, self.stride, self.stride), self.padding
-        return local_importance_pool(x.astype(dtype), logit.astype(dtype), window, stride, (0, padding, padding))
+        return local_importance_pool(
+            x.astype(dtype), logit.astype(dtype), window, stride, (0, padding, padding)
+        )
 
     def _frame_norm(self, x):
         """Instance norm over height and width, with a scale and a bias per channel."""

@@ -70,7 +70,7 @@ def init_variables(network: SaliencyNetwork, spec: InputSpec, seed: int) -> dict
     the same on every device. NumPy draws them because XLA takes half a minute on CPU to compile the
     random numbers of a hundred leaves.
     """
-    constants = {"bias": 0.0, "scale": 1.0, "mean": 0.0, "var": 1.0}
+    constants = {"bias": 0.0, "scale": 1.0, "mean": 0.0, "var": 1.0, "zero_kernel": 0.0}
 
     def fill(path, leaf):
         name = path[-1].key

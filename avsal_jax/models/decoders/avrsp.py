@@ -39,8 +39,7 @@ class AVRSPDecoder(nn.Module):
             raise AvsalError(f"decoder.skips {self.skips!r} is none of {', '.join(SKIPS)}")
         levels = pyramid[::-1]
         x, steps = levels[0], levels[0].shape[1]
-        for number, channels in enumerate(_CHANNELS):
-            channels = scaled(channels, self.width)
+        for number, channels in enumerate(scaled(c, self.width) for c in _CHANNELS):
             if number > 0:
                 x = resize_linear(x, levels[number].shape[2:4])
                 if self.skips == "plain":

@@ -5,16 +5,21 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 
-from avsal_jax.models.layers import Runtime
+from avsal_jax.models.fusion.tokens import AUDIO_TIMES, as_tokens, audio_level
+from avsal_jax.models.layers import Linear, Runtime
 
 
 class _Elementwise(nn.Module):
     """Joins sound to the coarsest level [B, T, H, W, C]; records `fused` [B, T*H*W, C].
 
-    The tokens are averaged, brought to C channels by a linear map, and the same everywhere in time and
-    space (not stated in the paper).
+    A linear map brings the tokens to C channels; they are the same everywhere in space (neither is stated
+    in the paper).
+
+    Fields:
+      audio_time: of the sound beside the level's T time steps, see `tokens.audio_level`.
     """
 
+    audio_time: str = AUDIO_TIMES[0]
     runtime: Runtime = Runtime()
 
     @nn.compact
@@ -22,10 +27,9 @@ class _Elementwise(nn.Module):
         if tokens is None:
             return pyramid
         *finer, level = pyramid
-        b, *_, c = level.shape
-        sound = nn.Dense(c, dtype=self.runtime.dtype, name="audio")(tokens.mean(1))
-        joint = self._joined(level, sound.reshape(b, 1, 1, 1, c))
-        self.sow("intermediates", "fused", joint.reshape(b, -1, c))
+        sound = Linear(level.shape[-1], runtime=self.runtime, name="sound")(tokens)
+        joint = self._joined(level, audio_level(sound, level, self.audio_time))
+        self.sow("intermediates", "fused", as_tokens(joint))
         return (*finer, joint)
 
 

@@ -46,17 +46,18 @@ class RegulatorGates(nn.Module):
 
     def __call__(self, pyramid: tuple[jax.Array, ...], tokens, train: bool = False) -> tuple[jax.Array, ...]:
         fused = pyramid if self.fusion is None else self.fusion(pyramid, tokens, train)
+        visual = (*fused[:-1], pyramid[-1])
         feature, returned = fused[-1], []
-        for level, visual in enumerate(reversed(fused)):
+        for level in range(4):
+            beside = visual[3 - level]
             if level > 0:
-                feature = resize_linear(feature, visual.shape[1:4])  # Eq. 13
-            if level < 4 - self.gates:
-                returned.append(visual)
-                continue
-            visual = visual if level > 0 else pyramid[-1]
-            feature = getattr(self, f"gate{level}")(feature, visual)
-            both = self.decoder_inputs == "gated_and_visual"
-            returned.append(jnp.concatenate([feature, visual], -1) if both else feature)
+                feature = resize_linear(feature, beside.shape[1:4])  # Eq. 13
+            if level >= 4 - self.gates:
+                feature = getattr(self, f"gate{level}")(feature, beside)
+                both = self.decoder_inputs == "gated_and_visual"
+                returned.append(jnp.concatenate([feature, beside], -1) if both else feature)
+            else:
+                returned.append(fused[3 - level])
         return tuple(reversed(returned))
 
     def _check(self):

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from avsal_jax.errors import AvsalError
-from avsal_jax.models.layers import Runtime, scaled
+from avsal_jax.models.fusion.tokens import as_level, as_tokens
+from avsal_jax.models.layers import Linear, Runtime, scaled
 from avsal_jax.ops.relevance_attention import RETENTION_ACTIVATIONS, Projected, Relevance, relevance_attention
 
 
@@ -39,8 +40,7 @@ class RAVF(nn.Module):
         if tokens is None:
             return pyramid
         *finer, level = pyramid
-        b, t, h, w, c = level.shape
-        visual = level.reshape(b, t * h * w, c)
+        visual = as_tokens(level)
         retained = []
         for number in range(1, self.blocks + 1):
             block = RAVFBlock(
@@ -54,12 +54,12 @@ class RAVF(nn.Module):
             visual, relevance, weights = block(visual, tokens)
             retained.append((relevance.retention_audio, relevance.retention_visual, weights))
         audio, seen, weights = (jnp.stack(parts, 1) for parts in zip(*retained, strict=True))
-        size = audio.shape[:3]
+        size, places = audio.shape[:3], level.shape[1:4]
         self.sow("intermediates", "fused", visual)
-        self.sow("intermediates", "retention_audio", audio.reshape(*size, t, h, w, -1))
-        self.sow("intermediates", "retention_visual", seen.reshape(*size, -1, t, h, w))
+        self.sow("intermediates", "retention_audio", audio.reshape(*size, *places, -1))
+        self.sow("intermediates", "retention_visual", seen.reshape(*size, -1, *places))
         self.sow("intermediates", "head_weights", weights)
-        return (*finer, visual.reshape(level.shape))
+        return (*finer, as_level(visual, level))
 
     def _check(self):
         for name in ("blocks", "heads", "expansion"):
@@ -72,7 +72,9 @@ class RAVF(nn.Module):
             )
         if self.retention_activation not in RETENTION_ACTIVATIONS:
             allowed = ", ".join(RETENTION_ACTIVATIONS)
-            raise AvsalError(f"fusion.retention_activation {self.retention_activation!r} is none of {allowed}")
+            raise AvsalError(
+                f"fusion.retention_activation {self.retention_activation!r} is none of {allowed}"
+            )
 
 
 class RAVFBlock(nn.Module):
@@ -100,25 +102,25 @@ class RAVFBlock(nn.Module):
         weights = self._head_weights(relevance)
         fused = relevance.visual * weights[:, None, :, None]  # Eq. 7
         fused = fused.reshape(*fused.shape[:2], self.channels)
-        x = self._norm("norm1", visual + self._dense("output", visual.shape[-1], fused))
-        hidden = nn.relu(self._dense("hidden", self.expansion * x.shape[-1], x))
-        x = self._norm("norm2", x + self._dense("shrink", x.shape[-1], hidden))
+        x = self._norm("norm1", visual + self._linear("output", visual.shape[-1], fused))
+        hidden = self._linear("expand", self.expansion * x.shape[-1], x, relu=True)
+        x = self._norm("norm2", x + self._linear("reduce", x.shape[-1], hidden))
         return x, relevance, weights
 
     def _projected(self, name, x):
         """The affine maps of Eq. 1, split into heads."""
-        maps = (self._dense(f"{name}_{part}", self.channels, x) for part in Projected._fields)
+        maps = (self._linear(f"{name}_{part}", self.channels, x) for part in Projected._fields)
         return Projected(*(y.reshape(*y.shape[:2], self.heads, -1) for y in maps))
 
     def _head_weights(self, relevance):
         pooled = jnp.concatenate([relevance.visual.mean(1), relevance.audio.mean(1)], -1)  # [B, heads, 2 d]
-        hidden = nn.relu(self._dense("head_hidden", self.channels // self.heads, pooled))
-        score = self._dense("head_score", 1, hidden)[..., 0]
+        hidden = self._linear("head_hidden", self.channels // self.heads, pooled, relu=True)
+        score = self._linear("head_score", 1, hidden)[..., 0]
         dtype = jnp.promote_types(score.dtype, jnp.float32)
         return jax.nn.softmax(score.astype(dtype)).astype(score.dtype)  # Eq. 6
 
-    def _dense(self, name, channels, x):
-        return nn.Dense(channels, dtype=self.runtime.dtype, name=name)(x)
+    def _linear(self, name, channels, x, relu=False):
+        return Linear(channels, relu=relu, runtime=self.runtime, name=name)(x)
 
     def _norm(self, name, x):
         return nn.LayerNorm(epsilon=1e-5, dtype=self.runtime.dtype, name=name)(x)

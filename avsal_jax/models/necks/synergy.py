@@ -34,12 +34,8 @@ class SynergyNeck(nn.Module):
     def __call__(self, pyramid: tuple[jax.Array, ...], train: bool = False) -> tuple[jax.Array, ...]:
         if not 0 <= self.pairs <= len(pyramid):
             raise AvsalError(f"neck.pairs must be from 0 to {len(pyramid)}; got {self.pairs}")
-        levels, last = [], len(pyramid) - 1
-        for i, x in enumerate(pyramid):
-            x = ASPP(scaled(256, self.width), runtime=self.runtime, name=f"aspp{last - i}")(x, train)
-            if self.lip:
-                x = LocalImportancePool(runtime=self.runtime, name=f"lip{last - i}")(x)
-            levels.append(x)
+        last = len(pyramid) - 1
+        levels = [self._widened(last - i, x, train) for i, x in enumerate(pyramid)]
         enhanced = list(levels)
         for i in range(self.pairs):
             high = levels[i - 1] if i > 0 else None
@@ -47,6 +43,10 @@ class SynergyNeck(nn.Module):
             synergy = Synergy(runtime=self.runtime, name=f"synergy{last - i}")
             enhanced[i] = synergy(high, levels[i], low, train)
         return tuple(enhanced)
+
+    def _widened(self, number, x, train):
+        x = ASPP(scaled(256, self.width), runtime=self.runtime, name=f"aspp{number}")(x, train)
+        return LocalImportancePool(runtime=self.runtime, name=f"lip{number}")(x) if self.lip else x
 
 
 class Synergy(nn.Module):
