@@ -11,26 +11,42 @@ from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.models.decoders.avrsp import AVRSPDecoder
 from avsal_jax.models.decoders.vinet import ViNetDecoder
 from avsal_jax.models.encoders.s3d import S3D
+from avsal_jax.models.encoders.soundnet import SoundNet
+from avsal_jax.models.fusion.bilinear import Bilinear
+from avsal_jax.models.fusion.concatenation import Concatenation
+from avsal_jax.models.fusion.cross_modal import CrossModal
 from avsal_jax.models.fusion.elementwise import Addition, Multiplication
 from avsal_jax.models.fusion.gates import RegulatorGates
 from avsal_jax.models.fusion.mbt import MBT
 from avsal_jax.models.fusion.ravf import RAVF
+from avsal_jax.models.fusion.transformer import Transformer
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.necks.synergy import SynergyNeck
 
+# An audio encoder's class names the sound that it takes by default: `default_sound`, an `AudioSpec`.
 SLOTS: dict[str, dict[str, type[nn.Module] | None]] = {
-    "visual_encoder": {"none": None, "s3d": S3D},
+    "visual_encoder": {
+        "none": None,
+        "s3d": S3D,
+    },
     "neck": {
         "none": None,
         "synergy": SynergyNeck,
     },
-    "audio_encoder": {"none": None},
+    "audio_encoder": {
+        "none": None,
+        "soundnet": SoundNet,
+    },
     "fusion": {
         "none": None,
         "addition": Addition,
+        "bilinear": Bilinear,
+        "concatenation": Concatenation,
+        "cross_modal": CrossModal,
         "mbt": MBT,
         "multiplication": Multiplication,
         "ravf": RAVF,
+        "transformer": Transformer,
     },
     "decoder": {
         "none": None,

@@ -12,7 +12,7 @@ def random_variables(module, *inputs, seed=0):
     rng = np.random.default_rng(seed)
 
     def draw(path, leaf):
-        if path[-1].key == "var":
+        if path[-1].key in ("var", "scale"):  # negative scales could leave every ReLU silent
             return rng.uniform(0.5, 2, leaf.shape)
         return rng.standard_normal(leaf.shape) * (1 if leaf.ndim == 1 else np.prod(leaf.shape[:-1]) ** -0.5)
 
@@ -46,7 +46,9 @@ def layer_norm(p, x, epsilon):
         mean = sum(x[place]) / x.shape[-1]
         variance = sum((value - mean) ** 2 for value in x[place]) / x.shape[-1]
         for c in range(x.shape[-1]):
-            y[(*place, c)] = (x[(*place, c)] - mean) / np.sqrt(variance + epsilon) * p["scale"][c] + p["bias"][c]
+            y[(*place, c)] = (x[(*place, c)] - mean) / np.sqrt(variance + epsilon) * p["scale"][c] + p[
+                "bias"
+            ][c]
     return y
 
 

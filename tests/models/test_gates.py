@@ -12,7 +12,8 @@ from avsal_jax.models.layers import Runtime
 from avsal_jax.models.registry import build_part
 from tests.models.numpy_layers import conv3d, random_variables, sigmoid, trilinear
 
-DOUBLE = Runtime(dtype=jnp.float64)
+DIRECT = Runtime(lowering="direct")
+DOUBLE = Runtime(dtype=jnp.float64, lowering="direct")
 RAVF_FIELDS = {"blocks": 1, "heads": 2, "width": 1 / 64}
 
 
@@ -62,7 +63,7 @@ def test_the_chain_of_gates_on_picture_alone(gates, decoder_inputs):
     with jax.enable_x64(True):
         module = RegulatorGates(None, gates, decoder_inputs=decoder_inputs, runtime=DOUBLE)
         v = random_variables(module, pyramid, None)
-        got = module.apply(v, pyramid, None)
+        got = jax.jit(module.apply)(v, pyramid, None)
     feature, levels = pyramid[3], pyramid[::-1]
     for level, visual in enumerate(levels):
         if level > 0:
@@ -77,15 +78,16 @@ def test_the_chain_of_gates_on_picture_alone(gates, decoder_inputs):
 
 def test_gates_hand_on_what_the_fusion_made():
     pyramid, tokens = pyramid_of(), tokens_of()
-    module = build_part("fusion", "ravf", {**RAVF_FIELDS, "gates": 4}, Runtime())
+    module = build_part("fusion", "ravf", {**RAVF_FIELDS, "gates": 4}, DIRECT)
     variables = jax.tree.map(np.float32, random_variables(module, pyramid, tokens))
     inner = {"params": {k: v for k, v in variables["params"].items() if k.startswith("block")}}
-    fused, _ = RAVF(**RAVF_FIELDS).apply(inner, pyramid, tokens, mutable=["intermediates"])
-    got, state = module.apply(variables, pyramid, tokens, mutable=["intermediates"])
+    run = jax.jit(lambda module, v, p, t: module.apply(v, p, t, mutable=["intermediates"]), static_argnums=0)
+    fused, _ = run(RAVF(**RAVF_FIELDS), inner, pyramid, tokens)
+    got, state = run(module, variables, pyramid, tokens)
     first = gate_in_loops(variables["params"]["gate0"], np.asarray(fused[3]), pyramid[3], "sigmoid_average")
     np.testing.assert_allclose(got[3], np.concatenate([first, pyramid[3]], -1), atol=1e-4)
     assert "fused" in state["intermediates"]
-    silent = module.apply(variables, pyramid, None)
+    silent, _ = run(module, variables, pyramid, None)
     assert all(np.abs(a - b).max() > 1e-3 for a, b in zip(got, silent, strict=True))
 
 

@@ -58,8 +58,7 @@ def pyramid_of(seed=0, channels=(4, 5, 6, 7)):
     rng = np.random.default_rng(seed)
     sizes = [(4, 12, 20), (4, 6, 10), (2, 3, 5), (1, 3, 5)]
     return tuple(
-        rng.standard_normal((2, *size, c)).astype(np.float32)
-        for size, c in zip(sizes, channels, strict=True)
+        rng.standard_normal((2, *size, c)).astype(np.float32) for size, c in zip(sizes, channels, strict=True)
     )
 
 

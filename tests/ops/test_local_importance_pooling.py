@@ -8,7 +8,11 @@ import pytest
 from avsal_jax.ops.local_importance_pooling import local_importance_pool
 from avsal_jax.ops.pooling import avg_pool3d, max_pool3d
 
-CASES = [((1, 3, 3), (1, 1, 1), (0, 1, 1)), ((1, 3, 3), (1, 2, 2), (0, 1, 1)), ((1, 2, 2), (1, 2, 2), (0, 0, 0))]
+CASES = [
+    ((1, 3, 3), (1, 1, 1), (0, 1, 1)),
+    ((1, 3, 3), (1, 2, 2), (0, 1, 1)),
+    ((1, 2, 2), (1, 2, 2), (0, 0, 0)),
+]
 
 
 def drawn(shape=(2, 2, 7, 6, 3), seed=0):

@@ -7,7 +7,7 @@ import jax
 
 from avsal_jax.errors import AvsalError
 from avsal_jax.models.importance_pooling import LocalImportancePool
-from avsal_jax.models.layers import ConvNorm, Runtime, scaled
+from avsal_jax.models.layers import ConvNorm, Runtime
 from avsal_jax.models.necks.aspp import ASPP
 from avsal_jax.ops.resize import resize_linear
 
@@ -22,7 +22,7 @@ class SynergyNeck(nn.Module):
     Fields:
       pairs: how many levels synergy works on, 0 to 4 (paper: 3, i.e. Eq. 8's i = 1, 2, 3).
       lip: whether LIP follows ASPP; off where the encoder pools by importance (`S3D(pool="lip")`).
-      width: multiplier of the 256 channels (not stated in the paper).
+      width: multiplier of the 256 channels of ASPP (not stated in the paper).
     """
 
     pairs: int = 3
@@ -35,18 +35,20 @@ class SynergyNeck(nn.Module):
         if not 0 <= self.pairs <= len(pyramid):
             raise AvsalError(f"neck.pairs must be from 0 to {len(pyramid)}; got {self.pairs}")
         last = len(pyramid) - 1
-        levels = [self._widened(last - i, x, train) for i, x in enumerate(pyramid)]
+        levels = list(ASPP(width=self.width, runtime=self.runtime, name="aspp")(pyramid, train))
+        if self.lip:
+            pools = (
+                LocalImportancePool(runtime=self.runtime, name=f"lip{last - i}") for i in range(last + 1)
+            )
+            levels = [pool(x) for pool, x in zip(pools, levels, strict=True)]
+        cls = nn.remat(Synergy, static_argnums=(4,)) if self.runtime.remat else Synergy
         enhanced = list(levels)
         for i in range(self.pairs):
             high = levels[i - 1] if i > 0 else None
             low = levels[i + 1] if i < last else None
-            synergy = Synergy(runtime=self.runtime, name=f"synergy{last - i}")
+            synergy = cls(runtime=self.runtime, name=f"synergy{last - i}")
             enhanced[i] = synergy(high, levels[i], low, train)
         return tuple(enhanced)
-
-    def _widened(self, number, x, train):
-        x = ASPP(scaled(256, self.width), runtime=self.runtime, name=f"aspp{number}")(x, train)
-        return LocalImportancePool(runtime=self.runtime, name=f"lip{number}")(x) if self.lip else x
 
 
 class Synergy(nn.Module):
