@@ -1,5 +1,7 @@
 """AVRSP: its decoder, its preset, and its sizes for every number of pairs, with and without sound."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,11 +10,21 @@ import pytest
 from avsal_jax import AvsalError, Clip, create_model
 from avsal_jax.models.decoders.avrsp import AVRSPDecoder
 from avsal_jax.models.encoders.s3d import S3D
+from avsal_jax.models.importance_pooling import LocalImportancePool
 from avsal_jax.models.layers import Runtime
-from avsal_jax.models.network import abstract_variables, forward, init_variables
+from avsal_jax.models.network import abstract_variables, forward, initial_values
+from avsal_jax.models.registry import build_part
+from avsal_jax.ops.pooling import avg_pool3d
+from avsal_jax.testing.models import small_encoder
 from tests.models.numpy_layers import random_variables
 
-SMALL = {"visual_encoder.width": 1 / 16, "neck.width": 1 / 16, "decoder.width": 1 / 16}
+DIRECT = Runtime(lowering="direct")  # which traces and compiles faster
+SMALL = {
+    "visual_encoder": "small",
+    "visual_encoder.width": 1 / 16,
+    "neck.width": 1 / 16,
+    "decoder.width": 1 / 16,
+}
 HEARING = {"audio_encoder.width": 1 / 16, "fusion.width": 1 / 16}
 DEAF = {"audio_encoder": "none"}
 
@@ -24,30 +36,46 @@ def shapes(tree):
 
 
 def small(**overrides):
-    return create_model(
-        "avrsp", Runtime(lowering="direct"), **{"height": 64, "width": 96, **SMALL, **overrides}
-    )
+    with small_encoder():
+        return create_model("avrsp", DIRECT, **{"height": 64, "width": 96, **SMALL, **overrides})
 
 
-@pytest.mark.parametrize("frames", [16, 32])
 @pytest.mark.parametrize("pairs", range(5))
-@pytest.mark.parametrize("sound", [{}, DEAF], ids=["audio-visual", "visual-only"])
-def test_every_number_of_pairs_gives_a_map_at_frame_size(frames, pairs, sound):
-    """224x384 makes levels of 56x96 down to 7x12."""
-    network, spec = create_model(
-        "avrsp", frames=frames, **{**SMALL, **sound, "neck.pairs": pairs, "fusion.gates": pairs}
+def test_every_number_of_pairs_gives_a_map_at_frame_size(pairs):
+    """From the encoder's levels of 224x384, the coarsest of which is 7x12."""
+    neck, fusion, decoder = (
+        build_part(slot, name, {"width": 1 / 16, **fields}, DIRECT)
+        for slot, name, fields in (
+            ("neck", "synergy", {"pairs": pairs}),
+            ("fusion", "ravf", {"gates": pairs}),
+            ("decoder", "avrsp", {}),
+        )
     )
-    variables = abstract_variables(network, spec)
-    for batch in (1, 2):
-        clip = Clip(jax.ShapeDtypeStruct((batch, frames, 224, 384, 3), np.uint8))
-        result = jax.eval_shape(lambda v, c: forward(network, spec, v, c, ("taps",)), variables, clip)
-        assert result.logits.shape == (batch, 224, 384)
-        assert [tap.shape[1:4] for tap in result.features["taps"]] == [
-            (frames // 2, 56, 96),
-            (frames // 2, 28, 48),
-            (frames // 4, 14, 24),
-            (frames // 8, 7, 12),
-        ]
+
+    def run(pyramid, tokens):
+        taps, _ = neck.init_with_output(jax.random.key(0), pyramid)
+        fused, _ = fusion.init_with_output(jax.random.key(0), taps, tokens)
+        return taps, fused, decoder.init_with_output(jax.random.key(0), fused)[0]
+
+    for batch, frames, tokens in itertools.product((1, 2), (16, 32), (True, False)):
+        pyramid = levels_of(batch, frames)
+        sound = jax.ShapeDtypeStruct((batch, 3, 64), np.float32) if tokens else None
+        taps, fused, logits = jax.eval_shape(run, pyramid, sound)
+        sizes = [level.shape[:4] for level in pyramid]
+        assert [tap.shape for tap in taps] == [(*size, 16) for size in sizes]
+        channels = [32 if i < pairs else 16 for i in range(4)]  # gated levels have the visual one beside them
+        assert [level.shape for level in fused] == [(*s, c) for s, c in zip(sizes, channels, strict=True)]
+        assert logits.shape == (batch, 224, 384)
+
+
+def levels_of(batch, frames, channels=64):
+    """The shapes of S3D's pyramid for frames of 224x384."""
+    times, sides = (
+        (frames // 2, frames // 2, frames // 4, frames // 8),
+        [(56, 96), (28, 48), (14, 24), (7, 12)],
+    )
+    sizes = [(batch, t, *side, channels) for t, side in zip(times, sides, strict=True)]
+    return tuple(jax.ShapeDtypeStruct(size, np.float32) for size in sizes)
 
 
 def test_the_preset_is_the_paper_s_best_row():
@@ -111,7 +139,7 @@ def decoder():
     rng = np.random.default_rng(0)
     sizes = [(4, 16, 24, 3), (4, 8, 12, 4), (2, 4, 6, 5), (1, 2, 3, 6)]
     pyramid = tuple(rng.standard_normal((2, *size)).astype(np.float32) for size in sizes)
-    return pyramid, AVRSPDecoder(width=1 / 16, runtime=Runtime(lowering="direct"))
+    return pyramid, AVRSPDecoder(width=1 / 16, runtime=DIRECT)
 
 
 @pytest.mark.parametrize(("skips", "read"), [("plain", [True] * 4), ("none", [False, False, False, True])])
@@ -133,9 +161,7 @@ def test_the_decoder_reads_the_levels_that_skips_allows(decoder, skips, read):
 
 @pytest.mark.parametrize("frames", [8, 16, 32])
 def test_time_collapses_by_strides_as_long_as_their_kernels(frames):
-    times = (frames // 2, frames // 2, frames // 4, frames // 8)
-    levels = zip(times, [(56, 96), (28, 48), (14, 24), (7, 12)], strict=True)
-    pyramid = tuple(jax.ShapeDtypeStruct((1, t, *side, 256), np.float32) for t, side in levels)
+    pyramid = levels_of(1, frames)
     logits, variables = jax.eval_shape(
         lambda p: AVRSPDecoder().init_with_output(jax.random.key(0), p), pyramid
     )
@@ -160,22 +186,22 @@ def test_importance_pooling_in_the_encoder_keeps_every_size_and_adds_its_weights
     assert names[1] - names[0] == {"pool1", "pool2", "pool3", "pool4"} and not names[0] - names[1]
 
 
-def test_fresh_importance_pooling_is_average_pooling_of_frames():
-    """Whose kernel starts at zero: shifting a clip in time then changes nothing but the time."""
-    network, spec = create_model(
-        "avrsp", **{**SMALL, **DEAF, "visual_encoder.pool": "lip", "neck.lip": False}
-    )
-    pools = init_variables(network, spec, 0)["params"]["visual_encoder"]
-    for number in range(1, 5):
-        assert not pools[f"pool{number}"]["zero_kernel"].any()
-        assert (pools[f"pool{number}"]["scale"] == 1).all()
+def test_importance_pooling_starts_from_average_pooling():
+    module = LocalImportancePool()
+    x = np.random.default_rng(0).standard_normal((1, 2, 5, 4, 3)).astype(np.float32)
+    fresh = initial_values(jax.eval_shape(lambda: module.init(jax.random.key(0), x)), 0)
+    expected = avg_pool3d(jnp.asarray(x), (1, 3, 3), (1, 1, 1), (0, 1, 1), count_include_pad=False)
+    np.testing.assert_allclose(module.apply(fresh, x), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
         ({"decoder.skips": "some"}, "decoder.skips 'some' is none of plain, none"),
-        ({"visual_encoder.pool": "mean"}, "visual_encoder.pool 'mean' is none of max, lip"),
+        (
+            {"visual_encoder": "s3d", "visual_encoder.pool": "mean"},
+            "visual_encoder.pool 'mean' is none of max, lip",
+        ),
         ({"neck.pairs": 5}, "neck.pairs must be from 0 to 4; got 5"),
         ({"fusion.gates": 5}, "fusion.gates must be from 0 to 4; got 5"),
     ],

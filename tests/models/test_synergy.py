@@ -142,23 +142,6 @@ def test_without_lip_its_parameters_are_gone():
     assert with_it - without == {f"lip{level}" for level in range(4)}
 
 
-@pytest.mark.parametrize("frames", [16, 32])
-@pytest.mark.parametrize("batch", [1, 2])
-@pytest.mark.parametrize("pairs", range(5))
-def test_every_level_keeps_its_size(frames, batch, pairs):
-    times, sides = (
-        (frames // 2, frames // 2, frames // 4, frames // 8),
-        ((56, 96), (28, 48), (14, 24), (7, 12)),
-    )
-    pyramid = [jax.ShapeDtypeStruct((batch, t, *s, 8), np.float32) for t, s in zip(times, sides, strict=True)]
-
-    def run(levels):
-        return neck(pairs=pairs).init_with_output(jax.random.key(0), tuple(levels))[0]
-
-    got = [level.shape for level in jax.eval_shape(run, pyramid)]
-    assert got == [(batch, t, *s, 8) for t, s in zip(times, sides, strict=True)]
-
-
 def test_pairs_out_of_range_are_refused():
     for pairs in (-1, 5):
         with pytest.raises(AvsalError, match=f"neck.pairs must be from 0 to 4; got {pairs}"):
