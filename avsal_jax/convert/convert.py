@@ -12,7 +12,7 @@ import numpy as np
 from flax import traverse_util
 
 import avsal_jax
-from avsal_jax.convert import s3d, vinet
+from avsal_jax.convert import s3d, vggish, vinet
 from avsal_jax.convert.reader import read_checkpoint
 from avsal_jax.convert.rules import TRANSFORMS, Entry, apply_table
 from avsal_jax.errors import AvsalError, did_you_mean
@@ -22,7 +22,7 @@ from avsal_jax.storage import flatten, read_model, write_model
 from avsal_jax.types import Clip
 
 # A module per convertible system or part, with `recognise(tensors)`, `table(settings)`, `IGNORED`.
-TABLES: dict[str, types.ModuleType] = {"s3d": s3d, "vinet": vinet}
+TABLES: dict[str, types.ModuleType] = {"s3d": s3d, "vggish": vggish, "vinet": vinet}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,8 @@ TRANSFORMS: dict[str, tuple[int, tuple[int, ...]]] = {
     "vector": (1, (0,)),
     "conv3d": (5, (2, 3, 4, 1, 0)),
     "conv_transpose3d": (5, (2, 3, 4, 0, 1)),
+    "conv2d": (4, (2, 3, 1, 0)),
+    "linear": (2, (1, 0)),
 }
 
 

@@ -9,10 +9,15 @@ import flax.linen as nn
 
 from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.models.decoders.avrsp import AVRSPDecoder
+from avsal_jax.models.decoders.fcn import FCNDecoder
+from avsal_jax.models.decoders.sal_decoder import SalDecoder
+from avsal_jax.models.decoders.unet import UNetDecoder
 from avsal_jax.models.decoders.vinet import ViNetDecoder
 from avsal_jax.models.encoders.s3d import S3D
 from avsal_jax.models.encoders.soundnet import SoundNet
+from avsal_jax.models.encoders.vggish import VGGish
 from avsal_jax.models.fusion.bilinear import Bilinear
+from avsal_jax.models.fusion.casp_net import CASPNetFusion
 from avsal_jax.models.fusion.concatenation import Concatenation
 from avsal_jax.models.fusion.cross_modal import CrossModal
 from avsal_jax.models.fusion.elementwise import Addition, Multiplication
@@ -21,6 +26,7 @@ from avsal_jax.models.fusion.mbt import MBT
 from avsal_jax.models.fusion.ravf import RAVF
 from avsal_jax.models.fusion.transformer import Transformer
 from avsal_jax.models.layers import Runtime
+from avsal_jax.models.necks.aspp import ASPP
 from avsal_jax.models.necks.synergy import SynergyNeck
 
 # An audio encoder's class names the sound that it takes by default: `default_sound`, an `AudioSpec`.
@@ -31,16 +37,19 @@ SLOTS: dict[str, dict[str, type[nn.Module] | None]] = {
     },
     "neck": {
         "none": None,
+        "aspp": ASPP,
         "synergy": SynergyNeck,
     },
     "audio_encoder": {
         "none": None,
         "soundnet": SoundNet,
+        "vggish": VGGish,
     },
     "fusion": {
         "none": None,
         "addition": Addition,
         "bilinear": Bilinear,
+        "casp_net": CASPNetFusion,
         "concatenation": Concatenation,
         "cross_modal": CrossModal,
         "mbt": MBT,
@@ -51,6 +60,9 @@ SLOTS: dict[str, dict[str, type[nn.Module] | None]] = {
     "decoder": {
         "none": None,
         "avrsp": AVRSPDecoder,
+        "fcn": FCNDecoder,
+        "sal": SalDecoder,
+        "unet": UNetDecoder,
         "vinet": ViNetDecoder,
     },
 }

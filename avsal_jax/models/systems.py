@@ -6,6 +6,7 @@ import dataclasses
 
 from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.models.encoders.soundnet import SoundNet
+from avsal_jax.models.encoders.vggish import VGGish
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import SaliencyNetwork
 from avsal_jax.models.registry import SLOTS, build_part, part_class
@@ -51,6 +52,11 @@ SYSTEMS: dict[str, Preset] = {
         InputSpec(audio=SoundNet.default_sound),
     ),
     "dual_domain": _hearing("dual_domain", "cross_modal"),
+    "casp_net": Preset(
+        "casp_net",
+        _slots(visual_encoder="s3d", neck="aspp", audio_encoder="vggish", fusion="casp_net", decoder="sal"),
+        InputSpec(16, label_frame="middle", audio=VGGish.default_sound),
+    ),
 }
 # Parts that are published and stored on their own, with the clip they were trained on.
 PARTS: dict[str, Preset] = {
@@ -59,6 +65,9 @@ PARTS: dict[str, Preset] = {
     ),
     "soundnet": Preset(
         "soundnet", _slots(audio_encoder="soundnet"), InputSpec(audio=SoundNet.default_sound), kind="part"
+    ),
+    "vggish": Preset(
+        "vggish", _slots(audio_encoder="vggish"), InputSpec(audio=VGGish.default_sound), kind="part"
     ),
 }
 

@@ -207,8 +207,8 @@ def test_unknown_names_are_told_with_the_known_ones():
         create_model("vinet", **{"decodr.width": 2})
     with pytest.raises(AvsalError, match="decoder.hierarchy takes int; got 'many'"):
         create_model("vinet", **{"decoder.hierarchy": "many"})
-    with pytest.raises(AvsalError, match="unknown decoder 'unet'"):
-        create_model("vinet", decoder="unet")
+    with pytest.raises(AvsalError, match="unknown decoder 'pix2pix'"):
+        create_model("vinet", decoder="pix2pix")
     with pytest.raises(AvsalError, match="hierarchy 4 is none of 0, 1, 2, 3"):
         network, spec = create_model("vinet", **{"decoder.hierarchy": 4})
         abstract_variables(network, spec)

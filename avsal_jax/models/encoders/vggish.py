@@ -1,0 +1,67 @@
+"""VGGish (Hershey et al. 2017; harritaylor/torchvggish @f3f9096) as an audio encoder."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+
+from avsal_jax.errors import AvsalError
+from avsal_jax.models.layers import Linear, Runtime, scaled
+from avsal_jax.specs import AudioSpec
+
+ACTIVATIONS = ("relu", "none")
+_STAGES = ((64,), (128,), (256, 256), (512, 512))  # convolutions before each pooling
+
+
+class VGGish(nn.Module):
+    """Log-mel patches [B, P, 96, 64] -> tokens [B, P, 128], one for each patch of 0.96 s.
+
+    Fields:
+      activation: of the embedding: `relu` as in the PyTorch port, or `none` as in the TensorFlow graph; the
+        weights are the same. Which one CASP-Net took is not stated in the paper.
+      width: multiplier of the channel counts, without that of the embedding.
+
+    The map before the fully connected layers is recorded as the feature `vggish_maps` [B, P, 6, 4, 512]; it
+    is flattened in the order height, width, channels. The post-processing (PCA, quantisation) is left out:
+    paper 003 takes the layers before it.
+
+    Raises:
+      AvsalError: sound of another shape, or no patch.
+    """
+
+    activation: str = "relu"
+    width: float = 1.0
+    runtime: Runtime = Runtime()
+
+    default_sound = AudioSpec("logmel")
+
+    def setup(self):
+        channels = [scaled(c, self.width) for stage in _STAGES for c in stage]
+        pads, dtype = ((1, 1), (1, 1)), self.runtime.dtype
+        self.convs = [nn.Conv(c, (3, 3), padding=pads, dtype=dtype) for c in channels]
+        hidden = scaled(4096, self.width)
+        self.fully = [Linear(hidden, relu=True, runtime=self.runtime) for _ in range(2)]
+        self.embedding = Linear(128, runtime=self.runtime)
+
+    def __call__(self, patches: jax.Array, train: bool = False) -> jax.Array:
+        if self.activation not in ACTIVATIONS:
+            raise AvsalError(
+                f"audio_encoder.activation {self.activation!r} is none of {', '.join(ACTIVATIONS)}"
+            )
+        shape = patches.shape
+        if len(shape) != 4 or shape[1] < 1 or shape[2:] != (96, 64):
+            raise AvsalError(
+                f"VGGish takes log-mel patches [B, P, 96, 64] with P at least 1; got {tuple(shape)}. "
+                "Silence is a patch of log(0.01)"
+            )
+        x = patches.reshape(-1, 96, 64, 1).astype(self.runtime.dtype)
+        convs = iter(self.convs)
+        for stage in _STAGES:
+            for _ in stage:
+                x = nn.relu(next(convs)(x))
+            x = nn.max_pool(x, (2, 2), (2, 2))
+        self.sow("intermediates", "vggish_maps", x.reshape(*shape[:2], *x.shape[1:]))
+        x = self.embedding(self.fully[1](self.fully[0](x.reshape(x.shape[0], -1))))
+        if self.activation == "relu":
+            x = nn.relu(x)
+        return x.reshape(*shape[:2], -1)

@@ -1,0 +1,198 @@
+"""CASP-Net's fusion (paper 003): predictive coding on stage 4, audio-visual interaction on chosen stages."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from avsal_jax.errors import AvsalError
+from avsal_jax.models.fusion.predictive_coding import PredictiveCoding
+from avsal_jax.models.fusion.tokens import AUDIO_TIMES, as_level, as_tokens
+from avsal_jax.models.layers import Linear, Runtime
+from avsal_jax.ops.audio_visual_attention import (
+    bilinear_interaction,
+    linear_interaction,
+    quadratic_interaction,
+)
+from avsal_jax.ops.resize import resize_linear
+
+INTERACTIONS = ("linear", "quadratic", "bilinear", "none")
+VALUES = ("vision", "audio")
+SEQUENCES = ("coding_first", "interaction_first")
+
+
+class AudioVisualInteraction(nn.Module):
+    """Picture [B, T, H, W, C] and sound [B, S, A] -> picture of the same shape (section 3.2, Eqs. 1 to 5).
+
+    The sound goes through an affine map to C channels of this stage's own (`audio`); query, key, value and
+    output (alpha, beta, gamma, delta in the paper) are 1x1x1 convolutions with bias. What a key is the same
+    for, a span of L / S tokens, is summed before gamma: gamma is affine, so the sums agree with the paper's.
+
+    Fields:
+      kind: `linear`, `quadratic`, or `bilinear`: a full bilinear form of each visual token and the sound
+        (Table 2 names the operation only: "not stated in the paper").
+      normalizer: of the linear form, see `ops.audio_visual_attention.linear_interaction`.
+      values: whether gamma acts on the picture (Eq. 1) or, to keep sound in play, on the sound.
+      residual: whether the result is added to the picture (Eq. 1) or replaces it.
+    """
+
+    kind: str = "linear"
+    normalizer: str = "elements"
+    values: str = "vision"
+    residual: bool = True
+    runtime: Runtime = Runtime()
+
+    @nn.compact
+    def __call__(self, picture: jax.Array, sound: jax.Array) -> jax.Array:
+        tokens = as_tokens(picture)
+        result = self._bilinear(tokens, sound) if self.kind == "bilinear" else self._attention(tokens, sound)
+        result = as_level(result, picture)
+        return picture + result if self.residual else result
+
+    def _attention(self, tokens, sound):
+        def affine(name):
+            return Linear(tokens.shape[-1], runtime=self.runtime, name=name)
+
+        sound = affine("audio")(sound)  # [B, S, C]
+        b, count, channels = sound.shape
+        if self.values == "audio":
+            source = sound
+        else:
+            total = jnp.promote_types(tokens.dtype, jnp.float32)
+            source = tokens.reshape(b, count, -1, channels).mean(2, dtype=total).astype(tokens.dtype)
+        query, keys, values = affine("query")(tokens), affine("key")(sound), affine("value")(source)
+        if self.kind == "quadratic":
+            result = quadratic_interaction(query, keys, values)
+        else:
+            result = linear_interaction(query, keys, values, normalizer=self.normalizer)
+        return affine("output")(result)
+
+    def _bilinear(self, tokens, sound):
+        channels = tokens.shape[-1]
+        shape = (channels, sound.shape[-1], channels)
+        kernel = self.param("projection", nn.initializers.lecun_normal((0, 1), 2), shape)
+        kernel = kernel.astype(self.runtime.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (channels,)).astype(self.runtime.dtype)
+        return bilinear_interaction(tokens, sound.astype(kernel.dtype), kernel) + bias.reshape(1, 1, -1)
+
+
+class CASPNetFusion(nn.Module):
+    """Pyramid x 4 (finest first) and sound tokens [B, S, A] -> pyramid of the same shapes.
+
+    Stage i is level i of the pyramid, 1 the finest (8, H/4, W/4 for 16 frames), 4 the coarsest. Without sound
+    (`tokens=None`) the pyramid comes back as it is: both steps are about the sound (the paper's visual-only
+    rows have neither).
+
+    Fields:
+      interaction: `linear`, `quadratic`, `bilinear` or `none` (Table 2).
+      stages: where the interaction is, as digits: 1234, 234, 2 (Table 3).
+      normalizer, values, residual: see `AudioVisualInteraction`. Eq. 4 has no normaliser (`none`);
+        `elements`, the default, divides its sum by tokens x channels. That is a constant factor, which the
+        output convolution could undo; without it the sum over 43,008 tokens dwarfs the residual.
+      audio_time: `mean`: one sound token for the clip, the mean of the encoder's, tiled as in the paper.
+        `resampled`: one for each time step of the stage, interpolated linearly; it takes sound of several
+        patches (`audio.patches`). With `mean` and values of the picture the quadratic form does not depend
+        on the sound at all, the linear one by a scalar per visual token; `resampled` or `values="audio"`
+        keep sound in play.
+      coding: whether stage 4 has predictive coding (the C of Table 2).
+      sequence: on stage 4 `coding_first` (figure 2) or `interaction_first`.
+      iterations, rate, update, order, refresh, reduction, stop_gradient: of the coding, see
+        `ops.predictive_coding`; `iterations` may change at inference (figure 6).
+      coding_layers, coding_target: `layers` and `target` of `PredictiveCoding`, which also says which
+        features it records.
+
+    Features recorded: `fused` [B, N, C], the tokens of the coarsest level that was worked on.
+
+    Raises:
+      AvsalError: an unknown choice, or stages that are no digits from 1 to 4.
+    """
+
+    interaction: str = "linear"
+    stages: int = 1234
+    normalizer: str = "elements"
+    values: str = "vision"
+    residual: bool = True
+    audio_time: str = "mean"
+    coding: bool = True
+    sequence: str = "coding_first"
+    iterations: int = 3
+    rate: float = 0.1
+    update: str = "both"
+    order: str = "top_down"
+    refresh: bool = True
+    reduction: str = "sum"
+    stop_gradient: str = "none"
+    coding_layers: int = 2
+    coding_target: str = "tiled"
+    runtime: Runtime = Runtime()
+
+    @nn.compact
+    def __call__(self, pyramid: tuple[jax.Array, ...], tokens, train: bool = False) -> tuple[jax.Array, ...]:
+        stages = self._stages()
+        if tokens is None:
+            return tuple(pyramid)
+        steps = {stage: [] for stage in range(1, 5)}
+        if self.interaction != "none":
+            for stage in stages:
+                steps[stage].append(self._interaction(stage))
+        if self.coding:
+            steps[4].insert(0 if self.sequence == "coding_first" else len(steps[4]), self._coding())
+        levels = list(pyramid)
+        for stage, functions in steps.items():
+            level = levels[stage - 1]
+            for function in functions:
+                level = function(level, self._sound(tokens, level.shape[1]))
+            levels[stage - 1] = level
+        worked = max((stage for stage, functions in steps.items() if functions), default=4)
+        fused = levels[worked - 1]
+        self.sow("intermediates", "fused", as_tokens(fused))
+        return tuple(levels)
+
+    def _stages(self) -> list[int]:
+        choices = (
+            ("interaction", INTERACTIONS),
+            ("values", VALUES),
+            ("audio_time", AUDIO_TIMES),
+            ("sequence", SEQUENCES),
+        )
+        for name, allowed in choices:
+            if getattr(self, name) not in allowed:
+                raise AvsalError(f"fusion.{name} {getattr(self, name)!r} is none of {', '.join(allowed)}")
+        digits = str(self.stages)
+        if not set(digits) <= set("1234") or len(set(digits)) != len(digits):
+            raise AvsalError(
+                f"fusion.stages are digits from 1 to 4, each once, as 1234 or 2; got {self.stages}"
+            )
+        return sorted(map(int, digits))
+
+    def _sound(self, tokens, steps: int):
+        """Tokens [B, S, A] as [B, 1, A], or as [B, steps, A]."""
+        if self.audio_time == "mean":
+            return tokens.mean(1, keepdims=True)
+        return resize_linear(tokens, (steps,))
+
+    def _interaction(self, stage: int):
+        return AudioVisualInteraction(
+            self.interaction,
+            self.normalizer,
+            self.values,
+            self.residual,
+            runtime=self.runtime,
+            name=f"interaction{stage}",
+        )
+
+    def _coding(self):
+        return PredictiveCoding(
+            self.coding_layers,
+            self.iterations,
+            self.rate,
+            self.update,
+            self.order,
+            self.refresh,
+            self.reduction,
+            self.stop_gradient,
+            self.coding_target,
+            runtime=self.runtime,
+            name="coding",
+        )

@@ -1,0 +1,119 @@
+"""The convolutions of consistency-aware predictive coding (paper 003, section 3.3)."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from avsal_jax.errors import AvsalError
+from avsal_jax.models.fusion.tokens import audio_level
+from avsal_jax.models.layers import Runtime
+from avsal_jax.ops.convolution import conv3d, conv_transpose3d
+from avsal_jax.ops.predictive_coding import predictive_coding
+
+TARGETS = ("tiled", "pooled")
+_SIZE, _PAD = (3, 3, 3), (1, 1, 1)
+
+
+class _Kernel(nn.Module):
+    """The weights [3, 3, 3, inputs, features] and bias of a convolution that is run elsewhere.
+
+    The leaf's name, `kernel` before a ReLU or `projection` before none, chooses its initial values.
+    """
+
+    inputs: int
+    features: int
+    leaf: str
+
+    @nn.compact
+    def __call__(self) -> tuple[jax.Array, jax.Array]:
+        shape = (*_SIZE, self.inputs, self.features)
+        kernel = self.param(self.leaf, nn.initializers.he_normal(), shape)
+        return kernel, self.param("bias", nn.initializers.zeros, (self.features,))
+
+
+class PredictiveCoding(nn.Module):
+    """Picture [B, T, H, W, C] and sound [B, S, A] -> picture, more consistent with the sound.
+
+    Bottom-up: 3-D convolution 3x3x3, ReLU; top-down: 3-D transposed convolution 3x3x3, affine. Sizes, strides
+    and the number of layers are not stated in the paper; here T, H, W and C are kept.
+
+    Fields:
+      layers: L, maps above mu_0.
+      iterations, rate, update, order, refresh, reduction, stop_gradient: see `ops.predictive_coding`. The
+        parameters are the same for every number of iterations.
+      target: what the lowest prediction is held against: `tiled`, the sound at every place (of its time
+        step, where S is T); or `pooled`: its mean over space (and over time, where S is 1) against the sound.
+
+    Features recorded: `coding_activity` [B, N+1, T, H, W, C], mu_0 before and after each iteration;
+    `coding_error` [B, N+1, L+1], each squared error over the squared norm of all activities, from the sound
+    upwards; `coding_norm` [B, N+1, L+1], the norms of mu_0 .. mu_L.
+    """
+
+    layers: int = 2
+    iterations: int = 3
+    rate: float = 0.1
+    update: str = "both"
+    order: str = "top_down"
+    refresh: bool = True
+    reduction: str = "sum"
+    stop_gradient: str = "none"
+    target: str = "tiled"
+    runtime: Runtime = Runtime()
+
+    @nn.compact
+    def __call__(self, vision: jax.Array, sound: jax.Array) -> jax.Array:
+        if self.target not in TARGETS:
+            raise AvsalError(f"fusion.coding_target {self.target!r} is none of {', '.join(TARGETS)}")
+        if not (1 <= self.layers <= 8 and 0 <= self.iterations <= 100):
+            raise AvsalError(
+                f"predictive coding takes 1 to 8 layers and 0 to 100 iterations; got {self.layers} and "
+                f"{self.iterations}"
+            )
+        channels = vision.shape[-1]
+        bottom_up = [self._bottom_up(f"up{i}", channels) for i in range(1, self.layers + 1)]
+        top_down = [self._top_down("down0", channels, sound.shape[-1])]
+        top_down += [self._top_down(f"down{i}", channels, channels) for i in range(1, self.layers + 1)]
+        if self.target == "pooled":
+            top_down[0] = _pooled(top_down[0], sound.shape[1])
+        else:
+            sound = audio_level(sound, vision)
+        result, trace = predictive_coding(
+            vision,
+            sound,
+            bottom_up,
+            top_down,
+            iterations=self.iterations,
+            rate=self.rate,
+            update=self.update,
+            order=self.order,
+            refresh=self.refresh,
+            reduction=self.reduction,
+            stop_gradient=self.stop_gradient,
+        )
+        for name, value in trace._asdict().items():
+            self.sow("intermediates", f"coding_{name}", jnp.moveaxis(value, 0, 1))
+        return result.astype(vision.dtype)
+
+    def _bottom_up(self, name, channels):
+        kernel, bias = self._weights(name, channels, channels, "kernel")
+        return lambda mu: nn.relu(conv3d(mu.astype(kernel.dtype), kernel, padding=_PAD) + bias)
+
+    def _top_down(self, name, inputs, features):
+        kernel, bias = self._weights(name, inputs, features, "projection")
+        return lambda mu: conv_transpose3d(mu.astype(kernel.dtype), kernel, padding=_PAD) + bias
+
+    def _weights(self, name, inputs, features, leaf):
+        """The kernel and bias, read outside of the scan, where no parameter can be made."""
+        kernel, bias = _Kernel(inputs, features, leaf, name=name)()
+        dtype = self.runtime.dtype
+        return kernel.astype(dtype), bias.astype(dtype).reshape(1, 1, 1, 1, -1)
+
+
+def _pooled(function, count: int):
+    def mean(mu):
+        y = function(mu)
+        return y.reshape(y.shape[0], count, -1, y.shape[-1]).mean(2)
+
+    return mean
