@@ -38,10 +38,10 @@ class LocalImportancePool(nn.Module):
             x.astype(dtype), kernel.astype(dtype), padding=(0, 1, 1), lowering=self.runtime.lowering
         )
         logit = _HIGHEST * jax.nn.sigmoid(self._frame_norm(logit))
-        window, stride, padding = (1, self.size, self.size), (1, self.stride, self.stride), self.padding
-        return local_importance_pool(
-            x.astype(dtype), logit.astype(dtype), window, stride, (0, padding, padding)
+        window, stride, padding = (
+            (one, n, n) for one, n in ((1, self.size), (1, self.stride), (0, self.padding))
         )
+        return local_importance_pool(x.astype(dtype), logit, window, stride, padding)
 
     def _frame_norm(self, x):
         """Instance norm over height and width, with a scale and a bias per channel."""

@@ -134,6 +134,61 @@ def test_records_what_sound_and_picture_retain():
     }
 
 
+def behind_the_encoder(runtime):
+    """Neck, gated RAVF and decoder as a function of variables, levels and tokens; and fresh variables."""
+    neck, fusion, decoder = (
+        build_part(slot, name, {"width": 1 / 16, **fields}, runtime)
+        for slot, name, fields in (
+            ("neck", "synergy", {"pairs": 1}),
+            ("fusion", "ravf", {"blocks": 1, "gates": 1}),
+            ("decoder", "avrsp", {}),
+        )
+    )
+
+    def run(v, levels, tokens):
+        taps = neck.apply(v[0], levels)
+        return decoder.apply(v[2], fusion.apply(v[1], taps, tokens))
+
+    def fresh(levels, tokens):
+        taps, v0 = neck.init_with_output(jax.random.key(0), levels)
+        fused, v1 = fusion.init_with_output(jax.random.key(0), taps, tokens)
+        return v0, v1, decoder.init(jax.random.key(0), fused)
+
+    rng = np.random.default_rng(0)
+    sizes = [(4, 16, 24, 4), (4, 8, 12, 5), (2, 4, 6, 6), (1, 2, 3, 7)]
+    levels = tuple(rng.standard_normal((1, *size)).astype(np.float32) for size in sizes)
+    tokens = rng.standard_normal((1, 3, 8)).astype(np.float32)
+    return run, initial_values(jax.eval_shape(fresh, levels, tokens), 0), levels, tokens
+
+
+def test_bfloat16_stays_close_and_gives_float32():
+    maps = []
+    for dtype in (jnp.float32, jnp.bfloat16):
+        run, *inputs = behind_the_encoder(Runtime(dtype, lowering="direct"))
+        maps.append(jax.jit(run)(*inputs))
+    assert maps[0].shape == (1, 64, 96) and maps[1].dtype == jnp.float32
+    np.testing.assert_allclose(maps[1], maps[0], atol=0.05 * np.abs(maps[0]).max())
+
+
+def test_gradients_reach_neck_fusion_gates_and_decoder_and_remat_changes_nothing():
+    losses = []
+    for remat in (False, True):
+        run, variables, *inputs = behind_the_encoder(Runtime(remat=remat, lowering="direct"))
+        losses.append(
+            jax.jit(jax.value_and_grad(lambda v, run=run, inputs=inputs: (run(v, *inputs) ** 2).mean()))
+        )
+    (value, gradient), (other, same) = (loss(variables) for loss in losses)
+    np.testing.assert_allclose(value, other, rtol=1e-5)
+    for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(same), strict=True):
+        assert np.isfinite(a).all()
+        np.testing.assert_allclose(a, b, atol=1e-3 * np.abs(a).max() + 1e-6)
+    for part, names in enumerate(
+        (("aspp", "lip0", "synergy3"), ("block1", "gate3"), ("conv1", "tap4", "readout"))
+    ):
+        for name in names:
+            assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(gradient[part]["params"][name])) > 0
+
+
 @pytest.fixture(scope="module")
 def decoder():
     rng = np.random.default_rng(0)
