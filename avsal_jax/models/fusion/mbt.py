@@ -16,12 +16,13 @@ class MBT(nn.Module):
     """Lets picture and sound talk through a few tokens; replaces the coarsest level [B, T, H, W, C].
 
     In every block each modality attends to its own tokens and the bottleneck; the bottleneck of the next
-    block is the mean of what the two made of it (Eq. 8 and 9 of its paper, "bottleneck fusion"). Records
+    block is the mean of what the two made of it ("bottleneck fusion" in its paper). Records
     `fused` [B, T*H*W, channels].
 
     Fields (not stated in paper 002; MBT itself has 4 bottleneck tokens and hidden layers of four times the
     channels):
-      blocks, heads, bottlenecks: numbers of each; heads divide 512 times `width`.
+      blocks, heads, bottlenecks: numbers of each; heads divide 512 times `width`. It takes two blocks for
+        sound to reach the picture.
       width: multiplier of the 512 channels.
     """
 
@@ -33,9 +34,9 @@ class MBT(nn.Module):
 
     @nn.compact
     def __call__(self, pyramid: tuple[jax.Array, ...], tokens, train: bool = False) -> tuple[jax.Array, ...]:
-        for name in ("blocks", "bottlenecks"):
-            if getattr(self, name) < 1:
-                raise AvsalError(f"fusion.{name} must be at least 1; got {getattr(self, name)}")
+        for name, least in (("blocks", 2), ("bottlenecks", 1)):
+            if not least <= getattr(self, name) <= 64:
+                raise AvsalError(f"fusion.{name} must be from {least} to 64; got {getattr(self, name)}")
         if tokens is None:
             return pyramid
         *finer, level = pyramid
@@ -47,8 +48,9 @@ class MBT(nn.Module):
         bottleneck = jnp.broadcast_to(bottleneck.astype(visual.dtype)[None], (len(visual), *bottleneck.shape))
         for number in range(1, self.blocks + 1):
             visual, seen = self._block(f"visual{number}", visual, bottleneck, train)
-            audio, heard = self._block(f"audio{number}", audio, bottleneck, train)
-            bottleneck = (seen + heard) / 2
+            if number < self.blocks:  # nothing reads what the last block would make of the sound
+                audio, heard = self._block(f"audio{number}", audio, bottleneck, train)
+                bottleneck = (seen + heard) / 2
         self.sow("intermediates", "fused", visual)
         output = Linear(level.shape[-1], runtime=self.runtime, name="output")(visual)
         return (*finer, as_level(output, level))

@@ -20,7 +20,7 @@ class RAVF(nn.Module):
     [B, blocks, heads, S, T, H, W], `head_weights` (C_weights) [B, blocks, heads].
 
     Fields (none is stated in the paper):
-      blocks: how many RAVF blocks, at least 1.
+      blocks: how many RAVF blocks, 1 to 64.
       heads: of the attention; they divide its 512 channels times `width`.
       expansion: hidden channels of the feed-forward layer, as a multiple of C.
       retention_activation: `none`, the literal Eqs. 2 and 3, or `sigmoid` (see `ops.relevance_attention`).
@@ -63,8 +63,8 @@ class RAVF(nn.Module):
 
     def _check(self):
         for name in ("blocks", "heads", "expansion"):
-            if getattr(self, name) < 1:
-                raise AvsalError(f"fusion.{name} must be at least 1; got {getattr(self, name)}")
+            if not 1 <= getattr(self, name) <= 64:
+                raise AvsalError(f"fusion.{name} must be from 1 to 64; got {getattr(self, name)}")
         if scaled(512, self.width) % self.heads:
             raise AvsalError(
                 f"fusion.heads must divide the {scaled(512, self.width)} channels of RAVF's attention; "
