@@ -59,3 +59,42 @@ def test_the_chain_prints_every_stage(tests_dir):
         "idle share",
     ):
         assert stage in table
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["linear", "stage"])
+def test_the_interaction_of_the_finest_stage_takes_less_than_a_gibibyte(tests_dir, form):
+    """Forward and gradient at 43,008 tokens of 256 channels: an L x L matrix alone would take seven."""
+    row = run_interaction(tests_dir, form, "43008", "gradient", "1")
+    assert row["base_mib"] < row["peak_mib"] < 1024 and row["seconds"] > 0
+
+
+@pytest.mark.slow
+def test_the_quadratic_interaction_of_the_finest_stage_is_refused(tests_dir):
+    row = run_interaction(tests_dir, "quadratic", "43008", "forward", "1")
+    assert "use the linear one" in row["refused"] and "seconds" not in row
+
+
+def run_interaction(tests_dir, *arguments):
+    tool = tests_dir.parent / "tools" / "interaction.py"
+    done = subprocess.run(
+        [sys.executable, str(tool), *arguments], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_table_of_the_interaction_shows_what_is_refused(tests_dir, monkeypatch):
+    monkeypatch.syspath_prepend(str(tests_dir.parent / "tools"))
+    import interaction
+
+    row = {"form": "linear", "tokens": 43_008, "what": "forward", "base_mib": 150.0}
+    rows = [
+        {**row, "seconds": 0.5, "peak_mib": 440.0},
+        {**row, "what": "gradient", "seconds": 1.25, "peak_mib": 700.4},
+        {**row, "form": "quadratic", "refused": "too large"},
+        {**row, "form": "quadratic", "what": "gradient", "refused": "too large"},
+    ]
+    table = interaction.table(rows)
+    assert "| linear | 43,008 | 0.500 | 440 | 1.250 | 700 |" in table
+    assert "| quadratic | 43,008 | refused |  | refused |  |" in table

@@ -1,6 +1,7 @@
-"""Measures avsal_jax against PyTorch in the same run: forward, training step, predict; and the video chain.
+"""Measures avsal_jax against PyTorch in the same run: forward, training step, predict; and on its own the
+video chain and CASP-Net's audio-visual interaction.
 
-  python tools/benchmark.py forward|train|predict|chain [--output DIR] ...
+  python tools/benchmark.py forward|train|predict|chain|interaction [--output DIR] ...
 
 Runs are interleaved; medians, and the ratio pair by pair with its smallest and largest value, go to the
 terminal as a Markdown table and to DIR/NAME.json. Without torch its column is left out. `forward`, `train`
@@ -34,7 +35,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("forward", "train", "predict", "chain"))
+    parser.add_argument("what", choices=tuple(WHATS))
     parser.add_argument("--height", type=int, default=224)
     parser.add_argument("--width", type=int, default=384)
     parser.add_argument("--batch", type=int, default=1)
@@ -50,7 +51,7 @@ def main():
         "machine": _machine(),
         "arguments": {k: str(v) for k, v in vars(args).items()},
     }
-    report |= {"forward": _forward, "train": _train, "predict": _predict, "chain": _chain}[args.what](args)
+    report |= WHATS[args.what](args)
     print(_table(report))
     if args.output:
         args.output.mkdir(parents=True, exist_ok=True)
@@ -277,6 +278,12 @@ def _chain(args):
     return measure_chain(args.video, args.repeats)
 
 
+def _interaction(args):
+    from interaction import measure_interaction
+
+    return measure_interaction(args.repeats)
+
+
 def _compare(sides, repeats):
     """Times the sides in turn; the ratio of each pair is against the faster peer by median."""
     for run in sides.values():
@@ -304,6 +311,10 @@ def _compare(sides, repeats):
 
 def _table(report):
     lines = [f"{report['what']} on {report['machine']['device']}, jax {report['machine']['jax']}", ""]
+    if "rows" in report:
+        from interaction import table
+
+        return "\n".join([*lines, *table(report["rows"])])
     if "stages" in report:
         lines += ["| stage | frames a second |", "|---|---|"]
         lines += [f"| {name} | {value:.1f} |" for name, value in report["stages"].items()]
@@ -333,6 +344,14 @@ def _machine():
         "python": platform.python_version(),
     }
 
+
+WHATS = {
+    "forward": _forward,
+    "train": _train,
+    "predict": _predict,
+    "chain": _chain,
+    "interaction": _interaction,
+}
 
 if __name__ == "__main__":
     main()

@@ -19,7 +19,7 @@ def recognise(tensors: dict[str, np.ndarray]) -> dict:
     return {}
 
 
-def table(settings: dict, tensors: dict[str, np.ndarray] | None = None) -> Iterator[Entry]:
+def table(settings: dict, tensors: dict[str, np.ndarray]) -> Iterator[Entry]:
     """Rows for a VGGish file, whatever its settings.
 
     The first fully connected layer needs no reordering: the port, like us, flattens height, width, channels.

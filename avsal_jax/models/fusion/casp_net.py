@@ -87,9 +87,10 @@ class CASPNetFusion(nn.Module):
     Fields:
       interaction: `linear`, `quadratic`, `bilinear` or `none` (Table 2).
       stages: where the interaction is, as digits: 1234, 234, 2 (Table 3).
-      normalizer, values, residual: see `AudioVisualInteraction`. Eq. 4 has no normaliser (`none`);
-        `elements`, the default, divides its sum by tokens x channels. That is a constant factor, which the
-        output convolution could undo; without it the sum over 43,008 tokens dwarfs the residual.
+      normalizer, values, residual: see `AudioVisualInteraction`. Eq. 4 has no normaliser (`none`): with fresh
+        weights its update of stage 1 is 1.6 million times the picture (root mean squares, 43,008 tokens),
+        that of `tokens` (the N of Eq. 1) 37 times, that of `elements`, the default, 0.15 times. All are
+        constant factors for one size of clip, which the output convolution could undo.
       audio_time: `mean`: one sound token for the clip, the mean of the encoder's, tiled as in the paper.
         `resampled`: one for each time step of the stage, interpolated linearly; it takes sound of several
         patches (`audio.patches`). With `mean` and values of the picture the quadratic form does not depend

@@ -1,0 +1,140 @@
+"""How time and memory of CASP-Net's audio-visual interaction grow with the visual tokens.
+
+Each measurement has a process of its own, since a peak does not go down again:
+
+  python tools/interaction.py linear 43008 gradient
+
+prints one as JSON; `tools/benchmark.py interaction` runs them all. Forms: `linear` and `quadratic` with as
+many keys as visual tokens (figure 3 of paper 003), `stage`: the whole module with one tiled sound token, its
+projections and the residual; and one forward pass of the whole network, `casp_net`, on 16 frames of 224x384.
+"""
+
+import functools
+import json
+import os
+import pathlib
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+FORMS = ("linear", "quadratic", "stage")
+WHATS = ("forward", "gradient")
+TOKENS = (1344, 2688, 5376, 10752, 21504, 43008)  # stages 3, 2, 1 of 16 frames of 224x384, and between
+CHANNELS = 256
+
+
+def measure_interaction(repeats: int, tokens=TOKENS) -> dict:
+    """Returns {"rows": [...]}: one row for each form, number of tokens, and forward or gradient."""
+    cases = [(form, count, what) for form in FORMS for count in tokens for what in WHATS]
+    cases.append(("casp_net", max(tokens), "forward"))
+    # glibc keeps freed blocks of up to 32 MiB for later: beyond what is in use, and without any law.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1000000"}
+    rows = []
+    for case in cases:
+        command = [sys.executable, __file__, *map(str, case), str(repeats)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        rows.append(json.loads(done.stdout))
+    return {"rows": rows}
+
+
+def table(rows: list[dict]) -> list[str]:
+    """Returns the lines of a Markdown table."""
+    lines = ["| form | tokens | forward s | MiB | with gradient s | MiB |", "|---|---|---|---|---|---|"]
+    cells = {(row["form"], row["tokens"], row["what"]): row for row in rows}
+    for form, count in dict.fromkeys((row["form"], row["tokens"]) for row in rows):
+        parts = []
+        for what in WHATS:
+            row = cells.get((form, count, what), {})
+            measured = [f"{row['seconds']:.3f}", f"{row['peak_mib']:.0f}"] if "seconds" in row else ["", ""]
+            parts += ["refused", ""] if "refused" in row else measured
+        lines.append(f"| {form} | {count:,} | {' | '.join(parts)} |")
+    base = statistics.median(row["base_mib"] for row in rows)
+    return [*lines, f"\nMiB: peak resident memory of the process, {base:.0f} of them before the first array."]
+
+
+def measure_one(form: str, tokens: int, what: str, repeats: int) -> dict:
+    """Returns the median seconds of a call and the peak resident memory of this process."""
+    import jax
+    import jax.numpy as jnp
+
+    from avsal_jax.errors import AvsalError
+
+    jax.block_until_ready(jnp.zeros(1))
+    result = {"form": form, "tokens": tokens, "what": what, "base_mib": _peak_mib()}
+    made = {"stage": _stage, "casp_net": _network}.get(form, functools.partial(_attention, form))
+    function, inputs = made(tokens)
+    if what == "gradient":
+        forward = function
+
+        def function(*arrays):
+            return jax.grad(lambda *a: (forward(*a) ** 2).mean(), tuple(range(len(arrays))))(*arrays)
+
+    try:
+        run = jax.jit(function).lower(*inputs).compile()
+    except AvsalError as error:
+        return result | {"refused": str(error)}
+    jax.block_until_ready(run(*inputs))
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        jax.block_until_ready(run(*inputs))
+        seconds.append(time.perf_counter() - started)
+    return result | {"seconds": statistics.median(seconds), "peak_mib": _peak_mib()}
+
+
+def _attention(form, tokens):
+    from avsal_jax.ops import audio_visual_attention as ava
+
+    inputs = tuple(_wave(scale, 1, tokens, CHANNELS) for scale in (1.1, 1.3, 1.7))
+    if form == "quadratic":
+        return ava.quadratic_interaction, inputs
+    return lambda q, k, v: ava.linear_interaction(q, k, v, normalizer="elements"), inputs
+
+
+def _stage(tokens):
+    from avsal_jax.models.fusion.casp_net import AudioVisualInteraction
+
+    module = AudioVisualInteraction()
+    picture, sound = _wave(1.1, 1, 1, tokens, 1, CHANNELS), _wave(1.3, 1, 1, 128)
+    import jax
+
+    variables = module.init(jax.random.key(0), picture[:, :, :8], sound)
+    return lambda p, s, v: module.apply(v, p, s), (picture, sound, variables)
+
+
+def _network(tokens):
+    """The preset at full size, whatever `tokens`: its stage 1 has 43,008 of them."""
+    import jax.numpy as jnp
+
+    from avsal_jax import Clip, create_model
+    from avsal_jax.models.network import forward, init_variables
+
+    network, spec = create_model("casp_net")
+    clip = Clip(jnp.zeros((1, spec.frames, spec.height, spec.width, 3), "uint8"), _wave(1.1, 1, 1, 96, 64))
+    return lambda v, c: forward(network, spec, v, c).logits, (init_variables(network, spec, 0), clip)
+
+
+def _wave(scale, *shape):
+    import jax.numpy as jnp
+
+    count = 1
+    for size in shape:
+        count *= size
+    return jnp.sin(jnp.arange(count, dtype=jnp.float32) * scale).reshape(shape)
+
+
+def _peak_mib() -> float:
+    """The high-water mark of this program: on Linux not that of the program that started it."""
+    status = pathlib.Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 1024)
+
+
+if __name__ == "__main__":
+    form, tokens, what, *repeats = sys.argv[1:]
+    print(json.dumps(measure_one(form, int(tokens), what, int(*repeats or ["3"]))))
