@@ -83,11 +83,11 @@ def initial_values(abstract: dict, seed: int) -> dict:
     """Returns fresh float32 NumPy arrays for the leaves of `abstract`, a tree of shapes.
 
     A `kernel`, before a ReLU, is normal with variance 2 / fan-in (He); a `projection`, before none, with
-    1 / fan-in; norms and biases are neutral. A leaf depends on the seed and its path alone, so the same on
-    every device. NumPy draws them because XLA takes half a minute on CPU to compile the random numbers of
-    a hundred leaves.
+    1 / fan-in; norms and biases are neutral, a `zero_kernel` is zero. A leaf depends on the seed and its
+    path alone, so the same on every device. NumPy draws them because XLA takes half a minute on CPU to
+    compile the random numbers of a hundred leaves.
     """
-    constants = {"bias": 0.0, "scale": 1.0, "mean": 0.0, "var": 1.0}
+    constants = {"bias": 0.0, "scale": 1.0, "mean": 0.0, "var": 1.0, "zero_kernel": 0.0}
     gains = {"kernel": 2.0, "projection": 1.0}
 
     def fill(path, leaf):

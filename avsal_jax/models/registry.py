@@ -8,6 +8,7 @@ import typing
 import flax.linen as nn
 
 from avsal_jax.errors import AvsalError, did_you_mean
+from avsal_jax.models.decoders.avrsp import AVRSPDecoder
 from avsal_jax.models.decoders.fcn import FCNDecoder
 from avsal_jax.models.decoders.sal_decoder import SalDecoder
 from avsal_jax.models.decoders.unet import UNetDecoder
@@ -19,9 +20,14 @@ from avsal_jax.models.fusion.bilinear import Bilinear
 from avsal_jax.models.fusion.casp_net import CASPNetFusion
 from avsal_jax.models.fusion.concatenation import Concatenation
 from avsal_jax.models.fusion.cross_modal import CrossModal
+from avsal_jax.models.fusion.elementwise import Addition, Multiplication
+from avsal_jax.models.fusion.gates import RegulatorGates
+from avsal_jax.models.fusion.mbt import MBT
+from avsal_jax.models.fusion.ravf import RAVF
 from avsal_jax.models.fusion.transformer import Transformer
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.necks.aspp import ASPP
+from avsal_jax.models.necks.synergy import SynergyNeck
 
 # An audio encoder's class names the sound that it takes by default: `default_sound`, an `AudioSpec`.
 SLOTS: dict[str, dict[str, type[nn.Module] | None]] = {
@@ -32,6 +38,7 @@ SLOTS: dict[str, dict[str, type[nn.Module] | None]] = {
     "neck": {
         "none": None,
         "aspp": ASPP,
+        "synergy": SynergyNeck,
     },
     "audio_encoder": {
         "none": None,
@@ -40,14 +47,19 @@ SLOTS: dict[str, dict[str, type[nn.Module] | None]] = {
     },
     "fusion": {
         "none": None,
+        "addition": Addition,
         "bilinear": Bilinear,
         "casp_net": CASPNetFusion,
         "concatenation": Concatenation,
-        "transformer": Transformer,
         "cross_modal": CrossModal,
+        "mbt": MBT,
+        "multiplication": Multiplication,
+        "ravf": RAVF,
+        "transformer": Transformer,
     },
     "decoder": {
         "none": None,
+        "avrsp": AVRSPDecoder,
         "fcn": FCNDecoder,
         "sal": SalDecoder,
         "unet": UNetDecoder,
@@ -60,22 +72,27 @@ _RESERVED = {"runtime", "parent", "name"}
 def build_part(slot: str, name: str, fields: dict, runtime: Runtime) -> nn.Module | None:
     """Returns the module `name` of `slot` with `fields`, or None for `none`.
 
+    The fusion slot also takes the fields of `RegulatorGates` (`gates` and others), whatever its name:
+    with `gates` above 0, the gates wrap the fusion, and they stand alone where it is `none`.
+
     Raises:
       AvsalError: an unknown slot, name or field (with what is allowed), or a value of a wrong type.
     """
     cls = part_class(slot, name)
-    if cls is None:
-        if fields:
-            raise AvsalError(f"{slot} is 'none' and takes no field; got {', '.join(sorted(fields))}")
-        return None
-    known = _field_types(cls)
+    wrapping = _field_types(RegulatorGates, {*_RESERVED, "fusion"}) if slot == "fusion" else {}
+    known = (_field_types(cls, _RESERVED) if cls is not None else {}) | wrapping
+    if cls is None and not wrapping and fields:
+        raise AvsalError(f"{slot} is 'none' and takes no field; got {', '.join(sorted(fields))}")
     for field, value in fields.items():
         if field not in known:
             hint = did_you_mean(field, known)
             raise AvsalError(f"{slot} {name!r} has no field {field!r}{hint}; it has {', '.join(known)}")
         if not _fits(value, known[field]) or (field == "width" and value <= 0):
             raise AvsalError(f"{slot}.{field} takes {_type_name(known[field])}; got {value!r}")
-    return cls(**fields, runtime=runtime)
+    own = {field: value for field, value in fields.items() if field not in wrapping}
+    part = cls(**own, runtime=runtime) if cls is not None else None
+    outer = {field: value for field, value in fields.items() if field in wrapping}
+    return RegulatorGates(part, **outer, runtime=runtime) if outer.get("gates") else part
 
 
 def part_class(slot: str, name: str) -> type[nn.Module] | None:
@@ -88,9 +105,9 @@ def part_class(slot: str, name: str) -> type[nn.Module] | None:
     return SLOTS[slot][name]
 
 
-def _field_types(cls) -> dict[str, object]:
+def _field_types(cls, reserved: set[str]) -> dict[str, object]:
     hints = typing.get_type_hints(cls)
-    return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.name not in _RESERVED}
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.name not in reserved}
 
 
 def _fits(value, hint) -> bool:

@@ -43,6 +43,14 @@ def _hearing(system: str, fusion: str) -> Preset:
 SYSTEMS: dict[str, Preset] = {
     "vinet": Preset("vinet", _slots(visual_encoder="s3d", decoder="vinet"), InputSpec()),
     "avinet": _hearing("avinet", "bilinear"),
+    "avrsp": Preset(
+        "avrsp",
+        {
+            **_slots(visual_encoder="s3d", neck="synergy", audio_encoder="soundnet", decoder="avrsp"),
+            "fusion": {"name": "ravf", "fields": {"gates": 3}},
+        },
+        InputSpec(audio=SoundNet.default_sound),
+    ),
     "dual_domain": _hearing("dual_domain", "cross_modal"),
     "casp_net": Preset(
         "casp_net",

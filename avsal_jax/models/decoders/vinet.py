@@ -26,7 +26,9 @@ class ViNetDecoder(nn.Module):
         temporal stride equals its temporal kernel; or `channels`, the paper's variant: the decoder
         feature is upsampled to the tap's length, concatenated on channels, convolved 3x3x3 with
         padding 1, and time collapses last. Where that leaves the kernels of the last two
-        convolutions open ("not stated in the paper"), they are (1,3,3) and (T/2,1,1).
+        convolutions open ("not stated in the paper"), they are (1,3,3) and (T/2,1,1). Frames of one
+        sequence have the same channels: taps whose neck or gates gave them others than the paper's are
+        brought to the decoder's by a convolution of kernel 1.
       width: multiplier of the channel counts 832, 480, 192, 64, 32.
 
     Raises:
@@ -45,7 +47,7 @@ class ViNetDecoder(nn.Module):
         x = pyramid[3]
         for level, channels in enumerate((832, 480, 192, 64)):  # D1 to D4
             if 1 <= level <= self.hierarchy:
-                x, time, stride, pad = self._joined(x, pyramid[3 - level])
+                x, time, stride, pad = self._joined(x, pyramid[3 - level], level + 1)
             else:
                 time, stride, pad = 1, 1, 0
             x = self._conv(f"conv{level + 1}", x, channels, (time, 3, 3), stride, (pad, 1, 1))
@@ -71,11 +73,14 @@ class ViNetDecoder(nn.Module):
         if self.join == "time" and frames not in CLIP_LENGTHS:
             raise AvsalError(f"ViNet takes clips of 8, 16, 32 or 48 frames; got {frames}")
 
-    def _joined(self, x, tap):
+    def _joined(self, x, tap, number):
         """Joins a tap; returns the joint feature and the temporal kernel, stride and pad to use."""
         if self.join == "channels":
             x = resize_linear(x, (tap.shape[1], *x.shape[2:4]))
             return jnp.concatenate([x, tap], -1), 3, 1, 1
+        if tap.shape[-1] != x.shape[-1]:
+            runtime = self.runtime
+            tap = Conv3D(x.shape[-1], (1, 1, 1), use_bias=True, runtime=runtime, name=f"tap{number}")(tap)
         time = (x.shape[1] + tap.shape[1]) // x.shape[1]  # windows do not overlap: 12 -> 4, 20 -> 4
         return jnp.concatenate([x, tap], 1), time, time, 0
 

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 
 from avsal_jax.errors import AvsalError
+from avsal_jax.models.importance_pooling import LocalImportancePool
 from avsal_jax.models.layers import Conv3D, ConvNorm, Runtime, SeparableConv, scaled
 from avsal_jax.ops.pooling import avg_pool3d, max_pool3d
 
@@ -25,6 +26,14 @@ MIXED = {
     "mixed_5c": (384, 192, 384, 48, 128, 128),
 }
 _STAGES = {2: ("mixed_3b", "mixed_3c"), 3: tuple(f"mixed_4{c}" for c in "bcdef"), 4: ("mixed_5b", "mixed_5c")}
+# Pooling before the second half of stage 1, and before stages 2 to 4: window, stride, padding.
+_POOLS = {
+    1: ((1, 3, 3), (1, 2, 2), (0, 1, 1)),
+    2: ((1, 3, 3), (1, 2, 2), (0, 1, 1)),
+    3: ((3, 3, 3), (2, 2, 2), (1, 1, 1)),
+    4: ((2, 2, 2), (2, 2, 2), (0, 0, 0)),
+}
+POOLS = ("max", "lip")
 
 
 class Mixed(nn.Module):
@@ -61,6 +70,8 @@ class S3D(nn.Module):
       width: multiplier of all channel counts.
       classes: outputs of the action classifier (Kinetics: 400), or None for no classifier. Its
         logits [B, classes] are recorded as the feature `class_logits`.
+      pool: what reduces the resolution between stages: `max`, or `lip`, local importance pooling in space
+        (AVRSP's papers name it, not where it stands), where time is still reduced by maxima.
       runtime: see `layers.Runtime`.
 
     `__call__(frames [B, T, H, W, 3])` returns levels finest first, for width 1:
@@ -70,9 +81,16 @@ class S3D(nn.Module):
 
     width: float = 1.0
     classes: int | None = None
+    pool: str = "max"
     runtime: Runtime = Runtime()
 
     def setup(self):
+        if self.pool not in POOLS:
+            raise AvsalError(f"visual_encoder.pool {self.pool!r} is none of {', '.join(POOLS)}")
+        if self.pool == "lip":
+            for number, (window, stride, padding) in _POOLS.items():
+                pool = LocalImportancePool(window[1], stride[1], padding[1], self.runtime)
+                setattr(self, f"pool{number}", pool)
         self.conv1 = SeparableConv(scaled(64, self.width), 7, 2, 3, runtime=self.runtime)
         self.conv2 = ConvNorm(scaled(64, self.width), (1, 1, 1), runtime=self.runtime)
         self.conv3 = SeparableConv(scaled(192, self.width), 3, 1, 1, runtime=self.runtime)
@@ -113,17 +131,19 @@ class S3D(nn.Module):
     def _stage(self, number: int, x, train):
         if number == 1:
             x = self.conv1.temporal(x, train)
-            x = max_pool3d(x, (1, 3, 3), (1, 2, 2), (0, 1, 1))
+            x = self._pooled(1, x)
             return self.conv3(self.conv2(x, train), train)
-        window, stride, padding = {
-            2: ((1, 3, 3), (1, 2, 2), (0, 1, 1)),
-            3: ((3, 3, 3), (2, 2, 2), (1, 1, 1)),
-            4: ((2, 2, 2), (2, 2, 2), (0, 0, 0)),
-        }[number]
-        x = max_pool3d(x, window, stride, padding)
+        x = self._pooled(number, x)
         for name in _STAGES[number]:
             x = getattr(self, name)(x, train)
         return x
+
+    def _pooled(self, number: int, x):
+        window, stride, padding = _POOLS[number]
+        if self.pool == "max":
+            return max_pool3d(x, window, stride, padding)
+        x = max_pool3d(x, (window[0], 1, 1), (stride[0], 1, 1), (padding[0], 0, 0))
+        return getattr(self, f"pool{number}")(x)
 
     def _classify(self, x):
         x = avg_pool3d(x, (2, x.shape[2], x.shape[3]), (1, 1, 1))

@@ -1,0 +1,62 @@
+"""The AVRSP decoder (paper 002, III-D): four blocks of a convolution and an upsampling."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from avsal_jax.errors import AvsalError
+from avsal_jax.models.layers import Conv3D, Runtime, scaled
+from avsal_jax.ops.resize import resize_linear
+
+SKIPS = ("plain", "none")
+_CHANNELS = (256, 192, 128, 64)
+
+
+class AVRSPDecoder(nn.Module):
+    """Pyramid [B, T', H', W', C'] x 4, finest first -> logits [B, H, W] (before the sigmoid).
+
+    Each block convolves 3x3x3 and upsamples in space: to the size of the next finer level, the last one
+    fourfold, to the size of the frame. Blocks 2 to 4 also take their level of the pyramid, brought to the
+    decoder's T/8 time steps and channels by a convolution whose temporal stride equals its temporal kernel,
+    as in ViNet; time collapses before the last upsampling. Channels, and how time is reduced, are not
+    stated in the paper.
+
+    Fields:
+      skips: `plain` (finer levels are read as the fusion returned them) or `none` (the coarsest one alone:
+        the paper's network without synergy and gates).
+      width: multiplier of the channel counts 256, 192, 128, 64.
+    """
+
+    skips: str = SKIPS[0]
+    width: float = 1.0
+    runtime: Runtime = Runtime()
+
+    @nn.compact
+    def __call__(self, pyramid: tuple[jax.Array, ...], train: bool = False) -> jax.Array:
+        if self.skips not in SKIPS:
+            raise AvsalError(f"decoder.skips {self.skips!r} is none of {', '.join(SKIPS)}")
+        levels = pyramid[::-1]
+        x, steps = levels[0], levels[0].shape[1]
+        for number, channels in enumerate(scaled(c, self.width) for c in _CHANNELS):
+            if number > 0:
+                x = resize_linear(x, levels[number].shape[2:4])
+                if self.skips == "plain":
+                    x = jnp.concatenate([x, self._tapped(number, levels[number], channels, steps)], -1)
+            x = nn.relu(self._conv(f"conv{number + 1}", channels, (3, 3, 3), 1, (1, 1, 1), x))
+        if steps > 1:
+            x = nn.relu(self._conv("collapse", x.shape[-1], (steps, 1, 1), steps, (0, 0, 0), x))
+        x = resize_linear(x, (4 * x.shape[2], 4 * x.shape[3]))
+        x = self._conv("readout", 1, (1, 1, 1), 1, (0, 0, 0), x)
+        return x[:, 0, :, :, 0].astype(jnp.float32)
+
+    def _tapped(self, number, level, channels, steps):
+        time = level.shape[1] // steps
+        return nn.relu(self._conv(f"tap{number + 1}", channels, (time, 1, 1), time, (0, 0, 0), level))
+
+    def _conv(self, name, channels, kernel, stride, padding, x):
+        conv = Conv3D(
+            channels, kernel, (stride, 1, 1), padding, use_bias=True, runtime=self.runtime, name=name
+        )
+        return conv(x)

@@ -1,0 +1,100 @@
+"""Multi-scale regulator gates (paper 002, Eqs. 13 to 15) around any fusion, or around none."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from avsal_jax.errors import AvsalError
+from avsal_jax.models.layers import Conv3D, Runtime
+from avsal_jax.ops.resize import resize_linear
+
+GATE_ORDERS = ("sigmoid_average", "average_sigmoid")
+DECODER_INPUTS = ("gated_and_visual", "gated")
+
+
+class RegulatorGates(nn.Module):
+    """Hands what a fusion made of the coarsest level to the finer ones, through a gate on each.
+
+    F^0 is the coarsest level that the fusion returned (without a fusion, or without sound, the visual one);
+    for l = 1, 2, 3, F^l is F^{l-1} resized to level l, and gated there if l is one of the `gates` finest
+    levels. With four gates F^0 is gated by the visual X^0, without resizing. A gated level returns F^l
+    concatenated with the visual feature X^l, any other level what the fusion returned.
+
+    The gates share the scope of the fusion: its parameters have the paths that they have without gates.
+
+    Fields (set as `fusion.gates` and so on, whatever the fusion):
+      gates: how many of the finest levels are gated, 1 to 4 (the registry leaves out the wrapper for 0).
+      gate_order: see `RegulatorGate`.
+      decoder_inputs: what a gated level returns: `gated_and_visual`, or `gated` alone. The paper names the
+        inputs of its decoder by symbols that it does not define.
+    """
+
+    fusion: nn.Module | None = None
+    gates: int = 0
+    gate_order: str = GATE_ORDERS[0]
+    decoder_inputs: str = DECODER_INPUTS[0]
+    runtime: Runtime = Runtime()
+
+    def setup(self):
+        self._check()
+        if self.fusion is not None:
+            nn.share_scope(self, self.fusion)
+        for level in range(4 - self.gates, 4):
+            setattr(self, f"gate{level}", RegulatorGate(self.gate_order, self.runtime))
+
+    def __call__(self, pyramid: tuple[jax.Array, ...], tokens, train: bool = False) -> tuple[jax.Array, ...]:
+        fused = pyramid if self.fusion is None else self.fusion(pyramid, tokens, train)
+        visual = (*fused[:-1], pyramid[-1])
+        feature, returned = fused[-1], []
+        for level in range(4):
+            beside = visual[3 - level]
+            if level > 0:
+                feature = resize_linear(feature, beside.shape[1:4])  # Eq. 13
+            if level >= 4 - self.gates:
+                feature = getattr(self, f"gate{level}")(feature, beside)
+                both = self.decoder_inputs == "gated_and_visual"
+                returned.append(jnp.concatenate([feature, beside], -1) if both else feature)
+            else:
+                returned.append(fused[3 - level])
+        return tuple(reversed(returned))
+
+    def _check(self):
+        if not 0 <= self.gates <= 4:
+            raise AvsalError(f"fusion.gates must be from 0 to 4; got {self.gates}")
+        for name, allowed in (("gate_order", GATE_ORDERS), ("decoder_inputs", DECODER_INPUTS)):
+            if getattr(self, name) not in allowed:
+                raise AvsalError(f"fusion.{name} {getattr(self, name)!r} is none of {', '.join(allowed)}")
+
+
+class RegulatorGate(nn.Module):
+    """Eqs. 14 and 15: weighs the channels of `fused` by what it and `visual` show together.
+
+    Fields:
+      order: `sigmoid_average`, the literal Eq. 14 (the mean of sigmoids), or `average_sigmoid` (the sigmoid
+        of the mean).
+
+    `__call__(fused [B, T, H, W, C], visual [B, T, H, W, D])` returns [B, T, H, W, C]. Both convolutions are
+    3x3x3 with a bias (not stated in the paper).
+    """
+
+    order: str = GATE_ORDERS[0]
+    runtime: Runtime = Runtime()
+
+    @nn.compact
+    def __call__(self, fused: jax.Array, visual: jax.Array) -> jax.Array:
+        score = self._conv("select", fused.shape[-1], jnp.concatenate([fused, visual], -1))
+        score = score.astype(jnp.promote_types(score.dtype, jnp.float32))
+        literal = self.order == "sigmoid_average"
+        first, last = (jax.nn.sigmoid, _average) if literal else (_average, jax.nn.sigmoid)
+        gate = last(first(score)).astype(fused.dtype)
+        return self._conv("output", fused.shape[-1], gate * fused)
+
+    def _conv(self, name, channels, x):
+        pad, runtime = (1, 1, 1), self.runtime
+        return Conv3D(channels, (3, 3, 3), padding=pad, use_bias=True, runtime=runtime, name=name)(x)
+
+
+def _average(x):
+    return x.mean((1, 2, 3), keepdims=True)

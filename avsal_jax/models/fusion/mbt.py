@@ -1,0 +1,79 @@
+"""Attention bottlenecks (MBT: Nagrani et al., NeurIPS 2021), a fusion of the paper's table V."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from avsal_jax.errors import AvsalError
+from avsal_jax.models.fusion.attention import MultiHeadAttention
+from avsal_jax.models.fusion.tokens import as_level, as_tokens
+from avsal_jax.models.layers import Linear, Runtime, scaled
+
+
+class MBT(nn.Module):
+    """Lets picture and sound talk through a few tokens; replaces the coarsest level [B, T, H, W, C].
+
+    In every block each modality attends to its own tokens and the bottleneck; the bottleneck of the next
+    block is the mean of what the two made of it ("bottleneck fusion" in its paper). Records
+    `fused` [B, T*H*W, channels].
+
+    Fields (not stated in paper 002; MBT itself has 4 bottleneck tokens and hidden layers of four times the
+    channels):
+      blocks, heads, bottlenecks: numbers of each; heads divide 512 times `width`. It takes two blocks for
+        sound to reach the picture.
+      width: multiplier of the 512 channels.
+    """
+
+    blocks: int = 3
+    heads: int = 8
+    bottlenecks: int = 4
+    width: float = 1.0
+    runtime: Runtime = Runtime()
+
+    @nn.compact
+    def __call__(self, pyramid: tuple[jax.Array, ...], tokens, train: bool = False) -> tuple[jax.Array, ...]:
+        for name, least in (("blocks", 2), ("bottlenecks", 1)):
+            if not least <= getattr(self, name) <= 64:
+                raise AvsalError(f"fusion.{name} must be from {least} to 64; got {getattr(self, name)}")
+        if tokens is None:
+            return pyramid
+        *finer, level = pyramid
+        channels = scaled(512, self.width)
+        visual = Linear(channels, runtime=self.runtime, name="visual")(as_tokens(level))
+        audio = Linear(channels, runtime=self.runtime, name="audio")(tokens)
+        # A weight and no bias, since it has to start from noise: equal tokens would stay equal.
+        bottleneck = self.param("projection", nn.initializers.he_normal(), (self.bottlenecks, channels))
+        bottleneck = jnp.broadcast_to(bottleneck.astype(visual.dtype)[None], (len(visual), *bottleneck.shape))
+        for number in range(1, self.blocks + 1):
+            visual, seen = self._block(f"visual{number}", visual, bottleneck, train)
+            if number < self.blocks:  # nothing reads what the last block would make of the sound
+                audio, heard = self._block(f"audio{number}", audio, bottleneck, train)
+                bottleneck = (seen + heard) / 2
+        self.sow("intermediates", "fused", visual)
+        output = Linear(level.shape[-1], runtime=self.runtime, name="output")(visual)
+        return (*finer, as_level(output, level))
+
+    def _block(self, name, own, bottleneck, train):
+        """A transformer layer over a modality's tokens and the bottleneck; returns both, apart again."""
+        block = PreNormBlock(self.heads, self.runtime, name=name)
+        both = block(jnp.concatenate([own, bottleneck], 1), train)
+        return jnp.split(both, [own.shape[1]], 1)
+
+
+class PreNormBlock(nn.Module):
+    """The layer of ViT: x + attention(norm(x)), then x + MLP(norm(x)); tokens [B, N, C] -> [B, N, C]."""
+
+    heads: int
+    runtime: Runtime = Runtime()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        channels, runtime = x.shape[-1], self.runtime
+        y = nn.LayerNorm(epsilon=1e-6, dtype=runtime.dtype, name="norm1")(x)
+        attention = MultiHeadAttention(channels, self.heads, runtime=runtime, name="attention")
+        x = x + attention(y, y, train)
+        y = nn.LayerNorm(epsilon=1e-6, dtype=runtime.dtype, name="norm2")(x)
+        y = nn.gelu(Linear(4 * channels, runtime=runtime, name="expand")(y), approximate=False)
+        return x + Linear(channels, runtime=runtime, name="reduce")(y)

@@ -1,0 +1,126 @@
+"""Relevance-guided audio-visual fusion (paper 002, III-B)."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from avsal_jax.errors import AvsalError
+from avsal_jax.models.fusion.tokens import as_level, as_tokens
+from avsal_jax.models.layers import Linear, Runtime, scaled
+from avsal_jax.ops.relevance_attention import RETENTION_ACTIVATIONS, Projected, Relevance, relevance_attention
+
+
+class RAVF(nn.Module):
+    """Replaces the coarsest level X^0 [B, T, H, W, C] by what it and the sound make of each other.
+
+    X^0 as N = T H W tokens goes through `blocks` blocks with the same sound. Features recorded:
+    `fused` [B, N, C], `retention_audio` (Ret_A) [B, blocks, heads, T, H, W, S], `retention_visual` (Ret_V)
+    [B, blocks, heads, S, T, H, W], `head_weights` (C_weights) [B, blocks, heads].
+
+    Fields (none is stated in the paper):
+      blocks: how many RAVF blocks, 1 to 64.
+      heads: of the attention; they divide its 512 channels times `width`.
+      expansion: hidden channels of the feed-forward layer, as a multiple of C.
+      retention_activation: `none`, the literal Eqs. 2 and 3, or `sigmoid` (see `ops.relevance_attention`).
+      width: multiplier of the 512 channels of queries, keys and values.
+    """
+
+    blocks: int = 3
+    heads: int = 8
+    expansion: int = 4
+    retention_activation: str = "none"
+    width: float = 1.0
+    runtime: Runtime = Runtime()
+
+    @nn.compact
+    def __call__(self, pyramid: tuple[jax.Array, ...], tokens, train: bool = False) -> tuple[jax.Array, ...]:
+        self._check()
+        if tokens is None:
+            return pyramid
+        *finer, level = pyramid
+        visual = as_tokens(level)
+        retained = []
+        for number in range(1, self.blocks + 1):
+            block = RAVFBlock(
+                scaled(512, self.width),
+                self.heads,
+                self.expansion,
+                self.retention_activation,
+                self.runtime,
+                name=f"block{number}",
+            )
+            visual, relevance, weights = block(visual, tokens)
+            retained.append((relevance.retention_audio, relevance.retention_visual, weights))
+        audio, seen, weights = (jnp.stack(parts, 1) for parts in zip(*retained, strict=True))
+        size, places = audio.shape[:3], level.shape[1:4]
+        self.sow("intermediates", "fused", visual)
+        self.sow("intermediates", "retention_audio", audio.reshape(*size, *places, -1))
+        self.sow("intermediates", "retention_visual", seen.reshape(*size, -1, *places))
+        self.sow("intermediates", "head_weights", weights)
+        return (*finer, as_level(visual, level))
+
+    def _check(self):
+        for name in ("blocks", "heads", "expansion"):
+            if not 1 <= getattr(self, name) <= 64:
+                raise AvsalError(f"fusion.{name} must be from 1 to 64; got {getattr(self, name)}")
+        if scaled(512, self.width) % self.heads:
+            raise AvsalError(
+                f"fusion.heads must divide the {scaled(512, self.width)} channels of RAVF's attention; "
+                f"got {self.heads}"
+            )
+        if self.retention_activation not in RETENTION_ACTIVATIONS:
+            allowed = ", ".join(RETENTION_ACTIVATIONS)
+            raise AvsalError(
+                f"fusion.retention_activation {self.retention_activation!r} is none of {allowed}"
+            )
+
+
+class RAVFBlock(nn.Module):
+    """Attention, residual and layer norm, feed-forward, residual and layer norm (figure 3).
+
+    `__call__(visual [B, N, C], tokens [B, S, A])` returns the fused tokens [B, N, C], the `Relevance`, and
+    the weights of the heads [B, heads], which sum to 1. Eq. 6 joins N tokens with S tokens; they are
+    averaged over tokens first, and one MLP scores each head (not stated in the paper), and so is the
+    linear map that takes the joined heads back to C channels.
+
+    Fields: `channels` of queries, keys and values; the others as in `RAVF`.
+    """
+
+    channels: int
+    heads: int
+    expansion: int = 4
+    retention_activation: str = "none"
+    runtime: Runtime = Runtime()
+
+    @nn.compact
+    def __call__(self, visual: jax.Array, tokens: jax.Array) -> tuple[jax.Array, Relevance, jax.Array]:
+        relevance = relevance_attention(
+            self._projected("visual", visual), self._projected("audio", tokens), self.retention_activation
+        )
+        weights = self._head_weights(relevance)
+        fused = relevance.visual * weights[:, None, :, None]  # Eq. 7
+        fused = fused.reshape(*fused.shape[:2], self.channels)
+        x = self._norm("norm1", visual + self._linear("output", visual.shape[-1], fused))
+        hidden = self._linear("expand", self.expansion * x.shape[-1], x, relu=True)
+        x = self._norm("norm2", x + self._linear("reduce", x.shape[-1], hidden))
+        return x, relevance, weights
+
+    def _projected(self, name, x):
+        """The affine maps of Eq. 1, split into heads."""
+        maps = (self._linear(f"{name}_{part}", self.channels, x) for part in Projected._fields)
+        return Projected(*(y.reshape(*y.shape[:2], self.heads, -1) for y in maps))
+
+    def _head_weights(self, relevance):
+        pooled = jnp.concatenate([relevance.visual.mean(1), relevance.audio.mean(1)], -1)  # [B, heads, 2 d]
+        hidden = self._linear("head_hidden", self.channels // self.heads, pooled, relu=True)
+        score = self._linear("head_score", 1, hidden)[..., 0]
+        dtype = jnp.promote_types(score.dtype, jnp.float32)
+        return jax.nn.softmax(score.astype(dtype)).astype(score.dtype)  # Eq. 6
+
+    def _linear(self, name, channels, x, relu=False):
+        return Linear(channels, relu=relu, runtime=self.runtime, name=name)(x)
+
+    def _norm(self, name, x):
+        return nn.LayerNorm(epsilon=1e-5, dtype=self.runtime.dtype, name=name)(x)

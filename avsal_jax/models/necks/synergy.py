@@ -1,0 +1,83 @@
+"""AVRSP's neck (paper 002, III-A and III-C): ASPP, LIP, and multi-scale feature synergy."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+
+from avsal_jax.errors import AvsalError
+from avsal_jax.models.importance_pooling import LocalImportancePool
+from avsal_jax.models.layers import ConvNorm, Runtime
+from avsal_jax.models.necks.aspp import ASPP
+from avsal_jax.ops.resize import resize_linear
+
+
+class SynergyNeck(nn.Module):
+    """Pyramid, finest level (X^3) first -> pyramid of equal sizes with 256 channels on every level.
+
+    Every level goes through ASPP and LIP. Then the `pairs` finest levels are replaced by the synergy of
+    themselves and their neighbours, which are taken as they were before any synergy; levels without a
+    neighbour on one side drop its terms.
+
+    Fields:
+      pairs: how many levels synergy works on, 0 to 4 (paper: 3, i.e. Eq. 8's i = 1, 2, 3).
+      lip: whether LIP follows ASPP; off where the encoder pools by importance (`S3D(pool="lip")`).
+      width: multiplier of the 256 channels of ASPP (not stated in the paper). They decide what AVRSP
+        costs: a clip of 32x224x384 takes 2,535 GMAC, with half the width 732.
+    """
+
+    pairs: int = 3
+    lip: bool = True
+    width: float = 1.0
+    runtime: Runtime = Runtime()
+
+    @nn.compact
+    def __call__(self, pyramid: tuple[jax.Array, ...], train: bool = False) -> tuple[jax.Array, ...]:
+        if not 0 <= self.pairs <= len(pyramid):
+            raise AvsalError(f"neck.pairs must be from 0 to {len(pyramid)}; got {self.pairs}")
+        last = len(pyramid) - 1
+        levels = list(ASPP(width=self.width, runtime=self.runtime, name="aspp")(pyramid, train))
+        if self.lip:
+            pools = (
+                LocalImportancePool(runtime=self.runtime, name=f"lip{last - i}") for i in range(last + 1)
+            )
+            levels = [pool(x) for pool, x in zip(pools, levels, strict=True)]
+        cls = nn.remat(Synergy, static_argnums=(4,)) if self.runtime.remat else Synergy
+        enhanced = list(levels)
+        for i in range(self.pairs):
+            high = levels[i - 1] if i > 0 else None
+            low = levels[i + 1] if i < last else None
+            synergy = cls(runtime=self.runtime, name=f"synergy{last - i}")
+            enhanced[i] = synergy(high, levels[i], low, train)
+        return tuple(enhanced)
+
+
+class Synergy(nn.Module):
+    """Multi-scale feature synergy of one level (paper 002, Eqs. 9 to 12).
+
+    C is a convolution 3x3x3 with batch norm and ReLU; U and D resize trilinearly to the size of the level
+    that they lead to, in time too, and convolve (norm, activation and resizing are not stated in the
+    paper). Every C, U and D has weights of its own.
+
+    `__call__(high, middle, low, train)`: [B, T', H', W', C] each, from fine to coarse; `high` or `low` may
+    be None. Returns the shape of `middle`.
+    """
+
+    runtime: Runtime = Runtime()
+
+    @nn.compact
+    def __call__(self, high, middle, low, train: bool = False) -> jax.Array:
+        scales = {"high": high, "middle": middle, "low": low}
+        names = [name for name, x in scales.items() if x is not None]
+        first = {n: self._conv(f"first_{n}", scales[n], scales[n], train) for n in names}  # Eq. 9
+        second = {}
+        for k, n in enumerate(names):  # Eq. 10
+            near = names[max(0, k - 1) : k + 2]
+            second[n] = sum(self._conv(f"second_{n}_of_{m}", first[m], scales[n], train) for m in near)
+        third = sum(self._conv(f"third_of_{n}", second[n], middle, train) for n in names)  # Eq. 11
+        return third + middle  # Eq. 12
+
+    def _conv(self, name, x, like, train):
+        """C, or U or D where `like` is larger or smaller than `x`."""
+        conv = ConvNorm(x.shape[-1], (3, 3, 3), padding=(1, 1, 1), runtime=self.runtime, name=name)
+        return conv(resize_linear(x, like.shape[1:4]), train)

@@ -1,0 +1,112 @@
+"""Every fusion in every system: whatever is in the registry and among the presets is tested here."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from avsal_jax.models.layers import Runtime
+from avsal_jax.models.network import initial_values
+from avsal_jax.models.registry import SLOTS, build_part
+from avsal_jax.models.systems import SYSTEMS
+
+RUNTIME = Runtime(lowering="direct")  # which traces and compiles faster
+GATES = range(5)
+FUSIONS = [name for name in SLOTS["fusion"] if name != "none"]
+
+
+def narrow(slot, name, fields=None):
+    """A part of a sixteenth of its width, where it has one."""
+    cls, fields = SLOTS[slot][name], dict(fields or {})
+    if cls is not None and "width" in {f.name for f in dataclasses.fields(cls)}:
+        fields["width"] = 1 / 16
+    return build_part(slot, name, fields, RUNTIME)
+
+
+def shapes_of(module, *inputs):
+    """What a freshly initialised module returns for inputs of these shapes, and its parameters' shapes."""
+    returned, variables = jax.eval_shape(
+        functools.partial(module.init_with_output, jax.random.key(0)), *inputs
+    )
+    return returned, variables.get("params", {})
+
+
+@functools.cache
+def before_fusion(system):
+    """Shapes of the pyramid after the neck and of the tokens, for the clip that the system takes."""
+    preset = SYSTEMS[system]
+    spec, parts = preset.input, preset.slots
+    sizes = [(2, 4, 192), (2, 8, 480), (4, 16, 832), (8, 32, 1024)]
+    pyramid = tuple(
+        jax.ShapeDtypeStruct((2, spec.frames // t, spec.height // s, spec.width // s, c // 16), np.float32)
+        for t, s, c in sizes
+    )
+    if parts["neck"]["name"] != "none":
+        pyramid, _ = shapes_of(narrow("neck", **parts["neck"]), pyramid)
+    tokens = jax.ShapeDtypeStruct((2, 3, 64), np.float32)  # systems that do not hear get SoundNet's
+    if parts["audio_encoder"]["name"] != "none":
+        sound = jax.ShapeDtypeStruct((2, *spec.audio.shape), np.float32)
+        tokens, _ = shapes_of(narrow("audio_encoder", **parts["audio_encoder"]), sound)
+    return pyramid, tokens
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("fusion", SLOTS["fusion"])
+def test_every_fusion_fits_every_system_with_any_gates_with_and_without_sound(system, fusion):
+    pyramid, tokens = before_fusion(system)
+    decoder = narrow("decoder", **SYSTEMS[system].slots["decoder"])
+    spec = SYSTEMS[system].input
+    decoded = {}
+    for gates in GATES:
+        module = narrow("fusion", fusion, {"gates": gates})
+        for heard in (tokens, None):
+            if module is None:
+                continue
+            levels, params = shapes_of(module, pyramid, heard)
+            assert [level.shape[:4] for level in levels] == [level.shape[:4] for level in pyramid]
+            assert {name for name in params if name.startswith("gate")} == {
+                f"gate{3 - i}" for i in range(gates)
+            }
+            if heard is None and gates == 0:
+                assert [level.shape for level in levels] == [level.shape for level in pyramid] and not params
+            channels = tuple(level.shape[-1] for level in levels)
+            if channels not in decoded:
+                decoded[channels] = shapes_of(decoder, levels)[0].shape
+            assert decoded[channels] == (2, spec.height, spec.width)
+
+
+def stub_levels(seed=0):
+    rng = np.random.default_rng(seed)
+    sizes = [(4, 16, 16, 4), (4, 8, 8, 8), (2, 4, 4, 8), (1, 2, 2, 16)]
+    return tuple(rng.standard_normal((2, *size)).astype(np.float32) for size in sizes)
+
+
+@pytest.mark.parametrize(("fusion", "gates"), [*((name, 0) for name in FUSIONS), ("ravf", 4)])
+def test_values_and_gradients_of_every_fusion_are_finite_and_depend_on_picture_and_sound(fusion, gates):
+    pyramid = stub_levels()
+    tokens = np.random.default_rng(1).standard_normal((2, 3, 16)).astype(np.float32)
+    module = narrow("fusion", fusion, {"gates": gates})
+    abstract = jax.eval_shape(functools.partial(module.init, jax.random.key(0)), pyramid, tokens)
+    variables = initial_values({k: v for k, v in abstract.items() if k in ("params", "batch_stats")}, 0)
+    probes = jax.eval_shape(functools.partial(module.apply, variables), pyramid, tokens)
+    rng = np.random.default_rng(2)
+    probes = [rng.standard_normal(level.shape).astype(np.float32) for level in probes]
+
+    @jax.jit
+    @functools.partial(jax.value_and_grad, argnums=(0, 1, 2))
+    def loss(params, pyramid, tokens):
+        levels = module.apply({**variables, "params": params}, pyramid, tokens)
+        return sum(jnp.sum(level * probe) for level, probe in zip(levels, probes, strict=True))
+
+    value, (params, picture, sound) = loss(variables["params"], pyramid, jnp.asarray(tokens))
+    assert np.isfinite(value)
+    for leaf in jax.tree.leaves((params, picture, sound)):
+        assert np.isfinite(leaf).all()
+    assert np.abs(sound).max() > 0 and np.abs(picture[3]).max() > 0
+    silent = {
+        jax.tree_util.keystr(p) for p, g in jax.tree_util.tree_leaves_with_path(params) if not np.any(g)
+    }
+    assert len(silent) < len(jax.tree.leaves(params)) / 4, silent

@@ -1,0 +1,144 @@
+"""RAVF against Eqs. 1 to 7 in loops; its invariants, features and refusals."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from avsal_jax import AvsalError
+from avsal_jax.models.fusion.ravf import RAVF, RAVFBlock
+from avsal_jax.models.layers import Runtime
+from tests.models.numpy_layers import affine, layer_norm, random_variables, sigmoid, softmax
+
+DOUBLE = Runtime(dtype=jnp.float64)
+
+
+def block_in_loops(p, visual, tokens, heads, squash):
+    """One clip: visual [N, C], tokens [S, A] -> fused tokens, Ret_A, Ret_V, head weights."""
+    v = {part: affine(p[f"visual_{part}"], visual) for part in ("query", "key", "value")}
+    a = {part: affine(p[f"audio_{part}"], tokens) for part in ("query", "key", "value")}
+    d = v["query"].shape[-1] // heads
+    fused = np.zeros_like(v["value"])
+    scores, v2a, ret_a, ret_v = [], [], [], []
+    for head in range(heads):
+        chunk = slice(head * d, (head + 1) * d)
+        ret_a.append(squash(v["query"][:, chunk] @ a["key"][:, chunk].T / np.sqrt(d)))
+        ret_v.append(squash(a["query"][:, chunk] @ v["key"][:, chunk].T / np.sqrt(d)))
+        v2a.append(ret_a[-1] @ a["value"][:, chunk] + v["value"][:, chunk])
+        a2v = ret_v[-1] @ v["value"][:, chunk] + a["value"][:, chunk]
+        both = np.concatenate([sum(v2a[-1]) / len(visual), sum(a2v) / len(tokens)])
+        hidden = np.maximum(0, affine(p["head_hidden"], both))
+        scores.append(affine(p["head_score"], hidden)[0])
+    weights = softmax(scores)
+    for head in range(heads):
+        fused[:, head * d : (head + 1) * d] = weights[head] * v2a[head]
+    x = layer_norm(p["norm1"], visual + affine(p["output"], fused), 1e-5)
+    hidden = np.maximum(0, affine(p["expand"], x))
+    x = layer_norm(p["norm2"], x + affine(p["reduce"], hidden), 1e-5)
+    return x, np.stack(ret_a), np.stack(ret_v), weights
+
+
+@pytest.mark.parametrize("activation", ["none", "sigmoid"])
+def test_a_block_is_equations_1_to_7_with_residuals_norms_and_feed_forward(activation):
+    rng = np.random.default_rng(0)
+    visual, tokens = rng.standard_normal((2, 6, 5)), rng.standard_normal((2, 3, 7))
+    squash = {"none": lambda r: r, "sigmoid": sigmoid}[activation]
+    with jax.enable_x64(True):
+        block = RAVFBlock(8, 2, 3, activation, DOUBLE)
+        variables = random_variables(block, visual, tokens)
+        x, relevance, weights = block.apply(variables, visual, tokens)
+    for b in range(2):
+        expected = block_in_loops(variables["params"], visual[b], tokens[b], 2, squash)
+        got = (x[b], relevance.retention_audio[b], relevance.retention_visual[b], weights[b])
+        for ours, theirs in zip(got, expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-10)
+
+
+def pyramid_of(seed=0, channels=(4, 5, 6, 7)):
+    rng = np.random.default_rng(seed)
+    sizes = [(4, 12, 20), (4, 6, 10), (2, 3, 5), (1, 3, 5)]
+    return tuple(
+        rng.standard_normal((2, *size, c)).astype(np.float32) for size, c in zip(sizes, channels, strict=True)
+    )
+
+
+def tokens_of(seed=1, count=3):
+    return np.random.default_rng(seed).standard_normal((2, count, 9)).astype(np.float32)
+
+
+SMALL = RAVF(blocks=2, heads=4, width=1 / 32)
+
+
+@pytest.fixture(scope="module")
+def variables():
+    return jax.tree.map(np.float32, random_variables(SMALL, pyramid_of(), tokens_of()))
+
+
+def recorded(variables, pyramid, tokens):
+    levels, state = SMALL.apply(variables, pyramid, tokens, mutable=["intermediates"])
+    return levels, {name: np.asarray(value[0]) for name, value in state["intermediates"].items()}
+
+
+def test_blocks_follow_each_other_on_the_coarsest_level_and_hear_the_same_sound(variables):
+    pyramid, tokens = pyramid_of(), tokens_of()
+    levels, features = recorded(variables, pyramid, tokens)
+    x = pyramid[3][0].reshape(-1, 7)
+    for number in (1, 2):
+        block = variables["params"][f"block{number}"]
+        x, ret_a, ret_v, weights = block_in_loops(block, x, tokens[0], 4, lambda r: r)
+        np.testing.assert_allclose(features["head_weights"][0, number - 1], weights, atol=1e-5)
+        maps = features["retention_audio"][0, number - 1]  # [heads, T, H, W, S]
+        np.testing.assert_allclose(maps.reshape(4, 15, 3), ret_a, atol=1e-4)
+        maps = features["retention_visual"][0, number - 1]
+        np.testing.assert_allclose(maps.reshape(4, 3, 15), ret_v, atol=1e-4)
+    np.testing.assert_allclose(features["fused"][0], x, atol=1e-4)
+    np.testing.assert_allclose(levels[3][0].reshape(-1, 7), x, atol=1e-4)
+    assert all(ours is theirs for ours, theirs in zip(levels[:3], pyramid[:3], strict=True))
+
+
+def test_features_have_the_shapes_that_the_docstring_gives(variables):
+    _, features = recorded(variables, pyramid_of(), tokens_of())
+    assert {name: value.shape for name, value in features.items()} == {
+        "fused": (2, 15, 7),
+        "retention_audio": (2, 2, 4, 1, 3, 5, 3),
+        "retention_visual": (2, 2, 4, 3, 1, 3, 5),
+        "head_weights": (2, 2, 4),
+    }
+    np.testing.assert_allclose(features["head_weights"].sum(-1), 1, atol=1e-6)
+    assert features["head_weights"].std() > 0.01
+
+
+def test_the_order_of_the_sound_does_not_matter_but_the_sound_does(variables):
+    pyramid, tokens = pyramid_of(), tokens_of()
+    plain, _ = recorded(variables, pyramid, tokens)
+    mixed, _ = recorded(variables, pyramid, tokens[:, [1, 2, 0]])
+    other, _ = recorded(variables, pyramid, tokens_of(seed=2))
+    np.testing.assert_allclose(mixed[3], plain[3], atol=1e-5)
+    assert np.abs(other[3] - plain[3]).max() > 0.1
+
+
+def test_any_number_of_tokens_fits_the_same_weights(variables):
+    levels, features = recorded(variables, pyramid_of(), tokens_of(count=7))
+    assert levels[3].shape == (2, 1, 3, 5, 7) and features["retention_audio"].shape[-1] == 7
+
+
+def test_without_an_audio_encoder_it_is_the_identity_and_has_no_weights():
+    pyramid = pyramid_of()
+    levels, state = SMALL.init_with_output(jax.random.key(0), pyramid, None)
+    assert levels == pyramid and not state
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"heads": 7}, "fusion.heads must divide the 512 channels of RAVF's attention; got 7"),
+        ({"blocks": 65}, "fusion.blocks must be from 1 to 64; got 65"),
+        ({"blocks": 0}, "fusion.blocks must be from 1 to 64; got 0"),
+        ({"heads": 0}, "fusion.heads must be from 1 to 64; got 0"),
+        ({"expansion": -1}, "fusion.expansion must be from 1 to 64; got -1"),
+        ({"retention_activation": "relu"}, "retention_activation 'relu' is none of none, sigmoid"),
+    ],
+)
+def test_what_it_refuses(fields, message):
+    with pytest.raises(AvsalError, match=message):
+        RAVF(**fields).init(jax.random.key(0), pyramid_of(), None)
