@@ -16,6 +16,7 @@ ALLOWED = {
     "errors": set(),
     "specs": {"errors"},
     "types": {"errors", "specs"},
+    "bundled": set(),
     "pages": set(),
     "identity": set(),
     "files": set(),
@@ -27,7 +28,7 @@ ALLOWED = {
     "losses": {"ops", "errors"},
     "metrics": {"ops", "errors"},
     "models": {"errors", "specs", "types", "ops"},
-    "storage": {"errors", "specs", "types", "ops", "models"},
+    "storage": {"errors", "specs", "types", "ops", "models", "bundled"},
     "convert": {"errors", "specs", "types", "ops", "models", "storage", ""},
     "inference": {
         "errors",
@@ -77,6 +78,7 @@ ALLOWED = {
         "threads",
     },
     "cli": {
+        "bundled",
         "errors",
         "specs",
         "types",

@@ -39,7 +39,7 @@ def render_visual(settings: SyntheticSettings, number: int, scene: Scene) -> np.
     rng, camera = generator(settings, number, "picture"), make_camera(settings, number)
     canvas = _canvas(rng, settings, scene, camera)
     movers = [_looks(rng) for _ in scene.moving]
-    noise = 6 * rng.random() ** 2  # levels; of a sensor
+    noise, saturation = 6 * rng.random() ** 2, rng.uniform(0.1, 1.0)  # levels, of a sensor; of colours
     offsets = [np.arange(n) + 0.5 - n / 2 for n in (settings.height, settings.width)]
     frames = np.empty((settings.frames, settings.height, settings.width, 3), np.uint8)
     for index in range(settings.frames):
@@ -52,6 +52,7 @@ def render_visual(settings: SyntheticSettings, number: int, scene: Scene) -> np.
             turn = looks.turn + looks.spin * index / settings.fps
             at = scene.centres[one, index], scene.radii[one], turn
             paint(image, *at, looks.phases, looks.outline, looks.colour)
+        image = saturation * image + (1 - saturation) * image.mean(-1, keepdims=True)
         image += noise * rng.standard_normal(image.shape)
         frames[index] = np.clip(np.rint(image), 0, 255).astype(np.uint8)
     return frames
