@@ -59,7 +59,9 @@ def main():
     args = parser.parse_args()
     folder, run = args.folder, args.folder / "run"
     settings = [word for pair in args.set for word in ("--set", pair)]
-    call("prepare", "--dataset", "synthetic", "--output", folder, *settings)
+    spec = build_config(recipes.config(args.config).to_dict()).model.preset().input
+    size = ["--size", f"{spec.height}x{spec.width}"]
+    call("prepare", "--dataset", "synthetic", "--output", folder, *size, *settings)
     began = time.perf_counter()
     call("train", "--config", args.config, "--workdir", run, f"--config.data.root={folder}")
     seconds = time.perf_counter() - began
