@@ -10,7 +10,7 @@ and for a look whether everything runs:
 
 The row `avsal_mini` makes the model that comes with the program, on silent scenes (checkpoints/avsal-mini/README.md):
 
-    avsal prepare --dataset synthetic --set preset=avsal_mini --size 64x112 --output prepared_mini
+    avsal prepare --dataset synthetic --set preset=avsal_mini --size 64x96 --output prepared_mini
     avsal train --config vinet_synthetic:avsal_mini --workdir runs/avsal_mini --config.data.root=prepared_mini
 
 Starts from: nothing. Clips of 8 frames at 64x96; validation is on the set's own validation list.
@@ -28,14 +28,14 @@ ROWS = {
     "t16": Row({"model.set": "frames=16"}, "nothing published"),
     "avsal_mini": Row(
         {
-            "model.set": "height=64,width=112,visual_encoder.width=0.25,decoder.width=0.25",
+            "model.set": "visual_encoder.width=0.25,decoder.width=0.25",
             "data.sampling.flip": True,
             "data.sampling.reverse": True,
             "loss.cc": -0.2,
             "optimizer.schedule.name": "cosine",
             "optimizer.schedule.warmup_steps": 50,
             "epochs": 0,
-            "steps": 2000,
+            "steps": 1600,
             "evaluation.every": 200,
             "save_every": 200,
         },
