@@ -140,7 +140,9 @@ def differences(found: dict, expected: dict, limit: int = 4) -> list[str]:
 
 def _read_card(path: pathlib.Path) -> dict:
     if not path.is_dir():
-        raise AvsalError(f"there is no model directory {path}; the bundled ones are {', '.join(bundled_models())}")
+        raise AvsalError(
+            f"there is no model directory {path}; the bundled ones are {', '.join(bundled_models())}"
+        )
     card_path = path / CARD
     if not card_path.is_file():
         raise AvsalError(f"{path} is no model directory: it has no {CARD}")

@@ -8,7 +8,7 @@ and for a look whether everything runs:
     avsal prepare --dataset synthetic --set preset=tiny --size 64x96 --output prepared_tiny
     avsal train --config vinet_synthetic:smoke --workdir runs/smoke --config.data.root=prepared_tiny
 
-The row `avsal_mini` makes the model that comes with the program, on silent scenes (checkpoints/avsal-mini/README.md):
+The row `avsal_mini` makes the bundled model, on silent scenes (checkpoints/avsal-mini/README.md):
 
     avsal prepare --dataset synthetic --set preset=avsal_mini --size 64x96 --output prepared_mini
     avsal train --config vinet_synthetic:avsal_mini --workdir runs/avsal_mini --config.data.root=prepared_mini

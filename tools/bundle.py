@@ -2,8 +2,8 @@
 
 python tools/bundle.py RUN/model avsal-mini --note "What a reader of its maps must know."
 
-The note goes into model.json, from where `avsal predict` takes it into its report; weights stay as they are. The
-card (README.md) is written by hand.
+The note goes into model.json, from where `avsal predict` takes it into its report; weights stay as they are.
+The card (README.md) is written by hand.
 """
 
 import argparse

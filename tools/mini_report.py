@@ -101,7 +101,7 @@ def scored(folder, model):
         lines.append(f"| {' | '.join(words)} |")
     videos = results["model"][0].videos
     share = results["model"][0].metrics["cc"] / results[KNOWING][0].metrics["cc"]
-    told = f"{videos} test videos; means of videos, paired differences with 95 % bootstrap intervals over videos."
+    told = f"{videos} test videos; means of videos, paired differences, 95 % bootstrap intervals over videos."
     return "\n".join([*lines, "", told, f"The model has {share:.3f} of the CC of the {KNOWING}."])
 
 

@@ -10,8 +10,8 @@ from avsal_jax.bundled import DEFAULT
 from avsal_jax.cli import flags
 
 _BUNDLED = (
-    f"note: without --model, the bundled {DEFAULT} runs: it was trained on generated scenes of moving shapes, not on"
-    " where people look"
+    f"note: without --model, the bundled {DEFAULT} runs: it was trained on generated scenes of moving "
+    "shapes, not on where people look"
 )
 
 

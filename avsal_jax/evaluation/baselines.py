@@ -1,5 +1,6 @@
-"""Baselines and the ceiling as sources of maps: centre prior, mean map (MEP), motion energy, spectral residual,
-human observers (HI).
+"""Baselines and the ceiling as sources of maps.
+
+Centre prior, mean map (MEP), motion energy, spectral residual; human observers (HI).
 """
 
 from __future__ import annotations
@@ -106,8 +107,8 @@ def spectral_residual_maps() -> _OfFrames:
 def spectral_residual(light: np.ndarray) -> np.ndarray:
     """Returns the map [h, 64] of a picture's luminance [H, W] (Hou and Zhang 2007, equations 6 to 9).
 
-    At 64 pixels of width, as the paper has it: the log amplitude of the spectrum less its 3x3 mean, back with the
-    picture's own phase, squared, and blurred by a Gaussian of sigma 2.5, as their published MATLAB lines do.
+    At 64 pixels of width, as the paper has it: the log amplitude of the spectrum less its 3x3 mean, back with
+    the picture's own phase, squared, and blurred by a Gaussian of sigma 2.5, as their published MATLAB lines do.
     """
     height = max(1, round(light.shape[0] * _SPECTRAL_WIDTH / light.shape[1]))
     small = Image.fromarray(light).resize((_SPECTRAL_WIDTH, height), Image.Resampling.BILINEAR)  # antialiased

@@ -15,7 +15,6 @@ from avsal_jax.evaluation.sources import MapSource, ModelMaps, SavedMaps
 from avsal_jax.evaluation.submission import write_submission
 from avsal_jax.inference.predictor import load_model
 
-
 _RULES = {
     "centre": baselines.centre_maps,
     "motion": baselines.motion_energy_maps,
@@ -29,8 +28,8 @@ class Request:
 
     Attributes:
       dataset, root, split, fold, list_file: see `data.datasets.open_dataset`.
-      model: a model directory or bundled model, `1=DIR,2=DIR,3=DIR` for pooled folds, `mean_map`, `human`, or a
-        rule: `centre`, `motion`, `spectral_residual`.
+      model: a model directory or bundled model, `1=DIR,2=DIR,3=DIR` for pooled folds, `mean_map`, `human`, or
+        a rule: `centre`, `motion`, `spectral_residual`.
       predictions: a folder of saved maps; either this or `model`.
       observers: folder of raw fixations for `human`.
       protocol: a name in `protocols.PROTOCOLS`, or None for the set's own.

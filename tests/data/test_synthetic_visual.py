@@ -16,7 +16,14 @@ from avsal_jax.data.synthetic.visual_picture import render_visual
 from avsal_jax.data.synthetic.visual_scene import make_camera, make_visual_scene
 from tests.data.test_synthetic import tree
 
-PAIRS = {"preset": "avsal_mini", "videos": "8", "frames": "14", "height": "48", "width": "64", "observers": "12"}
+PAIRS = {
+    "preset": "avsal_mini",
+    "videos": "8",
+    "frames": "14",
+    "height": "48",
+    "width": "64",
+    "observers": "12",
+}
 SETTINGS = settings_from(PAIRS)
 
 
@@ -120,7 +127,9 @@ def test_the_rule_that_knows_the_generator_is_best(root):
             pairs = zip(maps, truth, strict=True)
             scores[name].append(np.mean([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in pairs]))
     means = {name: np.mean(values) for name, values in scores.items()}
-    assert means["expected"] > 0.6 and means["expected"] > max(means["moving"], means["uniform in time"]) + 0.005
+    assert (
+        means["expected"] > 0.6 and means["expected"] > max(means["moving"], means["uniform in time"]) + 0.005
+    )
 
 
 ONLY_OBJECTS = {"sound_weight": "1", "motion_weight": "0", "contrast_weight": "0", "centre_weight": "0"}
@@ -128,5 +137,7 @@ ONLY_OBJECTS = {"sound_weight": "1", "motion_weight": "0", "contrast_weight": "0
 
 @pytest.mark.parametrize("change", [{"domain": "b"}, {"inconsistent": "0.5"}])
 def test_settings_that_have_no_meaning_are_refused(change):
-    with pytest.raises(AvsalError, match="visual is silent and draws its looks; leave out inconsistent and domain"):
+    with pytest.raises(
+        AvsalError, match="visual is silent and draws its looks; leave out inconsistent and domain"
+    ):
         settings_from({**PAIRS, **change})

@@ -1,4 +1,4 @@
-"""Rules as methods: motion energy and spectral residual, by plain formulas and on pictures that they are for."""
+"""Rules as methods: motion energy and spectral residual, by plain formulas and where they must find something."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_spectral_residual_finds_what_is_unlike_the_rest(size):
 
 @pytest.fixture
 def moving(tmp_path):
-    """A set of a video of 300x500 in which a square goes right, 20 pixels a frame, and of one of one frame."""
+    """A video of 300x500 in which a square goes right, 20 pixels a frame, and a video of one frame."""
     frames = np.full((4, 300, 500, 3), 90, np.uint8)
     for index in range(4):
         frames[index, 100:140, 60 + 20 * index : 100 + 20 * index] = 250

@@ -24,8 +24,8 @@ from avsal_jax.data.synthetic.settings import SyntheticSettings
 def expected_density(settings: SyntheticSettings, scene: Scene, frames: np.ndarray) -> np.ndarray:
     """Returns float64 [N, H, W]: where observers look in each frame on average, blurred as their density is.
 
-    The terms of `gaze` by their weights; those of motion and contrast lag, since a place is drawn in the frame
-    in which its fixation begins.
+    The terms of `gaze` by their weights; those of motion and contrast lag, since a place is drawn in the
+    frame in which its fixation begins.
 
     Args:
       settings: of the set.
@@ -38,9 +38,7 @@ def expected_density(settings: SyntheticSettings, scene: Scene, frames: np.ndarr
     light = luminance(frames)
     centre = np.broadcast_to(centre_map(*size), light.shape)
     cues = (_lagged(motion_maps(light) ** 2, settings.fps), _lagged(contrast_maps(light) ** 2, settings.fps))
-    density = sum(
-        share * _blurred(_shares(cue)) for share, cue in zip(others, (*cues, centre), strict=True)
-    )
+    density = sum(share * _blurred(_shares(cue)) for share, cue in zip(others, (*cues, centre), strict=True))
     for one in scene.watched:
         sigma = np.hypot(SPREAD * scene.radii[one], BLUR * size[0])
         bumps = np.stack([bump(*size, place, sigma) for place in scene.centres[one]])

@@ -99,6 +99,7 @@ def pink_noise(rng: np.random.Generator, size: tuple[int, int], exponent: float)
 
 
 def squash(values: np.ndarray) -> np.ndarray:
+    """Returns values of any size as values between 0 and 1."""
     return 0.5 + 0.5 * np.tanh(values)
 
 

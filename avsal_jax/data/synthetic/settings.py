@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from avsal_jax.errors import AvsalError
 
-# How sound tells -> the usual number of objects; `visual` is silent, and of its objects those that move count.
+# How sound tells -> the usual number of objects; `visual` is silent, and the objects that move count.
 GRADES = {"position": 2, "identity": 3, "synchrony": 3, "visual": 3}
 DOMAINS = ("a", "b")
 CLASSES = 4  # of appearance, and of timbre
@@ -44,7 +44,7 @@ class SyntheticSettings:
       fps: frames per second.
       objects: in each scene, 2 to 4; None for the grade's usual number. `position` has one on each side;
         `visual` has at least one that moves, and at most so many.
-      grade: how sound tells who sounds: `position`, `identity` or `synchrony`; or `visual`: there is no sound.
+      grade: how sound tells who sounds: `position`, `identity` or `synchrony`; `visual` has no sound.
       inconsistent: share of videos with narration or music that nothing on the screen makes.
       domain: `a` or `b`: palettes, textures and timbres.
       observers: who look at each video.
@@ -97,7 +97,9 @@ class SyntheticSettings:
                 f"the grade position has 2 objects, one on each side; leave out objects={self.objects}"
             )
         if self.grade == "visual" and (self.inconsistent or self.domain != "a"):
-            raise AvsalError("the grade visual is silent and draws its looks; leave out inconsistent and domain")
+            raise AvsalError(
+                "the grade visual is silent and draws its looks; leave out inconsistent and domain"
+            )
         if not math.isclose(sum(self.weights), 1.0, abs_tol=1e-6):
             raise AvsalError(f"{' + '.join(WEIGHTS)} must be 1; got {sum(self.weights):g}")
         if self.inconsistent and self.sound_weight >= 1:

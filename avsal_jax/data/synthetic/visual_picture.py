@@ -72,7 +72,9 @@ def _canvas(rng: np.random.Generator, settings: SyntheticSettings, scene: Scene,
         _stick(image, _looks(rng), rng.uniform(0, 2, 2) * size, radius)
     middle = settings.frames // 2
     for one in sorted(set(range(len(scene.radii))) - set(scene.moving)):
-        _stick(image, _looks(rng), on_canvas(camera, size, middle, scene.centres[one, middle]), scene.radii[one])
+        _stick(
+            image, _looks(rng), on_canvas(camera, size, middle, scene.centres[one, middle]), scene.radii[one]
+        )
     return np.moveaxis(np.clip(image, 0, 255), -1, 0)
 
 
@@ -86,7 +88,7 @@ def _stick(image: np.ndarray, looks: _Looks, place: np.ndarray, radius: float) -
 
 
 def _looks(rng: np.random.Generator) -> _Looks:
-    """Draws an outline of four waves, stretched; and a texture of two colours, of any contrast and fineness."""
+    """Draws an outline of four waves, stretched; and a texture of two colours, any contrast and fineness."""
     waves, starts = rng.uniform(0, 0.15, 4), rng.uniform(0, 2 * np.pi, 4)
     thin, texture = rng.uniform(0.45, 1.0), TEXTURES[str(rng.choice(list(TEXTURES)))]
     light, other = rng.uniform(0, 255, (2, 3))

@@ -1,4 +1,4 @@
-"""Scenes of the grade `visual`: objects that move by themselves, others that stick to the background, a camera.
+"""Scenes of the grade `visual`: objects that move by themselves, others that do not, and a camera.
 
 The law is in docs/synthetic.md. Places in a frame are (row, column) in its pixels; the background is a
 periodic canvas of twice the frame's height and width.
@@ -76,7 +76,7 @@ def on_canvas(camera: Camera, size: np.ndarray, index: int, place: np.ndarray) -
 
 
 def _path(rng: np.random.Generator, settings: SyntheticSettings, radius: float) -> np.ndarray:
-    """Returns float64 [frames, 2]: straight on and wobbling, thrown back half a radius from the frame's edge."""
+    """Returns float64 [frames, 2]: straight on, wobbling, thrown back half a radius from the edges."""
     times, size = frame_times(settings)[:, None], np.array([settings.height, settings.width])
     path = rng.uniform(0.1, 0.9, 2) * size
     path = path + _heading(rng) * _spread(rng, *_SPEEDS) * settings.height * times
