@@ -5,8 +5,8 @@ python tools/real_clips.py tests/media/big_buck_bunny_5s.mp4 --pair docs/overlay
 
 Per frame, Pearson's correlation of the model's map, and of the centre prior, with the motion-energy map of
 the same frames at the model's size. Frames next to each other are alike, so intervals are bootstrapped over
-the means of whole seconds. This is no measure of where people look. `--pair` makes the picture of the README: a
-frame of the first clip beside its overlay.
+the means of whole seconds. This is no measure of where people look. `--pair` makes the picture of the README:
+a frame of the first clip beside its overlay.
 """
 
 import argparse

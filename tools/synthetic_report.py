@@ -3,8 +3,8 @@
 python tools/synthetic_report.py [--videos 400] [--domain a] [--seed 0] [--workers N] [--keep DIR]
 
 Per grade with sound it writes a set of the preset `experiment`, scores rules by CC with the truth of the test
-split (frames -> video -> mean), and asks the sound alone. What is fitted is fitted on the train split. NumPy only;
-prints Markdown.
+split (frames -> video -> mean), and asks the sound alone. What is fitted is fitted on the train split. NumPy
+only; prints Markdown.
 """
 
 import argparse

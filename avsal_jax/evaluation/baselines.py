@@ -108,7 +108,7 @@ def spectral_residual(light: np.ndarray) -> np.ndarray:
     """Returns the map [h, 64] of a picture's luminance [H, W] (Hou and Zhang 2007, equations 6 to 9).
 
     At 64 pixels of width, as the paper has it: the log amplitude of the spectrum less its 3x3 mean, back with
-    the picture's own phase, squared, and blurred by a Gaussian of sigma 2.5, as their published MATLAB lines do.
+    the picture's own phase, squared, and blurred by a Gaussian of sigma 2.5, as in their MATLAB lines.
     """
     height = max(1, round(light.shape[0] * _SPECTRAL_WIDTH / light.shape[1]))
     small = Image.fromarray(light).resize((_SPECTRAL_WIDTH, height), Image.Resampling.BILINEAR)  # antialiased

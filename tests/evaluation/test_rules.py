@@ -1,4 +1,4 @@
-"""Rules as methods: motion energy and spectral residual, by plain formulas and where they must find something."""
+"""Rules as methods: motion energy and spectral residual, by plain formulas and where something is to find."""
 
 import numpy as np
 import pytest
