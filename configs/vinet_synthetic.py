@@ -10,7 +10,7 @@ and for a look whether everything runs:
 
 The row `avsal_mini` makes the bundled model, on silent scenes (checkpoints/avsal-mini/README.md):
 
-    avsal prepare --dataset synthetic --set preset=avsal_mini --size 64x96 --output prepared_mini
+    avsal prepare --dataset synthetic --set preset=avsal_mini --output prepared_mini
     avsal train --config vinet_synthetic:avsal_mini --workdir runs/avsal_mini --config.data.root=prepared_mini
 
 Starts from: nothing. Clips of 8 frames at 64x96; validation is on the set's own validation list.
@@ -35,7 +35,7 @@ ROWS = {
             "optimizer.schedule.name": "cosine",
             "optimizer.schedule.warmup_steps": 50,
             "epochs": 0,
-            "steps": 1600,
+            "steps": 1800,
             "evaluation.every": 200,
             "save_every": 200,
         },

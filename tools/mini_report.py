@@ -1,7 +1,7 @@
 """Trains a small ViNet on a generated set and compares it with rules, there and on real clips.
 
   python tools/mini_report.py --folder DIR [--config vinet_synthetic:mini] [--set preset=experiment]
-                              [--clips VIDEO ...] [--picture FILE.jpg]
+                              [--clips VIDEO ...] [--picture FILE.jpg] [--config.KEY=VALUE ...]
 
 The figures of checkpoints/avsal-mini/README.md:
 
@@ -16,6 +16,7 @@ tools/real_clips.py measures.
 """
 
 import argparse
+import json
 import pathlib
 import time
 
@@ -56,18 +57,18 @@ def main():
     parser.add_argument("--set", action="append", default=[], help="of the generated set, as avsal prepare")
     parser.add_argument("--clips", nargs="*", default=[], type=pathlib.Path, help="real videos")
     parser.add_argument("--picture", type=pathlib.Path, help="maps on the real videos, as JPEG")
-    args = parser.parse_args()
+    args, changes = parser.parse_known_args()
     folder, run = args.folder, args.folder / "run"
     settings = [word for pair in args.set for word in ("--set", pair)]
     spec = build_config(recipes.config(args.config).to_dict()).model.preset().input
     size = ["--size", f"{spec.height}x{spec.width}"]
     call("prepare", "--dataset", "synthetic", "--output", folder, *size, *settings)
     began = time.perf_counter()
-    call("train", "--config", args.config, "--workdir", run, f"--config.data.root={folder}")
+    call("train", "--config", args.config, "--workdir", run, f"--config.data.root={folder}", *changes)
     seconds = time.perf_counter() - began
     print("\n" + scored(folder, run / "model"))
     print("\nCC on the clips of the validation list:")
-    print("; ".join(f"{name} {cc:.4f}" for name, cc in held_out(args.config, folder, run).items()))
+    print("; ".join(f"{name} {cc:.4f}" for name, cc in held_out(run).items()))
     records = [r for r in read_metrics(run / "metrics.jsonl") if "waiting" in r]
     waiting = 100 * np.mean([r["waiting"] for r in records])
     print(f"waiting for data: {waiting:.1f} % of the time; avsal train took {seconds:.0f} s in this call")
@@ -118,11 +119,10 @@ def write_expected(root, output):
     return output
 
 
-def held_out(recipe, folder, workdir):
+def held_out(workdir):
     """Returns the mean CC over the clips of the validation list, of the best checkpoint and of two rules."""
-    config = recipes.config(recipe)
-    config.data.root = str(folder)
-    run = prepare_run(build_config(config.to_dict()), workdir, lambda line: None)
+    config = build_config(json.loads((workdir / "config.json").read_text()))
+    run = prepare_run(config, workdir, lambda line: None)
     network = build(run.preset, runtime_of(run.config.model))
     state = run.parallel.replicate(run.checkpoints.restore(run.checkpoints.best(), run.shapes))
 

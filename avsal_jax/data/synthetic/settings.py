@@ -16,7 +16,7 @@ WEIGHTS = ("sound_weight", "motion_weight", "contrast_weight", "centre_weight")
 PRESETS: dict[str, dict] = {
     "tiny": {"videos": 10, "frames": 24, "height": 32, "width": 48, "observers": 20},
     "experiment": {"videos": 400, "frames": 40, "height": 64, "width": 96, "observers": 30},
-    "avsal_mini": {"grade": "visual", "videos": 1200, "frames": 24, "height": 96, "width": 160},
+    "avsal_mini": {"grade": "visual", "videos": 1000, "frames": 20, "height": 64, "width": 96},
 }
 _WHOLE = {
     "videos": (3, 100_000),

@@ -13,7 +13,7 @@ from avsal_jax.data.synthetic.scene import Scene, generator
 from avsal_jax.data.synthetic.settings import SyntheticSettings
 from avsal_jax.data.synthetic.visual_scene import Camera, make_camera, on_canvas
 
-_LEAVES = 30  # shapes of the background, at most
+_LEAVES = 12  # shapes of the background, at most
 _WAVES = np.arange(2, 6)  # of an outline
 
 
@@ -39,7 +39,7 @@ def render_visual(settings: SyntheticSettings, number: int, scene: Scene) -> np.
     rng, camera = generator(settings, number, "picture"), make_camera(settings, number)
     canvas = _canvas(rng, settings, scene, camera)
     movers = [_looks(rng) for _ in scene.moving]
-    noise, saturation = 6 * rng.random() ** 2, rng.uniform(0.1, 1.0)  # levels, of a sensor; of colours
+    noise, saturation = 6 * rng.random() ** 2, rng.uniform(0.2, 1.0)  # levels, of a sensor; of colours
     offsets = [np.arange(n) + 0.5 - n / 2 for n in (settings.height, settings.width)]
     frames = np.empty((settings.frames, settings.height, settings.width, 3), np.uint8)
     for index in range(settings.frames):
@@ -63,12 +63,12 @@ def _canvas(rng: np.random.Generator, settings: SyntheticSettings, scene: Scene,
     size = np.array([settings.height, settings.width])
     first, second, third = rng.uniform(0, 255, (3, 3))
     second = first + rng.uniform(0.2, 1.0) * (second - first)
-    mix, add, shade = (pink_noise(rng, tuple(2 * size), rng.uniform(0.6, 2.0))[..., None] for _ in range(3))
+    mix, add, shade = (pink_noise(rng, tuple(2 * size), rng.uniform(0.8, 2.0))[..., None] for _ in range(3))
     image = first + (second - first) * squash(mix)
     image += (third - image) * np.clip(squash(add) - 0.5, 0, 1)
     image *= 1 + rng.uniform(0, 0.3) * shade
     for _ in range(int(rng.integers(_LEAVES + 1))):
-        radius = settings.height * np.exp(rng.uniform(np.log(0.03), np.log(0.5)))
+        radius = settings.height * np.exp(rng.uniform(np.log(0.05), np.log(0.5)))
         _stick(image, _looks(rng), rng.uniform(0, 2, 2) * size, radius)
     middle = settings.frames // 2
     for one in sorted(set(range(len(scene.radii))) - set(scene.moving)):

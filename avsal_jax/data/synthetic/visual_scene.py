@@ -15,8 +15,8 @@ from avsal_jax.data.synthetic.scene import Scene, frame_times, generator
 from avsal_jax.data.synthetic.settings import SyntheticSettings
 
 STILL = 2  # objects that stick to the background, at most
-_RADII = (0.07, 0.26)  # of the height
-_SPEEDS = (0.15, 0.8)  # heights per second
+_RADII = (0.1, 0.3)  # of the height
+_SPEEDS = (0.3, 1.2)  # heights per second
 _WOBBLE = 0.06  # heights, the largest amplitude
 
 
@@ -33,14 +33,14 @@ class Camera(NamedTuple):
 
 
 def make_camera(settings: SyntheticSettings, number: int) -> Camera:
-    """Draws a camera: one of four stands still, the others pan, sway, shake and zoom in any combination."""
+    """Draws a camera: one of three stands still, the others pan, sway, shake and zoom in any combination."""
     rng, times = generator(settings, number, "camera"), frame_times(settings)[:, None]
     middles = rng.uniform(0, 2, 2) * (settings.height, settings.width) + np.zeros((settings.frames, 2))
     log_zoom = np.full(settings.frames, rng.uniform(-0.1, 0.1))
-    if rng.random() < 0.25:
+    if rng.random() < 1 / 3:
         return Camera(middles, np.exp(log_zoom))
     if rng.random() < 0.6:
-        middles += _heading(rng) * _spread(rng, 0.05, 0.6) * settings.height * times
+        middles += _heading(rng) * _spread(rng, 0.05, 0.5) * settings.height * times
     if rng.random() < 0.5:
         reach, rate = rng.uniform(0.005, 0.04, 2) * settings.height, rng.uniform(0.3, 1.2, 2)
         middles += reach * np.sin(2 * np.pi * (rate * times + rng.random(2)))
