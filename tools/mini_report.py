@@ -9,7 +9,7 @@ The figures of checkpoints/avsal-mini/README.md:
       --clips tests/media/big_buck_bunny_5s.mp4 tests/media/nasa_13s.mp4 --picture real_clips.jpg
 
 Makes and prepares the set in DIR, trains by the recipe (a rerun goes on where it was), scores the exported
-model, four rules and the rule that knows the generator with `avsal evaluate` on the test videos, and prints
+model, three rules and the rule that knows the generator with `avsal evaluate` on the test videos, and prints
 Markdown: the means with paired differences and their bootstrap intervals; CC on the clips of the validation
 list, also with batch norm on the statistics of the batch; the share of time spent waiting for data; and what
 tools/real_clips.py measures.
@@ -43,8 +43,7 @@ from avsal_jax.training.schema import build_config
 from avsal_jax.training.setup import prepare_run, runtime_of
 
 METRICS = ("cc", "sim", "nss")
-RULES = {"motion energy": "motion", "spectral residual": "spectral_residual", "centre prior": "centre",
-         "mean map": "mean_map"}  # fmt: skip
+RULES = {"motion energy": "motion", "spectral residual": "spectral_residual", "centre prior": "centre"}
 KNOWING = "rule that knows the generator"
 
 
