@@ -12,9 +12,9 @@ CLIP := tests/media/big_buck_bunny_5s.mp4
 	$(BIN)/python -m pip install --quiet --editable ".[dev,train]"
 	touch $@
 
-demo: .venv/.installed  ## predict saliency for the clip that comes with the repository
+demo: .venv/.installed  ## predict saliency for the clip that comes with the repository, by the bundled model
 	$(BIN)/avsal predict $(CLIP) --output demo
-	@echo "look at demo/overlay.mp4"
+	@echo "look at demo/report.html and demo/overlay.mp4"
 
 lint: .venv/.installed
 	$(BIN)/ruff check .

@@ -15,6 +15,7 @@ import safetensors
 import safetensors.numpy
 from flax import traverse_util
 
+from avsal_jax.bundled import bundled_models, model_directory
 from avsal_jax.errors import AvsalError
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import SaliencyNetwork, abstract_variables
@@ -87,11 +88,15 @@ def write_model(path, preset: Preset, variables: dict, provenance: dict | None =
 def read_model(path, runtime: Runtime | None = None) -> StoredModel:
     """Reads and checks a model directory.
 
+    Args:
+      path: the directory, or the name of a bundled model where there is no directory of that name.
+      runtime: how the network is run.
+
     Raises:
       AvsalError: it is missing, damaged (with the file), or its weights do not fit its network (with
         the tensors that differ).
     """
-    path = pathlib.Path(path)
+    path = model_directory(path)
     card = _read_card(path)
     try:
         spec = spec_from_dict(card["input"])
@@ -135,7 +140,9 @@ def differences(found: dict, expected: dict, limit: int = 4) -> list[str]:
 
 def _read_card(path: pathlib.Path) -> dict:
     if not path.is_dir():
-        raise AvsalError(f"there is no model directory {path}")
+        raise AvsalError(
+            f"there is no model directory {path}; the bundled ones are {', '.join(bundled_models())}"
+        )
     card_path = path / CARD
     if not card_path.is_file():
         raise AvsalError(f"{path} is no model directory: it has no {CARD}")

@@ -8,6 +8,11 @@ and for a look whether everything runs:
     avsal prepare --dataset synthetic --set preset=tiny --size 64x96 --output prepared_tiny
     avsal train --config vinet_synthetic:smoke --workdir runs/smoke --config.data.root=prepared_tiny
 
+The row `avsal_mini` makes the bundled model, on silent scenes (checkpoints/avsal-mini/README.md):
+
+    avsal prepare --dataset synthetic --set preset=avsal_mini --output prepared_mini
+    avsal train --config vinet_synthetic:avsal_mini --workdir runs/avsal_mini --config.data.root=prepared_mini
+
 Starts from: nothing. Clips of 8 frames at 64x96; validation is on the set's own validation list.
 Expected: nothing is published; a trained network shall beat the centre prior and the motion rule
 (docs/synthetic.md has their figures).
@@ -21,6 +26,21 @@ from avsal_jax.training.recipes import Row
 ROWS = {
     "t8": Row({"model.set": "frames=8"}, "nothing published"),
     "t16": Row({"model.set": "frames=16"}, "nothing published"),
+    "avsal_mini": Row(
+        {
+            "model.set": "visual_encoder.width=0.25,decoder.width=0.25",
+            "data.sampling.flip": True,
+            "data.sampling.reverse": True,
+            "loss.cc": -0.2,
+            "optimizer.schedule.name": "cosine",
+            "optimizer.schedule.warmup_steps": 50,
+            "epochs": 0,
+            "steps": 1800,
+            "evaluation.every": 200,
+            "save_every": 200,
+        },
+        "nothing published: the bundled checkpoint, a quarter of the width on the synthetic set `avsal_mini`",
+    ),
 }
 
 

@@ -16,6 +16,7 @@ ALLOWED = {
     "errors": set(),
     "specs": {"errors"},
     "types": {"errors", "specs"},
+    "bundled": set(),
     "pages": set(),
     "identity": set(),
     "files": set(),
@@ -28,7 +29,7 @@ ALLOWED = {
     "losses": {"ops", "errors"},
     "metrics": {"ops", "errors"},
     "models": {"errors", "specs", "types", "ops"},
-    "storage": {"errors", "specs", "types", "ops", "models"},
+    "storage": {"errors", "specs", "types", "ops", "models", "bundled"},
     "convert": {"errors", "specs", "types", "ops", "models", "storage", ""},
     "inference": {
         "errors",
@@ -80,6 +81,7 @@ ALLOWED = {
         "cluster",
     },
     "cli": {
+        "bundled",
         "errors",
         "specs",
         "types",

@@ -32,6 +32,9 @@ def test_the_wheel_predicts_outside_the_checkout(tests_dir, tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     assert {"avsal_jax/configs/README.md", "avsal_jax/configs/vinet_dhf1k.py"} <= set(names)
     assert "avsal_jax/checkpoints/manifest.json" in names
+    assert {
+        f"avsal_jax/checkpoints/avsal-mini/{name}" for name in ("model.json", "weights.safetensors")
+    } <= set(names)
     assert {"avsal_jax/data/lists/gasp/LICENSE.md", "avsal_jax/data/lists/gasp/test_ave.csv"} <= set(names)
     assert "avsal_jax/evaluation/published.csv" in names
     assert not [name for name in names if name.startswith(("tests", "tools"))]
@@ -56,4 +59,5 @@ def test_the_wheel_predicts_outside_the_checkout(tests_dir, tmp_path):
     assert "4 maps in out" in run(*command, cwd=tmp_path, env=environment)
     listed = run(sys.executable, "-m", "avsal_jax.cli.main", "train", "--list", cwd=tmp_path, env=environment)
     assert "vinet_dhf1k: " in listed
-    assert json.loads((tmp_path / "out" / "summary.json").read_text())["frames"] == 4
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["frames"] == 4 and "generated scenes" in summary["note"]  # by the bundled model

@@ -1,32 +1,50 @@
-"""Trains the quarter-width ViNet on the generated set and compares it with the centre prior and motion.
+"""Trains a small ViNet on a generated set and compares it with rules, there and on real clips.
 
-  python tools/mini_report.py --folder DIR [--config vinet_synthetic:mini]
+  python tools/mini_report.py --folder DIR [--config vinet_synthetic:mini] [--set preset=experiment]
+                              [--clips VIDEO ...] [--picture FILE.jpg] [--config.KEY=VALUE ...]
 
-Makes and prepares the set `experiment` in DIR, trains by the recipe (a rerun goes on where it was), scores
-the exported model and both rules with `avsal evaluate` on the test videos and by themselves on the clips of
-the validation list, and prints a Markdown table, the share of time spent waiting for data, and CC when batch
-norm uses the statistics of the batch instead of the running ones.
+The figures of checkpoints/avsal-mini/README.md:
+
+  python tools/mini_report.py --folder DIR --config vinet_synthetic:avsal_mini --set preset=avsal_mini \\
+      --clips tests/media/big_buck_bunny_5s.mp4 tests/media/nasa_13s.mp4 --picture real_clips.jpg
+
+Makes and prepares the set in DIR, trains by the recipe (a rerun goes on where it was), scores the exported
+model, three rules and the rule that knows the generator with `avsal evaluate` on the test videos, and prints
+Markdown: the means with paired differences and their bootstrap intervals; CC on the clips of the validation
+list, also with batch norm on the statistics of the batch; the share of time spent waiting for data; and what
+tools/real_clips.py measures.
 """
 
 import argparse
 import json
 import pathlib
+import time
 
 import jax
 import numpy as np
 from PIL import Image
+from real_clips import real_clips
 
-from avsal_jax import metrics
+from avsal_jax import load_model, metrics
 from avsal_jax.cli.main import main as avsal
 from avsal_jax.data.datasets import open_dataset
+from avsal_jax.data.synthetic import read_scene, read_settings
+from avsal_jax.data.synthetic.expected import expected_density
 from avsal_jax.data.synthetic.gaze import centre_map, luminance, motion_maps
+from avsal_jax.evaluation.compare import compare
+from avsal_jax.evaluation.results import read_results
 from avsal_jax.metrics import MeanState
 from avsal_jax.models.systems import build
+from avsal_jax.pictures import to_grey
 from avsal_jax.training import recipes
 from avsal_jax.training.metrics_log import read_metrics
 from avsal_jax.training.objectives import apply_network
 from avsal_jax.training.schema import build_config
 from avsal_jax.training.setup import prepare_run, runtime_of
+
+METRICS = ("cc", "sim", "nss")
+RULES = {"motion energy": "motion", "spectral residual": "spectral_residual", "centre prior": "centre"}
+KNOWING = "rule that knows the generator"
 
 
 def main():
@@ -35,31 +53,26 @@ def main():
     )
     parser.add_argument("--folder", required=True, type=pathlib.Path)
     parser.add_argument("--config", default="vinet_synthetic:mini")
-    args = parser.parse_args()
-    folder, root = args.folder, args.folder / "synthetic-source"
-    run = folder / "run"
-    call("prepare", "--dataset", "synthetic", "--output", folder)
-    call("train", "--config", args.config, "--workdir", run, f"--config.data.root={folder}")
-    motion = write_motion(root, folder / "motion")
-    sides = {
-        "ViNet, a quarter of the width": ["--model", run / "model"],
-        "motion": ["--predictions", motion],
-        "centre prior": ["--model", "centre"],
-    }
-    scores = {}
-    for name, side in sides.items():
-        output = folder / f"evaluated-{name.split()[0].rstrip(',')}"
-        where = ["--dataset", "synthetic", "--root", root, "--output", output]
-        call("evaluate", *where, *side, "--metrics", "cc,sim,nss")
-        scores[name] = json.loads((output / "summary.json").read_text())["metrics"]
-    held = held_out(args.config, folder, run)
-    print("\n| | " + " | ".join(["CC, held-out clips", "CC", "SIM", "NSS"]) + " |\n|---|---|---|---|---|")
-    for name, found in scores.items():
-        values = [held[name.split()[0].rstrip(",")], *(found[m]["mean"] for m in ("cc", "sim", "nss"))]
-        print(f"| {name} | " + " | ".join(f"{value:.4f}" for value in values) + " |")
-    print(f"\nCC with batch statistics: {held['batch statistics']:.4f}")
+    parser.add_argument("--set", action="append", default=[], help="of the generated set, as avsal prepare")
+    parser.add_argument("--clips", nargs="*", default=[], type=pathlib.Path, help="real videos")
+    parser.add_argument("--picture", type=pathlib.Path, help="maps on the real videos, as JPEG")
+    args, changes = parser.parse_known_args()
+    folder, run = args.folder, args.folder / "run"
+    settings = [word for pair in args.set for word in ("--set", pair)]
+    spec = build_config(recipes.config(args.config).to_dict()).model.preset().input
+    size = ["--size", f"{spec.height}x{spec.width}"]
+    call("prepare", "--dataset", "synthetic", "--output", folder, *size, *settings)
+    began = time.perf_counter()
+    call("train", "--config", args.config, "--workdir", run, f"--config.data.root={folder}", *changes)
+    seconds = time.perf_counter() - began
+    print("\n" + scored(folder, run / "model"))
+    print("\nCC on the clips of the validation list:")
+    print("; ".join(f"{name} {cc:.4f}" for name, cc in held_out(run).items()))
     records = [r for r in read_metrics(run / "metrics.jsonl") if "waiting" in r]
-    print(f"waiting for data: {100 * np.mean([r['waiting'] for r in records]):.1f} % of the time")
+    waiting = 100 * np.mean([r["waiting"] for r in records])
+    print(f"waiting for data: {waiting:.1f} % of the time; avsal train took {seconds:.0f} s in this call")
+    if args.clips:
+        print("\n" + real_clips(load_model(run / "model"), args.clips, args.picture))
 
 
 def call(*arguments):
@@ -68,23 +81,47 @@ def call(*arguments):
         raise SystemExit(code)
 
 
-def write_motion(root, output):
-    """Saves the motion rule's maps of the test videos; returns the folder."""
+def scored(folder, model):
+    """Evaluates the model and the rules on the test videos; returns a Markdown table."""
+    root = folder / "synthetic-source"
+    sides = {"model": ["--model", model]} | {name: ["--model", rule] for name, rule in RULES.items()}
+    sides[KNOWING] = ["--predictions", write_expected(root, folder / "expected")]
+    results = {}
+    for name, side in sides.items():
+        output = folder / f"evaluated-{name.replace(' ', '-')}"
+        where = ["--dataset", "synthetic", "--root", root, "--output", output, "--label", name]
+        call("evaluate", *where, *side, "--metrics", ",".join(METRICS))
+        results[name] = read_results(str(output))
+    lines = [f"| | {' | '.join(map(str.upper, METRICS))} | CC of the model minus this |", "|---" * 5 + "|"]
+    for name, (result,) in results.items():
+        words = [name, *(f"{result.metrics[m]:.3f}" for m in METRICS), ""]
+        if name != "model":
+            (paired,) = (d for d in compare([result, *results["model"]]).differences if d.metric == "cc")
+            words[-1] = f"{paired.mean:+.3f} ({paired.low:+.3f} to {paired.high:+.3f})"
+        lines.append(f"| {' | '.join(words)} |")
+    videos = results["model"][0].videos
+    share = results["model"][0].metrics["cc"] / results[KNOWING][0].metrics["cc"]
+    told = f"{videos} test videos; means of videos, paired differences, 95 % bootstrap intervals over videos."
+    return "\n".join([*lines, "", told, f"The model has {share:.3f} of the CC of the {KNOWING}."])
+
+
+def write_expected(root, output):
+    """Saves the maps of the rule that knows the generator for the test videos; returns the folder."""
+    settings = read_settings(root)
     for entry in open_dataset("synthetic", root, "test"):
         folder = output / entry.name
         folder.mkdir(parents=True, exist_ok=True)
-        light = luminance(np.stack([entry.frame(i) for i in range(entry.frames)]))
-        for number, saliency in enumerate(motion_maps(light), 1):
-            grey = np.round(255 * saliency / max(saliency.max(), 1e-12)).astype(np.uint8)
-            Image.fromarray(grey).save(folder / f"{number:05d}.png")
+        frames = np.stack([entry.frame(i) for i in range(entry.frames)])
+        densities = expected_density(settings, read_scene(root, entry.name), frames)
+        for number, density in enumerate(densities, 1):
+            Image.fromarray(to_grey(density)).save(folder / f"{number:05d}.png")
     return output
 
 
-def held_out(recipe, folder, workdir) -> dict[str, float]:
-    """Returns the mean CC on the validation clips: of the network, twice, and of both rules."""
-    config = recipes.config(recipe)
-    config.data.root = str(folder)
-    run = prepare_run(build_config(config.to_dict()), workdir, lambda line: None)
+def held_out(workdir):
+    """Returns the mean CC over the clips of the validation list, of the best checkpoint and of two rules."""
+    config = build_config(json.loads((workdir / "config.json").read_text()))
+    run = prepare_run(config, workdir, lambda line: None)
     network = build(run.preset, runtime_of(run.config.model))
     state = run.parallel.replicate(run.checkpoints.restore(run.checkpoints.best(), run.shapes))
 
@@ -95,13 +132,13 @@ def held_out(recipe, folder, workdir) -> dict[str, float]:
         return jax.nn.sigmoid(logits)
 
     batched = jax.jit(with_batch_statistics)
-    means = {name: MeanState() for name in ("ViNet", "batch statistics", "motion", "centre")}
+    means = {name: MeanState() for name in ("model", "model with batch statistics", "motion", "centre")}
     for batch in run.feed.validation_batches():
         density, mask = (np.asarray(batch[name]) for name in ("density", "mask"))
         light = luminance(np.asarray(batch["frames"]))
         maps = {
-            "ViNet": np.asarray(run.validation_step(state.params, state.batch_stats, batch)[1]),
-            "batch statistics": np.asarray(batched(batch)),
+            "model": np.asarray(run.validation_step(state.params, state.batch_stats, batch)[1]),
+            "model with batch statistics": np.asarray(batched(batch)),
             "motion": np.stack([motion_maps(clip)[-1] for clip in light]),
             "centre": np.broadcast_to(centre_map(*density.shape[1:]), density.shape),
         }

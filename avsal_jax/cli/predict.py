@@ -6,9 +6,13 @@ import argparse
 import pathlib
 import sys
 
+from avsal_jax.bundled import DEFAULT
 from avsal_jax.cli import flags
 
-_UNTRAINED = "note: these maps are not meaningful: without --model, a small network with random weights runs"
+_BUNDLED = (
+    f"note: without --model, the bundled {DEFAULT} runs: it was trained on generated scenes of moving "
+    "shapes, not on where people look"
+)
 
 
 def add_parser(commands) -> None:
@@ -22,7 +26,8 @@ def add_parser(commands) -> None:
         help="a video, a folder of images (one video), a folder of videos",
     )
     add("--output", required=True, type=pathlib.Path, metavar="DIR", help="where the results go")
-    add("--model", metavar="DIR", help="a model directory (from avsal convert, or trained)")
+    add("--model", metavar="DIR", help="a model directory (from avsal convert, or trained), or the name of a "
+        f"bundled model (default: {DEFAULT})")  # fmt: skip
     add(
         "--audio",
         default="auto",
@@ -56,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     from avsal_jax.cluster import share
     from avsal_jax.compile_cache import use_compile_cache
     from avsal_jax.inference.predict import Settings
-    from avsal_jax.inference.predictor import load_model, untrained_model
+    from avsal_jax.inference.predictor import load_model
     from avsal_jax.inference.sources import SoundChoice, list_inputs, open_source
     from avsal_jax.models.layers import Runtime
 
@@ -70,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     use_compile_cache()
     runtime = Runtime(dtype=jnp.dtype(args.dtype))
     if args.model is None:
-        print(_UNTRAINED, file=sys.stderr)
-    model = untrained_model(runtime) if args.model is None else load_model(args.model, runtime)
+        print(_BUNDLED, file=sys.stderr)
+    model = load_model(args.model or DEFAULT, runtime)
     settings = Settings(args.save, args.postprocess, args.audio, args.fps, args.frame_step, args.batch)
     return predict_all(model, inputs, settings)

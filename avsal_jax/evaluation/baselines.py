@@ -1,16 +1,21 @@
-"""Baselines and the ceiling as sources of maps: centre prior, mean map (MEP), human observers (HI)."""
+"""Baselines and the ceiling as sources of maps.
+
+Centre prior, mean map (MEP), motion energy, spectral residual; human observers (HI).
+"""
 
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import scipy.ndimage
+from PIL import Image
 
 from avsal_jax.data.raw_fixations import Observer, coutrot_clips, diem_observers
 from avsal_jax.data.schema import VideoEntry
-from avsal_jax.data.synthetic.gaze import BLUR
+from avsal_jax.data.synthetic.gaze import BLUR, luminance, motion_maps
+from avsal_jax.data.video import resize_frame
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation.protocols import Protocol, rescale_points
 from avsal_jax.evaluation.sources import MapSource
@@ -19,6 +24,7 @@ from avsal_jax.pictures import resize_map, to_grey
 
 _SIZE = (224, 384)
 _MEAN_FRAMES = 40  # of each training video, evenly spaced
+_SPECTRAL_WIDTH = 64  # pixels at which the spectrum is taken
 
 
 class _Constant(MapSource):
@@ -61,6 +67,56 @@ def mean_maps(training: Sequence[VideoEntry]) -> _Constant:
         total += np.mean([resize_map(entry.density(int(index)), *_SIZE) for index in picked], 0)
     made_of = digest([[entry.dataset, entry.name, *entry.identity()] for entry in usable])
     return _Constant((total / len(usable)).astype(np.float32), "mean map (MEP)", f"mean of {made_of}")
+
+
+class _OfFrames(MapSource):
+    """A rule on the luminance of a frame and of the frame before it; large frames are seen at 224x384."""
+
+    def __init__(self, rule: Callable[[np.ndarray, np.ndarray], np.ndarray], label: str):
+        self._rule, self.label = rule, label
+
+    def identity(self, entry: VideoEntry) -> str:
+        """Returns the rule's name and version."""
+        return f"{self.label} 1"
+
+    def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray]:
+        """Yields the rule's map; the first frame has that of the second."""
+        size, before = entry.frame(0).shape[:2], self._seen(entry, min(1, entry.frames - 1))
+        for index in range(entry.frames):
+            light = self._seen(entry, index)
+            yield protocol.store(self._rule(before, light), size)
+            before = light
+
+    def _seen(self, entry: VideoEntry, index: int) -> np.ndarray:
+        frame = entry.frame(index)
+        if frame.shape[0] * frame.shape[1] > _SIZE[0] * _SIZE[1]:
+            frame = resize_frame(frame, *_SIZE)
+        return luminance(frame[None])[0]
+
+
+def motion_energy_maps() -> _OfFrames:
+    """Returns |change of luminance since the frame before|, blurred by a Gaussian of sigma H/16."""
+    return _OfFrames(lambda before, light: motion_maps(np.stack([before, light]))[-1], "motion energy")
+
+
+def spectral_residual_maps() -> _OfFrames:
+    """Returns the rule of Hou and Zhang, "Saliency detection: a spectral residual approach", CVPR 2007."""
+    return _OfFrames(lambda before, light: spectral_residual(light), "spectral residual")
+
+
+def spectral_residual(light: np.ndarray) -> np.ndarray:
+    """Returns the map [h, 64] of a picture's luminance [H, W] (Hou and Zhang 2007, equations 6 to 9).
+
+    At 64 pixels of width, as the paper has it: the log amplitude of the spectrum less its 3x3 mean, back with
+    the picture's own phase, squared, and blurred by a Gaussian of sigma 2.5, as in their MATLAB lines.
+    """
+    height = max(1, round(light.shape[0] * _SPECTRAL_WIDTH / light.shape[1]))
+    small = Image.fromarray(light).resize((_SPECTRAL_WIDTH, height), Image.Resampling.BILINEAR)  # antialiased
+    spectrum = np.fft.fft2(np.asarray(small, np.float64))
+    amplitude = np.log(np.abs(spectrum) + 1e-9)
+    residual = amplitude - scipy.ndimage.uniform_filter(amplitude, 3, mode="nearest")
+    saliency = np.abs(np.fft.ifft2(np.exp(residual + 1j * np.angle(spectrum)))) ** 2
+    return scipy.ndimage.gaussian_filter(saliency, 2.5, mode="constant").astype(np.float32)
 
 
 class HumanMaps(MapSource):

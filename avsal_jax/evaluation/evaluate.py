@@ -16,6 +16,12 @@ from avsal_jax.evaluation.sources import MapSource, ModelMaps, SavedMaps
 from avsal_jax.evaluation.submission import write_submission
 from avsal_jax.inference.predictor import load_model
 
+_RULES = {
+    "centre": baselines.centre_maps,
+    "motion": baselines.motion_energy_maps,
+    "spectral_residual": baselines.spectral_residual_maps,
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Request:
@@ -23,7 +29,8 @@ class Request:
 
     Attributes:
       dataset, root, split, fold, list_file: see `data.datasets.open_dataset`.
-      model: a model directory, `1=DIR,2=DIR,3=DIR` for pooled folds, `centre`, `mean_map` or `human`.
+      model: a model directory or bundled model, `1=DIR,2=DIR,3=DIR` for pooled folds, `mean_map`, `human`, or
+        a rule: `centre`, `motion`, `spectral_residual`.
       predictions: a folder of saved maps; either this or `model`.
       observers: folder of raw fixations for `human`.
       protocol: a name in `protocols.PROTOCOLS`, or None for the set's own.
@@ -126,8 +133,8 @@ def _source(request: Request) -> MapSource:
         raise AvsalError("give either --model or --predictions")
     if request.predictions is not None:
         return SavedMaps(request.predictions)
-    if request.model == "centre":
-        return baselines.centre_maps()
+    if request.model in _RULES:
+        return _RULES[request.model]()
     if request.model == "mean_map":
         training = dataclasses.replace(request, list_file=None)
         return baselines.mean_maps(_entries(training, "train", request.fold))

@@ -15,9 +15,7 @@ from avsal_jax.errors import AvsalError
 from avsal_jax.inference.sources import SoundChoice, open_source
 from avsal_jax.inference.streaming import SoundOfClip, WindowEngine
 from avsal_jax.models.layers import Runtime
-from avsal_jax.models.network import forward, init_variables
-from avsal_jax.models.systems import build, resolve
-from avsal_jax.specs import spec_to_dict
+from avsal_jax.models.network import forward
 from avsal_jax.storage import StoredModel, read_model
 from avsal_jax.threads import prefetched
 from avsal_jax.types import Clip, Prediction
@@ -138,29 +136,13 @@ class Model:
 
 
 def load_model(path, runtime: Runtime | None = None) -> Model:
-    """Loads a model directory: ours, converted, or trained.
+    """Loads a model directory: bundled, converted, or trained.
 
     Args:
-      path: the directory.
+      path: the directory, or the name of a bundled model (`avsal-mini`).
       runtime: how to run it, such as `Runtime(dtype=jnp.bfloat16)`.
 
     Raises:
       AvsalError: the directory is missing or damaged, or weights and network do not fit.
     """
     return Model(read_model(path, runtime), runtime)
-
-
-def untrained_model(runtime: Runtime | None = None) -> Model:
-    """Returns a small ViNet with seeded random weights: it shows that all runs, its maps mean nothing."""
-    preset = resolve("vinet", {"frames": 8, "visual_encoder.width": 0.125, "decoder.width": 0.125})
-    network = build(preset, runtime)
-    variables = init_variables(network, preset.input, seed=0)
-    card = {
-        "system": preset.system,
-        "slots": preset.slots,
-        "input": spec_to_dict(preset.input),
-        "note": "These weights are random: the maps mean nothing.",
-        "provenance": {"weights": "random, seed 0, never trained"},
-        "weights": {"sha256": "none: drawn from seed 0"},
-    }
-    return Model(StoredModel(preset, network, variables, card), runtime)

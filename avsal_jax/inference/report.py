@@ -13,6 +13,7 @@ from avsal_jax.pages import Curve, Pictures, Section, Table, render_page
 from avsal_jax.pictures import overlay, resize_map, shrink, to_grey
 
 _MOST_FRAMES, _WIDTH = 12, 480
+_RED = "Red is where the model expects people to look."  # a model may say otherwise of itself
 
 
 class ReportCollector:
@@ -45,9 +46,7 @@ class ReportCollector:
         last = next(reversed(self._examples.values()))[1]
         mean = to_grey(resize_map((self._mean / len(times)).astype(np.float32), *last.shape[:2]))
         sections = [
-            Section(
-                "Frames and their maps", Pictures(pairs), "Red is where the model expects people to look."
-            ),
+            Section("Frames and their maps", Pictures(pairs), summary["note"] or _RED),
             Section(
                 "Mean map", Pictures([("mean of all maps, over one of the frames", overlay(last, mean))])
             ),
@@ -57,7 +56,7 @@ class ReportCollector:
                 "Low where the model finds little that stands out; jumps often mark cuts.",
             ),
             *self._sound(sound),
-            Section("Model", Table(_card_rows(card)), summary["note"] or ""),
+            Section("Model", Table(_card_rows(card))),
             Section("This run", Table(_run_rows(summary))),
         ]
         page = render_page(f"Saliency of {summary['source']}", _lead(summary), sections)

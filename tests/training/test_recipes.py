@@ -27,6 +27,7 @@ PARAMETERS = {
     "hierarchy2": 30_657_217,
     "t8": 31_079_105,
     "t16": 31_097_537,
+    "avsal_mini": 1_948_193,
     "transposed": 31_099_585 + sum(16 * c * c + 2 * c for c in (832, 480, 192, 64, 32)),
     "join_channels": 7_910_048
     + 1024 * 832 * 9

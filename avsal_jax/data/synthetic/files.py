@@ -18,7 +18,7 @@ from PIL import Image
 from avsal_jax.data.synthetic.gaze import Gaze
 from avsal_jax.data.synthetic.scene import Scene
 from avsal_jax.data.synthetic.settings import SyntheticSettings
-from avsal_jax.data.synthetic.sound import kinds
+from avsal_jax.data.synthetic.sound import sound_name
 from avsal_jax.errors import AvsalError
 from avsal_jax.files import write_json
 
@@ -31,7 +31,7 @@ _MAT_HEADER = b"MATLAB 5.0 MAT-file, avsal_jax synthetic".ljust(116)  # scipy's 
 
 
 def video_folders(root: pathlib.Path, name: str) -> dict[str, pathlib.Path]:
-    """Returns where the files of a video lie, by kind; the last one is put there last."""
+    """Returns where the files of a video lie, by kind; the last one is put there last. Silence has none."""
     kinds_of_files = ("video_frames", "video_audio", "event_data", "annotations")
     folders = {kind: root / kind / FOLDER / name for kind in kinds_of_files}
     return {**folders, "event_data": root / "event_data" / name}
@@ -79,7 +79,6 @@ def write_events(folder: pathlib.Path, gaze: Gaze, height: int, width: int) -> N
 
 def write_scene(folder: pathlib.Path, settings: SyntheticSettings, scene: Scene) -> None:
     """Writes scene.json: what was drawn, and what sounds."""
-    timbre = scene.off_screen or kinds(settings)[scene.kind].name
     content = {
         "format": FORMAT,
         "grade": settings.grade,
@@ -87,13 +86,15 @@ def write_scene(folder: pathlib.Path, settings: SyntheticSettings, scene: Scene)
         "sounding": scene.sounding,
         "kind": scene.kind,
         "off_screen": scene.off_screen,
-        "timbre": timbre,
+        "timbre": sound_name(settings, scene),
         "appearances": scene.appearances,
         "radii": scene.radii.round(3).tolist(),
         "centres": scene.centres.round(3).tolist(),
         "pulses": [one.round(4).tolist() for one in scene.pulses],
         "sound_pulses": scene.sound_pulses.round(4).tolist(),
     }
+    if scene.moving:
+        content["moving"] = scene.moving
     (folder / "scene.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
@@ -114,10 +115,11 @@ def read_scene(root, name: str) -> Scene:
             *(None if content[key] is None else int(content[key]) for key in ("sounding", "kind")),
             None if content["off_screen"] is None else str(content["off_screen"]),
             np.array(content["sound_pulses"], np.float64),
+            tuple(map(int, content.get("moving", ()))),
         )
         count = len(scene.radii)
-        sound = scene.sounding is None or 0 <= scene.sounding < count
-        fits = sound and scene.centres.shape == (count, scene.centres.shape[1], 2) and scene.radii.ndim == 1
+        known = all(0 <= one < count for one in scene.watched)
+        fits = known and scene.centres.shape == (count, scene.centres.shape[1], 2) and scene.radii.ndim == 1
     except (KeyError, TypeError, ValueError, IndexError):
         fits = False
     if not fits:

@@ -1,7 +1,7 @@
 """Simulated observers: the formula of the ground truth (docs/synthetic.md), and fixations drawn from it.
 
-At any time an observer fixates: the sounding object with probability w_s (and then follows it), motion with
-w_m, contrast with w_c, the centre with w_0.
+At any time an observer fixates: the sounding object (silent scenes: one that moves) with probability w_s (and
+then follows it), motion with w_m, contrast with w_c, the centre with w_0.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from avsal_jax.data.synthetic.settings import SyntheticSettings
 
 FIXATION, SACCADE = 1, 2  # DIEM's events
 BLUR = 1 / 16  # of the height: sigma of the Gaussian that makes a density of fixations
-SPREAD = 0.5  # of the radius: sigma of fixations around the middle of the sounding object
+SPREAD = 0.5  # of the radius: sigma of fixations around the middle of an object
 _FINE = 1 / 32  # of the height: sigma of the neighbourhood whose contrast is taken
-_DURATION, _SHAPE = 0.32, 4.0  # seconds, mean of a fixation; shape of its gamma distribution
+DURATION, SHAPE = 0.32, 4.0  # seconds, mean of a fixation; shape of its gamma distribution
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -74,7 +74,7 @@ def look(settings: SyntheticSettings, number: int, scene: Scene, frames: np.ndar
     """
     rng = generator(settings, number, "gaze")
     weights = np.array(settings.weights)
-    if scene.sounding is None:
+    if not scene.watched:
         weights[0] = 0
     weights /= weights.sum()
     cumulative = _cumulative(settings, frames)
@@ -118,7 +118,7 @@ def _cumulative(settings: SyntheticSettings, frames: np.ndarray) -> tuple[np.nda
 
 def _length(rng: np.random.Generator, fps: float) -> int:
     """Returns a fixation's duration in frames, with the saccade after it."""
-    return max(2, round(rng.gamma(_SHAPE, _DURATION / _SHAPE) * fps)) + 1
+    return max(2, round(rng.gamma(SHAPE, DURATION / SHAPE) * fps)) + 1
 
 
 def _fixation(
@@ -126,8 +126,8 @@ def _fixation(
 ) -> np.ndarray:
     """Returns the places [frames of `shown`, 2] of one fixation on a cue."""
     if cue == 0:
-        path = scene.centres[scene.sounding, shown]
-        return path + rng.normal(0, SPREAD * scene.radii[scene.sounding], 2)
+        one = scene.watched[0] if len(scene.watched) == 1 else int(rng.choice(scene.watched))
+        return scene.centres[one, shown] + rng.normal(0, SPREAD * scene.radii[one], 2)
     maps = cumulative[cue - 1]
     row = maps[min(shown.start, len(maps) - 1)]
     pixel = min(int(np.searchsorted(row, rng.uniform(0, row[-1]), side="right")), len(row) - 1)

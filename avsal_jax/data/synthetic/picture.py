@@ -43,7 +43,7 @@ _APPEARANCES = {
 }
 
 
-class _Local(NamedTuple):
+class Local(NamedTuple):
     """Pixels [h, w] in the coordinates of an object, in radii and radians; the phases [6] of its texture."""
 
     u: np.ndarray
@@ -57,7 +57,7 @@ _CORNERS = {"square": 4, "triangle": 3}
 
 
 def render(settings: SyntheticSettings, number: int, scene: Scene) -> np.ndarray:
-    """Returns the frames of a scene: RGB uint8 [frames, H, W, 3]."""
+    """Returns the frames of a scene of a grade with sound: RGB uint8 [frames, H, W, 3]."""
     rng = generator(settings, number, "picture")
     canvas = _canvas(rng, settings)
     rows, columns = _camera(rng, settings)
@@ -84,13 +84,13 @@ def _canvas(rng: np.random.Generator, settings: SyntheticSettings) -> np.ndarray
     size = 2 * settings.height, 2 * settings.width
     palettes = np.array(_PALETTES[settings.domain], np.float64)
     first, second, third = palettes[rng.integers(len(palettes))]
-    mix, add, shade = (_pink(rng, size, rng.uniform(1.0, 1.4))[..., None] for _ in range(3))
-    ground = first + (second - first) * _squash(mix)
-    ground += (third - ground) * np.clip(_squash(add) - 0.5, 0, 1)
+    mix, add, shade = (pink_noise(rng, size, rng.uniform(1.0, 1.4))[..., None] for _ in range(3))
+    ground = first + (second - first) * squash(mix)
+    ground += (third - ground) * np.clip(squash(add) - 0.5, 0, 1)
     return np.moveaxis(np.clip(ground * (1 + 0.12 * shade), 0, 255), -1, 0).astype(np.float32)
 
 
-def _pink(rng: np.random.Generator, size: tuple[int, int], exponent: float) -> np.ndarray:
+def pink_noise(rng: np.random.Generator, size: tuple[int, int], exponent: float) -> np.ndarray:
     """Returns noise [h, w] of amplitude 1/f^exponent, of mean 0 and deviation 1."""
     frequency = np.hypot(np.fft.fftfreq(size[0])[:, None], np.fft.rfftfreq(size[1])[None, :])
     frequency[0, 0] = np.inf
@@ -98,7 +98,8 @@ def _pink(rng: np.random.Generator, size: tuple[int, int], exponent: float) -> n
     return noise / noise.std()
 
 
-def _squash(values: np.ndarray) -> np.ndarray:
+def squash(values: np.ndarray) -> np.ndarray:
+    """Returns values of any size as values between 0 and 1."""
     return 0.5 + 0.5 * np.tanh(values)
 
 
@@ -119,19 +120,39 @@ def _camera(rng: np.random.Generator, settings: SyntheticSettings) -> tuple[np.n
 
 
 def _draw(image, looks: _Appearance, centre, radius, turn, phases, light) -> None:
-    """Draws an object into float `image` [H, W, 3], its edge one pixel soft."""
+    """Draws an object of a class into float `image` [H, W, 3]."""
+
+    def colour(at):
+        share = 0.5 + 0.5 * np.tanh(3 * TEXTURES[looks.texture](at))[..., None]
+        return light * (share * np.array(looks.light) + (1 - share) * np.array(looks.dark))
+
+    paint(image, centre, radius, turn, phases, lambda angle: _outline(looks.outline, angle), colour)
+
+
+def paint(image, centre, radius: float, turn: float, phases, outline: Callable, colour: Callable) -> None:
+    """Paints a shape into float `image` [H, W, 3], its edge one pixel soft.
+
+    Args:
+      image: changed.
+      centre: (row, column), pixels.
+      radius: pixels.
+      turn: radians.
+      phases: [6], of the texture.
+      outline: angles [h, w] -> how far it reaches there, in radii; at most 1.2.
+      colour: Local -> [h, w, 3].
+    """
     reach = 1.2 * radius + 1
     low = np.maximum(np.floor(centre - reach), 0).astype(int)
     high = np.minimum(np.ceil(centre + reach), image.shape[:2]).astype(int)
     y = (np.arange(low[0], high[0]) + 0.5 - centre[0])[:, None] / radius
     x = (np.arange(low[1], high[1]) + 0.5 - centre[1])[None, :] / radius
     u, v = np.cos(turn) * x + np.sin(turn) * y, np.cos(turn) * y - np.sin(turn) * x
-    at = _Local(u, v, np.hypot(u, v), np.arctan2(v, u), phases)
-    cover = np.clip((_outline(looks.outline, at.angle) - at.distance) * radius + 0.5, 0, 1)[..., None]
-    share = 0.5 + 0.5 * np.tanh(3 * _TEXTURES[looks.texture](at))[..., None]
-    colour = light * (share * np.array(looks.light) + (1 - share) * np.array(looks.dark))
+    at = Local(u, v, np.hypot(u, v), np.arctan2(v, u), phases)
+    if at.distance.size == 0:  # outside
+        return
+    cover = np.clip((outline(at.angle) - at.distance) * radius + 0.5, 0, 1)[..., None]
     patch = image[low[0] : high[0], low[1] : high[1]]
-    patch += cover * (colour - patch)
+    patch += cover * (colour(at) - patch)
 
 
 def _outline(name: str, angle: np.ndarray) -> np.ndarray | float:
@@ -144,14 +165,14 @@ def _outline(name: str, angle: np.ndarray) -> np.ndarray | float:
     return 1.2 * np.cos(half) / np.cos((angle % (2 * half)) - half)
 
 
-def _noise(at: _Local) -> np.ndarray:
+def _noise(at: Local) -> np.ndarray:
     """Returns a sum of six waves of different directions and lengths."""
     rates = (4 + 1.5 * np.arange(6))[:, None, None]
     across = at.u * np.cos(2.4 * rates) + at.v * np.sin(2.4 * rates)
     return 0.7 * np.sin(rates * across + at.phases[:, None, None]).sum(0)
 
 
-_TEXTURES: dict[str, Callable[[_Local], np.ndarray]] = {  # in about [-1, 1]
+TEXTURES: dict[str, Callable[[Local], np.ndarray]] = {  # in about [-1, 1]
     "stripes": lambda at: np.sin(8 * at.u + at.phases[0]),
     "checks": lambda at: 2 * np.sin(6 * at.u + at.phases[0]) * np.sin(6 * at.v + at.phases[1]),
     "rings": lambda at: np.sin(10 * at.distance + at.phases[0]),

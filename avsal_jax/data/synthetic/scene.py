@@ -16,7 +16,7 @@ INCONSISTENT = ("narration", "music")
 _PULSE = 0.12  # seconds; half of a pulse's width
 _GAP = (0.28, 0.70)  # seconds between pulses; more than a pulse is wide, so that they never overlap
 _STEPS = 8  # of integration, per frame
-_STREAMS = ("scene", "picture", "sound", "gaze")
+_STREAMS = ("scene", "picture", "sound", "gaze", "camera")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,13 +26,14 @@ class Scene:
     Attributes:
       centres: float64 [objects, frames, 2], (row, column) of each object.
       radii: float64 [objects], pixels; an object lies within 1.2 radii of its centre.
-      appearances: class of each object's looks, all different.
-      pulses: float64 [K] per object: times at which it is brightest and fastest.
-      sounding: the object that sounds, or None where the sound is inconsistent.
+      appearances: class of each object's looks, all different; () in `visual`.
+      pulses: float64 [K] per object: times at which it is brightest and fastest; () in `visual`.
+      sounding: the object that sounds, or None where none does.
       kind: class of the sound: 0 (left) or 1 (right) for `position`, the timbre for the others; None
-        where the sound is inconsistent.
+        where none sounds.
       off_screen: `narration` or `music` where the sound is inconsistent, else None.
       sound_pulses: float64 [K], times at which the sound is loudest and highest.
+      moving: in `visual`, the objects that move by themselves; the others stick to the background.
     """
 
     centres: np.ndarray
@@ -43,6 +44,12 @@ class Scene:
     kind: int | None
     off_screen: str | None
     sound_pulses: np.ndarray
+    moving: tuple[int, ...] = ()
+
+    @property
+    def watched(self) -> tuple[int, ...]:
+        """The objects that observers follow: the sounding one, or those that move by themselves."""
+        return self.moving if self.sounding is None else (self.sounding,)
 
 
 def generator(settings: SyntheticSettings, number: int, stream: str) -> np.random.Generator:

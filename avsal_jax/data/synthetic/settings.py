@@ -8,13 +8,15 @@ from collections.abc import Mapping
 
 from avsal_jax.errors import AvsalError
 
-GRADES = {"position": 2, "identity": 3, "synchrony": 3}  # how sound tells -> the usual number of objects
+# How sound tells -> the usual number of objects; `visual` is silent, and the objects that move count.
+GRADES = {"position": 2, "identity": 3, "synchrony": 3, "visual": 3}
 DOMAINS = ("a", "b")
 CLASSES = 4  # of appearance, and of timbre
 WEIGHTS = ("sound_weight", "motion_weight", "contrast_weight", "centre_weight")
 PRESETS: dict[str, dict] = {
     "tiny": {"videos": 10, "frames": 24, "height": 32, "width": 48, "observers": 20},
     "experiment": {"videos": 400, "frames": 40, "height": 64, "width": 96, "observers": 30},
+    "avsal_mini": {"grade": "visual", "videos": 4000, "frames": 20, "height": 64, "width": 96},
 }
 _WHOLE = {
     "videos": (3, 100_000),
@@ -40,14 +42,16 @@ class SyntheticSettings:
       frames: of each video.
       height, width: pixels.
       fps: frames per second.
-      objects: in each scene, 2 to 4; None for the grade's usual number. `position` has one on each side.
-      grade: how sound tells who sounds: `position`, `identity` or `synchrony`.
+      objects: in each scene, 2 to 4; None for the grade's usual number. `position` has one on each side;
+        `visual` has at least one that moves, and at most so many.
+      grade: how sound tells who sounds: `position`, `identity` or `synchrony`; `visual` has no sound.
       inconsistent: share of videos with narration or music that nothing on the screen makes.
       domain: `a` or `b`: palettes, textures and timbres.
       observers: who look at each video.
       sample_rate: of the sound, Hz.
       seed: of everything.
-      sound_weight, motion_weight, contrast_weight, centre_weight: shares of fixations; their sum is 1.
+      sound_weight, motion_weight, contrast_weight, centre_weight: shares of fixations; their sum is 1. In
+        `visual` the first is that of the objects that move.
 
     Raises:
       AvsalError: a value is out of its range, or values do not go together.
@@ -92,6 +96,10 @@ class SyntheticSettings:
             raise AvsalError(
                 f"the grade position has 2 objects, one on each side; leave out objects={self.objects}"
             )
+        if self.grade == "visual" and (self.inconsistent or self.domain != "a"):
+            raise AvsalError(
+                "the grade visual is silent and draws its looks; leave out inconsistent and domain"
+            )
         if not math.isclose(sum(self.weights), 1.0, abs_tol=1e-6):
             raise AvsalError(f"{' + '.join(WEIGHTS)} must be 1; got {sum(self.weights):g}")
         if self.inconsistent and self.sound_weight >= 1:
@@ -106,7 +114,7 @@ class SyntheticSettings:
 
     @property
     def weights(self) -> tuple[float, float, float, float]:
-        """Of the sounding object, motion, contrast and the centre."""
+        """Of the sounding (or moving) object, motion, contrast and the centre."""
         return tuple(getattr(self, name) for name in WEIGHTS)
 
     @property
@@ -119,7 +127,7 @@ def settings_from(pairs: Mapping[str, str]) -> SyntheticSettings:
     """Returns the settings that `key=value` pairs name, on top of a preset.
 
     Args:
-      pairs: `preset` (`tiny` or `experiment`, which is the default) and fields of SyntheticSettings.
+      pairs: `preset` (one of PRESETS; `experiment` is the default) and fields of SyntheticSettings.
 
     Raises:
       AvsalError: an unknown key or preset, or a value that is not allowed.

@@ -13,7 +13,7 @@ from avsal_jax.data.schema import VideoEntry
 from avsal_jax.data.synthetic import files
 from avsal_jax.data.synthetic.scene import Scene
 from avsal_jax.data.synthetic.settings import SyntheticSettings
-from avsal_jax.data.synthetic.sound import kinds
+from avsal_jax.data.synthetic.sound import sound_name
 from avsal_jax.errors import AvsalError
 
 _WIDTH, _LABEL, _GAP = 160, 16, 4  # pixels: of a frame, of a line of text, between frames
@@ -21,7 +21,7 @@ _HEAT = np.array([255, 40, 0], np.float64)
 
 
 def contact_sheet(root, path, videos: int = 6, frames: int = 8) -> pathlib.Path:
-    """Writes a PNG: per video a row of frames, and one with the density in red, the sounding object ringed.
+    """Writes a PNG: per video a row of frames, and one with the density in red, what is followed ringed.
 
     Args:
       root: of a synthetic set.
@@ -55,9 +55,12 @@ def _strip(root: pathlib.Path, settings: SyntheticSettings, entry: VideoEntry, c
     picked = _spread(entry.frames, count)
     height = round(_WIDTH * settings.height / settings.width)
     strip = Image.new("RGB", (count * (_WIDTH + _GAP), _LABEL + 2 * (height + _GAP) + _GAP), "white")
-    sound = scene.off_screen or kinds(settings)[scene.kind].name
-    who = "nothing on the screen sounds" if scene.sounding is None else "the ringed object sounds"
-    text = f"{entry.name}   {settings.grade}, domain {settings.domain}: {sound}, {who}"
+    sound = sound_name(settings, scene)
+    if sound is None:
+        text = f"{entry.name}   {settings.grade}: silent, the ringed objects move by themselves"
+    else:
+        who = "nothing on the screen sounds" if scene.sounding is None else "the ringed object sounds"
+        text = f"{entry.name}   {settings.grade}, domain {settings.domain}: {sound}, {who}"
     ImageDraw.Draw(strip).text((2, 2), text, fill="black")
     for column, index in enumerate(picked):
         frame = entry.frame(index)
@@ -72,9 +75,9 @@ def _strip(root: pathlib.Path, settings: SyntheticSettings, entry: VideoEntry, c
 
 
 def _ring(image: Image.Image, scene: Scene, index: int, scale: float) -> None:
-    if scene.sounding is not None and index < scene.centres.shape[1]:
-        y, x = scene.centres[scene.sounding, index] * scale
-        reach = 1.3 * scene.radii[scene.sounding] * scale
+    for one in scene.watched if index < scene.centres.shape[1] else ():
+        y, x = scene.centres[one, index] * scale
+        reach = 1.3 * scene.radii[one] * scale
         ImageDraw.Draw(image).ellipse((x - reach, y - reach, x + reach, y + reach), outline="white", width=2)
 
 

@@ -65,6 +65,11 @@ def kinds(settings: SyntheticSettings) -> tuple[Timbre, ...]:
     return (SIDES if settings.grade == "position" else TIMBRES)[settings.domain]
 
 
+def sound_name(settings: SyntheticSettings, scene: Scene) -> str | None:
+    """Returns what sounds in a scene: a timbre, narration or music; None where there is no sound."""
+    return scene.off_screen or (None if scene.kind is None else kinds(settings)[scene.kind].name)
+
+
 def make_sound(settings: SyntheticSettings, number: int, scene: Scene) -> np.ndarray:
     """Returns the sound of a video, as long as its frames: int16 [samples] at the settings' rate.
 

@@ -18,6 +18,8 @@ from avsal_jax.data.synthetic.picture import render
 from avsal_jax.data.synthetic.scene import make_scene
 from avsal_jax.data.synthetic.settings import SyntheticSettings
 from avsal_jax.data.synthetic.sound import make_sound
+from avsal_jax.data.synthetic.visual_picture import render_visual
+from avsal_jax.data.synthetic.visual_scene import make_visual_scene
 from avsal_jax.errors import AvsalError
 from avsal_jax.files import write_text
 
@@ -116,19 +118,22 @@ def _write_videos(root, settings, numbers: list[int], progress, workers: int) ->
 def _write_video(root: pathlib.Path, settings: SyntheticSettings, number: int) -> None:
     """Writes all files of a video to a temporary folder, then puts its folders in their places."""
     name = video_names(settings)[number]
-    scene = make_scene(settings, number)
-    frames = render(settings, number, scene)
+    silent = settings.grade == "visual"
+    scene = (make_visual_scene if silent else make_scene)(settings, number)
+    frames = (render_visual if silent else render)(settings, number, scene)
     gaze = look(settings, number, scene, frames)
     size = settings.height, settings.width
     partial = root / _PARTIAL / name
     files.write_frames(partial / "video_frames", frames)
-    files.write_sound(
-        partial / "video_audio", name, make_sound(settings, number, scene), settings.sample_rate
-    )
+    if not silent:
+        sound = make_sound(settings, number, scene)
+        files.write_sound(partial / "video_audio", name, sound, settings.sample_rate)
     files.write_events(partial / "event_data", gaze, *size)
     files.write_truth(partial / "annotations", *densities(gaze, *size))
     files.write_scene(partial / "annotations", settings, scene)
     for kind, folder in files.video_folders(root, name).items():
+        if silent and kind == "video_audio":
+            continue
         folder.parent.mkdir(parents=True, exist_ok=True)
         if folder.exists():  # of a run that was stopped between two renames
             shutil.rmtree(folder)

@@ -1,0 +1,23 @@
+"""The models that come with the program: checkpoints/, in a wheel avsal_jax/checkpoints."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+DEFAULT = "avsal-mini"  # what `avsal predict` runs without --model
+
+
+def bundled_models() -> dict[str, pathlib.Path]:
+    """Returns the model directories by name, as checkpoints/manifest.json lists them."""
+    package = pathlib.Path(__file__).parent
+    folder = package / "checkpoints"  # in a wheel
+    folder = folder if folder.is_dir() else package.parent / "checkpoints"
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    return {one["name"]: folder / one["name"] for one in manifest["bundled"]}
+
+
+def model_directory(path) -> pathlib.Path:
+    """Returns `path`, or where there is no such directory the bundled model of that name."""
+    path = pathlib.Path(path)
+    return path if path.is_dir() else bundled_models().get(str(path), path)
