@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from avsal_jax.errors import AvsalError
 
@@ -50,6 +51,11 @@ class AudioSpec:
         """Of the sound of one clip: [L], or [P, 96, 64]."""
         return (self.samples,) if self.kind == "waveform" else (self.patches, 96, 64)
 
+    @property
+    def silence(self) -> float:
+        """What every element is where there is no sound: 0, or VGGish's log(0 + 0.01)."""
+        return 0.0 if self.kind == "waveform" else math.log(0.01)
+
 
 @dataclasses.dataclass(frozen=True)
 class InputSpec:
@@ -76,6 +82,8 @@ class InputSpec:
         _one_of("pixel_norm", self.pixel_norm, PIXEL_NORMS)
         _one_of("resize", self.resize, RESIZES)
         _one_of("label_frame", self.label_frame, LABEL_FRAMES)
+        if not isinstance(self.audio, AudioSpec | None):
+            raise AvsalError(f"audio is an AudioSpec, set by its fields as audio.samples; got {self.audio!r}")
         _in_range("frames", self.frames, 1, _MAX_FRAMES)
         for name in ("height", "width"):
             _in_range(name, getattr(self, name), 32, _MAX_SIDE)

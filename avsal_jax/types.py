@@ -15,7 +15,8 @@ class Clip:
     """A batch of clips.
 
     Attributes:
-      frames: RGB, uint8 [B, T, H, W, 3]; or float, already normalised, with `normalized=True`.
+      frames: RGB, uint8 [B, T, H, W, 3]; or float, already normalised, with `normalized=True`. None for a
+        part that only hears.
       audio: waveform [B, L] or log-mel patches [B, P, 96, 64]; None for no sound.
       normalized: whether `frames` are what the network takes (`ops.pixels`).
 
@@ -23,13 +24,13 @@ class Clip:
       ValueError: float frames without `normalized=True`, or uint8 frames with it.
     """
 
-    frames: jax.Array | np.ndarray
+    frames: jax.Array | np.ndarray | None
     audio: jax.Array | np.ndarray | None = None
     normalized: bool = flax.struct.field(pytree_node=False, default=False)
 
     def __post_init__(self):
         dtype = getattr(self.frames, "dtype", None)
-        if dtype is None:  # a tree transformation put something else than arrays here
+        if dtype is None:  # no frames, or a tree transformation put something else than arrays here
             return
         if (dtype == np.uint8) == self.normalized:
             raise ValueError(

@@ -13,7 +13,9 @@ from avsal_jax.errors import AvsalError
 def add_parser(commands) -> None:
     """Adds the command's flags."""
     parser = commands.add_parser("convert", help="turn a PyTorch checkpoint into a model directory")
-    parser.add_argument("--system", required=True, metavar="NAME", help="what the checkpoint is: vinet, s3d")
+    parser.add_argument(
+        "--system", required=True, metavar="NAME", help="what the checkpoint is: vinet, avinet, s3d, soundnet"
+    )
     parser.add_argument("--input", required=True, metavar="FILE", help=".pt, .pth or .safetensors")
     parser.add_argument("--output", required=True, metavar="DIR", help="the model directory to make")
     parser.add_argument(

@@ -12,17 +12,23 @@ import numpy as np
 from flax import traverse_util
 
 import avsal_jax
-from avsal_jax.convert import s3d, vinet
+from avsal_jax.convert import avinet, s3d, soundnet, vinet
 from avsal_jax.convert.reader import read_checkpoint
-from avsal_jax.convert.rules import TRANSFORMS, Entry, apply_table
+from avsal_jax.convert.rules import apply_table
 from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.models.network import abstract_variables, forward
 from avsal_jax.models.systems import build, resolve
+from avsal_jax.specs import InputSpec
 from avsal_jax.storage import flatten, read_model, write_model
 from avsal_jax.types import Clip
 
-# A module per convertible system or part, with `recognise(tensors)`, `table(settings)`, `IGNORED`.
-TABLES: dict[str, types.ModuleType] = {"s3d": s3d, "vinet": vinet}
+# A module per convertible system or part, with `recognise(tensors)`, `table(settings, tensors)`, `IGNORED`.
+TABLES: dict[str, types.ModuleType] = {
+    "s3d": s3d,
+    "vinet": vinet,
+    "soundnet": soundnet,
+    "avinet": avinet,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +70,7 @@ def convert_checkpoint(system: str, source, output, settings: dict | None = None
     preset = resolve(system, settings)
     expected = flatten(abstract_variables(build(preset), preset.input))
     shapes = {name: tuple(leaf.shape) for name, leaf in expected.items()}
-    rows = list(tables.table(settings))
+    rows = list(tables.table(settings, tensors))
     flat = apply_table(tensors, rows, tables.IGNORED, shapes)
     provenance = {
         "converted_from": pathlib.Path(source).name,
@@ -74,7 +80,8 @@ def convert_checkpoint(system: str, source, output, settings: dict | None = None
     variables = traverse_util.unflatten_dict(flat, sep="/")
     path = write_model(output, preset, variables, provenance)
     parameters = sum(v.size for name, v in flat.items() if name.startswith("params/"))
-    return Report(path, settings, len(rows), len(tensors) - len(rows), parameters)
+    used = len({row.source for row in rows})
+    return Report(path, settings, used, len(tensors) - used, parameters)
 
 
 def verify(system: str, source, output) -> str:
@@ -91,30 +98,32 @@ def verify(system: str, source, output) -> str:
     flat = flatten(stored.variables)
     preset = stored.preset
     tables = TABLES[system]
-    rows = list(tables.table({**tables.recognise(tensors), **_settings(preset)}))
+    rows = list(tables.table({**tables.recognise(tensors), **_settings(preset)}, tensors))
     for row in rows:
-        if not np.array_equal(_back(flat[row.target], row), tensors[row.source].astype(np.float32)):
+        theirs = row.taken(tensors[row.source])
+        if theirs is None or not np.array_equal(row.undo(flat[row.target]), theirs.astype(np.float32)):
             raise AvsalError(f"{row.target} in {output} differs from {row.source} in {source}")
-    frames = np.random.default_rng(0).integers(0, 256, _clip_shape(preset.input), np.uint8)
-    names = () if preset.kind == "system" else ("taps",)
+    names = () if preset.kind == "system" else _first_feature(stored.network)
     run = jax.jit(lambda v, clip: forward(stored.network, preset.input, v, clip, names))
-    result = run(stored.variables, Clip(frames))
-    leaves = jax.tree.leaves(result)
+    leaves = jax.tree.leaves(run(stored.variables, _random_clip(preset.input)))
     if not all(np.isfinite(leaf).all() for leaf in leaves):
-        raise AvsalError(f"{output} gives values that are not finite on random frames")
+        raise AvsalError(f"{output} gives values that are not finite on a random clip")
     low = min(float(np.min(leaf)) for leaf in leaves)
     high = max(float(np.max(leaf)) for leaf in leaves)
-    return f"{len(rows)} tensors equal their source; outputs on random frames from {low:.4g} to {high:.4g}"
+    used = len({row.source for row in rows})
+    return f"{used} tensors equal their source; outputs on a random clip from {low:.4g} to {high:.4g}"
 
 
-def _back(value: np.ndarray, row: Entry) -> np.ndarray:
-    """Returns our leaf in the source's layout, by indexing axes one by one."""
-    _, order = TRANSFORMS[row.transform]
-    return np.moveaxis(value, range(value.ndim), order)
+def _first_feature(network) -> tuple[str]:
+    return ("audio",) if network.visual_encoder is None else ("taps",)
 
 
-def _clip_shape(spec) -> tuple[int, ...]:
-    return (1, spec.frames, spec.height, spec.width, 3)
+def _random_clip(spec: InputSpec) -> Clip:
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (1, spec.frames, spec.height, spec.width, 3), np.uint8)
+    if spec.audio is None:
+        return Clip(frames)
+    return Clip(frames, rng.standard_normal((1, *spec.audio.shape), np.float32))
 
 
 def _settings(preset) -> dict:

@@ -10,22 +10,66 @@ import numpy as np
 
 from avsal_jax.errors import AvsalError
 
-# transform -> (rank of the source, order of its axes in ours). 3-D kernels are (O, I, kt, kh, kw) in
-# PyTorch and [kt, kh, kw, I, O] here; transposed convolutions are (I, O, kt, kh, kw) there.
-TRANSFORMS: dict[str, tuple[int, tuple[int, ...]]] = {
+# transform -> (rank of the source, its axis for each of ours). None is an axis of length 1 that the source
+# lacks; axes of the source that are not named must have length 1. 3-D kernels are (O, I, kt, kh, kw) in
+# PyTorch and [kt, kh, kw, I, O] here; transposed convolutions are (I, O, kt, kh, kw) there. Kernels over
+# the time of a sound are columns (O, I, k, 1) or rows (O, I, 1, k).
+TRANSFORMS: dict[str, tuple[int, tuple[int | None, ...]]] = {
     "vector": (1, (0,)),
     "conv3d": (5, (2, 3, 4, 1, 0)),
     "conv_transpose3d": (5, (2, 3, 4, 0, 1)),
+    "conv_column": (4, (2, 3, None, 1, 0)),
+    "conv_row": (4, (3, 2, None, 1, 0)),
+    "linear": (2, (1, 0)),
+    "pointwise2d": (4, (1, 0)),
+    "pointwise3d": (5, (1, 0)),
+    "bilinear": (3, (1, 2, 0)),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One row of a key table: `target` (a flat path of ours) = transform(`source`)."""
+    """One row of a key table: `target` (a flat path of ours) = transform(`source`).
+
+    `piece` (i, n) takes the i-th of n equal pieces along the first axis of the source.
+    """
 
     source: str
     target: str
     transform: str
+    piece: tuple[int, int] = (0, 1)
+
+    def taken(self, array: np.ndarray) -> np.ndarray | None:
+        """Returns the piece of the source that the row takes; None if it has no such piece."""
+        index, count = self.piece
+        if array.ndim < 1 or array.shape[0] % count:
+            return None
+        size = array.shape[0] // count
+        return array[index * size : (index + 1) * size]
+
+    def apply(self, array: np.ndarray) -> np.ndarray:
+        """Returns a piece of the source, of the right rank, in our layout and float32."""
+        _, order = TRANSFORMS[self.transform]
+        value = array.transpose(self._axes()).reshape([1 if a is None else array.shape[a] for a in order])
+        return np.ascontiguousarray(value, dtype=np.float32)
+
+    def shape_in_source(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Returns the shape that the piece has in the source, given that of our leaf."""
+        rank, order = TRANSFORMS[self.transform]
+        return tuple(shape[order.index(axis)] if axis in order else 1 for axis in range(rank))
+
+    def undo(self, value: np.ndarray) -> np.ndarray:
+        """Returns our leaf in the source's layout, by indexing axes one by one."""
+        rank, order = TRANSFORMS[self.transform]
+        new = tuple(position for position, axis in enumerate(order) if axis is None)
+        kept = value.squeeze(new)
+        return np.moveaxis(kept.reshape(*kept.shape, *[1] * (rank - kept.ndim)), range(rank), self._axes())
+
+    def _axes(self) -> list[int]:
+        """The source's axes in our order, then those that we drop."""
+        rank, order = TRANSFORMS[self.transform]
+        kept = [axis for axis in order if axis is not None]
+        return kept + [axis for axis in range(rank) if axis not in kept]
 
 
 def batch_norm(source: str, target: str) -> Iterator[Entry]:
@@ -78,16 +122,20 @@ def apply_table(
         if entry.source not in tensors:
             continue
         array = tensors[entry.source]
-        rank, order = TRANSFORMS[entry.transform]
+        rank, _ = TRANSFORMS[entry.transform]
         if array.ndim != rank:
             problems.append(f"{entry.source} has shape {array.shape}, not {rank} axes")
             continue
-        value = np.ascontiguousarray(array.transpose(order), dtype=np.float32)
-        wanted = expected.get(entry.target)
-        if wanted is not None and value.shape != wanted:
-            theirs = tuple(wanted[order.index(axis)] for axis in range(rank))
-            hint = "; its axes look transposed" if sorted(array.shape) == sorted(theirs) else ""
-            problems.append(f"{entry.source} has shape {array.shape}, not {theirs}{hint}")
+        wanted, piece = expected.get(entry.target), entry.taken(array)
+        if wanted is None:
+            continue
+        theirs = entry.shape_in_source(wanted)
+        if piece is None or piece.shape != theirs:
+            whole = (theirs[0] * entry.piece[1], *theirs[1:])
+            hint = "; its axes look transposed" if sorted(array.shape) == sorted(whole) else ""
+            problems += [f"{entry.source} has shape {array.shape}, not {whole}{hint}"]
+            continue
+        value = entry.apply(piece)
         flat[entry.target] = value
     targets = {entry.target for entry in table}
     problems += _listed("parts of the network that no row fills", sorted(set(expected) - targets))

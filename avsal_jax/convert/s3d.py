@@ -30,8 +30,8 @@ def recognise(tensors: dict[str, np.ndarray]) -> dict:
     return {} if classifier is None else {"visual_encoder.classes": int(classifier.shape[0])}
 
 
-def table(settings: dict) -> Iterator[Entry]:
-    """Rows for an S3D file; `settings` are what `recognise` found."""
+def table(settings: dict, tensors: dict[str, np.ndarray]) -> Iterator[Entry]:
+    """Rows for an S3D file with these settings; `tensors` are its content."""
     yield from trunk(lambda index: f"base.{index}")
     if settings.get("visual_encoder.classes") is not None:
         head = "params/visual_encoder/classifier"

@@ -42,8 +42,8 @@ def recognise(tensors: dict[str, np.ndarray]) -> dict:
     return {"frames": frames, "decoder.hierarchy": hierarchy, "decoder.upsample": upsample}
 
 
-def table(settings: dict) -> Iterator[Entry]:
-    """Rows for a ViNet checkpoint with these settings."""
+def table(settings: dict, tensors: dict[str, np.ndarray]) -> Iterator[Entry]:
+    """Rows for a ViNet checkpoint with these settings; `tensors` are its content."""
     yield from s3d.trunk(_backbone)
     transposed = settings["decoder.upsample"] == "transposed"
     frames = settings["frames"]

@@ -1,4 +1,4 @@
-"""Building blocks shared by encoders, necks and decoders: convolution, batch norm, ReLU.
+"""Building blocks shared by encoders, necks, fusions and decoders: convolution, linear map, norm, ReLU.
 
 Arrays are [B, T, H, W, C]. Every block takes the same run-time fields (`Runtime`), which change how
 a function is computed and never which function it is.
@@ -90,17 +90,41 @@ class ConvTranspose3D(nn.Module):
         )
 
 
+class Linear(nn.Module):
+    """Linear map of the channels [..., I] -> [..., features], with ReLU after it where `relu`.
+
+    The weights are a leaf `kernel` where a ReLU follows, else `projection`: they start with variance
+    2 / I and 1 / I (`network.initial_values`).
+    """
+
+    features: int
+    use_bias: bool = True
+    relu: bool = False
+    runtime: Runtime = Runtime()
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        dtype, shape = self.runtime.dtype, (x.shape[-1], self.features)
+        weights = self.param("kernel" if self.relu else "projection", nn.initializers.he_normal(), shape)
+        y = jnp.einsum("...i,io->...o", x.astype(dtype), weights.astype(dtype))
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(dtype)
+            y = y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
+        return nn.relu(y) if self.relu else y
+
+
 class Norm(nn.Module):
-    """Batch normalisation over B, T, H, W; statistics span the global batch under a mesh."""
+    """Batch normalisation over all axes but the last; statistics span the global batch under a mesh."""
 
     epsilon: float = 1e-3  # S3D's; torch's default is 1e-5
+    momentum: float | None = None  # None: the runtime's, which is S3D's; torch's default is 0.9
     runtime: Runtime = Runtime()
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         return nn.BatchNorm(
             use_running_average=self.runtime.frozen_norm or not train,
-            momentum=self.runtime.norm_momentum,
+            momentum=self.runtime.norm_momentum if self.momentum is None else self.momentum,
             epsilon=self.epsilon,
             dtype=self.runtime.dtype,
             name="batch",

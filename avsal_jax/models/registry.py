@@ -10,14 +10,37 @@ import flax.linen as nn
 from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.models.decoders.vinet import ViNetDecoder
 from avsal_jax.models.encoders.s3d import S3D
+from avsal_jax.models.encoders.soundnet import SoundNet
+from avsal_jax.models.fusion.bilinear import Bilinear
+from avsal_jax.models.fusion.concatenation import Concatenation
+from avsal_jax.models.fusion.cross_modal import CrossModal
+from avsal_jax.models.fusion.transformer import Transformer
 from avsal_jax.models.layers import Runtime
 
+# An audio encoder's class names the sound that it takes by default: `default_sound`, an `AudioSpec`.
 SLOTS: dict[str, dict[str, type[nn.Module] | None]] = {
-    "visual_encoder": {"none": None, "s3d": S3D},
-    "neck": {"none": None},
-    "audio_encoder": {"none": None},
-    "fusion": {"none": None},
-    "decoder": {"none": None, "vinet": ViNetDecoder},
+    "visual_encoder": {
+        "none": None,
+        "s3d": S3D,
+    },
+    "neck": {
+        "none": None,
+    },
+    "audio_encoder": {
+        "none": None,
+        "soundnet": SoundNet,
+    },
+    "fusion": {
+        "none": None,
+        "bilinear": Bilinear,
+        "concatenation": Concatenation,
+        "transformer": Transformer,
+        "cross_modal": CrossModal,
+    },
+    "decoder": {
+        "none": None,
+        "vinet": ViNetDecoder,
+    },
 }
 _RESERVED = {"runtime", "parent", "name"}
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 from avsal_jax.errors import AvsalError, did_you_mean
+from avsal_jax.models.encoders.soundnet import SoundNet
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import SaliencyNetwork
 from avsal_jax.models.registry import SLOTS, build_part, part_class
-from avsal_jax.specs import InputSpec
+from avsal_jax.specs import AudioSpec, InputSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,13 +33,24 @@ def _slots(**parts: str) -> dict[str, dict]:
     return {slot: {"name": parts.get(slot, "none"), "fields": {}} for slot in SLOTS}
 
 
+def _hearing(system: str, fusion: str) -> Preset:
+    """S3D, SoundNet and ViNet's decoder with a fusion."""
+    slots = _slots(visual_encoder="s3d", audio_encoder="soundnet", fusion=fusion, decoder="vinet")
+    return Preset(system, slots, InputSpec(audio=SoundNet.default_sound))
+
+
 SYSTEMS: dict[str, Preset] = {
     "vinet": Preset("vinet", _slots(visual_encoder="s3d", decoder="vinet"), InputSpec()),
+    "avinet": _hearing("avinet", "bilinear"),
+    "dual_domain": _hearing("dual_domain", "cross_modal"),
 }
 # Parts that are published and stored on their own, with the clip they were trained on.
 PARTS: dict[str, Preset] = {
     "s3d": Preset(
         "s3d", _slots(visual_encoder="s3d"), InputSpec(64, 224, 224, pixel_norm="signed"), kind="part"
+    ),
+    "soundnet": Preset(
+        "soundnet", _slots(audio_encoder="soundnet"), InputSpec(audio=SoundNet.default_sound), kind="part"
     ),
 }
 
@@ -48,8 +60,10 @@ def resolve(system: str, overrides: dict | None = None) -> Preset:
 
     Args:
       system: a name in `SYSTEMS` or `PARTS`.
-      overrides: `slot` -> part name (its fields start from their defaults), `slot.field` -> value, or
-        a field of `InputSpec` -> value. Slots are replaced before their fields are set.
+      overrides: `slot` -> part name (its fields start from their defaults), `slot.field` -> value, a
+        field of `InputSpec` -> value, or `audio.field` -> value for a field of its `AudioSpec`. Slots are
+        replaced before their fields are set: another audio encoder brings its default sound, `none` takes
+        the sound away.
 
     Raises:
       AvsalError: an unknown name, with the known ones.
@@ -63,23 +77,41 @@ def resolve(system: str, overrides: dict | None = None) -> Preset:
     preset = known[system]
     slots = {slot: {"name": p["name"], "fields": dict(p["fields"])} for slot, p in preset.slots.items()}
     spec_fields = [f.name for f in dataclasses.fields(InputSpec)]
-    changes = {}
+    changes, sound = {}, {}
     for key, value in sorted((overrides or {}).items(), key=lambda item: "." in item[0]):
         slot, _, field = key.partition(".")
         if key in spec_fields:
             changes[key] = value
+        elif slot == "audio":
+            sound[field] = value
         elif slot not in slots:
             hint = did_you_mean(key, [*slots, *spec_fields])
             raise AvsalError(
                 f"unknown setting {key!r}{hint}; settings are the slots "
-                f"{', '.join(slots)} (as slot or slot.field) and {', '.join(spec_fields)}"
+                f"{', '.join(slots)} (as slot or slot.field), {', '.join(spec_fields)} and audio.field"
             )
         elif field:
             slots[slot]["fields"][field] = value
         else:
-            part_class(slot, value)
+            cls = part_class(slot, value)
             slots[slot] = {"name": value, "fields": {}}
-    return dataclasses.replace(preset, slots=slots, input=dataclasses.replace(preset.input, **changes))
+            if slot == "audio_encoder":
+                changes.setdefault("audio", cls and cls.default_sound)
+    spec = dataclasses.replace(preset.input, **changes)
+    if sound:
+        spec = dataclasses.replace(spec, audio=_with_fields(spec.audio, sound))
+    return dataclasses.replace(preset, slots=slots, input=spec)
+
+
+def _with_fields(audio: AudioSpec | None, fields: dict) -> AudioSpec:
+    known = [f.name for f in dataclasses.fields(AudioSpec)]
+    for name in fields:
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise AvsalError(f"audio has no field {name!r}{hint}; it has {', '.join(known)}")
+    if audio is None:
+        raise AvsalError("this network does not hear: set audio_encoder before the fields of its sound")
+    return dataclasses.replace(audio, **fields)
 
 
 def build(preset: Preset, runtime: Runtime | None = None) -> SaliencyNetwork:

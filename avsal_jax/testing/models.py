@@ -19,16 +19,19 @@ from avsal_jax.specs import AudioSpec, InputSpec
 from avsal_jax.storage import StoredModel
 
 TINY = {"visual_encoder.width": 1 / 16, "decoder.width": 1 / 16}
+# The same for the systems that hear, with a buffer of two tokens.
+TINY_HEARING = {**TINY, "audio_encoder.width": 1 / 16, "audio.samples": 35_280}
 
 
 def tiny_stored(
-    frames: int = 8, height: int = 64, width: int = 96, seed: int = 0, **overrides
+    frames: int = 8, height: int = 64, width: int = 96, seed: int = 0, system: str = "vinet", **overrides
 ) -> StoredModel:
-    """Returns a ViNet of a sixteenth of the width with random weights."""
-    preset = resolve("vinet", {"frames": frames, "height": height, "width": width, **TINY, **overrides})
+    """Returns a system of a sixteenth of the width with random weights; a ViNet, if no other is named."""
+    small = TINY if system == "vinet" else TINY_HEARING
+    preset = resolve(system, {"frames": frames, "height": height, "width": width, **small, **overrides})
     network = build(preset)
     variables = init_variables(network, preset.input, seed)
-    return StoredModel(preset, network, variables, {"system": "vinet"})
+    return StoredModel(preset, network, variables, {"system": system})
 
 
 class SmallEncoder(nn.Module):

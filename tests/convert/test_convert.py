@@ -88,7 +88,7 @@ def small_keys(tests_dir, frames=32, hierarchy=3):
     preset = resolve("vinet", {**settings, **TINY})
     shapes = {k: v.shape for k, v in flatten(abstract_variables(build(preset), preset.input)).items()}
     keys = {}
-    for row in vinet.table(settings):
+    for row in vinet.table(settings, {}):
         shape = shapes[row.target]
         keys[row.source] = (shape[4], shape[3], *shape[:3]) if len(shape) == 5 else shape
         if row.source.endswith("running_var"):
@@ -134,7 +134,7 @@ def test_transposed_upsampling_is_recognised(tests_dir, tmp_path):
     orders = {"conv3d": (4, 3, 0, 1, 2), "conv_transpose3d": (3, 4, 0, 1, 2), "vector": (0,)}
     keys = {
         row.source: [shapes[row.target][axis] for axis in orders[row.transform]]
-        for row in vinet.table(settings)
+        for row in vinet.table(settings, {})
     }
     assert keys["decoder.convtsp4.7.weight"] == [2, 2, 1, 4, 4]
     source = tmp_path / "transposed.safetensors"

@@ -1,0 +1,81 @@
+"""Key tables of AViNet(B) and AViNet(T) checkpoints (samyak0210/ViNet @2a52666)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from avsal_jax.convert import s3d, soundnet, vinet
+from avsal_jax.convert.rules import Entry
+from avsal_jax.errors import AvsalError
+from avsal_jax.ops.attention import sinusoids
+
+_VISUAL = "visual_model."
+_POSITIONS = "transformer.pos_encoder.pe"
+# AViNet(T) holds an unused bilinear form; its table of positions is compared with ours and computed anew.
+IGNORED = (*s3d.IGNORED, *soundnet.CLASSIFIERS, "bilinear.weight", "bilinear.bias", _POSITIONS)
+
+
+def recognise(tensors: dict[str, np.ndarray]) -> dict:
+    """Returns the fusion and the settings of the visual part, as names and shapes show them."""
+    if not any(name.startswith(_VISUAL) for name in tensors):
+        raise AvsalError(f"this is no AViNet checkpoint: no name begins with {_VISUAL}")
+    settings = vinet.recognise(_visual(tensors))
+    if "audio_conv_1x1.weight" not in tensors:
+        return {**settings, "fusion": "bilinear"}
+    layers = {name.split(".")[3] for name in tensors if name.startswith(_layer(""))}
+    _check_positions(tensors.get(_POSITIONS))
+    return {**settings, "fusion": "transformer", "fusion.layers": len(layers)}
+
+
+def table(settings: dict, tensors: dict[str, np.ndarray]) -> Iterator[Entry]:
+    """Rows for an AViNet checkpoint with these settings; `tensors` are its content."""
+    for row in vinet.table(settings, _visual(tensors)):
+        yield dataclasses.replace(row, source=_VISUAL + row.source)
+    yield from soundnet.table(settings, tensors)
+    if "fusion.layers" in settings:
+        yield from _transformer(settings["fusion.layers"])
+    else:
+        yield Entry("bilinear.weight", "params/fusion/projection", "bilinear")
+        yield Entry("bilinear.bias", "params/fusion/bias", "vector")
+
+
+def _transformer(layers: int) -> Iterator[Entry]:
+    yield from _linear("conv_in_1x1", "picture", "projection", "pointwise3d")
+    yield from _linear("audio_conv_1x1", "sound", "projection", "pointwise2d")
+    for number in range(layers):
+        source, target = _layer(f"{number}"), f"layer{number}"
+        for piece, name in enumerate(("query", "key", "value")):
+            ours, thirds = f"params/fusion/{target}/attention/{name}", (piece, 3)
+            yield Entry(f"{source}.self_attn.in_proj_weight", f"{ours}/projection", "linear", thirds)
+            yield Entry(f"{source}.self_attn.in_proj_bias", f"{ours}/bias", "vector", thirds)
+        yield from _linear(f"{source}.self_attn.out_proj", f"{target}/attention/output", "projection")
+        yield from _linear(f"{source}.linear1", f"{target}/expand", "kernel")
+        yield from _linear(f"{source}.linear2", f"{target}/reduce", "projection")
+        for norm in ("norm1", "norm2"):
+            yield Entry(f"{source}.{norm}.weight", f"params/fusion/{target}/{norm}/scale", "vector")
+            yield Entry(f"{source}.{norm}.bias", f"params/fusion/{target}/{norm}/bias", "vector")
+
+
+def _linear(source: str, target: str, leaf: str, transform: str = "linear") -> Iterator[Entry]:
+    yield Entry(f"{source}.weight", f"params/fusion/{target}/{leaf}", transform)
+    yield Entry(f"{source}.bias", f"params/fusion/{target}/bias", "vector")
+
+
+def _layer(number: str) -> str:
+    return f"transformer.transformer_encoder.layers.{number}"
+
+
+def _visual(tensors):
+    return {name.removeprefix(_VISUAL): v for name, v in tensors.items() if name.startswith(_VISUAL)}
+
+
+def _check_positions(table: np.ndarray | None) -> None:
+    if table is None or table.ndim != 3 or table.shape[1] != 1:
+        raise AvsalError(
+            f"this AViNet(T) checkpoint has no table {_POSITIONS} of shape (tokens, 1, channels)"
+        )
+    if np.abs(table[:, 0] - sinusoids(table.shape[0], table.shape[2])).max() > 1e-4:
+        raise AvsalError(f"{_POSITIONS} of this checkpoint is not the sinusoid table of AViNet(T)")

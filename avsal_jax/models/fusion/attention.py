@@ -1,0 +1,53 @@
+"""Multi-head attention from one set of tokens to another, as a module."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+
+from avsal_jax.errors import AvsalError
+from avsal_jax.models.layers import Linear, Runtime
+from avsal_jax.ops.attention import attended, attention_weights
+
+
+class MultiHeadAttention(nn.Module):
+    """Tokens [B, N, C] read from other tokens [B, S, C'] -> [B, N, channels].
+
+    Fields:
+      channels: of queries, keys and values together; divides by `heads`.
+      heads: contiguous chunks of the channels.
+      use_bias: of the projections.
+      output: whether a last projection mixes the heads, as in torch.nn.MultiheadAttention.
+      dropout: of the weights, in training.
+
+    Records `attention`, the weights [B, heads, N, S] before dropout.
+
+    Raises:
+      AvsalError: channels that do not divide by heads.
+    """
+
+    channels: int
+    heads: int = 1
+    use_bias: bool = True
+    output: bool = True
+    dropout: float = 0.0
+    runtime: Runtime = Runtime()
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array, others: jax.Array, train: bool = False) -> jax.Array:
+        if self.heads < 1 or self.channels % self.heads:
+            raise AvsalError(
+                f"attention over {self.channels} channels does not divide into {self.heads} heads: change "
+                "fusion.heads or fusion.width"
+            )
+        query, key, value = (
+            self._projected(name, x) for name, x in (("query", tokens), ("key", others), ("value", others))
+        )
+        weights = attention_weights(query, key, self.heads)
+        self.sow("intermediates", "attention", weights)
+        weights = nn.Dropout(self.dropout, deterministic=not train)(weights)
+        mixed = attended(weights, value)
+        return self._projected("output", mixed) if self.output else mixed
+
+    def _projected(self, name, x):
+        return Linear(self.channels, self.use_bias, runtime=self.runtime, name=name)(x)
