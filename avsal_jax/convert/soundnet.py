@@ -1,7 +1,7 @@
 """Key tables of SoundNet: PyTorch files of its own, and its place in AViNet and STAViS checkpoints.
 
-Names: samyak0210/ViNet @2a52666 (`soundnet8_final.pth`; smallflyingpig/SoundNet_Pytorch has the same) and
-atsiami/STAViS @71fd51f (`soundnet8.pth`), whose kernels are rows.
+Names: samyak0210/ViNet @2a52666 (`soundnet8_final.pth`) and EsamGhaleb/soundNet_pytorch @1fcfb8f, which are
+the same; smallflyingpig/SoundNet_Pytorch @35c673d; atsiami/STAViS @71fd51f (`soundnet8.pth`), with rows.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ from avsal_jax.errors import AvsalError
 
 # Classifiers of objects and scenes, which the public systems hold and do not use; what else lies in an
 # AViNet and in a STAViS checkpoint.
-CLASSIFIERS = ("*conv8_objs.*", "*conv8_scns.*")
+CLASSIFIERS = ("*conv8_objs.*", "*conv8_scns.*", "conv8.0.*", "conv8_2.0.*")
 _AVINET = ("visual_model.*", "bilinear.*", "transformer.*", "conv_in_1x1.*", "audio_conv_1x1.*")
 _STAVIS = ("conv1.weight", "bn1.*", "layer[123].*", "score_dsn.*", "fuse.*", "fuseav.*", "fusion3.*")
 IGNORED = ("*.num_batches_tracked", *CLASSIFIERS, *_AVINET, *_STAVIS)
 # Positions of the convolutions in STAViS's sequence; each norm follows.
 _STAVIS_POSITIONS = (0, 4, 8, 11, 14, 18, 21)
-_NAMES = {
-    "": [(f"conv{n}", f"batchnorm{n}") for n in range(1, 8)],
-    "audionet.": [(f"audionet.conv{n}", f"audionet.batchnorm{n}") for n in range(1, 8)],
-    "soundnet8.": [(f"soundnet8.{n}", f"soundnet8.{n + 1}") for n in _STAVIS_POSITIONS],
-}
+# Layouts of names: for each layer, its convolution and its norm.
+_LAYOUTS = (
+    [(f"conv{n}", f"batchnorm{n}") for n in range(1, 8)],
+    [(f"conv{n}.0", f"conv{n}.1") for n in range(1, 8)],
+    [(f"audionet.conv{n}", f"audionet.batchnorm{n}") for n in range(1, 8)],
+    [(f"soundnet8.{n}", f"soundnet8.{n + 1}") for n in _STAVIS_POSITIONS],
+)
 
 
 def recognise(tensors: dict[str, np.ndarray]) -> dict:
@@ -36,7 +38,7 @@ def recognise(tensors: dict[str, np.ndarray]) -> dict:
 
 def table(settings: dict, tensors: dict[str, np.ndarray]) -> Iterator[Entry]:
     """Rows for SoundNet under the names that `tensors` have."""
-    names = _NAMES[_layout(tensors)]
+    names = _layout(tensors)
     first = tensors[f"{names[0][0]}.weight"]
     transform = "conv_row" if first.shape[-1] > 1 else "conv_column"
     for number, (conv, norm) in enumerate(names, start=1):
@@ -46,11 +48,11 @@ def table(settings: dict, tensors: dict[str, np.ndarray]) -> Iterator[Entry]:
         yield from batch_norm(norm, f"{target}/norm")
 
 
-def _layout(tensors) -> str:
-    """Returns the prefix of the names; the convolution of a picture has more axes."""
-    for prefix, names in _NAMES.items():
+def _layout(tensors) -> list[tuple[str, str]]:
+    """Returns the names that a file has; STAViS's `conv1`, of the picture, has more axes."""
+    for names in _LAYOUTS:
         first = tensors.get(f"{names[0][0]}.weight")
         if first is not None and first.ndim == 4 and 1 in first.shape[2:]:
-            return prefix
-    wanted = ", ".join(f"{names[0][0]}.weight" for names in _NAMES.values())
+            return names
+    wanted = ", ".join(f"{names[0][0]}.weight" for names in _LAYOUTS)
     raise AvsalError(f"this file holds no SoundNet: it has none of {wanted} with kernels (k, 1) or (1, k)")

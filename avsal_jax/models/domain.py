@@ -27,7 +27,8 @@ class DomainDiscriminator(nn.Module):
     Fields:
       channels: of the convolutions.
       hidden: of the fully connected layers before the last.
-      runtime: see `layers.Runtime`; norms keep 0.9 of their old statistics per step.
+      runtime: see `layers.Runtime`; without `frozen_norm`, since nothing has trained its statistics. They
+        keep 0.9 of the old ones per step.
     """
 
     channels: tuple[int, ...] = CHANNELS["audio"]

@@ -1,11 +1,12 @@
-"""SoundNet out of four kinds of file: its own, ViNet's, STAViS's, and inside the systems."""
+"""SoundNet out of every kind of file: two ports, STAViS's, and inside the systems."""
 
-import jax
+import re
+
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from avsal_jax import AvsalError, Clip, load_model
+from avsal_jax import Clip, load_model
 from avsal_jax.cli.main import main
 from avsal_jax.testing import golden
 
@@ -36,6 +37,7 @@ def stavis_norm(n):
 
 
 OWN = renamed(lambda n: f"conv{n}", lambda n: f"batchnorm{n}")
+NESTED = renamed(lambda n: f"conv{n}.0", lambda n: f"conv{n}.1")
 INSIDE = renamed(lambda n: f"audionet.conv{n}", lambda n: f"audionet.batchnorm{n}")
 ROWS = renamed(stavis, stavis_norm, row=True)
 ONES = np.ones(2, np.float32)
@@ -50,6 +52,7 @@ FILES = {
         "conv8_objs.weight": np.ones((9, 64, 8, 1), np.float32),
         "conv8_scns.bias": ONES,
     },
+    "smallflyingpig": {**NESTED, "conv8.0.bias": ONES, "conv8_2.0.weight": np.ones((2, 2, 8, 1), np.float32)},
     "stavis soundnet8": {f"module.{name}": value for name, value in ROWS.items()},
     "avinet": {**INSIDE, "visual_model.decoder.convtsp4.8.bias": ONES, "bilinear.bias": ONES},
     "stavis": {f"module.{name}": value for name, value in {**ROWS, **PICTURE, "fuseav.bias": ONES}.items()},
@@ -96,7 +99,6 @@ def test_every_kind_of_file_gives_the_same_network(converted, expected, capsys, 
     tokens = model(Clip(None, WAVE), features=("audio",)).features["audio"]
     assert tokens.shape == (1, *expected.shape) == (1, 1, 64)
     np.testing.assert_allclose(tokens[0], expected, atol=1e-4 * np.abs(expected).max())
-    assert jax.tree.leaves(model.variables["batch_stats"])
 
 
 @pytest.mark.parametrize(
@@ -113,5 +115,4 @@ def test_what_does_not_fit_is_one_line(converted, capsys, tensors, message):
     code, folder = converted("bad", tensors)
     error = capsys.readouterr().err
     assert code == 2 and error.count("\n") == 1 and not folder.exists()
-    with pytest.raises(AvsalError, match=message):
-        raise AvsalError(error)
+    assert re.search(message, error)

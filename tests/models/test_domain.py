@@ -37,6 +37,16 @@ def test_layers_at_the_sizes_of_the_paper(feature, shape, sizes):
     assert logits.shape == (5,) and logits.dtype == jnp.float32
 
 
+def test_first_values_depend_on_the_name_of_a_leaf():
+    shapes = {"a": {"kernel": jnp.zeros((5, 40, 300)), "projection": jnp.zeros((5, 40, 300))}}
+    shapes["a"] |= {"bias": jnp.zeros(3), "scale": jnp.zeros(3)}
+    values = initial_values(shapes, 0)["a"]
+    variances = [values[name].var() for name in ("kernel", "projection")]
+    np.testing.assert_allclose(variances, [2 / 200, 1 / 200], rtol=0.02)
+    assert not values["bias"].any() and (values["scale"] == 1).all()
+    assert not np.array_equal(values["kernel"], initial_values(shapes, 1)["a"]["kernel"])
+
+
 def test_norms_see_both_domains_together():
     """Domains that differ by an offset alone differ in one call, and are one and the same in two."""
     module = DomainDiscriminator((8, 8, 8), (4, 4))
