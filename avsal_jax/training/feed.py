@@ -89,8 +89,8 @@ class Feed:
         shared = [video for video in videos if _identity(video) in known]
         if shared:
             raise AvsalError(
-                f"the domains overlap: {shared[0].dataset} {shared[0].name} and {len(shared) - 1} more videos "
-                "of adapt.sources train or validate in data.sources with their labels; take them out of one"
+                f"the domains overlap: {shared[0].dataset} {shared[0].name} and {len(shared) - 1} more "
+                "videos of adapt.sources train or validate in data.sources with labels; take them out of one"
             )
         return videos
 
