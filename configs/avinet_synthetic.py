@@ -9,7 +9,8 @@ and adaptation from domain a to domain b, whose looks and timbres are others:
 
     avsal prepare --dataset synthetic --set objects=2 --set videos=800 --set domain=b --output prepared_b
     avsal train --config avinet_synthetic:da_both --workdir runs/da_both
-    python tools/domain_report.py --model runs/da_both/model --source prepared --target prepared_b
+    python tools/domain_report.py --model runs/da_both/model --source prepared/synthetic
+        --target prepared_b/synthetic
 
 Starts from: SoundNet trained on the classes of sound of the training list; the rest is fresh. Clips of 8
 frames of 64x96 with a buffer of 12,766 samples, the shortest for two tokens (8 frames at 25 a second have
