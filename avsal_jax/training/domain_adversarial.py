@@ -134,7 +134,7 @@ class DomainAdversarial(Objective):
         )
         values = {f"loss/{name}": masked_mean(score, source["mask"]) for name, score in scores.items()}
         loss = masked_mean(per_clip, source["mask"])
-        strength = self._strength(step, total)
+        strength = reversal_strength(self._config, step, total)
         values["domain/strength"] = strength
         for feature in self._config.features:
             domain, stats, accuracy = self._domain(
@@ -158,10 +158,11 @@ class DomainAdversarial(Objective):
         accuracy = (jnp.mean(source > 0) + jnp.mean(target < 0)) / 2
         return domain_loss(source, target), {own: state["batch_stats"]}, accuracy
 
-    def _strength(self, step, total):
-        progress = jnp.asarray(step, jnp.float32) / max(total, 1)
-        factor = reversal_ramp(progress) if self._config.reversal == "ramp" else jnp.ones(())
-        return self._config.strength * factor
+
+def reversal_strength(config: AdaptConfig, step, total: int) -> jax.Array:
+    """Returns the factor on reversed gradients at a step of a run, from 0."""
+    progress = jnp.asarray(step, jnp.float32) / total
+    return config.strength * (reversal_ramp(progress) if config.reversal == "ramp" else jnp.ones(()))
 
 
 def domain_loss(source: jax.Array, target: jax.Array) -> jax.Array:
