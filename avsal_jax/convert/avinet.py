@@ -73,9 +73,9 @@ def _visual(tensors):
 
 
 def _check_positions(table: np.ndarray | None) -> None:
-    if table is None or table.ndim != 3 or table.shape[1] != 1:
+    if table is None or table.ndim != 3 or table.shape[1] != 1 or not table.size:
         raise AvsalError(
             f"this AViNet(T) checkpoint has no table {_POSITIONS} of shape (tokens, 1, channels)"
         )
-    if np.abs(table[:, 0] - sinusoids(table.shape[0], table.shape[2])).max() > 1e-4:
+    if not np.allclose(table[:, 0], sinusoids(table.shape[0], table.shape[2]), atol=1e-4):
         raise AvsalError(f"{_POSITIONS} of this checkpoint is not the sinusoid table of AViNet(T)")

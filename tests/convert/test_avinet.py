@@ -173,6 +173,8 @@ def test_a_checkpoint_that_does_not_fit_is_refused(b_tensors, t_tensors, tmp_pat
         (t_tensors, f"{LAYER}.self_attn.in_proj_bias", np.ones((1, 1536), np.float32), "not 1 axes"),
         (t_tensors, "transformer.pos_encoder.pe", positions + 1, "is not the sinusoid table"),
         (t_tensors, "transformer.pos_encoder.pe", None, "has no table transformer.pos_encoder.pe"),
+        (t_tensors, "transformer.pos_encoder.pe", positions[:, :, :0].copy(), "has no table"),
+        (t_tensors, "transformer.pos_encoder.pe", positions * np.nan, "is not the sinusoid table"),
         (t_tensors, "conv_out_1x1.weight", np.ones((3, 3), np.float32), "not known: conv_out_1x1.weight"),
         (b_tensors, "bilinear.weight", None, "1 missing from the checkpoint: bilinear.weight"),
         (b_tensors, "bilinear.weight", b_tensors["bilinear.weight"].swapaxes(0, 1).copy(), "look transposed"),
