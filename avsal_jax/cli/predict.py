@@ -57,17 +57,15 @@ def run(args: argparse.Namespace) -> int:
     import jax.numpy as jnp
 
     from avsal_jax.cli.running import predict_all
-    from avsal_jax.cli.sharing import own_shard
-    from avsal_jax.cluster import share
+    from avsal_jax.cli.sharing import own_inputs
     from avsal_jax.compile_cache import use_compile_cache
     from avsal_jax.inference.predict import Settings
     from avsal_jax.inference.predictor import load_model
     from avsal_jax.inference.sources import SoundChoice, list_inputs, open_source
     from avsal_jax.models.layers import Runtime
 
-    inputs = dict(share(list(list_inputs(args.input, args.output).items()), own_shard(args.shard)))
+    inputs = own_inputs(list_inputs(args.input, args.output), args.shard)
     if not inputs:
-        print("there are more processes than inputs; nothing is left for this one", file=sys.stderr)
         return 0
     SoundChoice(args.audio).check()
     if len(inputs) == 1:

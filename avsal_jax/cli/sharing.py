@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from avsal_jax.cluster import find_cluster, own_gpus
+from avsal_jax.cluster import find_cluster, own_gpus, share
 
 
 def own_shard(given: tuple[int, int] | None) -> tuple[int, int] | None:
@@ -24,3 +24,11 @@ def own_shard(given: tuple[int, int] | None) -> tuple[int, int] | None:
     number = cluster.index + 1
     print(f"found {cluster.kind}: share {number} of {cluster.count} is of this process", file=sys.stderr)
     return number, cluster.count
+
+
+def own_inputs(inputs: dict, given: tuple[int, int] | None) -> dict:
+    """Returns this process's share of inputs and their outputs, and says so where it is none."""
+    own = dict(share(list(inputs.items()), own_shard(given)))
+    if not own:
+        print("there are more processes than inputs; nothing is left for this one", file=sys.stderr)
+    return own
