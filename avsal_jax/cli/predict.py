@@ -30,7 +30,8 @@ def add_parser(commands) -> None:
         help="the sound that a model hears (default: auto)",
     )
     add("--save", type=flags.saves, default=("maps", "overlay", "report"), metavar="KINDS",
-        help="of maps,overlay,npz,report (default: maps,overlay,report)")  # fmt: skip
+        help="of maps,overlay,npz,report,features (default: maps,overlay,report)")  # fmt: skip
+    flags.add_features(parser)
     add(
         "--postprocess",
         choices=("none", "vinet"),
@@ -55,11 +56,15 @@ def run(args: argparse.Namespace) -> int:
     from avsal_jax.cli.sharing import own_shard
     from avsal_jax.cluster import share
     from avsal_jax.compile_cache import use_compile_cache
-    from avsal_jax.inference.predict import Settings
+    from avsal_jax.inference.predict import FeatureSettings, Settings
     from avsal_jax.inference.predictor import load_model, untrained_model
     from avsal_jax.inference.sources import SoundChoice, list_inputs, open_source
     from avsal_jax.models.layers import Runtime
 
+    chosen = FeatureSettings(args.features, args.feature_frames, args.compare_audio)
+    settings = Settings(
+        args.save, args.postprocess, args.audio, args.fps, args.frame_step, args.batch, chosen
+    )
     inputs = dict(share(list(list_inputs(args.input, args.output).items()), own_shard(args.shard)))
     if not inputs:
         print("there are more processes than inputs; nothing is left for this one", file=sys.stderr)
@@ -72,5 +77,4 @@ def run(args: argparse.Namespace) -> int:
     if args.model is None:
         print(_UNTRAINED, file=sys.stderr)
     model = untrained_model(runtime) if args.model is None else load_model(args.model, runtime)
-    settings = Settings(args.save, args.postprocess, args.audio, args.fps, args.frame_step, args.batch)
     return predict_all(model, inputs, settings)
