@@ -108,13 +108,13 @@ def _attention(weights, layout):
 def _retention_audio(retention, layout):
     rows = [(f"block {i}", r) for i, r in enumerate(retention.mean((1, 5)), 1)]
     text = "Ret_A: how much of the sound each place retains; mean over heads and tokens of the sound."
-    return _over_time(rows, layout, text)
+    return _over_time(rows, layout, text, True)
 
 
 def _retention_visual(retention, layout):
     rows = [(f"block {i}", r) for i, r in enumerate(retention.mean((1, 2)), 1)]
     text = "Ret_V: how much of each place the sound retains; mean over heads and tokens of the sound."
-    return _over_time(rows, layout, text)
+    return _over_time(rows, layout, text, True)
 
 
 def _head_weights(weights, layout):
