@@ -1,18 +1,26 @@
 """`avsal predict --save features`: which clips, which features, and what the files hold."""
 
+import argparse
+import functools
 import json
+import re
+import shlex
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from avsal_jax import AudioSpec
+from avsal_jax.cli import predict
 from avsal_jax.cli.main import main
 from avsal_jax.errors import AvsalError
 from avsal_jax.inference import features
-from avsal_jax.inference.feature_engine import FeatureEngine
+from avsal_jax.inference.feature_engine import FeatureEngine, _thinned
+from avsal_jax.inference.feature_views import VIEWS
 from avsal_jax.inference.predict import FeatureSettings, Settings, predict_file
 from avsal_jax.models.fusion.casp_net import CASPNetFusion
+from avsal_jax.models.fusion.gates import RegulatorGates
 from avsal_jax.models.network import SaliencyNetwork, forward
 from avsal_jax.specs import InputSpec
 from avsal_jax.testing.models import fusing_probe
@@ -77,17 +85,28 @@ def test_arrays_are_of_the_window_and_the_sound_that_make_the_map(coding, video,
         assert {array.dtype for array in first.values()} == {np.dtype(np.float32)}
 
 
-def test_maps_after_each_iteration_are_those_of_a_network_with_so_many(coding, done):
+def test_maps_after_each_iteration_are_those_of_a_network_with_so_many(done):
     found = arrays(done[0] / "features" / "000016.npz")
     np.testing.assert_allclose(found["iterations"][2], found["saliency"], atol=1e-6)
+    gated = fusing_probe(gates_around(2), AudioSpec("waveform", 1_000))
     clip = np.random.default_rng(0).integers(0, 256, (8, 32, 64, 3), np.uint8)
-    sound = np.random.default_rng(1).standard_normal(8_000).astype(np.float32)
-    maps = coding.feature_engine(["iterations"])(clip, sound)["iterations"]
+    sound = np.random.default_rng(1).standard_normal(1_000).astype(np.float32)
+    maps = gated.feature_engine(["iterations"])(clip, sound)["iterations"]
     for count in range(3):
-        network = coding.network.clone(fusion=CASPNetFusion(**CODING, iterations=count))
-        expected = forward(network, coding.spec, coding.variables, Clip(clip[None], sound[None])).saliency
+        network = gated.network.clone(fusion=gates_around(count))
+        run = jax.jit(functools.partial(forward, network, gated.spec))
+        expected = run(gated.variables, Clip(clip[None], sound[None])).saliency
         np.testing.assert_allclose(maps[count], expected[0], atol=1e-6)
     assert np.abs(np.diff(maps, axis=0)).max((1, 2)).min() > 1e-4  # each iteration changes the map
+
+
+def gates_around(iterations):
+    return RegulatorGates(CASPNetFusion(**CODING, iterations=iterations), gates=4)
+
+
+def test_many_iterations_are_thinned():
+    assert _thinned(3) == (0, 1, 2, 3) and _thinned(0) == (0,)
+    assert _thinned(100) == (0, 14, 29, 43, 57, 71, 86, 100)
 
 
 def test_a_rerun_does_nothing_and_another_choice_replaces_all(coding, video, tmp_path):
@@ -134,8 +153,10 @@ def test_the_command(tiny_dir, tmp_path, capsys):
     ("flags", "message"),
     [
         (["--features", "taps"], "add features to --save"),
-        (["--save", "features", "--features", "tap"], "unknown feature 'tap' (did you mean 'taps'?); this"),
-        (["--save", "features", "--features", "iterations"], "this network records taps"),
+        (
+            ["--save", "features", "--features", "tap"],
+            "unknown feature 'tap' (did you mean 'taps'?); this network records taps",
+        ),
         (["--save", "features", "--compare-audio", "off"], "there is no sound for --compare-audio"),
     ],
 )
@@ -164,3 +185,15 @@ def test_a_video_that_shrinks_while_it_is_read_is_told(coding):
     windows = {5: list(range(8))}
     with pytest.raises(AvsalError, match="fewer frames than the 20 it had a moment ago"):
         list(features._clips([], windows, [0.0] * 20, coding.spec))
+
+
+def test_the_page_names_every_feature_and_its_commands_are_known(tests_dir):
+    text = (tests_dir.parent / "docs/features.md").read_text()
+    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == list(VIEWS)
+    parser = argparse.ArgumentParser()
+    predict.add_parser(parser.add_subparsers())
+    lines = re.findall(r"^avsal (predict .*)", text, re.MULTILINE)
+    parsed = [parser.parse_args(shlex.split(line)) for line in lines]
+    assert len(parsed) == 3
+    assert parsed[1].feature_frames == (1.5, 4.0) and parsed[2].compare_audio == "other.wav"
+    assert set(parsed[1].features) | set(parsed[2].features) <= set(VIEWS)
