@@ -45,15 +45,15 @@ def _ranges(several: Sequence[Maps]) -> list[tuple[float, float]]:
 def _block(heading: str, maps: Maps, ranges, cell_height: int) -> np.ndarray:
     top = (2 if heading else 1) * _LINE + _GAP
     width = _LEFT + len(maps.columns) * (_CELL + _GAP) + _GAP
-    image = Image.new("RGB", (width, top + len(maps.rows) * (max(cell_height, 2 * _LINE) + _GAP)), _PAPER)
+    image = Image.new("RGB", (width, top + len(maps.rows) * (max(cell_height, 3 * _LINE) + _GAP)), _PAPER)
     pen, font = ImageDraw.Draw(image), ImageFont.load_default(12)
     if heading:
         pen.text((_GAP, 2), heading, _INK, ImageFont.load_default(14))
     for column, caption in enumerate(maps.columns):
         pen.text((_LEFT + column * (_CELL + _GAP), top - _LINE - 2), caption, _INK, font)
     for number, ((caption, cells), (low, high)) in enumerate(zip(maps.rows, ranges, strict=True)):
-        y = top + number * (max(cell_height, 2 * _LINE) + _GAP)
-        pen.text((_GAP, y), f"{caption}\n{low:.3g} to {high:.3g}", _INK, font)
+        y = top + number * (max(cell_height, 3 * _LINE) + _GAP)
+        pen.text((_GAP, y), f"{caption}\n{low:.3g}\nto {high:.3g}", _INK, font)
         for column, values in enumerate(cells):
             cell = Image.fromarray(false_colour(values, low, high))
             grows = values.shape[1] < _CELL  # a coarse map shows its places as they are

@@ -198,7 +198,7 @@ def _numbers(heading: str, text: str, views: list[tuple[str, Lines]]) -> list[Se
     rows = [[name, *(f"{value:.4g}" for value in values)] for name, values in lines]
     sections = [Section(heading, Grid(columns, rows), text)]
     if len(places) > 1:
-        curves = Curves([(name, places, values) for name, values in lines], first.unit, first.unit)
+        curves = Curves([(name, places, values) for name, values in lines], "values", first.unit)
         sections.append(Section(f"{heading}, as curves", curves))
     return sections
 
