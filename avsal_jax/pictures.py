@@ -76,6 +76,18 @@ def overlay(frame: np.ndarray, grey: np.ndarray) -> np.ndarray:
     return np.asarray(Image.composite(heat.convert("RGB"), Image.fromarray(frame), mask))
 
 
+def false_colour(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Returns values [H, W] as RGB uint8 [H, W, 3], from dark blue at `low` to yellow at `high`.
+
+    What is not a number, or infinite, is grey.
+    """
+    finite = np.isfinite(values)
+    share = (np.where(finite, values, low) - low) / ((high - low) or 1.0)
+    colours = _colours("viridis")[np.rint(255 * np.clip(share, 0, 1)).astype(np.uint8)]
+    colours[~finite] = 128
+    return colours
+
+
 def shrink(image: np.ndarray, width: int) -> np.ndarray:
     """Returns an image (uint8 [h, w] or [h, w, 3]) at most `width` wide, its aspect ratio kept."""
     if image.shape[1] <= width:
@@ -102,7 +114,12 @@ def mark_fixations(frame: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1)
 def _heat() -> tuple[bytes, list[int]]:
+    return _colours("jet").tobytes(), [round(0.75 * min(255, 2 * level)) for level in range(256)]
+
+
+@functools.lru_cache(maxsize=2)
+def _colours(name: str) -> np.ndarray:
+    """A colour map of matplotlib, uint8 [256, 3]."""
     from matplotlib import colormaps  # slow to import, and only pictures need it
 
-    colours = (colormaps["jet"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
-    return colours.tobytes(), [round(0.75 * min(255, 2 * level)) for level in range(256)]
+    return (colormaps[name](np.arange(256))[:, :3] * 255).round().astype(np.uint8)

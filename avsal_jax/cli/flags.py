@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-SAVES = ("maps", "overlay", "npz", "report")
+SAVES = ("maps", "overlay", "npz", "report", "features")
 METRICS = ("cc", "sim", "nss", "kl", "auc_judd", "auc_shuffled")
 
 
@@ -98,6 +98,36 @@ def rate(text: str) -> float:
     if not 0.01 <= value <= 1000:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of frames a second from 0.01 to 1000")
     return value
+
+
+def feature_frames(text: str) -> int | tuple[float, ...]:
+    """Returns the number of frames of `N`, or the seconds of a list such as `1.5s,4s`."""
+    if _whole(text) and 1 <= int(text) <= 64:
+        return int(text)
+    try:
+        seconds = tuple(float(part.removesuffix("s")) for part in text.split(",") if part.endswith("s"))
+    except ValueError:
+        seconds = ()
+    if not (
+        1 <= len(seconds) <= 64 and len(seconds) == len(text.split(",")) and all(s >= 0 for s in seconds)
+    ):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number from 1 to 64 nor times as 1.5s,4s")
+    return seconds
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Returns the names of a list such as `taps,fused`."""
+    return tuple(dict.fromkeys(name for name in text.split(",") if name))
+
+
+def add_features(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `--save features`."""
+    add = parser.add_argument
+    add("--features", type=names, default=(), metavar="NAMES",
+        help="of what a network records, as taps,fused (default: all that have a picture)")  # fmt: skip
+    add("--feature-frames", type=feature_frames, default=4, metavar="N|TIMES",
+        help="how many frames, evenly spaced, or which, as 1.5s,4s (default: 4)")  # fmt: skip
+    add("--compare-audio", metavar="auto|off|FILE", help="a second sound, its features beside the first's")
 
 
 def add_processes(parser: argparse.ArgumentParser) -> None:

@@ -6,13 +6,8 @@ import argparse
 import pathlib
 import sys
 
-from avsal_jax.bundled import DEFAULT
+from avsal_jax.bundled import DEFAULT, NOTE
 from avsal_jax.cli import flags
-
-_BUNDLED = (
-    f"note: without --model, the bundled {DEFAULT} runs: it was trained on generated scenes of moving "
-    "shapes, not on where people look"
-)
 
 
 def add_parser(commands) -> None:
@@ -35,7 +30,8 @@ def add_parser(commands) -> None:
         help="the sound that a model hears (default: auto)",
     )
     add("--save", type=flags.saves, default=("maps", "overlay", "report"), metavar="KINDS",
-        help="of maps,overlay,npz,report (default: maps,overlay,report)")  # fmt: skip
+        help="of maps,overlay,npz,report,features (default: maps,overlay,report)")  # fmt: skip
+    flags.add_features(parser)
     add(
         "--postprocess",
         choices=("none", "vinet"),
@@ -59,11 +55,15 @@ def run(args: argparse.Namespace) -> int:
     from avsal_jax.cli.running import predict_all
     from avsal_jax.cli.sharing import own_inputs
     from avsal_jax.compile_cache import use_compile_cache
-    from avsal_jax.inference.predict import Settings
+    from avsal_jax.inference.predict import FeatureSettings, Settings
     from avsal_jax.inference.predictor import load_model
     from avsal_jax.inference.sources import SoundChoice, list_inputs, open_source
     from avsal_jax.models.layers import Runtime
 
+    chosen = FeatureSettings(args.features, args.feature_frames, args.compare_audio)
+    settings = Settings(
+        args.save, args.postprocess, args.audio, args.fps, args.frame_step, args.batch, chosen
+    )
     inputs = own_inputs(list_inputs(args.input, args.output), args.shard)
     if not inputs:
         return 0
@@ -73,7 +73,6 @@ def run(args: argparse.Namespace) -> int:
     use_compile_cache()
     runtime = Runtime(dtype=jnp.dtype(args.dtype))
     if args.model is None:
-        print(_BUNDLED, file=sys.stderr)
+        print(NOTE, file=sys.stderr)
     model = load_model(args.model or DEFAULT, runtime)
-    settings = Settings(args.save, args.postprocess, args.audio, args.fps, args.frame_step, args.batch)
     return predict_all(model, inputs, settings)

@@ -30,11 +30,15 @@ def predict_all(model: Model, inputs: dict[pathlib.Path, pathlib.Path], settings
             failed[source] = " ".join(str(error).split())
             _say(f"failed: {failed[source]}")
             continue
-        if "resumed" not in summary:
+        if "resumed" in summary:
+            continue
+        if summary["maps"]:
             print(
                 f"{summary['maps']} maps in {output} ({summary['maps_per_second']:.2f} a second, after "
                 f"{summary['compile_seconds']:.1f} s of compiling)"
             )
+        if "features" in summary:
+            print(f"features of {len(summary['features']['frames'])} frames in {output / 'features.html'}")
     if failed:
         _say(f"{len(failed)} of {len(inputs)} inputs failed:")
         for reason in failed.values():

@@ -20,6 +20,8 @@ import avsal_jax
 from avsal_jax.data.video import ImageFolder, Video, resize_frame
 from avsal_jax.errors import AvsalError
 from avsal_jax.identity import model_identity, tree_identity
+from avsal_jax.inference import features
+from avsal_jax.inference.features import FeatureSettings
 from avsal_jax.inference.outputs import Item, Outputs
 from avsal_jax.inference.predictor import Model
 from avsal_jax.inference.sources import SoundChoice, open_source, rate_warning
@@ -27,7 +29,14 @@ from avsal_jax.threads import prefetched
 
 _QUEUE = 4
 _PARTIAL = ".avsal-partial-"
-_NAMES = {"maps": "maps", "overlay": "overlay.mp4", "npz": "maps.npz", "report": "report.html"}
+_NAMES = {
+    "maps": "maps",
+    "overlay": "overlay.mp4",
+    "npz": "maps.npz",
+    "report": "report.html",
+    "features": features.PAGE,
+}
+_WRITTEN = (*_NAMES.values(), features.FOLDER)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +46,18 @@ class Settings:
     Attributes:
       save: some of `maps` (maps/%06d.png: 8-bit grey at the frame's size, numbered from 1, stretched from
         minimum to maximum), `overlay` (overlay.mp4: heat colours over the picture, the source's times
-        and sound), `npz` (maps.npz: float16 at model size), `report` (report.html).
+        and sound), `npz` (maps.npz: float16 at model size), `report` (report.html), `features` (features.html
+        and the folder features: what the network recorded for a few frames). With `features` alone, no other
+        frame is predicted.
       postprocess: of map images, see `pictures.to_grey`.
       audio: `auto` (the video's own sound), `off` (silence), or a file.
       fps: rate of a folder of images, frames a second.
       frame_step: every K-th frame is the video; the overlay holds the last map in between.
       batch: windows per call; None chooses by the device.
+      features: which ones of which frames, and another sound beside the first.
+
+    Raises:
+      AvsalError: a choice of features, where `save` lacks them.
     """
 
     save: tuple[str, ...] = ("maps", "overlay")
@@ -51,6 +66,13 @@ class Settings:
     fps: float | None = None
     frame_step: int = 1
     batch: int | None = None
+    features: FeatureSettings = dataclasses.field(default_factory=FeatureSettings)
+
+    def __post_init__(self):
+        if "features" not in self.save and self.features != FeatureSettings():
+            raise AvsalError(
+                "--features, --feature-frames and --compare-audio are about features: add features to --save"
+            )
 
 
 def predict_file(
@@ -82,54 +104,83 @@ def predict_file(
     settings = settings or Settings()
     output = pathlib.Path(output)
     video = open_source(source, settings.fps)
-    job = _job(model, video, settings)
+    choice = SoundChoice(settings.audio)
+    choice.check()
+    compared = SoundChoice(settings.features.compare_audio or "off")
+    compared.check()
+    job = _job(model, video, settings, choice.file(video), compared.file(video))
     previous = _previous(output)
     if _finished(output, previous, job, settings):
         say(f"{video.path} is done already; its results are in {output}")
         return {**previous, "resumed": True}
     if warning := rate_warning(float(video.info.rate), settings.frame_step):
         say(f"warning: {warning}")
-    choice = SoundChoice(settings.audio)
-    choice.check()
-    sound = choice.clips(video, model.spec, settings.frame_step, say)
+    if "features" in settings.save:
+        features.prepare(model, settings.features)
     with _complete_or_nothing(output) as folder:
-        say("compiling the model ...")
-        compile_seconds = model.engine(settings.batch).compile_seconds
-        outputs = Outputs(folder, settings.save, settings.postprocess, video.info, choice.file(video))
-        started = time.perf_counter()
-        maps = _run(model, video, sound, outputs, settings, progress)
-        seconds = time.perf_counter() - started
-        if video.damaged:
-            say(f"warning: {video.path}: {video.damaged} damaged packets or frames; the rest was used")
-        promised = video.info.promised or 0
-        if outputs.count + video.damaged < promised:
-            say(
-                f"warning: {video.path}: {outputs.count} of the {promised} frames that its header states "
-                "could be read; it is cut off"
-            )
-        if outputs.damaged_sound:
-            say(f"warning: {video.path}: the overlay lacks {outputs.damaged_sound} damaged packets of sound")
+        outputs, figures = None, {}
+        if set(settings.save) != {"features"}:
+            outputs, figures = _predicted(model, video, choice, folder, settings, say, progress)
+        if "features" in settings.save:
+            figures = {**_features(model, video, folder, settings, say), **figures}
+        _tell_damage(video, figures["frames"], say)
         summary = {
             "source": video.path.name,
-            "frames": outputs.count,
-            "maps": maps,
-            "height": outputs.size[0],
-            "width": outputs.size[1],
-            "rate": float(video.info.rate),
+            **figures,
             "damaged": video.damaged,
-            "damaged_sound": outputs.damaged_sound,
+            "rate": float(video.info.rate),
             "note": model.card.get("note"),
             "settings": dataclasses.asdict(settings),
             "device": jax.devices()[0].device_kind,
-            "compile_seconds": round(compile_seconds, 3),
-            "seconds": round(seconds, 3),
-            "maps_per_second": round(maps / seconds, 3),
             "job": job,
             "version": avsal_jax.__version__,
         }
-        outputs.finish(summary, model.card)
+        if outputs is not None:
+            outputs.finish(summary, model.card)
         (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return summary
+
+
+def _predicted(model, video, choice, folder, settings, say, progress) -> tuple[Outputs, dict]:
+    """Predicts all frames and writes all but features; returns the outputs, and figures for the summary."""
+    sound = choice.clips(video, model.spec, settings.frame_step, say)
+    say("compiling the model ...")
+    compile_seconds = model.engine(settings.batch).compile_seconds
+    outputs = Outputs(folder, settings.save, settings.postprocess, video.info, choice.file(video))
+    started = time.perf_counter()
+    maps = _run(model, video, sound, outputs, settings, progress)
+    seconds = time.perf_counter() - started
+    if outputs.damaged_sound:
+        say(f"warning: {video.path}: the overlay lacks {outputs.damaged_sound} damaged packets of sound")
+    return outputs, {
+        "frames": outputs.count,
+        "maps": maps,
+        "height": outputs.size[0],
+        "width": outputs.size[1],
+        "damaged_sound": outputs.damaged_sound,
+        "compile_seconds": round(compile_seconds, 3),
+        "seconds": round(seconds, 3),
+        "maps_per_second": round(maps / seconds, 3),
+    }
+
+
+def _tell_damage(video: Video | ImageFolder, count: int, say) -> None:
+    if video.damaged:
+        say(f"warning: {video.path}: {video.damaged} damaged packets or frames; the rest was used")
+    promised = video.info.promised or 0
+    if count + video.damaged < promised:
+        say(
+            f"warning: {video.path}: {count} of the {promised} frames that its header states "
+            "could be read; it is cut off"
+        )
+
+
+def _features(model, video, folder, settings, say) -> dict:
+    """Writes the features; returns figures for the summary."""
+    step = settings.frame_step
+    done = features.write_features(model, video, settings.audio, step, settings.features, folder, say)
+    frames, height, width = (done.pop(name) for name in ("count", "height", "width"))
+    return {"frames": frames, "maps": 0, "height": height, "width": width, "features": done}
 
 
 def _run(model, video, sound, outputs, settings, progress) -> int:
@@ -165,12 +216,12 @@ def _run(model, video, sound, outputs, settings, progress) -> int:
     return maps
 
 
-def _job(model: Model, video: Video | ImageFolder, settings: Settings) -> dict:
+def _job(model: Model, video: Video | ImageFolder, settings: Settings, sound, compared) -> dict:
     """What the results depend on; equal jobs give equal results."""
-    sound = SoundChoice(settings.audio).file(video)
     return {
         "source": tree_identity(video.path),
         "sound": tree_identity(sound) if sound else None,
+        "compared_sound": tree_identity(compared) if compared else None,
         "model": model_identity(model.card),
         "dtype": str(jax.numpy.dtype(model.runtime.dtype)),
         "settings": json.loads(json.dumps(dataclasses.asdict(settings))),
@@ -192,7 +243,7 @@ def _previous(output: pathlib.Path) -> dict | None:
         summary = None
     if isinstance(summary, dict) and isinstance(summary.get("job"), dict):
         return summary
-    taken = [name for name in (*_NAMES.values(), "summary.json") if (output / name).exists()]
+    taken = [name for name in (*_WRITTEN, "summary.json") if (output / name).exists()]
     if taken:
         raise AvsalError(f"{output / taken[0]} was not written by avsal; choose another output")
     return None
@@ -216,7 +267,7 @@ def _complete_or_nothing(output: pathlib.Path) -> Iterator[pathlib.Path]:
         _clear_abandoned(output)
         folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{_PARTIAL}{os.getpid()}-", dir=output))
         yield folder
-        for name in ("summary.json", *_NAMES.values()):  # until all is in place, nothing is done
+        for name in ("summary.json", *_WRITTEN):  # until all is in place, nothing is done
             target = output / name
             shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
         for path in sorted(folder.iterdir(), key=lambda p: p.name == "summary.json"):

@@ -12,6 +12,7 @@ import numpy as np
 from avsal_jax.data.audio import ClipSound, Sound
 from avsal_jax.data.video import resize_frame
 from avsal_jax.errors import AvsalError
+from avsal_jax.inference.feature_engine import FeatureEngine
 from avsal_jax.inference.sources import SoundChoice, open_source
 from avsal_jax.inference.streaming import SoundOfClip, WindowEngine
 from avsal_jax.models.layers import Runtime
@@ -39,6 +40,7 @@ class Model:
         self.network, self.spec, self.card = stored.network, stored.preset.input, stored.card
         self.variables = jax.device_put(stored.variables)
         self._engines: dict[int, WindowEngine] = {}
+        self._feature_engines: dict[tuple[str, ...], FeatureEngine] = {}
         self._forward = jax.jit(
             functools.partial(forward, self.network, self.spec), static_argnames="features"
         )
@@ -133,6 +135,14 @@ class Model:
         if batch not in self._engines:
             self._engines[batch] = WindowEngine(self.network, self.variables, self.spec, batch)
         return self._engines[batch]
+
+    def feature_engine(self, names: Sequence[str] = ()) -> FeatureEngine:
+        """Returns what evaluates single clips with features for pictures; see `FeatureEngine`."""
+        names = tuple(names)
+        if names not in self._feature_engines:
+            engine = FeatureEngine(self.network, self.variables, self.spec, self, names)
+            self._feature_engines[names] = engine
+        return self._feature_engines[names]
 
 
 def load_model(path, runtime: Runtime | None = None) -> Model:

@@ -96,6 +96,10 @@ def _run_rows(summary: dict) -> list[tuple[str, str]]:
         ("maps", f"{summary['seconds']:.1f} s, {summary['maps_per_second']:.2f} a second"),
         ("device", summary["device"]),
         ("damaged packets or frames", str(summary["damaged"])),
-        *((key.replace("_", " "), str(value)) for key, value in summary["settings"].items()),
+        *(
+            (key.replace("_", " "), str(value))
+            for key, value in summary["settings"].items()
+            if key != "features"
+        ),
         ("avsal_jax", summary["version"]),
     ]

@@ -108,7 +108,7 @@ def forward(
     spec: InputSpec,
     variables: dict,
     clip: Clip,
-    features: Sequence[str] = (),
+    features: Sequence[str] | None = (),
 ) -> Prediction:
     """Evaluates `network` on a batch of clips; pure, to be jitted by its caller.
 
@@ -118,7 +118,7 @@ def forward(
       network, spec: from `create_model`.
       variables: `params` and `batch_stats`.
       clip: frames uint8 [B, T, H, W, 3], or float with `normalized=True`.
-      features: names of recorded features to return, such as `taps`.
+      features: names of recorded features to return, such as `taps`; None for all of them.
 
     Raises:
       AvsalError: a clip that does not fit `spec` or the weights, or an unknown feature (the known ones are
@@ -137,23 +137,25 @@ def forward(
     return Prediction(saliency, logits, chosen)
 
 
-def recorded_features(intermediates: dict, names: Sequence[str]) -> dict:
-    """Returns by name what a network recorded in its collection `intermediates`.
+def recorded_features(intermediates: dict, names: Sequence[str] | None) -> dict:
+    """Returns by name what a network recorded in its collection `intermediates`; all of it for None.
 
     Raises:
       AvsalError: a name that it does not record, with those that it does.
     """
-    return _select(_recorded(intermediates), names)
+    known = _recorded(intermediates)
+    return _select(known, known if names is None else names)
 
 
-def feature_shapes(network: SaliencyNetwork, spec: InputSpec, names: Sequence[str]) -> dict:
-    """Returns the named features of one clip as shapes and dtypes, computing nothing.
+def feature_shapes(network: SaliencyNetwork, spec: InputSpec, names: Sequence[str] | None) -> dict:
+    """Returns the named features of one clip, or all for None, as shapes and dtypes, computing nothing.
 
     Raises:
       AvsalError: as `recorded_features`.
     """
     frames = jax.ShapeDtypeStruct((1, spec.frames, spec.height, spec.width, 3), jnp.uint8)
-    run = functools.partial(forward, network, spec, features=tuple(names))
+    names = names if names is None else tuple(names)
+    run = functools.partial(forward, network, spec, features=names)
     return jax.eval_shape(run, abstract_variables(network, spec), Clip(frames)).features
 
 

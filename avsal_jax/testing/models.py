@@ -96,6 +96,30 @@ def hearing_probe(audio: AudioSpec, frames: int = 8, height: int = 64, width: in
     return Model(StoredModel(Preset("hearing probe", {}, spec), network, {}, {"system": "hearing probe"}))
 
 
+def fusing_probe(fusion: nn.Module, audio: AudioSpec, frames: int = 8, height: int = 32, width: int = 64):
+    """Returns a hearing model with a real fusion between trivial parts, so that it compiles quickly.
+
+    Encoders are those of the other probes; the map is the coarsest level that the fusion returned.
+    """
+    spec = InputSpec(frames, height, width, pixel_norm="signed", audio=audio)
+    network = SaliencyNetwork(
+        visual_encoder=_ProbeEncoder(strides=(1, 1, 1, 2)),
+        audio_encoder=_LoudnessEncoder(),
+        fusion=fusion,
+        decoder=_CoarsestDecoder(),
+    )
+    variables = init_variables(network, spec, 0)
+    return Model(
+        StoredModel(Preset("fusing probe", {}, spec), network, variables, {"system": "fusing probe"})
+    )
+
+
+class _CoarsestDecoder(nn.Module):
+    def __call__(self, pyramid: tuple[jax.Array, ...], train: bool = False) -> jax.Array:
+        level = pyramid[-1].mean((1, 4))  # [B, H/8, W/8]
+        return resize_linear(level[..., None], (8 * level.shape[1], 8 * level.shape[2]))[..., 0]
+
+
 class _LoudnessEncoder(nn.Module):
     def __call__(self, audio: jax.Array, train: bool = False) -> jax.Array:
         return jnp.sqrt((audio**2).mean(-1))[:, None, None] / 16  # [B, 1, 1]
@@ -107,13 +131,15 @@ class _LoudnessFusion(nn.Module):
 
 
 class _ProbeEncoder(nn.Module):
+    strides: tuple[int, ...] = (1, 1, 1, 1)
+
     def stem(self, frames: jax.Array, train: bool = False) -> jax.Array:
         luminance = frames @ jnp.array([0.299, 0.587, 0.114])  # [B, T, H, W]
         b, t, h, w = luminance.shape
         return luminance.reshape(b, t, h // 4, 4, w // 4, 4).mean((3, 5))[..., None]
 
     def trunk(self, stem: jax.Array, train: bool = False) -> tuple[jax.Array, ...]:
-        return (stem,) * 4
+        return tuple(stem[:, ::n, ::n, ::n] for n in self.strides)
 
 
 class _ProbeDecoder(nn.Module):

@@ -1,0 +1,169 @@
+"""Recorded features as heat maps with a place in the picture, or as lines: which axis is what."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from avsal_jax.models.fusion.tokens import pooled
+
+_MOST_COLUMNS = 4  # of time
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where the tokens of a network lie.
+
+    Attributes:
+      levels: (T, H, W) of the pyramid, finest first.
+      sounds: number of tokens of the sound, 0 for a network on picture alone.
+      joined: whether the tokens of the sound follow those of the picture in one sequence.
+    """
+
+    levels: tuple[tuple[int, int, int], ...]
+    sounds: int = 0
+    joined: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Maps:
+    """Rows of heat maps.
+
+    Attributes:
+      columns: captions.
+      rows: (caption, maps [h, w], one for each column); sizes may differ between rows.
+      text: what they show.
+      by_row: whether each row has a range of colours of its own; else one is for all.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[np.ndarray]]]
+    text: str
+    by_row: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Lines:
+    """Numbers: (name, one value for each place); `unit` is the word before a place's number, from `first`."""
+
+    lines: Sequence[tuple[str, np.ndarray]]
+    unit: str
+    first: int
+    text: str
+
+
+def view(
+    name: str, features: dict[str, np.ndarray], layout: Layout, counts: Sequence[int]
+) -> Maps | Lines | None:
+    """Returns how a feature is shown, or None where it has no picture.
+
+    Args:
+      name: of the feature.
+      features: of one clip, as `FeatureEngine` gives them.
+      layout: of the network.
+      counts: numbers of iterations that `iterations` shows.
+    """
+    if name not in VIEWS:
+        return None
+    if name == "taps":
+        return _taps([features[f"taps_{number}"] for number in range(1, 1 + len(layout.levels))], layout)
+    if name == "iterations":
+        text = "The map after so many iterations of predictive coding."
+        return Maps([f"after {n}" for n in counts], [("map", list(features[name]))], text)
+    return VIEWS[name](features[name], layout)
+
+
+def _taps(levels, layout):
+    rows = [(f"level {number}", level) for number, level in enumerate(levels, 1)]
+    return _over_time(
+        rows, layout, "Pyramid before the fusion, finest level first; mean over channels.", True
+    )
+
+
+def _fused(tokens, layout):
+    picture = tokens[: len(tokens) - layout.sounds] if layout.joined else tokens
+    places = _places(len(picture), layout)
+    if places is None:
+        return None
+    rows = [("fused", picture.mean(-1).reshape(places))]
+    return _over_time(rows, layout, "What the fusion made of the picture's tokens; mean over channels.")
+
+
+def _attention(weights, layout):
+    weights = weights.mean(0)  # [N, S]; or [N + S, N + S] of one sequence
+    if layout.joined:
+        weights = weights[: -layout.sounds, -layout.sounds :]
+    places = _places(len(weights), layout)
+    if places is None or weights.shape[1] != layout.sounds:
+        return None
+    rows = [(f"sound {i}", w.reshape(places)) for i, w in enumerate(weights.T, 1)]
+    text = "How much each place reads from each token of the sound (in order of time); mean over heads."
+    return _over_time(rows, layout, text)
+
+
+def _retention_audio(retention, layout):
+    rows = [(f"block {i}", r) for i, r in enumerate(retention.mean((1, 5)), 1)]
+    text = "Ret_A: how much of the sound each place retains; mean over heads and tokens of the sound."
+    return _over_time(rows, layout, text, True)
+
+
+def _retention_visual(retention, layout):
+    rows = [(f"block {i}", r) for i, r in enumerate(retention.mean((1, 2)), 1)]
+    text = "Ret_V: how much of each place the sound retains; mean over heads and tokens of the sound."
+    return _over_time(rows, layout, text, True)
+
+
+def _head_weights(weights, layout):
+    lines = [(f"head {i}", line) for i, line in enumerate(weights.T, 1)]
+    return Lines(lines, "block", 1, "How much each head of the attention counts; 1 in sum.")
+
+
+def _coding_activity(activity, layout):
+    rows = [(f"after {n}", a.mean(-1)) for n, a in enumerate(activity)]
+    text = (
+        "mu_0, what predictive coding makes of the coarsest level, after each iteration; mean over channels."
+    )
+    return _over_time(rows, layout, text)
+
+
+def _coding_error(error, layout):
+    lines = [(f"e_{i}", line) for i, line in enumerate(error.T)]
+    return Lines(lines, "iteration", 0, "Squared prediction errors over the squared norm of all activities.")
+
+
+def _coding_norm(norm, layout):
+    lines = [(f"mu_{i}", line) for i, line in enumerate(norm.T)]
+    return Lines(lines, "iteration", 0, "Norms of the activities of predictive coding.")
+
+
+# In the order in which a page shows them. Without another choice all of these are shown that a network has.
+VIEWS = {
+    "iterations": None,
+    "coding_error": _coding_error,
+    "coding_norm": _coding_norm,
+    "coding_activity": _coding_activity,
+    "retention_audio": _retention_audio,
+    "retention_visual": _retention_visual,
+    "head_weights": _head_weights,
+    "attention": _attention,
+    "fused": _fused,
+    "taps": None,
+}
+
+
+def _over_time(rows, layout: Layout, text: str, by_row: bool = False) -> Maps:
+    """Rows [T, H, W] as maps in columns: the coarsest level's time steps, at most four; means in between."""
+    columns = min(_MOST_COLUMNS, layout.levels[-1][0], *(len(values) for _, values in rows))
+    split = [(name, [part.mean(0) for part in np.array_split(v, columns)]) for name, v in rows]
+    return Maps([f"time {i} of {columns}" for i in range(1, columns + 1)], split, text, by_row)
+
+
+def _places(tokens: int, layout: Layout) -> tuple[int, int, int] | None:
+    """(T, H, W) of so many tokens: a level's, the coarsest first, or those of its pooled form."""
+    coarsest = jax.ShapeDtypeStruct((1, *layout.levels[-1], 1), jnp.float32)
+    known = (*layout.levels[::-1], jax.eval_shape(pooled, coarsest).shape[1:4])
+    return next((place for place in known if np.prod(place) == tokens), None)

@@ -1,0 +1,199 @@
+"""`avsal predict --save features`: which clips, which features, and what the files hold."""
+
+import argparse
+import functools
+import json
+import re
+import shlex
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from avsal_jax import AudioSpec
+from avsal_jax.cli import predict
+from avsal_jax.cli.main import main
+from avsal_jax.errors import AvsalError
+from avsal_jax.inference import features
+from avsal_jax.inference.feature_engine import FeatureEngine, _thinned
+from avsal_jax.inference.feature_views import VIEWS
+from avsal_jax.inference.predict import FeatureSettings, Settings, predict_file
+from avsal_jax.models.fusion.casp_net import CASPNetFusion
+from avsal_jax.models.fusion.gates import RegulatorGates
+from avsal_jax.models.network import SaliencyNetwork, forward
+from avsal_jax.specs import InputSpec
+from avsal_jax.testing.models import fusing_probe
+from avsal_jax.testing.videos import moving_spot, write_video
+from avsal_jax.types import Clip
+from tests.inference.folders import listed
+
+CODING = {"interaction": "none", "coding_layers": 1}
+
+
+@pytest.fixture(scope="module")
+def coding():
+    return fusing_probe(CASPNetFusion(**CODING, iterations=2), AudioSpec("waveform", 8_000))
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    """20 frames; the sound grows louder."""
+    wave = np.linspace(0, 0.9, 18_000) * np.sin(np.arange(18_000) / 5)
+    path = tmp_path_factory.mktemp("videos") / "loud.mp4"
+    return write_video(path, moving_spot(20, 36, 70), sound=wave.astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def done(coding, video, tmp_path_factory):
+    out = tmp_path_factory.mktemp("results") / "out"
+    chosen = FeatureSettings(frames=2, compare_audio="off")
+    return out, predict_file(coding, video, out, Settings(save=("maps", "features"), features=chosen))
+
+
+def arrays(path):
+    with np.load(path, allow_pickle=False) as archive:
+        return dict(archive)
+
+
+def test_files_are_those_of_the_chosen_frames(done):
+    out, summary = done
+    assert listed(out) == ["features", "features.html", "maps", "summary.json"]
+    names = ["000006", "000006-compared.npz", "000006.npz", "000016", "000016-compared.npz", "000016.npz"]
+    assert listed(out / "features") == names
+    pictures = ["coding_activity.png", "fused.png", "iterations.png", "saliency-compared.png", "saliency.png"]
+    assert listed(out / "features" / "000016") == [*pictures, "taps.png"]
+    assert summary["maps"] == summary["frames"] == 20
+    recorded = ["iterations", "coding_error", "coding_norm", "coding_activity", "fused", "taps"]
+    assert summary["features"] == {"names": recorded, "frames": [6, 16], "sounds": ["own sound", "silence"]}
+    page = (out / "features.html").read_text()
+    for text in ("Frame 16, 0.60 s", "Frame 6: coding_error", "e_1, silence", "Between the two sounds"):
+        assert text in page
+    assert page.count("data:image/jpeg") == 2 * (3 + 4)
+
+
+def test_arrays_are_of_the_window_and_the_sound_that_make_the_map(coding, video, done):
+    heard, silent = coding.predict_video(video), coding.predict_video(video, audio="off")
+    assert np.abs(heard - silent).max() > 1e-3  # so that a wrong sound would show
+    for number in (6, 16):
+        first = arrays(done[0] / "features" / f"{number:06d}.npz")
+        second = arrays(done[0] / "features" / f"{number:06d}-compared.npz")
+        np.testing.assert_allclose(first["saliency"], heard[number - 1], atol=1e-6)
+        np.testing.assert_allclose(second["saliency"], silent[number - 1], atol=1e-6)
+        assert first["coding_error"].shape == (3, 2) and first["coding_activity"].shape == (3, 4, 4, 8, 1)
+        assert first["taps_1"].shape == (8, 8, 16) and first["taps_4"].shape == (4, 4, 8)
+        assert {array.dtype for array in first.values()} == {np.dtype(np.float32)}
+
+
+def test_maps_after_each_iteration_are_those_of_a_network_with_so_many(done):
+    found = arrays(done[0] / "features" / "000016.npz")
+    np.testing.assert_allclose(found["iterations"][2], found["saliency"], atol=1e-6)
+    gated = fusing_probe(gates_around(2), AudioSpec("waveform", 1_000))
+    clip = np.random.default_rng(0).integers(0, 256, (8, 32, 64, 3), np.uint8)
+    sound = np.random.default_rng(1).standard_normal(1_000).astype(np.float32)
+    maps = gated.feature_engine(["iterations"])(clip, sound)["iterations"]
+    for count in range(3):
+        network = gated.network.clone(fusion=gates_around(count))
+        run = jax.jit(functools.partial(forward, network, gated.spec))
+        expected = run(gated.variables, Clip(clip[None], sound[None])).saliency
+        np.testing.assert_allclose(maps[count], expected[0], atol=1e-6)
+    assert np.abs(np.diff(maps, axis=0)).max((1, 2)).min() > 1e-4  # each iteration changes the map
+
+
+def gates_around(iterations):
+    return RegulatorGates(CASPNetFusion(**CODING, iterations=iterations), gates=4)
+
+
+def test_many_iterations_are_thinned():
+    assert _thinned(3) == (0, 1, 2, 3) and _thinned(0) == (0,)
+    assert _thinned(100) == (0, 14, 29, 43, 57, 71, 86, 100)
+
+
+def test_a_rerun_does_nothing_and_another_choice_replaces_all(coding, video, tmp_path):
+    chosen = FeatureSettings(("fused", "audio"), (0.41, 99.0))
+    settings, news = Settings(save=("features",), frame_step=2, features=chosen), []
+    summary = predict_file(coding, video, tmp_path, settings, news.append)
+    assert "warning: the video ends at 0.72 s; its last frame stands for 99 s" in news
+    assert summary["features"]["frames"] == [11, 19] and summary["frames"] == 20  # of every second frame
+    assert (summary["maps"], summary["height"], summary["width"]) == (0, 36, 70)
+    assert set(arrays(tmp_path / "features" / "000011.npz")) == {"saliency", "fused", "audio"}
+    assert listed(tmp_path / "features" / "000011") == ["fused.png", "saliency.png"]  # sound has no picture
+    assert "resumed" in predict_file(coding, video, tmp_path, settings)
+    other = Settings(save=("features",), features=FeatureSettings(("taps",), 1))
+    assert "resumed" not in predict_file(coding, video, tmp_path, other)
+    assert listed(tmp_path / "features") == ["000011", "000011.npz"]
+    assert listed(tmp_path / "features" / "000011") == ["saliency.png", "taps.png"]
+    predict_file(coding, video, tmp_path, Settings(save=("npz",)))
+    assert listed(tmp_path) == ["maps.npz", "summary.json"]
+
+
+def test_an_interrupted_run_leaves_nothing(coding, video, tmp_path, monkeypatch):
+    def fail(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(features, "_written", fail)
+    with pytest.raises(KeyboardInterrupt):
+        predict_file(coding, video, tmp_path / "out", Settings(save=("features",)))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command(tiny_dir, tmp_path, capsys):
+    source = write_video(tmp_path / "a.mp4", moving_spot(9))
+    out = tmp_path / "out"
+    flags = ["--save", "features", "--feature-frames", "0.1s,0.2s", "--features", "taps"]
+    assert main(["predict", str(source), "--model", str(tiny_dir), "--output", str(out), *flags]) == 0
+    assert f"features of 2 frames in {out / 'features.html'}" in capsys.readouterr().out
+    settings = json.loads((out / "summary.json").read_text())["settings"]["features"]
+    assert settings == {"names": ["taps"], "frames": [0.1, 0.2], "compare_audio": None}
+    with Image.open(out / "features" / "000006" / "taps.png") as picture:
+        assert picture.mode == "RGB"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--features", "taps"], "add features to --save"),
+        (
+            ["--save", "features", "--features", "tap"],
+            "unknown feature 'tap' (did you mean 'taps'?); this network records taps",
+        ),
+        (["--save", "features", "--compare-audio", "off"], "there is no sound for --compare-audio"),
+    ],
+)
+def test_mistakes_are_one_line(flags, message, tiny_dir, tmp_path, capsys):
+    source = write_video(tmp_path / "a.mp4", moving_spot(9))
+    command = ["predict", str(source), "--model", str(tiny_dir), "--output", str(tmp_path / "out"), *flags]
+    assert main(command) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("avsal: ")]
+    assert message in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("value", ["0", "65", "1.5", "1s,2", "-1s", "s", "nans"])
+def test_times_and_numbers_of_frames_are_checked(value, capsys):
+    with pytest.raises(SystemExit):
+        main(["predict", "a.mp4", "--output", "out", "--save", "features", f"--feature-frames={value}"])
+    assert f"{value!r} is neither a number from 1 to 64 nor times as 1.5s,4s" in capsys.readouterr().err
+
+
+def test_a_part_has_no_pictures():
+    with pytest.raises(AvsalError, match="a part without a decoder"):
+        FeatureEngine(SaliencyNetwork(), {}, InputSpec(), None)
+
+
+def test_a_video_that_shrinks_while_it_is_read_is_told(coding):
+    windows = {5: list(range(8))}
+    with pytest.raises(AvsalError, match="fewer frames than the 20 it had a moment ago"):
+        list(features._clips([], windows, [0.0] * 20, coding.spec))
+
+
+def test_the_page_names_every_feature_and_its_commands_are_known(tests_dir):
+    text = (tests_dir.parent / "docs/features.md").read_text()
+    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == list(VIEWS)
+    parser = argparse.ArgumentParser()
+    predict.add_parser(parser.add_subparsers())
+    lines = re.findall(r"^avsal (predict .*)", text, re.MULTILINE)
+    parsed = [parser.parse_args(shlex.split(line)) for line in lines]
+    assert len(parsed) == 3
+    assert parsed[1].feature_frames == (1.5, 4.0) and parsed[2].compare_audio == "other.wav"
+    assert set(parsed[1].features) | set(parsed[2].features) <= set(VIEWS)
