@@ -6,6 +6,10 @@ import json
 import pathlib
 
 DEFAULT = "avsal-mini"  # what `avsal predict` runs without --model
+NOTE = (
+    f"note: without --model, the bundled {DEFAULT} runs: it was trained on generated scenes of moving "
+    "shapes, not on where people look"
+)
 
 
 def bundled_models() -> dict[str, pathlib.Path]:

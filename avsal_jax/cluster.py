@@ -14,6 +14,7 @@ from avsal_jax.errors import AvsalError
 _SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
 _OPEN_MPI = ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK")
 _GOOGLE = "0x1ae0"  # as a maker of PCI devices
+_TPUS = ("0x0027", "0x0056", "0x005e", "0x0062", "0x0063", "0x006f", "0x0076")  # v2 to v7, as jax lists them
 _PORTS = 2**12  # jax takes the port of a job from the last ones, by the job's number
 
 
@@ -51,12 +52,12 @@ def find_cluster(environment: Mapping[str, str] = os.environ) -> Cluster | None:
     Raises:
       AvsalError: a variable of the launcher is not what it should be.
     """
-    if all(name in environment for name in _SLURM):
-        count, index, local = (_number(environment, name) for name in _SLURM[2:])
-        found = Cluster("SLURM", _slurm_coordinator(environment), count, index, local)
-    elif all(name in environment for name in _OPEN_MPI):
+    if all(name in environment for name in _OPEN_MPI):  # before SLURM, whose variables mpirun passes on
         count, index, local = (_number(environment, name) for name in _OPEN_MPI)
         found = Cluster("Open MPI", None, count, index, local)
+    elif all(name in environment for name in _SLURM):
+        count, index, local = (_number(environment, name) for name in _SLURM[2:])
+        found = Cluster("SLURM", _slurm_coordinator(environment), count, index, local)
     elif _on_tpu(environment):
         return Cluster("a TPU machine")
     else:
@@ -118,10 +119,26 @@ def _slurm_coordinator(environment: Mapping[str, str]) -> str:
 
 
 def _on_tpu(environment: Mapping[str, str]) -> bool:
-    """Whether jax would run on a TPU here: its library is installed, and a chip by Google is in a slot."""
-    if importlib.util.find_spec("libtpu") is None or environment.get("JAX_PLATFORMS", "tpu") != "tpu":
+    """Whether jax would run on a TPU here: its library is installed, and a chip is in a slot."""
+    wanted = environment.get("JAX_PLATFORMS", "").split(",")
+    if importlib.util.find_spec("libtpu") is None or not {"tpu", ""} & set(wanted):
         return False
     if "TPU_WORKER_HOSTNAMES" in environment:
         return True
-    vendors = pathlib.Path("/sys/bus/pci/devices").glob("*/vendor")
-    return any(vendor.read_text().strip() == _GOOGLE for vendor in vendors)
+    devices = pathlib.Path("/sys/bus/pci/devices").glob("*")
+    return any(_pci(one, "vendor") == _GOOGLE and _pci(one, "device") in _TPUS for one in devices)
+
+
+def _pci(device: pathlib.Path, what: str) -> str:
+    try:
+        return (device / what).read_text().strip()
+    except OSError:
+        return ""
+
+
+def tpu_worker(environment: Mapping[str, str] = os.environ) -> tuple[int, int] | None:
+    """Returns (index from 0, count) of a TPU machine in its slice, where the environment tells; else None."""
+    names = environment.get("TPU_WORKER_HOSTNAMES", "").split(",")
+    if len(names) < 2 or "TPU_WORKER_ID" not in environment:
+        return None
+    return _number(environment, "TPU_WORKER_ID"), len(names)

@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from avsal_jax import AvsalError
-from avsal_jax.cluster import Cluster, find_cluster, own_gpus, share
+from avsal_jax.cluster import Cluster, find_cluster, own_gpus, share, tpu_worker
 from avsal_jax.storage import write_model
 from avsal_jax.testing import fake_data
 from avsal_jax.testing.models import tiny_stored
@@ -77,6 +77,35 @@ def test_open_mpi():
     found = find_cluster(OPEN_MPI)
     assert found == Cluster("Open MPI", None, 4, 3, 1)
     assert str(found) == "Open MPI: process 4 of 4"
+    assert find_cluster({**slurm(), **OPEN_MPI}) == found  # mpirun in an allocation of SLURM
+
+
+def test_open_mpi_without_the_address_of_process_0(monkeypatch):
+    for name, value in OPEN_MPI.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(AvsalError, match="does not say where process 0 is; give --coordinator HOST:PORT"):
+        launch.chosen_cluster(None, None, None)
+    assert launch.chosen_cluster("10.0.0.1:99", None, None) == Cluster("Open MPI", "10.0.0.1:99", 4, 3, 1)
+
+
+def test_tpu_machines(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    slice_of_two = {"TPU_WORKER_HOSTNAMES": "a,b", "TPU_WORKER_ID": "1"}
+    assert find_cluster(slice_of_two) == Cluster("a TPU machine")
+    assert find_cluster({**slice_of_two, "JAX_PLATFORMS": "tpu,cpu"}) == Cluster("a TPU machine")
+    assert find_cluster({**slice_of_two, "JAX_PLATFORMS": "cpu"}) is None
+    assert tpu_worker(slice_of_two) == (1, 2)
+    assert tpu_worker({}) is None and tpu_worker({"TPU_WORKER_HOSTNAMES": "a", "TPU_WORKER_ID": "0"}) is None
+
+
+def test_a_name_that_leads_to_this_machine_alone_is_no_address_to_listen_at(monkeypatch):
+    lines = []
+    answer = [(None, None, None, None, ("127.0.1.1", 0))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, port: answer)
+    assert launch._bind_address(Cluster("SLURM", "node7:61665", 2, 0), lines.append) is None
+    assert "node7 is 127.0.1.1 on this machine, so process 1 listens everywhere" in lines[0]
+    for address in ("127.0.1.1:5", "localhost:5"):
+        assert launch._bind_address(Cluster("flags", address, 2, 0), lines.append) == address
 
 
 @pytest.mark.parametrize(

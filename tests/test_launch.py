@@ -301,7 +301,10 @@ def test_what_the_container_file_copies_is_what_the_wheel_is_made_of():
     project = tomllib.loads((root / "pyproject.toml").read_text())
     hatch = project["tool"]["hatch"]["build"]["targets"]["wheel"]
     needed = {*hatch["packages"], *hatch["force-include"], *project["project"]["license-files"]}
-    assert needed | {project["project"]["readme"]} <= {name.partition("/")[0] for name in copied}
+    needed.add(project["project"]["readme"])
+    assert all({name, name.partition("/")[0]} & copied for name in needed)
+    bundled = json.loads((root / "checkpoints" / "manifest.json").read_text())["bundled"]
+    assert bundled and {f"checkpoints/{one['name']}" for one in bundled} <= needed & copied
 
 
 @pytest.mark.parametrize(

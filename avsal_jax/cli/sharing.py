@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 
-from avsal_jax.cluster import find_cluster, own_gpus, share
+from avsal_jax.cluster import find_cluster, own_gpus, share, tpu_worker
 
 
 def own_shard(given: tuple[int, int] | None) -> tuple[int, int] | None:
@@ -15,8 +16,14 @@ def own_shard(given: tuple[int, int] | None) -> tuple[int, int] | None:
     if given is not None:
         return given
     cluster = find_cluster()
-    if cluster is None or cluster.count is None:
+    if cluster is None:
         return None
+    if cluster.count is None:
+        worker = tpu_worker()
+        if worker is None:  # by itself, or nothing tells
+            print("note: several TPU machines share the work by --shard I/N alone", file=sys.stderr)
+            return None
+        cluster = dataclasses.replace(cluster, index=worker[0], count=worker[1])
     if (gpus := own_gpus(cluster)) is not None:
         import jax
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import ipaddress
 import os
 import pathlib
 import signal
@@ -70,6 +71,8 @@ def chosen_cluster(coordinator: str | None, count: int | None, index: int | None
     """
     found = find_cluster()
     if coordinator is None and count is None and index is None:
+        if found is not None and found.kind == "Open MPI" and "OMPI_MCA_orte_hnp_uri" not in os.environ:
+            raise AvsalError("this Open MPI does not say where process 0 is; give --coordinator HOST:PORT")
         return found
     known = found or Cluster("flags")
     coordinator = coordinator or known.coordinator
@@ -102,7 +105,7 @@ def join_processes(cluster: Cluster, say: Callable[[str], None], limits: Limits)
       AvsalError: no such address, or jax is in use already.
     """
     say(f"found {cluster}")
-    bind = os.environ.get("JAX_COORDINATOR_BIND_ADDRESS", cluster.coordinator)
+    bind = os.environ.get("JAX_COORDINATOR_BIND_ADDRESS") or _bind_address(cluster, say)
     waiting = threading.Timer(limits.join, _nobody, (cluster, limits.join))
     waiting.daemon = True
     waiting.start()
@@ -123,6 +126,21 @@ def join_processes(cluster: Cluster, say: Callable[[str], None], limits: Limits)
     finally:
         waiting.cancel()
     say(f"process {jax.process_index() + 1} of {jax.process_count()} has joined")
+
+
+def _bind_address(cluster: Cluster, say: Callable[[str], None]) -> str | None:
+    """Returns where process 0 shall listen; None for all interfaces, where its name leads to itself alone."""
+    if not cluster.coordinator:
+        return None
+    host = cluster.coordinator.rpartition(":")[0].strip("[]")
+    with contextlib.suppress(OSError, ValueError):
+        addresses = {one[4][0] for one in socket.getaddrinfo(host, None)}
+        given = host == "localhost" or any(host == address for address in addresses)
+        if not given and all(ipaddress.ip_address(address).is_loopback for address in addresses):
+            say(f"{host} is {', '.join(sorted(addresses))} on this machine, so process 1 listens everywhere; "
+                "JAX_COORDINATOR_BIND_ADDRESS names an address")  # fmt: skip
+            return None
+    return cluster.coordinator
 
 
 def _nobody(cluster: Cluster, seconds: int) -> None:
@@ -152,33 +170,45 @@ def joined_watch(say: Callable[[str], None], folder, limits: Limits) -> Iterator
       say: takes lines for the console.
       folder: for the signs of life of several processes.
     """
-    watch = Watch(say, limits.stall, lambda words: end(LOST, words))
+    watch, several = Watch(say, limits.stall, lambda words: end(LOST, words)), jax.process_count() > 1
     try:
-        if jax.process_count() > 1:
-            watch.join(folder, jax.process_index(), jax.process_count(), _meet, limits.heartbeat)
+        if several:
+            watch.join(folder, jax.process_index(), jax.process_count(), _run_word(), limits.heartbeat)
         yield watch
-    except (Preempted, AvsalError, KeyboardInterrupt) as error:
-        if jax.process_count() > 1 and not isinstance(error, Preempted):
-            watch.close(str(error) or "interrupted")
-            end(2, str(error)) if isinstance(error, AvsalError) else end(130, "interrupted")
+    except Preempted:
         raise
-    except Exception as error:
-        if jax.process_count() > 1:
-            if (words := watch.lost(_NOTICED)) is not None:
-                watch.close()
-                end(LOST, words)
+    except (KeyboardInterrupt, Exception) as error:
+        if not several:
+            raise
+        if _may_be_of_others(error) and (words := watch.lost(_NOTICED)) is not None:
+            watch.close(words)
+            end(LOST, words)
+        if not isinstance(error, AvsalError | KeyboardInterrupt):
             traceback.print_exc()
-            watch.close(f"{type(error).__name__}: {error}")
-            end(1, "this process failed; the others are told")
-        raise
+        words = str(error) or type(error).__name__
+        watch.close(words)
+        end(2 if isinstance(error, AvsalError) else 130 if isinstance(error, KeyboardInterrupt) else 1, words)
     finally:
         watch.close()
 
 
-def _meet() -> None:
+def _may_be_of_others(error: BaseException) -> bool:
+    """Whether an error may be the sight of another process that is gone, as a save that cannot meet it."""
+    if isinstance(error, KeyboardInterrupt):
+        return False
+    link: BaseException | None = error
+    while isinstance(link, AvsalError):  # which says it in words of its own
+        link = link.__cause__ or link.__context__
+    return link is not None and not isinstance(link, OSError)
+
+
+def _run_word() -> str:
+    """Returns a random word that all processes get from the first one; returns when all are there."""
+    import numpy as np
     from jax.experimental import multihost_utils
 
-    multihost_utils.sync_global_devices("all processes watch")
+    drawn = np.frombuffer(os.urandom(8), np.uint8)
+    return bytes(np.asarray(multihost_utils.broadcast_one_to_all(drawn), np.uint8)).hex()
 
 
 def end(code: int, line: str) -> None:

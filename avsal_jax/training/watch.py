@@ -7,6 +7,7 @@ import faulthandler
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -19,7 +20,8 @@ from avsal_jax.training.progress import duration
 _BEAT = 1.0  # seconds between signs of life
 _QUIET = 60.0  # seconds without a line after which one says what goes on
 _STILL = 5.0  # seconds without a sign of life after which a process whose number is free is gone
-_GRACE = 3.0  # seconds that a run that lost a process has to end by itself
+_GRACE = 1.5  # seconds that a run that lost a process has to end by itself
+_LINGER = 6.0  # seconds that process 0, which jax needs, stays for the others to end before it
 _AFTER = 10.0  # seconds that the witness of a dead process looks for the reason
 _MOST_BYTES = 4096
 
@@ -54,29 +56,33 @@ class Watch:
         """Takes note of progress; `at` says what goes on from here, as `step 12 of 400`."""
         self._at, self._moved = at, time.monotonic()
 
-    def join(self, folder, index: int, count: int, meet: Callable[[], None], limit: float) -> None:
+    def join(self, folder, index: int, count: int, run: str, limit: float) -> None:
         """Begins to watch the other processes of a run.
 
         Args:
           folder: that all can write to; made if it is missing.
           index: of this process, from 0. count: of all.
-          meet: returns when all processes have called it: what is in `folder` is then of this run.
+          run: a word that is of this start of this run alone, the same in all of its processes.
           limit: seconds without a sign of life after which a process of another machine is mentioned.
         """
         folder = pathlib.Path(folder)
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-        self._index, peers = index, Peers(folder, index, count, limit)
-        peers.beat(self._at)
-        meet()
-        command = [sys.executable, "-m", __name__, str(folder), str(index), str(count)]
+        self._index, self._peers = index, Peers(folder, index, count, run, limit)
+        if not self._peers.beat(self._at):
+            self.say(f"warning: cannot write to {folder}, so the other processes cannot see this one")
+        command = [sys.executable, "-P", "-m", __name__, str(folder), str(index), str(count), run]
         self._witness = subprocess.Popen(command, stdin=subprocess.PIPE)
-        self._peers = peers
 
     def lost(self, seconds: float) -> str | None:
-        """Waits at most this long for a process to be found gone; returns what happened, or None."""
+        """Waits at most this long for a process to be found gone; returns what happened, or None.
+
+        After that time one that is silent will do, on another machine too.
+        """
+        if self._peers is None:
+            return None
         self._told.wait(seconds)
-        return self._lost
+        return self._lost or self._peers.silent(time.monotonic())
 
     def close(self, words: str = "done") -> None:
         """Ends the thread; `words` say to the other processes why this one ends, where it is not `done`."""
@@ -88,12 +94,12 @@ class Watch:
             self._peers.beat(self._at, words)
             self._dismiss()
             if words != "done" and self._index == 0:
-                time.sleep(2 * _GRACE)  # the others read it and end; with this process jax would end them
+                time.sleep(_LINGER)  # the others read it and end; with this process jax would end them
 
     def _dismiss(self) -> None:
         """Tells the witness that this end is meant."""
-        with contextlib.suppress(OSError, ValueError):
-            self._witness.communicate(b"closed")
+        with contextlib.suppress(OSError, ValueError, subprocess.SubprocessError):
+            self._witness.communicate(b"closed", timeout=5)
 
     def _run(self) -> None:
         while not self._closed.wait(_BEAT):
@@ -107,8 +113,10 @@ class Watch:
                 self._dumped = now
                 self.say(f"nothing has moved for {duration(now - self._moved)} ({self._at}); the stacks are:")
                 faulthandler.dump_traceback(sys.__stderr__, all_threads=True)
-            if self._lost is not None and now - self._lost_at > _GRACE / 2:
+            if self._lost is not None and now - self._lost_at > _GRACE:
+                self._peers.beat(self._at, self._lost)  # so that who cannot see the lost one hears of it
                 self._dismiss()
+                time.sleep(_LINGER if self._index == 0 else 0)
                 self._on_loss(self._lost)
 
     def _look(self, now: float) -> None:
@@ -126,22 +134,29 @@ class Peers:
 
     A rename would be seen late over a network. No clock is compared between machines. A process is gone when
     it said why it ended, or when its file stood still and, on the same machine, its number is nobody's. Of
-    another machine a file that stands still is told, no more: it may be the file system.
+    another machine a file that stands still is told, no more: it may be the file system. Files of other runs
+    in the same folder count for nothing.
 
     Args:
-      folder, index, count, limit: as of `Watch.join`.
+      folder, index, count, run, limit: as of `Watch.join`.
     """
 
-    def __init__(self, folder: pathlib.Path, index: int, count: int, limit: float):
+    def __init__(self, folder: pathlib.Path, index: int, count: int, run: str, limit: float):
         self._folder, self._index, self._count, self._limit = folder, index, count, limit
+        self._run, self._machine = run, _machine()
         self._beats, now = 0, time.monotonic()
         self._seen = {i: {"at": now, "last": None, "named": False} for i in range(count) if i != index}
 
-    def beat(self, at: str, ended: str = "") -> None:
+    def beat(self, at: str, ended: str = "") -> bool:
         """Writes this process's file; where that fails (a full disk), the others see it stand still."""
         self._beats += 1
-        content = {"host": socket.gethostname(), "pid": os.getpid(), "at": at[:100]}
-        content |= {"beats": self._beats, "ended": ended[:400]}
+        content = {
+            "run": self._run,
+            "host": socket.gethostname(),
+            "machine": self._machine,
+            "pid": os.getpid(),
+        }
+        content |= {"at": at[:100], "beats": self._beats, "ended": ended[:400]}
         with contextlib.suppress(OSError):
             handle = os.open(self._folder / f"{self._index}.json", os.O_WRONLY | os.O_CREAT, 0o644)
             try:
@@ -149,10 +164,12 @@ class Peers:
                 os.write(handle, text.ljust(_MOST_BYTES))  # of one length: no rest of an older one stays
             finally:
                 os.close(handle)
+            return True
+        return False
 
     def look(self, now: float) -> tuple[str | None, list[str]]:
         """Returns what happened to a process that is gone, or None; and lines on silent ones, once each."""
-        gone, silent = None, []
+        said, gone, silent = None, None, []
         for index, peer in self._seen.items():
             found = self._read(index)
             if found is not None and found != peer["last"]:
@@ -162,24 +179,42 @@ class Peers:
                 continue
             name = f"process {index + 1} of {self._count} ({found['host']}, pid {found['pid']})"
             if found["ended"]:
-                gone = gone or f"{name} ended: {found['ended']}"
-            elif still > _STILL and found["host"] == socket.gethostname() and not _runs(found["pid"]):
+                said = said or f"{name} ended: {found['ended']}"
+            elif still > _STILL and found["machine"] == self._machine and not _runs(found["pid"]):
                 gone = gone or f"{name} is gone; it was at: {found['at']}"
             elif still > self._limit and not peer["named"]:
                 peer["named"] = True
                 silent.append(
                     f"{name} has shown no sign of life for {duration(still)}; it was at: {found['at']}"
                 )
-        return gone, silent
+        return said or gone, silent
+
+    def silent(self, now: float) -> str | None:
+        """Returns who has shown no sign of life for some seconds, wherever it is; None for nobody."""
+        for index, peer in self._seen.items():
+            if peer["last"] is not None and peer["last"]["ended"] != "done" and now - peer["at"] > _STILL:
+                host, name = peer["last"]["host"], f"process {index + 1} of {self._count}"
+                return f"{name} ({host}) shows no sign of life any more; it was at: {peer['last']['at']}"
+        return None
 
     def _read(self, index: int) -> dict | None:
         try:
             with open(self._folder / f"{index}.json", "rb") as file:
                 found = json.loads(file.read(_MOST_BYTES))
-            kinds = {"host": str, "pid": int, "at": str, "beats": int, "ended": str}
-            return found if all(type(found[k]) is kind for k, kind in kinds.items()) else None
-        except (OSError, ValueError, KeyError, TypeError):
+            kinds = {"host": str, "machine": str, "pid": int, "at": str, "beats": int, "ended": str}
+            known = all(type(found[k]) is kind for k, kind in kinds.items())
+            return found if known and found["run"] == self._run else None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None  # being written, or not there yet
+
+
+def _machine() -> str:
+    """Names the space of process numbers that this process is in: a start of a machine, or a container."""
+    try:
+        boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return socket.gethostname()
 
 
 def _runs(pid: int) -> bool:
@@ -193,14 +228,15 @@ def _runs(pid: int) -> bool:
         return True
 
 
-def witness(folder: str, index: str, count: str) -> None:
+def witness(folder: str, index: str, count: str, run: str) -> None:
     """Waits for its parent to close the watch, or to die, and names the process that the parent died of.
 
     Where process 0 dies, jax aborts the others within milliseconds, and no handler of theirs is asked.
     """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which asks the run to stop; then the parent dismisses it
     if sys.stdin.buffer.read():
         return
-    peers, ends = Peers(pathlib.Path(folder), int(index), int(count), _STILL), time.monotonic() + _AFTER
+    peers, ends = Peers(pathlib.Path(folder), int(index), int(count), run, _STILL), time.monotonic() + _AFTER
     while time.monotonic() < ends:
         gone, silent = peers.look(time.monotonic())
         for line in [gone] if gone else silent:

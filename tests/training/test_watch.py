@@ -25,6 +25,7 @@ def watch(lines, monkeypatch):
     monkeypatch.setattr(module, "_BEAT", 0.025)
     monkeypatch.setattr(module, "_STILL", 0.2)
     monkeypatch.setattr(module, "_GRACE", 0.3)
+    monkeypatch.setattr(module, "_LINGER", 0.1)
     made = Watch(lines.append, 0.3, lambda words: lines.append(f"ended: {words}"))
     yield made
     made.close()
@@ -60,26 +61,27 @@ def test_a_quiet_run_says_that_it_lives(watch, lines, monkeypatch):
     assert lines[0] == "alive: validating at step 4 of 9, for 00:00"
 
 
-def peer(folder, pid, ended="", host=None, beats=1):
-    content = {
-        "host": host or socket.gethostname(),
-        "pid": pid,
-        "at": "step 3",
-        "beats": beats,
-        "ended": ended,
-    }
+RUN = "this one"
+
+
+def peer(folder, pid, ended="", host=None, run=RUN):
+    machine = module._machine() if host is None else f"machine of {host}"
+    content = {"run": run, "host": host or socket.gethostname(), "machine": machine, "pid": pid}
+    content |= {"at": "step 3", "beats": 1, "ended": ended}
     (folder / "1.json").write_text(json.dumps(content))
 
 
 def join(watch, folder, write, limit=100.0):
-    """Joins as process 1 of 2; `write` is what process 2 does before all have met."""
-    watch.join(folder, 0, 2, write, limit)
+    """Joins as process 1 of 2, after what process 2 has written."""
+    write()
+    watch.join(folder, 0, 2, RUN, limit)
 
 
 def test_a_killed_process_is_named(watch, lines, tmp_path):
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     join(watch, tmp_path, lambda: peer(tmp_path, other.pid))
-    assert watch.lost(0.5) is None  # its file stands still, but it lives
+    time.sleep(0.5)
+    assert watch._lost is None  # its file stands still, but it lives
     other.send_signal(signal.SIGKILL)  # and nobody has waited for it
     named = f"process 2 of 2 ({socket.gethostname()}, pid {other.pid}) is gone; it was at: step 3"
     assert watch.lost(10) == named
@@ -104,10 +106,45 @@ def test_silence_on_another_machine_is_told_and_no_more(watch, lines, tmp_path):
     until(
         lambda: any("process 2 of 2 (elsewhere, pid 1) has shown no sign of life" in line for line in lines)
     )
-    assert watch.lost(0.5) is None and sum("no sign of life" in line for line in lines) == 1
+    assert watch._lost is None and sum("no sign of life" in line for line in lines) == 1
+    # Where an error has come, it is the likely cause.
+    assert "process 2 of 2 (elsewhere) shows no sign of life any more" in watch.lost(0.3)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"host": 1}', b"\xff" * 9000])
+def test_files_of_another_run_count_for_nothing(watch, tmp_path):
+    """As those of a second start in the same workdir, which is refused and says so in its file."""
+    join(watch, tmp_path, lambda: peer(tmp_path, os.getpid(), "the workdir is in use", run="another"))
+    assert watch.lost(0.5) is None
+
+
+def test_a_folder_that_takes_no_files_is_told(watch, lines, tmp_path):
+    (tmp_path / "file").write_text("")
+    watch.join(tmp_path / "file", 0, 2, RUN, 100.0)
+    assert any("cannot write to" in line and "cannot see this one" in line for line in lines)
+
+
+@pytest.mark.parametrize("ended", ["closed", "died"])
+def test_the_witness_of_a_process_that_died_names_the_other(tmp_path, ended):
+    """It outlives its parent, and says nothing where the end was meant."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    peer(tmp_path, gone.pid)
+    command = [sys.executable, "-P", "-m", module.__name__, str(tmp_path), "0", "2", RUN]
+    witness = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    _, told = witness.communicate(b"closed" if ended == "closed" else b"", timeout=60)
+    named = (
+        f"process 1 died; process 2 of 2 ({socket.gethostname()}, pid {gone.pid}) is gone; it was at: step 3"
+    )
+    assert told.decode() == ("" if ended == "closed" else f"avsal: {named}\n") and witness.returncode == 0
+
+
+def test_what_one_knows_the_others_hear(watch, tmp_path):
+    """A survivor passes on the words of the one that ended, then ends itself."""
+    join(watch, tmp_path, lambda: peer(tmp_path, os.getpid(), "no room"))
+    until(lambda: "no room" in json.loads((tmp_path / "0.json").read_text())["ended"])
+
+
+@pytest.mark.parametrize("content", [b"[" * 4096, b"", b"{", b"[]", b'{"host": 1}', b"\xff" * 9000])
 def test_files_that_make_no_sense_are_passed_over(watch, tmp_path, content):
     join(watch, tmp_path, lambda: (tmp_path / "1.json").write_bytes(content))
     assert watch.lost(0.3) is None
