@@ -38,13 +38,16 @@ def main() -> int:
     use_compile_cache()
     started, stepped, failed = time.perf_counter(), {}, 0
     with tempfile.TemporaryDirectory() as folder:
-        root = pathlib.Path(folder) / "prepared"
+        root, target = pathlib.Path(folder) / "prepared", pathlib.Path(folder) / "prepared_b"
         prepare_synthetic({"preset": "tiny"}, None, root, (64, 96))
+        prepare_synthetic({"preset": "tiny", "domain": "b"}, None, target, (64, 96))
         for name in (f"{r.name}:{row}" for r in map(recipes.recipe, recipes.shipped()) for row in r.rows):
             if only not in name.partition(":")[0]:
                 continue
             config = recipes.config(f"{name},smoke")
             config.data.root = str(root)
+            if config.adapt is not None:
+                config.adapt.root = str(target)
             config = build_config(config.to_dict())
             same = stepped.setdefault(program(config), name)
             words = (
@@ -61,7 +64,8 @@ def program(config: TrainConfig) -> tuple:
     preset = config.model.preset()
     network = build(preset, runtime_of(config.model))
     optimizer = dataclasses.replace(config.optimizer, learning_rate=1.0)
-    return network, preset.input, config.loss, optimizer, config.data.batch, bool(config.ema)
+    adapt = config.adapt and dataclasses.replace(config.adapt, sources=(), root="")
+    return network, preset.input, config.loss, optimizer, config.data.batch, bool(config.ema), adapt
 
 
 def step(config: TrainConfig, workdir: pathlib.Path) -> str:

@@ -84,7 +84,8 @@ def read_domain(source: str) -> tuple[ListedVideo, ...]:
     """Reads a list with `set video` per line: a file, or `domain:NAME` for one that comes with the project.
 
     `domain:nature` has the videos of DIEM and Coutrot whose scene type in AVE is Nature (by the lists of
-    GASP). The lists of the papers on adaptation were not published.
+    GASP); `domain:nature_train` and `domain:nature_test` are those of GASP's train.csv and test.csv
+    (knowledgetechnologyuhh/gasp @3d181e47, MIT), 18 and 10 as in paper 000, whose lists were not published.
 
     Errors as in `read_fold_list`.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 from avsal_jax.data.audio import ClipSound
@@ -11,11 +12,13 @@ from avsal_jax.data.sources import PreparedSources
 from avsal_jax.errors import AvsalError
 from avsal_jax.specs import InputSpec
 from avsal_jax.threads import prefetched
+from avsal_jax.training.domain_adversarial import AdaptConfig
 from avsal_jax.training.objectives import BatchSpec
 from avsal_jax.training.parallel import DataParallel
 from avsal_jax.training.schema import DataConfig
 
 _AHEAD = 2  # batches on the device before they are asked for
+_TARGET_SEED = 2**32  # added for the target domain; no run has such a seed, so nothing is drawn twice
 _INPUTS, _TARGETS = ("frames", "audio"), ("density", "fixations", "mask")
 
 
@@ -24,6 +27,7 @@ class Feed:
 
     Attributes:
       train, validation: their videos.
+      target: videos of the domain that is adapted to; none without `adapt`.
       rule: how the validation videos were chosen, in words.
       epoch: clips of an epoch.
       warnings: what is odd about the sound, in words.
@@ -33,37 +37,62 @@ class Feed:
       spec: the clip that the network takes.
       seed: of the order.
       parallel: the devices.
+      adapt: the target domain, or None.
 
     Raises:
-      AvsalError: as `PreparedSources` and `clip_batches`; no training video.
+      AvsalError: as `PreparedSources` and `clip_batches`; no training video; a video in both domains.
     """
 
-    def __init__(self, config: DataConfig, spec: InputSpec, seed: int, parallel: DataParallel):
+    def __init__(
+        self,
+        config: DataConfig,
+        spec: InputSpec,
+        seed: int,
+        parallel: DataParallel,
+        adapt: AdaptConfig | None = None,
+    ):
         self._config, self._spec, self._seed, self._parallel = config, spec, seed, parallel
         sources = PreparedSources(config.root)
         self.train, self.validation, self.rule = sources.split(
             config.sources, config.validation, config.holdout, seed
         )
+        self._target_root = config.root if adapt is None else adapt.root or config.root
+        self.target = [] if adapt is None else self._target_videos(adapt)
         self._passing = Sampling("all_windows", stride=config.stride or 4 * spec.frames, shuffle=False)
         self.epoch = Sampler(self.train, spec, config.sampling, seed).epoch
-        self.warnings = _sound_warnings([*self.train, *self.validation], spec)
+        self.warnings = _sound_warnings([*self.train, *self.validation, *self.target], spec)
 
     def batches(self, stream: BatchSpec, first_step: int, steps: int) -> Iterator[dict]:
         """Yields the batches of steps `first_step` to `steps` - 1 of a stream, on the devices."""
+        videos, sampling, seed, root = self.train, self._config.sampling, self._seed, self._config.root
+        if stream.domain == "target":  # where its truth is black is not looked at: that would be a label
+            videos, root = self.target, self._target_root
+            sampling, seed = dataclasses.replace(sampling, skip_black=False), seed + _TARGET_SEED
         batches = self._stream(
-            self.train,
-            sampling=self._config.sampling,
-            seed=self._seed,
-            first_step=first_step,
-            steps=steps - first_step,
+            videos, sampling=sampling, seed=seed, first_step=first_step, steps=steps - first_step
         )
         kept = _INPUTS + _TARGETS if stream.labelled else _INPUTS
-        return prefetched(self._placed(batches, kept), _AHEAD)
+        return prefetched(self._placed(batches, kept, root), _AHEAD)
 
     def validation_batches(self) -> Iterator[dict]:
         """Yields one pass over the validation clips; rows that fill up the last batch are masked."""
         batches = self._stream(self.validation, sampling=self._passing, one_pass=True)
-        return prefetched(self._placed(batches, _INPUTS + _TARGETS), _AHEAD)
+        return prefetched(self._placed(batches, _INPUTS + _TARGETS, self._config.root), _AHEAD)
+
+    def _target_videos(self, adapt: AdaptConfig) -> list[PreparedVideo]:
+        """Returns the videos of the target domain; labels may be missing, and are never read."""
+        try:
+            videos = PreparedSources(self._target_root).videos(adapt.sources, "train", labelled=False)
+        except AvsalError as error:
+            raise AvsalError(f"adapt.sources: {error}") from error
+        known = {_identity(video) for video in [*self.train, *self.validation]}
+        shared = [video for video in videos if _identity(video) in known]
+        if shared:
+            raise AvsalError(
+                f"the domains overlap: {shared[0].dataset} {shared[0].name} and {len(shared) - 1} more "
+                "videos of adapt.sources train or validate in data.sources with labels; take them out of one"
+            )
+        return videos
 
     def _stream(self, videos, **options):
         from avsal_jax.data.pipeline import clip_batches
@@ -78,7 +107,7 @@ class Feed:
             **options,
         )
 
-    def _placed(self, batches, kept) -> Iterator[dict]:
+    def _placed(self, batches, kept, root) -> Iterator[dict]:
         from avsal_jax.data.pipeline import numpy_batches
 
         try:
@@ -86,9 +115,14 @@ class Feed:
                 yield self._parallel.split({name: batch[name] for name in kept if name in batch})
         except AvsalError as error:
             raise AvsalError(
-                f"cannot read the prepared data in {self._config.root}: {error}; run avsal prepare "
+                f"cannot read the prepared data in {root}: {error}; run avsal prepare "
                 "again, which mends what is damaged, and then this command"
             ) from error
+
+
+def _identity(video: PreparedVideo) -> tuple[str, ...]:
+    """Names a video; those of generated sets have the same names in every domain."""
+    return video.dataset, video.name, video.identity if video.dataset == "synthetic" else ""
 
 
 def _sound_warnings(videos: list[PreparedVideo], spec: InputSpec) -> list[str]:

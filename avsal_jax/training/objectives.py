@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
 from avsal_jax import losses
 from avsal_jax.losses import Term
-from avsal_jax.models.network import SaliencyNetwork
+from avsal_jax.models.network import SaliencyNetwork, recorded_features
 from avsal_jax.ops.pixels import normalize_pixels
 from avsal_jax.specs import InputSpec
 
@@ -23,9 +24,11 @@ class BatchSpec:
 
     Attributes:
       labelled: whether its clips have targets.
+      domain: `source` (the training videos) or `target` (those of `adapt`).
     """
 
     labelled: bool = True
+    domain: str = "source"
 
 
 class Objective(abc.ABC):
@@ -81,6 +84,20 @@ def apply_network(
     network: SaliencyNetwork, spec: InputSpec, params, batch_stats, batch: Batch, train: bool, rng=None
 ) -> tuple[jax.Array, dict]:
     """Returns (logits [B, H, W], new batch_stats; the old ones where `train` is False)."""
+    return run_network(network, spec, params, batch_stats, batch, train, rng)[:2]
+
+
+def run_network(
+    network: SaliencyNetwork,
+    spec: InputSpec,
+    params,
+    batch_stats,
+    batch: Batch,
+    train: bool,
+    rng=None,
+    features: Sequence[str] = (),
+) -> tuple[jax.Array, dict, dict]:
+    """Returns (logits, new batch_stats) as `apply_network`, and the named features that were recorded."""
     frames = normalize_pixels(batch["frames"], spec.pixel_norm)
     variables = {"params": params, "batch_stats": batch_stats}
     mutable = ["batch_stats", "intermediates"] if train else ["intermediates"]
@@ -88,7 +105,8 @@ def apply_network(
     logits, state = network.apply(
         variables, frames, batch.get("audio"), train=train, mutable=mutable, rngs=rngs
     )
-    return logits, {**batch_stats, **state.get("batch_stats", {})}
+    chosen = recorded_features(state.get("intermediates", {}), features)
+    return logits, {**batch_stats, **state.get("batch_stats", {})}, chosen
 
 
 def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:

@@ -16,6 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import avsal_jax
 from avsal_jax.errors import AvsalError, did_you_mean
+from avsal_jax.models.registry import part_class
+from avsal_jax.models.systems import resolve
+from avsal_jax.training.domain_adversarial import AdaptConfig, AdaptedFeature
 from avsal_jax.training.schema import TrainConfig, overrides_of
 
 _OVERRIDE = re.compile(r"--config\.([a-z0-9_]+(?:\.[a-z0-9_]+)*)=(.*)", re.DOTALL)
@@ -28,16 +31,20 @@ class Row:
     Attributes:
       changes: dotted path -> value; `model.set` is added to what is there, the rest replaces it.
       paper: what the paper prints for it, or that it prints nothing.
+      width: set for every part that has this field; None leaves all as they are.
     """
 
     changes: dict[str, object]
     paper: str
+    width: float | None = None
 
 
 _ON_SYNTHETIC = {
     "data.sources": (("synthetic", None),),
     "data.validation": "published",
     "data.stride": 0,
+    "adapt.sources": (("synthetic", None),),  # what is set in `adapt` is for recipes that adapt
+    "adapt.root": "prepared_b",
     "init": (),
     "epochs": 0,
     "model.norm_momentum": 0.99,  # from scratch
@@ -48,7 +55,7 @@ COMMON: dict[str, Row] = {
     "smoke": Row(
         _ON_SYNTHETIC
         | {
-            "model.set": "height=64,width=96,visual_encoder.width=0.0625,decoder.width=0.0625",
+            "model.set": "height=64,width=96",
             "data.batch": 2,
             "steps": 4,
             "evaluation.every": 4,
@@ -57,11 +64,12 @@ COMMON: dict[str, Row] = {
             "log_every": 1,
         },
         "4 steps at a sixteenth of the width on the synthetic set: does it run at all",
+        width=1 / 16,
     ),
     "mini": Row(
         _ON_SYNTHETIC
         | {
-            "model.set": "height=64,width=96,visual_encoder.width=0.25,decoder.width=0.25",
+            "model.set": "height=64,width=96",
             "data.batch": 8,
             "optimizer.learning_rate": 1e-3,
             "optimizer.schedule.name": "cosine",
@@ -72,6 +80,7 @@ COMMON: dict[str, Row] = {
             "log_every": 20,
         },
         "400 steps from scratch at a quarter of the width on the synthetic set `experiment`",
+        width=1 / 4,
     ),
 }
 
@@ -118,10 +127,27 @@ def apply(config, variants: str, rows: Mapping[str, Row]):
         _refuse_clashes(group, known)
         for name in group:
             changes = dict(known[name].changes)
-            if "model.set" in changes:
-                changes["model.set"] = joined_settings(config.model.set, changes["model.set"])
+            if config.adapt is None:
+                changes = {key: value for key, value in changes.items() if not key.startswith("adapt.")}
+            for settings in (changes.pop("model.set", ""), _widths(config, known[name].width)):
+                config.model.set = joined_settings(config.model.set, settings)
             config.update_from_flattened_dict(changes)
     return config
+
+
+def adaptation(sources: tuple, *features: str, root: str = "") -> dict:
+    """Returns what a row sets `adapt` to: a target domain, and features with unit weights."""
+    chosen = tuple(map(AdaptedFeature, features))
+    return dataclasses.asdict(AdaptConfig(sources=sources, root=root, features=chosen))
+
+
+def _widths(config, width: float | None) -> str:
+    """Returns `SLOT.width=WIDTH` for every part of the network that has this field."""
+    if width is None:
+        return ""
+    preset = resolve(config.model.system, overrides_of(config.model.set))
+    parts = {slot: part_class(slot, part["name"]) for slot, part in preset.slots.items()}
+    return ",".join(f"{slot}.width={width}" for slot, part in parts.items() if hasattr(part, "width"))
 
 
 def joined_settings(first: str, then: str) -> str:

@@ -12,6 +12,7 @@ from avsal_jax.data.sampling import Sampling
 from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.losses import LOSSES, Term
 from avsal_jax.models.systems import Preset, resolve
+from avsal_jax.training.domain_adversarial import AdaptConfig
 from avsal_jax.training.initialise import Init
 from avsal_jax.training.optimizer import OptimizerConfig
 from avsal_jax.training.schedules import EarlyStopConfig, check_name, check_number
@@ -82,13 +83,7 @@ class DataConfig:
         check_number("data.stride", self.stride, "[0, inf)", whole=True)
         check_number("data.workers", self.workers, "[0, inf)", whole=True)
         check_number("data.holdout", self.holdout, "(0, 1)")
-        for source in self.sources:
-            if not isinstance(source, str) and not (
-                isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], str)
-            ):
-                raise AvsalError(
-                    f"a data source is (set, fold), as ('coutrot1', 1), or a list file; got {source!r}"
-                )
+        _check_sources(self.sources)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +136,7 @@ class TrainConfig:
     """A training run.
 
     Attributes:
+      adapt: a target domain without labels to adapt to; None for none.
       steps: optimizer is called so often; 0 for `epochs`.
       epochs: passes over the training videos, where `steps` is 0.
       seed: of everything that is drawn.
@@ -159,6 +155,7 @@ class TrainConfig:
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+    adapt: AdaptConfig | None = None
     early_stop: EarlyStopConfig | None = None
     init: tuple[Init, ...] = ()
     resume: str = ""
@@ -179,6 +176,8 @@ class TrainConfig:
         check_number("ema", self.ema, "[0, 1)")
         if bool(self.steps) == bool(self.epochs):
             raise AvsalError(f"give either steps or epochs; got {self.steps} and {self.epochs}")
+        if self.adapt is not None:
+            _check_sources(self.adapt.sources)
         if self.resume and self.init:
             raise AvsalError("resume takes all weights from another run; leave init out")
         self._check_watched()
@@ -194,6 +193,16 @@ class TrainConfig:
                     f"{name}.mode 'max' waits for evaluation.metric {self.evaluation.metric!r} to rise, "
                     "which shall fall; use mode 'min', or one of cc, sim, nss"
                 )
+
+
+def _check_sources(sources: tuple) -> None:
+    for source in sources:
+        if not isinstance(source, str) and not (
+            isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], str)
+        ):
+            raise AvsalError(
+                f"a data source is (set, fold), as ('coutrot1', 1), or a list file; got {source!r}"
+            )
 
 
 def overrides_of(text: str) -> dict:
@@ -222,6 +231,8 @@ def build_config(values: Mapping) -> TrainConfig:
     config.loss.terms()
     if not config.data.sources:
         raise AvsalError("data.sources is empty: name a set to train on, as (('diem', 1),)")
+    if config.adapt is not None and not config.adapt.sources:
+        raise AvsalError("adapt.sources is empty: name the target domain, as (('diem', 1),)")
     return config
 
 

@@ -23,6 +23,7 @@ from avsal_jax.models.systems import Preset, build
 from avsal_jax.specs import InputSpec
 from avsal_jax.storage import write_model
 from avsal_jax.training.checkpointing import Checkpoints
+from avsal_jax.training.domain_adversarial import DomainAdversarial
 from avsal_jax.training.feed import Feed
 from avsal_jax.training.initialise import initialise
 from avsal_jax.training.objectives import BatchSpec, Objective, Supervised, apply_network
@@ -113,11 +114,11 @@ def prepare_run(config: TrainConfig, workdir, say: Callable[[str], None], device
     network, spec = build(preset, runtime_of(config.model)), preset.input
     if preset.kind != "system":
         raise AvsalError(f"{config.model.system} is a part, without maps to train on; name a system")
-    feed = Feed(config.data, spec, config.seed, parallel)
+    objective = _objective(config, network, spec)
+    feed = Feed(config.data, spec, config.seed, parallel, config.adapt)
     total = config.steps or -(-config.epochs * feed.epoch // config.data.batch)
     settings = json.loads(json.dumps(dataclasses.asdict(config)))
     claim = Workdir(workdir, settings, writes)
-    objective = Supervised(network, spec, config.loss.terms())
     abstract = _abstract(network, spec, objective)
     optimizer = make_optimizer(config.optimizer, abstract["params"], total)
     make_state = functools.partial(new_state, optimizer=optimizer, ema=bool(config.ema))
@@ -176,6 +177,13 @@ def runtime_of(model: ModelConfig) -> Runtime:
     )
 
 
+def _objective(config: TrainConfig, network: SaliencyNetwork, spec: InputSpec) -> Objective:
+    terms = config.loss.terms()
+    if config.adapt is None:
+        return Supervised(network, spec, terms)
+    return DomainAdversarial(network, spec, terms, config.adapt)
+
+
 def _abstract(network: SaliencyNetwork, spec: InputSpec, objective: Objective) -> dict:
     extra = jax.eval_shape(lambda: objective.extra_variables(network, spec, 0))
     return _joined(abstract_variables(network, spec), extra)
@@ -204,14 +212,20 @@ def _flops(network: SaliencyNetwork, spec: InputSpec, abstract: dict) -> float |
 
 def _notes(config: TrainConfig, feed: Feed, total: int, parallel: DataParallel) -> dict[str, str]:
     device = parallel.mesh.devices.flat[0]
-    sets = sorted({video.dataset for video in feed.train})
-    return {
-        "training data": f"{len(feed.train)} videos of {', '.join(sets)}, {feed.epoch} clips an epoch",
+    notes = {"training data": f"{_videos(feed.train)}, {feed.epoch} clips an epoch"}
+    if config.adapt is not None:
+        features = ", ".join(config.adapt.names)
+        notes["adaptation"] = f"to {_videos(feed.target)}, without their labels, by {features}"
+    return notes | {
         "validation": f"{len(feed.validation)} videos: {feed.rule}",
         "steps": f"{total} of {config.data.batch} clips: {total * config.data.batch / feed.epoch:.3g} epochs",
         "devices": f"{parallel.mesh.size} x {device.device_kind}, {parallel.process[1]} processes",
         "avsal_jax": avsal_jax.__version__,
     }
+
+
+def _videos(videos) -> str:
+    return f"{len(videos)} videos of {', '.join(sorted({video.dataset for video in videos}))}"
 
 
 def _tell(log: RunLog, parameters: Overview, notes: dict, feed: Feed, labels: dict[str, str]) -> None:

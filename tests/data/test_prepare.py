@@ -378,3 +378,8 @@ def test_the_nature_list_is_that_of_the_scene_types():
             if row["scene_type"] == "Nature":
                 expected.add((row["dataset"], stavis_name(row["video_id"])))
     assert {(row.dataset, row.video) for row in rows} == expected and len(rows) == 35
+    parts = {part: read_domain(f"domain:nature_{part}") for part in ("train", "test")}
+    named = {part: {(row.dataset, row.video) for row in listed} for part, listed in parts.items()}
+    # as many as the paper on dual domain-adversarial learning has, in its table 1
+    assert len(named["train"]) == 18 and len(named["test"]) == 10
+    assert named["train"] | named["test"] < expected and not named["train"] & named["test"]

@@ -1,0 +1,186 @@
+"""Dual domain-adversarial learning (paper 000, section 3.3): labels of one domain, clips alone of another."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from avsal_jax import losses
+from avsal_jax.errors import AvsalError, did_you_mean
+from avsal_jax.losses import Term
+from avsal_jax.models.domain import CHANNELS, DomainDiscriminator
+from avsal_jax.models.network import SaliencyNetwork, feature_shapes, initial_values
+from avsal_jax.ops.gradient_reversal import reversal_ramp, reverse_gradient
+from avsal_jax.specs import InputSpec
+from avsal_jax.training.objectives import BatchSpec, Objective, masked_mean, run_network
+
+REVERSALS = ("constant", "ramp")
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptedFeature:
+    """A feature that shall be alike in both domains.
+
+    Attributes:
+      name: as the network records it: `audio`, `fused`, or another one of tokens.
+      weight: of its domain loss.
+    """
+
+    name: str
+    weight: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptConfig:
+    """Adaptation to a target domain without labels; the source domain is `data.sources`.
+
+    Attributes:
+      sources: of the target domain, as `data.sources`; its training lists are taken, list files whole.
+      root: the folder of its prepared sets; '' for `data.root`.
+      features: each with a discriminator of its own.
+      reversal: `constant` (the paper: 1) or `ramp` (DANN: from 0 to 1 over the run).
+      strength: factor on the reversed gradients.
+    """
+
+    sources: tuple = ()
+    root: str = ""
+    features: tuple[AdaptedFeature, ...] = (AdaptedFeature("audio"), AdaptedFeature("fused"))
+    reversal: str = "constant"
+    strength: float = 1.0
+
+    def __post_init__(self):
+        if self.reversal not in REVERSALS:
+            hint = did_you_mean(self.reversal, REVERSALS)
+            raise AvsalError(f"adapt.reversal {self.reversal!r} is none of {', '.join(REVERSALS)}{hint}")
+        names = [feature.name for feature in self.features]
+        if not names or len(set(names)) < len(names):
+            raise AvsalError(f"adapt.features names each feature once, and one at least; got {names}")
+        for name, value in [("adapt.strength", self.strength)] + [
+            (f"the weight of {f.name} in adapt.features", f.weight) for f in self.features
+        ]:
+            if not 0 <= value < float("inf"):
+                raise AvsalError(f"{name} must be a number in [0, inf); got {value!r}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the features."""
+        return tuple(feature.name for feature in self.features)
+
+
+class DomainAdversarial(Objective):
+    """The saliency loss of source clips plus, for each feature, that of a discriminator of domains.
+
+    L = L_s + sum_f w_f L_f (paper 000, Eq. 5: unit weights), L_f = mean(-log d(source)) +
+    mean(-log(1 - d(target))) (Eqs. 2 and 3), d the probability of the source. One update lowers L for the
+    discriminators; before the features the gradient of L_f is reversed, so they raise it.
+
+    As many target clips a step as source ones ("batch size 6" is taken as 6 + 6; not stated in the paper).
+    Both go through the network in one call, so that its batch norms see both domains, as their running
+    statistics do, which serve both afterwards; one call or two is not stated in the paper, and HD2S makes
+    two (perceivelab/hd2s @3289dc1). The maps of target clips are computed and not used. What a row's `mask`
+    says is about its truth: all clips of either stream count for the domains.
+
+    Logged: `loss/NAME` of saliency; for each feature `domain/FEATURE/loss` and `domain/FEATURE/accuracy`,
+    the share of clips (as many of either domain) that the discriminator tells; `domain/strength`.
+
+    Args:
+      network, spec, terms: as `Supervised`.
+      config: features, weights and the strength of the reversal.
+
+    Raises:
+      AvsalError: a feature that the network does not record, or that is not one array of tokens.
+    """
+
+    def __init__(
+        self, network: SaliencyNetwork, spec: InputSpec, terms: tuple[Term, ...], config: AdaptConfig
+    ):
+        self._network, self._spec, self._terms, self._config = network, spec, terms, config
+        try:
+            shapes = feature_shapes(network, spec, config.names)
+        except AvsalError as error:
+            raise AvsalError(f"adapt.features does not fit the system: {error}") from error
+        for name, shape in shapes.items():
+            if getattr(shape, "ndim", 0) != 3:
+                raise AvsalError(
+                    f"adapt.features names {name!r}, which is not tokens [B, N, C]; take audio or fused"
+                )
+        self._tokens = {name: shape.shape[1:] for name, shape in shapes.items()}
+        self._discriminators = {
+            name: DomainDiscriminator(CHANNELS.get(name, CHANNELS["fused"])) for name in config.names
+        }
+
+    def batch_specs(self):
+        return {"source": BatchSpec(), "target": BatchSpec(labelled=False, domain="target")}
+
+    def extra_variables(self, network, spec, seed):
+        found = {"params": {}, "batch_stats": {}}
+        for name, discriminator in self._discriminators.items():
+            tokens = jnp.zeros((1, *self._tokens[name]))
+            shapes = jax.eval_shape(discriminator.init, jax.random.key(0), tokens)
+            for collection, tree in shapes.items():
+                found[collection][variables_of(name)] = tree
+        return initial_values(found, seed)
+
+    def loss(self, params, batch_stats, batches, step, total, rng):
+        source, target = batches["source"], batches["target"]
+        inputs = {name: _interleaved(source[name], rows) for name, rows in target.items()}
+        logits, batch_stats, features = run_network(
+            self._network, self._spec, params, batch_stats, inputs, True, rng, self._config.names
+        )
+        per_clip, scores = losses.weighted(
+            _parts(logits)[0], source["density"], source["fixations"], self._terms
+        )
+        values = {f"loss/{name}": masked_mean(score, source["mask"]) for name, score in scores.items()}
+        loss = masked_mean(per_clip, source["mask"])
+        strength = reversal_strength(self._config, step, total)
+        values["domain/strength"] = strength
+        for feature in self._config.features:
+            domain, stats, accuracy = self._domain(
+                feature.name, features[feature.name], params, batch_stats, strength
+            )
+            batch_stats = {**batch_stats, **stats}
+            loss = loss + feature.weight * domain
+            values[f"domain/{feature.name}/loss"] = domain
+            values[f"domain/{feature.name}/accuracy"] = accuracy
+        return loss, (batch_stats, values)
+
+    def _domain(self, name, tokens, params, batch_stats, strength):
+        """Returns (loss, new batch_stats, accuracy) of a feature's discriminator, for interleaved clips."""
+        own = variables_of(name)
+        variables = {"params": params[own], "batch_stats": batch_stats[own]}
+        tokens = reverse_gradient(tokens.astype(jnp.float32), strength)
+        logits, state = self._discriminators[name].apply(
+            variables, tokens, train=True, mutable=["batch_stats"]
+        )
+        source, target = _parts(logits)
+        accuracy = (jnp.mean(source > 0) + jnp.mean(target < 0)) / 2
+        return domain_loss(source, target), {own: state["batch_stats"]}, accuracy
+
+
+def reversal_strength(config: AdaptConfig, step, total: int) -> jax.Array:
+    """Returns the factor on reversed gradients at a step of a run, from 0."""
+    progress = jnp.asarray(step, jnp.float32) / total
+    return config.strength * (reversal_ramp(progress) if config.reversal == "ramp" else jnp.ones(()))
+
+
+def domain_loss(source: jax.Array, target: jax.Array) -> jax.Array:
+    """Returns mean(-log d(source)) + mean(-log(1 - d(target))) of logits [B] each (paper 000, Eqs. 2, 3)."""
+    return jnp.mean(jax.nn.softplus(-source)) + jnp.mean(jax.nn.softplus(target))
+
+
+def variables_of(feature: str) -> str:
+    """Returns the name under which a discriminator's variables lie beside the slots of the network."""
+    return f"discriminator_{feature}"
+
+
+def _interleaved(source: jax.Array, target: jax.Array) -> jax.Array:
+    """[B, ...] twice -> [2B, ...], in turn: on a mesh each device keeps its own rows, nothing is sent."""
+    return jnp.stack([source, target], 1).reshape(2 * source.shape[0], *source.shape[1:])
+
+
+def _parts(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the (source, target) rows of what `_interleaved` joined."""
+    pairs = rows.reshape(rows.shape[0] // 2, 2, *rows.shape[1:])
+    return pairs[:, 0], pairs[:, 1]

@@ -1,0 +1,58 @@
+"""AViNet on the six audio-visual sets, fine-tuned from ViNet on DHF1K (Jain et al. 2021, tables 4, 5).
+
+    avsal prepare --dataset diem --root DATA --output prepared         # likewise the other five
+    avsal train --config avinet_av:bilinear,split1 --workdir runs/avinet_b_1    # likewise split2, split3
+
+Starts from: runs/vinet_dhf1k/model (picture and decoder), and SoundNet in checkpoints/soundnet
+(checkpoints/README.md says how to get it); the fusion is fresh.
+Expected: the figures of the rows, means over the three splits (DIEM has one). To evaluate:
+    avsal evaluate --dataset avad --root DATA --output results
+        --model 1=runs/avinet_b_1/model,2=runs/avinet_b_2/model,3=runs/avinet_b_3/model
+One model per split for all six sets: the public code trains on the union of the six training lists of one
+split number, which the paper does not say. Validation is on the six TEST lists, as in the code; for a fair
+choice: --config.data.validation=holdout. Validation clips every 2T frames.
+Open in the paper: epochs, patience and rate of the fine-tuning (here the code's 40 epochs and 1e-4 for all
+parts), how AViNet(C) brings sound to the clip's frames (see Concatenation). The code has B and T, no C. Its
+authors found later that the network ignores the sound it is trained with.
+"""
+
+import ml_collections
+
+from avsal_jax.training import recipes
+from avsal_jax.training.recipes import Row
+
+SETS = ("diem", "coutrot1", "coutrot2", "avad", "etmd", "summe")
+START = (("runs/vinet_dhf1k/model", "", ""), ("checkpoints/soundnet", "audio_encoder", ""))
+ROWS = {
+    "bilinear": Row(
+        {"model.set": "fusion=bilinear"},
+        "test, mean of the splits, CC and NSS: DIEM 0.632 2.53, Coutrot1 0.56 2.73, Coutrot2 0.754 5.95, "
+        "AVAD 0.674 3.77, ETMD 0.571 3.08, SumMe 0.463 2.41",
+    ),
+    "transformer": Row(
+        {"model.set": "fusion=transformer"},
+        "test, mean of the splits, CC and NSS: DIEM 0.637 2.54, Coutrot1 0.561 2.71, Coutrot2 0.738 5.73, "
+        "AVAD 0.689 3.74, ETMD 0.576 3.07, SumMe 0.470 2.42",
+    ),
+    "concatenation": Row(
+        {"model.set": "fusion=concatenation"},
+        "test, mean of the splits, CC and NSS: DIEM 0.631 2.50, Coutrot1 0.556 2.68, Coutrot2 0.753 5.81, "
+        "AVAD 0.683 3.74, ETMD 0.566 3.05, SumMe 0.471 2.42",
+    ),
+} | {
+    f"split{number}": Row({"data.sources": tuple((name, number) for name in SETS)}, "a split of the sets")
+    for number in (1, 2, 3)
+}
+
+
+def get_config(variants: str = "") -> ml_collections.ConfigDict:
+    """Returns the config of a fusion and a split; bilinear and the first where none is named."""
+    config = ml_collections.ConfigDict(recipes.defaults())
+    config.model.system = "avinet"
+    config.data.sources = tuple((name, 1) for name in SETS)
+    config.data.stride = 64
+    config.init = START
+    config.epochs = 40
+    config.evaluation.metric = "loss"
+    config.evaluation.every = config.save_every = 21  # an epoch: 169 videos (168 of split 3) in batches of 8
+    return recipes.apply(config, variants, ROWS)

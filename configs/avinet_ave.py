@@ -1,0 +1,39 @@
+"""AViNet on AVE, fine-tuned from ViNet on DHF1K (Jain et al. 2021, table 6).
+
+    avsal prepare --dataset ave --root DATA --output prepared
+    avsal train --config avinet_ave:bilinear --workdir runs/avinet_ave
+
+Starts from: runs/vinet_dhf1k/model (picture and decoder), and SoundNet in checkpoints/soundnet
+(checkpoints/README.md); the fusion is fresh.
+Expected: CC 0.655, s-AUC 0.744, AUC 0.901, NSS 2.55, SIM 0.516 on the test list (29 videos); the paper does
+not say of which fusion.
+From the paper: trained on AVE's training list, early stopping on its validation list.
+Open in the paper: epochs, patience and rate of the fine-tuning; here 40 epochs and 1e-4, and validation clips
+every 2T frames, as the code for the six audio-visual sets.
+"""
+
+import ml_collections
+
+from avsal_jax.training import recipes
+from avsal_jax.training.recipes import Row
+
+START = (("runs/vinet_dhf1k/model", "", ""), ("checkpoints/soundnet", "audio_encoder", ""))
+PAPER = "AVE test, of AViNet without a letter: CC 0.655, s-AUC 0.744, AUC 0.901, NSS 2.55, SIM 0.516"
+ROWS = {
+    "bilinear": Row({"model.set": "fusion=bilinear"}, PAPER),
+    "transformer": Row({"model.set": "fusion=transformer"}, PAPER),
+    "concatenation": Row({"model.set": "fusion=concatenation"}, PAPER),
+}
+
+
+def get_config(variants: str = "") -> ml_collections.ConfigDict:
+    """Returns the config of a fusion; bilinear where none is named."""
+    config = ml_collections.ConfigDict(recipes.defaults())
+    config.model.system = "avinet"
+    config.data.sources = (("ave", None),)
+    config.data.stride = 64
+    config.init = START
+    config.epochs = 40
+    config.evaluation.metric = "loss"
+    config.evaluation.every = config.save_every = 12  # an epoch: 92 videos in batches of 8
+    return recipes.apply(config, variants, ROWS)

@@ -1,0 +1,112 @@
+"""The swap measure on drawn scenes and known maps; telling domains by features whose difference is known."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from avsal_jax import AvsalError
+from avsal_jax.data.synthetic import SyntheticSettings
+from avsal_jax.data.synthetic.gaze import bump
+from avsal_jax.data.synthetic.scene import make_scene
+from avsal_jax.evaluation.domains import separability
+from avsal_jax.evaluation.swap import mass_at, swap_measure, swap_pairs
+
+SETTINGS = SyntheticSettings(videos=12, frames=6, height=64, width=96, objects=2)
+SCENES = [make_scene(SETTINGS, number) for number in range(SETTINGS.videos)]
+SIZE, FRAMES = (64, 96), (0, 3, 5)
+
+
+def drawn(scene, weights):
+    """Returns maps [FRAMES, 64, 96] with so much around each object."""
+    return np.stack(
+        [
+            sum(w * bump(*SIZE, path[frame], 3.0) for w, path in zip(weights, scene.centres, strict=True))
+            for frame in FRAMES
+        ]
+    )
+
+
+def follows(picture, sound):
+    """Maps of a network that hears: more at the object whose looks have the class of the sound."""
+    scene = SCENES[picture]
+    return drawn(scene, [0.9 if looks == SCENES[sound].kind else 0.1 for looks in scene.appearances])
+
+
+def test_pairs_name_the_silent_object_of_the_picture():
+    pairs = swap_pairs(SCENES)
+    assert len(pairs) >= 10 and len({pair.picture for pair in pairs}) == len(pairs)
+    for pair in pairs:
+        scene = SCENES[pair.picture]
+        assert {pair.sounding, pair.silent} == {0, 1} and pair.sounding == scene.sounding
+        assert SCENES[pair.sound].kind == scene.appearances[pair.silent] != scene.kind
+        between = [(pair.picture + k) % 12 for k in range(1, (pair.sound - pair.picture) % 12)]
+        assert all(SCENES[k].kind != scene.appearances[pair.silent] for k in between)
+
+
+def test_three_objects_have_two_silent_ones():
+    settings = dataclasses.replace(SETTINGS, objects=3, videos=40)
+    scenes = [make_scene(settings, number) for number in range(40)]
+    pairs = swap_pairs(scenes)
+    assert len(pairs) == 80  # four classes of sound: each is heard somewhere
+
+
+def test_the_measure_of_maps_that_follow_ignore_and_flee_the_sound():
+    found = swap_measure(SCENES, SIZE, FRAMES, follows)
+    assert [one.pair for one in found] == swap_pairs(SCENES) and all(one.rises for one in found)
+    for one in found:  # what one bump puts into the other's disc is little
+        assert one.own == pytest.approx(0.1, abs=0.02) and one.swapped == pytest.approx(0.9, abs=0.02)
+    deaf = swap_measure(SCENES, SIZE, FRAMES, lambda picture, sound: drawn(SCENES[picture], [0.3, 0.7]))
+    assert not any(one.rises for one in deaf) and all(one.own == one.swapped for one in deaf)
+    fleeing = swap_measure(SCENES, SIZE, FRAMES, lambda picture, sound: 1 - follows(picture, sound))
+    assert not any(one.rises for one in fleeing)
+
+
+def test_maps_of_another_size_than_the_scenes():
+    def smaller(picture, sound):
+        return follows(picture, sound).reshape(len(FRAMES), 32, 2, 48, 2).mean((2, 4))
+
+    found = swap_measure(SCENES, SIZE, FRAMES, smaller)
+    assert all(one.own < 0.15 and one.swapped > 0.85 for one in found)
+
+
+def test_mass_is_what_lies_within_the_radius_in_the_right_frame():
+    scene = SCENES[0]
+    maps = np.zeros((1, *SIZE))
+    row, column = scene.centres[0, 3].astype(int)
+    maps[0, row, column] = 2.0
+    assert mass_at(maps, scene, 0, [3], SIZE) == 2.0
+    maps = np.ones((1, *SIZE))
+    assert mass_at(maps, scene, 0, [3], SIZE) == pytest.approx(np.pi * scene.radii[0] ** 2, rel=0.05)
+    nothing = swap_measure(SCENES, SIZE, FRAMES, lambda picture, sound: np.zeros((3, *SIZE)))
+    assert all(np.isnan(one.own) and not one.rises for one in nothing)
+
+
+def test_sets_without_pairs():
+    with pytest.raises(AvsalError, match="no sound names a silent object of another video; take a set of mo"):
+        swap_pairs(SCENES[:1])
+    sided = dataclasses.replace(SETTINGS, grade="synchrony", objects=2, seed=3)
+    with pytest.raises(AvsalError, match="the sounds of these videos name no looks; .* grade identity"):
+        swap_pairs([make_scene(sided, number) for number in range(12)])
+    nowhere = dataclasses.replace(SETTINGS, inconsistent=1.0)
+    with pytest.raises(AvsalError, match="no sound names a silent object"):
+        swap_pairs([make_scene(nowhere, number) for number in range(12)])
+
+
+def tokens(rng, offset, count=60):
+    return (rng.standard_normal((count, 2, 6)) + offset).astype(np.float32)
+
+
+def test_domains_are_told_apart_where_they_differ():
+    rng = np.random.default_rng(0)
+    for offset, low, high in ((1.5, 0.9, 1.0), (0.0, 0.3, 0.7)):
+        train, held = ((tokens(rng, 0), tokens(rng, offset)) for _ in range(2))
+        assert low <= separability(train, held, (16, 8, 4), steps=150) <= high
+
+
+def test_domains_of_unlike_tokens():
+    rng = np.random.default_rng(0)
+    fine = tokens(rng, 0), tokens(rng, 0)
+    for wrong in ((fine[0], fine[1][:0]), (fine[0], fine[1][:, :1])):
+        with pytest.raises(AvsalError, match="of both domains shall be alike, with a clip; got .60, 2, 6"):
+            separability(fine, wrong, (4, 4, 4))

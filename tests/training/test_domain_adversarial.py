@@ -1,0 +1,261 @@
+"""Adaptation: its loss and gradients, what is trained, exported and resumed; which domains are refused."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from avsal_jax import AvsalError
+from avsal_jax.data.prepare import prepare, prepare_synthetic
+from avsal_jax.models.systems import build
+from avsal_jax.storage import flatten, read_model
+from avsal_jax.testing import fake_data
+from avsal_jax.training.domain_adversarial import (
+    AdaptConfig,
+    DomainAdversarial,
+    domain_loss,
+    reversal_strength,
+    variables_of,
+)
+from avsal_jax.training.loop import Preempted, train
+from avsal_jax.training.metrics_log import read_metrics
+from avsal_jax.training.setup import prepare_run
+
+HEARING = (
+    "frames=8,height=32,width=64,visual_encoder=small,visual_encoder.width=0.0625,audio_encoder.width=0.0625,"
+    "audio.samples=4574,fusion=concatenation,decoder.width=0.0625"
+)
+SYNTHETIC = (("synthetic", None),)
+BOTH = (("audio", 1.0), ("fused", 0.5))
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """The target domain: other looks and timbres, the names of the source's videos."""
+    folder = tmp_path_factory.mktemp("other")
+    prepare_synthetic(
+        {"preset": "tiny", "grade": "position", "domain": "b"}, None, folder, (32, 64), workers=1
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def adapted(config, other):
+    """Gives configs of a small network that hears, adapted to the other domain; `adapt__...` changes that."""
+
+    def make(**changes):
+        adapt = {"sources": SYNTHETIC, "root": str(other), "features": BOTH}
+        adapt |= {k.removeprefix("adapt__"): changes.pop(k) for k in list(changes) if k.startswith("adapt__")}
+        model = {"model__system": "avinet", "model__set": HEARING}
+        return config(**{**model, "steps": 4, "save_every": 2, "adapt": adapt, **changes})
+
+    return make
+
+
+def ready(config, folder):
+    return prepare_run(config, folder, lambda line: None)
+
+
+def first(run, step=0):
+    """Returns the batches of a step, on the devices."""
+    found = {}
+    for name, stream in run.streams.items():
+        batches = run.feed.batches(stream, step, step + 1)
+        found[name] = next(batches)
+        batches.close()
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(adapted, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("adapted")
+    run = ready(adapted(), folder)
+    result = train(run)
+    return folder, result, run
+
+
+def test_the_domain_loss_is_that_of_the_paper():
+    source, target = np.random.default_rng(0).normal(0, 3, (2, 6))
+    d_source, d_target = (1 / (1 + np.exp(-z)) for z in (source, target))
+    expected = np.mean(-np.log(d_source)) + np.mean(-np.log(1 - d_target))  # paper 000, Eq. 2 and 3
+    np.testing.assert_allclose(domain_loss(source, target), expected, rtol=1e-6)
+    assert np.isfinite(domain_loss(np.full(2, -1e4), np.full(2, 1e4)))
+
+
+def test_what_a_run_logs_and_exports(whole):
+    folder, result, run = whole
+    found = [record for record in read_metrics(folder / "metrics.jsonl") if "loss" in record]
+    assert len(found) == 4
+    for record in found:
+        domains = record["domain/audio/loss"] + 0.5 * record["domain/fused/loss"]
+        saliency = record["loss/kl"] - 0.1 * record["loss/cc"]  # the losses of `config`
+        assert record["loss"] == pytest.approx(saliency + domains, rel=1e-5)
+        assert record["domain/strength"] == 1
+        # of four clips of either domain
+        assert {record[f"domain/{name}/accuracy"] * 8 % 1 for name in ("audio", "fused")} == {0}
+    named = {"discriminator_audio", "discriminator_fused"}
+    assert named < set(run.shapes.params) and named < set(run.shapes.batch_stats)
+    slots = {name.split("/")[1] for name in flatten(read_model(result["model"]).variables)}
+    assert slots == {"visual_encoder", "audio_encoder", "fusion", "decoder"}
+    assert (
+        "to 7 videos of synthetic, without their labels, by audio, fused"
+        in (folder / "report.html").read_text()
+    )
+
+
+def test_a_stopped_run_ends_as_the_whole_one(whole, adapted, tmp_path):
+    folder, result, _ = whole
+    with pytest.raises(Preempted):
+        train(ready(adapted(), tmp_path), lambda step: step == 3)
+    again = train(ready(adapted(), tmp_path))
+    one, other = (flatten(read_model(r["model"]).variables) for r in (result, again))
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, other[name], err_msg=name)
+    times = ("waiting", "steps_per_second")
+    one, other = (
+        [{k: v for k, v in record.items() if k not in times} for record in read_metrics(f / "metrics.jsonl")]
+        for f in (folder, tmp_path)
+    )
+    assert one == other
+
+
+def test_discriminators_go_down_and_features_up(adapted, tmp_path):
+    """By the gradients that adaptation adds; those of saliency are the same with and without reversal."""
+    run = ready(adapted(adapt__features=(("audio", 1.0),)), tmp_path)
+    state, batches = run.initial_state(), first(run)
+    terms, network = run.config.loss.terms(), build(run.preset)
+
+    def objective(strength):
+        adapt = dataclasses.replace(run.config.adapt, strength=strength)
+        return DomainAdversarial(network, run.spec, terms, adapt).loss
+
+    @jax.jit
+    def found(params):
+        """Returns the domain loss, and the gradients with reversal and with none."""
+
+        def loss(params, strength):
+            key = jax.random.key(0)
+            value, (_, values) = objective(strength)(params, state.batch_stats, batches, 0, 4, key)
+            return value, values["domain/audio/loss"]
+
+        gradients = [jax.grad(loss, has_aux=True)(params, strength) for strength in (1.0, 0.0)]
+        return gradients[0][1], gradients[0][0], gradients[1][0]
+
+    before, gradients, without = found(state.params)
+    own = variables_of("audio")
+    for name in ("visual_encoder", "decoder", own):  # what makes the sound's tokens alone is turned
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6),
+            gradients[name],
+            without[name],
+        )
+    added = jax.tree.map(lambda a, b: a - b, gradients["audio_encoder"], without["audio_encoder"])
+    for name, direction, rises in (("audio_encoder", added, True), (own, gradients[own], False)):
+        size = 0.01 / optax.tree.norm(direction)
+        moved = jax.tree.map(lambda p, g, size=size: p - size * g, state.params[name], direction)
+        after, _, _ = found({**state.params, name: moved})
+        assert (after > before) == rises and after != before
+
+
+def test_the_ramp_rises_over_the_run():
+    adapt = AdaptConfig(SYNTHETIC, reversal="ramp", strength=2.0)
+    found = [reversal_strength(adapt, step, 4) for step in range(4)]
+    expected = [2 * (2 / (1 + np.exp(-10 * step / 4)) - 1) for step in range(4)]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_the_target_gives_clips_alone_and_its_own(whole, adapted, tmp_path):
+    _, _, run = whole
+    batches = first(run)
+    assert set(batches["target"]) == {"frames", "audio"} and "density" in batches["source"]
+    assert batches["target"]["frames"].shape == batches["source"]["frames"].shape
+    assert not np.array_equal(batches["target"]["frames"], batches["source"]["frames"])
+    again = first(run, step=3)["target"]["frames"]
+    assert np.array_equal(again, first(run, step=3)["target"]["frames"])
+    assert not np.array_equal(again, batches["target"]["frames"])
+
+
+@pytest.fixture(scope="module")
+def unlabelled(tmp_path_factory):
+    """Videos without published truth: (folder of prepared sets, a list of them)."""
+    folder = tmp_path_factory.mktemp("unlabelled")
+    fake_data.write_dhf1k(folder / "root", fake_data.fake_videos(("0701", "0702", "0703")), "withheld")
+    prepare("dhf1k", folder / "root", folder / "out", (32, 64))
+    (folder / "list.txt").write_text("dhf1k 0701\ndhf1k 0702\ndhf1k 0703\n")
+    return folder / "out", folder / "list.txt"
+
+
+def test_labels_may_be_missing_in_the_target_alone(adapted, unlabelled, tmp_path):
+    root, listed = unlabelled
+    run = ready(adapted(adapt__root=str(root), adapt__sources=(str(listed),)), tmp_path / "a")
+    assert np.asarray(first(run)["target"]["frames"]).any()
+    for changes in ({"adapt": None}, {}):
+        with pytest.raises(AvsalError, match="0701 and 2 more videos have no published truth"):
+            ready(
+                adapted(
+                    data__root=str(root),
+                    data__sources=(str(listed),),
+                    data__validation="holdout",
+                    **changes,
+                ),
+                tmp_path / "b",
+            )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"root": ""},
+            "domains overlap: synthetic scene_00001 and 7 more videos of adapt.sources train or val",
+        ),
+        ({"root": "", "sources": ("MINE",)}, "the domains overlap: synthetic scene_00002 and 0 more videos"),
+        (
+            {"sources": ("ABSENT",)},
+            "adapt.sources: .*absent.txt names synthetic scene_99999, which is not in",
+        ),
+        ({"sources": ("nowhere.txt",)}, "adapt.sources: cannot read the list nowhere.txt"),
+        ({"sources": (("diem", 1),)}, "adapt.sources: diem is not prepared in"),
+        (
+            {"features": (("gaze", 1.0),)},
+            "adapt.features does not fit the system: unknown feature 'gaze'; this ",
+        ),
+        ({"features": (("taps", 1.0),)}, "names 'taps', which is not tokens .B, N, C.; take audio or fused"),
+    ],
+)
+def test_domains_that_do_not_go(adapted, tmp_path, changes, words):
+    lists = {"MINE": "synthetic scene_00009\nsynthetic scene_00002\n", "ABSENT": "synthetic scene_99999\n"}
+    for name, text in lists.items():
+        (tmp_path / f"{name.lower()}.txt").write_text(text)
+    if "sources" in changes:
+        sources = [str(tmp_path / f"{s.lower()}.txt") if s in lists else s for s in changes["sources"]]
+        changes = {**changes, "sources": tuple(sources)}
+    with pytest.raises(AvsalError, match=words):
+        ready(adapted(**{f"adapt__{name}": value for name, value in changes.items()}), tmp_path / "w")
+
+
+def test_a_system_without_sound_has_no_such_feature(adapted, config, tmp_path):
+    deaf = {"model__system": "vinet", "model__set": config().model.set}
+    with pytest.raises(AvsalError, match="adapt.features does not fit the system: unknown feature 'audio'; "):
+        ready(adapted(**deaf), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sources": ()}, "adapt.sources is empty: name the target domain"),
+        ({"sources": (("diem",),)}, "a data source is .set, fold."),
+        ({"features": ()}, "adapt.features names each feature once, and one at least; got .."),
+        ({"features": (("audio", 1.0), ("audio", 2.0))}, "names each feature once"),
+        ({"features": (("audio", -1.0),)}, "the weight of audio in adapt.features must be a number in"),
+        ({"features": ("audio",)}, "adapt.features has fields name, weight; got 'audio'"),
+        ({"reversal": "rampp"}, "adapt.reversal 'rampp' is none of constant, ramp .did you mean 'ramp'"),
+        ({"strength": float("nan")}, "adapt.strength must be a number in"),
+        ({"featurs": ()}, "unknown key 'adapt.featurs' .did you mean 'adapt.features'|'features'"),
+    ],
+)
+def test_mistakes_in_the_config(adapted, changes, words):
+    with pytest.raises(AvsalError, match=words):
+        adapted(**{f"adapt__{name}": value for name, value in changes.items()})

@@ -1,0 +1,84 @@
+"""Measures what adaptation did: are the domains still told apart, and how good are the maps in either?
+
+  python tools/domain_report.py --model DIR --source prepared/avad --target prepared/diem --fold 1
+
+On the training list of either domain a fresh discriminator
+is trained on each frozen feature of the model; its balanced accuracy on the test lists is printed (half: not
+told apart), and the mean CC over clips of the test lists, as the loop's validation counts it.
+"""
+
+import argparse
+import pathlib
+
+import numpy as np
+
+from avsal_jax import load_model, metrics
+from avsal_jax.compile_cache import use_compile_cache
+from avsal_jax.data.pipeline import clip_batches, numpy_batches
+from avsal_jax.data.sampling import Sampler, Sampling
+from avsal_jax.data.sources import PreparedSources
+from avsal_jax.evaluation.compare import bootstrap_interval
+from avsal_jax.evaluation.domains import separability
+from avsal_jax.models.domain import CHANNELS
+from avsal_jax.types import Clip
+
+BATCH = 8
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", required=True, type=pathlib.Path)
+    parser.add_argument("--source", required=True, type=pathlib.Path)
+    parser.add_argument("--target", required=True, type=pathlib.Path)
+    parser.add_argument("--fold", type=int, help="where the sets have folds")
+    parser.add_argument("--features", default="audio,fused")
+    parser.add_argument("--seeds", type=int, default=3, help="of the fresh discriminators")
+    args = parser.parse_args()
+    use_compile_cache()
+    model, features = load_model(args.model), args.features.split(",")
+    sides = {"source": args.source, "target": args.target}
+    clips = {
+        (side, split): read(model, folder, args.fold, split, features)
+        for side, folder in sides.items()
+        for split in ("train", "test")
+    }
+    print("| | |\n|---|---|")
+    for side in sides:
+        values = clips[side, "test"]["cc"]
+        low, high = bootstrap_interval(values)
+        print(f"| CC, {side}, {len(values)} videos | {np.mean(values):.3f} ({low:.3f} to {high:.3f}) |")
+    for name in features:
+        train, held = (
+            tuple(clips[side, split][name] for side in ("source", "target")) for split in ("train", "test")
+        )
+        channels = CHANNELS.get(name, CHANNELS["fused"])
+        found = [separability(train, held, channels, seed=seed) for seed in range(args.seeds)]
+        each = ", ".join(f"{100 * value:.1f}" for value in found)
+        print(
+            f"| a fresh discriminator tells the domains by `{name}` | {100 * np.mean(found):.1f} % ({each}) |"
+        )
+
+
+def read(model, folder, fold, split, features) -> dict[str, np.ndarray]:
+    """Returns the features [clips, N, C] of clips that do not overlap, and `cc` [videos]."""
+    videos = PreparedSources(folder.parent).videos([(folder.name, fold)], split)
+    sampling = Sampling("all_windows", stride=model.spec.frames, shuffle=False)
+    batches = clip_batches(videos, model.spec, BATCH, sampling, one_pass=True)
+    found, scores = {name: [] for name in features}, {}
+    total = Sampler(videos, model.spec, sampling, 0).epoch
+    for batch in numpy_batches(batches):
+        prediction = model(Clip(batch["frames"], batch.get("audio")), features=tuple(features))
+        values = metrics.cc(np.asarray(prediction.saliency, np.float64), batch["density"])
+        for video, value, counts in zip(batch["video"], values, batch["mask"], strict=True):
+            if counts and np.isfinite(value):
+                scores.setdefault(int(video), []).append(value)
+        for name in features:
+            found[name].append(np.asarray(prediction.features[name])[batch["row"] < total])
+    means = np.array([np.mean(several) for several in scores.values()])
+    return {**{name: np.concatenate(parts) for name, parts in found.items()}, "cc": means}
+
+
+if __name__ == "__main__":
+    main()

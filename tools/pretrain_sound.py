@@ -1,0 +1,149 @@
+"""Trains SoundNet on the classes of sound of a generated set's training list, as a start for other networks.
+
+  python tools/pretrain_sound.py --root SET --output DIR [--width 0.25] [--samples 12766] [--steps 600]
+
+SET is the folder that holds synthetic.json. A softmax on the mean of the tokens tells the class (`kind` of
+scene.json) of a random clip's sound; it is thrown away. DIR becomes a model directory of SoundNet alone, for
+--config.init="((DIR, 'audio_encoder', ''),)". Only the training list is learnt from; the share of clips told
+right is printed for the validation list. Clips have the frames and buffer of the network that it is for.
+"""
+
+import argparse
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import avsal_jax
+from avsal_jax.compile_cache import use_compile_cache
+from avsal_jax.data.audio import ClipSound, read_sound
+from avsal_jax.data.datasets import open_dataset
+from avsal_jax.data.synthetic import read_scene
+from avsal_jax.data.synthetic.settings import CLASSES
+from avsal_jax.errors import AvsalError
+from avsal_jax.models.network import init_variables
+from avsal_jax.models.systems import build, resolve
+from avsal_jax.storage import write_model
+
+BATCH, RATE = 32, 1e-3
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--root", required=True, type=pathlib.Path)
+    parser.add_argument("--output", required=True, type=pathlib.Path)
+    parser.add_argument("--width", type=float, default=0.25)
+    parser.add_argument("--samples", type=int, default=12_766, help="of the buffer")
+    parser.add_argument("--frames", type=int, default=8, help="of a clip")
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    use_compile_cache()
+    settings = {"audio_encoder.width": args.width, "audio.samples": args.samples, "frames": args.frames}
+    preset = resolve("soundnet", settings)
+    train, held = (Sounds(args.root, split, preset.input) for split in ("train", "val"))
+    variables = pretrain(preset, train, args.steps, args.seed)
+    told = accuracy(preset, variables, held)
+    print(f"{100 * told:.1f} % of the clips of {len(held)} validation videos told right")
+    slots = {name: {"audio_encoder": variables[name]["audio_encoder"]} for name in ("params", "batch_stats")}
+    provenance = {
+        "by": f"avsal_jax {avsal_jax.__version__}, tools/pretrain_sound.py",
+        "trained on": f"the classes of sound of {len(train)} training videos of a synthetic set",
+        "steps": args.steps,
+        "seed": args.seed,
+        "told right on the validation list": told,
+    }
+    print(f"the model is {write_model(args.output, preset, slots, provenance)}")
+
+
+class Sounds:
+    """The sounds of a split's videos, with their classes; videos whose sound has none are left out."""
+
+    def __init__(self, root, split, spec):
+        self._frames = spec.frames
+        self._videos = []
+        for entry in open_dataset("synthetic", root, split):
+            kind = read_scene(root, entry.name).kind
+            if kind is not None:
+                sound = ClipSound(read_sound(entry.sound), spec.audio, spec.frames, entry.fps)
+                self._videos.append((sound, entry.frames, kind))
+        if not self._videos:
+            raise AvsalError(f"no video of the split {split} in {root} has a sound of a class")
+
+    def __len__(self):
+        return len(self._videos)
+
+    def clip(self, video: int, place: float) -> tuple[np.ndarray, int]:
+        """Returns (sound [L], class) of the clip at a place in [0, 1) among those of a video."""
+        sound, frames, kind = self._videos[video]
+        first = int(place * max(1, frames - self._frames + 1))
+        window = [min(first + k, frames - 1) for k in range(self._frames)]
+        return sound.clip(window, frames), kind
+
+    def batch(self, draws: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
+        """Returns random clips: sounds [B, L], classes [B]."""
+        videos, places = draws.randint(len(self), size=BATCH), draws.random_sample(BATCH)
+        waves, kinds = zip(*map(self.clip, videos, places), strict=True)
+        return np.stack(waves), np.array(kinds)
+
+
+def pretrain(preset, sounds: Sounds, steps: int, seed: int) -> dict:
+    """Returns `params` and `batch_stats`; beside the network's there is the softmax's, `classes`."""
+    network = build(preset)
+    variables = init_variables(network, preset.input, seed)
+    channels = jax.eval_shape(lambda v: tokens_of(network, v, silent(preset)), variables).shape[-1]
+    variables["params"]["classes"] = np.zeros((channels, CLASSES), np.float32)
+    optimizer = optax.adam(optax.cosine_decay_schedule(RATE, steps))
+
+    @jax.jit
+    def step(variables, state, waves, kinds):
+        def loss(params):
+            full = {**variables, "params": params}
+            _, new = network.apply(full, None, waves, train=True, mutable=["batch_stats", "intermediates"])
+            tokens = new["intermediates"]["audio"][0]
+            scores = tokens.mean(1) @ params["classes"]
+            entropy = optax.softmax_cross_entropy_with_integer_labels(scores, kinds).mean()
+            return entropy, new["batch_stats"]
+
+        (value, stats), gradients = jax.value_and_grad(loss, has_aux=True)(variables["params"])
+        updates, state = optimizer.update(gradients, state)
+        params = optax.apply_updates(variables["params"], updates)
+        return {"params": params, "batch_stats": stats}, state, value
+
+    state, draws = optimizer.init(variables["params"]), np.random.RandomState(seed)
+    for number in range(1, steps + 1):
+        variables, state, value = step(variables, state, *sounds.batch(draws))
+        if number % 100 == 0 or number == steps:
+            print(f"step {number}/{steps}  loss {float(value):.3f}", flush=True)
+    return jax.tree.map(np.asarray, variables)
+
+
+def accuracy(preset, variables: dict, sounds: Sounds) -> float:
+    """Returns the share of clips told right, four of each video."""
+    network = build(preset)
+    judge = jax.jit(
+        lambda waves: tokens_of(network, variables, waves).mean(1) @ variables["params"]["classes"]
+    )
+    right = []
+    for video in range(len(sounds)):
+        waves, kinds = zip(*(sounds.clip(video, k / 4) for k in range(4)), strict=True)
+        right += list(np.asarray(judge(np.stack(waves))).argmax(-1) == np.array(kinds))
+    return float(np.mean(right))
+
+
+def tokens_of(network, variables, waves):
+    """Returns the tokens [B, S, C] by running statistics."""
+    _, state = network.apply(variables, None, waves, mutable=["intermediates"])
+    return state["intermediates"]["audio"][0]
+
+
+def silent(preset):
+    return jnp.zeros((1, *preset.input.audio.shape))
+
+
+if __name__ == "__main__":
+    main()

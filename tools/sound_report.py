@@ -1,0 +1,121 @@
+"""Measures whether a model uses the sound of a generated set of the grade `identity`.
+
+  python tools/sound_report.py --model DIR --root SET [--split test] [--every 4]
+
+SET is the folder that holds synthetic.json. Prints Markdown: CC with the true sound, with that of another
+video which names a silent object, and with silence; and the share of such pairs in which the silent object's
+part of the mass rises with the other sound (`evaluation.swap`), each with a bootstrap interval over videos.
+"""
+
+import argparse
+import collections
+import functools
+import pathlib
+
+import numpy as np
+
+from avsal_jax import load_model, metrics
+from avsal_jax.compile_cache import use_compile_cache
+from avsal_jax.data.audio import ClipSound, read_sound, silence
+from avsal_jax.data.datasets import open_dataset
+from avsal_jax.data.synthetic import read_scene, read_settings
+from avsal_jax.data.video import resize_frame
+from avsal_jax.errors import AvsalError
+from avsal_jax.evaluation.compare import bootstrap_interval
+from avsal_jax.evaluation.swap import swap_measure, swap_pairs
+from avsal_jax.types import Clip
+
+SILENCE = -1
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", required=True, type=pathlib.Path)
+    parser.add_argument("--root", required=True, type=pathlib.Path, help="of the generated set")
+    parser.add_argument("--split", default="test", choices=("train", "val", "test"))
+    parser.add_argument("--every", type=int, default=4, help="frames between the maps that are looked at")
+    args = parser.parse_args()
+    use_compile_cache()
+    print(report(Maps(load_model(args.model), args.root, args.split, args.every)))
+
+
+class Maps:
+    """Maps of every k-th frame of the videos of a split, with any sound.
+
+    Attributes:
+      scenes: of the videos. size: of the pictures in which they count pixels.
+      frames: whose maps are given. hears: whether the model does.
+    """
+
+    def __init__(self, model, root, split, every):
+        settings = read_settings(root)
+        if settings is None:
+            raise AvsalError(f"{root} is no generated set: it has no synthetic.json")
+        self._model, self._spec = model, model.spec
+        self._entries = list(open_dataset("synthetic", root, split))
+        self.scenes = [read_scene(root, entry.name) for entry in self._entries]
+        self.size, self.hears = (settings.height, settings.width), model.spec.audio is not None
+        label = model.spec.frames - 1 if model.spec.label_frame == "last" else model.spec.frames // 2
+        starts = range(0, settings.frames - model.spec.frames + 1, every)
+        self._windows = [list(range(start, start + model.spec.frames)) for start in starts]
+        self.frames = [window[label] for window in self._windows]
+        self._pictures = functools.lru_cache(maxsize=2)(self._read_pictures)
+
+    def __call__(self, picture: int, sound: int) -> np.ndarray:
+        """Returns float [frames, H, W] of the picture of one video with the sound of another."""
+        frames = self._pictures(picture)
+        clip = Clip(np.stack([frames[window] for window in self._windows]), self._sound(sound))
+        return np.asarray(self._model(clip).saliency)
+
+    def truth(self, picture: int) -> np.ndarray:
+        """Returns the densities [frames, h, w]."""
+        return np.stack([self._entries[picture].density(index) for index in self.frames])
+
+    def _read_pictures(self, picture):
+        entry, spec = self._entries[picture], self._spec
+        images = [entry.frame(index) for index in range(entry.frames)]
+        return np.stack([resize_frame(image, spec.height, spec.width) for image in images])
+
+    def _sound(self, number):
+        if not self.hears:
+            return None
+        if number == SILENCE:
+            return np.stack([silence(self._spec.audio)] * len(self._windows))
+        entry = self._entries[number]
+        sound = ClipSound(read_sound(entry.sound), self._spec.audio, self._spec.frames, entry.fps)
+        return np.stack([sound.clip(window, entry.frames) for window in self._windows])
+
+
+def report(maps: Maps) -> str:
+    """Returns Markdown."""
+    others = {}
+    for pair in swap_pairs(maps.scenes):
+        others.setdefault(pair.picture, pair.sound)
+    sounds = {"true sound": lambda video: video}
+    if maps.hears:
+        sounds |= {"sound of another object": others.get, "silence": lambda video: SILENCE}
+    rows = []
+    for name, sound_of in sounds.items():
+        values = [mean_cc(maps, video, sound_of(video)) for video in others]
+        rows.append((f"CC, {name}", np.mean(values), *bootstrap_interval(values), len(values)))
+    if maps.hears:
+        rises = collections.defaultdict(list)
+        for swap in swap_measure(maps.scenes, maps.size, maps.frames, maps):
+            rises[swap.pair.picture].append(swap.rises)
+        every = [rise for several in rises.values() for rise in several]
+        interval = bootstrap_interval([np.mean(several) for several in rises.values()])
+        rows.append(("pairs in which the named object's mass rises", np.mean(every), *interval, len(every)))
+    lines = ["| | mean | 95 % interval | of |", "|---|---|---|---|"]
+    lines += [f"| {name} | {mean:.3f} | {low:.3f} to {high:.3f} | {n} |" for name, mean, low, high, n in rows]
+    return "\n".join(lines)
+
+
+def mean_cc(maps: Maps, video: int, sound: int) -> float:
+    """Returns CC with the truth, meaned over the frames."""
+    return float(np.nanmean(metrics.cc(maps(video, sound).astype(np.float64), maps.truth(video))))
+
+
+if __name__ == "__main__":
+    main()
