@@ -209,7 +209,7 @@ def test_labels_may_be_missing_in_the_target_alone(adapted, unlabelled, tmp_path
     [
         (
             {"root": ""},
-            "domains overlap: synthetic scene_00001 and 7 more videos of adapt.sources train or val",
+            "domains overlap: synthetic scene_00001 and 6 more videos of adapt.sources train or val",
         ),
         ({"root": "", "sources": ("MINE",)}, "the domains overlap: synthetic scene_00002 and 0 more videos"),
         (

@@ -1,0 +1,95 @@
+"""The reports on sound and on domains, and SoundNet's start: they run, and print what they measured."""
+
+import re
+import runpy
+import sys
+
+import pytest
+
+from avsal_jax.data.prepare import prepare_synthetic
+from avsal_jax.models.network import init_variables
+from avsal_jax.models.systems import build, resolve
+from avsal_jax.storage import read_model, write_model
+from avsal_jax.testing.models import small_encoder
+
+SETTINGS = {
+    "frames": 8,
+    "height": 32,
+    "width": 64,
+    "visual_encoder": "small",
+    "visual_encoder.width": 1 / 16,
+    "audio_encoder.width": 1 / 16,
+    "audio.samples": 4574,
+    "fusion": "concatenation",
+    "decoder.width": 1 / 16,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def known_small_encoder():
+    with small_encoder():
+        yield
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Prepared sets of both domains."""
+    folder = tmp_path_factory.mktemp("domains")
+    for domain in ("a", "b"):
+        settings = {"preset": "tiny", "videos": "16", "frames": "16", "domain": domain, "objects": "2"}
+        prepare_synthetic(settings, None, folder / domain, (32, 64), workers=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    preset = resolve("avinet", SETTINGS)
+    path = tmp_path_factory.mktemp("model") / "m"
+    return write_model(path, preset, init_variables(build(preset), preset.input, 0), {"by": "a test"})
+
+
+@pytest.fixture
+def tool(tests_dir, monkeypatch, capsys):
+    def run(name, *arguments):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        monkeypatch.setattr("avsal_jax.compile_cache.use_compile_cache", lambda: None)
+        runpy.run_path(str(tests_dir.parent / "tools" / f"{name}.py"), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.mark.slow
+def test_sound_report(tool, folders, model):
+    root = folders / "a/synthetic-source"
+    table = tool("sound_report", "--model", model, "--root", root, "--split", "train", "--every", 4)
+    values = dict(re.findall(r"^\| ([^|]+) \| (-?[\d.]+) \| -?[\d.]+ to", table, re.MULTILINE))
+    assert set(values) == {
+        "CC, true sound",
+        "CC, sound of another object",
+        "CC, silence",
+        "pairs in which the named object's mass rises",
+    }
+    assert 0 <= float(values["pairs in which the named object's mass rises"]) <= 1
+
+
+@pytest.mark.slow
+def test_domain_report(tool, folders, model):
+    sides = ["--source", folders / "a/synthetic", "--target", folders / "b/synthetic"]
+    table = tool("domain_report", "--model", model, *sides, "--seeds", 1)
+    assert "| CC, source, 3 videos |" in table and "| CC, target, 3 videos |" in table
+    for feature in ("audio", "fused"):
+        (share,) = re.findall(rf"the domains by `{feature}` \| ([\d.]+) %", table)
+        assert 0 <= float(share) <= 100
+
+
+@pytest.mark.slow
+def test_soundnet_starts_from_the_classes_of_sound(tool, folders, tmp_path):
+    options = ["--width", 1 / 16, "--samples", 4574, "--steps", 2]
+    text = tool(
+        "pretrain_sound", "--root", folders / "a/synthetic-source", "--output", tmp_path / "s", *options
+    )
+    assert "step 2/2  loss" in text and "of the clips of 2 validation videos told right" in text
+    found = read_model(tmp_path / "s")
+    assert found.preset.kind == "part" and set(found.variables["params"]) == {"audio_encoder"}
+    assert found.card["provenance"]["trained on"].startswith("the classes of sound of 11 training videos")
