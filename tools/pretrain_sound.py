@@ -94,7 +94,7 @@ class Sounds:
 
 
 def pretrain(preset, sounds: Sounds, steps: int, seed: int) -> dict:
-    """Returns `params` and SoundNet's `batch_stats`; beside the network's there is the softmax's, `classes`."""
+    """Returns variables of the network, and among `params` the softmax's, `classes`."""
     network = build(preset)
     variables = init_variables(network, preset.input, seed)
     channels = jax.eval_shape(lambda v: tokens_of(network, v, silent(preset)), variables).shape[-1]

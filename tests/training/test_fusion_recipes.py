@@ -170,7 +170,7 @@ def test_the_whole_network_is_the_system(text, system):
     assert build(config_of(text).model.preset()) == build(resolve(system))
 
 
-# Tracing takes seconds a network: those that differ from a traced one by a count or one fusion are slow tests.
+# Tracing takes seconds: networks that differ from another one by a count or one fusion are slow tests.
 _LATER = re.compile(r"avrsp_fusions:|avrsp_synergy:table4_av_|casp_net_iterations:|.*:table3_stages")
 TRACED = [pytest.param(*one, marks=[pytest.mark.slow] if _LATER.match(":".join(one)) else []) for one in MINE]
 
