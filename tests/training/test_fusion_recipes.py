@@ -170,9 +170,11 @@ def test_the_whole_network_is_the_system(text, system):
     assert build(config_of(text).model.preset()) == build(resolve(system))
 
 
-# Tracing takes seconds: networks that differ from another one by a count or one fusion are slow tests.
-_LATER = re.compile(r"avrsp_fusions:|avrsp_synergy:table4_av_|casp_net_iterations:|.*:table3_stages")
-TRACED = [pytest.param(*one, marks=[pytest.mark.slow] if _LATER.match(":".join(one)) else []) for one in MINE]
+# Tracing takes a second: what differs from one of these by a count or one fusion is a slow test.
+_SOONER = re.compile("avrsp_av:|avrsp_synergy:table3_av_bare|casp_net_av:|casp_net_ablations:table[12]")
+TRACED = [
+    pytest.param(*one, marks=[] if _SOONER.match(":".join(one)) else [pytest.mark.slow]) for one in MINE
+]
 
 
 @pytest.mark.parametrize(("name", "row"), TRACED)
