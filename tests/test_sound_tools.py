@@ -93,3 +93,15 @@ def test_soundnet_starts_from_the_classes_of_sound(tool, folders, tmp_path):
     found = read_model(tmp_path / "s")
     assert found.preset.kind == "part" and set(found.variables["params"]) == {"audio_encoder"}
     assert found.card["provenance"]["trained on"].startswith("the classes of sound of 11 training videos")
+
+
+@pytest.mark.slow
+def test_vggish_starts_from_the_classes_of_sound_too(tool, folders, tmp_path):
+    options = ["--encoder", "vggish", "--width", 1 / 16, "--frames", 16, "--steps", 2]
+    text = tool(
+        "pretrain_sound", "--root", folders / "a/synthetic-source", "--output", tmp_path / "v", *options
+    )
+    assert "step 2/2  loss" in text
+    found = read_model(tmp_path / "v")
+    assert found.preset.slots["audio_encoder"]["name"] == "vggish" and found.preset.input.frames == 16
+    assert set(found.variables["params"]) == {"audio_encoder"}

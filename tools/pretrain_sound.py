@@ -1,9 +1,9 @@
-"""Trains SoundNet on the classes of sound of a generated set's training list, as a start for other networks.
+"""Trains SoundNet or VGGish on the classes of sound of a generated set's training list, to start from.
 
-  python tools/pretrain_sound.py --root SET --output DIR [--width 0.25] [--samples 12766] [--steps 600]
+  python tools/pretrain_sound.py --root SET --output DIR [--encoder vggish] [--frames 8] [--steps 600]
 
 SET is the folder that holds synthetic.json. A softmax on the mean of the tokens tells the class (`kind` of
-scene.json) of a random clip's sound; it is thrown away. DIR becomes a model directory of SoundNet alone, for
+scene.json) of a random clip's sound; it is thrown away. DIR becomes a model of the encoder alone, for
 --config.init="((DIR, 'audio_encoder', ''),)". Only the training list is learnt from; the share of clips told
 right is printed for the validation list. Clips have the frames and buffer of the network that it is for.
 """
@@ -36,20 +36,22 @@ def main():
     )
     parser.add_argument("--root", required=True, type=pathlib.Path)
     parser.add_argument("--output", required=True, type=pathlib.Path)
+    parser.add_argument("--encoder", default="soundnet", choices=("soundnet", "vggish"))
     parser.add_argument("--width", type=float, default=0.25)
-    parser.add_argument("--samples", type=int, default=12_766, help="of the buffer")
+    parser.add_argument("--samples", type=int, default=12_766, help="of the buffer; SoundNet's")
     parser.add_argument("--frames", type=int, default=8, help="of a clip")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     use_compile_cache()
-    settings = {"audio_encoder.width": args.width, "audio.samples": args.samples, "frames": args.frames}
-    preset = resolve("soundnet", settings)
+    settings = {"audio_encoder.width": args.width, "frames": args.frames}
+    settings |= {"audio.samples": args.samples} if args.encoder == "soundnet" else {}
+    preset = resolve(args.encoder, settings)
     train, held = (Sounds(args.root, split, preset.input) for split in ("train", "val"))
     variables = pretrain(preset, train, args.steps, args.seed)
     told = accuracy(preset, variables, held)
     print(f"{100 * told:.1f} % of the clips of {len(held)} validation videos told right")
-    slots = {name: {"audio_encoder": variables[name]["audio_encoder"]} for name in ("params", "batch_stats")}
+    slots = {name: {"audio_encoder": tree["audio_encoder"]} for name, tree in variables.items()}
     provenance = {
         "by": f"avsal_jax {avsal_jax.__version__}, tools/pretrain_sound.py",
         "trained on": f"the classes of sound of {len(train)} training videos of a synthetic set",
@@ -78,21 +80,21 @@ class Sounds:
         return len(self._videos)
 
     def clip(self, video: int, place: float) -> tuple[np.ndarray, int]:
-        """Returns (sound [L], class) of the clip at a place in [0, 1) among those of a video."""
+        """Returns (sound, class) of the clip at a place in [0, 1) among those of a video."""
         sound, frames, kind = self._videos[video]
         first = int(place * max(1, frames - self._frames + 1))
         window = [min(first + k, frames - 1) for k in range(self._frames)]
         return sound.clip(window, frames), kind
 
     def batch(self, draws: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
-        """Returns random clips: sounds [B, L], classes [B]."""
+        """Returns random clips: sounds [B, ...], classes [B]."""
         videos, places = draws.randint(len(self), size=BATCH), draws.random_sample(BATCH)
         waves, kinds = zip(*map(self.clip, videos, places), strict=True)
         return np.stack(waves), np.array(kinds)
 
 
 def pretrain(preset, sounds: Sounds, steps: int, seed: int) -> dict:
-    """Returns `params` and `batch_stats`; beside the network's there is the softmax's, `classes`."""
+    """Returns variables of the network, and among `params` the softmax's, `classes`."""
     network = build(preset)
     variables = init_variables(network, preset.input, seed)
     channels = jax.eval_shape(lambda v: tokens_of(network, v, silent(preset)), variables).shape[-1]
@@ -107,12 +109,12 @@ def pretrain(preset, sounds: Sounds, steps: int, seed: int) -> dict:
             tokens = new["intermediates"]["audio"][0]
             scores = tokens.mean(1) @ params["classes"]
             entropy = optax.softmax_cross_entropy_with_integer_labels(scores, kinds).mean()
-            return entropy, new["batch_stats"]
+            return entropy, {name: tree for name, tree in new.items() if name == "batch_stats"}
 
         (value, stats), gradients = jax.value_and_grad(loss, has_aux=True)(variables["params"])
         updates, state = optimizer.update(gradients, state)
         params = optax.apply_updates(variables["params"], updates)
-        return {"params": params, "batch_stats": stats}, state, value
+        return {"params": params, **stats}, state, value
 
     state, draws = optimizer.init(variables["params"]), np.random.RandomState(seed)
     for number in range(1, steps + 1):

@@ -19,9 +19,11 @@ from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.models.registry import part_class
 from avsal_jax.models.systems import resolve
 from avsal_jax.training.domain_adversarial import AdaptConfig, AdaptedFeature
+from avsal_jax.training.schedules import ScheduleConfig
 from avsal_jax.training.schema import TrainConfig, overrides_of
 
 _OVERRIDE = re.compile(r"--config\.([a-z0-9_]+(?:\.[a-z0-9_]+)*)=(.*)", re.DOTALL)
+SIX_SETS = ("diem", "coutrot1", "coutrot2", "avad", "etmd", "summe")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +74,7 @@ COMMON: dict[str, Row] = {
             "model.set": "height=64,width=96",
             "data.batch": 8,
             "optimizer.learning_rate": 1e-3,
-            "optimizer.schedule.name": "cosine",
-            "optimizer.schedule.warmup_steps": 20,
+            "optimizer.schedule": dataclasses.asdict(ScheduleConfig("cosine", warmup_steps=20)),
             "steps": 400,
             "evaluation.every": 100,
             "save_every": 100,
@@ -139,6 +140,22 @@ def adaptation(sources: tuple, *features: str, root: str = "") -> dict:
     """Returns what a row sets `adapt` to: a target domain, and features with unit weights."""
     chosen = tuple(map(AdaptedFeature, features))
     return dataclasses.asdict(AdaptConfig(sources=sources, root=root, features=chosen))
+
+
+def splits(prefix: str, sets: Sequence[str], every: int = 0, **changes) -> dict[str, Row]:
+    """Returns rows `PREFIX1` to `PREFIX3`: the three folds of sets, which one network is trained on.
+
+    Args:
+      prefix: of the rows' names.
+      sets: names; one without folds, as DIEM, takes any number.
+      every: steps between validations and checkpoints, where these change too.
+      **changes: what else does.
+    """
+    if every:
+        changes |= {"evaluation.every": every, "save_every": every}
+    name = "the six sets" if tuple(sets) == SIX_SETS else ", ".join(sets)
+    folds = {n: {"data.sources": tuple((one, n) for one in sets)} for n in (1, 2, 3)}
+    return {f"{prefix}{n}": Row(fold | changes, f"a split of {name}") for n, fold in folds.items()}
 
 
 def _widths(config, width: float | None) -> str:

@@ -18,6 +18,7 @@ from avsal_jax.training import launch, loop, recipes
 from avsal_jax.training.schema import build_config
 
 ROWS = [(recipe.name, row) for recipe in map(recipes.recipe, recipes.shipped()) for row in recipe.rows]
+OTHERWISE_BUILT = ("casp_net", "avrsp")  # see test_fusion_recipes
 # Parameters of the public code's classes; below them, counted by hand from the paper's words.
 PARAMETERS = {
     "table2_t8": 31_079_105,
@@ -75,6 +76,7 @@ FIGURES = {
 }
 
 
+@functools.cache
 def config_of(text):
     return build_config(recipes.config(text).to_dict())
 
@@ -90,7 +92,7 @@ def parameters(config):
     return parameters_of(json.dumps(dataclasses.asdict(config.model.preset()), sort_keys=True))
 
 
-@pytest.mark.parametrize(("name", "row"), ROWS)
+@pytest.mark.parametrize(("name", "row"), [one for one in ROWS if not one[0].startswith(OTHERWISE_BUILT)])
 def test_every_row_builds(name, row):
     config = config_of(f"{name}:{row}")
     slow = name == "dual_domain_adapt" and not row.endswith("_no_da")
@@ -162,18 +164,23 @@ def test_rows_that_hear():
     assert {part["name"] for part in picture.model.preset().slots.values()} == {"s3d", "vinet", "none"}
 
 
-@pytest.mark.parametrize("text", FIGURES)
-def test_figures_stand_as_printed(text):
+def printed(text):
+    """The figures in the words of a row."""
     name, row = text.split(":")
     paper = recipes.recipe(name).rows[row].paper
     found = [word.strip(",()") for word in paper.split() if word.strip(",()").replace(".", "").isdecimal()]
-    assert [n for n in found if n != "4.4"] == FIGURES[text].split()
+    return [n for n in found if n != "4.4"]
+
+
+@pytest.mark.parametrize("text", FIGURES)
+def test_figures_stand_as_printed(text):
+    assert printed(text) == FIGURES[text].split()
 
 
 def test_configs_are_short_and_say_how_to_run_them():
     for name, path in recipes.shipped().items():
         text = path.read_text()
-        assert len(text.splitlines()) <= 60 and f"avsal train --config {name}" in text
+        assert len(text.splitlines()) <= 75 and f"avsal train --config {name}" in text
         assert "Starts from:" in text and "Expected:" in text
 
 

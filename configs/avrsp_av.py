@@ -1,0 +1,50 @@
+"""AVRSP on the six audio-visual sets, after DHF1K (Yu et al. 2024, tables I, II).
+
+    avsal prepare --dataset diem --root DATA --output prepared         # likewise the other five
+    avsal train --config avrsp_av:audio_visual,split1 --workdir runs/avrsp_1     # likewise split2, split3
+
+Starts from: runs/avrsp_dhf1k_pairs3/model (encoder, neck, gates, decoder), and SoundNet in
+checkpoints/soundnet (checkpoints/README.md says how to get it); the fusion is fresh.
+Expected: the figures of the rows, means over the three splits (DIEM has one). To evaluate:
+    avsal evaluate --dataset avad --root DATA --output results
+        --model 1=runs/avrsp_1/model,2=runs/avrsp_2/model,3=runs/avrsp_3/model
+From the paper: 100 epochs, AdamW, 1e-4, weight decay 1e-5, the rate halved when the validation loss does not
+fall, KL - 0.1 CC - 0.1 SIM; windows as ViNet's.
+Open in it: whether `visual` was trained on these sets too (its figures are those of an ablation that was),
+batch (8), patience (torch's 10 validations, one an epoch of one clip of each video), splits (one model per
+split, on the union of the sets), validation (the TEST lists, as ViNet's code; for a fair choice
+--config.data.validation=holdout), fusion: blocks, heads, channels (see RAVF).
+"""
+
+import ml_collections
+
+from avsal_jax.training import recipes
+from avsal_jax.training.recipes import SIX_SETS, Row, splits
+
+VISUAL, SOUND = ("runs/avrsp_dhf1k_pairs3/model", "", ""), ("checkpoints/soundnet", "audio_encoder", "")
+WHOLE = "fusion.gates=3,neck.pairs=3,decoder.skips=plain"
+PAPER = "test, SIM, CC, NSS and AUC-J: "
+# fmt: off
+ROWS = {
+    "visual": Row({"model.set": "audio_encoder=none,fusion=none," + WHOLE, "init": (VISUAL,)}, PAPER +
+        "DIEM 0.545 0.668 2.67 0.907, ETMD 0.470 0.611 3.33 0.930, AVAD 0.533 0.697 3.75 0.933, "
+        "Coutrot1 0.459 0.590 2.83 0.895, Coutrot2 0.602 0.820 6.28 0.963, SumMe 0.374 0.494 2.57 0.900"),
+    "audio_visual": Row({"model.set": "fusion=ravf," + WHOLE}, PAPER +
+        "DIEM 0.559 0.685 2.78 0.911, ETMD 0.474 0.611 3.36 0.934, AVAD 0.549 0.704 3.84 0.933, "
+        "Coutrot1 0.463 0.595 2.87 0.899, Coutrot2 0.617 0.837 6.47 0.964, SumMe 0.381 0.504 2.72 0.903"),
+} | splits("split", SIX_SETS)
+# fmt: on
+
+
+def get_config(variants: str = "") -> ml_collections.ConfigDict:
+    """Returns the config of a row and a split; audio_visual and the first where none is named."""
+    config = ml_collections.ConfigDict(recipes.defaults())
+    config.model.system = "avrsp"
+    config.data.sources = tuple((name, 1) for name in SIX_SETS)
+    config.loss.update(cc=-0.1, sim=-0.1, kl_form="avrsp")
+    config.optimizer.update(name="adamw", weight_decay=1e-5)
+    config.optimizer.schedule.update(name="plateau", factor=0.5)
+    config.init = (VISUAL, SOUND)
+    config.epochs, config.evaluation.metric = 100, "loss"
+    config.evaluation.every = config.save_every = 21  # an epoch: 169 videos (168 of split 3) in batches of 8
+    return recipes.apply(config, variants, ROWS)

@@ -1,0 +1,44 @@
+"""AVRSP at a quarter of the width on the synthetic set: does the network use the sound?
+
+    avsal prepare --dataset synthetic --set objects=2 --set videos=800 --output prepared
+    python tools/pretrain_sound.py --root prepared/synthetic-source --output runs/soundnet_synthetic
+    avsal train --config avrsp_synthetic:ravf --workdir runs/ravf
+    python tools/sound_report.py --model runs/ravf/model --root prepared/synthetic-source
+
+Starts from: SoundNet trained on the classes of sound of the training list, the same as avinet_synthetic's;
+the rest is fresh. Clips of 8 frames of 64x96, two tokens of sound. Expected: nothing is published. The rate
+is avinet_synthetic's; another: --config.optimizer.learning_rate=RATE. `picture` has synergy and gates, no
+sound.
+"""
+
+import ml_collections
+
+from avsal_jax.training import recipes
+from avsal_jax.training.recipes import Row
+
+ROWS = {
+    "picture": Row(
+        {"model.set": "audio_encoder=none,fusion=none,fusion.gates=3,audio=null", "init": ()},
+        "nothing published",
+    ),
+    "concatenation": Row({"model.set": "fusion=concatenation,fusion.gates=3"}, "nothing published"),
+    "ravf": Row({"model.set": "fusion=ravf,fusion.gates=3,fusion.width=0.25"}, "nothing published"),
+}
+
+
+def get_config(variants: str = "") -> ml_collections.ConfigDict:
+    """Returns the config of a row; of ravf where none is named."""
+    config = ml_collections.ConfigDict(recipes.defaults())
+    config.model.system, config.model.norm_momentum = "avrsp", 0.99
+    config.model.set = (
+        "frames=8,height=64,width=96,audio.samples=12766,fusion=ravf,fusion.gates=3,fusion.width=0.25,"
+        "visual_encoder.width=0.25,neck.width=0.25,audio_encoder.width=0.25,decoder.width=0.25"
+    )
+    config.data.sources = (("synthetic", None),)
+    config.loss.update(cc=-0.1, sim=-0.1, kl_form="avrsp")
+    config.init = (("runs/soundnet_synthetic", "audio_encoder", ""),)
+    config.optimizer.update(name="adamw", weight_decay=1e-5, learning_rate=4e-4)
+    config.optimizer.schedule.name = "cosine"
+    config.steps, config.epochs = 3000, 0
+    config.evaluation.every = config.save_every = 250
+    return recipes.apply(config, variants, ROWS)
