@@ -97,7 +97,7 @@ def _ours(args, peer):
 
     tensors = {k: v.float().cpu().numpy() for k, v in peer.state_dict().items()}
     expected = {k: v.shape for k, v in flatten(abstract_variables(network, preset.input)).items()}
-    rows = vinet.table(vinet.recognise(tensors))
+    rows = vinet.table(vinet.recognise(tensors), tensors)
     flat = rules.apply_table(tensors, rows, vinet.IGNORED, expected)
     return preset, network, traverse_util.unflatten_dict(flat, sep="/")
 

@@ -75,7 +75,7 @@ def test_still_things_go_with_the_background_and_moving_ones_do_not():
             else:
                 assert travelled < 1e-6
         cameras.append(np.hypot(*np.ptp(camera.middles, axis=0)) + np.ptp(camera.zoom))
-    assert set(counts) == {(moving, still) for moving in (1, 2, 3) for still in (0, 1, 2)}
+    assert set(counts) == {(moving, still) for moving in (1, 2, 3) for still in (0, 1)}
     assert np.mean(np.array(speeds) > 5) > 0.95  # pixels of the canvas, in 1.2 seconds
     assert 0.2 < np.mean(np.array(cameras) == 0) < 0.5 and np.percentile(cameras, 90) > 20
 
