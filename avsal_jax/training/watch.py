@@ -93,8 +93,13 @@ class Watch:
         if self._peers is not None:
             self._peers.beat(self._at, words)
             self._dismiss()
-            if words != "done" and self._index == 0:
-                time.sleep(_LINGER)  # the others read it and end; with this process jax would end them
+            if words != "done":
+                self._linger(time.monotonic())
+
+    def _linger(self, now: float) -> None:
+        """Gives the others the time to read why this one ends: without process 0 jax would end them before."""
+        if self._index == 0 and self._peers.alive(now):
+            time.sleep(_LINGER)
 
     def _dismiss(self) -> None:
         """Tells the witness that this end is meant."""
@@ -116,7 +121,7 @@ class Watch:
             if self._lost is not None and now - self._lost_at > _GRACE:
                 self._peers.beat(self._at, self._lost)  # so that who cannot see the lost one hears of it
                 self._dismiss()
-                time.sleep(_LINGER if self._index == 0 else 0)
+                self._linger(now)
                 self._on_loss(self._lost)
 
     def _look(self, now: float) -> None:
@@ -189,6 +194,11 @@ class Peers:
                 )
         return said or gone, silent
 
+    def alive(self, now: float) -> bool:
+        """Whether any other process has shown itself in the last seconds, and has not ended."""
+        known = [peer for peer in self._seen.values() if peer["last"] is not None]
+        return any(not peer["last"]["ended"] and now - peer["at"] < _STILL for peer in known)
+
     def silent(self, now: float) -> str | None:
         """Returns who has shown no sign of life for some seconds, wherever it is; None for nobody."""
         for index, peer in self._seen.items():
@@ -239,6 +249,8 @@ def witness(folder: str, index: str, count: str, run: str) -> None:
     peers, ends = Peers(pathlib.Path(folder), int(index), int(count), run, _STILL), time.monotonic() + _AFTER
     while time.monotonic() < ends:
         gone, silent = peers.look(time.monotonic())
+        if gone and f"process {int(index) + 1} of {count} (" in gone:
+            return  # it was its parent that was lost
         for line in [gone] if gone else silent:
             print(f"avsal: process {int(index) + 1} died; {line}", file=sys.stderr, flush=True)
         if gone:

@@ -138,6 +138,14 @@ def test_the_witness_of_a_process_that_died_names_the_other(tmp_path, ended):
     assert told.decode() == ("" if ended == "closed" else f"avsal: {named}\n") and witness.returncode == 0
 
 
+def test_process_0_stays_for_those_that_live_alone(watch, tmp_path):
+    join(watch, tmp_path, lambda: peer(tmp_path, os.getpid()))
+    time.sleep(0.1)
+    assert watch._peers.alive(time.monotonic()) and not watch._peers.alive(time.monotonic() + 1)
+    peer(tmp_path, os.getpid(), "no room")
+    until(lambda: not watch._peers.alive(time.monotonic()))
+
+
 def test_what_one_knows_the_others_hear(watch, tmp_path):
     """A survivor passes on the words of the one that ended, then ends itself."""
     join(watch, tmp_path, lambda: peer(tmp_path, os.getpid(), "no room"))
