@@ -97,7 +97,7 @@ class Watch:
                 self._linger(time.monotonic())
 
     def _linger(self, now: float) -> None:
-        """Gives the others the time to read why this one ends: without process 0 jax would end them before."""
+        """Gives the others the time to read why this one ends: without process 0 jax would end them."""
         if self._index == 0 and self._peers.alive(now):
             time.sleep(_LINGER)
 
