@@ -19,8 +19,8 @@ def check_kills(run: Interrupted, found: list[dict]) -> list[str]:
         victim = one["victim"]
         survivor = 1 - victim
         code, seconds = one["codes"][survivor], one["seconds"][survivor]
-        expected = -signal.SIGABRT if victim == 0 else LOST  # jax needs process 0, and ends the others
-        assert one["codes"][victim] == -signal.SIGKILL and code == expected, one
+        # Either the watch ends it, or jax before, at the end of the heartbeat or when process 0 is gone.
+        assert one["codes"][victim] == -signal.SIGKILL and code in (LOST, -signal.SIGABRT), one
         assert seconds < HEARTBEAT + 10, one
         assert f"process {victim + 1} of 2 (" in one["texts"][survivor], one
         lost = one["recorded"] - one["restored"]
