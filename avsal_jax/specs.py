@@ -90,6 +90,11 @@ class InputSpec:
             if getattr(self, name) % 32:
                 raise AvsalError(f"{name} must be divisible by 32; got {getattr(self, name)}")
 
+    @property
+    def label_index(self) -> int:
+        """Which frame of a clip, from 0, the map shows."""
+        return self.frames - 1 if self.label_frame == "last" else self.frames // 2
+
 
 def _one_of(name, value, allowed):
     if value not in allowed:

@@ -19,9 +19,8 @@ authors found later that the network ignores the sound it is trained with.
 import ml_collections
 
 from avsal_jax.training import recipes
-from avsal_jax.training.recipes import Row
+from avsal_jax.training.recipes import SIX_SETS, Row, splits
 
-SETS = ("diem", "coutrot1", "coutrot2", "avad", "etmd", "summe")
 START = (("runs/vinet_dhf1k/model", "", ""), ("checkpoints/soundnet", "audio_encoder", ""))
 ROWS = {
     "bilinear": Row(
@@ -39,17 +38,14 @@ ROWS = {
         "test, mean of the splits, CC and NSS: DIEM 0.631 2.50, Coutrot1 0.556 2.68, Coutrot2 0.753 5.81, "
         "AVAD 0.683 3.74, ETMD 0.566 3.05, SumMe 0.471 2.42",
     ),
-} | {
-    f"split{number}": Row({"data.sources": tuple((name, number) for name in SETS)}, "a split of the sets")
-    for number in (1, 2, 3)
-}
+} | splits("split", SIX_SETS)
 
 
 def get_config(variants: str = "") -> ml_collections.ConfigDict:
     """Returns the config of a fusion and a split; bilinear and the first where none is named."""
     config = ml_collections.ConfigDict(recipes.defaults())
     config.model.system = "avinet"
-    config.data.sources = tuple((name, 1) for name in SETS)
+    config.data.sources = tuple((name, 1) for name in SIX_SETS)
     config.data.stride = 64
     config.init = START
     config.epochs = 40

@@ -17,9 +17,8 @@ B and T, whose networks these are; the CC of C, 0.6167, is a misprint (that mean
 import ml_collections
 
 from avsal_jax.training import recipes
-from avsal_jax.training.recipes import Row
+from avsal_jax.training.recipes import SIX_SETS, Row, splits
 
-SETS = ("diem", "coutrot1", "coutrot2", "avad", "etmd", "summe")
 START = (("runs/vinet_dhf1k/model", "", ""), ("checkpoints/soundnet", "audio_encoder", ""))
 ROWS = {
     "cross_modal": Row(
@@ -38,17 +37,14 @@ ROWS = {
         {"model.set": "fusion=transformer"},
         "six sets: CC 0.6118, NSS 3.3683, s-AUC 0.6998, AUC-J 0.9178, SIM 0.4445 (AViNet)",
     ),
-} | {
-    f"split{number}": Row({"data.sources": tuple((name, number) for name in SETS)}, "a split of the sets")
-    for number in (1, 2, 3)
-}
+} | splits("split", SIX_SETS)
 
 
 def get_config(variants: str = "") -> ml_collections.ConfigDict:
     """Returns the config of a fusion and a split; cross_modal and the first where none is named."""
     config = ml_collections.ConfigDict(recipes.defaults())
     config.model.system = "dual_domain"
-    config.data.sources = tuple((name, 1) for name in SETS)
+    config.data.sources = tuple((name, 1) for name in SIX_SETS)
     config.data.stride = 64
     config.init = START
     config.epochs = 40

@@ -17,15 +17,14 @@ Open in the paper: epochs, patience and rate of the fine-tuning; here the code's
 import ml_collections
 
 from avsal_jax.training import recipes
-from avsal_jax.training.recipes import Row
+from avsal_jax.training.recipes import SIX_SETS, Row
 
-SETS = ("diem", "coutrot1", "coutrot2", "avad", "etmd", "summe")
 PAPER = (
     "test, mean of the splits, CC and NSS: DIEM 0.626 2.47, Coutrot1 0.551 2.68, Coutrot2 0.724 5.61, "
     "AVAD 0.694 3.82, ETMD 0.569 3.06, SumMe 0.466 2.40"
 )
 ROWS = {
-    f"split{number}": Row({"data.sources": tuple((name, number) for name in SETS)}, PAPER)
+    f"split{number}": Row({"data.sources": tuple((name, number) for name in SIX_SETS)}, PAPER)
     for number in (1, 2, 3)
 }
 
@@ -33,7 +32,7 @@ ROWS = {
 def get_config(variants: str = "") -> ml_collections.ConfigDict:
     """Returns the config of a split; of the first where none is named."""
     config = ml_collections.ConfigDict(recipes.defaults())
-    config.data.sources = tuple((name, 1) for name in SETS)
+    config.data.sources = tuple((name, 1) for name in SIX_SETS)
     config.data.stride = 64
     config.init = (("runs/vinet_dhf1k/model", "", ""),)
     config.epochs = 40

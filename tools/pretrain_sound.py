@@ -23,7 +23,7 @@ from avsal_jax.data.datasets import open_dataset
 from avsal_jax.data.synthetic import read_scene
 from avsal_jax.data.synthetic.settings import CLASSES
 from avsal_jax.errors import AvsalError
-from avsal_jax.models.network import init_variables
+from avsal_jax.models.network import init_variables, recorded_features
 from avsal_jax.models.systems import build, resolve
 from avsal_jax.storage import write_model
 
@@ -106,7 +106,7 @@ def pretrain(preset, sounds: Sounds, steps: int, seed: int) -> dict:
         def loss(params):
             full = {**variables, "params": params}
             _, new = network.apply(full, None, waves, train=True, mutable=["batch_stats", "intermediates"])
-            tokens = new["intermediates"]["audio"][0]
+            tokens = recorded_features(new["intermediates"], ("audio",))["audio"]
             scores = tokens.mean(1) @ params["classes"]
             entropy = optax.softmax_cross_entropy_with_integer_labels(scores, kinds).mean()
             return entropy, {name: tree for name, tree in new.items() if name == "batch_stats"}
@@ -140,7 +140,7 @@ def accuracy(preset, variables: dict, sounds: Sounds) -> float:
 def tokens_of(network, variables, waves):
     """Returns the tokens [B, S, C] by running statistics."""
     _, state = network.apply(variables, None, waves, mutable=["intermediates"])
-    return state["intermediates"]["audio"][0]
+    return recorded_features(state["intermediates"], ("audio",))["audio"]
 
 
 def silent(preset):

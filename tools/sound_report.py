@@ -57,10 +57,9 @@ class Maps:
         self._entries = list(open_dataset("synthetic", root, split))
         self.scenes = [read_scene(root, entry.name) for entry in self._entries]
         self.size, self.hears = (settings.height, settings.width), model.spec.audio is not None
-        label = model.spec.frames - 1 if model.spec.label_frame == "last" else model.spec.frames // 2
         starts = range(0, settings.frames - model.spec.frames + 1, every)
         self._windows = [list(range(start, start + model.spec.frames)) for start in starts]
-        self.frames = [window[label] for window in self._windows]
+        self.frames = [window[model.spec.label_index] for window in self._windows]
         self._pictures = functools.lru_cache(maxsize=2)(self._read_pictures)
 
     def __call__(self, picture: int, sound: int) -> np.ndarray:

@@ -84,7 +84,7 @@ class Sampler:
             raise AvsalError("there is no video to draw clips from; name a list or split with at least one")
         self._videos, self._sampling, self._seed = videos, sampling, seed
         self._length = spec.frames
-        self._label = spec.frames - 1 if spec.label_frame == "last" else spec.frames // 2
+        self._label = spec.label_index
         self._ends = np.cumsum([self._count(video) for video in videos])
         self.clips = int(self._ends[-1])
         self.epoch = self.clips if sampling.policy == "all_windows" else len(videos)

@@ -70,13 +70,13 @@ def evaluate(
     output = pathlib.Path(output)
     settings = runner.Settings(protocol_for(request.protocol, request.dataset), request.metrics, request.seed)
     units = _units(request)
-    for problem in runner.check(units, settings):
+    own = share(units, request.shard)
+    for problem in runner.check(own, settings):  # reads sound; the other shares are told by their processes
         say(f"note: {problem}")
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise AvsalError(f"cannot write to {output}: {error.strerror}") from error
-    own = share(units, request.shard)
     if not any(unit.entry.published for unit in units if unit.entry.frames):
         return write_submission(own, settings.protocol, output, say, progress)
     failed = runner.evaluate_units(own, settings, output, say, progress, units)

@@ -153,7 +153,8 @@ class Interrupted:
 
     def _wait(self, processes, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _LIMIT
-        while not condition() and time.monotonic() < deadline:
+        while not condition():
+            assert time.monotonic() < deadline, "nothing was saved"
             assert all(p.poll() is None for p in processes), _finish(processes)[0]
             time.sleep(0.002)
 

@@ -79,8 +79,7 @@ def probe_model(frames: int = 8, height: int = 64, width: int = 96, label_frame:
     Maps of random weights are mostly border pattern; this one tells right frames from wrong ones.
     """
     spec = InputSpec(frames, height, width, pixel_norm="signed", label_frame=label_frame)
-    label = frames - 1 if label_frame == "last" else frames // 2
-    network = SaliencyNetwork(visual_encoder=_ProbeEncoder(), decoder=_ProbeDecoder(label))
+    network = SaliencyNetwork(visual_encoder=_ProbeEncoder(), decoder=_ProbeDecoder(spec.label_index))
     return Model(StoredModel(Preset("probe", {}, spec), network, {}, {"system": "probe"}))
 
 

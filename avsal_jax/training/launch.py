@@ -39,9 +39,9 @@ class Limits:
       stall: without progress, until the stacks of all threads are printed.
     """
 
-    join: int = 300
-    heartbeat: int = 100
-    stall: int = 900
+    join: int
+    heartbeat: int
+    stall: int
 
 
 def train_together(

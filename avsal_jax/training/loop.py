@@ -208,10 +208,10 @@ class _NotFinite(AvsalError):
 
 def _validate(run: Run, state, progress: Progress, step: int, moved: Callable[[str], None]) -> None:
     with run.log.timer.paused():
-        label = run.spec.frames - 1 if run.spec.label_frame == "last" else run.spec.frames // 2
         at = f"validating at step {step} of {run.total}"
         batches = (batch for batch in run.feed.validation_batches() if moved(at) is None)
-        found = validate(run.validation_step, state, batches, label, run.config.evaluation.pictures)
+        label, pictures = run.spec.label_index, run.config.evaluation.pictures
+        found = validate(run.validation_step, state, batches, label, pictures)
     run.log.validated(step, found, run.feed.rule)
     value = found.means[run.config.evaluation.metric]
     schedule = run.config.optimizer.schedule

@@ -91,20 +91,18 @@ class Watch:
         self._closed.set()
         self._thread.join()
         if self._peers is not None:
-            self._peers.beat(self._at, words)
-            self._dismiss()
-            if words != "done":
-                self._linger(time.monotonic())
+            self._leave(words)
 
-    def _linger(self, now: float) -> None:
-        """Gives the others the time to read why this one ends: without process 0 jax would end them."""
-        if self._index == 0 and self._peers.alive(now):
-            time.sleep(_LINGER)
+    def _leave(self, words: str) -> None:
+        """Tells the others, and the witness, that this end is meant.
 
-    def _dismiss(self) -> None:
-        """Tells the witness that this end is meant."""
+        Process 0 gives those that live the time to read why: without it jax would end them.
+        """
+        self._peers.beat(self._at, words)
         with contextlib.suppress(OSError, ValueError, subprocess.SubprocessError):
             self._witness.communicate(b"closed", timeout=5)
+        if words != "done" and self._index == 0 and self._peers.alive(time.monotonic()):
+            time.sleep(_LINGER)
 
     def _run(self) -> None:
         while not self._closed.wait(_BEAT):
@@ -119,9 +117,7 @@ class Watch:
                 self.say(f"nothing has moved for {duration(now - self._moved)} ({self._at}); the stacks are:")
                 faulthandler.dump_traceback(sys.__stderr__, all_threads=True)
             if self._lost is not None and now - self._lost_at > _GRACE:
-                self._peers.beat(self._at, self._lost)  # so that who cannot see the lost one hears of it
-                self._dismiss()
-                self._linger(now)
+                self._leave(self._lost)  # so that who cannot see the lost one hears of it
                 self._on_loss(self._lost)
 
     def _look(self, now: float) -> None:

@@ -15,7 +15,8 @@ def main():
         print(line, flush=True)
 
     with small_encoder():
-        limits, cluster = launch.Limits(), launch.chosen_cluster(None, None, None)
+        limits = launch.Limits(join=300, heartbeat=100, stall=900)
+        cluster = launch.chosen_cluster(None, None, None)
         try:
             done = launch.train_together(build_config(job["config"]), job["workdir"], say, cluster, limits)
         except launch.Preempted as stopped:

@@ -193,7 +193,7 @@ def test_config_mistakes(config, values):
         ({"steps": 0}, "give either steps or epochs; got 0 and 0"),
         ({"loss__kl": 0.0, "loss__cc": 0.0}, "all losses have weight 0"),
         ({"model__set": "frames"}, "'frames' in model.set is not name=value"),
-        ({"model__set": "fusion=ravf"}, "ravf"),
+        ({"model__set": "fusion=blend"}, "blend"),
         ({"data__sources": ()}, "data.sources is empty"),
         ({"data__sources": (("diem", 1, 2),)}, "a data source is"),
         ({"evaluation__metric": "auc"}, "'auc' is none of loss, cc"),

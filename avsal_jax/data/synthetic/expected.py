@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.ndimage
 import scipy.stats
 
 from avsal_jax.data.synthetic.gaze import (
@@ -11,6 +10,7 @@ from avsal_jax.data.synthetic.gaze import (
     DURATION,
     SHAPE,
     SPREAD,
+    blurred,
     bump,
     centre_map,
     contrast_maps,
@@ -38,7 +38,8 @@ def expected_density(settings: SyntheticSettings, scene: Scene, frames: np.ndarr
     light = luminance(frames)
     centre = np.broadcast_to(centre_map(*size), light.shape)
     cues = (_lagged(motion_maps(light) ** 2, settings.fps), _lagged(contrast_maps(light) ** 2, settings.fps))
-    density = sum(share * _blurred(_shares(cue)) for share, cue in zip(others, (*cues, centre), strict=True))
+    density = sum(share * _shares(cue) for share, cue in zip(others, (*cues, centre), strict=True))
+    density = blurred(density, BLUR * size[0], mode="constant")
     for one in scene.watched:
         sigma = np.hypot(SPREAD * scene.radii[one], BLUR * size[0])
         bumps = np.stack([bump(*size, place, sigma) for place in scene.centres[one]])
@@ -61,7 +62,3 @@ def _lagged(maps: np.ndarray, fps: float) -> np.ndarray:
 
 def _shares(maps: np.ndarray) -> np.ndarray:
     return maps / np.maximum(maps.sum((1, 2), keepdims=True), 1e-12)
-
-
-def _blurred(maps: np.ndarray) -> np.ndarray:
-    return scipy.ndimage.gaussian_filter(maps, (0, *2 * (BLUR * maps.shape[1],)), mode="constant")

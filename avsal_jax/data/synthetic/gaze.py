@@ -43,14 +43,14 @@ def luminance(frames: np.ndarray) -> np.ndarray:
 def motion_maps(light: np.ndarray) -> np.ndarray:
     """Returns [N, H, W]: the blurred change of luminance since the frame before; the first is the second."""
     change = np.abs(np.diff(light, axis=0))
-    return _blurred(np.concatenate([change[:1], change]), BLUR * light.shape[1])
+    return blurred(np.concatenate([change[:1], change]), BLUR * light.shape[1])
 
 
 def contrast_maps(light: np.ndarray) -> np.ndarray:
     """Returns [N, H, W]: the blurred deviation of luminance within a neighbourhood."""
     fine = _FINE * light.shape[1]
-    variance = _blurred(light**2, fine) - _blurred(light, fine) ** 2
-    return _blurred(np.sqrt(np.maximum(variance, 0)), BLUR * light.shape[1])
+    variance = blurred(light**2, fine) - blurred(light, fine) ** 2
+    return blurred(np.sqrt(np.maximum(variance, 0)), BLUR * light.shape[1])
 
 
 def centre_map(height: int, width: int) -> np.ndarray:
@@ -103,9 +103,9 @@ def densities(gaze: Gaze, height: int, width: int) -> tuple[np.ndarray, np.ndarr
     seen = gaze.events == FIXATION
     rows, columns = np.floor(gaze.places[seen]).astype(int).T
     np.add.at(counts, (index[seen], rows, columns), 1.0)
-    blurred = _blurred(counts, BLUR * height, mode="constant")
-    top = blurred.max((1, 2), keepdims=True)
-    return np.rint(255 * blurred / np.where(top > 0, top, 1)).astype(np.uint8), (counts > 0).astype(np.uint8)
+    density = blurred(counts, BLUR * height, mode="constant")
+    top = density.max((1, 2), keepdims=True)
+    return np.rint(255 * density / np.where(top > 0, top, 1)).astype(np.uint8), (counts > 0).astype(np.uint8)
 
 
 def _cumulative(settings: SyntheticSettings, frames: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -135,5 +135,6 @@ def _fixation(
     return np.broadcast_to(place, (shown.stop - shown.start, 2))
 
 
-def _blurred(maps: np.ndarray, sigma: float, mode: str = "nearest") -> np.ndarray:
+def blurred(maps: np.ndarray, sigma: float, mode: str = "nearest") -> np.ndarray:
+    """Returns maps [N, H, W], blurred by a Gaussian of deviation `sigma` pixels; `mode` as of SciPy."""
     return scipy.ndimage.gaussian_filter(maps, (0, sigma, sigma), mode=mode)
