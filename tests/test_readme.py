@@ -16,7 +16,7 @@ from tests.convert.test_convert import golden_file, golden_weights
 
 ELSEWHERE = {
     "make demo",  # .ci/run runs it on a fresh clone
-    # Compiles for minutes; training/test_interruptions.py trains by it, and kills it.
+    # Compiles for minutes; training/test_interruptions.py trains by it, twice.
     "avsal train --config vinet_synthetic:smoke --workdir runs/smoke --config.data.root=prepared_tiny",
 }
 

@@ -83,13 +83,19 @@ def probe_model(frames: int = 8, height: int = 64, width: int = 96, label_frame:
     return Model(StoredModel(Preset("probe", {}, spec), network, {}, {"system": "probe"}))
 
 
-def hearing_probe(audio: AudioSpec, frames: int = 8, height: int = 64, width: int = 96) -> Model:
-    """Returns a model whose map is constant and says how loud its sound is: 1/2 for silence."""
+def hearing_probe(
+    audio: AudioSpec, frames: int = 8, height: int = 64, width: int = 96, tells: str = "loudness"
+) -> Model:
+    """Returns a model whose map is constant and says one thing of its sound, through a sigmoid.
+
+    `tells`: how loud it is, 0 for silence; or the `place` of its loudest sample in the buffer, from 0 for the
+    first to nearly 1, and -9 for silence.
+    """
     spec = InputSpec(frames, height, width, pixel_norm="signed", audio=audio)
     network = SaliencyNetwork(
         visual_encoder=_ProbeEncoder(),
-        audio_encoder=_LoudnessEncoder(),
-        fusion=_LoudnessFusion(),
+        audio_encoder={"loudness": _LoudnessEncoder, "place": _PlaceEncoder}[tells](),
+        fusion=_ProbeFusion(),
         decoder=_ProbeDecoder(frames - 1),
     )
     return Model(StoredModel(Preset("hearing probe", {}, spec), network, {}, {"system": "hearing probe"}))
@@ -124,7 +130,14 @@ class _LoudnessEncoder(nn.Module):
         return jnp.sqrt((audio**2).mean(-1))[:, None, None] / 16  # [B, 1, 1]
 
 
-class _LoudnessFusion(nn.Module):
+class _PlaceEncoder(nn.Module):
+    def __call__(self, audio: jax.Array, train: bool = False) -> jax.Array:
+        loud = jnp.abs(audio)
+        place = jnp.where(loud.max(-1) > 0, jnp.argmax(loud, -1) / audio.shape[-1], -9.0)
+        return place[:, None, None] / 4  # which the decoder multiplies again
+
+
+class _ProbeFusion(nn.Module):
     def __call__(self, pyramid, tokens: jax.Array, train: bool = False) -> tuple[jax.Array, ...]:
         return tuple(jnp.zeros_like(level) + tokens[..., None, None] for level in pyramid)
 

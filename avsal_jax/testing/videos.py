@@ -16,12 +16,14 @@ def write_video(
     codec: str = "libx264",
     sound: np.ndarray | None = None,
     sample_rate: int = 22_050,
+    layout: str = "mono",
+    sound_codec: str = "aac",
     options: dict | None = None,
     pixel_aspect: fractions.Fraction | None = None,
 ) -> pathlib.Path:
-    """Encodes RGB uint8 `frames` [N, H, W, 3], and mono `sound` in [-1, 1] as AAC.
+    """Encodes RGB uint8 `frames` [N, H, W, 3], and `sound` in [-1, 1]: [samples], or [channels, samples].
 
-    The suffix of `path` says which container.
+    The suffix of `path` says which container; `pcm_f32le` in `.mkv` keeps every sample as it is.
     """
     path = pathlib.Path(path)
     with av.open(str(path), "w") as out:
@@ -31,12 +33,13 @@ def write_video(
         if pixel_aspect is not None:
             video.codec_context.sample_aspect_ratio = pixel_aspect
         video.options = options or ({"crf": "12", "preset": "ultrafast"} if codec == "libx264" else {})
-        audio = out.add_stream("aac", rate=sample_rate, layout="mono") if sound is not None else None
+        audio = out.add_stream(sound_codec, rate=sample_rate, layout=layout) if sound is not None else None
         for image in frames:
             out.mux(video.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
         out.mux(video.encode(None))
         if audio is not None:
-            frame = av.AudioFrame.from_ndarray(sound.astype(np.float32)[None], format="fltp", layout="mono")
+            planes = np.ascontiguousarray(np.atleast_2d(sound), np.float32)
+            frame = av.AudioFrame.from_ndarray(planes, format="fltp", layout=layout)
             frame.sample_rate, frame.pts, frame.time_base = sample_rate, 0, fractions.Fraction(1, sample_rate)
             out.mux(audio.encode(frame))
             out.mux(audio.encode(None))

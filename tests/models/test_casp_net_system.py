@@ -1,5 +1,7 @@
 """CASP-Net as a system: decoders and their sizes, the preset, its variants, and small networks that run."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from avsal_jax.models.decoders.fcn import FCNDecoder
 from avsal_jax.models.decoders.sal_decoder import DenseBlock, SalDecoder
 from avsal_jax.models.decoders.unet import UNetDecoder
 from avsal_jax.models.layers import Runtime
-from avsal_jax.models.network import abstract_variables, forward, init_variables
+from avsal_jax.models.network import abstract_variables, forward, init_variables, initial_values
 from avsal_jax.models.systems import build, resolve
 from avsal_jax.specs import AudioSpec
 from avsal_jax.testing.models import small_encoder
@@ -78,12 +80,12 @@ def test_skips_reach_past_the_next_stage():
     """Changing the coarsest level alone: with `previous` it passes through every stage on its way."""
 
     def gradient(skips):
-        decoder = SalDecoder(skips=skips, width=1 / 16)
+        decoder = SalDecoder(skips=skips, width=1 / 16, dense_layers=1)
         pyramid = tuple(np.ones(level.shape, np.float32) for level in pyramid_of(8, 64, 96, channels=2))
-        variables = decoder.init(jax.random.key(0), pyramid)
+        variables = initial_values(jax.eval_shape(decoder.init, jax.random.key(0), pyramid), 0)
         kernel = variables["params"]["generate3_2"]["conv"]["kernel"]
         variables["params"]["generate3_2"]["conv"]["kernel"] = 0 * kernel  # cuts what stage 3 hands on
-        slope = jax.grad(lambda levels: decoder.apply(variables, levels).sum())(pyramid)
+        slope = jax.jit(jax.grad(lambda levels: decoder.apply(variables, levels).sum()))(pyramid)
         return [float(jnp.abs(level).max()) for level in slope]
 
     through, cut = gradient("all"), gradient("previous")
@@ -150,9 +152,19 @@ def unheard(row):
     return {k: v for k, v in SMALL.items() if not (deaf and k.startswith("audio_encoder"))}
 
 
-def small(runtime=None, **overrides):
-    network, spec = create_model("casp_net", runtime, **{**SMALL, **overrides})
+def small(dtype=jnp.float32):
+    """A network that compiles in seconds."""
+    runtime = Runtime(dtype=dtype, lowering="direct")
+    network, spec = create_model("casp_net", runtime, **{**SMALL, "decoder.dense_layers": 1})
     return network, spec, init_variables(network, spec, 0)
+
+
+@pytest.fixture(scope="module")
+def small_run():
+    """The small network's input and its forward pass, compiled once."""
+    with small_encoder():
+        network, spec, variables = small()
+    return spec, functools.partial(jax.jit(lambda v, c: forward(network, spec, v, c).logits), variables)
 
 
 def clip_of(spec, seed=0, **changes):
@@ -162,15 +174,10 @@ def clip_of(spec, seed=0, **changes):
     return Clip(frames, changes.get("audio", audio))
 
 
-def test_sound_changes_the_map_and_none_is_silence():
-    with small_encoder():
-        network, spec, variables = small()
-        run = jax.jit(lambda v, c: forward(network, spec, v, c).logits)
-        silence = np.full((1, 1, 96, 64), np.log(0.01), np.float32)
-        heard, quiet, none = (
-            run(variables, clip)
-            for clip in (clip_of(spec), clip_of(spec, audio=silence), clip_of(spec, audio=None))
-        )
+def test_sound_changes_the_map_and_none_is_silence(small_run):
+    spec, run = small_run
+    silence = np.full((1, 1, 96, 64), np.log(0.01), np.float32)
+    heard, quiet, none = map(run, (clip_of(spec), clip_of(spec, audio=silence), clip_of(spec, audio=None)))
     np.testing.assert_allclose(none, quiet, atol=1e-6)
     assert heard.shape == (1, 64, 96) and np.abs(heard - quiet).max() > 1e-3
 
@@ -188,13 +195,13 @@ def test_the_visual_network_carries_over_by_name():
 
 
 @pytest.mark.slow
-def test_bfloat16_stays_close():
+def test_bfloat16_stays_close(small_run):
+    spec, run = small_run
     with small_encoder():
-        network, spec, variables = small()
-        half, _, _ = small(Runtime(dtype=jnp.bfloat16))
+        half, _, variables = small(jnp.bfloat16)
         clip = clip_of(spec)
-        exact = jax.jit(lambda v, c: forward(network, spec, v, c).logits)(variables, clip)
         close = jax.jit(lambda v, c: forward(half, spec, v, c).logits)(variables, clip)
+    exact = run(clip)
     assert close.dtype == jnp.float32 and np.corrcoef(exact.ravel(), close.ravel())[0, 1] > 0.98
 
 

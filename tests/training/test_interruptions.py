@@ -20,9 +20,9 @@ def prepared_smoke(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory, prepared_smoke):
-    folder = tmp_path_factory.mktemp("smoke")
-    return Interrupted("configs/vinet_synthetic.py:smoke", prepared_smoke, folder, steps=100)
+def alone(tmp_path_factory, prepared_smoke):
+    folder = tmp_path_factory.mktemp("alone")
+    return Interrupted("configs/vinet_synthetic.py:smoke", prepared_smoke, folder, 100, more=SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -32,15 +32,17 @@ def pair(tmp_path_factory, prepared_smoke):
     return Interrupted("configs/vinet_synthetic.py:smoke", prepared_smoke, folder, 40, 2, SMALL)
 
 
-def test_two_runs_end_with_the_same_bits(smoke, tmp_path):
+def test_two_runs_end_with_the_same_bits(prepared_smoke, tmp_path):
+    """Of the network that the recipe names."""
+    smoke = Interrupted("configs/vinet_synthetic.py:smoke", prepared_smoke, tmp_path, steps=20)
     smoke.run(tmp_path / "again")
     assert outcome(tmp_path / "again") == smoke.expected
 
 
-def test_a_run_that_is_killed_three_times_and_stopped_once_loses_nothing(smoke):
-    found = smoke.interrupt(0, [signal.SIGKILL] * 3 + [signal.SIGTERM])
+def test_a_run_that_is_killed_three_times_and_stopped_once_loses_nothing(alone):
+    found = alone.interrupt(0, [signal.SIGKILL] * 3 + [signal.SIGTERM])
     assert [one["codes"] for one in found] == [[-signal.SIGKILL]] * 3 + [[75]]
-    smoke.check(found)
+    alone.check(found)
     assert found[-1]["committed"] == found[-1]["recorded"]  # SIGTERM saves where it was
 
 

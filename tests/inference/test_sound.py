@@ -1,0 +1,82 @@
+"""What a system that hears is given of a file's sound: which samples, from which formats, and none."""
+
+import numpy as np
+import pytest
+
+from avsal_jax import AudioSpec
+from avsal_jax.inference.predictor import Model
+from avsal_jax.testing.models import hearing_probe, tiny_stored
+from avsal_jax.testing.videos import moving_spot, write_video
+
+FRAMES, RATE, LENGTH, COUNT = 8, 25, 35_280, 40
+FORMATS = {"22,050 Hz mono": (22_050, "mono", 1), "44.1 kHz stereo": (44_100, "stereo", 2),
+           "8 kHz mono": (8_000, "mono", 1), "48 kHz 5.1": (48_000, "5.1", 6)}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def listening():
+    audio = AudioSpec("waveform", LENGTH, window="none")
+    return hearing_probe(audio, FRAMES, 32, 64, tells="place")
+
+
+def heard_at(click, frame, rate, samples):
+    """Where in the buffer a sample lies in the clip whose map is `frame`'s; None where it does not hear it.
+
+    Written from the rule: a clip of FRAMES ends at its frame, or begins there and runs backwards; frames of
+    numbers a to b, from 1, own the samples from trunc((a - 1) / RATE * rate - half) to, and with,
+    trunc((b - 1) / RATE * rate + half), half a frame's samples; they lie in the middle of the buffer.
+    """
+    backwards = frame < FRAMES - 1
+    a = frame + 1 if backwards else frame - FRAMES + 2
+    b, half = a + FRAMES - 1, rate / RATE / 2
+    begin = int(max(0, (a - 1) * (1 / RATE) * rate - half))
+    end = int(min(samples, (b - 1) * (1 / RATE) * rate + half))
+    if not begin <= click <= min(end, samples - 1):
+        return None
+    length = min(end, samples - 1) - begin + 1
+    place = LENGTH // 2 - length // 2 + click - begin
+    return LENGTH - 1 - place if backwards else place
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_each_window_hears_exactly_its_own_samples(listening, tmp_path, name):
+    """A click of known time: just inside and just outside of a window, and windows that run backwards."""
+    rate, layout, channels = FORMATS[name]
+    samples, half = COUNT * rate // RATE, rate / RATE / 2
+    first, last = int(12 / RATE * rate - half), int(19 / RATE * rate + half)  # of frames 12 to 19, from 0
+    for click in (0, 3 * rate // RATE, first - 1, first, last, last + 1, samples - 1):
+        wave = np.zeros((channels, samples))
+        wave[channels // 2, click] = 0.9
+        source = write_video(
+            tmp_path / f"{click}.mkv", moving_spot(COUNT, 32, 64), RATE,
+            sound=wave, sample_rate=rate, layout=layout, sound_codec="pcm_f32le",
+        )  # fmt: skip
+        expected = [heard_at(click, frame, rate, samples) for frame in range(COUNT)]
+        maps = listening.predict_video(source)[:, 0, 0].astype(np.float64)
+        places = LENGTH * np.log(maps / (1 - maps))
+        found = [None if place < -LENGTH else round(float(place)) for place in places]
+        assert found == expected, click
+        heard = sum(place is not None for place in found)
+        assert heard == 0 if click == samples - 1 else 0 < heard < COUNT  # nobody owns the last half frame
+    edges = [heard_at(click, 19, rate, samples) is not None for click in (first - 1, first, last, last + 1)]
+    assert edges == [False, True, True, False]
+
+
+@pytest.fixture(scope="module")
+def avinet():
+    return Model(tiny_stored(system="avinet", fusion="concatenation"))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_sound_of_any_format_changes_the_maps_and_none_is_as_off(avinet, tmp_path, name):
+    rate, layout, channels = FORMATS[name]
+    frames = moving_spot(10, 64, 96)
+    wave = np.random.default_rng(0).uniform(-0.9, 0.9, (channels, 10 * rate // RATE))
+    sound = {"sample_rate": rate, "layout": layout}
+    loud = write_video(tmp_path / "loud.mp4", frames, sound=wave, **sound)
+    zeros = write_video(tmp_path / "zeros.mp4", frames, sound=0 * wave, **sound)
+    mute = write_video(tmp_path / "mute.mp4", frames)
+    off = avinet.predict_video(loud, audio="off")
+    assert np.abs(avinet.predict_video(loud) - off).max() > 1e-4
+    np.testing.assert_array_equal(avinet.predict_video(mute), off)
+    np.testing.assert_array_equal(avinet.predict_video(zeros), off)
