@@ -45,5 +45,5 @@ def get_config(variants: str = "") -> ml_collections.ConfigDict:
     config.init = (("checkpoints/s3d_kinetics400", "visual_encoder", ""),)
     config.epochs = 40
     config.evaluation.metric = "loss"
-    config.evaluation.every = config.save_every = 88  # an epoch: 700 videos in batches of 8
+    config.evaluation.every = config.save_every = 75  # an epoch: 600 videos in batches of 8
     return recipes.apply(config, variants, ROWS)

@@ -62,14 +62,18 @@ def tool(tests_dir, monkeypatch, capsys):
 @pytest.mark.slow
 def test_sound_report(tool, folders, model):
     root = folders / "a/synthetic-source"
-    table = tool("sound_report", "--model", model, "--root", root, "--split", "train", "--every", 4)
+    table = tool(
+        "sound_report", "--model", model, "--root", root, "--split", "train", "--every", 4, "--bfloat16"
+    )
     values = dict(re.findall(r"^\| ([^|]+) \| (-?[\d.]+) \| -?[\d.]+ to", table, re.MULTILINE))
     assert set(values) == {
         "CC, true sound",
         "CC, sound of another object",
         "CC, silence",
         "pairs in which the named object's mass rises",
+        "CC of the maps in bfloat16 with these",
     }
+    assert 0.9 < float(values["CC of the maps in bfloat16 with these"]) <= 1
     assert 0 <= float(values["pairs in which the named object's mass rises"]) <= 1
 
 

@@ -1,10 +1,11 @@
 """Measures whether a model uses the sound of a generated set of the grade `identity`.
 
-  python tools/sound_report.py --model DIR --root SET [--split test] [--every 4]
+  python tools/sound_report.py --model DIR --root SET [--split test] [--every 4] [--bfloat16]
 
 SET is the folder that holds synthetic.json. Prints Markdown: CC with the true sound, with that of another
 video which names a silent object, and with silence; and the share of such pairs in which the silent object's
 part of the mass rises with the other sound (`evaluation.swap`), each with a bootstrap interval over videos.
+With --bfloat16 the network is run in that precision too, and the maps of both are compared.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import collections
 import functools
 import pathlib
 
+import jax.numpy as jnp
 import numpy as np
 
 from avsal_jax import load_model, metrics
@@ -23,6 +25,7 @@ from avsal_jax.data.video import resize_frame
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation.compare import bootstrap_interval
 from avsal_jax.evaluation.swap import swap_measure, swap_pairs
+from avsal_jax.models.layers import Runtime
 from avsal_jax.types import Clip
 
 SILENCE = -1
@@ -36,9 +39,14 @@ def main():
     parser.add_argument("--root", required=True, type=pathlib.Path, help="of the generated set")
     parser.add_argument("--split", default="test", choices=("train", "val", "test"))
     parser.add_argument("--every", type=int, default=4, help="frames between the maps that are looked at")
+    parser.add_argument("--bfloat16", action="store_true")
     args = parser.parse_args()
     use_compile_cache()
-    print(report(Maps(load_model(args.model), args.root, args.split, args.every)))
+    where = args.root, args.split, args.every
+    half = None
+    if args.bfloat16:
+        half = Maps(load_model(args.model, Runtime(dtype=jnp.bfloat16)), *where)
+    print(report(Maps(load_model(args.model), *where), half))
 
 
 class Maps:
@@ -87,8 +95,8 @@ class Maps:
         return np.stack([sound.clip(window, entry.frames) for window in self._windows])
 
 
-def report(maps: Maps) -> str:
-    """Returns Markdown."""
+def report(maps: Maps, half: Maps | None = None) -> str:
+    """Returns Markdown; `half` are the same maps by a network in bfloat16."""
     others = {}
     for pair in swap_pairs(maps.scenes):
         others.setdefault(pair.picture, pair.sound)
@@ -106,6 +114,10 @@ def report(maps: Maps) -> str:
         every = [rise for several in rises.values() for rise in several]
         interval = bootstrap_interval([np.mean(several) for several in rises.values()])
         rows.append(("pairs in which the named object's mass rises", np.mean(every), *interval, len(every)))
+    if half is not None:
+        values = [mean_cc_of(half(video, video), maps(video, video)) for video in others]
+        low, high = bootstrap_interval(values)
+        rows.append(("CC of the maps in bfloat16 with these", np.mean(values), low, high, len(values)))
     lines = ["| | mean | 95 % interval | of |", "|---|---|---|---|"]
     lines += [f"| {name} | {mean:.3f} | {low:.3f} to {high:.3f} | {n} |" for name, mean, low, high, n in rows]
     return "\n".join(lines)
@@ -113,7 +125,12 @@ def report(maps: Maps) -> str:
 
 def mean_cc(maps: Maps, video: int, sound: int) -> float:
     """Returns CC with the truth, meaned over the frames."""
-    return float(np.nanmean(metrics.cc(maps(video, sound).astype(np.float64), maps.truth(video))))
+    return mean_cc_of(maps(video, sound), maps.truth(video))
+
+
+def mean_cc_of(found: np.ndarray, truth: np.ndarray) -> float:
+    """Returns the CC of maps [frames, H, W], meaned over the frames."""
+    return float(np.nanmean(metrics.cc(found.astype(np.float64), truth.astype(np.float64))))
 
 
 if __name__ == "__main__":
