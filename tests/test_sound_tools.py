@@ -78,6 +78,20 @@ def test_sound_report(tool, folders, model):
 
 
 @pytest.mark.slow
+def test_sound_report_of_relevance(tool, tmp_path):
+    settings = {"preset": "tiny", "videos": "20", "frames": "16", "objects": "2", "inconsistent": "0.5"}
+    prepare_synthetic(settings, None, tmp_path, (32, 64), workers=1)
+    preset = resolve("avinet", {**SETTINGS, "fusion": "ravf", "fusion.width": 1 / 16})
+    variables = init_variables(build(preset), preset.input, 0)
+    model = write_model(tmp_path / "m", preset, variables, {"by": "a test"})
+    root = tmp_path / "synthetic-source"
+    table = tool("sound_report", "--model", model, "--root", root, "--split", "train", "--every", 8)
+    rows = re.findall(r"^\| Ret_A, ([^|]+) \| (-?[\d.]+) \| .* \| (\d+) \|$", table, re.MULTILINE)
+    assert [kind for kind, _, _ in rows] == ["a sound of the scene", "music", "narration"]
+    assert sum(int(count) for _, _, count in rows) == 14 and len({value for _, value, _ in rows}) > 1
+
+
+@pytest.mark.slow
 def test_domain_report(tool, folders, model):
     sides = ["--source", folders / "a/synthetic", "--target", folders / "b/synthetic"]
     table = tool("domain_report", "--model", model, *sides, "--seeds", 1)

@@ -5,7 +5,9 @@
 SET is the folder that holds synthetic.json. Prints Markdown: CC with the true sound, with that of another
 video which names a silent object, and with silence; and the share of such pairs in which the silent object's
 part of the mass rises with the other sound (`evaluation.swap`), each with a bootstrap interval over videos.
-With --bfloat16 the network is run in that precision too, and the maps of both are compared.
+Of a network with RAVF, Ret_A is averaged over videos whose sound is of the scene, and over those with music
+or narration, which `--set inconsistent=0.2` puts into a set. With --bfloat16 the network is run in that
+precision too, and the maps of both are compared.
 """
 
 import argparse
@@ -72,9 +74,19 @@ class Maps:
 
     def __call__(self, picture: int, sound: int) -> np.ndarray:
         """Returns float [frames, H, W] of the picture of one video with the sound of another."""
+        return np.asarray(self._model(self._clip(picture, sound)).saliency)
+
+    def retention(self, video: int) -> float | None:
+        """Returns the mean Ret_A of a video (paper 002, Eq. 2), or None of a network that records none."""
+        try:
+            found = self._model(self._clip(video, video), features=("retention_audio",)).features
+        except AvsalError:
+            return None
+        return float(np.mean(found["retention_audio"]))
+
+    def _clip(self, picture, sound):
         frames = self._pictures(picture)
-        clip = Clip(np.stack([frames[window] for window in self._windows]), self._sound(sound))
-        return np.asarray(self._model(clip).saliency)
+        return Clip(np.stack([frames[window] for window in self._windows]), self._sound(sound))
 
     def truth(self, picture: int) -> np.ndarray:
         """Returns the densities [frames, h, w]."""
@@ -114,6 +126,7 @@ def report(maps: Maps, half: Maps | None = None) -> str:
         every = [rise for several in rises.values() for rise in several]
         interval = bootstrap_interval([np.mean(several) for several in rises.values()])
         rows.append(("pairs in which the named object's mass rises", np.mean(every), *interval, len(every)))
+    rows += retention_rows(maps)
     if half is not None:
         values = [mean_cc_of(half(video, video), maps(video, video)) for video in others]
         low, high = bootstrap_interval(values)
@@ -121,6 +134,20 @@ def report(maps: Maps, half: Maps | None = None) -> str:
     lines = ["| | mean | 95 % interval | of |", "|---|---|---|---|"]
     lines += [f"| {name} | {mean:.3f} | {low:.3f} to {high:.3f} | {n} |" for name, mean, low, high, n in rows]
     return "\n".join(lines)
+
+
+def retention_rows(maps: Maps) -> list[tuple]:
+    """Returns the rows of mean Ret_A for each kind of sound; none of a network without it."""
+    found = collections.defaultdict(list)
+    for video, scene in enumerate(maps.scenes):
+        value = maps.retention(video)
+        if value is None:
+            return []
+        found[scene.off_screen or "a sound of the scene"].append(value)
+    return [
+        (f"Ret_A, {kind}", np.mean(values), *bootstrap_interval(values), len(values))
+        for kind, values in sorted(found.items())
+    ]
 
 
 def mean_cc(maps: Maps, video: int, sound: int) -> float:
