@@ -5,9 +5,11 @@
     avsal train --config avinet_synthetic:concatenation --workdir runs/c
     python tools/sound_report.py --model runs/c/model --root prepared/synthetic-source
 
-and adaptation from domain a to domain b, whose looks and timbres are others:
+and adaptation from domain a to domain b, whose looks and timbres are others, and its scenes too by another
+seed:
 
-    avsal prepare --dataset synthetic --set objects=2 --set videos=800 --set domain=b --output prepared_b
+    avsal prepare --dataset synthetic --set objects=2 --set videos=800 --set domain=b --set seed=1
+        --output prepared_b
     avsal train --config avinet_synthetic:da_both --workdir runs/da_both
     python tools/domain_report.py --model runs/da_both/model --source prepared/synthetic
         --target prepared_b/synthetic

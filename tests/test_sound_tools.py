@@ -75,6 +75,7 @@ def test_sound_report(tool, folders, model):
     }
     assert 0.9 < float(values["CC of the maps in bfloat16 with these"]) <= 1
     assert 0 <= float(values["pairs in which the named object's mass rises"]) <= 1
+    assert len({value for name, value in values.items() if name.startswith("CC, ")}) == 3
 
 
 @pytest.mark.slow
@@ -96,9 +97,12 @@ def test_domain_report(tool, folders, model):
     sides = ["--source", folders / "a/synthetic", "--target", folders / "b/synthetic"]
     table = tool("domain_report", "--model", model, *sides, "--seeds", 1)
     assert "| CC, source, 3 videos |" in table and "| CC, target, 3 videos |" in table
+    twice = tool("domain_report", "--model", model, *sides[:3], folders / "a/synthetic", "--seeds", 1)
     for feature in ("audio", "fused"):
-        (share,) = re.findall(rf"the domains by `{feature}` \| ([\d.]+) %", table)
-        assert 0 <= float(share) <= 100
+        form = rf"the domains by `{feature}` \| ([\d.]+) % .*; ([\d.]+) % of what it was trained on"
+        ((held, trained),) = re.findall(form, table)
+        assert float(trained) > 90 and 50 < float(held) <= 100
+        assert re.findall(form, twice) == [("50.0", "50.0")]  # a set cannot be told from itself
 
 
 @pytest.mark.slow

@@ -23,7 +23,8 @@ def add_parser(commands) -> None:
     add("--protocol", metavar="P", help="stavis, vinet or dhf1k (default: the set's own)")
     add("--split", default="test", choices=("train", "val", "test"))
     add("--fold", type=flags.positive, metavar="K")
-    add("--list", type=pathlib.Path, metavar="FILE", help="videos to take, 'set video' per line")
+    add("--list", type=pathlib.Path, metavar="FILE", help="videos to take, 'set video' per line, or "
+        "domain:nature_test")  # fmt: skip
     add("--shard", type=flags.shard, metavar="I/N", help="only the I-th of N shares, which merge in DIR "
         "(default: the launcher's number)")  # fmt: skip
     add("--observers", type=pathlib.Path, metavar="DIR", help="raw fixations, for --model human")

@@ -21,6 +21,7 @@ from avsal_jax.errors import AvsalError
 from avsal_jax.specs import AudioSpec
 
 SOUNDNET_SCALE = 256.0  # SoundNet was trained on 24-bit samples times 2^-23 read as 32-bit: +-256
+_SHORTEST_GAP, _LONGEST_GAP = 0.02, 600.0  # seconds; times in Matroska are rounded to 0.001
 FALLBACK_RATE = 22_050  # SoundNet's own; the published buffers are sized for it
 
 
@@ -51,6 +52,18 @@ def read_sound(path) -> Sound:
         raise AvsalError(f"{path} has an audio stream without sound")
     _, rate, start = pieces[0]
     return Sound(np.concatenate([piece for piece, _, _ in pieces]), rate, start)
+
+
+def has_sound(path) -> bool:
+    """Returns whether a file has a sample of sound; reads no further than the first.
+
+    Raises:
+      AvsalError: the file cannot be read.
+    """
+    with open_container(pathlib.Path(path)) as container:
+        if container.streams.best("audio") is None:
+            return False
+    return next(mono_pieces(path), None) is not None
 
 
 def envelope(path, points_per_second: int = 20) -> tuple[np.ndarray, np.ndarray]:
@@ -85,7 +98,8 @@ def mono_pieces(path) -> Iterator[tuple[np.ndarray, int, float]]:
     """Yields a file's sound piece by piece: (float32 samples, rate in Hz, time of the file's first sample).
 
     Samples are the mean of the channels, as VGGish takes; pieces are as the file has them, some thousand
-    samples long.
+    samples long. Where its times leave a gap, as a damaged packet does, there is silence, so that what
+    follows keeps its time; a jump of over ten minutes is taken for another clock and leaves none.
 
     Raises:
       AvsalError: the file cannot be read, or has no audio stream.
@@ -95,7 +109,7 @@ def mono_pieces(path) -> Iterator[tuple[np.ndarray, int, float]]:
         stream = container.streams.best("audio")
         if stream is None:
             raise AvsalError(f"{path} has no sound")
-        rate, start = stream.codec_context.sample_rate, None
+        rate, start, count = stream.codec_context.sample_rate, None, 0
         resampler = av.AudioResampler(format="fltp", rate=rate)
         packets = container.demux(stream)
         while True:
@@ -103,11 +117,16 @@ def mono_pieces(path) -> Iterator[tuple[np.ndarray, int, float]]:
                 decoded = next(packets).decode()
             except (StopIteration, av.error.EOFError):
                 break
-            except av.error.FFmpegError:  # a damaged packet is a gap
+            except av.error.FFmpegError:
                 packets = container.demux(stream)
                 continue
             for frame in decoded:
                 start = float(frame.time or 0.0) if start is None else start
+                missing = round((frame.time - start) * rate) - count if frame.time is not None else 0
+                if max(frame.samples / 2, _SHORTEST_GAP * rate) < missing < _LONGEST_GAP * rate:
+                    yield np.zeros(missing, np.float32), rate, start
+                    count += missing
+                count += frame.samples
                 for planar in resampler.resample(frame):
                     yield planar.to_ndarray().mean(0), rate, start
         for planar in resampler.resample(None):
@@ -207,9 +226,9 @@ class ClipSound:
     """The sound of any clip of one video.
 
     Args:
-      sound: the waveform; resampled to 16,000 Hz for log-mel, to 22,050 Hz where a clip would not fit the
-        buffer of a waveform.
-      spec: the buffer that the network takes.
+      sound: the waveform; resampled to 16,000 Hz for log-mel, from a higher rate to 22,050 Hz where a clip
+        would not fit the buffer of a waveform.
+      spec: the buffer that the network takes, and the rate that it takes it at, if it names one.
       frames: T, frames of a clip.
       fps: frames per second of the video that the clips are cut from.
       video_start: seconds; presentation time of its first frame, on the clock of `sound.start`.
@@ -223,16 +242,10 @@ class ClipSound:
         if spec.kind == "logmel":
             sound = resample(sound, log_mel.RATE)
             self._length = log_mel.samples_for(spec.patches, spec.hop)
-        elif frames * sound.rate / fps > spec.samples:
-            given = sound.rate
-            sound = resample(sound, FALLBACK_RATE)
-            needed = frames * FALLBACK_RATE / fps
-            self.warning = (
-                f"{frames} frames at {fps:.3g} fps of {given} Hz sound do not fit {spec.samples} samples: "
-                f"resampled to {FALLBACK_RATE} Hz"
-            )
-            if needed > spec.samples:
-                self.warning += ", and only the middle of each clip's sound is kept"
+        else:
+            sound = resample(sound, spec.sample_rate or sound.rate)
+            if frames * sound.rate / fps > spec.samples:
+                sound, self.warning = _fitted(sound, frames, fps, spec.samples)
         self._wave, self._rate = sound.wave, sound.rate
         self._spec, self._fps = spec, fps
         # Samples before the first frame are cut, a late start is filled with silence.
@@ -275,6 +288,17 @@ class ClipSound:
         piece = np.asarray(self._wave[max(0, begin) : max(0, end)])
         before = min(max(0, -begin), end - begin)
         return np.pad(piece, (before, end - begin - before - len(piece)))
+
+
+def _fitted(sound: Sound, frames: int, fps: float, samples: int) -> tuple[Sound, str]:
+    """Returns a sound whose clips are too long for the buffer at the fallback rate, and what to say of it."""
+    words = [f"{frames} frames at {fps:.3g} fps of {sound.rate} Hz sound do not fit {samples} samples"]
+    if sound.rate > FALLBACK_RATE:
+        sound = resample(sound, FALLBACK_RATE)
+        words.append(f"resampled to {FALLBACK_RATE} Hz")
+    if frames * sound.rate / fps > samples:
+        words.append("only the middle of each clip's sound is kept")
+    return sound, words[0] + ": " + ", and ".join(words[1:])
 
 
 def _repeats(frames: list[int]) -> int:

@@ -10,6 +10,7 @@ from avsal_jax.data.schema import VideoEntry
 from avsal_jax.data.video_lists import (
     ListedVideo,
     checked_name,
+    read_domain,
     read_fold_list,
     read_user_list,
     shipped_categories,
@@ -72,8 +73,8 @@ def open_dataset(
       fold: 1, 2 or 3 for the audio-visual sets; DIEM has one split, which every number means. None for
         the others, and for a `stavis:NAME` whose lists have no number.
       list_file: videos to use instead of the split's, as `video`, `set video` or `video frames fps` per
-        line; the sets are in the packaging of `name`. Then `fold` says nothing, and `split` only where
-        videos are sought first.
+        line, or `domain:NAME` (`video_lists.read_domain`); the sets are in the packaging of `name`. Then
+        `fold` says nothing, and `split` only where videos are sought first.
 
     Returns:
       The videos in the order of the list; one whose files are missing has `frames` 0 and notes.
@@ -164,7 +165,8 @@ def _open_packaging(
 def _named_rows(name: str, path: pathlib.Path) -> tuple[ListedVideo, ...]:
     """Reads the user's list; every line gets a set, in the packaging of `name`."""
     packaging = find_dataset(name).packaging
-    rows = _not_empty(read_user_list(path, name), path)
+    shipped = str(path).startswith("domain:")
+    rows = _not_empty(read_domain(str(path)) if shipped else read_user_list(path, name), path)
     for row in rows:
         try:
             other = find_dataset(row.dataset).packaging

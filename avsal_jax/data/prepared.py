@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import pathlib
@@ -142,6 +143,11 @@ class PreparedVideo:
     def sound(self) -> Sound | None:
         """Its sound, read piece by piece where samples are asked for; None where it has none."""
         return Sound(_Pieces(self), self.rate) if self.samples else None
+
+    def pictures_digest(self) -> str:
+        """Returns a hash of its stored pictures: the same for the same pictures, made at another time."""
+        records = self.shards.read_raw("pictures", self.index, range(self.frames))
+        return hashlib.sha256(b"".join(records)).hexdigest()
 
 
 class PreparedSet:

@@ -38,8 +38,7 @@ class PreparedSources:
           labelled: refuse videos without published truth.
 
         Raises:
-          AvsalError: a set is not prepared, or not complete; a split, fold or video is not in it; videos of
-            different sizes; no video at all.
+          AvsalError: a set is not prepared, or not complete; a split, fold or video is not in it; no video.
         """
         found: dict[tuple, PreparedVideo] = {}
         for source in sources:

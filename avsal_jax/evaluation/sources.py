@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from avsal_jax.data.audio import ClipSound, read_sound
+from avsal_jax.data.audio import ClipSound, has_sound, read_sound
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation.protocols import Protocol
@@ -62,19 +62,23 @@ class ModelMaps(MapSource):
 
     def problems(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
         """A model that hears notices a video without sound."""
-        if self._model.spec.audio is not None and entry.sound is None:
+        if self._model.spec.audio is not None and not _heard(entry):
             return [f"{entry.name} has no sound: the model hears silence"]
         return []
 
     def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray]:
         """Predicts the whole video, as `avsal predict` does."""
         spec, sound = self._model.spec, None
-        if spec.audio is not None and entry.sound is not None:
+        if spec.audio is not None and _heard(entry):
             sound = ClipSound(read_sound(entry.sound), spec.audio, spec.frames, entry.fps).clip
         size = entry.frame(0).shape[:2]
         frames = (entry.frame(index) for index in range(entry.frames))
         for _, saliency in self._model.iter_frames(frames, self._batch, sound):
             yield protocol.store(saliency, size)
+
+
+def _heard(entry: VideoEntry) -> bool:
+    return entry.sound is not None and has_sound(entry.sound)
 
 
 class SavedMaps(MapSource):

@@ -84,6 +84,8 @@ class Model:
         source, choice = open_source(path), SoundChoice(audio)
         choice.check()
         sound = choice.clips(source, self.spec, 1)
+        if sound is None and self.spec.audio is not None and audio == "auto":
+            warnings.warn(f"{path} has no sound: the model hears silence", stacklevel=2)
         if sound is not None and sound.warning:
             warnings.warn(sound.warning, stacklevel=2)
         images = (frame.image for frame in prefetched(source, _AHEAD))

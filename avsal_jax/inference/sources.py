@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 
-from avsal_jax.data.audio import ClipSound, read_sound
+from avsal_jax.data.audio import ClipSound, has_sound, read_sound
 from avsal_jax.data.video import IMAGE_SUFFIXES, ImageFolder, Video, open_container, visible_files
 from avsal_jax.errors import AvsalError
 from avsal_jax.specs import InputSpec
@@ -115,7 +115,7 @@ class SoundChoice:
             if path is not None and self.audio != "off":
                 say("this model works on picture alone: it does not use the sound")
             return None
-        if self.audio == "off" or path is None:
+        if self.audio == "off" or path is None or (self.audio == "auto" and not has_sound(path)):
             say("the model hears silence")
             return None
         sound = read_sound(path)

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 
 from avsal_jax.models.layers import Linear, Norm, Runtime
 
-# Widths for the features `audio` and `fused`: not stated in the paper; those of HD2S_DA
-# (perceivelab/hd2s @3289dc1), whose classifier of the deepest feature has the same layers.
+# Widths for the features `audio` and `fused`: not stated in the paper. Those of `audio` are HD2S_DA's
+# (perceivelab/hd2s @3289dc1), whose classifier of the deepest feature has the same layers; those of `fused`
+# are ours, for its tokens are many more.
 CHANNELS = {"audio": (512, 64, 16), "fused": (128, 64, 16)}
 
 

@@ -41,7 +41,8 @@ def write_video(
             planes = np.ascontiguousarray(np.atleast_2d(sound), np.float32)
             frame = av.AudioFrame.from_ndarray(planes, format="fltp", layout=layout)
             frame.sample_rate, frame.pts, frame.time_base = sample_rate, 0, fractions.Fraction(1, sample_rate)
-            out.mux(audio.encode(frame))
+            if planes.size:  # else the track has no sample
+                out.mux(audio.encode(frame))
             out.mux(audio.encode(None))
     return path
 

@@ -85,8 +85,8 @@ class Feed:
             videos = PreparedSources(self._target_root).videos(adapt.sources, "train", labelled=False)
         except AvsalError as error:
             raise AvsalError(f"adapt.sources: {error}") from error
-        known = {_identity(video) for video in [*self.train, *self.validation]}
-        shared = [video for video in videos if _identity(video) in known]
+        known = {(video.dataset, video.name): video for video in [*self.train, *self.validation]}
+        shared = [video for video in videos if _same(video, known.get((video.dataset, video.name)))]
         if shared:
             raise AvsalError(
                 f"the domains overlap: {shared[0].dataset} {shared[0].name} and {len(shared) - 1} more "
@@ -120,9 +120,11 @@ class Feed:
             ) from error
 
 
-def _identity(video: PreparedVideo) -> tuple[str, ...]:
-    """Names a video; those of generated sets have the same names in every domain."""
-    return video.dataset, video.name, video.identity if video.dataset == "synthetic" else ""
+def _same(video: PreparedVideo, other: PreparedVideo | None) -> bool:
+    """Whether they are one video; those of generated sets have the same names, but other pictures."""
+    if other is None or video.dataset != "synthetic":
+        return other is not None
+    return video.pictures_digest() == other.pictures_digest()
 
 
 def _sound_warnings(videos: list[PreparedVideo], spec: InputSpec) -> list[str]:

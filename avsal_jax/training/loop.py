@@ -176,12 +176,17 @@ def _restored(run: Run, checkpoints: Checkpoints, step: int, words: str):
         ) from error
     progress.restarts.append(step)
     run.log.say(f"{words} step {step} of {run.total}")
-    there, here = meta.get("data"), run.notes["training data"]
+    there, here = meta.get("data"), _data(run)
     if there not in (None, here) and checkpoints is run.checkpoints:
         run.log.say(
             f"warning: the data has changed, was {there}, is {here}: from here on other clips are drawn"
         )
     return state, progress, step
+
+
+def _data(run: Run) -> str:
+    """What a run learns from, in words."""
+    return "; ".join(run.notes[name] for name in ("training data", "adaptation") if name in run.notes)
 
 
 def _settle(run: Run, flying: collections.deque, leave: int) -> None:
@@ -230,8 +235,7 @@ def _save(run: Run, state, progress: Progress, step: int) -> None:
         fresh = progress.validated.get("step") == step
         means = progress.validated["means"] if fresh else {}
         metrics = {name: value for name, value in means.items() if value is not None}
-        data = run.notes["training data"]
-        meta = {"progress": progress.to_json(), "pending": run.log.pending(), "data": data}
+        meta = {"progress": progress.to_json(), "pending": run.log.pending(), "data": _data(run)}
         run.checkpoints.save(step, state, meta, metrics)
 
 

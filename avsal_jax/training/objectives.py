@@ -50,7 +50,7 @@ class Objective(abc.ABC):
 
         Args:
           params, batch_stats: of the network and of `extra_variables`, together.
-          batches: by the names of `batch_specs`; clips without `mask` must not count.
+          batches: by the names of `batch_specs`; clips without `mask` have no truth that counts.
           step: int32, from 0; total: of the run.
           rng: random key of the step.
         """

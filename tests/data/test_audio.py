@@ -13,6 +13,7 @@ from avsal_jax.data.audio import (
     centred,
     envelope,
     excerpt_bounds,
+    has_sound,
     read_sound,
     resample,
     silence,
@@ -112,6 +113,24 @@ def test_sound_that_does_not_fit_is_resampled_then_cropped():
     assert slower.clip(list(range(0, 32)), None).shape == (70_560,)
 
 
+def test_slow_sound_is_not_made_longer():
+    """What does not fit is resampled from a higher rate alone: else less of it would fit."""
+    wave = tone(3, 16_000 * 20).astype(np.float32)
+    clips = ClipSound(Sound(wave, 16_000), flat(SPEC[32]), 32, 6.25)  # 81,920 samples of a clip
+    assert clips.warning.endswith("do not fit 70560 samples: only the middle of each clip's sound is kept")
+    buffer = clips.clip(list(range(20, 52)), None)
+    begin = int(20 / 6.25 * 16_000 - 16_000 / 6.25 / 2) + (81_921 - 70_560) // 2
+    np.testing.assert_allclose(buffer, 256 * wave[begin : begin + 70_560], rtol=1e-6)
+
+
+def test_a_network_may_ask_for_a_rate():
+    spec = AudioSpec("waveform", 35_280, sample_rate=11_025, window="none")
+    clip = ClipSound(Sound(tone(1, 60_000).astype(np.float32), 22_050), spec, 16, 25.0).clip(
+        list(range(8, 24)), None
+    )
+    assert len(np.flatnonzero(clip)) == pytest.approx(16 * 11_025 / 25, abs=3)
+
+
 def test_the_middle_is_kept():
     excerpt = np.arange(1, 12, dtype=np.float32)
     np.testing.assert_array_equal(
@@ -166,6 +185,35 @@ def test_stereo_becomes_mono(tmp_path):
     sound = read_sound(path)
     assert len(sound.wave) == 4_000
     np.testing.assert_allclose(sound.wave, 0.375, atol=1e-3)  # the mean of 1/4 and 1/2
+
+
+def test_a_gap_in_the_times_is_silence(tmp_path):
+    """Of four seconds of FLAC the packets of the second one are missing."""
+    whole = write_video(
+        tmp_path / "whole.mkv", moving_spot(100, 32, 64), sound=0.3 * tone(1, 4 * 8_000) + 0.5,
+        sample_rate=8_000, sound_codec="flac",
+    )  # fmt: skip
+    with av.open(str(whole)) as source, av.open(str(tmp_path / "cut.mkv"), "w") as out:
+        stream = source.streams.audio[0]
+        copy = out.add_stream_from_template(stream)
+        for packet in source.demux(stream):
+            if packet.dts is not None and not 1 <= packet.pts * packet.time_base < 2:
+                packet.stream = copy
+                out.mux(packet)
+    before, after = read_sound(whole), read_sound(tmp_path / "cut.mkv")
+    assert abs(len(before.wave) - len(after.wave)) <= 16  # times in Matroska are rounded to 0.001 s
+    silent = np.flatnonzero(after.wave == 0)
+    assert abs(len(silent) - 8_000) < 4_608 and silent[-1] - silent[0] + 1 == len(silent)
+    at = len(after.wave) - len(before.wave)
+    np.testing.assert_array_equal(after.wave[silent[-1] + 1 :], before.wave[silent[-1] + 1 - at :])
+    assert has_sound(whole)
+
+
+def test_a_track_without_a_sample_is_no_sound(tmp_path):
+    path = write_video(tmp_path / "empty.mkv", moving_spot(3), sound=np.zeros(0), sound_codec="pcm_f32le")
+    with av.open(str(path)) as container:
+        assert len(container.streams.audio) == 1
+    assert not has_sound(path)
 
 
 def test_no_sound_is_told(tmp_path):

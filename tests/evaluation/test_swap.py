@@ -101,7 +101,8 @@ def test_domains_are_told_apart_where_they_differ():
     rng = np.random.default_rng(0)
     for offset, low, high in ((1.5, 0.9, 1.0), (0.0, 0.3, 0.7)):
         train, held = ((tokens(rng, 0), tokens(rng, offset)) for _ in range(2))
-        assert low <= separability(train, held, (16, 8, 4), steps=150) <= high
+        found, trained = separability(train, held, (16, 8, 4), steps=150)
+        assert low <= found <= high and trained > 0.8  # without a difference it learns by heart
 
 
 def test_domains_of_unlike_tokens():

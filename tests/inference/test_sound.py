@@ -78,5 +78,10 @@ def test_sound_of_any_format_changes_the_maps_and_none_is_as_off(avinet, tmp_pat
     mute = write_video(tmp_path / "mute.mp4", frames)
     off = avinet.predict_video(loud, audio="off")
     assert np.abs(avinet.predict_video(loud) - off).max() > 1e-4
-    np.testing.assert_array_equal(avinet.predict_video(mute), off)
     np.testing.assert_array_equal(avinet.predict_video(zeros), off)
+    empty = write_video(
+        tmp_path / "empty.mkv", frames, sound=0 * wave[:, :0], sound_codec="pcm_f32le", **sound
+    )
+    for path in (mute, empty):
+        with pytest.warns(UserWarning, match="has no sound: the model hears silence"):
+            np.testing.assert_array_equal(avinet.predict_video(path), off)

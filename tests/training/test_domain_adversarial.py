@@ -204,6 +204,46 @@ def test_labels_may_be_missing_in_the_target_alone(adapted, unlabelled, tmp_path
             )
 
 
+def test_where_the_targets_truth_is_black_is_not_looked_at(adapted, tmp_path):
+    """Both clips of a video of nine frames are drawn, also the one whose labelled frame is black."""
+    video = fake_data.fake_video("only", 9, black=(7,))
+    fake_data.write_stavis(tmp_path / "root", "DIEM", [video], {"train": ("only",), "test": ("only",)})
+    prepare("diem", tmp_path / "root", tmp_path / "out", (32, 64))
+    run = ready(adapted(adapt__root=str(tmp_path / "out"), adapt__sources=(("diem", None),)), tmp_path / "w")
+    clips = np.concatenate([np.asarray(first(run, step)["target"]["frames"]) for step in range(4)])
+    assert len(np.unique(clips.reshape(len(clips), -1), axis=0)) == 2
+
+
+def test_a_set_that_was_generated_again_is_the_same_domain(adapted, tmp_path):
+    prepare_synthetic({"preset": "tiny", "grade": "position"}, None, tmp_path / "again", (32, 64), workers=1)
+    with pytest.raises(AvsalError, match="the domains overlap: synthetic scene_00001 and 6 more videos"):
+        ready(adapted(adapt__root=str(tmp_path / "again")), tmp_path / "w")
+
+
+def test_another_target_than_before_is_told(adapted, tmp_path):
+    listed = tmp_path / "some.txt"
+    listed.write_text("synthetic scene_00001\nsynthetic scene_00002\n")
+    config, lines = adapted(adapt__sources=(str(listed),)), []
+    with pytest.raises(Preempted):
+        train(ready(config, tmp_path / "w"), lambda step: step == 1)
+    listed.write_text("synthetic scene_00001\n")
+    train(prepare_run(config, tmp_path / "w", lines.append))
+    (warning,) = [line for line in lines if "the data has changed" in line]
+    assert "to 2 videos" in warning and "to 1 videos" in warning
+
+
+def test_the_number_of_devices_changes_no_loss(adapted, tmp_path):
+    """Two devices, and one of them: the domains stay paired on each."""
+    found = []
+    for number in (1, 2):
+        run = prepare_run(adapted(), tmp_path / str(number), lambda line: None, jax.devices()[:number])
+        train(run)
+        records = read_metrics(tmp_path / str(number) / "metrics.jsonl")
+        names = ("loss", "domain/audio/loss", "domain/fused/loss")
+        found.append([[record[name] for name in names] for record in records if "loss" in record])
+    np.testing.assert_allclose(*found, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
