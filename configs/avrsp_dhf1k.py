@@ -3,7 +3,7 @@
     avsal prepare --dataset dhf1k --root DATA --output prepared
     avsal train --config avrsp_dhf1k:pairs3 --workdir runs/avrsp_dhf1k_pairs3
 
-A row for each network that avrsp_av (pairs3) and avrsp_ablations go on from; these expect it in
+A row for each network that avrsp_av (pairs3) and avrsp_synergy go on from; these expect it in
 runs/avrsp_dhf1k_ROW/model.
 
 Starts from: S3D trained on Kinetics-400, in checkpoints/s3d_kinetics400 (checkpoints/README.md says how to

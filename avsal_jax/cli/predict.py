@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from avsal_jax.inference.sources import SoundChoice, list_inputs, open_source
     from avsal_jax.models.layers import Runtime
 
-    chosen = FeatureSettings(args.features, args.feature_frames, args.compare_audio)
+    chosen = FeatureSettings(args.features, args.feature_frames, args.compare_audio, args.iterations)
     settings = Settings(
         args.save, args.postprocess, args.audio, args.fps, args.frame_step, args.batch, chosen
     )

@@ -30,6 +30,7 @@ class FeatureEngine:
       names: features that the network records (`taps`, `fused`, ...), or `iterations`: the maps of a network
         with predictive coding after 0, 1, ... N iterations, of which 8 at most are evaluated. With no name,
         all that have a picture.
+      iterations: the largest N, which may be more than the network's own; None for that.
 
     Attributes:
       names: in the order of `feature_views.VIEWS`.
@@ -37,8 +38,8 @@ class FeatureEngine:
       counts: numbers of iterations that `iterations` shows.
 
     Raises:
-      AvsalError: a feature that this network does not record (with those that it does), or a network
-        without a decoder.
+      AvsalError: a feature that this network does not record (with those that it does), iterations without
+        predictive coding, or a network without a decoder.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class FeatureEngine:
         spec: InputSpec,
         run: Callable[[Clip, Sequence[str]], Prediction],
         names: Sequence[str] = (),
+        iterations: int | None = None,
     ):
         if network.decoder is None:
             raise AvsalError("a part without a decoder predicts no maps, and has no pictures of its features")
@@ -63,7 +65,9 @@ class FeatureEngine:
         chosen = set(names) or known & set(VIEWS)
         self.names = tuple(sorted(chosen, key=lambda name: ([*VIEWS, name].index(name), name)))
         self.layout = _layout(network, shapes)
-        self.counts = () if last is None else _thinned(last)
+        if iterations is not None and ITERATIONS not in self.names:
+            raise AvsalError("--iterations is about the feature iterations: of predictive coding, with sound")
+        self.counts = () if last is None else _thinned(last if iterations is None else iterations)
         self._variables, self._evaluate = variables, run
         self._maps = jax.jit(_after(network, self.counts)) if ITERATIONS in self.names else None
 
@@ -96,7 +100,9 @@ class FeatureEngine:
 
 
 def _iterations(network: SaliencyNetwork) -> int | None:
-    """The number of iterations of predictive coding, or None for a network without it."""
+    """The number of iterations of predictive coding, or None for a network without it, or without sound."""
+    if network.audio_encoder is None:
+        return None
     fusion = network.fusion.fusion if isinstance(network.fusion, RegulatorGates) else network.fusion
     return fusion.iterations if isinstance(fusion, CASPNetFusion) and fusion.coding else None
 

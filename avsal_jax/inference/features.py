@@ -34,11 +34,14 @@ class FeatureSettings:
       names: of features, see `FeatureEngine`; none for all that have a picture.
       frames: how many, evenly spaced; or seconds in the video, each for the frame nearest to it.
       compare_audio: a second sound beside the first: `off` (silence), a file, `auto`, or None.
+      iterations: the largest number of iterations of predictive coding to show the map of; None for the
+        model's own.
     """
 
     names: tuple[str, ...] = ()
     frames: int | tuple[float, ...] = 4
     compare_audio: str | None = None
+    iterations: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,13 +59,14 @@ def prepare(model: Model, settings: FeatureSettings) -> FeatureEngine:
     """Returns what evaluates the chosen features, before anything is decoded.
 
     Raises:
-      AvsalError: an unknown feature, or a second sound for a network on picture alone.
+      AvsalError: an unknown feature, a second sound for a network on picture alone, or iterations of one
+        without predictive coding.
     """
     if settings.compare_audio is not None:
         if model.spec.audio is None:
             raise AvsalError("this model works on picture alone: there is no sound for --compare-audio")
         SoundChoice(settings.compare_audio).check()
-    return model.feature_engine(settings.names)
+    return model.feature_engine(settings.names, settings.iterations)
 
 
 def write_features(

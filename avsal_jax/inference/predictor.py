@@ -138,13 +138,13 @@ class Model:
             self._engines[batch] = WindowEngine(self.network, self.variables, self.spec, batch)
         return self._engines[batch]
 
-    def feature_engine(self, names: Sequence[str] = ()) -> FeatureEngine:
+    def feature_engine(self, names: Sequence[str] = (), iterations: int | None = None) -> FeatureEngine:
         """Returns what evaluates single clips with features for pictures; see `FeatureEngine`."""
-        names = tuple(names)
-        if names not in self._feature_engines:
-            engine = FeatureEngine(self.network, self.variables, self.spec, self, names)
-            self._feature_engines[names] = engine
-        return self._feature_engines[names]
+        key = tuple(names), iterations
+        if key not in self._feature_engines:
+            engine = FeatureEngine(self.network, self.variables, self.spec, self, *key)
+            self._feature_engines[key] = engine
+        return self._feature_engines[key]
 
 
 def load_model(path, runtime: Runtime | None = None) -> Model:

@@ -92,7 +92,11 @@ def build_part(slot: str, name: str, fields: dict, runtime: Runtime) -> nn.Modul
     own = {field: value for field, value in fields.items() if field not in wrapping}
     part = cls(**own, runtime=runtime) if cls is not None else None
     outer = {field: value for field, value in fields.items() if field in wrapping}
-    return RegulatorGates(part, **outer, runtime=runtime) if outer.get("gates") else part
+    if not outer:
+        return part
+    wrapped = RegulatorGates(part, **outer, runtime=runtime)
+    wrapped.check()
+    return wrapped if wrapped.gates else part
 
 
 def part_class(slot: str, name: str) -> type[nn.Module] | None:

@@ -98,6 +98,14 @@ def test_maps_after_each_iteration_are_those_of_a_network_with_so_many(done):
         expected = run(gated.variables, Clip(clip[None], sound[None])).saliency
         np.testing.assert_allclose(maps[count], expected[0], atol=1e-6)
     assert np.abs(np.diff(maps, axis=0)).max((1, 2)).min() > 1e-4  # each iteration changes the map
+    more = gated.feature_engine(["iterations"], iterations=4)
+    assert more.counts == (0, 1, 2, 3, 4)
+    np.testing.assert_allclose(more(clip, sound)["iterations"][:3], maps, atol=1e-6)
+    deaf = gated.network.clone(audio_encoder=None)
+    engine = FeatureEngine(deaf, gated.variables, gated.spec, gated)
+    assert "iterations" not in engine.names
+    with pytest.raises(AvsalError, match="--iterations is about the feature iterations"):
+        FeatureEngine(deaf, gated.variables, gated.spec, gated, iterations=4)
 
 
 def gates_around(iterations):

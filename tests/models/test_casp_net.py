@@ -268,9 +268,10 @@ def test_bfloat16_stays_close():
 
 
 def test_unknown_choices_are_told():
-    for field in ("interaction", "values", "audio_time", "sequence"):
+    coding = ("update", "order", "reduction", "stop_gradient")
+    for field in ("interaction", "values", "audio_time", "sequence", "normalizer", *coding):
         with pytest.raises(AvsalError, match=f"fusion.{field} 'else' is none of "):
-            fused(**{field: "else"})
+            fused(**{field: "else"}, coding=False)
     for stages in (5, 0, 11, 12345, -1):
         with pytest.raises(AvsalError, match=f"digits from 1 to 4, each once, as 1234 or 2; got {stages}"):
             fused(stages=stages)

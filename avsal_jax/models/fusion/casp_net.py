@@ -11,10 +11,12 @@ from avsal_jax.models.fusion.predictive_coding import PredictiveCoding
 from avsal_jax.models.fusion.tokens import AUDIO_TIMES, as_level, as_tokens
 from avsal_jax.models.layers import Linear, Runtime
 from avsal_jax.ops.audio_visual_attention import (
+    NORMALIZERS,
     bilinear_interaction,
     linear_interaction,
     quadratic_interaction,
 )
+from avsal_jax.ops.predictive_coding import ORDERS, REDUCTIONS, STOPS, UPDATES
 from avsal_jax.ops.resize import resize_linear
 
 INTERACTIONS = ("linear", "quadratic", "bilinear", "none")
@@ -87,10 +89,11 @@ class CASPNetFusion(nn.Module):
     Fields:
       interaction: `linear`, `quadratic`, `bilinear` or `none` (Table 2).
       stages: where the interaction is, as digits: 1234, 234, 2 (Table 3).
-      normalizer, values, residual: see `AudioVisualInteraction`. Eq. 4 has no normaliser (`none`): with fresh
-        weights its update of stage 1 is 1.6 million times the picture (root mean squares, 43,008 tokens),
-        that of `tokens` (the N of Eq. 1) 37 times, that of `elements`, the default, 0.15 times. All are
-        constant factors for one size of clip, which the output convolution could undo.
+      normalizer, values, residual: see `AudioVisualInteraction`. Eq. 4 has no normaliser (`none`): it
+        sums over as many keys as there are tokens, 43,008 on stage 1, so with fresh weights the update
+        drowns the picture. `tokens` divides by their number (the N of Eq. 1), `elements`, the default, also
+        by the channels of a key. All are constant factors for one size of clip, which the output
+        convolution could undo.
       audio_time: `mean`: one sound token for the clip, the mean of the encoder's, tiled as in the paper.
         `resampled`: one for each time step of the stage, interpolated linearly; it takes sound of several
         patches (`audio.patches`). With `mean` and values of the picture the quadratic form does not depend
@@ -156,6 +159,11 @@ class CASPNetFusion(nn.Module):
             ("values", VALUES),
             ("audio_time", AUDIO_TIMES),
             ("sequence", SEQUENCES),
+            ("normalizer", NORMALIZERS),
+            ("update", UPDATES),
+            ("order", ORDERS),
+            ("reduction", REDUCTIONS),
+            ("stop_gradient", STOPS),
         )
         for name, allowed in choices:
             if getattr(self, name) not in allowed:

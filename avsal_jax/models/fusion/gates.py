@@ -20,7 +20,8 @@ class RegulatorGates(nn.Module):
     F^0 is the coarsest level that the fusion returned (without a fusion, or without sound, the visual one);
     for l = 1, 2, 3, F^l is F^{l-1} resized to level l, and gated there if l is one of the `gates` finest
     levels. With four gates F^0 is gated by the visual X^0, without resizing. A gated level returns F^l
-    concatenated with the visual feature X^l, any other level what the fusion returned.
+    concatenated with X^l, any other level what the fusion returned. X^l is the visual feature; of a fusion
+    that works on finer levels too (CASP-Net's) it is what that returned there.
 
     The gates share the scope of the fusion: its parameters have the paths that they have without gates.
 
@@ -38,7 +39,7 @@ class RegulatorGates(nn.Module):
     runtime: Runtime = Runtime()
 
     def setup(self):
-        self._check()
+        self.check()
         if self.fusion is not None:
             nn.share_scope(self, self.fusion)
         for level in range(4 - self.gates, 4):
@@ -60,7 +61,8 @@ class RegulatorGates(nn.Module):
                 returned.append(fused[3 - level])
         return tuple(reversed(returned))
 
-    def _check(self):
+    def check(self) -> None:
+        """Raises AvsalError for a field with a value that is none."""
         if not 0 <= self.gates <= 4:
             raise AvsalError(f"fusion.gates must be from 0 to 4; got {self.gates}")
         for name, allowed in (("gate_order", GATE_ORDERS), ("decoder_inputs", DECODER_INPUTS)):

@@ -17,12 +17,14 @@ class SynergyNeck(nn.Module):
 
     Every level goes through ASPP and LIP. Then the `pairs` finest levels are replaced by the synergy of
     themselves and their neighbours, which are taken as they were before any synergy; levels without a
-    neighbour on one side drop its terms.
+    neighbour on one side drop its terms. With 4 pairs the coarsest level is enhanced too, and a fusion reads
+    that one where Eq. 1 has X^0.
 
     Fields:
       pairs: how many levels synergy works on, 0 to 4 (paper: 3, i.e. Eq. 8's i = 1, 2, 3).
       lip: whether LIP follows ASPP; off where the encoder pools by importance (`S3D(pool="lip")`).
-      width: multiplier of the 256 channels of ASPP (not stated in the paper). They decide what AVRSP
+      width: multiplier of the 256 channels of ASPP. Neither they nor its rates and pooling, nor the window of
+        LIP are stated in the paper: they are those of CASP-Net's neck, and 3x3. They decide what AVRSP
         costs: a clip of 32x224x384 takes 2,535 GMAC, with half the width 732.
     """
 
