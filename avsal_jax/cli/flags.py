@@ -129,7 +129,7 @@ def add_features(parser: argparse.ArgumentParser) -> None:
         help="how many frames, evenly spaced, or which, as 1.5s,4s (default: 4)")  # fmt: skip
     add("--compare-audio", metavar="auto|off|FILE", help="a second sound, its features beside the first's")
     add("--iterations", type=positive, metavar="N",
-        help="of predictive coding: maps after up to N of them (default: as many as the model makes)")  # fmt: skip
+        help="of predictive coding: maps after up to N of them (default: the model's own N)")  # fmt: skip
 
 
 def add_processes(parser: argparse.ArgumentParser) -> None:

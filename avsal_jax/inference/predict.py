@@ -71,8 +71,8 @@ class Settings:
     def __post_init__(self):
         if "features" not in self.save and self.features != FeatureSettings():
             raise AvsalError(
-                "--features, --feature-frames, --compare-audio and --iterations are about features: add features "
-                "to --save"
+                "--features, --feature-frames, --compare-audio and --iterations are about features: add "
+                "features to --save"
             )
 
 

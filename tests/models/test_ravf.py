@@ -13,7 +13,7 @@ from tests.models.numpy_layers import affine, layer_norm, random_variables, sigm
 DOUBLE = Runtime(dtype=jnp.float64)
 
 
-def block_in_loops(p, visual, tokens, heads, squash):
+def block_in_loops(p, visual, tokens, heads, squash, scale=1):
     """One clip: visual [N, C], tokens [S, A] -> fused tokens, Ret_A, Ret_V, head weights."""
     v = {part: affine(p[f"visual_{part}"], visual) for part in ("query", "key", "value")}
     a = {part: affine(p[f"audio_{part}"], tokens) for part in ("query", "key", "value")}
@@ -31,8 +31,8 @@ def block_in_loops(p, visual, tokens, heads, squash):
         scores.append(affine(p["head_score"], hidden)[0])
     weights = softmax(scores)
     for head in range(heads):
-        fused[:, head * d : (head + 1) * d] = weights[head] * v2a[head]
-    x = layer_norm(p["norm1"], visual + affine(p["output"], fused), 1e-5)
+        fused[:, head * d : (head + 1) * d] = scale * weights[head] * v2a[head]
+    x = layer_norm(p["norm1"], visual + (affine(p["output"], fused) if "output" in p else fused), 1e-5)
     hidden = np.maximum(0, affine(p["expand"], x))
     x = layer_norm(p["norm2"], x + affine(p["reduce"], hidden), 1e-5)
     return x, np.stack(ret_a), np.stack(ret_v), weights
@@ -44,7 +44,7 @@ def test_a_block_is_equations_1_to_7_with_residuals_norms_and_feed_forward(activ
     visual, tokens = rng.standard_normal((2, 6, 5)), rng.standard_normal((2, 3, 7))
     squash = {"none": lambda r: r, "sigmoid": sigmoid}[activation]
     with jax.enable_x64(True):
-        block = RAVFBlock(8, 2, 3, activation, DOUBLE)
+        block = RAVFBlock(8, 2, 3, activation, runtime=DOUBLE)
         variables = random_variables(block, visual, tokens)
         x, relevance, weights = block.apply(variables, visual, tokens)
     for b in range(2):
@@ -52,6 +52,32 @@ def test_a_block_is_equations_1_to_7_with_residuals_norms_and_feed_forward(activ
         got = (x[b], relevance.retention_audio[b], relevance.retention_visual[b], weights[b])
         for ours, theirs in zip(got, expected, strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-10)
+
+
+def test_what_the_paper_leaves_open_can_be_chosen():
+    """Without the linear map after the heads, and with weights of mean 1."""
+    rng = np.random.default_rng(1)
+    visual, tokens = rng.standard_normal((1, 6, 8)), rng.standard_normal((1, 3, 7))
+    with jax.enable_x64(True):
+        block = RAVFBlock(8, 4, output=False, head_scale=True, runtime=DOUBLE)
+        variables = random_variables(block, visual, tokens)
+        x, _, _ = block.apply(variables, visual, tokens)
+    expected, *_ = block_in_loops(variables["params"], visual[0], tokens[0], 4, lambda r: r, 4)
+    np.testing.assert_allclose(x[0], expected, rtol=0, atol=1e-10)
+    with pytest.raises(AvsalError, match="as many channels as the picture; got 16 and 8"):
+        RAVFBlock(16, 4, output=False).init(jax.random.key(0), visual, tokens)
+
+
+def test_positions_tell_places_apart():
+    """Equal tokens at every place come out equal, unless their places are added."""
+    pyramid = tuple(np.ones_like(level) for level in pyramid_of())
+    tokens = np.random.default_rng(0).standard_normal((1, 3, 6)).astype(np.float32)
+    tokens = np.broadcast_to(tokens, (len(pyramid[-1]), 3, 6))
+    for positions in (False, True):
+        module = RAVF(blocks=1, positions=positions, width=1 / 32)
+        *_, level = module.apply(random_variables(module, pyramid, tokens), pyramid, tokens)
+        spread = np.ptp(np.asarray(level), axis=(1, 2, 3)).max()
+        assert spread > 0.01 if positions else spread < 1e-5
 
 
 def pyramid_of(seed=0, channels=(4, 5, 6, 7)):

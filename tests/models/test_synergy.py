@@ -146,3 +146,17 @@ def test_pairs_out_of_range_are_refused():
     for pairs in (-1, 5):
         with pytest.raises(AvsalError, match=f"neck.pairs must be from 0 to 4; got {pairs}"):
             neck(pairs=pairs).init(jax.random.key(0), pyramid_of())
+    with pytest.raises(AvsalError, match="neck.lip_size must be an odd number of pixels; got 2"):
+        neck(lip_size=2).init(jax.random.key(0), pyramid_of())
+
+
+def test_aspp_and_the_window_of_lip_can_be_chosen():
+    pyramid = pyramid_of()
+    plain, other = (
+        jax.eval_shape(lambda part=part: part.init_with_output(jax.random.key(0), pyramid))
+        for part in (neck(), neck(lip_size=5, branch_channels=64, rates="2-4", pooling=False, temporal=3))
+    )
+    assert [level.shape for level in plain[0]] == [level.shape for level in other[0]]
+    level = other[1]["params"]["aspp"]["level1"]
+    assert set(level) == {"point", "atrous1", "atrous2", "projection"}
+    assert level["atrous1"]["conv"]["kernel"].shape[:3] == (3, 3, 3)

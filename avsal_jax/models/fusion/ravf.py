@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from avsal_jax.errors import AvsalError
 from avsal_jax.models.fusion.tokens import as_level, as_tokens
 from avsal_jax.models.layers import Linear, Runtime, scaled
+from avsal_jax.ops.attention import sinusoids
 from avsal_jax.ops.relevance_attention import RETENTION_ACTIVATIONS, Projected, Relevance, relevance_attention
 
 
@@ -24,6 +25,9 @@ class RAVF(nn.Module):
       heads: of the attention; they divide its 512 channels times `width`.
       expansion: hidden channels of the feed-forward layer, as a multiple of C.
       retention_activation: `none`, the literal Eqs. 2 and 3, or `sigmoid` (see `ops.relevance_attention`).
+      positions: whether the sinusoid table is added to the tokens of the picture before the first block.
+      output: whether a linear map takes the joined heads back to C channels; without it both have as many.
+      head_scale: whether the weights of the heads are multiplied by their number, so that their mean is 1.
       width: multiplier of the 512 channels of queries, keys and values.
     """
 
@@ -31,6 +35,9 @@ class RAVF(nn.Module):
     heads: int = 8
     expansion: int = 4
     retention_activation: str = "none"
+    positions: bool = False
+    output: bool = True
+    head_scale: bool = False
     width: float = 1.0
     runtime: Runtime = Runtime()
 
@@ -41,6 +48,8 @@ class RAVF(nn.Module):
             return pyramid
         *finer, level = pyramid
         visual = as_tokens(level)
+        if self.positions:
+            visual = visual + sinusoids(*visual.shape[1:])[None].astype(visual.dtype)
         retained = []
         for number in range(1, self.blocks + 1):
             block = RAVFBlock(
@@ -48,6 +57,8 @@ class RAVF(nn.Module):
                 self.heads,
                 self.expansion,
                 self.retention_activation,
+                self.output,
+                self.head_scale,
                 self.runtime,
                 name=f"block{number}",
             )
@@ -92,6 +103,8 @@ class RAVFBlock(nn.Module):
     heads: int
     expansion: int = 4
     retention_activation: str = "none"
+    output: bool = True
+    head_scale: bool = False
     runtime: Runtime = Runtime()
 
     @nn.compact
@@ -100,9 +113,17 @@ class RAVFBlock(nn.Module):
             self._projected("visual", visual), self._projected("audio", tokens), self.retention_activation
         )
         weights = self._head_weights(relevance)
-        fused = relevance.visual * weights[:, None, :, None]  # Eq. 7
+        scale = self.heads if self.head_scale else 1
+        fused = relevance.visual * (scale * weights[:, None, :, None])  # Eq. 7
         fused = fused.reshape(*fused.shape[:2], self.channels)
-        x = self._norm("norm1", visual + self._linear("output", visual.shape[-1], fused))
+        if self.output:
+            fused = self._linear("output", visual.shape[-1], fused)
+        elif self.channels != visual.shape[-1]:
+            raise AvsalError(
+                f"fusion.output=false takes attention of as many channels as the picture; got "
+                f"{self.channels} and {visual.shape[-1]}"
+            )
+        x = self._norm("norm1", visual + fused)
         hidden = self._linear("expand", self.expansion * x.shape[-1], x, relu=True)
         x = self._norm("norm2", x + self._linear("reduce", x.shape[-1], hidden))
         return x, relevance, weights

@@ -23,13 +23,21 @@ class SynergyNeck(nn.Module):
     Fields:
       pairs: how many levels synergy works on, 0 to 4 (paper: 3, i.e. Eq. 8's i = 1, 2, 3).
       lip: whether LIP follows ASPP; off where the encoder pools by importance (`S3D(pool="lip")`).
-      width: multiplier of the 256 channels of ASPP. Neither they nor its rates and pooling, nor the window of
-        LIP are stated in the paper: they are those of CASP-Net's neck, and 3x3. They decide what AVRSP
+      lip_size: side of LIP's window, in pixels of a level; odd, so that sizes stay.
+      branch_channels, rates, fit_rates, temporal, pooling: of ASPP, see there. None is stated in the paper,
+        as the channels and LIP's window are not: these are those of CASP-Net's neck.
+      width: multiplier of the channels of ASPP, 256. They decide what AVRSP
         costs: a clip of 32x224x384 takes 2,535 GMAC, with half the width 732.
     """
 
     pairs: int = 3
     lip: bool = True
+    lip_size: int = 3
+    branch_channels: int = 256
+    rates: str | int = "6-12-18"
+    fit_rates: bool = True
+    temporal: int = 1
+    pooling: bool = True
     width: float = 1.0
     runtime: Runtime = Runtime()
 
@@ -37,12 +45,17 @@ class SynergyNeck(nn.Module):
     def __call__(self, pyramid: tuple[jax.Array, ...], train: bool = False) -> tuple[jax.Array, ...]:
         if not 0 <= self.pairs <= len(pyramid):
             raise AvsalError(f"neck.pairs must be from 0 to {len(pyramid)}; got {self.pairs}")
+        if self.lip_size < 1 or self.lip_size % 2 == 0:
+            raise AvsalError(f"neck.lip_size must be an odd number of pixels; got {self.lip_size}")
         last = len(pyramid) - 1
-        levels = list(ASPP(width=self.width, runtime=self.runtime, name="aspp")(pyramid, train))
+        aspp = ASPP(
+            branch_channels=self.branch_channels, rates=self.rates, fit_rates=self.fit_rates,
+            temporal=self.temporal, pooling=self.pooling, width=self.width, runtime=self.runtime, name="aspp",
+        )  # fmt: skip
+        levels = list(aspp(pyramid, train))
         if self.lip:
-            pools = (
-                LocalImportancePool(runtime=self.runtime, name=f"lip{last - i}") for i in range(last + 1)
-            )
+            window = {"size": self.lip_size, "padding": self.lip_size // 2, "runtime": self.runtime}
+            pools = (LocalImportancePool(**window, name=f"lip{last - i}") for i in range(last + 1))
             levels = [pool(x) for pool, x in zip(pools, levels, strict=True)]
         cls = nn.remat(Synergy, static_argnums=(4,)) if self.runtime.remat else Synergy
         enhanced = list(levels)
