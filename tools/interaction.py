@@ -1,4 +1,4 @@
-"""How time and memory of CASP-Net's audio-visual interaction grow with the visual tokens.
+"""How time and memory of CASP-Net's audio-visual interaction grow with the visual tokens; whole networks.
 
 Each measurement has a process of its own, since a peak does not go down again:
 
@@ -6,7 +6,8 @@ Each measurement has a process of its own, since a peak does not go down again:
 
 prints one as JSON; `tools/benchmark.py interaction` runs them all. Forms: `linear` and `quadratic` with as
 many keys as visual tokens (figure 3 of paper 003), `stage`: the whole module with one tiled sound token, its
-projections and the residual; and one forward pass of the whole network, `casp_net`, on 16 frames of 224x384.
+projections and the residual. And one forward pass of a whole preset at its full size, float32, one clip:
+`casp_net`, and `avrsp`, whatever the tokens.
 """
 
 import functools
@@ -21,6 +22,7 @@ import time
 
 FORMS = ("linear", "quadratic", "stage")
 WHATS = ("forward", "gradient")
+SYSTEMS = ("casp_net", "avrsp")
 TOKENS = (1344, 2688, 5376, 10752, 21504, 43008)  # stages 3, 2, 1 of 16 frames of 224x384, and between
 CHANNELS = 256
 
@@ -28,7 +30,7 @@ CHANNELS = 256
 def measure_interaction(repeats: int, tokens=TOKENS) -> dict:
     """Returns {"rows": [...]}: one row for each form, number of tokens, and forward or gradient."""
     cases = [(form, count, what) for form in FORMS for count in tokens for what in WHATS]
-    cases.append(("casp_net", max(tokens), "forward"))
+    cases += [(system, max(tokens), "forward") for system in SYSTEMS]
     # glibc keeps freed blocks of up to 32 MiB for later: beyond what is in use, and without any law.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1000000"}
     rows = []
@@ -63,8 +65,10 @@ def measure_one(form: str, tokens: int, what: str, repeats: int) -> dict:
 
     jax.block_until_ready(jnp.zeros(1))
     result = {"form": form, "tokens": tokens, "what": what, "base_mib": _peak_mib()}
-    made = {"stage": _stage, "casp_net": _network}.get(form, functools.partial(_attention, form))
-    function, inputs = made(tokens)
+    if form in SYSTEMS:
+        function, inputs = _network(form)
+    else:
+        function, inputs = {"stage": _stage}.get(form, functools.partial(_attention, form))(tokens)
     if what == "gradient":
         forward = function
 
@@ -104,16 +108,20 @@ def _stage(tokens):
     return lambda p, s, v: module.apply(v, p, s), (picture, sound, variables)
 
 
-def _network(tokens):
-    """The preset at full size, whatever `tokens`: its stage 1 has 43,008 of them."""
+def _network(system):
+    import jax
     import jax.numpy as jnp
 
     from avsal_jax import Clip, create_model
     from avsal_jax.models.network import forward, init_variables
 
-    network, spec = create_model("casp_net")
-    clip = Clip(jnp.zeros((1, spec.frames, spec.height, spec.width, 3), "uint8"), _wave(1.1, 1, 1, 96, 64))
-    return lambda v, c: forward(network, spec, v, c).logits, (init_variables(network, spec, 0), clip)
+    network, spec = create_model(system)
+    clip = Clip(
+        jnp.zeros((1, spec.frames, spec.height, spec.width, 3), "uint8"), _wave(1.1, 1, *spec.audio.shape)
+    )
+    # On the device already, so that no call copies the weights.
+    variables = jax.device_put(init_variables(network, spec, 0), may_alias=True)
+    return lambda v, c: forward(network, spec, v, c).logits, (variables, clip)
 
 
 def _wave(scale, *shape):

@@ -1,0 +1,81 @@
+"""Every system that hears goes through adaptation, predict, features and evaluate as any other does."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from avsal_jax.cli.main import main
+from avsal_jax.losses import Term
+from avsal_jax.models.network import init_variables
+from avsal_jax.models.systems import build, resolve
+from avsal_jax.storage import write_model
+from avsal_jax.testing import fake_data
+from avsal_jax.testing.videos import moving_spot, write_video
+from avsal_jax.training.domain_adversarial import AdaptConfig, DomainAdversarial
+
+PARTS = {
+    "visual_encoder": "small",
+    "visual_encoder.width": 1 / 16,
+    "audio_encoder.width": 1 / 32,
+    "decoder.width": 1 / 16,
+}
+SYSTEMS = {
+    "avinet": {"audio.samples": 4574, "fusion": "concatenation"},
+    "dual_domain": {"audio.samples": 4574, "fusion.width": 1 / 16},
+    "casp_net": {"neck.width": 1 / 32, "decoder.dense_layers": 1, "fusion.iterations": 1},
+    "avrsp": {"audio.samples": 4574, "neck.width": 1 / 32, "fusion.width": 1 / 16, "fusion.blocks": 1},
+}
+
+
+def preset_of(system):
+    return resolve(system, {"frames": 8, "height": 32, "width": 64, **PARTS, **SYSTEMS[system]})
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_domains_are_adapted_by_sound_and_by_what_the_fusion_made(system):
+    """The gradient of the whole objective has the shapes of its parameters; smoke takes the step."""
+    preset = preset_of(system)
+    network, spec = build(preset), preset.input
+    objective = DomainAdversarial(network, spec, (Term("kl", 1.0),), AdaptConfig(sources=("any",)))
+    variables = jax.tree.map(np.zeros_like, init_variables(network, spec, 0))
+    extra = objective.extra_variables(network, spec, 0)
+    params = variables["params"] | extra["params"]
+    stats = variables.get("batch_stats", {}) | extra["batch_stats"]
+    clips = {
+        "frames": np.zeros((2, spec.frames, spec.height, spec.width, 3), np.uint8),
+        "audio": np.zeros((2, *spec.audio.shape), np.float32),
+    }
+    truth = np.ones((2, spec.height, spec.width), np.float32)
+    source = {**clips, "density": truth, "fixations": truth > 0, "mask": np.ones(2, bool)}
+
+    def loss(params):
+        batches = {"source": source, "target": clips}
+        return objective.loss(params, stats, batches, 0, 10, jax.random.key(0))
+
+    gradient, (_, values) = jax.eval_shape(jax.grad(loss, has_aux=True), params)
+    assert jax.tree.map(np.shape, gradient) == jax.tree.map(np.shape, params)
+    assert {"domain/audio/accuracy", "domain/fused/accuracy", "loss/kl"} < set(values)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("system", ["casp_net", "avrsp"])
+def test_predict_features_and_evaluate(system, tmp_path):
+    preset = preset_of(system)
+    variables = init_variables(build(preset), preset.input, 0)
+    model = str(write_model(tmp_path / "model", preset, variables, {"by": "a test"}))
+    sound = np.random.default_rng(0).uniform(-0.9, 0.9, 9_000)
+    clip = write_video(tmp_path / "clip.mp4", moving_spot(10, 32, 64), sound=sound)
+    features = ["--save", "maps,npz,features", "--feature-frames", "1", "--compare-audio", "off"]
+    assert main(["predict", str(clip), "--model", model, "--output", str(tmp_path / "out"), *features]) == 0
+    maps = np.load(tmp_path / "out" / "maps.npz", allow_pickle=False)["maps"]
+    assert maps.shape == (10, 32, 64) and np.isfinite(maps).all() and np.ptp(maps.astype(float)) > 0
+    recorded = json.loads((tmp_path / "out" / "summary.json").read_text())["features"]["names"]
+    assert ("coding_error" if system == "casp_net" else "retention_audio") in recorded
+    video = fake_data.fake_video("one", 9)
+    fake_data.write_stavis(tmp_path / "data", "DIEM", [video], {"test": ("one",)})
+    where = ["--dataset", "diem", "--root", str(tmp_path / "data"), "--metrics", "cc,nss"]
+    assert main(["evaluate", *where, "--model", model, "--output", str(tmp_path / "results")]) == 0
+    found = json.loads((tmp_path / "results" / "summary.json").read_text())
+    assert found["frames"] == 9 and np.isfinite(found["metrics"]["cc"]["mean"])
