@@ -152,7 +152,8 @@ def test_the_command(tiny_dir, tmp_path, capsys):
     assert main(["predict", str(source), "--model", str(tiny_dir), "--output", str(out), *flags]) == 0
     assert f"features of 2 frames in {out / 'features.html'}" in capsys.readouterr().out
     settings = json.loads((out / "summary.json").read_text())["settings"]["features"]
-    assert settings == {"names": ["taps"], "frames": [0.1, 0.2], "compare_audio": None}
+    chosen = {"names": ["taps"], "frames": [0.1, 0.2], "compare_audio": None, "iterations": None}
+    assert settings == chosen
     with Image.open(out / "features" / "000006" / "taps.png") as picture:
         assert picture.mode == "RGB"
 
