@@ -10,7 +10,6 @@ projections and the residual. And one forward pass of a whole preset at its full
 `casp_net`, and `avrsp`, whatever the tokens.
 """
 
-import functools
 import json
 import os
 import pathlib
@@ -68,7 +67,7 @@ def measure_one(form: str, tokens: int, what: str, repeats: int) -> dict:
     if form in SYSTEMS:
         function, inputs = _network(form)
     else:
-        function, inputs = {"stage": _stage}.get(form, functools.partial(_attention, form))(tokens)
+        function, inputs = _stage(tokens) if form == "stage" else _attention(form, tokens)
     if what == "gradient":
         forward = function
 

@@ -28,6 +28,7 @@ from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation.compare import bootstrap_interval
 from avsal_jax.evaluation.swap import swap_measure, swap_pairs
 from avsal_jax.models.layers import Runtime
+from avsal_jax.models.network import feature_shapes
 from avsal_jax.types import Clip
 
 SILENCE = -1
@@ -56,7 +57,7 @@ class Maps:
 
     Attributes:
       scenes: of the videos. size: of the pictures in which they count pixels.
-      frames: whose maps are given. hears: whether the model does.
+      frames: whose maps are given. hears: whether the model does. recorded: names of its features.
     """
 
     def __init__(self, model, root, split, every):
@@ -67,6 +68,7 @@ class Maps:
         self._entries = list(open_dataset("synthetic", root, split))
         self.scenes = [read_scene(root, entry.name) for entry in self._entries]
         self.size, self.hears = (settings.height, settings.width), model.spec.audio is not None
+        self.recorded = set(feature_shapes(model.network, model.spec, None))
         starts = range(0, settings.frames - model.spec.frames + 1, every)
         self._windows = [list(range(start, start + model.spec.frames)) for start in starts]
         self.frames = [window[model.spec.label_index] for window in self._windows]
@@ -76,12 +78,9 @@ class Maps:
         """Returns float [frames, H, W] of the picture of one video with the sound of another."""
         return np.asarray(self._model(self._clip(picture, sound)).saliency)
 
-    def retention(self, video: int) -> float | None:
-        """Returns the mean Ret_A of a video (paper 002, Eq. 2), or None of a network that records none."""
-        try:
-            found = self._model(self._clip(video, video), features=("retention_audio",)).features
-        except AvsalError:
-            return None
+    def retention(self, video: int) -> float:
+        """Returns the mean Ret_A of a video (paper 002, Eq. 2), of a network that records it."""
+        found = self._model(self._clip(video, video), features=("retention_audio",)).features
         return float(np.mean(found["retention_audio"]))
 
     def _clip(self, picture, sound):
@@ -138,12 +137,11 @@ def report(maps: Maps, half: Maps | None = None) -> str:
 
 def retention_rows(maps: Maps) -> list[tuple]:
     """Returns the rows of mean Ret_A for each kind of sound; none of a network without it."""
+    if "retention_audio" not in maps.recorded:
+        return []
     found = collections.defaultdict(list)
     for video, scene in enumerate(maps.scenes):
-        value = maps.retention(video)
-        if value is None:
-            return []
-        found[scene.off_screen or "a sound of the scene"].append(value)
+        found[scene.off_screen or "a sound of the scene"].append(maps.retention(video))
     return [
         (f"Ret_A, {kind}", np.mean(values), *bootstrap_interval(values), len(values))
         for kind, values in sorted(found.items())

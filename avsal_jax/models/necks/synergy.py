@@ -33,11 +33,11 @@ class SynergyNeck(nn.Module):
     pairs: int = 3
     lip: bool = True
     lip_size: int = 3
-    branch_channels: int = 256
-    rates: str | int = "6-12-18"
-    fit_rates: bool = True
-    temporal: int = 1
-    pooling: bool = True
+    branch_channels: int = ASPP.branch_channels
+    rates: str | int = ASPP.rates
+    fit_rates: bool = ASPP.fit_rates
+    temporal: int = ASPP.temporal
+    pooling: bool = ASPP.pooling
     width: float = 1.0
     runtime: Runtime = Runtime()
 
