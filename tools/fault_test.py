@@ -3,18 +3,18 @@
   python tools/fault_test.py --prepared DIR [--times 5]
 
 DIR holds the synthetic set prepared at 64x96, as `avsal prepare --dataset synthetic --set preset=tiny
---size 64x96 --output DIR`. Each time: a process, drawn at random, is killed by SIGKILL twice; the disk of the
-checkpoints fills up (needs the right to mount); a process gets SIGTERM while a checkpoint is written. After
-each, both are started again and must end with the same bits as a run that was left alone.
+--size 64x96 --output DIR`. Each time a run of two processes is interrupted four times: a process, drawn at
+random, is killed by SIGKILL, twice; one gets SIGTERM while a checkpoint is written; the disk of the
+checkpoints fills up (needs the right to mount). After each, both are started again, and they must end with
+the same bits as a run that was left alone.
 """
 
 import argparse
 import pathlib
-import signal
 import tempfile
 
-from avsal_jax.testing.faults import SMALL, check_full_disk, check_kills, check_stop
-from avsal_jax.testing.interruptions import Interrupted
+from avsal_jax.testing.faults import SMALL, check
+from avsal_jax.testing.interruptions import FULL, KILL, STOP_SAVING, Interrupted
 
 
 def main():
@@ -25,12 +25,11 @@ def main():
     parser.add_argument("--times", type=int, default=5)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        run = Interrupted("vinet_synthetic:smoke", args.prepared, pathlib.Path(folder), 60, 2, SMALL)
+        run = Interrupted("vinet_synthetic:smoke", args.prepared, pathlib.Path(folder), 80, 2, SMALL)
         print(f"the whole run: {run.first_seconds:.0f} s", flush=True)
         for time in range(args.times):
-            print(*check_kills(run, run.interrupt(time, [signal.SIGKILL] * 2)), sep="\n", flush=True)
-            print(check_full_disk(run, run.fill_disk(time, "4m")), flush=True)
-            print(check_stop(run, run.stop_while_saving(time)), flush=True)
+            found = run.interrupt(time, [KILL, KILL, STOP_SAVING, FULL])
+            print(*check(run, found), sep="\n", flush=True)
     print(f"{args.times} times: nothing lost")
 
 

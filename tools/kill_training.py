@@ -9,10 +9,9 @@ run that was not killed.
 """
 
 import argparse
-import signal
 import tempfile
 
-from avsal_jax.testing.interruptions import Interrupted
+from avsal_jax.testing.interruptions import KILL, Interrupted
 
 
 def main():
@@ -27,7 +26,7 @@ def main():
         print(f"the whole run: {run.first_seconds:.0f} s")
         saving = 0
         for seed in range(-(-args.times // 5)):
-            found = run.interrupt(seed, [signal.SIGKILL] * min(5, args.times - 5 * seed))
+            found = run.interrupt(seed, [KILL] * min(5, args.times - 5 * seed))
             run.check(found)
             saving += sum(one["saving"] for one in found)
             print(*found, sep="\n", flush=True)

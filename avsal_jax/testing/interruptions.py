@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,12 +15,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 _TIMES = ("waiting", "steps_per_second")
 _SAVE_EVERY = 10  # steps
 _LIMIT = 900.0  # seconds for one process
+_ROOM = 1_500_000  # bytes that are left on a disk that shall fill up: less than a checkpoint takes
 HEARTBEAT = 10  # seconds, of runs of several processes
+KILL, STOP = "SIGKILL", "SIGTERM"
+STOP_SAVING, FULL = "SIGTERM during a save", "full disk"
+EVENTS = (KILL, STOP, STOP_SAVING, FULL)
 
 
 class Interrupted:
@@ -52,60 +57,54 @@ class Interrupted:
         self.first_seconds = time.monotonic() - started
         self.expected = outcome(self.whole)
 
-    def interrupt(self, seed: int, signals: Sequence[int]) -> list[dict]:
-        """Interrupts one run with each signal in turn, at random moments, and lets it end.
+    def interrupt(self, seed: int, events: Sequence[str]) -> list[dict]:
+        """Interrupts one run by each event in turn, at random moments, and lets it end.
 
-        The signal goes to one of the processes, drawn at random.
+        Args:
+          seed: of the moments, and of which process is met.
+          events: of `EVENTS`. `FULL` needs the right to mount a disk.
 
         Returns:
-          For each interruption: `committed`, the last complete checkpoint; `recorded`, the last step on
+          For each event: `event`; `committed`, the last complete checkpoint; `recorded`, the last step on
           record; `restored`, what the next process said; `saving`, whether a save was under way; `victim`,
           the number of the process that got the signal; for each process its `codes`, and `seconds` from
-          the signal to its end; `texts`, what it printed. The last entry has `same`: whether the run ended as
-          the whole one.
+          the signal to its end (where the disk fills up: from the start); `texts`, what it printed. The last
+          entry has `same`: whether the run ended as the whole one.
         """
-        draw, workdir, found, last = random.Random(seed), self._folder / f"run{seed}", [], 0
-        for number in signals:
-            processes = self._start(workdir)
-            self._wait_for_save(processes, workdir, last)
-            time.sleep(draw.uniform(0, 0.5))
-            victim = draw.randrange(self._processes)
-            found.append(self._ended(processes, workdir, lambda p, n=number, v=victim: p[v].send_signal(n)))
-            found[-1]["victim"] = victim
-            last = found[-1]["committed"]
-        self._let_end(workdir, found)
+        draw, workdir, found = random.Random(seed), self._folder / f"run{seed}", []
+        with _disk(workdir / "checkpoints", FULL in events) as resize:
+            for event in events:
+                found.append(
+                    self._event(event, draw, workdir, found[-1]["committed"] if found else 0, resize)
+                )
+            text = self.run(workdir)
+            for one, next_text in zip(found, [*(f["texts"][0] for f in found[1:]), text], strict=True):
+                one["restored"] = _restored(next_text)
+            found[-1]["same"] = outcome(workdir) == self.expected
+        if found[-1]["same"]:
+            shutil.rmtree(workdir, ignore_errors=True)
         return found
 
-    def stop_while_saving(self, seed: int) -> list[dict]:
-        """Sends SIGTERM to one process while a checkpoint is being written; returns as `interrupt`."""
-        victim, workdir = random.Random(seed).randrange(self._processes), self._folder / f"stopped{seed}"
+    def _event(self, event: str, draw: random.Random, workdir, last: int, resize: Callable) -> dict:
+        """Starts the run, lets `event` end it; `last` is its last complete checkpoint."""
+        victim = draw.randrange(self._processes)
+        if event == FULL:
+            resize(_ROOM)
         processes = self._start(workdir)
-        self._wait_for_save(processes, workdir, 0)
-        self._wait(processes, lambda: partial(workdir))
-        found = [self._ended(processes, workdir, lambda p: p[victim].send_signal(signal.SIGTERM))]
-        found[0]["victim"] = victim
-        self._let_end(workdir, found)
-        return found
-
-    def fill_disk(self, seed: int, size: str) -> list[dict]:
-        """Lets a run write its checkpoints to a disk of `size` (`4m`) until it is full; then there is room.
-
-        Needs the right to mount.
-
-        Returns:
-          As `interrupt`, of the run that met the full disk.
-        """
-        workdir = self._folder / f"full{seed}"
-        folder = workdir / "checkpoints"
-        folder.mkdir(parents=True)
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
-        try:
-            found = [self._ended(self._start(workdir), workdir, lambda processes: None)]
-            subprocess.run(["mount", "-o", "remount,size=1g", folder], check=True)
-            self._let_end(workdir, found)
-        finally:
-            subprocess.run(["umount", "-l", folder], check=True)
-        return found
+        if event != FULL:
+            self._wait(processes, lambda: (committed(workdir) or [0])[-1] > last)
+        if event == STOP_SAVING:
+            self._wait(processes, lambda: partial(workdir))
+        if event in (KILL, STOP):
+            time.sleep(draw.uniform(0, 0.5))
+        if event != FULL:
+            processes[victim].send_signal(signal.SIGKILL if event == KILL else signal.SIGTERM)
+        texts, codes, seconds = _finish(processes)
+        found = {"event": event, "victim": victim, "codes": codes, "seconds": seconds, "texts": texts}
+        found |= {"committed": committed(workdir)[-1], "saving": event == FULL or partial(workdir)}
+        if event == FULL:
+            resize(None)
+        return {**found, "recorded": max(record["step"] for record in _records(workdir))}
 
     def check(self, found: list[dict]) -> None:
         """Raises AssertionError unless the interruptions lost nothing.
@@ -126,30 +125,6 @@ class Interrupted:
             if code:
                 raise AssertionError(f"the run ended with {code}: {text[-3000:]}")
         return texts[0]
-
-    def _let_end(self, workdir, found: list[dict]) -> None:
-        text = self.run(workdir)
-        for one, next_text in zip(found, [*(f["texts"][0] for f in found[1:]), text], strict=True):
-            one["restored"] = _restored(next_text)
-        found[-1]["same"] = outcome(workdir) == self.expected
-        if found[-1]["same"]:
-            shutil.rmtree(workdir, ignore_errors=True)
-
-    def _ended(self, processes, workdir, act: Callable) -> dict:
-        act(processes)
-        texts, codes, seconds = _finish(processes)
-        steps = committed(workdir)
-        return {
-            "committed": steps[-1],
-            "recorded": max(record["step"] for record in _records(workdir)),
-            "saving": partial(workdir),
-            "codes": codes,
-            "seconds": seconds,
-            "texts": texts,
-        }
-
-    def _wait_for_save(self, processes, workdir, last: int) -> None:
-        self._wait(processes, lambda: (committed(workdir) or [0])[-1] > last)
 
     def _wait(self, processes, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _LIMIT
@@ -176,6 +151,25 @@ class Interrupted:
             )
             for index in range(self._processes)
         ]
+
+
+@contextlib.contextmanager
+def _disk(folder, wanted: bool) -> Iterator[Callable]:
+    """Makes `folder` a disk of its own; gives a function that leaves it that many bytes, None for a lot."""
+    if not wanted:
+        yield None
+        return
+
+    def size(room: int | None) -> str:
+        used = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+        return f"size={1 << 30 if room is None else used + room}"
+
+    folder.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", size(None), "tmpfs", folder], check=True)
+    try:
+        yield lambda room: subprocess.run(["mount", "-o", f"remount,{size(room)}", folder], check=True)
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
 
 
 def free_address() -> str:

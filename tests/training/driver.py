@@ -1,28 +1,43 @@
-"""Runs a training of the small network in a process of its own: `python driver.py JSON`."""
+"""Runs trainings of the small network in a process of its own, one after the other: `python driver.py JSON`.
+
+JSON is a list of jobs: `config`; `workdir`; `devices`, how many of this process, or null to meet the other
+processes of a cluster; `after`, a workdir to go on from once its last checkpoint is taken away, or null.
+"""
 
 import json
+import pathlib
+import shutil
 import sys
 
+import jax
+
+from avsal_jax.testing.interruptions import committed
 from avsal_jax.testing.models import small_encoder
 from avsal_jax.training import launch
+from avsal_jax.training.loop import train
 from avsal_jax.training.schema import build_config
+from avsal_jax.training.setup import prepare_run
+
+
+def say(line):
+    print(line, flush=True)
+
+
+def do(config, workdir, devices, after):
+    if after is not None:
+        shutil.copytree(after, workdir)
+        shutil.rmtree(pathlib.Path(workdir) / "checkpoints" / str(committed(workdir)[-1]))
+    if devices is None:
+        limits = launch.Limits(join=300, heartbeat=100, stall=900)
+        cluster = launch.chosen_cluster(None, None, None)
+        return launch.train_together(build_config(config), workdir, say, cluster, limits)
+    return train(prepare_run(build_config(config), workdir, say, jax.devices()[:devices]))
 
 
 def main():
-    job = json.loads(sys.argv[1])  # `config`, `workdir`
-
-    def say(line):
-        print(line, flush=True)
-
     with small_encoder():
-        limits = launch.Limits(join=300, heartbeat=100, stall=900)
-        cluster = launch.chosen_cluster(None, None, None)
-        try:
-            done = launch.train_together(build_config(job["config"]), job["workdir"], say, cluster, limits)
-        except launch.Preempted as stopped:
-            print(stopped, flush=True)
-            sys.exit(launch.PREEMPTED)
-    print(json.dumps(done), flush=True)
+        for job in json.loads(sys.argv[1]):
+            say(json.dumps(do(**job)))
 
 
 if __name__ == "__main__":

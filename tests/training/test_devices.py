@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 
@@ -23,8 +22,7 @@ DRIVER = pathlib.Path(__file__).parent / "driver.py"
 STEPS = {"steps": 10, "evaluation__every": 5, "save_every": 5}
 
 
-def start(config, workdir, compile_cache, devices, **environment):
-    job = json.dumps({"config": config, "workdir": str(workdir)})
+def start(jobs, compile_cache, devices, **environment):
     env = {
         **os.environ,
         "JAX_NUM_CPU_DEVICES": str(devices),
@@ -33,7 +31,7 @@ def start(config, workdir, compile_cache, devices, **environment):
         **environment,
     }
     return subprocess.Popen(
-        [sys.executable, str(DRIVER), job],
+        [sys.executable, str(DRIVER), json.dumps(jobs)],
         env=env,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -41,10 +39,14 @@ def start(config, workdir, compile_cache, devices, **environment):
     )
 
 
+def job(config, workdir, devices=None, after=None):
+    return {"config": config, "workdir": str(workdir), "devices": devices, "after": after and str(after)}
+
+
 def finish(processes):
     """Waits for all; none outlives a failure."""
     try:
-        texts = [process.communicate(timeout=240)[0] for process in processes]
+        texts = [process.communicate(timeout=400)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -63,37 +65,34 @@ def losses(workdir):
 
 
 @pytest.fixture(scope="module")
-def two_devices(values, compile_cache, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("two")
-    finish([start(values(**STEPS), workdir, compile_cache, 2)])
-    return workdir
+def runs(values, compile_cache, tmp_path_factory):
+    """Workdirs: `2`; `1`, `4` from the beginning; `2-1` and `2-4`, which went on from step 5 of `2`."""
+    folder, config = tmp_path_factory.mktemp("runs"), values(**STEPS)
+    jobs = [job(config, folder / str(devices), devices) for devices in (2, 1, 4)]
+    jobs += [job(config, folder / f"2-{devices}", devices, folder / "2") for devices in (1, 4)]
+    (text,) = finish([start(jobs, compile_cache, 4)])
+    assert text.count("restored step 5 of") == 2
+    return folder
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 4])
-def test_the_number_of_devices_changes_nothing(values, compile_cache, two_devices, tmp_path, devices):
+def test_the_number_of_devices_changes_nothing(runs, devices):
     """From the beginning, and where a run of two devices goes on with another number after five steps."""
-    finish([start(values(**STEPS), tmp_path / "w", compile_cache, devices)])
-    expected = losses(two_devices)
-    np.testing.assert_allclose(losses(tmp_path / "w")[0], expected[0], rtol=1e-5)
-    shutil.copytree(two_devices, tmp_path / "resumed")
-    shutil.rmtree(tmp_path / "resumed" / "checkpoints" / "10")
-    texts = finish([start(values(**STEPS), tmp_path / "resumed", compile_cache, devices)])
-    assert "restored step 5 of 10" in texts[0]
-    again = losses(tmp_path / "resumed")
+    expected = losses(runs / "2")
+    np.testing.assert_allclose(losses(runs / str(devices))[0], expected[0], rtol=1e-5)
+    again = losses(runs / f"2-{devices}")
     assert again[0] == expected[0]  # which are on record
     np.testing.assert_allclose(again[1], expected[1], rtol=1e-5)
     assert again[1] != expected[1]  # they were computed anew, on other devices
 
 
 @pytest.mark.slow
-def test_two_processes_of_slurm_are_as_one_with_two_devices(values, compile_cache, two_devices, tmp_path):
+def test_two_processes_of_slurm_are_as_one_with_two_devices(values, compile_cache, runs, tmp_path):
     port = {"JAX_COORDINATOR_PORT": free_address().rpartition(":")[2]}
-    processes = [
-        start(values(**STEPS), tmp_path / "w", compile_cache, 1, **slurm(index), **port) for index in range(2)
-    ]
-    texts = finish(processes)
-    for ours, theirs in zip(losses(tmp_path / "w"), losses(two_devices), strict=True):
+    jobs = [job(values(**STEPS), tmp_path / "w")]
+    texts = finish([start(jobs, compile_cache, 1, **slurm(index), **port) for index in range(2)])
+    for ours, theirs in zip(losses(tmp_path / "w"), losses(runs / "2"), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     assert "found SLURM: process 1 of 2, process 1 is at 127.0.0.1:" in texts[0]
     assert "2 x cpu, 2 processes" in texts[0] and "devices:" not in texts[1]  # only the first one tells
