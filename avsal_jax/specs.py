@@ -18,6 +18,9 @@ _MAX_FRAMES, _MAX_SIDE = 512, 4096  # a model file from outside cannot ask for a
 class AudioSpec:
     """The sound that goes with one clip.
 
+    `samples`, `sample_rate` and `window` say nothing of a `logmel`; `patches`, `hop` and `pad_rule` nothing
+    of a `waveform`.
+
     Attributes:
       kind: `waveform` (SoundNet) or `logmel` (VGGish, always at 16,000 Hz).
       samples: length of the waveform buffer, in samples; 0 for `logmel`.

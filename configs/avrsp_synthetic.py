@@ -4,11 +4,14 @@
     python tools/pretrain_sound.py --root prepared/synthetic-source --output runs/soundnet_synthetic
     avsal train --config avrsp_synthetic:ravf --workdir runs/ravf
     python tools/sound_report.py --model runs/ravf/model --root prepared/synthetic-source
+    avsal prepare --dataset synthetic --set objects=2 --set seed=2 --set inconsistent=0.2
+        --output prepared_mixed
+    python tools/sound_report.py --model runs/ravf/model --root prepared_mixed/synthetic-source
 
 Starts from: SoundNet trained on the classes of sound of the training list, the same as avinet_synthetic's;
 the rest is fresh. Clips of 8 frames of 64x96, two tokens of sound. Expected: nothing is published. The rate
 is avinet_synthetic's; another: --config.optimizer.learning_rate=RATE. `picture` has synergy and gates, no
-sound.
+sound. The last report's lines on Ret_A are those of relevant and irrelevant sound.
 """
 
 import ml_collections

@@ -87,7 +87,11 @@ def test_sound_report_of_relevance(tool, tmp_path):
     model = write_model(tmp_path / "m", preset, variables, {"by": "a test"})
     root = tmp_path / "synthetic-source"
     table = tool("sound_report", "--model", model, "--root", root, "--split", "train", "--every", 8)
-    rows = re.findall(r"^\| Ret_A, ([^|]+) \| (-?[\d.]+) \| .* \| (\d+) \|$", table, re.MULTILINE)
+    rows, absolute = (
+        re.findall(rf"^\| {name}, ([^|]+) \| (-?[\d.]+) \| .* \| (\d+) \|$", table, re.MULTILINE)
+        for name in ("Ret_A", "absolute Ret_A")
+    )
+    assert all(abs(float(a[1])) <= float(b[1]) for a, b in zip(rows, absolute, strict=True))
     assert [kind for kind, _, _ in rows] == ["a sound of the scene", "music", "narration"]
     assert sum(int(count) for _, _, count in rows) == 14 and len({value for _, value, _ in rows}) > 1
 

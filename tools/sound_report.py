@@ -5,9 +5,9 @@
 SET is the folder that holds synthetic.json. Prints Markdown: CC with the true sound, with that of another
 video which names a silent object, and with silence; and the share of such pairs in which the silent object's
 part of the mass rises with the other sound (`evaluation.swap`), each with a bootstrap interval over videos.
-Of a network with RAVF, Ret_A is averaged over videos whose sound is of the scene, and over those with music
-or narration, which `--set inconsistent=0.2` puts into a set. With --bfloat16 the network is run in that
-precision too, and the maps of both are compared.
+Of a network with RAVF, Ret_A and its absolute value are averaged over videos whose sound is of the scene, and
+over those with music or narration, which `--set inconsistent=0.2` puts into a set. With --bfloat16 the
+network is run in that precision too, and the maps of both are compared.
 """
 
 import argparse
@@ -78,10 +78,11 @@ class Maps:
         """Returns float [frames, H, W] of the picture of one video with the sound of another."""
         return np.asarray(self._model(self._clip(picture, sound)).saliency)
 
-    def retention(self, video: int) -> float:
-        """Returns the mean Ret_A of a video (paper 002, Eq. 2), of a network that records it."""
+    def retention(self, video: int) -> tuple[float, float]:
+        """Returns the means of Ret_A and |Ret_A| (paper 002, Eq. 2), of a network that records it."""
         found = self._model(self._clip(video, video), features=("retention_audio",)).features
-        return float(np.mean(found["retention_audio"]))
+        values = np.asarray(found["retention_audio"])
+        return float(np.mean(values)), float(np.mean(np.abs(values)))
 
     def _clip(self, picture, sound):
         frames = self._pictures(picture)
@@ -136,15 +137,16 @@ def report(maps: Maps, half: Maps | None = None) -> str:
 
 
 def retention_rows(maps: Maps) -> list[tuple]:
-    """Returns the rows of mean Ret_A for each kind of sound; none of a network without it."""
+    """Returns the rows of mean Ret_A and |Ret_A| for each kind of sound; none of a network without it."""
     if "retention_audio" not in maps.recorded:
         return []
     found = collections.defaultdict(list)
     for video, scene in enumerate(maps.scenes):
         found[scene.off_screen or "a sound of the scene"].append(maps.retention(video))
     return [
-        (f"Ret_A, {kind}", np.mean(values), *bootstrap_interval(values), len(values))
-        for kind, values in sorted(found.items())
+        (f"{name}, {kind}", np.mean(values), *bootstrap_interval(values), len(values))
+        for kind, pairs in sorted(found.items())
+        for name, values in zip(("Ret_A", "absolute Ret_A"), zip(*pairs, strict=True), strict=True)
     ]
 
 

@@ -136,12 +136,26 @@ def test_the_coding_uses_convolutions_up_and_transposed_ones_down(target, count)
         errors = [sound[0] - heard.reshape(count, -1, 3).mean(1)]
     else:
         errors = [np.repeat(sound[0], 2 // count, 0)[:, None, None] - heard]
+    unheard = errors[0]
     errors += [mu[i] - spread(mu[i + 1], *weights[f"down{i + 1}"]) for i in (0, 1)]
     norm = sum((m**2).sum() for m in mu)
     expected = [(e**2).sum() / norm for e in errors]
     np.testing.assert_allclose(got["coding_error"][0, 0], expected, rtol=1e-10)
     np.testing.assert_allclose(got["coding_norm"][0, 0], [np.sqrt((m**2).sum()) for m in mu], rtol=1e-10)
-    assert got["coding_activity"].shape == (1, 2, *picture.shape[1:])
+    np.testing.assert_array_equal(got["coding_activity"][0, 0], picture[0])
+    if target == "pooled":
+        unheard = np.repeat(unheard[:, None], heard.size // unheard.size, 1).reshape(heard.shape)
+        unheard = unheard * count / np.prod(heard.shape[:3])
+
+    def turned(error, name):
+        """The gradient of a prediction with respect to what predicts, times `error`."""
+        return convolved(error, np.swapaxes(weights[name][0], 3, 4), 0)
+
+    # One iteration from the top down, each by its own error and the one below it.
+    mu[2] = mu[2] + 0.2 * turned(errors[2], "down2")
+    mu[1] = mu[1] - 0.2 * (mu[1] - spread(mu[2], *weights["down2"])) + 0.2 * turned(errors[1], "down1")
+    mu[0] = mu[0] - 0.2 * (mu[0] - spread(mu[1], *weights["down1"])) + 0.2 * turned(unheard, "down0")
+    np.testing.assert_allclose(got["coding_activity"][0, 1], mu[0], rtol=1e-9, atol=1e-10)
 
 
 SIZES = ((4, 4, 6), (4, 2, 3), (2, 2, 2), (2, 1, 2))  # T, H, W of stages 1 to 4
@@ -244,6 +258,28 @@ def test_coding_comes_before_or_after_the_interaction():
     _, recorded, _ = fused(sequence="interaction_first")
     plain, _, _ = fused(coding=False)
     np.testing.assert_allclose(recorded["coding_activity"][0][:, 0], plain[3], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("coding_layers", 1),
+        ("rate", 0.02),
+        ("update", "own"),
+        ("order", "simultaneous"),
+        ("refresh", False),
+        ("reduction", "mean"),
+        ("coding_target", "pooled"),
+    ],
+)
+def test_the_fields_of_the_coding_reach_it(field, value):
+    levels, _, params = fused(interaction="none", **{field: value})
+    usual, _, _ = fused(interaction="none")
+    assert difference(levels, usual)[3] > 1e-4
+    alone = PredictiveCoding(**{field.removeprefix("coding_"): value})
+    sound = TOKENS.mean(1, keepdims=True)
+    expected = jax.jit(alone.apply)({"params": params["coding"]}, PYRAMID[3], sound)
+    np.testing.assert_allclose(levels[3], expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("stop", ["none", "sound", "inference"])

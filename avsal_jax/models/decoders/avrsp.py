@@ -25,7 +25,8 @@ class AVRSPDecoder(nn.Module):
 
     Fields:
       skips: `plain` (finer levels are read as the fusion returned them) or `none` (the coarsest one alone:
-        the paper's network without synergy and gates).
+        the paper's network without synergy and gates; what the neck makes of the other levels then has no
+        effect on the map).
       width: multiplier of the channel counts 256, 192, 128, 64.
     """
 

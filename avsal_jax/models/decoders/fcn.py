@@ -15,7 +15,8 @@ class FCNDecoder(nn.Module):
     "Multi-layers network with architecture: 3D Deconv + ReLU + BN": five transposed convolutions (1,4,4) with
     stride (1,2,2) and padding (0,1,1), each followed by ReLU, then batch norm; a (T',1,1) convolution ends
     time, a 1x1x1 one reads out. Kernels and widths are not stated in the paper: these give 1.75 M parameters
-    on 256 channels, Table 1 prints 1.77 M. Finer levels are not used: the skips are the UNet's.
+    on 256 channels, Table 1 prints 1.77 M. Finer levels are not used (the skips are the UNet's), so what a
+    neck makes of them has no effect on the map.
 
     Fields:
       width: multiplier of the channel counts 256, 128, 64, 32, 16.
