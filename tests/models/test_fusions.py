@@ -109,4 +109,4 @@ def test_values_and_gradients_of_every_fusion_are_finite_and_depend_on_picture_a
     silent = {
         jax.tree_util.keystr(p) for p, g in jax.tree_util.tree_leaves_with_path(params) if not np.any(g)
     }
-    assert len(silent) < len(jax.tree.leaves(params)) / 4, silent
+    assert not silent
