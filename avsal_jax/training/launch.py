@@ -181,13 +181,11 @@ def joined_watch(say: Callable[[str], None], folder, limits: Limits) -> Iterator
         if not several:
             raise
         if _may_be_of_others(error) and (words := watch.lost(_NOTICED)) is not None:
-            watch.close(words)
-            end(LOST, words)
+            end(LOST, words, watch)
         if not isinstance(error, AvsalError | KeyboardInterrupt):
             traceback.print_exc()
-        words = str(error) or type(error).__name__
-        watch.close(words)
-        end(2 if isinstance(error, AvsalError) else 130 if isinstance(error, KeyboardInterrupt) else 1, words)
+        code = 2 if isinstance(error, AvsalError) else 130 if isinstance(error, KeyboardInterrupt) else 1
+        end(code, str(error) or type(error).__name__, watch)
     finally:
         watch.close()
 
@@ -211,10 +209,15 @@ def _run_word() -> str:
     return bytes(np.asarray(multihost_utils.broadcast_one_to_all(drawn), np.uint8)).hex()
 
 
-def end(code: int, line: str) -> None:
-    """Prints a line and ends the process at once: an orderly end would wait for the others for minutes."""
+def end(code: int, line: str, watch: Watch | None = None) -> None:
+    """Prints a line and ends the process at once: an orderly end would wait for the others for minutes.
+
+    `watch` tells them first, which takes seconds in which jax may miss one of them and end this process.
+    """
     print(f"avsal: {line}", file=sys.stderr, flush=True)
     sys.stdout.flush()
+    if watch is not None:
+        watch.close(line)
     os._exit(code)
 
 

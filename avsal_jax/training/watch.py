@@ -22,6 +22,7 @@ _QUIET = 60.0  # seconds without a line after which one says what goes on
 _STILL = 5.0  # seconds without a sign of life after which a process whose number is free is gone
 _GRACE = 1.5  # seconds that a run that lost a process has to end by itself
 _LINGER = 6.0  # seconds that process 0, which jax needs, stays for the others to end before it
+_GLANCE = 0.2  # seconds between looks at them
 _AFTER = 10.0  # seconds that the witness of a dead process looks for the reason
 _MOST_BYTES = 4096
 
@@ -96,13 +97,15 @@ class Watch:
     def _leave(self, words: str) -> None:
         """Tells the others, and the witness, that this end is meant.
 
-        Process 0 gives those that live the time to read why: without it jax would end them.
+        Process 0 gives those that live the time to read why: without it jax would end them. It stays no
+        longer than they do: once they are gone, jax ends it too, before it could say what happened.
         """
         self._peers.beat(self._at, words)
         with contextlib.suppress(OSError, ValueError, subprocess.SubprocessError):
             self._witness.communicate(b"closed", timeout=5)
-        if words != "done" and self._index == 0 and self._peers.alive(time.monotonic()):
-            time.sleep(_LINGER)
+        ends = time.monotonic() + _LINGER
+        while words != "done" and self._index == 0 and ends > time.monotonic() and self._peers.alive():
+            time.sleep(_GLANCE)
 
     def _run(self) -> None:
         while not self._closed.wait(_BEAT):
@@ -190,10 +193,16 @@ class Peers:
                 )
         return said or gone, silent
 
-    def alive(self, now: float) -> bool:
-        """Whether any other process has shown itself in the last seconds, and has not ended."""
-        known = [peer for peer in self._seen.values() if peer["last"] is not None]
-        return any(not peer["last"]["ended"] and now - peer["at"] < _STILL for peer in known)
+    def alive(self) -> bool:
+        """Whether any other process lives: runs on this machine, or has shown itself in the last seconds."""
+        now = time.monotonic()
+        self.look(now)
+        return any(peer["last"] is not None and self._lives(peer, now) for peer in self._seen.values())
+
+    def _lives(self, peer: dict, now: float) -> bool:
+        if peer["last"]["machine"] == self._machine:
+            return _runs(peer["last"]["pid"])
+        return now - peer["at"] < (_GRACE if peer["last"]["ended"] else _STILL)
 
     def silent(self, now: float) -> str | None:
         """Returns who has shown no sign of life for some seconds, wherever it is; None for nobody."""

@@ -177,9 +177,10 @@ def test_bfloat16_stays_close_and_gives_float32(tiny_model):
     np.testing.assert_allclose(got, expected, atol=0.05 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("remat", [False, True])
-def test_training_updates_statistics_by_the_momentum(remat):
-    runtime = Runtime(norm_momentum=0.9, remat=remat, lowering="direct")  # which compiles faster
+@pytest.mark.slow
+def test_training_updates_statistics_by_the_momentum():
+    """With remat, which must not update them twice; without it: every training run of `tests/training`."""
+    runtime = Runtime(norm_momentum=0.9, remat=True, lowering="direct")  # which compiles faster
     network, spec, variables = tiny(runtime=runtime)
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 8, 64, 96, 3)), jnp.float32)
 

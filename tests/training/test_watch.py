@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -138,12 +139,43 @@ def test_the_witness_of_a_process_that_died_names_the_other(tmp_path, ended):
     assert told.decode() == ("" if ended == "closed" else f"avsal: {named}\n") and witness.returncode == 0
 
 
-def test_process_0_stays_for_those_that_live_alone(watch, tmp_path):
-    join(watch, tmp_path, lambda: peer(tmp_path, os.getpid()))
-    time.sleep(0.1)
-    assert watch._peers.alive(time.monotonic()) and not watch._peers.alive(time.monotonic() + 1)
-    peer(tmp_path, os.getpid(), "no room")
-    until(lambda: not watch._peers.alive(time.monotonic()))
+@pytest.fixture
+def other():
+    """A process that lives."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_process_0_stays_until_the_others_are_gone(watch, other, tmp_path, monkeypatch):
+    """One that has said why it ends may still have to print it."""
+    monkeypatch.setattr(module, "_LINGER", 60)
+    join(watch, tmp_path, lambda: peer(tmp_path, other.pid))
+    peer(tmp_path, other.pid, "no room")
+    closing = threading.Thread(target=watch.close, args=["no room"])
+    closing.start()
+    closing.join(1)
+    assert closing.is_alive()
+    other.kill()
+    other.wait()
+    closing.join(10)
+    assert not closing.is_alive()
+
+
+def test_process_0_does_not_stay_for_ever(watch, other, tmp_path):
+    join(watch, tmp_path, lambda: peer(tmp_path, other.pid))
+    assert watch._peers.alive()
+    watch.close("no room")
+
+
+def test_one_on_another_machine_lives_while_it_shows_itself(watch, tmp_path):
+    join(watch, tmp_path, lambda: peer(tmp_path, 1, host="elsewhere"))
+    assert watch._peers.alive()
+    until(lambda: not watch._peers.alive())
+    peer(tmp_path, 1, "no room", host="elsewhere")
+    assert watch._peers.alive()
+    until(lambda: not watch._peers.alive())
 
 
 def test_what_one_knows_the_others_hear(watch, tmp_path):
