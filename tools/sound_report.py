@@ -68,7 +68,6 @@ class Maps:
         self._entries = list(open_dataset("synthetic", root, split))
         self.scenes = [read_scene(root, entry.name) for entry in self._entries]
         self.size, self.hears = (settings.height, settings.width), model.spec.audio is not None
-        self.recorded = set(feature_shapes(model.network, model.spec, None))
         starts = range(0, settings.frames - model.spec.frames + 1, every)
         self._windows = [list(range(start, start + model.spec.frames)) for start in starts]
         self.frames = [window[model.spec.label_index] for window in self._windows]
@@ -77,6 +76,10 @@ class Maps:
     def __call__(self, picture: int, sound: int) -> np.ndarray:
         """Returns float [frames, H, W] of the picture of one video with the sound of another."""
         return np.asarray(self._model(self._clip(picture, sound)).saliency)
+
+    @functools.cached_property
+    def recorded(self) -> set[str]:
+        return set(feature_shapes(self._model.network, self._spec, None))
 
     def retention(self, video: int) -> tuple[float, float]:
         """Returns the means of Ret_A and |Ret_A| (paper 002, Eq. 2), of a network that records it."""

@@ -86,7 +86,11 @@ class ConvTranspose3D(nn.Module):
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
         dtype = self.runtime.dtype
         return conv_transpose3d(
-            x.astype(dtype), kernel.astype(dtype), stride=self.stride, padding=self.padding
+            x.astype(dtype),
+            kernel.astype(dtype),
+            stride=self.stride,
+            padding=self.padding,
+            lowering=self.runtime.lowering,
         )
 
 

@@ -75,6 +75,7 @@ def conv_transpose3d(
     *,
     stride: tuple[int, int, int] = (1, 1, 1),
     padding: tuple[int, int, int] = (0, 0, 0),
+    lowering: str = "auto",
 ) -> jax.Array:
     """Returns the transposed convolution of torch's ConvTranspose3d without bias.
 
@@ -83,6 +84,7 @@ def conv_transpose3d(
       kernel: [kt, kh, kw, I, O], i.e. torch's (I, O, kt, kh, kw) moved by (2, 3, 4, 0, 1), unflipped.
       stride: factors of enlargement in time, height, width.
       padding: torch's `padding`: how much the full result is cropped on both sides.
+      lowering: as of `conv3d`, where the strides are 1 and this is a plain convolution; else of no effect.
 
     Returns:
       [B, T', H', W', O] with T' = (T - 1) * stride - 2 * padding + kt, and so on.
@@ -90,7 +92,7 @@ def conv_transpose3d(
     pads = tuple((k - 1 - p, k - 1 - p) for k, p in zip(kernel.shape[:3], padding, strict=True))
     flipped = jnp.flip(kernel, (0, 1, 2))
     if tuple(stride) == (1, 1, 1) and min(map(min, pads)) >= 0:  # a plain convolution
-        return conv3d(x, flipped, padding=pads)
+        return conv3d(x, flipped, padding=pads, lowering=lowering)
     b, t = x.shape[:2]
     if kernel.shape[0] == 1 and stride[0] == 1 and padding[0] == 0:  # time joins the batch
         y = lax.conv_general_dilated(

@@ -24,7 +24,6 @@ _ROOM = 1_500_000  # bytes that are left on a disk that shall fill up: less than
 HEARTBEAT = 10  # seconds, of runs of several processes
 KILL, STOP = "SIGKILL", "SIGTERM"
 STOP_SAVING, FULL = "SIGTERM during a save", "full disk"
-EVENTS = (KILL, STOP, STOP_SAVING, FULL)
 
 
 class Interrupted:
@@ -62,7 +61,7 @@ class Interrupted:
 
         Args:
           seed: of the moments, and of which process is met.
-          events: of `EVENTS`. `FULL` needs the right to mount a disk.
+          events: `KILL`, `STOP`, `STOP_SAVING`, or `FULL`, which needs the right to mount a disk.
 
         Returns:
           For each event: `event`; `committed`, the last complete checkpoint; `recorded`, the last step on
@@ -74,9 +73,7 @@ class Interrupted:
         draw, workdir, found = random.Random(seed), self._folder / f"run{seed}", []
         with _disk(workdir / "checkpoints", FULL in events) as resize:
             for event in events:
-                found.append(
-                    self._event(event, draw, workdir, found[-1]["committed"] if found else 0, resize)
-                )
+                found.append(self._event(event, draw, workdir, resize))
             text = self.run(workdir)
             for one, next_text in zip(found, [*(f["texts"][0] for f in found[1:]), text], strict=True):
                 one["restored"] = _restored(next_text)
@@ -85,19 +82,19 @@ class Interrupted:
             shutil.rmtree(workdir, ignore_errors=True)
         return found
 
-    def _event(self, event: str, draw: random.Random, workdir, last: int, resize: Callable) -> dict:
-        """Starts the run, lets `event` end it; `last` is its last complete checkpoint."""
-        victim = draw.randrange(self._processes)
+    def _event(self, event: str, draw: random.Random, workdir, resize: Callable) -> dict:
+        """Starts the run, and lets `event` end it."""
+        victim, last = draw.randrange(self._processes), (committed(workdir) or [0])[-1]
         if event == FULL:
             resize(_ROOM)
-        processes = self._start(workdir)
-        if event != FULL:
+            processes = self._start(workdir)
+        else:
+            processes = self._start(workdir)
             self._wait(processes, lambda: (committed(workdir) or [0])[-1] > last)
-        if event == STOP_SAVING:
-            self._wait(processes, lambda: partial(workdir))
-        if event in (KILL, STOP):
-            time.sleep(draw.uniform(0, 0.5))
-        if event != FULL:
+            if event == STOP_SAVING:
+                self._wait(processes, lambda: partial(workdir))
+            else:
+                time.sleep(draw.uniform(0, 0.5))
             processes[victim].send_signal(signal.SIGKILL if event == KILL else signal.SIGTERM)
         texts, codes, seconds = _finish(processes)
         found = {"event": event, "victim": victim, "codes": codes, "seconds": seconds, "texts": texts}
@@ -161,8 +158,7 @@ def _disk(folder, wanted: bool) -> Iterator[Callable]:
         return
 
     def size(room: int | None) -> str:
-        used = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
-        return f"size={1 << 30 if room is None else used + room}"
+        return f"size={1 << 30 if room is None else shutil.disk_usage(folder).used + room}"
 
     folder.mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", size(None), "tmpfs", folder], check=True)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from avsal_jax.errors import AvsalError
 from avsal_jax.models.fusion.tokens import audio_level
 from avsal_jax.models.layers import Runtime
-from avsal_jax.ops.convolution import conv3d
+from avsal_jax.ops.convolution import conv3d, conv_transpose3d
 from avsal_jax.ops.predictive_coding import predictive_coding
 
 TARGETS = ("tiled", "pooled")
@@ -98,15 +98,14 @@ class PredictiveCoding(nn.Module):
 
     def _bottom_up(self, name, channels):
         kernel, bias = self._weights(name, channels, channels, "kernel")
-        return lambda mu: nn.relu(self._conv(mu, kernel) + bias)
+        return lambda mu: nn.relu(self._run(conv3d, mu, kernel) + bias)
 
     def _top_down(self, name, inputs, features):
         kernel, bias = self._weights(name, inputs, features, "projection")
-        turned = jnp.flip(kernel, (0, 1, 2))  # of stride 1 and so padded, the transposed one is this one
-        return lambda mu: self._conv(mu, turned) + bias
+        return lambda mu: self._run(conv_transpose3d, mu, kernel) + bias
 
-    def _conv(self, mu, kernel):
-        return conv3d(mu.astype(kernel.dtype), kernel, padding=_PAD, lowering=self.runtime.lowering)
+    def _run(self, convolution, mu, kernel):
+        return convolution(mu.astype(kernel.dtype), kernel, padding=_PAD, lowering=self.runtime.lowering)
 
     def _weights(self, name, inputs, features, leaf):
         """The kernel and bias, read outside of the scan, where no parameter can be made."""
