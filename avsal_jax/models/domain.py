@@ -18,8 +18,10 @@ class DomainDiscriminator(nn.Module):
     """Tokens [B, N, C] -> logits [B]; their sigmoid is the probability of the source domain.
 
     Three 1x1 convolutions, each with batch norm and ReLU, compress the channels; then all tokens go
-    through three fully connected layers. Gradient reversal (`ops.gradient_reversal`) is the caller's.
-    The weights fit one number of tokens.
+    through three fully connected layers, of which the hidden ones have batch norm and ReLU too: not stated
+    in the paper, so in HD2S_DA. Without it the few hidden units die while the features move, and a
+    discriminator that says one half to all clips has no gradient left, for itself and for the features.
+    Gradient reversal (`ops.gradient_reversal`) is the caller's. The weights fit one number of tokens.
 
     In training its norms use the statistics of the clips that they are given: source and target clips
     belong into one call. Each domain alone would be normalised by its own mean, which hides the
@@ -40,11 +42,14 @@ class DomainDiscriminator(nn.Module):
     def __call__(self, tokens: jax.Array, train: bool = False) -> jax.Array:
         x = tokens
         for number, channels in enumerate(self.channels, start=1):
-            x = Linear(channels, runtime=self.runtime, name=f"conv{number}")(x)
-            norm = Norm(epsilon=1e-5, momentum=0.9, runtime=self.runtime, name=f"norm{number}")
-            x = nn.relu(norm(x, train))
+            x = self._layer(f"conv{number}", channels, x, train)
         x = x.reshape(x.shape[0], -1)
         for number, channels in enumerate(self.hidden, start=1):
-            x = Linear(channels, relu=True, runtime=self.runtime, name=f"full{number}")(x)
+            x = self._layer(f"full{number}", channels, x, train)
         x = Linear(1, runtime=self.runtime, name=f"full{len(self.hidden) + 1}")(x)
         return x[:, 0].astype(jnp.float32)
+
+    def _layer(self, name, channels, x, train):
+        x = Linear(channels, runtime=self.runtime, name=name)(x)
+        norm = Norm(epsilon=1e-5, momentum=0.9, runtime=self.runtime, name=f"{name}_norm")
+        return nn.relu(norm(x, train))

@@ -27,10 +27,10 @@ def fresh(module, tokens, seed=0):
 def test_layers_at_the_sizes_of_the_paper(feature, shape, sizes):
     module = DomainDiscriminator(CHANNELS[feature])
     variables = fresh(module, np.zeros((2, *shape), np.float32))
-    names = ("conv1", "conv2", "conv3", "full1", "full2", "full3")
+    names = ("conv1", "conv2", "conv3", "full1", "full2", "full3")  # all but the last with batch norm
     leaves = [variables["params"][name] for name in names]
     assert [part.get("projection", part.get("kernel")).shape for part in leaves] == sizes
-    norms = 2 * sum(b for _, b in sizes[:3])
+    norms = 2 * sum(b for _, b in sizes[:-1])
     count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     assert count == sum(a * b + b for a, b in sizes) + norms
     logits = module.apply(variables, RNG.standard_normal((5, *shape), np.float32))
@@ -79,3 +79,25 @@ def test_behind_a_reversal_the_encoder_climbs_what_the_discriminator_descends():
     jax.tree.map(np.testing.assert_array_equal, plain[0], reversed_[0])
     assert np.abs(plain[1]).max() > 0
     np.testing.assert_allclose(reversed_[1], -0.5 * plain[1], rtol=1e-5, atol=1e-7)
+
+
+def test_a_discriminator_recovers_from_features_that_moved_away():
+    """Its hidden units do not die: whatever its biases have become, all of its layers have gradients."""
+    module = DomainDiscriminator((8, 8, 8), (4, 4))
+    x = RNG.standard_normal((6, 3, 16)).astype(np.float32)
+    variables = fresh(module, x)
+    params = jax.tree.map_with_path(
+        lambda path, leaf: (
+            leaf - 100.0 if path[0].key.endswith(("1", "2")) and path[-1].key == "bias" else leaf
+        ),
+        variables["params"],
+    )
+
+    def loss(params):
+        everything = {**variables, "params": params}
+        return module.apply(everything, x, True, mutable=["batch_stats"])[0] @ np.arange(6.0)
+
+    gradients = jax.grad(loss)(params)
+    for name, layer in gradients.items():
+        if not name.endswith("norm"):
+            assert np.abs(layer["projection"]).max() > 1e-6, name
