@@ -6,6 +6,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from avsal_jax import losses
 from avsal_jax.errors import AvsalError, did_you_mean
@@ -17,6 +18,7 @@ from avsal_jax.specs import InputSpec
 from avsal_jax.training.objectives import BatchSpec, Objective, masked_mean, run_network
 
 REVERSALS = ("constant", "ramp")
+MOST = 4096  # clips in a memory, which is a part of every checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,10 @@ class AdaptConfig:
       features: each with a discriminator of its own.
       reversal: `constant` (the paper: 1) or `ramp` (DANN: from 0 to 1 over the run).
       strength: factor on the reversed gradients.
+      memory: so many clips of either domain, of the steps before, each discriminator sees again in a step
+        (0, as in the paper: none). One that sees the last clips alone is evaded by features that hardly
+        move, and a fresh one tells the domains as before; one that sees the earlier ones again keeps what
+        it has learnt (Shrivastava et al. 2017, "Learning from simulated and unsupervised images").
     """
 
     sources: tuple = ()
@@ -49,6 +55,7 @@ class AdaptConfig:
     features: tuple[AdaptedFeature, ...] = (AdaptedFeature("audio"), AdaptedFeature("fused"))
     reversal: str = "constant"
     strength: float = 1.0
+    memory: int = 0
 
     def __post_init__(self):
         if self.reversal not in REVERSALS:
@@ -62,6 +69,8 @@ class AdaptConfig:
         ]:
             if not 0 <= value < float("inf"):
                 raise AvsalError(f"{name} must be a number in [0, inf); got {value!r}")
+        if not 0 <= self.memory <= MOST:
+            raise AvsalError(f"adapt.memory must be a number of clips in 0 to {MOST}; got {self.memory!r}")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -83,7 +92,8 @@ class DomainAdversarial(Objective):
     says is about its truth: all clips of either stream count for the domains.
 
     Logged: `loss/NAME` of saliency; for each feature `domain/FEATURE/loss` and `domain/FEATURE/accuracy`,
-    the share of clips (as many of either domain) that the discriminator tells; `domain/strength`.
+    the share of clips (as many of either domain) that the discriminator tells; with a memory
+    `domain/FEATURE/memory`, the loss on it, which is added; `domain/strength`.
 
     Args:
       network, spec, terms: as `Supervised`.
@@ -121,7 +131,13 @@ class DomainAdversarial(Objective):
             shapes = jax.eval_shape(discriminator.init, jax.random.key(0), tokens)
             for collection, tree in shapes.items():
                 found[collection][variables_of(name)] = tree
-        return initial_values(found, seed)
+        found = initial_values(found, seed)
+        if self._config.memory:
+            for name, tokens in self._tokens.items():  # source and target clips, the last ones first
+                found["batch_stats"][variables_of(name)]["memory"] = jnp.zeros(
+                    (self._config.memory, 2, *tokens)
+                )
+        return found
 
     def loss(self, params, batch_stats, batches, step, total, rng):
         source, target = batches["source"], batches["target"]
@@ -137,26 +153,44 @@ class DomainAdversarial(Objective):
         strength = reversal_strength(self._config, step, total)
         values["domain/strength"] = strength
         for feature in self._config.features:
-            domain, stats, accuracy = self._domain(
-                feature.name, features[feature.name], params, batch_stats, strength
+            stats, found = self._domain(
+                feature.name, features[feature.name], params, batch_stats, strength, step
             )
             batch_stats = {**batch_stats, **stats}
-            loss = loss + feature.weight * domain
-            values[f"domain/{feature.name}/loss"] = domain
-            values[f"domain/{feature.name}/accuracy"] = accuracy
+            loss = loss + feature.weight * (found["loss"] + found.get("memory", 0.0))
+            values |= {f"domain/{feature.name}/{key}": value for key, value in found.items()}
         return loss, (batch_stats, values)
 
-    def _domain(self, name, tokens, params, batch_stats, strength):
-        """Returns (loss, new batch_stats, accuracy) of a feature's discriminator, for interleaved clips."""
-        own = variables_of(name)
-        variables = {"params": params[own], "batch_stats": batch_stats[own]}
-        tokens = reverse_gradient(tokens.astype(jnp.float32), strength)
+    def _domain(self, name, tokens, params, batch_stats, strength, step):
+        """Returns (new batch_stats, what is logged) of a feature's discriminator."""
+        own, tokens = variables_of(name), tokens.astype(jnp.float32)
+        stats, memory = dict(batch_stats[own]), batch_stats[own].get("memory")
+        seen, clips = reverse_gradient(tokens, strength), tokens.shape[0]
+        if memory is not None:
+            del stats["memory"]
+            earlier, memory = _remembered(memory, lax.stop_gradient(tokens), step)
+            seen = jnp.concatenate([seen, earlier])
         logits, state = self._discriminators[name].apply(
-            variables, tokens, train=True, mutable=["batch_stats"]
+            {"params": params[own], "batch_stats": stats}, seen, train=True, mutable=["batch_stats"]
         )
-        source, target = _parts(logits)
+        source, target = _parts(logits[:clips])
         accuracy = (jnp.mean(source > 0) + jnp.mean(target < 0)) / 2
-        return domain_loss(source, target), {own: state["batch_stats"]}, accuracy
+        stats, found = dict(state["batch_stats"]), {"loss": domain_loss(source, target), "accuracy": accuracy}
+        if memory is not None:
+            stats["memory"], found["memory"] = memory, domain_loss(*_parts(logits[clips:]))
+        return {own: stats}, found
+
+
+def _remembered(memory: jax.Array, tokens: jax.Array, step) -> tuple[jax.Array, jax.Array]:
+    """Returns (interleaved clips [2M, N, C] of a memory [M, 2, N, C], the memory after this step).
+
+    While it is not full, clips of this step, `tokens` [2B, N, C], stand in for what it lacks.
+    """
+    pairs = tokens.reshape(-1, 2, *tokens.shape[1:])
+    size, new = memory.shape[0], pairs.shape[0]
+    filled = (jnp.arange(size) < step * new)[:, None, None, None]
+    memory = jnp.where(filled, memory, pairs[jnp.arange(size) % new])
+    return memory.reshape(2 * size, *tokens.shape[1:]), jnp.concatenate([pairs, memory])[:size]
 
 
 def reversal_strength(config: AdaptConfig, step, total: int) -> jax.Array:

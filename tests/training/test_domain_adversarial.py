@@ -16,6 +16,7 @@ from avsal_jax.testing import fake_data
 from avsal_jax.training.domain_adversarial import (
     AdaptConfig,
     DomainAdversarial,
+    _remembered,
     domain_loss,
     reversal_strength,
     variables_of,
@@ -47,7 +48,7 @@ def adapted(config, other):
     """Gives configs of a small network that hears, adapted to the other domain; `adapt__...` changes that."""
 
     def make(**changes):
-        adapt = {"sources": SYNTHETIC, "root": str(other), "features": BOTH}
+        adapt = {"sources": SYNTHETIC, "root": str(other), "features": BOTH, "memory": 6}
         adapt |= {k.removeprefix("adapt__"): changes.pop(k) for k in list(changes) if k.startswith("adapt__")}
         model = {"model__system": "avinet", "model__set": HEARING}
         return config(**{**model, "steps": 4, "save_every": 2, "adapt": adapt, **changes})
@@ -90,7 +91,10 @@ def test_what_a_run_logs_and_exports(whole):
     found = [record for record in read_metrics(folder / "metrics.jsonl") if "loss" in record]
     assert len(found) == 4
     for record in found:
-        domains = record["domain/audio/loss"] + 0.5 * record["domain/fused/loss"]
+        audio, fused = (
+            record[f"domain/{name}/loss"] + record[f"domain/{name}/memory"] for name in ("audio", "fused")
+        )
+        domains = audio + 0.5 * fused
         saliency = record["loss/kl"] - 0.1 * record["loss/cc"]  # the losses of `config`
         assert record["loss"] == pytest.approx(saliency + domains, rel=1e-5)
         assert record["domain/strength"] == 1
@@ -120,6 +124,28 @@ def test_a_stopped_run_ends_as_the_whole_one(whole, adapted, tmp_path):
         for f in (folder, tmp_path)
     )
     assert one == other
+
+
+def test_a_memory_holds_the_last_clips_of_either_domain():
+    """Against a queue; what it lacks at first, clips of the step stand in for."""
+    steps = np.random.default_rng(0).standard_normal((4, 2 * 3, 2, 5)).astype(np.float32)  # 3 + 3 clips
+    memory, queue = np.zeros((7, 2, 2, 5), np.float32), []
+    for step, tokens in enumerate(steps):
+        seen, memory = _remembered(memory, tokens, step)
+        source, target = np.asarray(seen)[::2], np.asarray(seen)[1::2]
+        assert len(source) == len(target) == 7
+        for row in range(7):
+            pair = queue[row] if row < len(queue) else (tokens[2 * (row % 3)], tokens[2 * (row % 3) + 1])
+            np.testing.assert_array_equal(source[row], pair[0])
+            np.testing.assert_array_equal(target[row], pair[1])
+        queue = ([(tokens[2 * n], tokens[2 * n + 1]) for n in range(3)] + queue)[:7]
+
+
+def test_without_a_memory_a_discriminator_has_none(adapted, tmp_path):
+    run = ready(adapted(adapt__memory=0), tmp_path)
+    assert "memory" not in run.shapes.batch_stats["discriminator_audio"]
+    with_one = ready(adapted(), tmp_path / "b").shapes.batch_stats
+    assert with_one["discriminator_audio"]["memory"].shape[:2] == (6, 2)
 
 
 def test_discriminators_go_down_and_features_up(adapted, tmp_path):
@@ -242,7 +268,8 @@ def test_the_number_of_devices_changes_no_loss(whole, adapted, tmp_path):
         [[record[name] for name in names] for record in read_metrics(f / "metrics.jsonl") if "loss" in record]
         for f in (whole[0], tmp_path)
     )
-    np.testing.assert_allclose(one, two, rtol=1e-5)
+    np.testing.assert_allclose(one[0], two[0], rtol=1e-6)
+    np.testing.assert_allclose(one, two, rtol=1e-4)  # Adam's first steps enlarge what rounding differs by
     assert len(jax.devices()) == 2
 
 
@@ -295,6 +322,7 @@ def test_a_system_without_sound_has_no_such_feature(adapted, config, tmp_path):
         ({"features": ("audio",)}, "adapt.features has fields name, weight; got 'audio'"),
         ({"reversal": "rampp"}, "adapt.reversal 'rampp' is none of constant, ramp .did you mean 'ramp'"),
         ({"strength": float("nan")}, "adapt.strength must be a number in"),
+        ({"memory": -1}, "adapt.memory must be a number of clips in 0 to 4096; got -1"),
         ({"featurs": ()}, "unknown key 'adapt.featurs' .did you mean 'adapt.features'|'features'"),
     ],
 )
