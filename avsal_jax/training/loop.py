@@ -240,14 +240,12 @@ def _save(run: Run, state, progress: Progress, step: int) -> None:
 
 
 def _finish(run: Run, progress: Progress, step: int) -> dict:
-    """Exports the best model, or the last one where nothing was validated, and writes the report."""
+    """Exports the model that `evaluation.export` names, the last where nothing was validated; reports."""
     run.checkpoints.wait()
-    chosen = run.checkpoints.best()
-    chosen = step if chosen is None else chosen
-    metric = run.config.evaluation.metric
+    first, metric = run.checkpoints.best(), run.config.evaluation.metric
+    best = None if first is None else (metric, run.checkpoints.metrics(first).get(metric), first)
+    chosen = step if first is None or run.config.evaluation.export == "last" else first
     state = run.checkpoints.restore(chosen, run.shapes)
-    value = run.checkpoints.metrics(chosen).get(metric)
-    best = None if value is None else (metric, value, chosen)
     model = run.workdir.path / "model"
     if run.writes:
         run.export(state, model, {"step": chosen, "validation": run.checkpoints.metrics(chosen)})

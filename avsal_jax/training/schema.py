@@ -114,17 +114,21 @@ class EvaluationConfig:
     Attributes:
       every: steps between validations; one more at the end.
       metric: the best checkpoint has the largest `cc`, `sim` or `nss`, or the smallest `loss` or `kl`.
+      export: which checkpoint becomes the model: the `best` one, or the `last`, where validation does not
+        see what the run is for, as in adaptation to another domain.
       pictures: clips shown as frame, truth and map.
     """
 
     every: int = 1000
     metric: str = "cc"
+    export: str = "best"
     pictures: int = 4
 
     def __post_init__(self):
         check_number("evaluation.every", self.every, "[1, inf)", whole=True)
         check_number("evaluation.pictures", self.pictures, "[0, 64]", whole=True)
         check_name("evaluation.metric", self.metric, VALIDATION_METRICS)
+        check_name("evaluation.export", self.export, ("best", "last"))
 
     @property
     def mode(self) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import jax
 import numpy as np
@@ -84,6 +85,21 @@ def test_a_finished_run_only_writes_its_report_again(whole, config):
     again, lines = run(config(), workdir)
     assert again["best"] == result["best"] and "restored step 8 of 8" in lines
     assert records(workdir) == before
+
+
+@pytest.mark.parametrize(("export", "step"), [("best", 6), ("last", 8)])
+def test_which_checkpoint_becomes_the_model(whole, config, tmp_path, export, step):
+    """Step 6 of a copy is made the best one; the last is 8."""
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    for saved, value in ((6, 0.9), (8, 0.1)):
+        path = tmp_path / "checkpoints" / str(saved) / "record" / "metadata"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"metrics": {"cc": value}}))
+    settings = json.loads((tmp_path / "config.json").read_text())
+    settings["evaluation"]["export"] = export
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    result, _ = run(config(evaluation__export=export), tmp_path)
+    assert result["best"] == ("cc", 0.9, 6)
+    assert read_model(result["model"]).card["provenance"]["step"] == step
 
 
 def test_the_model_predicts(whole, clip_path):
