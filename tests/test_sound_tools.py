@@ -36,7 +36,7 @@ def folders(tmp_path_factory):
     """Prepared sets of both domains."""
     folder = tmp_path_factory.mktemp("domains")
     for domain in ("a", "b"):
-        settings = {"preset": "tiny", "videos": "16", "frames": "16", "domain": domain, "objects": "2"}
+        settings = {"preset": "tiny", "videos": "60", "frames": "16", "domain": domain, "objects": "2"}
         prepare_synthetic(settings, None, folder / domain, (32, 64), workers=1)
     return folder
 
@@ -100,12 +100,14 @@ def test_sound_report_of_relevance(tool, tmp_path):
 def test_domain_report(tool, folders, model):
     sides = ["--source", folders / "a/synthetic", "--target", folders / "b/synthetic"]
     table = tool("domain_report", "--model", model, *sides, "--seeds", 1)
-    assert "| CC, source, 3 videos |" in table and "| CC, target, 3 videos |" in table
+    assert "| CC, source, 12 videos |" in table and "| CC, target, 12 videos |" in table
     twice = tool("domain_report", "--model", model, *sides[:3], folders / "a/synthetic", "--seeds", 1)
     for feature in ("audio", "fused"):
         form = rf"the domains by `{feature}` \| ([\d.]+) % .*; ([\d.]+) % of what it was trained on"
         ((held, trained),) = re.findall(form, table)
-        assert float(trained) > 90 and 50 < float(held) <= 100
+        assert float(trained) > 90 and float(held) < float(trained)
+        # the looks of other videos too; what a random network hears tells the timbres of its own ones alone
+        assert feature == "audio" or float(held) > 60
         assert re.findall(form, twice) == [("50.0", "50.0")]  # a set cannot be told from itself
 
 
@@ -115,10 +117,10 @@ def test_soundnet_starts_from_the_classes_of_sound(tool, folders, tmp_path):
     text = tool(
         "pretrain_sound", "--root", folders / "a/synthetic-source", "--output", tmp_path / "s", *options
     )
-    assert "step 2/2  loss" in text and "of the clips of 2 validation videos told right" in text
+    assert "step 2/2  loss" in text and "of the clips of 6 validation videos told right" in text
     found = read_model(tmp_path / "s")
     assert found.preset.kind == "part" and set(found.variables["params"]) == {"audio_encoder"}
-    assert found.card["provenance"]["trained on"].startswith("the classes of sound of 11 training videos")
+    assert found.card["provenance"]["trained on"].startswith("the classes of sound of 42 training videos")
 
 
 @pytest.mark.slow

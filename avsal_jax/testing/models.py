@@ -65,12 +65,15 @@ class SmallEncoder(nn.Module):
 
 @contextlib.contextmanager
 def small_encoder() -> Iterator[None]:
-    """Makes `visual_encoder=small` a known part for as long as it lasts."""
-    SLOTS["visual_encoder"]["small"] = SmallEncoder
+    """Makes `visual_encoder=small` a known part for as long as it lasts, also within itself."""
+    parts = SLOTS["visual_encoder"]
+    before = dict(parts)
+    parts["small"] = SmallEncoder
     try:
         yield
     finally:
-        del SLOTS["visual_encoder"]["small"]
+        parts.clear()
+        parts.update(before)
 
 
 def probe_model(frames: int = 8, height: int = 64, width: int = 96, label_frame: str = "last") -> Model:
