@@ -136,10 +136,10 @@ def apply(config, variants: str, rows: Mapping[str, Row]):
     return config
 
 
-def adaptation(sources: tuple, *features: str, root: str = "") -> dict:
-    """Returns what a row sets `adapt` to: a target domain, and features with unit weights."""
+def adaptation(sources: tuple, *features: str, **others) -> dict:
+    """Returns what a row sets `adapt` to: a target domain, features with unit weights, and other fields."""
     chosen = tuple(map(AdaptedFeature, features))
-    return dataclasses.asdict(AdaptConfig(sources=sources, root=root, features=chosen))
+    return dataclasses.asdict(AdaptConfig(sources=sources, features=chosen, **others))
 
 
 def splits(prefix: str, sets: Sequence[str], every: int = 0, **changes) -> dict[str, Row]:
