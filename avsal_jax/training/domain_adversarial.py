@@ -16,9 +16,12 @@ from avsal_jax.models.network import SaliencyNetwork, feature_shapes, initial_va
 from avsal_jax.ops.gradient_reversal import reversal_ramp, reverse_gradient
 from avsal_jax.specs import InputSpec
 from avsal_jax.training.objectives import BatchSpec, Objective, masked_mean, run_network
+from avsal_jax.training.replay import parted, remembered, replay_state, updated
 
+FEATURE_LOSSES = ("reversed", "confusion")
 REVERSALS = ("constant", "ramp")
 MOST = 4096  # clips in a memory, which is a part of every checkpoint
+MOST_UPDATES = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,35 +45,51 @@ class AdaptConfig:
       sources: of the target domain, as `data.sources`; its training lists are taken, list files whole.
       root: the folder of its prepared sets; '' for `data.root`.
       features: each with a discriminator of its own.
+      feature_loss: what features learn from a discriminator. `reversed` (the paper): they raise its loss,
+        by gradient reversal; that gradient vanishes for the clips of which it is certain, and pushes those
+        on which it errs farther. `confusion` (Tzeng et al. 2015, "Simultaneous deep transfer across domains
+        and tasks", Eq. 4): they make it say one half, whichever way it leans.
       reversal: `constant` (the paper: 1) or `ramp` (DANN: from 0 to 1 over the run).
-      strength: factor on the reversed gradients.
+      strength: factor on the gradients that reach the features, of either kind.
       memory: so many clips of either domain, of the steps before, each discriminator sees again in a step
         (0, as in the paper: none). One that sees the last clips alone is evaded by features that hardly
         move, and a fresh one tells the domains as before; one that sees the earlier ones again keeps what
         it has learnt (Shrivastava et al. 2017, "Learning from simulated and unsupervised images").
+      updates: so many more each discriminator gets in a step, on clips drawn from its memory (0, as in the
+        paper: none; Goodfellow et al. 2014, Algorithm 1). Features move faster than it learns else.
+      update_rate: of these.
     """
 
     sources: tuple = ()
     root: str = ""
     features: tuple[AdaptedFeature, ...] = (AdaptedFeature("audio"), AdaptedFeature("fused"))
+    feature_loss: str = "reversed"
     reversal: str = "constant"
     strength: float = 1.0
     memory: int = 0
+    updates: int = 0
+    update_rate: float = 1e-3
 
     def __post_init__(self):
-        if self.reversal not in REVERSALS:
-            hint = did_you_mean(self.reversal, REVERSALS)
-            raise AvsalError(f"adapt.reversal {self.reversal!r} is none of {', '.join(REVERSALS)}{hint}")
+        for field, allowed in (("feature_loss", FEATURE_LOSSES), ("reversal", REVERSALS)):
+            value = getattr(self, field)
+            if value not in allowed:
+                hint = did_you_mean(value, allowed)
+                raise AvsalError(f"adapt.{field} {value!r} is none of {', '.join(allowed)}{hint}")
         names = [feature.name for feature in self.features]
         if not names or len(set(names)) < len(names):
             raise AvsalError(f"adapt.features names each feature once, and one at least; got {names}")
-        for name, value in [("adapt.strength", self.strength)] + [
+        for name, value in [("adapt.strength", self.strength), ("adapt.update_rate", self.update_rate)] + [
             (f"the weight of {f.name} in adapt.features", f.weight) for f in self.features
         ]:
             if not 0 <= value < float("inf"):
                 raise AvsalError(f"{name} must be a number in [0, inf); got {value!r}")
         if not 0 <= self.memory <= MOST:
             raise AvsalError(f"adapt.memory must be a number of clips in 0 to {MOST}; got {self.memory!r}")
+        if not 0 <= self.updates <= MOST_UPDATES:
+            raise AvsalError(f"adapt.updates must be a number in 0 to {MOST_UPDATES}; got {self.updates!r}")
+        if self.updates and not self.memory:
+            raise AvsalError("adapt.updates are made on remembered clips: set adapt.memory too, to 512 say")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -83,7 +102,8 @@ class DomainAdversarial(Objective):
 
     L = L_s + sum_f w_f L_f (paper 000, Eq. 5: unit weights), L_f = mean(-log d(source)) +
     mean(-log(1 - d(target))) (Eqs. 2 and 3), d the probability of the source. One update lowers L for the
-    discriminators; before the features the gradient of L_f is reversed, so they raise it.
+    discriminators; before the features the gradient of L_f is reversed, so they raise it. With the feature
+    loss `confusion` none reaches them; w_f times `confusion_loss` is added for them alone.
 
     As many target clips a step as source ones ("batch size 6" is taken as 6 + 6; not stated in the paper).
     Both go through the network in one call, so that its batch norms see both domains, as their running
@@ -93,7 +113,8 @@ class DomainAdversarial(Objective):
 
     Logged: `loss/NAME` of saliency; for each feature `domain/FEATURE/loss` and `domain/FEATURE/accuracy`,
     the share of clips (as many of either domain) that the discriminator tells; with a memory
-    `domain/FEATURE/memory`, the loss on it, which is added; `domain/strength`.
+    `domain/FEATURE/memory`, the loss on it, which is added; with confusion `domain/FEATURE/confusion`,
+    likewise; `domain/strength`.
 
     Args:
       network, spec, terms: as `Supervised`.
@@ -131,13 +152,33 @@ class DomainAdversarial(Objective):
             shapes = jax.eval_shape(discriminator.init, jax.random.key(0), tokens)
             for collection, tree in shapes.items():
                 found[collection][variables_of(name)] = tree
-        found = initial_values(found, seed)
-        if self._config.memory:
-            for name, tokens in self._tokens.items():  # source and target clips, the last ones first
-                found["batch_stats"][variables_of(name)]["memory"] = jnp.zeros(
-                    (self._config.memory, 2, *tokens)
-                )
+        found, size = initial_values(found, seed), self._config.memory
+        for name, tokens in self._tokens.items():
+            own = variables_of(name)
+            found["batch_stats"][own] |= replay_state(
+                found["params"][own], tokens, size, self._config.updates
+            )
         return found
+
+    def inner_updates(self, params, batch_stats, batches, step, rng):
+        if not self._config.updates:
+            return params, batch_stats
+        clips = batches["target"]["frames"].shape[0]
+        for number, (name, discriminator) in enumerate(self._discriminators.items()):
+            own = variables_of(name)
+            new, stats = updated(
+                discriminator,
+                lambda logits: domain_loss(*_parts(logits)),
+                params[own],
+                batch_stats[own],
+                step,
+                clips,
+                self._config.updates,
+                self._config.update_rate,
+                jax.random.fold_in(rng, number),
+            )
+            params, batch_stats = {**params, own: new}, {**batch_stats, own: stats}
+        return params, batch_stats
 
     def loss(self, params, batch_stats, batches, step, total, rng):
         source, target = batches["source"], batches["target"]
@@ -157,40 +198,40 @@ class DomainAdversarial(Objective):
                 feature.name, features[feature.name], params, batch_stats, strength, step
             )
             batch_stats = {**batch_stats, **stats}
-            loss = loss + feature.weight * (found["loss"] + found.get("memory", 0.0))
+            added = found["loss"] + found.get("memory", 0.0) + found.get("confusion", 0.0)
+            loss = loss + feature.weight * added
             values |= {f"domain/{feature.name}/{key}": value for key, value in found.items()}
         return loss, (batch_stats, values)
 
     def _domain(self, name, tokens, params, batch_stats, strength, step):
         """Returns (new batch_stats, what is logged) of a feature's discriminator."""
         own, tokens = variables_of(name), tokens.astype(jnp.float32)
-        stats, memory = dict(batch_stats[own]), batch_stats[own].get("memory")
-        seen, clips = reverse_gradient(tokens, strength), tokens.shape[0]
-        if memory is not None:
-            del stats["memory"]
-            earlier, memory = _remembered(memory, lax.stop_gradient(tokens), step)
-            seen = jnp.concatenate([seen, earlier])
-        logits, state = self._discriminators[name].apply(
-            {"params": params[own], "batch_stats": stats}, seen, train=True, mutable=["batch_stats"]
-        )
+        stats, kept = parted(batch_stats[own])
+        clips, earlier = tokens.shape[0], []
+        if "memory" in kept:
+            again, kept["memory"] = remembered(kept["memory"], lax.stop_gradient(tokens), step)
+            earlier = [again]
+
+        def judged(params, seen):
+            return self._discriminators[name].apply(
+                {"params": params, "batch_stats": stats},
+                jnp.concatenate([seen, *earlier]),
+                train=True,
+                mutable=["batch_stats"],
+            )
+
+        confuse = self._config.feature_loss == "confusion"
+        seen = lax.stop_gradient(tokens) if confuse else reverse_gradient(tokens, strength)
+        logits, state = judged(params[own], seen)
         source, target = _parts(logits[:clips])
         accuracy = (jnp.mean(source > 0) + jnp.mean(target < 0)) / 2
-        stats, found = dict(state["batch_stats"]), {"loss": domain_loss(source, target), "accuracy": accuracy}
-        if memory is not None:
-            stats["memory"], found["memory"] = memory, domain_loss(*_parts(logits[clips:]))
-        return {own: stats}, found
-
-
-def _remembered(memory: jax.Array, tokens: jax.Array, step) -> tuple[jax.Array, jax.Array]:
-    """Returns (interleaved clips [2M, N, C] of a memory [M, 2, N, C], the memory after this step).
-
-    While it is not full, clips of this step, `tokens` [2B, N, C], stand in for what it lacks.
-    """
-    pairs = tokens.reshape(-1, 2, *tokens.shape[1:])
-    size, new = memory.shape[0], pairs.shape[0]
-    filled = (jnp.arange(size) < step * new)[:, None, None, None]
-    memory = jnp.where(filled, memory, pairs[jnp.arange(size) % new])
-    return memory.reshape(2 * size, *tokens.shape[1:]), jnp.concatenate([pairs, memory])[:size]
+        found = {"loss": domain_loss(source, target), "accuracy": accuracy}
+        if earlier:
+            found["memory"] = domain_loss(*_parts(logits[clips:]))
+        if confuse:
+            logits, _ = judged(lax.stop_gradient(params[own]), tokens)
+            found["confusion"] = strength * confusion_loss(logits[:clips])
+        return {own: {**state["batch_stats"], **kept}}, found
 
 
 def reversal_strength(config: AdaptConfig, step, total: int) -> jax.Array:
@@ -202,6 +243,14 @@ def reversal_strength(config: AdaptConfig, step, total: int) -> jax.Array:
 def domain_loss(source: jax.Array, target: jax.Array) -> jax.Array:
     """Returns mean(-log d(source)) + mean(-log(1 - d(target))) of logits [B] each (paper 000, Eqs. 2, 3)."""
     return jnp.mean(jax.nn.softplus(-source)) + jnp.mean(jax.nn.softplus(target))
+
+
+def confusion_loss(logits: jax.Array) -> jax.Array:
+    """Returns mean(-log d - log(1 - d)) of logits [B]: twice the cross-entropy with one half.
+
+    Tzeng et al. 2015, Eq. 4, in the scale of `domain_loss`: both are 2 log 2 where nothing is told.
+    """
+    return jnp.mean(jax.nn.softplus(-logits) + jax.nn.softplus(logits))
 
 
 def variables_of(feature: str) -> str:

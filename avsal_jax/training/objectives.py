@@ -42,6 +42,16 @@ class Objective(abc.ABC):
         """Returns `params` and `batch_stats` of modules of its own, by module name."""
         return {"params": {}, "batch_stats": {}}
 
+    def inner_updates(
+        self, params: dict, batch_stats: dict, batches: dict[str, Batch], step, rng
+    ) -> tuple[dict, dict]:
+        """Returns (params, batch_stats) at which the step's gradient is taken: those that are given.
+
+        Here modules of the objective's own may learn before the network does; the arguments are those of
+        `loss`.
+        """
+        return params, batch_stats
+
     @abc.abstractmethod
     def loss(
         self, params: dict, batch_stats: dict, batches: dict[str, Batch], step, total: int, rng

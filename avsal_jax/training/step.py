@@ -30,18 +30,18 @@ def make_step(
 
     def step(state: TrainState, batches: dict, plateau_scale):
         rng = step_key(seed, state.step, "dropout")
+        inner = step_key(seed, state.step, "inner updates")
+        start, stats = objective.inner_updates(state.params, state.batch_stats, batches, state.step, inner)
 
         def loss(params):
-            return objective.loss(params, state.batch_stats, batches, state.step, total, rng)
+            return objective.loss(params, stats, batches, state.step, total, rng)
 
-        (value, (batch_stats, values)), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+        (value, (batch_stats, values)), gradients = jax.value_and_grad(loss, has_aux=True)(start)
         if axis_name is not None:
             value, values, gradients = jax.lax.pmean((value, values, gradients), axis_name)
         norm = optax.tree.norm(gradients)
-        updates, opt_state = optimizer.update(
-            gradients, state.opt_state, state.params, plateau_scale=plateau_scale
-        )
-        params = optax.apply_updates(state.params, updates)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, start, plateau_scale=plateau_scale)
+        params = optax.apply_updates(start, updates)
         averaged = jax.tree.map(lambda a, p: ema * a + (1 - ema) * p, state.ema, params) if ema else {}
         fine = (state.failed < 0) & jnp.isfinite(value) & jnp.isfinite(norm)
         new = TrainState(state.step + 1, state.failed, params, batch_stats, opt_state, averaged)

@@ -16,7 +16,7 @@ from avsal_jax.testing import fake_data
 from avsal_jax.training.domain_adversarial import (
     AdaptConfig,
     DomainAdversarial,
-    _remembered,
+    confusion_loss,
     domain_loss,
     reversal_strength,
     variables_of,
@@ -48,7 +48,7 @@ def adapted(config, other):
     """Gives configs of a small network that hears, adapted to the other domain; `adapt__...` changes that."""
 
     def make(**changes):
-        adapt = {"sources": SYNTHETIC, "root": str(other), "features": BOTH, "memory": 6}
+        adapt = {"sources": SYNTHETIC, "root": str(other), "features": BOTH, "memory": 6, "updates": 2}
         adapt |= {k.removeprefix("adapt__"): changes.pop(k) for k in list(changes) if k.startswith("adapt__")}
         model = {"model__system": "avinet", "model__set": HEARING}
         return config(**{**model, "steps": 4, "save_every": 2, "adapt": adapt, **changes})
@@ -126,24 +126,9 @@ def test_a_stopped_run_ends_as_the_whole_one(whole, adapted, tmp_path):
     assert one == other
 
 
-def test_a_memory_holds_the_last_clips_of_either_domain():
-    """Against a queue; what it lacks at first, clips of the step stand in for."""
-    steps = np.random.default_rng(0).standard_normal((4, 2 * 3, 2, 5)).astype(np.float32)  # 3 + 3 clips
-    memory, queue = np.zeros((7, 2, 2, 5), np.float32), []
-    for step, tokens in enumerate(steps):
-        seen, memory = _remembered(memory, tokens, step)
-        source, target = np.asarray(seen)[::2], np.asarray(seen)[1::2]
-        assert len(source) == len(target) == 7
-        for row in range(7):
-            pair = queue[row] if row < len(queue) else (tokens[2 * (row % 3)], tokens[2 * (row % 3) + 1])
-            np.testing.assert_array_equal(source[row], pair[0])
-            np.testing.assert_array_equal(target[row], pair[1])
-        queue = ([(tokens[2 * n], tokens[2 * n + 1]) for n in range(3)] + queue)[:7]
-
-
 def test_without_a_memory_a_discriminator_has_none(adapted, tmp_path):
-    run = ready(adapted(adapt__memory=0), tmp_path)
-    assert "memory" not in run.shapes.batch_stats["discriminator_audio"]
+    run = ready(adapted(adapt__memory=0, adapt__updates=0), tmp_path)
+    assert not {"memory", "first", "second"} & set(run.shapes.batch_stats["discriminator_audio"])
     with_one = ready(adapted(), tmp_path / "b").shapes.batch_stats
     assert with_one["discriminator_audio"]["memory"].shape[:2] == (6, 2)
 
@@ -185,6 +170,44 @@ def test_discriminators_go_down_and_features_up(adapted, tmp_path):
         moved = jax.tree.map(lambda p, g, size=size: p - size * g, state.params[name], direction)
         after, _, _ = found({**state.params, name: moved})
         assert (after > before) == rises and after != before
+
+
+def test_confusion_is_least_where_nothing_is_told():
+    logits = np.random.default_rng(1).normal(0, 3, 6)
+    d = 1 / (1 + np.exp(-logits))
+    np.testing.assert_allclose(confusion_loss(logits), np.mean(-np.log(d) - np.log(1 - d)), rtol=1e-6)
+    assert confusion_loss(np.zeros(4)) == pytest.approx(2 * np.log(2))
+    certain = np.array([12.0])  # a source clip: reversal has no gradient left, confusion has all of it
+    assert abs(jax.grad(lambda z: domain_loss(z, np.zeros(1)))(certain)[0]) < 1e-5
+    assert jax.grad(confusion_loss)(certain)[0] == pytest.approx(1, abs=1e-4)
+
+
+def test_with_confusion_features_lower_it_and_discriminators_learn_as_before(adapted, tmp_path):
+    run = ready(adapted(adapt__features=(("audio", 1.0),), adapt__updates=0), tmp_path)
+    state, batches, own = run.initial_state(), first(run), variables_of("audio")
+    network, terms = build(run.preset, Runtime(lowering="direct")), run.config.loss.terms()
+
+    @jax.jit
+    def found(params):
+        """Returns the confusion; gradients with it, with none, and with reversal."""
+
+        def loss(params, kind, strength):
+            adapt = dataclasses.replace(run.config.adapt, feature_loss=kind, strength=strength)
+            objective = DomainAdversarial(network, run.spec, terms, adapt)
+            value, (_, values) = objective.loss(params, state.batch_stats, batches, 0, 4, jax.random.key(0))
+            return value, values.get("domain/audio/confusion")
+
+        kinds = (("confusion", 1.0), ("confusion", 0.0), ("reversed", 1.0))
+        gradients = [jax.grad(loss, has_aux=True)(params, *kind) for kind in kinds]
+        return gradients[0][1], *(gradient for gradient, _ in gradients)
+
+    before, gradients, without, reversed_ = found(state.params)
+    for a, b in ((gradients, reversed_), (gradients, without)):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6), a[own], b[own])
+    direction = jax.tree.map(lambda a, b: a - b, gradients["audio_encoder"], without["audio_encoder"])
+    size = 0.01 / optax.tree.norm(direction)
+    moved = jax.tree.map(lambda p, g: p - size * g, state.params["audio_encoder"], direction)
+    assert found({**state.params, "audio_encoder": moved})[0] < before
 
 
 def test_the_ramp_rises_over_the_run():
@@ -321,6 +344,10 @@ def test_a_system_without_sound_has_no_such_feature(adapted, config, tmp_path):
         ({"features": (("audio", -1.0),)}, "the weight of audio in adapt.features must be a number in"),
         ({"features": ("audio",)}, "adapt.features has fields name, weight; got 'audio'"),
         ({"reversal": "rampp"}, "adapt.reversal 'rampp' is none of constant, ramp .did you mean 'ramp'"),
+        ({"feature_loss": "confusing"}, "adapt.feature_loss 'confusing' is none of reversed, confusion"),
+        ({"updates": -1}, "adapt.updates must be a number in 0 to 64; got -1"),
+        ({"memory": 0, "updates": 1}, "adapt.updates are made on remembered clips: set adapt.memory too"),
+        ({"update_rate": -1.0}, "adapt.update_rate must be a number in"),
         ({"strength": float("nan")}, "adapt.strength must be a number in"),
         ({"memory": -1}, "adapt.memory must be a number of clips in 0 to 4096; got -1"),
         ({"featurs": ()}, "unknown key 'adapt.featurs' .did you mean 'adapt.features'|'features'"),
