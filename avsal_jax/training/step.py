@@ -22,7 +22,8 @@ def make_step(
     """Returns step(state, batches, plateau_scale) -> (state, values to log), pure, to be jitted.
 
     Under `jit` on a mesh the means over clips are those of the global batch. Under `pmap` each device has
-    its own rows: `axis_name` names the axis over which gradients and values are meaned.
+    its own rows: `axis_name` names the axis over which gradients and values are meaned. Inner updates of
+    an objective are not, so that is for objectives without.
 
     A loss or gradient that is not finite leaves the state as it was, marks the step in `failed`, and so
     do all steps after it: the choice is made on the device, where the old state is still there.
