@@ -94,7 +94,9 @@ def test_the_table_of_the_interaction_shows_what_is_refused(tests_dir, monkeypat
         {**row, "what": "gradient", "seconds": 1.25, "peak_mib": 700.4},
         {**row, "form": "quadratic", "refused": "too large"},
         {**row, "form": "quadratic", "what": "gradient", "refused": "too large"},
+        {**row, "form": "casp_net", "seconds": 4.0, "peak_mib": 1752.0, "parameters": 111_721_590},
     ]
     table = interaction.table(rows)
     assert "| linear | 43,008 | 0.500 | 440 | 1.250 | 700 |" in table
     assert "| quadratic | 43,008 | refused |  | refused |  |" in table
+    assert "| casp_net | 111.7 M parameters | 4.000 | 1752 |  |  |" in table

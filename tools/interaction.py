@@ -50,7 +50,9 @@ def table(rows: list[dict]) -> list[str]:
             row = cells.get((form, count, what), {})
             measured = [f"{row['seconds']:.3f}", f"{row['peak_mib']:.0f}"] if "seconds" in row else ["", ""]
             parts += ["refused", ""] if "refused" in row else measured
-        lines.append(f"| {form} | {count:,} | {' | '.join(parts)} |")
+        whole = cells[form, count, "forward"].get("parameters")
+        size = f"{whole / 1e6:.1f} M parameters" if whole else f"{count:,}"
+        lines.append(f"| {form} | {size} | {' | '.join(parts)} |")
     base = statistics.median(row["base_mib"] for row in rows)
     return [*lines, f"\nMiB: peak resident memory of the process, {base:.0f} of them before the first array."]
 
@@ -66,6 +68,7 @@ def measure_one(form: str, tokens: int, what: str, repeats: int) -> dict:
     result = {"form": form, "tokens": tokens, "what": what, "base_mib": _peak_mib()}
     if form in SYSTEMS:
         function, inputs = _network(form)
+        result["parameters"] = sum(leaf.size for leaf in jax.tree.leaves(inputs[0]["params"]))
     else:
         function, inputs = _stage(tokens) if form == "stage" else _attention(form, tokens)
     if what == "gradient":
