@@ -72,9 +72,13 @@ class Maps:
         self._windows = [list(range(start, start + model.spec.frames)) for start in starts]
         self.frames = [window[model.spec.label_index] for window in self._windows]
         self._pictures = functools.lru_cache(maxsize=2)(self._read_pictures)
+        self._maps = functools.cache(self._compute)  # several lines of the report are of the same maps
 
     def __call__(self, picture: int, sound: int) -> np.ndarray:
         """Returns float [frames, H, W] of the picture of one video with the sound of another."""
+        return self._maps(picture, sound)
+
+    def _compute(self, picture, sound):
         return np.asarray(self._model(self._clip(picture, sound)).saliency)
 
     @functools.cached_property
