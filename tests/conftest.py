@@ -4,11 +4,6 @@ import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"
-# Most of what tests compile runs once, so that compiling is most of their time. What users get, with all of
-# XLA's optimisation, runs in `make demo` and from the wheel in .ci/run.
-os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-)
 
 import pathlib
 import signal
