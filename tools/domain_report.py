@@ -12,6 +12,7 @@ import argparse
 import pathlib
 
 import numpy as np
+import tqdm
 
 from avsal_jax import load_model, metrics
 from avsal_jax.compile_cache import use_compile_cache
@@ -71,7 +72,7 @@ def read(model, folder, fold, split, features) -> dict[str, np.ndarray]:
     batches = clip_batches(videos, model.spec, BATCH, sampling, one_pass=True)
     found, scores = {name: [] for name in features}, {}
     total = Sampler(videos, model.spec, sampling, 0).epoch
-    for batch in numpy_batches(batches):
+    for batch in tqdm.tqdm(numpy_batches(batches), f"{folder.name}, {split}", -(-total // BATCH)):
         prediction = model(Clip(batch["frames"], batch.get("audio")), features=tuple(features))
         values = metrics.cc(np.asarray(prediction.saliency, np.float64), batch["density"])
         for video, value, counts in zip(batch["video"], values, batch["mask"], strict=True):

@@ -17,6 +17,7 @@ import pathlib
 
 import jax.numpy as jnp
 import numpy as np
+import tqdm
 
 from avsal_jax import load_model, metrics
 from avsal_jax.compile_cache import use_compile_cache
@@ -73,13 +74,16 @@ class Maps:
         self.frames = [window[model.spec.label_index] for window in self._windows]
         self._pictures = functools.lru_cache(maxsize=2)(self._read_pictures)
         self._maps = functools.cache(self._compute)  # several lines of the report are of the same maps
+        self._done = tqdm.tqdm(desc="videos with one sound or another", unit="")
 
     def __call__(self, picture: int, sound: int) -> np.ndarray:
         """Returns float [frames, H, W] of the picture of one video with the sound of another."""
         return self._maps(picture, sound)
 
     def _compute(self, picture, sound):
-        return np.asarray(self._model(self._clip(picture, sound)).saliency)
+        found = np.asarray(self._model(self._clip(picture, sound)).saliency)
+        self._done.update()
+        return found
 
     @functools.cached_property
     def recorded(self) -> set[str]:
@@ -148,7 +152,7 @@ def retention_rows(maps: Maps) -> list[tuple]:
     if "retention_audio" not in maps.recorded:
         return []
     found = collections.defaultdict(list)
-    for video, scene in enumerate(maps.scenes):
+    for video, scene in enumerate(tqdm.tqdm(maps.scenes, "Ret_A")):
         found[scene.off_screen or "a sound of the scene"].append(maps.retention(video))
     return [
         (f"{name}, {kind}", np.mean(values), *bootstrap_interval(values), len(values))
