@@ -1,4 +1,4 @@
-"""Losses by name on maps: kl, cc, sim, nss, bce; all in float32, finite, with finite gradients.
+"""Losses by name on maps: kl, cc, sim, nss, bce; in float32 at least, finite, with finite gradients.
 
 Every function returns the score of each clip, [..., H, W] -> [...], so the weights of the papers' tables
 read as printed: kl 1, cc -0.1, sim -0.1 (DiffSal's configuration; AVRSP Eq. 19). They are the training code's
@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from avsal_jax.errors import AvsalError, did_you_mean
 
 EPSILON = 2.2204e-16  # as ViNet's loss.py writes MATLAB's eps
+AVRSP_EPSILON = 1e-7  # in float32, in float64 EPSILON: the paper says no value
 KL_FORMS = ("vinet", "casp_net", "avrsp")
 BCE_FORMS = ("sum", "mean")
 _FLOOR = 1e-18  # its inverse, and that over EPSILON, are far from float32's largest number
@@ -36,18 +37,19 @@ def kl(saliency: jax.Array, density: jax.Array, *, form: str = "vinet") -> jax.A
         `vinet`: sum G log(eps + G / (P + eps)); samyak0210/ViNet @164beb7 loss.py kldiv, and Eq. 4 of AViNet
         and of dual domain-adversarial learning.
         `casp_net`: sum G log(G / P); CASP-Net Eq. 8. P is taken as at least 1e-18 of its largest value.
-        `avrsp`: sum G log((eps + G) / (eps + P)); AVRSP Eq. 16.
+        `avrsp`: sum G log((eps + G) / (eps + P)); AVRSP Eq. 16, with a larger eps.
 
     Raises:
       AvsalError: an unknown form, or shapes that differ.
     """
     _check_form("kl", form)
-    p, g = _float32(saliency, density)
+    p, g = _checked(saliency, density)
     p, g = _distribution(p, floor=_FLOOR if form == "casp_net" else 0.0), _distribution(g)
     if form == "vinet":
         logarithm = jnp.log(EPSILON + g / (p + EPSILON))
     elif form == "avrsp":
-        logarithm = jnp.log((EPSILON + g) / (EPSILON + p))
+        epsilon = AVRSP_EPSILON if p.dtype == jnp.float32 else EPSILON
+        logarithm = jnp.log((epsilon + g) / (epsilon + p))
     else:
         logarithm = jnp.log(jnp.where(g > 0, g, 1.0)) - jnp.log(jnp.where(p == 0, _FLOOR, p))
     return (g * logarithm).sum((-2, -1))
@@ -64,7 +66,7 @@ def cc(saliency: jax.Array, density: jax.Array) -> jax.Array:
     Raises:
       AvsalError: shapes that differ.
     """
-    p, g = _float32(saliency, density)
+    p, g = _checked(saliency, density)
     (p, p_varies, _), (g, g_varies, _) = _stretch(p), _stretch(g)
     p, g = _centre(p), _centre(g)
     varies = p_varies & g_varies
@@ -83,7 +85,7 @@ def sim(saliency: jax.Array, density: jax.Array) -> jax.Array:
     Raises:
       AvsalError: shapes that differ.
     """
-    p, g = _float32(saliency, density)
+    p, g = _checked(saliency, density)
     (p, p_varies), (g, g_varies) = _min_max(p), _min_max(g)
     minima = jnp.minimum(p, g).sum((-2, -1))
     return jnp.where((p_varies & g_varies)[..., 0, 0], minima, 0.0)
@@ -100,7 +102,7 @@ def nss(saliency: jax.Array, fixations: jax.Array) -> jax.Array:
     Raises:
       AvsalError: shapes that differ.
     """
-    p, fixations = _float32(saliency, fixations)
+    p, fixations = _checked(saliency, fixations)
     pixels = p.shape[-2] * p.shape[-1]
     p, varies, spread = _stretch(p)
     p = _centre(p)
@@ -123,7 +125,7 @@ def bce(logits: jax.Array, density: jax.Array, *, form: str = "sum") -> jax.Arra
       AvsalError: an unknown form, or shapes that differ.
     """
     _check_form("bce", form)
-    logits, density = _float32(logits, density)
+    logits, density = _checked(logits, density)
     entropy = jax.nn.softplus(logits) - logits * density
     return entropy.sum((-2, -1)) if form == "sum" else entropy.mean((-2, -1))
 
@@ -199,8 +201,10 @@ def _check_form(name, form):
         raise AvsalError(f"loss {name!r} has no form {form!r}{did_you_mean(form, allowed)}; {known}")
 
 
-def _float32(prediction, truth):
-    prediction, truth = jnp.asarray(prediction, jnp.float32), jnp.asarray(truth, jnp.float32)
+def _checked(prediction, truth):
+    prediction, truth = jnp.asarray(prediction), jnp.asarray(truth)
+    dtype = jnp.promote_types(jnp.promote_types(prediction.dtype, truth.dtype), jnp.float32)
+    prediction, truth = prediction.astype(dtype), truth.astype(dtype)
     if prediction.shape != truth.shape or prediction.ndim < 2:
         raise AvsalError(
             f"a loss takes two arrays of maps [B, H, W] of one shape; got {prediction.shape} and "

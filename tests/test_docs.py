@@ -3,6 +3,7 @@
 import argparse
 import re
 import shlex
+import subprocess
 
 import pytest
 
@@ -65,6 +66,30 @@ def test_commands_on_training_are_known(tests_dir):
     for line in known:
         args, more = parser.parse_known_args(["train", *shlex.split(line, comments=True)])
         build_config(train._values(args.config, more))
+
+
+def test_the_loops_over_recipes_are_of_commands_that_fit(tests_dir):
+    """Run by a shell whose `avsal` writes down what it was given."""
+    from avsal_jax.data.datasets import _check_fold
+    from avsal_jax.training.schema import build_config
+
+    parser = argparse.ArgumentParser()
+    commands = parser.add_subparsers(dest="command")
+    for command in (evaluate, train):
+        command.add_parser(commands)
+    text = (tests_dir.parent / "configs/README.md").read_text()
+    loops = [block for block in re.findall(r"```\n(.*?)```", text, re.DOTALL) if "for " in block]
+    script = "\n".join(['avsal() { echo "$@"; }', *loops])
+    shell = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, check=True)
+    seen = [parser.parse_known_args(shlex.split(line)) for line in shell.stdout.splitlines()]
+    assert [args.command for args, _ in seen].count("train") == 8
+    for args, more in seen:
+        if args.command == "train":
+            build_config(train._values(args.config, more))
+            continue
+        assert not more
+        if not args.model.startswith("1="):  # folds that are pooled
+            _check_fold(args.dataset, DATASETS[args.dataset], args.fold)
 
 
 def test_the_python_on_prepared_data_runs(tests_dir, tmp_path, monkeypatch, capsys):

@@ -74,7 +74,41 @@ def test_torch_itself_on_larger_maps(tests_dir):
 def test_the_three_printed_forms_of_kl_differ_below_eps(maps):
     values = [values_and_gradient(term, *maps)[0] for term in TERMS[:3]]
     assert np.all(values[1] > values[0] + 1e-3)  # without eps, a miss costs more
-    np.testing.assert_allclose(values[0], values[2], rtol=1e-5)  # these two differ only where G is near eps
+    assert np.all(values[2] < values[0] - 1e-3)  # with a larger one, less
+
+
+def test_equations_16_to_19_of_avrsp_in_loops():
+    rng = np.random.default_rng(0)
+    p, g = rng.random((5, 6)), rng.random((5, 6))
+    places = list(np.ndindex(p.shape))
+
+    def distribution(m):
+        total = sum(m[i] for i in places)
+        return {i: m[i] / total for i in places}
+
+    def stretched(m):
+        low, high = min(m[i] for i in places), max(m[i] for i in places)
+        return {i: (m[i] - low) / (high - low) for i in places}
+
+    def covariance(a, b):
+        mean_a, mean_b = (sum(m[i] for i in places) / len(places) for m in (a, b))
+        return sum((a[i] - mean_a) * (b[i] - mean_b) for i in places) / len(places)
+
+    def kl(eps):
+        one, other = distribution(p), distribution(g)
+        return sum(other[i] * np.log((eps + other[i]) / (eps + one[i])) for i in places)  # Eq. 16
+
+    cc = covariance(p, g) / (covariance(p, p) * covariance(g, g)) ** 0.5  # Eq. 17
+    one, other = distribution(stretched(p)), distribution(stretched(g))
+    sim = sum(min(one[i], other[i]) for i in places)  # Eq. 18
+    with jax.enable_x64(True):
+        found = losses.kl(p, g, form="avrsp"), losses.cc(p, g), losses.sim(p, g)
+        np.testing.assert_allclose(found, (kl(2.2204e-16), cc, sim), rtol=0, atol=1e-10)
+        assert {value.dtype for value in found} == {np.dtype(np.float64)}
+    logits = np.log(p / (1 - p)).astype(np.float32)[None]
+    terms = (Term("kl", 1.0, "avrsp"), Term("cc", -0.1), Term("sim", -0.1))
+    total, _ = weighted(logits, g[None].astype(np.float32), None, terms)
+    np.testing.assert_allclose(total, [kl(1e-7) - 0.1 * cc - 0.1 * sim], atol=1e-5)  # Eq. 19, in float32
 
 
 def test_a_perfect_map_and_the_opposite_one():

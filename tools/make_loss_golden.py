@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 EPS = 2.2204e-16
+AVRSP_EPS = 1e-7  # as networks are trained, in float32
 
 
 def pixels(maps):
@@ -24,7 +25,7 @@ def kl(logits, density, fixations, form):
     if form == "vinet":
         return (g * torch.log(EPS + g / (p + EPS))).sum(1)
     if form == "avrsp":
-        return (g * torch.log((EPS + g) / (EPS + p))).sum(1)
+        return (g * torch.log((AVRSP_EPS + g) / (AVRSP_EPS + p))).sum(1)
     return (torch.xlogy(g, g) - g * torch.log(p)).sum(1)
 
 

@@ -87,7 +87,7 @@ def evaluate(
         return {"videos": len(done), "of": len(units), "failed": failed}
     about = {
         "method": request.label or units[0].source.label,
-        "dataset": request.dataset,
+        "dataset": _shown_dataset(request),
         "split": request.split,
         "fold": request.fold,
         "missing": [unit.key for unit, part in zip(units, parts, strict=True) if "failed" in part],
@@ -105,6 +105,14 @@ def evaluate(
     except OSError as error:
         raise AvsalError(f"cannot write to {output}: {error.strerror}") from error
     return {**summary, "failed": failed}
+
+
+def _shown_dataset(request: Request) -> str:
+    """`nature` of the list `domain:nature_test`, whose videos are of several sets; else the set's name."""
+    listed = str(request.list_file or "")
+    if listed.startswith("domain:"):
+        return listed.removeprefix("domain:").partition("_")[0]
+    return request.dataset
 
 
 def _units(request: Request) -> list[runner.Unit]:

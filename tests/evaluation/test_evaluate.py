@@ -11,6 +11,7 @@ from PIL import Image
 
 from avsal_jax import AvsalError
 from avsal_jax.cli.main import main
+from avsal_jax.data.video_lists import read_domain
 from avsal_jax.evaluation.evaluate import Request, evaluate
 from avsal_jax.evaluation.protocols import METRICS, PROTOCOLS
 from avsal_jax.storage import write_model
@@ -277,3 +278,24 @@ def test_shots_of_hollywood_may_be_named_as_their_frames(tmp_path):
         assert evaluate(asked, tmp_path / f"out_{style}")["metrics"]["cc"]["mean"] == pytest.approx(
             1, abs=1e-3
         )
+
+
+def test_a_shipped_domain_stands_beside_what_papers_print_for_it(tmp_path):
+    """`--list domain:nature_test` has videos of several sets: the papers' rows are Nature's, not DIEM's."""
+    for dataset, folder in (("diem", "DIEM"), ("coutrot1", "Coutrot_db1")):
+        names = [row.video for row in read_domain("domain:nature_test") if row.dataset == dataset]
+        videos = [fake_data.fake_video(name, 2, seed=i) for i, name in enumerate(names)]
+        fake_data.write_stavis(tmp_path / "data", folder, videos)
+    out = tmp_path / "out"
+    asked = Request(
+        "diem", tmp_path / "data", list_file="domain:nature_test", model="centre", metrics=("cc",)
+    )
+    assert evaluate(asked, out)["videos"] == 10
+    text = (out / "table.md").read_text()
+    assert text.startswith("## nature, test") and "| Dual-domain(from Social, DA(audio)) | 0.4951 |" in text
+    assert "STAViS" not in text
+    assert (
+        main(["compare", str(out), "published:Dual-domain(from Faces, w/o DA)", "--output", str(out / "c")])
+        == 0
+    )
+    assert "0.4099" in (out / "c" / "comparison.md").read_text()

@@ -9,6 +9,7 @@ import shlex
 import jax
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 from avsal_jax import AudioSpec
@@ -21,6 +22,7 @@ from avsal_jax.inference.feature_views import VIEWS
 from avsal_jax.inference.predict import FeatureSettings, Settings, predict_file
 from avsal_jax.models.fusion.casp_net import CASPNetFusion
 from avsal_jax.models.fusion.gates import RegulatorGates
+from avsal_jax.models.fusion.ravf import RAVF
 from avsal_jax.models.network import SaliencyNetwork, forward
 from avsal_jax.specs import InputSpec
 from avsal_jax.testing.models import fusing_probe
@@ -110,6 +112,34 @@ def test_maps_after_each_iteration_are_those_of_a_network_with_so_many(done):
 
 def gates_around(iterations):
     return RegulatorGates(CASPNetFusion(**CODING, iterations=iterations), gates=4)
+
+
+def test_what_two_sounds_retain_stands_side_by_side(video, tmp_path):
+    """Figure 6 of AVRSP's paper: the clip's own sound, and that of a file."""
+    other = tmp_path / "other.wav"
+    soundfile.write(other, 0.5 * np.sin(np.arange(22_050) * 1.3), 22_050)
+    model = fusing_probe(RAVF(blocks=2, heads=2, width=1 / 64), AudioSpec("waveform", 8_000))
+    chosen = FeatureSettings(("retention_audio", "retention_visual"), 1, compare_audio=str(other))
+    out = tmp_path / "out"
+    found = predict_file(model, video, out, Settings(save=("features",), features=chosen))["features"]
+    assert found["sounds"] == ["own sound", "sound of other.wav"] and found["frames"] == [11]
+    heard = {"000011.npz": "auto", "000011-compared.npz": str(other)}
+    both = {name: arrays(out / "features" / name) for name in heard}
+    for name, sound in heard.items():
+        expected = model.predict_video(video, audio=sound)[10]
+        np.testing.assert_allclose(both[name]["saliency"], expected, atol=1e-6)
+        assert both[name]["retention_audio"].shape == (2, 2, 4, 4, 8, 1)
+    first, second = (one["retention_audio"] for one in both.values())
+    change = 100 * np.linalg.norm(second - first) / np.linalg.norm(first)
+    assert change > 1
+    page = (out / "features.html").read_text()
+    assert f"Between the two sounds it changes by {change:.3g} % of its norm" in page
+    with Image.open(out / "features/000011/retention_audio.png") as picture:
+        pixels = np.asarray(picture)
+    alone = FeatureSettings(chosen.names, 1)
+    predict_file(model, video, tmp_path / "alone", Settings(save=("features",), features=alone))
+    with Image.open(tmp_path / "alone/features/000011/retention_audio.png") as picture:
+        assert picture.width * picture.height < 0.75 * pixels.shape[0] * pixels.shape[1]  # half of the rows
 
 
 def test_many_iterations_are_thinned():

@@ -16,7 +16,7 @@ from avsal_jax.models.network import abstract_variables, forward, initial_values
 from avsal_jax.models.registry import build_part
 from avsal_jax.ops.pooling import avg_pool3d
 from avsal_jax.testing.models import small_encoder
-from tests.models.numpy_layers import random_variables
+from tests.models.numpy_layers import conv3d, random_variables, trilinear
 
 DIRECT = Runtime(lowering="direct")  # which traces and compiles faster
 SMALL = {
@@ -212,6 +212,38 @@ def test_the_decoder_reads_the_levels_that_skips_allows(decoder, skips, read):
     assert taps == ({"tap2", "tap3", "tap4"} if skips == "plain" else set())
 
 
+def joined_in_time(p, x):
+    """A convolution over time whose stride is its kernel, in loops."""
+    time = p["kernel"].shape[0]
+    y = np.zeros((x.shape[0], x.shape[1] // time, *x.shape[2:4], p["kernel"].shape[-1]))
+    for b, t, h, w in np.ndindex(y.shape[:4]):
+        y[b, t, h, w] = p["bias"] + sum(x[b, t * time + i, h, w] @ p["kernel"][i, 0, 0] for i in range(time))
+    return y
+
+
+@pytest.mark.parametrize("skips", ["plain", "none"])
+def test_the_decoder_is_four_blocks_of_a_convolution_and_an_upsampling(skips):
+    rng = np.random.default_rng(0)
+    sizes = [(8, 8, 16, 3), (8, 4, 8, 4), (4, 2, 4, 5), (2, 1, 2, 6)]
+    pyramid = tuple(rng.standard_normal((1, *size)) for size in sizes)
+    with jax.enable_x64(True):
+        module = AVRSPDecoder(skips, width=1 / 32, runtime=Runtime(jnp.float64, lowering="direct"))
+        v = random_variables(module, pyramid)
+        got = np.asarray(module.apply(v, pyramid))
+    p = v["params"]
+    x = np.maximum(conv3d(p["conv1"], pyramid[3]), 0)
+    for number in (2, 3, 4):
+        level = pyramid[4 - number]
+        x = trilinear(x, (2, *level.shape[2:4]))
+        if skips == "plain":
+            x = np.concatenate([x, np.maximum(joined_in_time(p[f"tap{number}"], level), 0)], -1)
+        x = np.maximum(conv3d(p[f"conv{number}"], x), 0)
+    x = np.maximum(joined_in_time(p["collapse"], x), 0)
+    expected = conv3d(p["readout"], trilinear(x, (1, 32, 64)))[:, 0, ..., 0]
+    assert np.ptp(expected) > 0.1
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6)  # the map is float32
+
+
 @pytest.mark.parametrize("frames", [8, 16, 32])
 def test_time_collapses_by_strides_as_long_as_their_kernels(frames):
     pyramid = levels_of(1, frames)
@@ -237,6 +269,26 @@ def test_importance_pooling_in_the_encoder_keeps_every_size_and_adds_its_weights
         names.append(set(variables["params"]))
     assert levels[0] == levels[1]
     assert names[1] - names[0] == {"pool1", "pool2", "pool3", "pool4"} and not names[0] - names[1]
+
+
+@pytest.mark.parametrize(
+    ("number", "time", "size"), [(1, 1, (3, 2, 1)), (2, 1, (3, 2, 1)), (3, 3, (3, 2, 1)), (4, 2, (2, 2, 0))]
+)
+def test_importance_pooling_in_the_encoder_follows_maxima_over_time(number, time, size):
+    """`size` is side, stride and padding in space; over time windows of 3 overlap, those of 2 do not."""
+    x = np.random.default_rng(0).standard_normal((1, 4, 6, 8, 3)).astype(np.float32)
+    encoder = S3D(width=1 / 64, pool="lip", runtime=DIRECT)
+    pool = LocalImportancePool(*size, runtime=DIRECT)
+    variables = jax.tree.map(np.float32, random_variables(pool, x))
+    params = {"params": {f"pool{number}": variables["params"]}}
+    got = encoder.apply(params, number, x, method=lambda module, n, x: module._pooled(n, x))
+    if time == 3:
+        windows = [x[:, max(0, 2 * t - 1) : 2 * t + 2] for t in range(2)]
+    else:
+        windows = [x[:, t * time : (t + 1) * time] for t in range(4 // time)]
+    highest = np.stack([window.max(1) for window in windows], 1)
+    np.testing.assert_allclose(got, pool.apply(variables, highest), atol=1e-6)
+    assert got.shape[2:4] == (3, 4)
 
 
 def test_importance_pooling_starts_from_average_pooling():

@@ -1,5 +1,6 @@
 """Regulator gates against Eqs. 13 to 15 in loops; which levels they gate, and what they leave alone."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -89,6 +90,30 @@ def test_gates_hand_on_what_the_fusion_made():
     assert "fused" in state["intermediates"]
     silent, _ = run(module, variables, pyramid, None)
     assert all(np.abs(a - b).max() > 1e-3 for a, b in zip(got, silent, strict=True))
+
+
+class Shifted(nn.Module):
+    """A fusion that works on every level, as CASP-Net's does."""
+
+    def __call__(self, pyramid, tokens, train=False):
+        return tuple(level + 1 for level in pyramid)
+
+
+def test_gates_around_a_fusion_of_all_levels_take_the_finer_ones_as_it_returned_them():
+    """Finer X^l are those of the fusion; the coarsest X^0 is the picture's, and F^0 what the fusion made."""
+    pyramid = pyramid_of()
+    alone = RegulatorGates(None, 3, runtime=DIRECT)
+    variables = jax.tree.map(np.float32, random_variables(alone, pyramid, None))
+    got = RegulatorGates(Shifted(), 3, runtime=DIRECT).apply(variables, pyramid, tokens_of())
+    shifted = tuple(level + 1 for level in pyramid)
+    expected = alone.apply(variables, shifted, None)
+    for ours, theirs in zip(got, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    module = RegulatorGates(Shifted(), 4, runtime=DIRECT)
+    variables = jax.tree.map(np.float32, random_variables(module, pyramid, None))
+    coarsest = np.asarray(module.apply(variables, pyramid, None)[3])
+    first = gate_in_loops(variables["params"]["gate0"], pyramid[3] + 1, pyramid[3], "sigmoid_average")
+    np.testing.assert_allclose(coarsest, np.concatenate([first, pyramid[3]], -1), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["ravf", "none"])

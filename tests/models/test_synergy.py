@@ -8,6 +8,7 @@ import pytest
 from avsal_jax import AvsalError
 from avsal_jax.models.importance_pooling import LocalImportancePool
 from avsal_jax.models.layers import Runtime
+from avsal_jax.models.necks.aspp import ASPP
 from avsal_jax.models.necks.synergy import Synergy, SynergyNeck
 from tests.models.numpy_layers import conv3d, conv_norm, random_variables, sigmoid, trilinear
 
@@ -131,6 +132,20 @@ def test_synergy_is_added_to_the_level_itself():
     without = jax.jit(neck(pairs=0).apply)(raw, pyramid)
     for ours, theirs in zip(with_pairs, without, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_lip_pools_what_aspp_returns():
+    """III-A names them in this order; without pairs they are the whole neck."""
+    pyramid, module = pyramid_of(), neck(pairs=0)
+    variables = jax.tree.map(np.float32, random_variables(module, pyramid))
+    part = {
+        name: {kind: tree[name] for kind, tree in variables.items() if name in tree}
+        for name in ("aspp", "lip3", "lip2", "lip1", "lip0")
+    }
+    levels = ASPP(width=1 / 32, runtime=module.runtime).apply(part["aspp"], pyramid)
+    pool = LocalImportancePool(runtime=module.runtime)
+    for number, (got, level) in enumerate(zip(module.apply(variables, pyramid), levels, strict=True)):
+        np.testing.assert_allclose(got, pool.apply(part[f"lip{3 - number}"], level), atol=1e-5)
 
 
 def test_without_lip_its_parameters_are_gone():

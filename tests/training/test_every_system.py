@@ -8,6 +8,7 @@ import pytest
 
 from avsal_jax.cli.main import main
 from avsal_jax.losses import Term
+from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import init_variables
 from avsal_jax.models.systems import build, resolve
 from avsal_jax.storage import write_model
@@ -33,30 +34,50 @@ def preset_of(system):
     return resolve(system, {"frames": 8, "height": 32, "width": 64, **PARTS, **SYSTEMS[system]})
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_domains_are_adapted_by_sound_and_by_what_the_fusion_made(system):
-    """The gradient of the whole objective has the shapes of its parameters; smoke takes the step."""
+def adaptation(system):
+    """Returns params, and the whole objective of two random clips of either domain as a function of them."""
     preset = preset_of(system)
-    network, spec = build(preset), preset.input
+    network, spec = build(preset, Runtime(lowering="direct")), preset.input
     objective = DomainAdversarial(network, spec, (Term("kl", 1.0),), AdaptConfig(sources=("any",)))
-    variables = jax.tree.map(np.zeros_like, init_variables(network, spec, 0))
-    extra = objective.extra_variables(network, spec, 0)
-    params = variables["params"] | extra["params"]
+    variables, extra = init_variables(network, spec, 0), objective.extra_variables(network, spec, 0)
     stats = variables.get("batch_stats", {}) | extra["batch_stats"]
-    clips = {
-        "frames": np.zeros((2, spec.frames, spec.height, spec.width, 3), np.uint8),
-        "audio": np.zeros((2, *spec.audio.shape), np.float32),
+    rng = np.random.default_rng(0)
+
+    def clips():
+        return {
+            "frames": rng.integers(0, 256, (2, spec.frames, spec.height, spec.width, 3), np.uint8),
+            "audio": rng.standard_normal((2, *spec.audio.shape), np.float32),
+        }
+
+    truth = rng.random((2, spec.height, spec.width), np.float32)
+    batches = {
+        "source": {**clips(), "density": truth, "fixations": truth > 0.9, "mask": np.ones(2, bool)},
+        "target": clips(),
     }
-    truth = np.ones((2, spec.height, spec.width), np.float32)
-    source = {**clips, "density": truth, "fixations": truth > 0, "mask": np.ones(2, bool)}
 
     def loss(params):
-        batches = {"source": source, "target": clips}
         return objective.loss(params, stats, batches, 0, 10, jax.random.key(0))
 
+    return variables["params"] | extra["params"], loss
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_domains_are_adapted_by_sound_and_by_what_the_fusion_made(system):
+    params, loss = adaptation(system)
     gradient, (_, values) = jax.eval_shape(jax.grad(loss, has_aux=True), params)
     assert jax.tree.map(np.shape, gradient) == jax.tree.map(np.shape, params)
     assert {"domain/audio/accuracy", "domain/fused/accuracy", "loss/kl"} < set(values)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("system", ["casp_net", "avrsp"])
+def test_adaptation_has_a_gradient_for_every_part(system):
+    """The others' steps are compiled by the tests of the objective and by smoke."""
+    params, loss = adaptation(system)
+    gradient, (_, values) = jax.jit(jax.grad(loss, has_aux=True))(params)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((gradient, values)))
+    for part, tree in gradient.items():
+        assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(tree)) > 0, part
 
 
 @pytest.mark.slow

@@ -80,6 +80,47 @@ FIGURES = {
 }
 
 
+# What a row is about, by the papers' words: AVRSP's (fusion, pairs, gates, skips); CASP-Net's (decoder;
+# interaction, stages, coding).
+NETWORKS = {
+    "avrsp_av:visual": ("none", 3, 3, "plain"),
+    "avrsp_av:audio_visual": ("ravf", 3, 3, "plain"),
+    "avrsp_dhf1k:bare": ("none", 0, 0, "none"),
+    "avrsp_dhf1k:ms": ("none", 3, 0, "plain"),
+    "avrsp_dhf1k:mrg": ("none", 0, 3, "plain"),
+    **{f"avrsp_dhf1k:pairs{n}": ("none", n, n, "plain") for n in range(5)},
+    "avrsp_synergy:table3_v_bare": ("none", 0, 0, "none"),
+    "avrsp_synergy:table3_v_ms": ("none", 3, 0, "plain"),
+    "avrsp_synergy:table3_v_mrg": ("none", 0, 3, "plain"),
+    "avrsp_synergy:table3_v_both": ("none", 3, 3, "plain"),
+    "avrsp_synergy:table3_av_bare": ("ravf", 0, 0, "none"),
+    "avrsp_synergy:table3_av_ms": ("ravf", 3, 0, "plain"),
+    "avrsp_synergy:table3_av_mrg": ("ravf", 0, 3, "plain"),
+    "avrsp_synergy:table3_av_both": ("ravf", 3, 3, "plain"),
+    **{f"avrsp_synergy:table4_v_{n}": ("none", n, n, "plain") for n in range(5)},
+    **{f"avrsp_synergy:table4_av_{n}": ("ravf", n, n, "plain") for n in range(5)},
+    "avrsp_fusions:visual": ("none", 3, 3, "plain"),
+    "avrsp_fusions:addition": ("addition", 3, 3, "plain"),
+    "avrsp_fusions:multiplication": ("multiplication", 3, 3, "plain"),
+    "avrsp_fusions:concatenation": ("concatenation", 3, 3, "plain"),
+    "avrsp_fusions:bilinear": ("bilinear", 3, 3, "plain"),
+    "avrsp_fusions:mbt": ("mbt", 3, 3, "plain"),
+    "avrsp_fusions:ravf": ("ravf", 3, 3, "plain"),
+    "casp_net_ablations:table1_fcn": ("fcn", None),
+    "casp_net_ablations:table1_unet": ("unet", None),
+    "casp_net_ablations:table1_sal": ("sal", None),
+    "casp_net_ablations:table2_visual": ("sal", None),
+    "casp_net_ablations:table2_bilinear": ("sal", ("bilinear", 1234, False)),
+    "casp_net_ablations:table2_quadratic": ("sal", ("quadratic", 1234, False)),
+    "casp_net_ablations:table2_linear": ("sal", ("linear", 1234, False)),
+    "casp_net_ablations:table2_coding": ("sal", ("linear", 1234, True)),
+    **{
+        f"casp_net_ablations:table3_stages{stages}": ("sal", ("linear", stages, False))
+        for stages in (1, 2, 3, 4, 234, 1234)
+    },
+}
+
+
 @functools.cache
 def _leaves(network, spec):
     found = abstract_variables(network, spec)
@@ -119,6 +160,28 @@ def test_every_row_builds(name, row):
 @pytest.mark.parametrize("text", FIGURES)
 def test_figures_stand_as_printed(text):
     assert printed(text) == FIGURES[text].split()
+
+
+@pytest.mark.parametrize("text", NETWORKS)
+def test_each_row_is_the_network_of_its_name(text):
+    preset = config_of(text).model.preset()
+    network, slots = build(preset), preset.slots
+    assert slots["visual_encoder"] == {"name": "s3d", "fields": {}}
+    if text.startswith("casp_net"):
+        decoder, interaction = NETWORKS[text]
+        assert (slots["decoder"]["name"], network.audio_encoder is None) == (decoder, interaction is None)
+        if interaction is None:
+            assert network.fusion is None
+        else:
+            assert (network.fusion.interaction, network.fusion.stages, network.fusion.coding) == interaction
+        return
+    fusion, pairs, gates, skips = NETWORKS[text]
+    assert (slots["audio_encoder"]["name"], slots["fusion"]["name"]) == (
+        "none" if fusion == "none" else "soundnet",
+        fusion,
+    )
+    assert (network.neck.pairs, network.decoder.skips) == (pairs, skips)
+    assert getattr(network.fusion, "gates", 0) == gates
 
 
 def test_every_row_of_the_tables_is_there():

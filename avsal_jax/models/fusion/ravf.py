@@ -20,6 +20,10 @@ class RAVF(nn.Module):
     `fused` [B, N, C], `retention_audio` (Ret_A) [B, blocks, heads, T, H, W, S], `retention_visual` (Ret_V)
     [B, blocks, heads, S, T, H, W], `head_weights` (C_weights) [B, blocks, heads].
 
+    Eqs. 2 to 5 have no softmax and no mean, so that what a head says grows with the number of tokens: with
+    the 336 of a clip of 224x384 the scores of fresh heads lie so far apart that Eq. 6 gives nearly all weight
+    to one of them (`head_weights` shows it); with the 6 of the synthetic runs they share it.
+
     Fields (none is stated in the paper):
       blocks: how many RAVF blocks, 1 to 64.
       heads: of the attention; they divide its 512 channels times `width`.
