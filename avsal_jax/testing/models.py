@@ -104,14 +104,17 @@ def hearing_probe(
     return Model(StoredModel(Preset("hearing probe", {}, spec), network, {}, {"system": "hearing probe"}))
 
 
-def fusing_probe(fusion: nn.Module, audio: AudioSpec, frames: int = 8, height: int = 32, width: int = 64):
+def fusing_probe(
+    fusion: nn.Module, audio: AudioSpec, frames: int = 8, height: int = 32, width: int = 64, channels: int = 1
+) -> Model:
     """Returns a hearing model with a real fusion between trivial parts, so that it compiles quickly.
 
-    Encoders are those of the other probes; the map is the coarsest level that the fusion returned.
+    Encoders are those of the other probes, the picture's in powers for more than one of `channels`; the map
+    is the first channel of the coarsest level that the fusion returned.
     """
     spec = InputSpec(frames, height, width, pixel_norm="signed", audio=audio)
     network = SaliencyNetwork(
-        visual_encoder=_ProbeEncoder(strides=(1, 1, 1, 2)),
+        visual_encoder=_ProbeEncoder((1, 1, 1, 2), channels),
         audio_encoder=_LoudnessEncoder(),
         fusion=fusion,
         decoder=_CoarsestDecoder(),
@@ -124,7 +127,7 @@ def fusing_probe(fusion: nn.Module, audio: AudioSpec, frames: int = 8, height: i
 
 class _CoarsestDecoder(nn.Module):
     def __call__(self, pyramid: tuple[jax.Array, ...], train: bool = False) -> jax.Array:
-        level = pyramid[-1].mean((1, 4))  # [B, H/8, W/8]
+        level = pyramid[-1][..., 0].mean(1)  # [B, H/8, W/8]
         return resize_linear(level[..., None], (8 * level.shape[1], 8 * level.shape[2]))[..., 0]
 
 
@@ -147,6 +150,7 @@ class _ProbeFusion(nn.Module):
 
 class _ProbeEncoder(nn.Module):
     strides: tuple[int, ...] = (1, 1, 1, 1)
+    channels: int = 1
 
     def stem(self, frames: jax.Array, train: bool = False) -> jax.Array:
         luminance = frames @ jnp.array([0.299, 0.587, 0.114])  # [B, T, H, W]
@@ -154,7 +158,8 @@ class _ProbeEncoder(nn.Module):
         return luminance.reshape(b, t, h // 4, 4, w // 4, 4).mean((3, 5))[..., None]
 
     def trunk(self, stem: jax.Array, train: bool = False) -> tuple[jax.Array, ...]:
-        return tuple(stem[:, ::n, ::n, ::n] for n in self.strides)
+        powers = jnp.concatenate([stem**power for power in range(1, self.channels + 1)], -1)
+        return tuple(powers[:, ::n, ::n, ::n] for n in self.strides)
 
 
 class _ProbeDecoder(nn.Module):

@@ -2,9 +2,14 @@
 
 import numpy as np
 import pytest
+import soundfile
 
 from avsal_jax import AudioSpec
+from avsal_jax.data.datasets import open_dataset
+from avsal_jax.evaluation.sources import ModelMaps
+from avsal_jax.inference.predict import Settings, predict_file
 from avsal_jax.inference.predictor import Model
+from avsal_jax.testing import fake_data
 from avsal_jax.testing.models import hearing_probe, tiny_stored
 from avsal_jax.testing.videos import moving_spot, write_video
 
@@ -52,14 +57,57 @@ def test_each_window_hears_exactly_its_own_samples(listening, tmp_path, name):
             sound=wave, sample_rate=rate, layout=layout, sound_codec="pcm_f32le",
         )  # fmt: skip
         expected = [heard_at(click, frame, rate, samples) for frame in range(COUNT)]
-        maps = listening.predict_video(source)[:, 0, 0].astype(np.float64)
-        places = LENGTH * np.log(maps / (1 - maps))
-        found = [None if place < -LENGTH else round(float(place)) for place in places]
-        assert found == expected, click
-        heard = sum(place is not None for place in found)
+        assert places_of(listening.predict_video(source)) == expected, click
+        heard = sum(place is not None for place in expected)
         assert heard == 0 if click == samples - 1 else 0 < heard < COUNT  # nobody owns the last half frame
     edges = [heard_at(click, 19, rate, samples) is not None for click in (first - 1, first, last, last + 1)]
     assert edges == [False, True, True, False]
+
+
+def places_of(maps):
+    """What the maps of `listening` say; None where it heard nothing."""
+    maps = np.asarray(maps, np.float64)[:, 0, 0]
+    places = LENGTH * np.log(maps / (1 - maps))
+    return [None if place < -LENGTH else round(float(place)) for place in places]
+
+
+class Unchanged:
+    """A protocol that keeps the maps as they are."""
+
+    @staticmethod
+    def store(saliency, size):
+        return saliency
+
+
+def test_evaluation_hears_the_same_of_a_set(listening, tmp_path):
+    rate, click = 22_050, 19 * 22_050 // RATE
+    wave = np.zeros(COUNT * rate // RATE, np.float32)
+    wave[click] = 0.9
+    video = fake_data.fake_video("one", COUNT, (32, 64), float(RATE))
+    root = fake_data.write_stavis(tmp_path / "data", "DIEM", [video], {"test": ("one",)})
+    soundfile.write(root / "video_audio/DIEM/one/one.wav", wave, rate, "FLOAT")
+    (entry,) = open_dataset("diem", root, "test")
+    found = places_of(list(ModelMaps(listening, "probe").maps(entry, Unchanged)))
+    assert found == [heard_at(click, frame, rate, len(wave)) for frame in range(COUNT)]
+    assert 0 < found.count(None) < COUNT
+
+
+def test_predict_hears_the_same_of_a_file(tmp_path):
+    """Louder from frame to frame, so that sound of another place, and none, would give other maps."""
+    model = hearing_probe(AudioSpec("waveform", LENGTH, window="none"), FRAMES, 32, 64)
+    time = np.arange(COUNT * 22_050 // RATE)
+    wave = 0.15 * time / len(time) * np.sin(time / 5)
+    source = write_video(tmp_path / "a.mp4", moving_spot(COUNT, 32, 64), RATE, sound=wave.astype(np.float32))
+    maps = {}
+    for audio in ("auto", "off"):
+        out = tmp_path / audio
+        predict_file(model, source, out, Settings(save=("npz",), audio=audio))
+        with np.load(out / "maps.npz", allow_pickle=False) as archive:
+            maps[audio] = archive["maps"].astype(np.float64)
+        expected = model.predict_video(source, audio=audio)
+        np.testing.assert_allclose(maps[audio], expected, atol=5e-4)  # stored in float16
+    heard = maps["auto"][FRAMES:, 0, 0]
+    assert (np.diff(heard) > 1e-3).all() and np.ptp(maps["off"][:, 0, 0]) == 0
 
 
 @pytest.fixture(scope="module")

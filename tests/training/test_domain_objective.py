@@ -1,0 +1,139 @@
+"""The objective of two domains against what its parts give one by one: rows, strength, direction."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from avsal_jax import AudioSpec, losses
+from avsal_jax.losses import Term
+from avsal_jax.models.domain import CHANNELS, DomainDiscriminator
+from avsal_jax.models.fusion.concatenation import Concatenation
+from avsal_jax.models.network import forward
+from avsal_jax.testing.models import fusing_probe
+from avsal_jax.training.domain_adversarial import AdaptConfig, AdaptedFeature, DomainAdversarial, variables_of
+from avsal_jax.types import Clip
+
+CLIPS, NAMES = 3, ("audio", "fused")
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A network without batch norm, so that each clip's map is its own."""
+    return fusing_probe(Concatenation(), AudioSpec("waveform", 500), channels=4)
+
+
+@pytest.fixture(scope="module")
+def batches(model):
+    rng, spec = np.random.default_rng(0), model.spec
+
+    def clips():
+        places = rng.integers(0, 256, (CLIPS, 1, spec.height // 8, spec.width // 8, 3), np.uint8)
+        return {
+            "frames": places.repeat(spec.frames, 1).repeat(8, 2).repeat(8, 3),
+            "audio": rng.uniform(10, 100, (CLIPS, 1)).astype(np.float32) * np.ones((1, 500), np.float32),
+        }
+
+    truth = rng.random((CLIPS, spec.height, spec.width), np.float32)
+    labels = {"density": truth, "fixations": truth > 0.9, "mask": np.ones(CLIPS, bool)}
+    return {"source": {**clips(), **labels}, "target": clips()}
+
+
+@pytest.fixture(scope="module")
+def objective(model):
+    def make(**adapt):
+        config = AdaptConfig(sources=("any",), **adapt)
+        return DomainAdversarial(model.network, model.spec, (Term("kl"),), config)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def variables(model, objective):
+    """Weights of the network are large, so that its maps differ from clip to clip."""
+    own, extra = model.variables, objective().extra_variables(model.network, model.spec, 0)
+    large = jax.tree.map(lambda leaf: 10 * leaf, own["params"])
+    return large | extra["params"], own.get("batch_stats", {}) | extra["batch_stats"]
+
+
+def separately(model, batches, params, stats):
+    """Returns KL of the source's maps, and the domain losses, each part run alone."""
+    network = {"params": params}
+    seen = {
+        side: forward(model.network, model.spec, network, Clip(batch["frames"], batch["audio"]), NAMES)
+        for side, batch in batches.items()
+    }
+    kl = losses.kl(seen["source"].saliency, batches["source"]["density"]).mean()
+    domains = {}
+    for name in NAMES:
+        tokens = jnp.concatenate([seen[side].features[name] for side in ("source", "target")])
+        own = {"params": params[variables_of(name)], "batch_stats": stats[variables_of(name)]}
+        judge = DomainDiscriminator(CHANNELS[name])
+        logits, _ = judge.apply(own, tokens, train=True, mutable=["batch_stats"])
+        d = jax.nn.sigmoid(logits)
+        domains[name] = -jnp.log(d[:CLIPS]).mean() - jnp.log(1 - d[CLIPS:]).mean()  # Eqs. 2 and 3
+    return kl, domains
+
+
+def gradient_of(objective, batches, variables, step=0, total=10):
+    params, stats = variables
+
+    def loss(params):
+        return objective.loss(params, stats, batches, step, total, jax.random.key(0))
+
+    (_, (_, values)), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    return values, gradient
+
+
+def close(one, other):
+    """Gradients of biases before a batch norm are rounding alone, so the largest leaf gives the measure."""
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(other))
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * largest)
+
+
+def test_saliency_is_scored_on_source_clips_and_each_domain_is_called_by_its_name(
+    model, batches, objective, variables
+):
+    values, _ = gradient_of(objective(), batches, variables)
+    kl, domains = separately(model, batches, *variables)
+    np.testing.assert_allclose(values["loss/kl"], kl, rtol=1e-4)
+    for name in NAMES:
+        np.testing.assert_allclose(values[f"domain/{name}/loss"], domains[name], rtol=1e-4)
+    swapped = {**batches, "source": {**batches["source"], **batches["target"]}}
+    assert abs(separately(model, swapped, *variables)[0] - kl) > 1e-3
+
+
+def test_features_get_the_turned_gradient_and_discriminators_their_own(model, batches, objective, variables):
+    """By what the fusion made; the sound's tokens have no parameter behind them here."""
+    (params, stats), name = variables, "fused"
+    _, gradient = gradient_of(objective(features=(AdaptedFeature(name),)), batches, variables)
+    saliency = jax.grad(lambda p: separately(model, batches, p, stats)[0])(params)
+    domain = jax.grad(lambda p: separately(model, batches, p, stats)[1][name])(params)
+    own = variables_of(name)
+    close(gradient[own], domain[own])
+    parts = list(model.variables["params"])
+    turned = {part: jax.tree.map(lambda s, d: s - d, saliency[part], domain[part]) for part in parts}
+    close({part: gradient[part] for part in parts}, turned)
+    assert max(np.abs(leaf).max() for leaf in jax.tree.leaves({p: domain[p] for p in parts})) > 1e-4
+
+
+def test_the_ramp_turns_the_gradient_by_as_much_as_the_run_is_old(batches, objective, variables):
+    strength = 2 / (1 + np.exp(-10 * 0.1)) - 1  # DANN, at step 1 of 10
+    values, ramp = gradient_of(objective(reversal="ramp"), batches, variables, step=1)
+    np.testing.assert_allclose(values["domain/strength"], strength, rtol=1e-5)
+    _, constant = gradient_of(objective(strength=strength), batches, variables)
+    close(ramp, constant)
+    _, whole = gradient_of(objective(), batches, variables)
+    with pytest.raises(AssertionError):
+        close(ramp["fusion"], whole["fusion"])
+
+
+def test_it_is_the_same_when_its_forward_pass_is_computed_again(batches, objective, variables):
+    params, stats = variables
+
+    def loss(params):
+        return objective().loss(params, stats, batches, 0, 10, jax.random.key(0))[0]
+
+    _, kept = gradient_of(objective(), batches, variables)
+    close(jax.jit(jax.grad(jax.checkpoint(loss)))(params), kept)
