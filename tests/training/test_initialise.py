@@ -70,6 +70,24 @@ def test_a_part_fills_its_slot_and_the_rest_stays_fresh(fresh, part):
     assert f"{len(report.fresh)} leaves stay fresh: decoder/" in text
 
 
+@pytest.mark.parametrize(("hearing", "fusion"), [("avinet", "concatenation"), ("dual_domain", "cross_modal")])
+def test_vinet_and_soundnet_begin_a_network_that_hears(trained, system, tmp_path, hearing, fusion):
+    """The chain of the papers' recipes: picture and decoder from ViNet, sound from SoundNet, fresh fusion."""
+    preset = resolve("soundnet", {"audio_encoder.width": 1 / 16, "audio.samples": 35_280})
+    sound = init_variables(build(preset), preset.input, seed=3)
+    sound["batch_stats"] = jax.tree.map(lambda x: x + 0.5, sound["batch_stats"])
+    part = str(write_model(tmp_path / "soundnet", preset, sound))
+    start = tiny_stored(seed=1, system=hearing, fusion=fusion).variables
+    variables, report = initialise(start, (Init(system), Init(part, "audio_encoder")))
+    found, before = flatten(variables), flatten(start)
+    given = flatten(trained.variables) | flatten(sound)
+    assert all(same(found[name], value) for name, value in given.items())
+    assert {name.split("/")[1] for name in given} == {"visual_encoder", "decoder", "audio_encoder"}
+    assert set(report.fresh) == set(found) - set(given) and report.unused[0][1] == report.unused[1][1] == ()
+    assert {name.split("/")[1] for name in report.fresh} == {"fusion"}
+    assert all(same(found[name], before[name]) for name in report.fresh)
+
+
 def test_a_pattern_chooses_leaves_and_the_later_source_counts(fresh, system, part):
     path, weights = part
     sources = (Init(system, "visual_encoder"), Init(path, "visual_encoder", r"^conv[12]/.*kernel$"))
