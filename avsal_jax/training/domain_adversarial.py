@@ -51,6 +51,9 @@ class AdaptConfig:
         and tasks", Eq. 4): they make it say one half, whichever way it leans.
       reversal: `constant` (the paper: 1) or `ramp` (DANN: from 0 to 1 over the run).
       strength: factor on the gradients that reach the features, of either kind.
+      source_share: of the strength, for features of source clips: 1 (the paper) moves both domains alike, 0
+        the target alone, as in Tzeng et al. 2017, "Adversarial discriminative domain adaptation". Where both
+        move, sources can become alike that labels had told apart.
       memory: so many clips of either domain, of the steps before, each discriminator sees again in a step
         (0, as in the paper: none). One that sees the last clips alone is evaded by features that hardly
         move, and a fresh one tells the domains as before; one that sees the earlier ones again keeps what
@@ -66,6 +69,7 @@ class AdaptConfig:
     feature_loss: str = "reversed"
     reversal: str = "constant"
     strength: float = 1.0
+    source_share: float = 1.0
     memory: int = 0
     updates: int = 0
     update_rate: float = 1e-3
@@ -84,6 +88,8 @@ class AdaptConfig:
         ]:
             if not 0 <= value < float("inf"):
                 raise AvsalError(f"{name} must be a number in [0, inf); got {value!r}")
+        if not 0 <= self.source_share <= 1:
+            raise AvsalError(f"adapt.source_share must be a number in [0, 1]; got {self.source_share!r}")
         if not 0 <= self.memory <= MOST:
             raise AvsalError(f"adapt.memory must be a number of clips in 0 to {MOST}; got {self.memory!r}")
         if not 0 <= self.updates <= MOST_UPDATES:
@@ -206,6 +212,9 @@ class DomainAdversarial(Objective):
     def _domain(self, name, tokens, params, batch_stats, strength, step):
         """Returns (new batch_stats, what is logged) of a feature's discriminator."""
         own, tokens = variables_of(name), tokens.astype(jnp.float32)
+        if (share := self._config.source_share) != 1:
+            source, target = _parts(tokens)
+            tokens = _interleaved(share * source + (1 - share) * lax.stop_gradient(source), target)
         stats, kept = parted(batch_stats[own])
         clips, earlier = tokens.shape[0], []
         if "memory" in kept:

@@ -56,8 +56,11 @@ def variables(model, objective):
     return large | extra["params"], own.get("batch_stats", {}) | extra["batch_stats"]
 
 
-def separately(model, batches, params, stats):
-    """Returns KL of the source's maps, and the domain losses, each part run alone."""
+def separately(model, batches, params, stats, share=1.0):
+    """Returns KL of the source's maps, and the domain losses, each part run alone.
+
+    A `share` of the gradient reaches what the network makes of source clips.
+    """
     network = {"params": params}
     seen = {
         side: forward(model.network, model.spec, network, Clip(batch["frames"], batch["audio"]), NAMES)
@@ -66,7 +69,9 @@ def separately(model, batches, params, stats):
     kl = losses.kl(seen["source"].saliency, batches["source"]["density"]).mean()
     domains = {}
     for name in NAMES:
-        tokens = jnp.concatenate([seen[side].features[name] for side in ("source", "target")])
+        source, target = (seen[side].features[name] for side in ("source", "target"))
+        source = share * source + (1 - share) * jax.lax.stop_gradient(source)
+        tokens = jnp.concatenate([source, target])
         own = {"params": params[variables_of(name)], "batch_stats": stats[variables_of(name)]}
         judge = DomainDiscriminator(CHANNELS[name])
         logits, _ = judge.apply(own, tokens, train=True, mutable=["batch_stats"])
@@ -104,12 +109,17 @@ def test_saliency_is_scored_on_source_clips_and_each_domain_is_called_by_its_nam
     assert abs(separately(model, swapped, *variables)[0] - kl) > 1e-3
 
 
-def test_features_get_the_turned_gradient_and_discriminators_their_own(model, batches, objective, variables):
+@pytest.mark.parametrize("share", [1.0, 0.25])
+def test_features_get_the_turned_gradient_and_discriminators_their_own(
+    model, batches, objective, variables, share
+):
     """By what the fusion made; the sound's tokens have no parameter behind them here."""
     (params, stats), name = variables, "fused"
-    _, gradient = gradient_of(objective(features=(AdaptedFeature(name),)), batches, variables)
+    _, gradient = gradient_of(
+        objective(features=(AdaptedFeature(name),), source_share=share), batches, variables
+    )
     saliency = jax.grad(lambda p: separately(model, batches, p, stats)[0])(params)
-    domain = jax.grad(lambda p: separately(model, batches, p, stats)[1][name])(params)
+    domain = jax.grad(lambda p: separately(model, batches, p, stats, share)[1][name])(params)
     own = variables_of(name)
     close(gradient[own], domain[own])
     parts = list(model.variables["params"])
