@@ -59,6 +59,7 @@ COMMON: dict[str, Row] = {
         | {
             "model.set": "height=64,width=96",
             "data.batch": 2,
+            "optimizer.schedule.warmup_steps": 0,
             "steps": 4,
             "evaluation.every": 4,
             "evaluation.pictures": 1,

@@ -15,6 +15,7 @@ from avsal_jax.models.registry import part_class
 from avsal_jax.models.systems import Preset, build
 from avsal_jax.specs import spec_from_dict
 from avsal_jax.training import launch, loop, recipes
+from avsal_jax.training.schedules import check_steps
 from avsal_jax.training.schema import build_config
 
 ROWS = [(recipe.name, row) for recipe in map(recipes.recipe, recipes.shipped()) for row in recipe.rows]
@@ -111,6 +112,7 @@ def test_every_row_builds(name, row):
 def test_every_row_shrinks_and_keeps_its_structure(name, row, variant):
     whole, small = config_of(f"{name}:{row}"), config_of(f"{name}:{row},{variant}")
     assert small.data.sources == (("synthetic", None),) and small.init == () and small.steps > 0
+    check_steps(small.optimizer.schedule, small.steps)
     one, other = whole.model.preset(), small.model.preset()
     assert other.input.frames == one.input.frames and (other.input.height, other.input.width) == (64, 96)
     assert other.input.audio == one.input.audio
