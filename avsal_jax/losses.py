@@ -203,7 +203,7 @@ def _check_form(name, form):
 
 def _checked(prediction, truth):
     prediction, truth = jnp.asarray(prediction), jnp.asarray(truth)
-    dtype = jnp.promote_types(jnp.promote_types(prediction.dtype, truth.dtype), jnp.float32)
+    dtype = jnp.result_type(prediction, truth, jnp.float32)
     prediction, truth = prediction.astype(dtype), truth.astype(dtype)
     if prediction.shape != truth.shape or prediction.ndim < 2:
         raise AvsalError(

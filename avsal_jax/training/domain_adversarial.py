@@ -214,7 +214,8 @@ class DomainAdversarial(Objective):
         own, tokens = variables_of(name), tokens.astype(jnp.float32)
         if (share := self._config.source_share) != 1:
             source, target = _parts(tokens)
-            tokens = _interleaved(share * source + (1 - share) * lax.stop_gradient(source), target)
+            # a negative strength turns nothing round: it is a share of the gradient
+            tokens = _interleaved(reverse_gradient(source, -share), target)
         stats, kept = parted(batch_stats[own])
         clips, earlier = tokens.shape[0], []
         if "memory" in kept:

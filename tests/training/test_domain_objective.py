@@ -90,6 +90,12 @@ def gradient_of(objective, batches, variables, step=0, total=10):
     return values, gradient
 
 
+@pytest.fixture(scope="module")
+def plain(batches, objective, variables):
+    """Values and gradient with the paper's settings; compiled once."""
+    return gradient_of(objective(), batches, variables)
+
+
 def close(one, other):
     """Gradients of biases before a batch norm are rounding alone, so the largest leaf gives the measure."""
     largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(other))
@@ -98,9 +104,9 @@ def close(one, other):
 
 
 def test_saliency_is_scored_on_source_clips_and_each_domain_is_called_by_its_name(
-    model, batches, objective, variables
+    model, batches, plain, variables
 ):
-    values, _ = gradient_of(objective(), batches, variables)
+    values, _ = plain
     kl, domains = separately(model, batches, *variables)
     np.testing.assert_allclose(values["loss/kl"], kl, rtol=1e-4)
     for name in NAMES:
@@ -128,22 +134,22 @@ def test_features_get_the_turned_gradient_and_discriminators_their_own(
     assert max(np.abs(leaf).max() for leaf in jax.tree.leaves({p: domain[p] for p in parts})) > 1e-4
 
 
-def test_the_ramp_turns_the_gradient_by_as_much_as_the_run_is_old(batches, objective, variables):
+def test_the_ramp_turns_the_gradient_by_as_much_as_the_run_is_old(batches, objective, variables, plain):
     strength = 2 / (1 + np.exp(-10 * 0.1)) - 1  # DANN, at step 1 of 10
     values, ramp = gradient_of(objective(reversal="ramp"), batches, variables, step=1)
     np.testing.assert_allclose(values["domain/strength"], strength, rtol=1e-5)
     _, constant = gradient_of(objective(strength=strength), batches, variables)
     close(ramp, constant)
-    _, whole = gradient_of(objective(), batches, variables)
+    _, whole = plain
     with pytest.raises(AssertionError):
         close(ramp["fusion"], whole["fusion"])
 
 
-def test_it_is_the_same_when_its_forward_pass_is_computed_again(batches, objective, variables):
+def test_it_is_the_same_when_its_forward_pass_is_computed_again(batches, objective, variables, plain):
     params, stats = variables
 
     def loss(params):
         return objective().loss(params, stats, batches, 0, 10, jax.random.key(0))[0]
 
-    _, kept = gradient_of(objective(), batches, variables)
+    _, kept = plain
     close(jax.jit(jax.grad(jax.checkpoint(loss)))(params), kept)
