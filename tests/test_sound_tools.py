@@ -112,15 +112,32 @@ def test_domain_report(tool, folders, model):
 
 
 @pytest.mark.slow
-def test_soundnet_starts_from_the_classes_of_sound(tool, folders, tmp_path):
+@pytest.mark.parametrize(
+    "names, videos, trained_on",
+    [("a", 6, "the 4 classes of sound of 42 training videos of a synthetic set"),
+     ("ab", 12, "the 8 classes of sound of 84 training videos of 2 synthetic sets")],
+)  # fmt: skip
+def test_soundnet_starts_from_the_classes_of_sound(tool, folders, tmp_path, names, videos, trained_on):
+    roots = [folders / name / "synthetic-source" for name in names]
     options = ["--width", 1 / 16, "--samples", 4574, "--steps", 2]
-    text = tool(
-        "pretrain_sound", "--root", folders / "a/synthetic-source", "--output", tmp_path / "s", *options
-    )
-    assert "step 2/2  loss" in text and "of the clips of 6 validation videos told right" in text
+    text = tool("pretrain_sound", "--root", *roots, "--output", tmp_path / "s", *options)
+    assert "step 2/2  loss" in text and f"of the clips of {videos} validation videos told right" in text
     found = read_model(tmp_path / "s")
     assert found.preset.kind == "part" and set(found.variables["params"]) == {"audio_encoder"}
-    assert found.card["provenance"]["trained on"].startswith("the classes of sound of 42 training videos")
+    assert found.card["provenance"]["trained on"] == trained_on
+
+
+def test_classes_of_several_sets_are_told_apart(tests_dir, folders):
+    """No class of one set is one of another: nothing says which timbres of the domains belong together."""
+    sounds = runpy.run_path(str(tests_dir.parent / "tools/pretrain_sound.py"))["Sounds"]
+    spec = resolve("soundnet", {"audio.samples": 4574, "frames": 8}).input
+    kinds = {}
+    for names in ("a", "b", "ab"):
+        roots = [folders / name / "synthetic-source" for name in names]
+        found = sounds(roots, "train", spec)
+        kinds[names] = [found.clip(video, 0.0)[1] for video in range(len(found))]
+    assert set(kinds["a"]) == set(kinds["b"]) == {0, 1, 2, 3}
+    assert kinds["ab"] == kinds["a"] + [4 + kind for kind in kinds["b"]]
 
 
 @pytest.mark.slow

@@ -1,9 +1,11 @@
-"""Trains SoundNet or VGGish on the classes of sound of a generated set's training list, to start from.
+"""Trains SoundNet or VGGish on the classes of sound of generated sets' training lists, to start from.
 
-  python tools/pretrain_sound.py --root SET --output DIR [--encoder vggish] [--frames 8] [--steps 600]
+  python tools/pretrain_sound.py --root SET [SET ...] --output DIR [--encoder vggish] [--frames 8]
+      [--steps 600]
 
-SET is the folder that holds synthetic.json. A softmax on the mean of the tokens tells the class (`kind` of
-scene.json) of a random clip's sound; it is thrown away. DIR becomes a model of the encoder alone, for
+SET is the folder that holds synthetic.json; the classes of several sets are told apart from one another, as
+nobody says which belong together. A softmax on the mean of the tokens tells the class (`kind` of scene.json)
+of a random clip's sound; it is thrown away. DIR becomes a model of the encoder alone, for
 --config.init="((DIR, 'audio_encoder', ''),)". Only the training list is learnt from; the share of clips told
 right is printed for the validation list. Clips have the frames and buffer of the network that it is for.
 """
@@ -34,7 +36,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--root", required=True, type=pathlib.Path)
+    parser.add_argument("--root", required=True, nargs="+", type=pathlib.Path)
     parser.add_argument("--output", required=True, type=pathlib.Path)
     parser.add_argument("--encoder", default="soundnet", choices=("soundnet", "vggish"))
     parser.add_argument("--width", type=float, default=0.25)
@@ -54,7 +56,8 @@ def main():
     slots = {name: {"audio_encoder": tree["audio_encoder"]} for name, tree in variables.items()}
     provenance = {
         "by": f"avsal_jax {avsal_jax.__version__}, tools/pretrain_sound.py",
-        "trained on": f"the classes of sound of {len(train)} training videos of a synthetic set",
+        "trained on": f"the {train.classes} classes of sound of {len(train)} training videos of "
+        + ("a synthetic set" if len(args.root) == 1 else f"{len(args.root)} synthetic sets"),
         "steps": args.steps,
         "seed": args.seed,
         "told right on the validation list": told,
@@ -63,18 +66,21 @@ def main():
 
 
 class Sounds:
-    """The sounds of a split's videos, with their classes; videos whose sound has none are left out."""
+    """The sounds of the videos of a split of sets, with their classes; a video without one is left out."""
 
-    def __init__(self, root, split, spec):
+    def __init__(self, roots, split, spec):
+        self.classes = CLASSES * len(roots)
         self._frames = spec.frames
         self._videos = []
-        for entry in open_dataset("synthetic", root, split):
-            kind = read_scene(root, entry.name).kind
-            if kind is not None:
-                sound = ClipSound(read_sound(entry.sound), spec.audio, spec.frames, entry.fps)
-                self._videos.append((sound, entry.frames, kind))
-        if not self._videos:
-            raise AvsalError(f"no video of the split {split} in {root} has a sound of a class")
+        for number, root in enumerate(roots):
+            before = len(self._videos)
+            for entry in open_dataset("synthetic", root, split):
+                kind = read_scene(root, entry.name).kind
+                if kind is not None:
+                    sound = ClipSound(read_sound(entry.sound), spec.audio, spec.frames, entry.fps)
+                    self._videos.append((sound, entry.frames, CLASSES * number + kind))
+            if len(self._videos) == before:
+                raise AvsalError(f"no video of the split {split} in {root} has a sound of a class")
 
     def __len__(self):
         return len(self._videos)
@@ -98,7 +104,7 @@ def pretrain(preset, sounds: Sounds, steps: int, seed: int) -> dict:
     network = build(preset)
     variables = init_variables(network, preset.input, seed)
     channels = jax.eval_shape(lambda v: tokens_of(network, v, silent(preset)), variables).shape[-1]
-    variables["params"]["classes"] = np.zeros((channels, CLASSES), np.float32)
+    variables["params"]["classes"] = np.zeros((channels, sounds.classes), np.float32)
     optimizer = optax.adam(optax.cosine_decay_schedule(RATE, steps))
 
     @jax.jit

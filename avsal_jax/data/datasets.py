@@ -14,6 +14,7 @@ from avsal_jax.data.video_lists import (
     read_fold_list,
     read_user_list,
     shipped_categories,
+    shipped_domain,
     shipped_list,
 )
 from avsal_jax.errors import AvsalError
@@ -165,7 +166,7 @@ def _open_packaging(
 def _named_rows(name: str, path: pathlib.Path) -> tuple[ListedVideo, ...]:
     """Reads the user's list; every line gets a set, in the packaging of `name`."""
     packaging = find_dataset(name).packaging
-    shipped = str(path).startswith("domain:")
+    shipped = shipped_domain(str(path)) is not None
     rows = _not_empty(read_domain(str(path)) if shipped else read_user_list(path, name), path)
     for row in rows:
         try:

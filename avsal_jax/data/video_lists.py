@@ -80,6 +80,12 @@ def read_user_list(path: pathlib.Path, dataset: str) -> tuple[ListedVideo, ...]:
     return _without_repeats(rows, path)
 
 
+def shipped_domain(source: str) -> str | None:
+    """Returns NAME of `domain:NAME`, a list that comes with the project; None for the path of a file."""
+    kind, colon, name = source.partition(":")
+    return name if colon and kind == "domain" else None
+
+
 def read_domain(source: str) -> tuple[ListedVideo, ...]:
     """Reads a list with `set video` per line: a file, or `domain:NAME` for one that comes with the project.
 
@@ -89,8 +95,8 @@ def read_domain(source: str) -> tuple[ListedVideo, ...]:
 
     Errors as in `read_fold_list`.
     """
-    kind, _, name = source.partition(":")
-    if kind != "domain":
+    name = shipped_domain(source)
+    if name is None:
         path = pathlib.Path(source)
     else:
         shipped = sorted(p.stem for p in (_LISTS / "domains").glob("*.txt"))

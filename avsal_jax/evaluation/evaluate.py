@@ -9,6 +9,7 @@ from collections.abc import Callable
 from avsal_jax.cluster import share
 from avsal_jax.data.datasets import open_dataset
 from avsal_jax.data.schema import VideoEntry
+from avsal_jax.data.video_lists import shipped_domain
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation import baselines, runner, tables
 from avsal_jax.evaluation.protocols import METRICS, protocol_for
@@ -109,10 +110,8 @@ def evaluate(
 
 def _shown_dataset(request: Request) -> str:
     """`nature` of the list `domain:nature_test`, whose videos are of several sets; else the set's name."""
-    listed = str(request.list_file or "")
-    if listed.startswith("domain:"):
-        return listed.removeprefix("domain:").partition("_")[0]
-    return request.dataset
+    domain = shipped_domain(str(request.list_file or ""))
+    return request.dataset if domain is None else domain.partition("_")[0]
 
 
 def _units(request: Request) -> list[runner.Unit]:
