@@ -1,13 +1,15 @@
 """Trains SoundNet or VGGish on the classes of sound of generated sets' training lists, to start from.
 
   python tools/pretrain_sound.py --root SET [SET ...] --output DIR [--encoder vggish] [--frames 8]
-      [--steps 600]
+      [--steps 600] [--pitch OCTAVES]
 
 SET is the folder that holds synthetic.json; the classes of several sets are told apart from one another, as
 nobody says which belong together. A softmax on the mean of the tokens tells the class (`kind` of scene.json)
 of a random clip's sound; it is thrown away. DIR becomes a model of the encoder alone, for
 --config.init="((DIR, 'audio_encoder', ''),)". Only the training list is learnt from; the share of clips told
 right is printed for the validation list. Clips have the frames and buffer of the network that it is for.
+With --pitch each video is heard at eight pitches, drawn from so many octaves below to as many above its own,
+so that the pitch tells no class: the encoders of the papers have heard more than one instrument of a kind.
 """
 
 import argparse
@@ -20,7 +22,7 @@ import optax
 
 import avsal_jax
 from avsal_jax.compile_cache import use_compile_cache
-from avsal_jax.data.audio import ClipSound, read_sound
+from avsal_jax.data.audio import ClipSound, Sound, read_sound, resample
 from avsal_jax.data.datasets import open_dataset
 from avsal_jax.data.synthetic import read_scene
 from avsal_jax.data.synthetic.settings import CLASSES
@@ -30,6 +32,7 @@ from avsal_jax.models.systems import build, resolve
 from avsal_jax.storage import write_model
 
 BATCH, RATE = 32, 1e-3
+PITCHES = 8  # of a video, with --pitch
 
 
 def main():
@@ -43,21 +46,26 @@ def main():
     parser.add_argument("--samples", type=int, default=12_766, help="of the buffer; SoundNet's")
     parser.add_argument("--frames", type=int, default=8, help="of a clip")
     parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--pitch", type=float, default=0.0, metavar="OCTAVES", help="up to 3; 0: its own")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    if not 0 <= args.pitch <= 3:
+        raise AvsalError(f"--pitch must be a number of octaves in [0, 3]; got {args.pitch:g}")
     use_compile_cache()
     settings = {"audio_encoder.width": args.width, "frames": args.frames}
     settings |= {"audio.samples": args.samples} if args.encoder == "soundnet" else {}
     preset = resolve(args.encoder, settings)
-    train, held = (Sounds(args.root, split, preset.input) for split in ("train", "val"))
+    train = Sounds(args.root, "train", preset.input, args.pitch, args.seed)
+    held = Sounds(args.root, "val", preset.input)
     variables = pretrain(preset, train, args.steps, args.seed)
     told = accuracy(preset, variables, held)
-    print(f"{100 * told:.1f} % of the clips of {len(held)} validation videos told right")
+    print(f"{100 * told:.1f} % of the clips of {len(held.names)} validation videos told right")
     slots = {name: {"audio_encoder": tree["audio_encoder"]} for name, tree in variables.items()}
     provenance = {
         "by": f"avsal_jax {avsal_jax.__version__}, tools/pretrain_sound.py",
-        "trained on": f"the {train.classes} classes of sound of {len(train)} training videos of "
+        "trained on": f"the {train.classes} classes of sound of {len(train.names)} training videos of "
         + ("a synthetic set" if len(args.root) == 1 else f"{len(args.root)} synthetic sets"),
+        "octaves of pitch": args.pitch,
         "steps": args.steps,
         "seed": args.seed,
         "told right on the validation list": told,
@@ -66,19 +74,27 @@ def main():
 
 
 class Sounds:
-    """The sounds of the videos of a split of sets, with their classes; a video without one is left out."""
+    """The sounds of the videos of a split of sets, with their classes; a video without one is left out.
 
-    def __init__(self, roots, split, spec):
+    With `pitch`, octaves, each is here PITCHES times, at pitches drawn up to so far from its own.
+    """
+
+    def __init__(self, roots, split, spec, pitch=0.0, seed=0):
+        draws = np.random.RandomState(seed)
         self.classes = CLASSES * len(roots)
         self._frames = spec.frames
-        self._videos = []
+        self._videos, self.names = [], []
         for number, root in enumerate(roots):
             before = len(self._videos)
             for entry in open_dataset("synthetic", root, split):
                 kind = read_scene(root, entry.name).kind
-                if kind is not None:
-                    sound = ClipSound(read_sound(entry.sound), spec.audio, spec.frames, entry.fps)
-                    self._videos.append((sound, entry.frames, CLASSES * number + kind))
+                if kind is None:
+                    continue
+                self.names.append(entry.name)
+                sound, label = read_sound(entry.sound), CLASSES * number + kind
+                for factor in 2.0 ** draws.uniform(-pitch, pitch, PITCHES if pitch else 1):
+                    heard = ClipSound(transposed(sound, factor), spec.audio, spec.frames, entry.fps)
+                    self._videos.append((heard, int(entry.frames / factor), label))
             if len(self._videos) == before:
                 raise AvsalError(f"no video of the split {split} in {root} has a sound of a class")
 
@@ -97,6 +113,14 @@ class Sounds:
         videos, places = draws.randint(len(self), size=BATCH), draws.random_sample(BATCH)
         waves, kinds = zip(*map(self.clip, videos, places), strict=True)
         return np.stack(waves), np.array(kinds)
+
+
+def transposed(sound: Sound, factor: float) -> Sound:
+    """Returns a sound as when its record runs `factor` times as fast: its frequencies are so many times."""
+    if factor == 1:
+        return sound
+    faster = Sound(sound.wave, 50 * round(sound.rate * factor / 50), sound.start / factor)
+    return Sound(resample(faster, sound.rate).wave[:], sound.rate, faster.start)
 
 
 def pretrain(preset, sounds: Sounds, steps: int, seed: int) -> dict:
