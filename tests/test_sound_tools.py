@@ -4,9 +4,12 @@ import re
 import runpy
 import sys
 
+import numpy as np
 import pytest
 
+from avsal_jax.data.audio import Sound
 from avsal_jax.data.prepare import prepare_synthetic
+from avsal_jax.errors import AvsalError
 from avsal_jax.models.network import init_variables
 from avsal_jax.models.systems import build, resolve
 from avsal_jax.storage import read_model, write_model
@@ -138,6 +141,37 @@ def test_classes_of_several_sets_are_told_apart(tests_dir, folders):
         kinds[names] = [found.clip(video, 0.0)[1] for video in range(len(found))]
     assert set(kinds["a"]) == set(kinds["b"]) == {0, 1, 2, 3}
     assert kinds["ab"] == kinds["a"] + [4 + kind for kind in kinds["b"]]
+
+
+def test_transposed_sounds_have_their_frequencies_times_the_factor(tests_dir):
+    transposed = runpy.run_path(str(tests_dir.parent / "tools/pretrain_sound.py"))["transposed"]
+    tone = Sound(np.sin(2 * np.pi * 500 * np.arange(44_100) / 22_050).astype(np.float32), 22_050)
+    for factor in (0.5, 1.0, 2.0):
+        heard = transposed(tone, factor)
+        assert heard.rate == 22_050 and len(heard.wave) == pytest.approx(44_100 / factor, rel=0.005)
+        spectrum = np.abs(np.fft.rfft(heard.wave))
+        peak = np.fft.rfftfreq(len(heard.wave), 1 / heard.rate)[spectrum.argmax()]
+        assert peak == pytest.approx(500 * factor, rel=0.005)
+
+
+def test_each_video_is_heard_at_several_pitches(tests_dir, folders):
+    """Eight of each; the shorter ones have fewer frames, and all clips are as long as they were."""
+    names = runpy.run_path(str(tests_dir.parent / "tools/pretrain_sound.py"))
+    spec = resolve("soundnet", {"audio.samples": 4574, "frames": 8}).input
+    root = folders / "a/synthetic-source"
+    own, pitched = names["Sounds"]([root], "val", spec), names["Sounds"]([root], "val", spec, 1.0)
+    assert len(pitched) == 8 * len(own) and pitched.names == own.names
+    for video in range(len(own)):
+        clips = [pitched.clip(8 * video + k, 0.5) for k in range(8)]
+        assert {kind for _, kind in clips} == {own.clip(video, 0.5)[1]}
+        assert len({wave.tobytes() for wave, _ in clips}) > 4  # pitches are rounded
+        assert {wave.shape for wave, _ in clips} == {(4574,)}
+
+
+def test_a_pitch_beyond_hearing_is_refused(tool, folders, tmp_path):
+    options = ["--output", tmp_path / "s", "--pitch", 9]
+    with pytest.raises(AvsalError, match=r"--pitch must be a number of octaves in \[0, 3\]; got 9"):
+        tool("pretrain_sound", "--root", folders / "a/synthetic-source", *options)
 
 
 @pytest.mark.slow

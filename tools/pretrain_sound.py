@@ -119,6 +119,7 @@ def transposed(sound: Sound, factor: float) -> Sound:
     """Returns a sound as when its record runs `factor` times as fast: its frequencies are so many times."""
     if factor == 1:
         return sound
+    # to 50 Hz, so that the rates share a factor: resampling is quick then
     faster = Sound(sound.wave, 50 * round(sound.rate * factor / 50), sound.start / factor)
     return Sound(resample(faster, sound.rate).wave[:], sound.rate, faster.start)
 
