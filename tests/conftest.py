@@ -1,7 +1,13 @@
-"""Strict session: two CPU devices, no rank promotion, warnings are errors (pyproject.toml)."""
+"""Strict session: two CPU devices, no rank promotion, warnings are errors (pyproject.toml).
+
+Most programs here run once or twice, so XLA optimises little; `XLA_FLAGS= make test` optimises as for users.
+"""
 
 import os
 
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"
 
