@@ -18,7 +18,7 @@ from avsal_jax.specs import InputSpec
 from avsal_jax.training.objectives import BatchSpec, Objective, masked_mean, run_network
 from avsal_jax.training.replay import parted, remembered, replay_state, updated
 
-FEATURE_LOSSES = ("reversed", "confusion")
+FEATURE_LOSSES = ("reversed", "confusion", "inverted")
 REVERSALS = ("constant", "ramp")
 MOST = 4096  # clips in a memory, which is a part of every checkpoint
 MOST_UPDATES = 64
@@ -48,12 +48,14 @@ class AdaptConfig:
       feature_loss: what features learn from a discriminator. `reversed` (the paper): they raise its loss,
         by gradient reversal; that gradient vanishes for the clips of which it is certain, and pushes those
         on which it errs farther. `confusion` (Tzeng et al. 2015, "Simultaneous deep transfer across domains
-        and tasks", Eq. 4): they make it say one half, whichever way it leans.
+        and tasks", Eq. 4): they make it say one half, whichever way it leans. `inverted` (Goodfellow et
+        al. 2014, section 3, and Tzeng et al. 2017, "Adversarial discriminative domain adaptation"): they
+        make it take either domain for the other, most strongly where it is certain.
       reversal: `constant` (the paper: 1) or `ramp` (DANN: from 0 to 1 over the run).
       strength: factor on the gradients that reach the features, of either kind.
       source_share: of the strength, for features of source clips: 1 (the paper) moves both domains alike, 0
-        the target alone, as in Tzeng et al. 2017, "Adversarial discriminative domain adaptation". Where both
-        move, sources can become alike that labels had told apart.
+        the target alone, as in Tzeng et al. 2017. Where both move, sources can become alike that labels had
+        told apart.
       memory: so many clips of either domain, of the steps before, each discriminator sees again in a step
         (0, as in the paper: none). One that sees the last clips alone is evaded by features that hardly
         move, and a fresh one tells the domains as before; one that sees the earlier ones again keeps what
@@ -109,7 +111,7 @@ class DomainAdversarial(Objective):
     L = L_s + sum_f w_f L_f (paper 000, Eq. 5: unit weights), L_f = mean(-log d(source)) +
     mean(-log(1 - d(target))) (Eqs. 2 and 3), d the probability of the source. One update lowers L for the
     discriminators; before the features the gradient of L_f is reversed, so they raise it. With the feature
-    loss `confusion` none reaches them; w_f times `confusion_loss` is added for them alone.
+    losses `confusion` and `inverted` none reaches them; w_f times that loss is added for them alone.
 
     As many target clips a step as source ones ("batch size 6" is taken as 6 + 6; not stated in the paper).
     Both go through the network in one call, so that its batch norms see both domains, as their running
@@ -119,8 +121,8 @@ class DomainAdversarial(Objective):
 
     Logged: `loss/NAME` of saliency; for each feature `domain/FEATURE/loss` and `domain/FEATURE/accuracy`,
     the share of clips (as many of either domain) that the discriminator tells; with a memory
-    `domain/FEATURE/memory`, the loss on it, which is added; with confusion `domain/FEATURE/confusion`,
-    likewise; `domain/strength`.
+    `domain/FEATURE/memory`, the loss on it, which is added; with a feature loss that is not `reversed`
+    `domain/FEATURE/confusion` or `.../inverted`, likewise; `domain/strength`.
 
     Args:
       network, spec, terms: as `Supervised`.
@@ -204,7 +206,7 @@ class DomainAdversarial(Objective):
                 feature.name, features[feature.name], params, batch_stats, strength, step
             )
             batch_stats = {**batch_stats, **stats}
-            added = found["loss"] + found.get("memory", 0.0) + found.get("confusion", 0.0)
+            added = sum(value for key, value in found.items() if key != "accuracy")
             loss = loss + feature.weight * added
             values |= {f"domain/{feature.name}/{key}": value for key, value in found.items()}
         return loss, (batch_stats, values)
@@ -230,17 +232,19 @@ class DomainAdversarial(Objective):
                 mutable=["batch_stats"],
             )
 
-        confuse = self._config.feature_loss == "confusion"
-        seen = lax.stop_gradient(tokens) if confuse else reverse_gradient(tokens, strength)
+        kind = self._config.feature_loss
+        reverse = kind == "reversed"
+        seen = reverse_gradient(tokens, strength) if reverse else lax.stop_gradient(tokens)
         logits, state = judged(params[own], seen)
         source, target = _parts(logits[:clips])
         accuracy = (jnp.mean(source > 0) + jnp.mean(target < 0)) / 2
         found = {"loss": domain_loss(source, target), "accuracy": accuracy}
         if earlier:
             found["memory"] = domain_loss(*_parts(logits[clips:]))
-        if confuse:
+        if not reverse:
             logits, _ = judged(lax.stop_gradient(params[own]), tokens)
-            found["confusion"] = strength * confusion_loss(logits[:clips])
+            wanted = confusion_loss if kind == "confusion" else inverted_loss
+            found[kind] = strength * wanted(*_parts(logits[:clips]))
         return {own: {**state["batch_stats"], **kept}}, found
 
 
@@ -255,12 +259,20 @@ def domain_loss(source: jax.Array, target: jax.Array) -> jax.Array:
     return jnp.mean(jax.nn.softplus(-source)) + jnp.mean(jax.nn.softplus(target))
 
 
-def confusion_loss(logits: jax.Array) -> jax.Array:
-    """Returns mean(-log d - log(1 - d)) of logits [B]: twice the cross-entropy with one half.
+def confusion_loss(source: jax.Array, target: jax.Array) -> jax.Array:
+    """Returns mean(-log d - log(1 - d)) over logits [B] of either: twice the cross-entropy with one half.
 
     Tzeng et al. 2015, Eq. 4, in the scale of `domain_loss`: both are 2 log 2 where nothing is told.
     """
-    return domain_loss(logits, logits)
+    return (domain_loss(source, source) + domain_loss(target, target)) / 2
+
+
+def inverted_loss(source: jax.Array, target: jax.Array) -> jax.Array:
+    """Returns mean(-log(1 - d(source))) + mean(-log d(target)): `domain_loss` of inverted labels.
+
+    Goodfellow et al. 2014, section 3, for the target; Tzeng et al. 2017.
+    """
+    return domain_loss(target, source)
 
 
 def variables_of(feature: str) -> str:

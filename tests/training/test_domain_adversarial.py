@@ -18,6 +18,7 @@ from avsal_jax.training.domain_adversarial import (
     DomainAdversarial,
     confusion_loss,
     domain_loss,
+    inverted_loss,
     reversal_strength,
     variables_of,
 )
@@ -173,32 +174,46 @@ def test_discriminators_go_down_and_features_up(adapted, tmp_path):
 
 
 def test_confusion_is_least_where_nothing_is_told():
-    logits = np.random.default_rng(1).normal(0, 3, 6)
+    logits = np.random.default_rng(1).normal(0, 3, (2, 6))
     d = 1 / (1 + np.exp(-logits))
-    np.testing.assert_allclose(confusion_loss(logits), np.mean(-np.log(d) - np.log(1 - d)), rtol=1e-6)
-    assert confusion_loss(np.zeros(4)) == pytest.approx(2 * np.log(2))
-    certain = np.array([12.0])  # a source clip: reversal has no gradient left, confusion has all of it
-    assert abs(jax.grad(lambda z: domain_loss(z, np.zeros(1)))(certain)[0]) < 1e-5
-    assert jax.grad(confusion_loss)(certain)[0] == pytest.approx(1, abs=1e-4)
+    np.testing.assert_allclose(confusion_loss(*logits), np.mean(-np.log(d) - np.log(1 - d)), rtol=1e-6)
+    assert confusion_loss(*np.zeros((2, 4))) == pytest.approx(2 * np.log(2))
 
 
-def test_with_confusion_features_lower_it_and_discriminators_learn_as_before(adapted, tmp_path):
+def test_the_inverted_loss_is_that_of_the_other_domains_clips():
+    source, target = np.random.default_rng(1).normal(0, 3, (2, 6))
+    d = [1 / (1 + np.exp(-logits)) for logits in (source, target)]
+    expected = np.mean(-np.log(1 - d[0])) + np.mean(-np.log(d[1]))
+    np.testing.assert_allclose(inverted_loss(source, target), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", (confusion_loss, inverted_loss))
+def test_it_has_a_gradient_where_the_domain_is_certain_and_reversal_has_none(loss):
+    certain, zero = np.array([12.0]), np.zeros(1)
+    for pair in (lambda z: (z, zero), lambda z: (zero, -z)):
+        assert abs(jax.grad(lambda z, pair=pair: domain_loss(*pair(z)))(certain)[0]) < 1e-5
+        slope = jax.grad(lambda z, pair=pair: loss(*pair(z)))(certain)[0]
+        assert slope == pytest.approx(0.5 if loss is confusion_loss else 1, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ("confusion", "inverted"))
+def test_features_lower_a_loss_of_their_own_and_discriminators_learn_as_before(adapted, tmp_path, kind):
     run = ready(adapted(adapt__features=(("audio", 1.0),), adapt__updates=0), tmp_path)
     state, batches, own = run.initial_state(), first(run), variables_of("audio")
     network, terms = build(run.preset, Runtime(lowering="direct")), run.config.loss.terms()
 
     @jax.jit
     def found(params):
-        """Returns the confusion; gradients with it, with none, and with reversal."""
+        """Returns the loss; gradients with it, with none, and with reversal."""
 
-        def loss(params, kind, strength):
-            adapt = dataclasses.replace(run.config.adapt, feature_loss=kind, strength=strength)
+        def loss(params, feature_loss, strength):
+            adapt = dataclasses.replace(run.config.adapt, feature_loss=feature_loss, strength=strength)
             objective = DomainAdversarial(network, run.spec, terms, adapt)
             value, (_, values) = objective.loss(params, state.batch_stats, batches, 0, 4, jax.random.key(0))
-            return value, values.get("domain/audio/confusion")
+            return value, values.get(f"domain/audio/{kind}")
 
-        kinds = (("confusion", 1.0), ("confusion", 0.0), ("reversed", 1.0))
-        gradients = [jax.grad(loss, has_aux=True)(params, *kind) for kind in kinds]
+        kinds = ((kind, 1.0), (kind, 0.0), ("reversed", 1.0))
+        gradients = [jax.grad(loss, has_aux=True)(params, *each) for each in kinds]
         return gradients[0][1], *(gradient for gradient, _ in gradients)
 
     before, gradients, without, reversed_ = found(state.params)
@@ -344,7 +359,7 @@ def test_a_system_without_sound_has_no_such_feature(adapted, config, tmp_path):
         ({"features": (("audio", -1.0),)}, "the weight of audio in adapt.features must be a number in"),
         ({"features": ("audio",)}, "adapt.features has fields name, weight; got 'audio'"),
         ({"reversal": "rampp"}, "adapt.reversal 'rampp' is none of constant, ramp .did you mean 'ramp'"),
-        ({"feature_loss": "confusing"}, "adapt.feature_loss 'confusing' is none of reversed, confusion"),
+        ({"feature_loss": "confusing"}, "feature_loss 'confusing' is none of reversed, confusion, inverted"),
         ({"source_share": 2.0}, "adapt.source_share must be a number in .0, 1.; got 2.0"),
         ({"updates": -1}, "adapt.updates must be a number in 0 to 64; got -1"),
         ({"memory": 0, "updates": 1}, "adapt.updates are made on remembered clips: set adapt.memory too"),
