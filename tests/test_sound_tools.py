@@ -102,9 +102,11 @@ def test_sound_report_of_relevance(tool, tmp_path):
 @pytest.mark.slow
 def test_domain_report(tool, folders, model):
     sides = ["--source", folders / "a/synthetic", "--target", folders / "b/synthetic"]
-    table = tool("domain_report", "--model", model, *sides, "--seeds", 1)
+    table = tool("domain_report", "--model", model, *sides, "--seeds", 1, "--steps", 400)
     assert "| CC, source, 12 videos |" in table and "| CC, target, 12 videos |" in table
-    twice = tool("domain_report", "--model", model, *sides[:3], folders / "a/synthetic", "--seeds", 1)
+    twice = tool(
+        "domain_report", "--model", model, *sides[:3], folders / "a/synthetic", "--seeds", 1, "--steps", 400
+    )
     for feature in ("audio", "fused"):
         form = rf"the domains by `{feature}` \| ([\d.]+) % .*; ([\d.]+) % of what it was trained on"
         ((held, trained),) = re.findall(form, table)

@@ -37,6 +37,7 @@ def main():
     parser.add_argument("--fold", type=int, help="where the sets have folds")
     parser.add_argument("--features", default="audio,fused")
     parser.add_argument("--seeds", type=int, default=3, help="of the fresh discriminators")
+    parser.add_argument("--steps", type=int, default=1600, help="each is trained for")
     args = parser.parse_args()
     use_compile_cache()
     model, features = load_model(args.model), args.features.split(",")
@@ -56,7 +57,8 @@ def main():
             tuple(clips[side, split][name] for side in ("source", "target")) for split in ("train", "test")
         )
         channels = CHANNELS.get(name, CHANNELS["fused"])
-        found = [separability(train, held, channels, seed=seed) for seed in range(args.seeds)]
+        seeds = tqdm.trange(args.seeds, desc=f"discriminators of {name}")
+        found = [separability(train, held, channels, args.steps, seed=seed) for seed in seeds]
         held, trained = zip(*found, strict=True)
         each = ", ".join(f"{100 * value:.1f}" for value in held)
         print(

@@ -18,7 +18,7 @@ def separability(
     train: tuple[np.ndarray, np.ndarray],
     held_out: tuple[np.ndarray, np.ndarray],
     channels: tuple[int, ...],
-    steps: int = 400,
+    steps: int = 1600,
     rate: float = 1e-3,
     seed: int = 0,
 ) -> tuple[float, float]:
@@ -31,7 +31,8 @@ def separability(
     Args:
       train, held_out: tokens [clips, N, C] of (source, target); of unlike videos.
       channels: of the discriminator.
-      steps, rate, seed: of its training.
+      steps, rate, seed: of its training. One of few steps has not learnt yet what tells domains that are
+        nearly alike: where 400 gave 58 %, 1,600 gave 71 %, on held-out clips as well.
 
     Raises:
       AvsalError: a domain without clips, or tokens of unlike shapes.
