@@ -20,7 +20,7 @@ from avsal_jax.data.pipeline import clip_batches, numpy_batches
 from avsal_jax.data.sampling import Sampler, Sampling
 from avsal_jax.data.sources import PreparedSources
 from avsal_jax.evaluation.compare import bootstrap_interval
-from avsal_jax.evaluation.domains import separability
+from avsal_jax.evaluation.domains import STEPS, separability
 from avsal_jax.models.domain import CHANNELS
 from avsal_jax.types import Clip
 
@@ -37,7 +37,7 @@ def main():
     parser.add_argument("--fold", type=int, help="where the sets have folds")
     parser.add_argument("--features", default="audio,fused")
     parser.add_argument("--seeds", type=int, default=3, help="of the fresh discriminators")
-    parser.add_argument("--steps", type=int, default=1600, help="each is trained for")
+    parser.add_argument("--steps", type=int, default=STEPS, help="each is trained for")
     args = parser.parse_args()
     use_compile_cache()
     model, features = load_model(args.model), args.features.split(",")

@@ -18,7 +18,6 @@ from avsal_jax.specs import InputSpec
 from avsal_jax.training.objectives import BatchSpec, Objective, masked_mean, run_network
 from avsal_jax.training.replay import parted, remembered, replay_state, updated
 
-FEATURE_LOSSES = ("reversed", "confusion", "inverted")
 REVERSALS = ("constant", "ramp")
 MOST = 4096  # clips in a memory, which is a part of every checkpoint
 MOST_UPDATES = 64
@@ -52,7 +51,7 @@ class AdaptConfig:
         al. 2014, section 3, and Tzeng et al. 2017, "Adversarial discriminative domain adaptation"): they
         make it take either domain for the other, most strongly where it is certain.
       reversal: `constant` (the paper: 1) or `ramp` (DANN: from 0 to 1 over the run).
-      strength: factor on the gradients that reach the features, of either kind.
+      strength: factor on the gradients that reach the features, of any feature loss.
       source_share: of the strength, for features of source clips: 1 (the paper) moves both domains alike, 0
         the target alone, as in Tzeng et al. 2017. Where both move, sources can become alike that labels had
         told apart.
@@ -202,17 +201,17 @@ class DomainAdversarial(Objective):
         strength = reversal_strength(self._config, step, total)
         values["domain/strength"] = strength
         for feature in self._config.features:
-            stats, found = self._domain(
+            stats, parts, accuracy = self._domain(
                 feature.name, features[feature.name], params, batch_stats, strength, step
             )
             batch_stats = {**batch_stats, **stats}
-            added = sum(value for key, value in found.items() if key != "accuracy")
-            loss = loss + feature.weight * added
-            values |= {f"domain/{feature.name}/{key}": value for key, value in found.items()}
+            loss = loss + feature.weight * sum(parts.values())
+            parts = {**parts, "accuracy": accuracy}
+            values |= {f"domain/{feature.name}/{key}": value for key, value in parts.items()}
         return loss, (batch_stats, values)
 
     def _domain(self, name, tokens, params, batch_stats, strength, step):
-        """Returns (new batch_stats, what is logged) of a feature's discriminator."""
+        """Returns (new batch_stats, losses to add, accuracy) of a feature's discriminator."""
         own, tokens = variables_of(name), tokens.astype(jnp.float32)
         if (share := self._config.source_share) != 1:
             source, target = _parts(tokens)
@@ -233,19 +232,18 @@ class DomainAdversarial(Objective):
             )
 
         kind = self._config.feature_loss
-        reverse = kind == "reversed"
-        seen = reverse_gradient(tokens, strength) if reverse else lax.stop_gradient(tokens)
+        own_loss = OWN_LOSSES.get(kind)
+        seen = lax.stop_gradient(tokens) if own_loss else reverse_gradient(tokens, strength)
         logits, state = judged(params[own], seen)
         source, target = _parts(logits[:clips])
         accuracy = (jnp.mean(source > 0) + jnp.mean(target < 0)) / 2
-        found = {"loss": domain_loss(source, target), "accuracy": accuracy}
+        parts = {"loss": domain_loss(source, target)}
         if earlier:
-            found["memory"] = domain_loss(*_parts(logits[clips:]))
-        if not reverse:
+            parts["memory"] = domain_loss(*_parts(logits[clips:]))
+        if own_loss:
             logits, _ = judged(lax.stop_gradient(params[own]), tokens)
-            wanted = confusion_loss if kind == "confusion" else inverted_loss
-            found[kind] = strength * wanted(*_parts(logits[:clips]))
-        return {own: {**state["batch_stats"], **kept}}, found
+            parts[kind] = strength * own_loss(*_parts(logits[:clips]))
+        return {own: {**state["batch_stats"], **kept}}, parts, accuracy
 
 
 def reversal_strength(config: AdaptConfig, step, total: int) -> jax.Array:
@@ -273,6 +271,10 @@ def inverted_loss(source: jax.Array, target: jax.Array) -> jax.Array:
     Goodfellow et al. 2014, section 3, for the target; Tzeng et al. 2017.
     """
     return domain_loss(target, source)
+
+
+OWN_LOSSES = {"confusion": confusion_loss, "inverted": inverted_loss}  # of features, without reversal
+FEATURE_LOSSES = ("reversed", *OWN_LOSSES)
 
 
 def variables_of(feature: str) -> str:

@@ -359,7 +359,10 @@ def test_a_system_without_sound_has_no_such_feature(adapted, config, tmp_path):
         ({"features": (("audio", -1.0),)}, "the weight of audio in adapt.features must be a number in"),
         ({"features": ("audio",)}, "adapt.features has fields name, weight; got 'audio'"),
         ({"reversal": "rampp"}, "adapt.reversal 'rampp' is none of constant, ramp .did you mean 'ramp'"),
-        ({"feature_loss": "confusing"}, "feature_loss 'confusing' is none of reversed, confusion, inverted"),
+        (
+            {"feature_loss": "confusing"},
+            "adapt.feature_loss 'confusing' is none of reversed, confusion, inverted",
+        ),
         ({"source_share": 2.0}, "adapt.source_share must be a number in .0, 1.; got 2.0"),
         ({"updates": -1}, "adapt.updates must be a number in 0 to 64; got -1"),
         ({"memory": 0, "updates": 1}, "adapt.updates are made on remembered clips: set adapt.memory too"),
