@@ -5,9 +5,6 @@ Most programs here run once or twice, so XLA optimises little; `XLA_FLAGS= make 
 
 import os
 
-os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-)
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"
 
@@ -17,9 +14,12 @@ import signal
 import jax
 import pytest
 
+from avsal_jax.testing.compiling import optimise_little
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # In the background of a shell; processes that tests start would not hear Ctrl-C either.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+optimise_little()
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 

@@ -6,12 +6,6 @@ Rows that differ in data, rates and weights alone are compiled once. Prints the 
 compiling; XLA optimises little here, since each program runs once.
 """
 
-import os
-
-os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-)
-
 import argparse
 import dataclasses
 import math
@@ -26,6 +20,7 @@ import numpy as np
 from avsal_jax.compile_cache import use_compile_cache
 from avsal_jax.data.prepare import prepare_synthetic
 from avsal_jax.models.systems import build
+from avsal_jax.testing.compiling import optimise_little
 from avsal_jax.training import recipes
 from avsal_jax.training.schema import TrainConfig, build_config
 from avsal_jax.training.setup import prepare_run, runtime_of
@@ -36,6 +31,7 @@ def main() -> int:
     parser.add_argument("--only", default="", metavar="NAME", help="rows whose CONFIG:ROW has this in it")
     only = parser.parse_args().only
     use_compile_cache()
+    optimise_little()
     started, stepped, failed = time.perf_counter(), {}, 0
     with tempfile.TemporaryDirectory() as folder:
         root, target = pathlib.Path(folder) / "prepared", pathlib.Path(folder) / "prepared_b"

@@ -236,5 +236,6 @@ def test_ctrl_c_stops_at_once_and_leaves_no_half(tmp_path):
     assert not list(output.rglob(".*"))
     with pytest.raises(AvsalError, match="is not complete"):
         PreparedSet(output / "diem")
-    assert prepare("diem", tmp_path / "root", output, SIZE)["prepared"] == 2
+    whole = len(list(output.rglob("videos-data*-of-00002")))  # the first may end before the signal is heard
+    assert prepare("diem", tmp_path / "root", output, SIZE)["prepared"] == 2 - whole
     assert len(PreparedSources(output).videos([("diem", 1)], "train")) == 2
