@@ -1,10 +1,12 @@
 """Strict session: two CPU devices, no rank promotion, warnings are errors (pyproject.toml).
 
-Most programs here run once or twice, so XLA optimises little; `XLA_FLAGS= make test` optimises as for users.
+Most programs here run once or twice, so XLA optimises little, unless a test has the fixture `optimised`;
+`JAX_DISABLE_MOST_OPTIMIZATIONS=0 make test` optimises all as for users.
 """
 
 import os
 
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"
 
@@ -14,13 +16,19 @@ import signal
 import jax
 import pytest
 
-from avsal_jax.testing.compiling import optimise_little
-
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # In the background of a shell; processes that tests start would not hear Ctrl-C either.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-optimise_little()
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def optimised():
+    """Programs that run hundreds of times are worth their compiling."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from avsal_jax.training.state import step_key
 
 
 @pytest.mark.slow
-def test_four_clips_are_learnt_by_heart(config, prepared, tmp_path):
+def test_four_clips_are_learnt_by_heart(config, prepared, tmp_path, optimised):
     """Measured with running statistics: a network that needs the statistics of its batch fails here."""
     lists = prepared / "synthetic-source/fold_lists/synthetic_list_train_fps.txt"
     names = [line.split()[0] for line in lists.read_text().splitlines()]
