@@ -33,6 +33,7 @@ class VideoInfo:
       pixel_aspect: width over height of a pixel of the upright frame.
       start: seconds; presentation time of the first frame.
       promised: number of frames that the header states, or None; a file that is cut off has fewer.
+      notes: what a user should know of how it is read, a line each.
     """
 
     path: pathlib.Path
@@ -43,6 +44,7 @@ class VideoInfo:
     pixel_aspect: fractions.Fraction = fractions.Fraction(1)
     start: float = 0.0
     promised: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

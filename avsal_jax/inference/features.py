@@ -77,6 +77,7 @@ def write_features(
     settings: FeatureSettings,
     folder: pathlib.Path,
     say: Callable[[str], None],
+    note: Callable[[str], None],
 ) -> dict:
     """Writes `features.html` and, for every chosen frame, `features/FRAME/NAME.png` and `features/FRAME.npz`.
 
@@ -85,6 +86,8 @@ def write_features(
     Args:
       audio: the first sound, as `Settings.audio`.
       step: every step-th frame is the video.
+      say: called with a line of progress.
+      note: called with a line about the video or its sound.
 
     Returns:
       What the summary says: the names, the numbers of the frames (from 1), and `height`, `width` and
@@ -93,12 +96,12 @@ def write_features(
     engine = prepare(model, settings)
     every = [float(frame.pts * video.info.time_base) for frame in video]
     times = every[::step]
-    chosen = _chosen(times, settings.frames, say)
-    sounds = {_label(audio): SoundChoice(audio).clips(video, model.spec, step, say)}
+    chosen = _chosen(times, settings.frames, note)
+    sounds = {_label(audio): SoundChoice(audio).clips(video, model.spec, step, note)}
     if settings.compare_audio is not None:
         label = _label(settings.compare_audio)
         label += " (compared)" if label in sounds else ""
-        sounds[label] = SoundChoice(settings.compare_audio).clips(video, model.spec, step, say)
+        sounds[label] = SoundChoice(settings.compare_audio).clips(video, model.spec, step, note)
     windows = {i: window(i, len(times), model.spec.frames, model.spec.label_frame) for i in chosen}
     frames = (dataclasses.replace(f, index=f.index // step) for f in video if f.index % step == 0)
     (folder / FOLDER).mkdir()
@@ -126,13 +129,13 @@ def _heard(sound: SoundOfClip | None, clip: _Clip, count: int) -> np.ndarray | N
     return None if sound is None else sound(clip.window, count)
 
 
-def _chosen(times: Sequence[float], frames: int | tuple[float, ...], say) -> list[int]:
+def _chosen(times: Sequence[float], frames: int | tuple[float, ...], note) -> list[int]:
     """Returns indices of frames, rising; the middles of equal parts, or the nearest to given seconds."""
     if isinstance(frames, int):
         return sorted({(2 * i + 1) * len(times) // (2 * frames) for i in range(frames)})
     late = [second for second in frames if second > times[-1] + 1]
     if late:
-        say(f"warning: the video ends at {times[-1]:.2f} s; its last frame stands for {late[0]:g} s")
+        note(f"the video ends at {times[-1]:.2f} s; its last frame stands for {late[0]:g} s")
     return sorted({int(np.abs(np.array(times) - second).argmin()) for second in frames})
 
 

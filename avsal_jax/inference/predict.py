@@ -114,23 +114,32 @@ def predict_file(
     if _finished(output, previous, job, settings):
         say(f"{video.path} is done already; its results are in {output}")
         return {**previous, "resumed": True}
+    notes: list[str] = []
+
+    def note(line: str) -> None:
+        notes.append(line)
+        say(f"note: {line}")
+
+    for line in video.info.notes:
+        note(line)
     if warning := rate_warning(float(video.info.rate), settings.frame_step):
-        say(f"warning: {warning}")
+        note(warning)
     if "features" in settings.save:
         features.prepare(model, settings.features)
     with _complete_or_nothing(output) as folder:
         outputs, figures = None, {}
         if set(settings.save) != {"features"}:
-            outputs, figures = _predicted(model, video, choice, folder, settings, say, progress)
+            outputs, figures = _predicted(model, video, choice, folder, settings, say, note, progress)
         if "features" in settings.save:
-            figures = {**_features(model, video, folder, settings, say), **figures}
-        _tell_damage(video, figures["frames"], say)
+            figures = {**_features(model, video, folder, settings, say, note), **figures}
+        _note_damage(video, figures["frames"], note)
         summary = {
             "source": video.path.name,
             **figures,
             "damaged": video.damaged,
             "rate": float(video.info.rate),
             "note": model.card.get("note"),
+            "notes": notes,
             "settings": dataclasses.asdict(settings),
             "device": jax.devices()[0].device_kind,
             "job": job,
@@ -142,9 +151,9 @@ def predict_file(
     return summary
 
 
-def _predicted(model, video, choice, folder, settings, say, progress) -> tuple[Outputs, dict]:
+def _predicted(model, video, choice, folder, settings, say, note, progress) -> tuple[Outputs, dict]:
     """Predicts all frames and writes all but features; returns the outputs, and figures for the summary."""
-    sound = choice.clips(video, model.spec, settings.frame_step, say)
+    sound = choice.clips(video, model.spec, settings.frame_step, note)
     say("compiling the model ...")
     compile_seconds = model.engine(settings.batch).compile_seconds
     outputs = Outputs(folder, settings.save, settings.postprocess, video.info, choice.file(video))
@@ -152,7 +161,7 @@ def _predicted(model, video, choice, folder, settings, say, progress) -> tuple[O
     maps = _run(model, video, sound, outputs, settings, progress)
     seconds = time.perf_counter() - started
     if outputs.damaged_sound:
-        say(f"warning: {video.path}: the overlay lacks {outputs.damaged_sound} damaged packets of sound")
+        note(f"{video.path}: the overlay lacks {outputs.damaged_sound} damaged packets of sound")
     return outputs, {
         "frames": outputs.count,
         "maps": maps,
@@ -165,21 +174,21 @@ def _predicted(model, video, choice, folder, settings, say, progress) -> tuple[O
     }
 
 
-def _tell_damage(video: Video | ImageFolder, count: int, say) -> None:
+def _note_damage(video: Video | ImageFolder, count: int, note) -> None:
     if video.damaged:
-        say(f"warning: {video.path}: {video.damaged} damaged packets or frames; the rest was used")
+        note(f"{video.path}: {video.damaged} damaged packets or frames; the rest was used")
     promised = video.info.promised or 0
     if count + video.damaged < promised:
-        say(
-            f"warning: {video.path}: {count} of the {promised} frames that its header states "
+        note(
+            f"{video.path}: {count} of the {promised} frames that its header states "
             "could be read; it is cut off"
         )
 
 
-def _features(model, video, folder, settings, say) -> dict:
+def _features(model, video, folder, settings, say, note) -> dict:
     """Writes the features; returns figures for the summary."""
     step = settings.frame_step
-    done = features.write_features(model, video, settings.audio, step, settings.features, folder, say)
+    done = features.write_features(model, video, settings.audio, step, settings.features, folder, say, note)
     frames, height, width = (done.pop(name) for name in ("count", "height", "width"))
     return {"frames": frames, "maps": 0, "height": height, "width": width, "features": done}
 

@@ -58,6 +58,7 @@ class ReportCollector:
             *self._sound(sound),
             Section("Model", Table(_card_rows(card))),
             Section("This run", Table(_run_rows(summary))),
+            *_notes(summary),
         ]
         page = render_page(f"Saliency of {summary['source']}", _lead(summary), sections)
         path.write_text(page, encoding="utf-8")
@@ -77,6 +78,11 @@ def _lead(summary: dict) -> str:
         f"{summary['frames']} frames of {summary['width']}x{summary['height']} at {summary['rate']:.4g} "
         f"frames a second, {summary['maps']} maps."
     )
+
+
+def _notes(summary: dict) -> list[Section]:
+    rows = [(str(number), line) for number, line in enumerate(summary["notes"], 1)]
+    return [Section("Notes", Table(rows), "What was unusual about the input.")] if rows else []
 
 
 def _card_rows(card: dict) -> list[tuple[str, str]]:

@@ -114,11 +114,11 @@ class TestSound:
         said = []
         settings = Settings(save=("npz",))
         predict_file(probe, source, tmp_path / "a", settings, said.append)
-        assert "this model works on picture alone: it does not use the sound" in said
+        assert "note: this model works on picture alone: it does not use the sound" in said
         mute = write_video(tmp_path / "mute.mp4", moving_spot(3))
         said.clear()
         predict_file(hearing, mute, tmp_path / "b", settings, said.append)
-        assert "the model hears silence" in said
+        assert "note: the model hears silence" in said
         said.clear()
         predict_file(probe, mute, tmp_path / "c", settings, said.append)
         assert not any("sound" in line for line in said)
