@@ -98,8 +98,8 @@ def convert_checkpoint(
 def _types(used: dict[str, StoredTensor]) -> list[str]:
     """Returns a line on tensors that were of another type than float32."""
     counts = collections.Counter(tensor.dtype for tensor in used.values())
-    others = [f"{count} of {dtype}" for dtype, count in counts.items() if dtype not in ("float32", "F32")]
-    return [f"stored as float32: {', '.join(others)}"] if others else []
+    others = [f"{n} tensors of {dtype}" for dtype, n in counts.items() if dtype not in ("float32", "F32")]
+    return [f"{', '.join(others)}, stored as float32"] if others else []
 
 
 def _recognised(system: str, source, checkpoint: Checkpoint) -> dict:
