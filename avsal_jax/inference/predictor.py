@@ -79,7 +79,7 @@ class Model:
           batch: windows per call; by default 1 on CPU, 8 elsewhere.
 
         Raises:
-          AvsalError: the video or the sound cannot be read.
+          AvsalError: the video or the sound cannot be read, or the network gives values that are not finite.
         """
         source, choice = open_source(path), SoundChoice(audio)
         choice.check()
@@ -103,7 +103,7 @@ class Model:
           rate: its sample rate in Hz.
 
         Raises:
-          AvsalError: frames of another type or shape.
+          AvsalError: frames of another type or shape, or the network gives values that are not finite.
         """
         if getattr(frames, "dtype", None) != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
             raise AvsalError("frames are RGB uint8 [N, height, width, 3]")
