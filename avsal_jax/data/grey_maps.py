@@ -19,7 +19,8 @@ from avsal_jax.data.mat_files import mat_map, mat_variables
 from avsal_jax.data.video import IMAGE_SUFFIXES, open_image
 from avsal_jax.errors import AvsalError
 
-MAP_SUFFIXES = IMAGE_SUFFIXES | {".mat", ".npy"}  # of files that hold one map
+STACK_SUFFIXES = (".npz", ".npy")  # of files that hold all maps of a video
+MAP_SUFFIXES = IMAGE_SUFFIXES | {".mat", *STACK_SUFFIXES}  # of files that hold one map
 MAX_SIDE = 10_000  # pixels of a map
 _COLOURED, _COLOURED_SHARE = (
     16,
@@ -47,7 +48,7 @@ def read_grey(path: pathlib.Path, stretch: bool = False) -> np.ndarray:
     65535. Numbers without a range (floats, 32-bit integers) are divided by the map's largest.
 
     Args:
-      path: a picture, a .npy or a .mat (its only variable).
+      path: a picture, a .npy, .npz or .mat (its only array).
       stretch: whether a map with negative numbers is stretched from its smallest to its largest.
 
     Raises:
@@ -85,7 +86,7 @@ def to_8_bit(grey: np.ndarray) -> np.ndarray:
 def read_levels(path: pathlib.Path) -> Levels:
     """Returns the numbers of a map as they stand in its file; errors as in `read_grey`."""
     suffix = path.suffix.lower()
-    if suffix == ".npy":
+    if suffix in STACK_SUFFIXES:
         with MapStack(path) as stack:
             return Levels(next(iter(stack)), stack.full) if stack.count == 1 else stack.refuse("one map")
     if suffix == ".mat":
@@ -192,7 +193,8 @@ class MapStack:
         shape, fortran, dtype = read[version](self._file)
         if dtype.kind not in "buif":
             raise AvsalError(f"{self.path} holds {dtype}; maps are real numbers")
-        self.count, *sides = shape if len(shape) == 3 else (1, *shape)
+        sides = [side for side in shape if side != 1]  # a channel axis, or one map
+        self.count, *sides = sides if len(sides) == 3 else (1, *sides)
         self.shape = tuple(sides)
         if len(sides) != 2 or not all(0 < side <= MAX_SIDE for side in sides):
             raise AvsalError(f"{self.path} has shape {shape}; maps are [frames, height, width]")

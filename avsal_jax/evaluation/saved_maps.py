@@ -9,7 +9,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from avsal_jax.data.grey_maps import MAP_SUFFIXES, Levels, MapStack, as_grey, read_grey, read_levels
+from avsal_jax.data.grey_maps import (
+    MAP_SUFFIXES,
+    STACK_SUFFIXES,
+    Levels,
+    MapStack,
+    as_grey,
+    read_grey,
+    read_levels,
+)
 from avsal_jax.data.numbering import Numbers, place
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.data.truth_files import NumberedFiles, numbered_files
@@ -20,10 +28,10 @@ from avsal_jax.evaluation.sources import MapSource
 from avsal_jax.identity import folder_identity, tree_identity
 
 _ASPECT_TOLERANCE = 0.1  # models work at one size whatever the video's, so a little is common
-_STACKS = (".npz", ".npy")
 _READ = (
-    "one picture, .npy or .mat for each frame, its number in the name, in FOLDER/VIDEO or FOLDER/VIDEO/maps; "
-    "or all maps of a video [frames, height, width] as FOLDER/VIDEO/maps.npz or FOLDER/VIDEO.npz (.npy too)"
+    "a file for each frame, its number in the name, in FOLDER/VIDEO or FOLDER/VIDEO/maps "
+    f"({', '.join(sorted(suffix[1:] for suffix in MAP_SUFFIXES))}), and all maps of a video "
+    "[frames, height, width] as FOLDER/VIDEO/maps.npz or FOLDER/VIDEO.npz (npy too)"
 )
 
 
@@ -57,8 +65,10 @@ class SavedMaps(MapSource):
         own = self.folder / entry.name
         folders = [own / "maps", own] + ([self.folder / "maps", self.folder] if self._alone else [])
         for folder in folders:
-            stacks = [folder / f"maps{suffix}" for suffix in _STACKS]
-            stacks += [folder.with_name(folder.name + suffix) for suffix in _STACKS] if folder == own else []
+            stacks = [folder / f"maps{suffix}" for suffix in STACK_SUFFIXES]
+            stacks += (
+                [folder.with_name(folder.name + suffix) for suffix in STACK_SUFFIXES] if folder == own else []
+            )
             if files := numbered_files(folder, MAP_SUFFIXES):
                 return files
             if stack := next((path for path in stacks if path.is_file()), None):
