@@ -3,7 +3,7 @@
 | numbers of the map | points |
 |---|---|
 | 0, and one other in at most half of the pixels | not 0 |
-| whole numbers up to 100, mostly 1, scattered, in at most a tenth of the pixels: counts | not 0 |
+| counts: whole, up to 10, or up to 100 and mostly 1, scattered, in at most a tenth of the pixels | not 0 |
 | all up to 72 or from 200 on, of 255: a binary map after JPEG or WebP | 128 and more |
 | anything else: a density, a resized or an inverted map, negative numbers, fractions | refused |
 """
@@ -23,7 +23,7 @@ _NOISE, _HALF, _POINT = (
     128,
     200,
 )  # a binary map as JPEG of quality 60 and better leaves the levels between free
-_MAX_COUNT, _MAX_COUNT_SHARE = 100, 0.1
+_SMALL_COUNT, _MAX_COUNT, _MAX_COUNT_SHARE = 10, 100, 0.1  # people, and pixels where any of them looked
 COUNTS, NOISE = "counts", "noise"
 
 
@@ -62,7 +62,7 @@ def fixations_of(values: np.ndarray, name, lossy: bool = False) -> Fixations:
         damaged = int(np.count_nonzero(nan))
         if damaged:
             if damaged == numbers.size and not sparse:
-                raise AvsalError(f"{name} is no fixation map: all its numbers are NaN")
+                raise _refusal(name, "all its numbers are NaN")
             numbers = np.where(nan, 0, numbers)
     else:
         damaged = 0
@@ -95,8 +95,8 @@ def _classify(numbers: np.ndarray, high, pixels: int, name, lossy: bool) -> tupl
         if (positive != np.floor(positive)).any():
             raise _refusal(name, "it has fractions, as densities and resized maps have")
         if not lossy and high <= _MAX_COUNT and len(positive) <= _MAX_COUNT_SHARE * pixels:
-            tally = np.bincount(positive.astype(np.int64))
-            if tally[1] > tally[2:].max():
+            tally = np.bincount(positive.astype(np.int64), minlength=3)
+            if high <= _SMALL_COUNT or tally[1] > tally[2:].max():
                 return COUNTS, 1
         between = np.count_nonzero((positive > _NOISE) & (positive < _POINT))
         if between or not _POINT <= high <= 255:
@@ -122,7 +122,9 @@ def _is_scattered(fixated: np.ndarray) -> bool:
 
 
 def _refusal(name, reason: str) -> AvsalError:
-    return AvsalError(f"{name} is no fixation map (0, and one other number where someone looked): {reason}")
+    return AvsalError(
+        f"{name} is no fixation map (binary: 0, and one other number where someone looked): {reason}"
+    )
 
 
 def fixation_findings(frames: Iterable[Fixations]) -> dict[str, str]:

@@ -196,7 +196,7 @@ class MapStack:
         sides = [side for side in shape if side != 1]  # a channel axis, or one map
         self.count, *sides = sides if len(sides) == 3 else (1, *sides)
         self.shape = tuple(sides)
-        if len(sides) != 2 or not all(0 < side <= MAX_SIDE for side in sides):
+        if self.count < 1 or len(sides) != 2 or not all(0 < side <= MAX_SIDE for side in sides):
             raise AvsalError(f"{self.path} has shape {shape}; maps are [frames, height, width]")
         if length < self._file.tell() + dtype.itemsize * math.prod(shape):
             raise AvsalError(f"{self.path} is cut short: it has {length} bytes, too few for shape {shape}")

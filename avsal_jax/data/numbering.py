@@ -10,7 +10,7 @@ Frames are numbered r to R (n of them), the files f to l (s numbers, some of whi
 | f = 1, r = 0 | s < n | refused: they may lack the first frame, or the last |
 | f = 1, r > 1 | s = n; or apart from the frames' and s = n - 2 to n + 2 | as counted from 1 |
 | f > r | l <= R, or l <= R + 2 and s < n with r > 0 | by their numbers: the first frames have none |
-| f > R | s = n | the first to the first, and so on |
+| apart (l < r or f > R) | s = n | the first to the first, and so on |
 | anything else | | refused, with both numberings |
 """
 
