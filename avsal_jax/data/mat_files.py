@@ -8,9 +8,7 @@ import struct
 import warnings
 import zlib
 
-import numpy as np
 import scipy.io
-import scipy.sparse
 
 from avsal_jax.errors import AvsalError
 
@@ -31,7 +29,7 @@ def mat_variables(path: pathlib.Path) -> list[tuple[str, tuple[int, ...], str]]:
 
 
 def mat_shape(path: pathlib.Path, variable: str) -> tuple[int, int]:
-    """Returns (rows, columns) of a map from the file's headers; see `mat_points` for the errors."""
+    """Returns (rows, columns) of a map from the file's headers; see `mat_map` for the errors."""
     found = mat_variables(path)
     named = [(shape, kind) for name, shape, kind in found if name == variable]
     if not named:
@@ -45,8 +43,8 @@ def mat_shape(path: pathlib.Path, variable: str) -> tuple[int, int]:
     return int(shape[0]), int(shape[1])
 
 
-def mat_points(path: pathlib.Path, variable: str) -> np.ndarray:
-    """Returns int32 [N, 2], the (row, column) of what is above zero in a map, row by row.
+def mat_map(path: pathlib.Path, variable: str):
+    """Returns a map, [rows, columns] of real numbers: an array, or a scipy.sparse matrix.
 
     Raises:
       AvsalError: the file is missing, damaged, of version 7.3 or too large, or holds no such map.
@@ -55,20 +53,9 @@ def mat_points(path: pathlib.Path, variable: str) -> np.ndarray:
     array = load_mat(path, variable)
     if array.shape != shape:
         raise AvsalError(f"{path} is damaged: {variable} has shape {array.shape}, its header says {shape}")
-    if scipy.sparse.issparse(array):
-        rows, columns = (array > 0).nonzero()
-        order = np.lexsort((columns, rows))
-        return np.stack([rows[order], columns[order]], 1).astype(np.int32)
-    return np.argwhere(array > 0).astype(np.int32)
-
-
-def mat_nan(path: pathlib.Path, variable: str) -> int:
-    """Returns how many values of a map are NaN; a map of whole numbers is not read for that."""
-    kinds = {name: kind for name, _, kind in mat_variables(path)}
-    if kinds.get(variable) not in ("double", "single"):
-        return 0
-    mat_shape(path, variable)
-    return int(np.isnan(load_mat(path, variable)).sum())
+    if array.dtype.kind not in "buif":
+        raise AvsalError(f"{variable} in {path} is no map: its numbers are {array.dtype}")
+    return array
 
 
 def load_mat(path: pathlib.Path, variable: str):

@@ -234,13 +234,15 @@ def _prepare_or_fail(shards: ShardFolder, index: int, entry: VideoEntry, tick: C
     """Prepares one video; where its files are bad it gets empty shards, so that no other video is lost."""
     try:
         return prepare_video(shards, index, entry, tick)
-    except WriteError:
+    except (WriteError, _Stopped):
         raise
-    except (AvsalError, OSError) as error:
+    except Exception as error:  # whatever it is, it is this video's
         for kind in KINDS:
             with shards.writer(kind, index):
                 pass
-        return Found({}, " ".join(str(error).split()))
+        line = " ".join(str(error).split())
+        known = isinstance(error, AvsalError | OSError)
+        return Found({}, line if known else f"{type(error).__name__}: {line}")
 
 
 def _write_report(folder, shards, entries, found, problems) -> pathlib.Path:

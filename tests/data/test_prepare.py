@@ -16,8 +16,10 @@ import scipy.io.wavfile
 
 from avsal_jax import AudioSpec, AvsalError, InputSpec
 from avsal_jax.cli.main import main
+from avsal_jax.data import schema
 from avsal_jax.data.prepare import prepare
 from avsal_jax.data.prepared import PreparedSet, read_preparation
+from avsal_jax.data.sampling import Sampling
 from avsal_jax.data.shards import KINDS, ShardFolder
 from avsal_jax.data.sources import PreparedSources
 from avsal_jax.testing import fake_data
@@ -184,6 +186,51 @@ def test_nan_in_fixation_maps_is_told(root, tmp_path):
     scipy.io.savemat(path, {"eyeMap": fixated})
     prepare("diem", root, tmp_path / "out", SIZE)
     assert "## NaN: 1 of 3 videos\n- diem a: 1 values" in (tmp_path / "out/diem/report.md").read_text()
+
+
+def test_frames_without_truth_are_never_trained_on(root, tmp_path):
+    """Of the densities one is missing, of the fixation maps another; the first frame is one of them."""
+    (root / "annotations/DIEM/a/maps/eyeMap_00001.jpg").unlink()
+    (root / "annotations/DIEM/a/fixMap_00005.mat").unlink()
+    prepare("diem", root, tmp_path / "out", SIZE)
+    report = (tmp_path / "out/diem/report.md").read_text()
+    assert "## truth: 1 of 3 videos\n- diem a: 2 of 6 frames have none; they are never what" in report
+    assert "6 density maps" not in report and "5 density maps, 5 fixation maps: 4 are used" in report
+    videos = PreparedSources(tmp_path / "out").videos([("diem", 1)], "train")[:1]
+    assert videos[0].black.tolist() == [k in (0, 4) for k in range(6)] and videos[0].size == (36, 52)
+    for policy in ("one_per_video_per_epoch", "uniform", "all_windows"):
+        for batch in clips(videos, batch=1, steps=12, sampling=Sampling(policy, skip_black=False)):
+            assert bool(batch["mask"][0]) == (int(batch["label"][0]) not in (0, 4))
+    drawn = clips(videos, batch=1, steps=12)  # with frames 3 and 5 there is always another one
+    assert {int(batch["label"][0]) for batch in drawn} == {3, 5}
+
+
+def test_what_is_unusual_about_fixation_maps_is_reported(root, tmp_path):
+    """Counts are points; a density in the place of a fixation map fails its video."""
+    for number in (1, 2):
+        path = root / f"annotations/DIEM/a/fixMap_{number:05d}.mat"
+        counts = scipy.io.loadmat(path)["eyeMap"].astype(float)
+        row, column = np.argwhere(counts)[0]
+        counts[row, column] = 3
+        scipy.io.savemat(path, {"eyeMap": counts})
+    smooth = np.hypot(*np.mgrid[-9:9:36j, -9:9:52j])
+    scipy.io.savemat(root / "annotations/DIEM/c/fixMap_00002.mat", {"eyeMap": np.exp(-smooth)})
+    prepare("diem", root, tmp_path / "out", SIZE)
+    report = (tmp_path / "out/diem/report.md").read_text()
+    assert "- diem a: 2 of 6 fixation maps hold counts: a pixel counts once" in report
+    assert "fixMap_00002.mat is no fixation map (binary: 0, and one other number" in report
+
+
+def test_an_unforeseen_fault_fails_one_video(root, tmp_path, monkeypatch):
+    def fails(path, variable):
+        if path.name == "fixMap_00002.mat" and path.parent.name == "b":
+            raise ZeroDivisionError("of no one's making")
+        return read(path, variable)
+
+    read = schema.read_fixations
+    monkeypatch.setattr(schema, "read_fixations", fails)
+    made = prepare("diem", root, tmp_path / "out", SIZE)
+    assert made["failed"] == ["b: ZeroDivisionError: of no one's making"] and made["prepared"] == 2
 
 
 def test_a_list_that_names_an_absent_video(root, tmp_path):
