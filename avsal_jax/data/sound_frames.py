@@ -116,21 +116,19 @@ class SoundFrames:
             except av.error.EOFError:
                 return
             except av.error.FFmpegError:
-                decoder, frames = self._again(stream, packet)
+                decoder, frames = self._again(decoder, packet)
             run = 0 if frames else run + 1
             yield from frames
 
-    def _again(self, stream, packet) -> tuple:
-        """Returns (decoder, frames) of a packet that failed.
-
-        Packets of FLAC say all of themselves, but its decoder refuses another form than it began with.
-        """
-        fresh = av.CodecContext.create(stream.codec_context.name, "r")
-        if fresh.name == "flac":
+    def _again(self, decoder, packet) -> tuple:
+        """Returns (decoder, frames) of a packet that failed: with another decoder, if it names one."""
+        name = _named_codec(bytes(packet)[:8], decoder.name.removesuffix("float"))
+        if name is not None:
             with contextlib.suppress(av.error.FFmpegError):
-                return fresh, fresh.decode(packet)
+                other = av.CodecContext.create(name, "r")
+                return other, other.decode(packet)
         self.damaged += 1
-        return stream.codec_context, []
+        return decoder, []
 
 
 def audio_stream(container, path) -> tuple:
@@ -160,6 +158,23 @@ def _forget_names(context) -> None:
     del layout  # which frees the names that the context still points to
     if named:
         context.layout = f"{count} channels"
+
+
+def _named_codec(data: bytes, codec: str) -> str | None:
+    """Returns the codec of a packet that `codec` refused, where its first bytes tell another; else None.
+
+    Joined transport streams may go on with another codec. FLAC refuses another form than it began with.
+    """
+    if codec == "flac":
+        return codec
+    if len(data) < 6:
+        return None
+    name = None
+    if data[:2] == b"\x0b\x77":
+        name = "ac3" if data[5] >> 3 <= 10 else "eac3"
+    elif data[0] == 0xFF and data[1] >> 4 == 0xF:
+        name = {0: "aac", 1: "mp3", 2: "mp2"}.get(data[1] >> 1 & 3)
+    return None if name == codec else name
 
 
 def _links(path: pathlib.Path) -> list[tuple[int, int]]:

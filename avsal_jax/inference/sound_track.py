@@ -19,7 +19,7 @@ _COPIED_AUDIO = {"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"}
 _EXACT_CONTAINERS = ("mov,mp4", "matroska")
 _ENCODER, _LAYOUT = "aac", "stereo"
 _RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)  # Hz, of AAC in any player
-_KEPT_RATES = (*_RATES, 64_000, 88_200, 96_000)  # of which AAC takes these as well
+_KEPT_RATES = (7_350, *_RATES, 64_000, 88_200, 96_000)  # of which AAC takes these as well
 
 
 def open_track(source: pathlib.Path, out, separate: bool) -> SoundTrack:
@@ -216,7 +216,7 @@ def _refusal(rate: int) -> str | None:
     """Returns why there is no encoder for the sound, or None."""
     try:
         context = av.CodecContext.create(_ENCODER, "w")
-        context.sample_rate, context.layout = rate, _LAYOUT
+        context.sample_rate, context.layout, context.format = rate, _LAYOUT, "fltp"
         context.open()
     except (av.error.FFmpegError, ValueError) as error:
         return str(error)
