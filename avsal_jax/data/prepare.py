@@ -28,7 +28,7 @@ from avsal_jax.data.schema import VideoEntry
 from avsal_jax.data.shards import KINDS, ShardFolder, WriteError
 from avsal_jax.data.synthetic import contact_sheet, settings_from, write_synthetic
 from avsal_jax.data.video import visible_files
-from avsal_jax.errors import AvsalError
+from avsal_jax.errors import AvsalError, reason
 from avsal_jax.files import write_json, write_text
 
 _DESCRIPTION = "{kind} of {dataset}, prepared by avsal_jax at {height}x{width}; one shard per video."
@@ -234,13 +234,13 @@ def _prepare_or_fail(shards: ShardFolder, index: int, entry: VideoEntry, tick: C
     """Prepares one video; where its files are bad it gets empty shards, so that no other video is lost."""
     try:
         return prepare_video(shards, index, entry, tick)
-    except WriteError:
+    except (WriteError, _Stopped):
         raise
-    except (AvsalError, OSError) as error:
+    except Exception as error:  # whatever happened to it, the others go on
         for kind in KINDS:
             with shards.writer(kind, index):
                 pass
-        return Found({}, " ".join(str(error).split()))
+        return Found({}, reason(error))
 
 
 def _write_report(folder, shards, entries, found, problems) -> pathlib.Path:

@@ -1,0 +1,232 @@
+"""Pictures as videos: a folder of images, an animated picture, a single one."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import fractions
+import pathlib
+from collections.abc import Iterator
+
+from PIL import Image
+
+from avsal_jax.data.images import (
+    IMAGE_SUFFIXES,
+    is_transparent,
+    natural_order,
+    open_image,
+    read_image,
+    same_number,
+    to_rgb,
+    visible_files,
+)
+from avsal_jax.data.video import Frame, VideoInfo
+from avsal_jax.errors import AvsalError
+
+DEFAULT_RATE = 25
+_ANIMATED_SUFFIXES = frozenset({".apng", ".avif", ".avifs", ".gif", ".webp"})  # of folders, these are opened
+_ANIMATED_FORMATS = frozenset({"AVIF", "GIF", "PNG", "WEBP"})  # whose frames have times
+_MILLISECOND = fractions.Fraction(1, 1000)
+_SHORTEST, _USUAL = 10, 100  # ms; browsers and FFmpeg show a frame of 10 ms or less for 100 ms
+_LISTED = 5  # names in a line
+_TRANSPARENT = "transparent pixels are shown over black"
+# What people's folders of videos hold; other names in such a folder are skipped, and listed.
+VIDEO_SUFFIXES = frozenset({
+    ".264", ".265", ".3g2", ".3gp", ".asf", ".av1", ".avi", ".dav", ".divx", ".dv", ".f4v", ".flc", ".fli",
+    ".flv", ".h264", ".h265", ".hevc", ".ivf", ".m1v", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv",
+    ".mod", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".obu", ".ogm", ".ogv", ".qt",
+    ".rm", ".rmvb", ".tod", ".ts", ".vob", ".webm", ".wmv", ".wtv", ".y4m",
+})  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderContents:
+    """The visible entries of a folder by kind, in natural order: stills, videos, and all else."""
+
+    images: list[pathlib.Path]
+    videos: list[pathlib.Path]
+    others: list[pathlib.Path]
+
+
+def folder_contents(folder: pathlib.Path) -> FolderContents:
+    """Sorts what lies in a folder: images and videos by suffix; an animated picture is a video."""
+    images, videos, others = [], [], []
+    for path in sorted(visible_files(folder), key=natural_order):
+        suffix = path.suffix.lower()
+        if path.is_dir():
+            others.append(path)
+        elif suffix in VIDEO_SUFFIXES:
+            videos.append(path)
+        elif suffix in IMAGE_SUFFIXES:
+            (videos if suffix in _ANIMATED_SUFFIXES and _is_animated(path) else images).append(path)
+        else:
+            others.append(path)
+    return FolderContents(images, videos, others)
+
+
+def skipped_note(folder: pathlib.Path, skipped: list[pathlib.Path]) -> str:
+    """Returns a line that lists what of a folder is not read."""
+    names = ", ".join(path.name for path in skipped[:_LISTED])
+    more = f" and {len(skipped) - _LISTED} more" if len(skipped) > _LISTED else ""
+    return f"{folder}: skipped {names}{more}"
+
+
+def _is_animated(path: pathlib.Path) -> bool:
+    try:
+        with open_image(path) as image:
+            return getattr(image, "n_frames", 1) > 1
+    except AvsalError:  # told when it is read
+        return False
+
+
+class ImageFolder:
+    """A folder of images as one video, in the order of the numbers in their names.
+
+    Args:
+      path: the folder; it holds images of one size. What is no image is skipped, with a note.
+      rate: frames per second.
+
+    Raises:
+      AvsalError: no image, videos among the images, two images of one number, or images of several sizes.
+    """
+
+    damaged, cut_off = 0, False
+
+    def __init__(self, path, rate: float = DEFAULT_RATE):
+        self.path = pathlib.Path(path)
+        contents = folder_contents(self.path)
+        self._files = contents.images
+        if not self._files:
+            there = f": {skipped_note(self.path, contents.others)}" if contents.others else ""
+            raise AvsalError(f"{self.path} holds no images{there}")
+        if contents.videos:
+            raise AvsalError(mixed_folder(self.path, contents))
+        self._refuse_twins()
+        notes = [skipped_note(self.path, contents.others)] if contents.others else []
+        notes += self._order_note() + self._transparency_note()
+        rate = fractions.Fraction(rate).limit_denominator(1001)
+        self.info = VideoInfo(
+            self.path, rate, 1 / rate, frames=len(self._files), sound=None, notes=tuple(notes)
+        )
+
+    def __iter__(self) -> Iterator[Frame]:
+        size = None
+        for index, path in enumerate(self._files):
+            image = read_image(path)
+            size = size or image.shape
+            if image.shape != size:
+                raise AvsalError(
+                    f"{path} is {image.shape[1]}x{image.shape[0]}, but the images before it are "
+                    f"{size[1]}x{size[0]}; one video has one size"
+                )
+            yield Frame(index, index, image)
+
+    def _refuse_twins(self) -> None:
+        seen: dict[tuple, pathlib.Path] = {}
+        for path in self._files:
+            other = seen.setdefault(same_number(path), path)
+            if other is not path:
+                raise AvsalError(
+                    f"{self.path} holds {other.name} and {path.name}, two images of one number: "
+                    "their order is not known; remove or rename one"
+                )
+
+    def _order_note(self) -> list[str]:
+        """Two numbers that both vary may be two cameras or shots: the user should see the order."""
+        numbers = [[part for (part,) in same_number(path) if isinstance(part, int)] for path in self._files]
+        varying = sum(len(set(column)) > 1 for column in zip(*numbers, strict=False))
+        if varying < 2:
+            return []
+        return [
+            f"{self.path}: the names hold {varying} numbers that vary; the frames are in the order of the "
+            f"first, then the next: {self._files[0].name} to {self._files[-1].name}"
+        ]
+
+    def _transparency_note(self) -> list[str]:
+        try:
+            with open_image(self._files[0]) as image:
+                return [f"{self.path}: {_TRANSPARENT}"] if is_transparent(image) else []
+        except AvsalError:  # told when it is read
+            return []
+
+
+def mixed_folder(folder: pathlib.Path, contents: FolderContents) -> str:
+    """Returns the line for a folder that may be one video of images or a folder of videos."""
+    count = collections.Counter(videos=len(contents.videos), images=len(contents.images))
+    return (
+        f"{folder} holds {count['images']} images and {count['videos']} videos "
+        f"({contents.videos[0].name}): name the videos, or put the images into a folder of their own"
+    )
+
+
+class ImageFile:
+    """A picture file as a video: all frames of an animated one with their times, one frame of another.
+
+    Of a file with several pictures but no times (TIFF, MPO) the first is read.
+
+    Raises:
+      AvsalError: no frame can be read.
+    """
+
+    cut_off = False
+
+    def __init__(self, path):
+        self.path = pathlib.Path(path)
+        self.damaged = 0
+        notes = []
+        with open_image(self.path) as image:
+            stated = getattr(image, "n_frames", 1)
+            self._animated = image.format in _ANIMATED_FORMATS and stated > 1
+            self._first = int(self._animated and bool(image.info.get("default_image")))  # of APNG: not played
+            if stated > 1 and not self._animated:
+                notes.append(f"{self.path} holds {stated} pictures without times: the first is read")
+            image.load()
+            transparent = is_transparent(image)
+        self._stated = stated - self._first if self._animated else 1
+        durations = []
+        for _, duration, see_through in self._frames():
+            durations.append(duration)
+            transparent = transparent or see_through
+        if not durations:
+            raise AvsalError(f"{self.path} has no frame that can be read")
+        if transparent:
+            notes.append(f"{self.path}: {_TRANSPARENT}")
+        seconds = fractions.Fraction(sum(durations)) * _MILLISECOND
+        rate = len(durations) / seconds if self._animated else fractions.Fraction(DEFAULT_RATE)
+        self.info = VideoInfo(
+            self.path,
+            rate.limit_denominator(1001),
+            _MILLISECOND,
+            frames=len(durations),
+            sound=None,
+            notes=tuple(notes),
+        )
+
+    def __iter__(self) -> Iterator[Frame]:
+        self.damaged, count, time = 0, 0, 0.0
+        for image, duration, _ in self._frames(pixels=True):
+            yield Frame(count, round(time), image)
+            count, time = count + 1, time + duration
+        self.damaged = self._stated - count
+
+    def _frames(self, pixels: bool = False) -> Iterator[tuple]:
+        """Yields (RGB, or None without `pixels`; milliseconds; whether transparent) until one is damaged."""
+        with open_image(self.path) as image:
+            for number in range(self._first, self._first + self._stated):
+                try:
+                    image.seek(number)
+                    image.load()  # WebP and AVIF know the time of a frame that is decoded
+                except Exception as error:  # whatever Pillow's readers make of damage
+                    if number == self._first:
+                        raise AvsalError(f"{self.path} is no image that can be read: {error}") from error
+                    return
+                yield (
+                    to_rgb(image, self.path) if pixels else None,
+                    _milliseconds(image),
+                    is_transparent(image),
+                )
+
+
+def _milliseconds(image: Image.Image) -> float:
+    duration = float(image.info.get("duration") or 0)
+    return duration if duration > _SHORTEST else _USUAL
