@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import fractions
+import heapq
 import itertools
 import pathlib
+from collections.abc import Iterable, Iterator
 
 import av
 
 from avsal_jax.errors import AvsalError
 
 _USUAL_RATE = fractions.Fraction(25)  # frames a second, where neither the header nor the times say it
-_SAMPLED = 100  # packets whose times check the stated rate
+_FEWEST, _SAMPLED = 8, 100  # packets whose times check the stated rate
 _ALIKE = fractions.Fraction(3, 2)  # rates within this factor agree
+_REORDERED = 32  # packets, twice what codecs allow
 _SLOWEST, _FASTEST = 0.01, 1000  # frames a second that a header is believed without times
 _LONGEST_STEP = 600  # seconds between frames; more is taken for another clock, as for sound
 
@@ -67,7 +70,7 @@ def _described(stream) -> str:
 
 
 def frame_rate(
-    container, stream, times: list[int], interlaced: bool
+    container, stream, times: list[tuple[int | None, int | None]], interlaced: bool
 ) -> tuple[fractions.Fraction, str | None]:
     """Returns frames a second: what the header states, or what the times say where that is far from it.
 
@@ -75,7 +78,7 @@ def frame_rate(
     where these do not fit the stated rate.
 
     Args:
-      times: of the packets that have been read, in units of the stream's time base.
+      times: of the packets that have been read, as `time_of` gives them.
       interlaced: packets may be fields, two to a frame, so the header is believed.
     """
     stated = stream.average_rate or stream.guessed_rate or stream.base_rate
@@ -90,10 +93,9 @@ def frame_rate(
         while (more := _next_time(packets)) is not None:
             times += more
         measured = _rate_of(times, stream.time_base)
-    if measured is None or (stated and _agree(stated, measured)):
-        if believed:
-            return stated, None
-        measured = measured or _USUAL_RATE
+    if believed and (measured is None or len(times) < _FEWEST or _agree(stated, measured)):
+        return stated, None
+    measured = measured or _USUAL_RATE
     if not stated:
         return measured, None
     return measured, (
@@ -102,7 +104,7 @@ def frame_rate(
     )
 
 
-def _next_time(packets) -> list[int] | None:
+def _next_time(packets) -> list[tuple[int | None, int | None]] | None:
     """Returns the time of the next packet, in a list that is empty where it has none; None at the end."""
     try:
         return time_of(next(packets))
@@ -110,19 +112,32 @@ def _next_time(packets) -> list[int] | None:
         return None
 
 
-def time_of(packet) -> list[int]:
-    """Returns the time of a packet of a frame that is shown, in units of its stream; else nothing."""
-    time = packet.pts if packet.dts is None else packet.dts
-    return [] if time is None or not packet.size or packet.is_discard else [time]
+def time_of(packet) -> list[tuple[int | None, int | None]]:
+    """Returns the times (decoding, presentation) of a packet of a frame that is shown; else nothing."""
+    return [(packet.dts, packet.pts)] if packet.size and not packet.is_discard else []
 
 
-def _rate_of(times: list[int], time_base) -> fractions.Fraction | None:
+def _rate_of(times: list[tuple[int | None, int | None]], time_base) -> fractions.Fraction | None:
     """Returns the average rate of packets; steps back and leaps between clocks do not count."""
     if not time_base:
         return None
-    steps = [b - a for a, b in itertools.pairwise(times)]
+    ordered = [dts for dts, _ in times]  # rising but where files are joined
+    if None in ordered:
+        ordered = list(_reordered(pts for _, pts in times if pts is not None))
+    steps = [b - a for a, b in itertools.pairwise(ordered)]
     steps = [step for step in steps if 0 < step * time_base < _LONGEST_STEP]
     return (len(steps) / (sum(steps) * time_base)).limit_denominator(1001) if steps else None
+
+
+def _reordered(times: Iterable[int]) -> Iterator[int]:
+    """Yields the times of packets in the order of presentation, which codecs change among neighbours."""
+    window: list[int] = []
+    for time in times:
+        heapq.heappush(window, time)
+        if len(window) > _REORDERED:
+            yield heapq.heappop(window)
+    while window:
+        yield heapq.heappop(window)
 
 
 def _agree(one: fractions.Fraction, other: fractions.Fraction) -> bool:

@@ -76,8 +76,8 @@ class Video:
 
     `info` is known at once; iterate for the frames. Of the last iteration, `damaged` counts packets and
     frames that were damaged (what cannot be decoded is passed over), and `cut_off` says whether the file
-    ends before the frames that its header states. Frames are shown as a player shows them: by the display
-    matrix, HDR as SDR, transparent pixels over black.
+    ends before its container says, so that frames are missing. Frames are shown as a player shows them:
+    by the display matrix, HDR as SDR, transparent pixels over black.
 
     Args:
       path: the file.
@@ -94,7 +94,7 @@ class Video:
         with open_container(self.path) as container:
             chosen, notes = choose_stream(container, self.path, stream)
             self._stream = chosen.index
-            times: list[int] = []
+            times: list[tuple[int | None, int | None]] = []
             first = next(self._decoded(container, chosen, times), None)
             if first is None:
                 raise AvsalError(f"{self.path} has no frame that can be decoded")
@@ -139,13 +139,15 @@ class Video:
 
     def _ends_early(self, count: int, clock: _Clock) -> bool:
         """Headers count frames that a camera dropped or an edit list hides: the file's end decides."""
-        missing_frames = (self.info.promised or 0) - count - self.damaged
-        if missing_frames <= 0:
+        promised = self.info.promised
+        if promised is not None and count + self.damaged >= promised:
             return False
         whole = is_whole(self.path)
-        return clock.frames() + self.damaged + 1 < self.info.promised if whole is None else not whole
+        if whole is None and promised is not None:
+            return clock.frames() + self.damaged + 1 < promised
+        return whole is False
 
-    def _decoded(self, container, stream, times: list[int] | None = None):
+    def _decoded(self, container, stream, times: list | None = None):
         """Yields frames; restarts the demuxer behind what it cannot read. Packets' times go to `times`."""
         run = 0
         packets = container.demux(stream)

@@ -179,11 +179,13 @@ def _predicted(model, video, choice, folder, settings, say, note, progress) -> t
 def _note_damage(video: Source, count: int, note) -> None:
     if video.damaged:
         note(f"{video.path}: {video.damaged} damaged packets or frames; the rest was used")
-    if video.cut_off:
+    if video.cut_off and video.info.promised:
         note(
             f"{video.path}: {count} of the {video.info.promised} frames that its header states "
             "could be read; it is cut off"
         )
+    elif video.cut_off:
+        note(f"{video.path} is cut off: {count} frames could be read, and its container goes on")
 
 
 def _features(model, video, folder, settings, say, note) -> dict:
