@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import fractions
 import pathlib
+import warnings
 from collections.abc import Iterator
 
 from PIL import Image
 
 from avsal_jax.data.images import (
     IMAGE_SUFFIXES,
+    UNREAD_FORMATS,
     is_transparent,
     natural_order,
     open_image,
@@ -26,6 +29,8 @@ from avsal_jax.errors import AvsalError
 DEFAULT_RATE = 25
 _ANIMATED_SUFFIXES = frozenset({".apng", ".avif", ".avifs", ".gif", ".webp"})  # of folders, these are opened
 _ANIMATED_FORMATS = frozenset({"AVIF", "GIF", "PNG", "WEBP"})  # whose frames have times
+_WITHOUT_MAGIC = {"IM", "IPTC", "PCD", "TGA", "IMT", "MCIDAS", "SPIDER", "XVTHUMB"}  # could be any file
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"mif1"}
 _MILLISECOND = fractions.Fraction(1, 1000)
 _SHORTEST, _USUAL = 10, 100  # ms; browsers and FFmpeg show a frame of 10 ms or less for 100 ms
 _LISTED = 5  # names in a line
@@ -77,6 +82,37 @@ def _is_animated(path: pathlib.Path) -> bool:
             return getattr(image, "n_frames", 1) > 1
     except AvsalError:  # told when it is read
         return False
+
+
+def is_image(path: pathlib.Path) -> bool:
+    """Whether a file is a picture that Pillow reads, by its content; its name decides for a few kinds.
+
+    Raises:
+      AvsalError: it is a HEIC picture, which is not read.
+    """
+    kinds, suffix = set(Image.OPEN) - UNREAD_FORMATS, path.suffix.lower()
+    if suffix in VIDEO_SUFFIXES:
+        kinds = _ANIMATED_FORMATS & kinds  # an animated picture by a wrong name; JPEG may be motion JPEG
+    elif suffix not in IMAGE_SUFFIXES:
+        kinds -= _WITHOUT_MAGIC
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=sorted(kinds)):
+                return True
+    except Image.DecompressionBombError:
+        return True
+    except Exception:  # whatever it is, Pillow does not know it
+        _refuse_heif(path)
+        return False
+
+
+def _refuse_heif(path: pathlib.Path) -> None:
+    """FFmpeg would give one tile of a HEIC picture for the whole."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        head = file.read(12)
+        if head[4:8] == b"ftyp" and head[8:] in _HEIF_BRANDS:
+            raise AvsalError(f"{path} is a HEIC picture, which is not read: save it as JPEG or PNG first")
 
 
 class ImageFolder:
@@ -175,15 +211,13 @@ class ImageFile:
         self.damaged = 0
         notes = []
         with open_image(self.path) as image:
-            stated = getattr(image, "n_frames", 1)
+            stated = _count(image)
             self._animated = image.format in _ANIMATED_FORMATS and stated > 1
             self._first = int(self._animated and bool(image.info.get("default_image")))  # of APNG: not played
             if stated > 1 and not self._animated:
                 notes.append(f"{self.path} holds {stated} pictures without times: the first is read")
-            image.load()
-            transparent = is_transparent(image)
         self._stated = stated - self._first if self._animated else 1
-        durations = []
+        durations, transparent = [], False
         for _, duration, see_through in self._frames():
             durations.append(duration)
             transparent = transparent or see_through
@@ -216,15 +250,23 @@ class ImageFile:
                 try:
                     image.seek(number)
                     image.load()  # WebP and AVIF know the time of a frame that is decoded
-                except Exception as error:  # whatever Pillow's readers make of damage
+                except Exception:  # whatever Pillow's readers make of damage
                     if number == self._first:
-                        raise AvsalError(f"{self.path} is no image that can be read: {error}") from error
+                        raise
                     return
                 yield (
                     to_rgb(image, self.path) if pixels else None,
                     _milliseconds(image),
                     is_transparent(image),
                 )
+
+
+def _count(image: Image.Image) -> int:
+    """Returns how many pictures an opened file holds; of a damaged one, how many can be reached."""
+    try:
+        return getattr(image, "n_frames", 1)
+    except Exception:  # whatever Pillow's readers make of damage
+        return image.tell() + 2  # the damaged one, which is left out, counts
 
 
 def _milliseconds(image: Image.Image) -> float:

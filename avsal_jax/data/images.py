@@ -14,14 +14,12 @@ from PIL import Image, ImageOps
 from avsal_jax.errors import AvsalError
 
 # What Pillow registers without reading its pixels by itself; and FLI, which FFmpeg plays.
-_UNREAD = {"BUFR", "EPS", "FLI", "GRIB", "HDF5", "MPEG", "WMF"}
-_WITHOUT_MAGIC = {"IM", "IPTC", "PCD", "TGA", "IMT", "MCIDAS", "SPIDER", "XVTHUMB"}  # could be any file
-_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"mif1"}
+UNREAD_FORMATS = {"BUFR", "EPS", "FLI", "GRIB", "HDF5", "MPEG", "WMF"}
 
 
 def _registered() -> frozenset[str]:
     Image.init()
-    readable = (set(Image.OPEN) | {"MPO"}) - _UNREAD
+    readable = (set(Image.OPEN) | {"MPO"}) - UNREAD_FORMATS
     return frozenset(end for end, name in Image.registered_extensions().items() if name in readable)
 
 
@@ -94,35 +92,6 @@ def over_black(rgba: np.ndarray) -> np.ndarray:
     return ((rgba[..., :3] * alpha + 127) // 255).astype(np.uint8)
 
 
-def is_image(path: pathlib.Path) -> bool:
-    """Whether a file is a picture that Pillow reads, by its content; its name decides for a few kinds.
-
-    Raises:
-      AvsalError: it is a HEIC picture, which is not read.
-    """
-    kinds = set(Image.OPEN) - _UNREAD
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        kinds -= _WITHOUT_MAGIC
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=sorted(kinds)):
-                return True
-    except Image.DecompressionBombError:
-        return True
-    except Exception:  # whatever it is, Pillow does not know it
-        _refuse_heif(path)
-        return False
-
-
-def _refuse_heif(path: pathlib.Path) -> None:
-    """FFmpeg would give one tile of a HEIC picture for the whole."""
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        head = file.read(12)
-        if head[4:8] == b"ftyp" and head[8:] in _HEIF_BRANDS:
-            raise AvsalError(f"{path} is a HEIC picture, which is not read: save it as JPEG or PNG first")
-
-
 def visible_files(folder: pathlib.Path) -> list[pathlib.Path]:
     """Returns the entries of a folder that are not hidden."""
     return [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
@@ -138,7 +107,7 @@ def missing(path) -> str:
         return f"there is no file {path}"
     kind, rest = address[1].lower(), text[address.end() :]
     if kind == "file":
-        return f"file://{rest} is an address, and files are read: give the path alone, /{rest}"
+        return f"file:///{rest} is an address, and files are read: give the path alone, /{rest}"
     return (
         f"{address[1]}://{rest} is an address, and files are read: download it first, then give the name "
         "of the file"

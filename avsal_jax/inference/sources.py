@@ -9,14 +9,13 @@ from collections.abc import Callable, Sequence
 from avsal_jax.data.audio import ClipSound, has_sound, read_sound
 from avsal_jax.data.image_videos import (
     DEFAULT_RATE,
-    VIDEO_SUFFIXES,
     ImageFile,
     ImageFolder,
     folder_contents,
+    is_image,
     mixed_folder,
     skipped_note,
 )
-from avsal_jax.data.images import is_image
 from avsal_jax.data.video import Video, open_container
 from avsal_jax.errors import AvsalError
 from avsal_jax.specs import InputSpec
@@ -96,7 +95,7 @@ def open_source(path, fps: float | None = None, stream: int | None = None) -> So
     is_folder = path.is_dir()
     if fps is not None and not is_folder:
         raise AvsalError(f"{path} is a file with a frame rate of its own; --fps is for folders of images")
-    if not is_folder and (path.suffix.lower() in VIDEO_SUFFIXES or not is_image(path)):
+    if not is_folder and not is_image(path):
         return Video(path, stream)
     if stream is not None:
         raise AvsalError(f"{path} has no streams to choose from; --stream is for video files")
