@@ -52,6 +52,19 @@ class FolderContents:
     videos: list[pathlib.Path]
     others: list[pathlib.Path]
 
+    @property
+    def are_mixed(self) -> bool:
+        """Whether it may be one video of images or a folder of videos: there are videos, and more frames.
+
+        Frames are images whose names differ in numbers alone; others, as posters, are none.
+        """
+        alike = collections.Counter(
+            tuple(part for (part,) in key if isinstance(part, str))
+            for key in map(same_number, self.images)
+            if len(key) > 1
+        )
+        return 0 < len(self.videos) < max(alike.values(), default=0)
+
 
 def folder_contents(folder: pathlib.Path) -> FolderContents:
     """Sorts what lies in a folder: images and videos by suffix; an animated picture is a video."""
@@ -187,11 +200,10 @@ class ImageFolder:
 
 
 def mixed_folder(folder: pathlib.Path, contents: FolderContents) -> str:
-    """Returns the line for a folder that may be one video of images or a folder of videos."""
-    count = collections.Counter(videos=len(contents.videos), images=len(contents.images))
+    """Returns the line for a folder that holds images and videos, where one kind was asked for."""
     return (
-        f"{folder} holds {count['images']} images and {count['videos']} videos "
-        f"({contents.videos[0].name}): name the videos, or put the images into a folder of their own"
+        f"{folder} holds {len(contents.images)} images beside {len(contents.videos)} videos, as "
+        f"{contents.videos[0].name}: name the videos, or put the images into a folder of their own"
     )
 
 

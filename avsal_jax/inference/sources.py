@@ -29,17 +29,17 @@ def list_inputs(
 ) -> dict[pathlib.Path, pathlib.Path]:
     """Returns input -> folder for its results, for all that `names` name.
 
-    A folder of images is one video. A folder that holds videos stands for these; pictures beside them, no
-    more than there are videos, are skipped as their posters, and so is whatever else lies there. In a
-    folder without a video or an image by its name, every file is an input. One input writes into `output`
-    itself, several write into a folder of their own name each.
+    A folder of images is one video. A folder that holds videos stands for these; pictures beside them are
+    skipped as their posters, and so is whatever else lies there. In a folder without a video or an image by
+    its name, every file is an input. One input writes into `output` itself, several write into a folder of
+    their own name each.
 
     Args:
       note: called with a line on what of a folder is skipped.
 
     Raises:
-      AvsalError: an empty folder, one of videos and more images than videos, or an output inside a folder
-        of inputs.
+      AvsalError: an empty folder, one of videos and a longer sequence of numbered images, or an output
+        inside a folder of inputs.
     """
     inputs: list[pathlib.Path] = []
     for path in map(pathlib.Path, names):
@@ -72,13 +72,19 @@ def _inputs_of_folder(path: pathlib.Path, note: Callable[[str], None]) -> list[p
     contents = folder_contents(path)
     if not (contents.images or contents.videos or contents.others):
         raise AvsalError(f"the folder {path} is empty")
-    if len(contents.images) > len(contents.videos) > 0:
+    if contents.are_mixed:
         raise AvsalError(mixed_folder(path, contents))
     if contents.videos:
         if skipped := contents.images + contents.others:
             note(skipped_note(path, skipped))
         return contents.videos
-    return [path] if contents.images else [p for p in contents.others if p.is_file()]
+    if contents.images:
+        return [path]
+    files = [p for p in contents.others if p.is_file()]
+    if not files:
+        names = ", ".join(p.name for p in contents.others[:3])
+        raise AvsalError(f"{path} holds no file, only folders ({names}): name these")
+    return files
 
 
 def open_source(path, fps: float | None = None, stream: int | None = None) -> Source:
