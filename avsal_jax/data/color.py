@@ -36,6 +36,9 @@ _TO_BT709 = {  # linear RGB; from the chromaticities of H.273, all with white D6
         [-0.019638, -0.078636, 1.098274],
     ],
 }
+_MATRICES = {0, 1, 2, 4, 5, 6, 7, 9}  # of Y'CbCr that FFmpeg's scaler reads
+_RESERVED, _DERIVED = 3, 12  # a matrix that says nothing; one that the primaries give
+_UNREAD_MATRICES = {8: "YCgCo", 10: "BT.2020 constant luminance", 14: "ICtCp", 15: "IPT-C2"}
 _BT2020_LUMA = np.array([0.2627, 0.6780, 0.0593])
 
 
@@ -111,6 +114,24 @@ def find_tone_mapping(frame: av.VideoFrame, context) -> ToneMapping | None:
     if transfer is None:
         return ToneMapping(None, primaries) if primaries in (_BT2020, _P3) else None
     return ToneMapping(transfer, primaries if primaries in _TO_BT709 else _BT2020)
+
+
+def settle_matrix(frame: av.VideoFrame, path: pathlib.Path) -> None:
+    """Has a frame state a matrix that FFmpeg's scaler reads, where it can be said in other words.
+
+    Raises:
+      AvsalError: it is coded in another way.
+    """
+    stated = frame.colorspace
+    if stated in _MATRICES:
+        return
+    if stated == _DERIVED:
+        frame.colorspace = _BT2020 if getattr(frame, "color_primaries", _BT709) == _BT2020 else _BT709
+    elif stated == _RESERVED:
+        frame.colorspace = _UNKNOWN
+    else:
+        name = _UNREAD_MATRICES.get(stated, f"matrix {int(stated)} of ITU-T H.273")
+        raise AvsalError(f"{path}: its colours are coded as {name}, which is not read; convert it to BT.709")
 
 
 class ToneMapper:

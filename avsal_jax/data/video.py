@@ -11,7 +11,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from avsal_jax.data.color import ToneMapper, find_tone_mapping
+from avsal_jax.data.color import ToneMapper, find_tone_mapping, settle_matrix
 from avsal_jax.data.containers import is_whole
 from avsal_jax.data.images import (  # noqa: F401  (other modules take these names from here)
     IMAGE_SUFFIXES,
@@ -102,6 +102,7 @@ class Video:
             count = chosen.frames
             if not count and container.duration:
                 count = round(container.duration / av.time_base * rate)
+            settle_matrix(first, self.path)
             orientation = read_orientation(first)
             self._tone_mapping = find_tone_mapping(first, chosen.codec_context)
             notes += [about_rate, orientation.note, self._tone_mapping and self._tone_mapping.note]
@@ -126,7 +127,7 @@ class Video:
             stream = container.streams[self._stream]
             stream.thread_type = "AUTO"
             for decoded in self._decoded(container, stream):
-                image = read_orientation(decoded).upright(mapper(decoded) if mapper else _rgb(decoded))
+                image = self._shown(decoded, mapper)
                 size = size or image.shape
                 if image.shape != size:
                     raise AvsalError(
@@ -136,6 +137,17 @@ class Video:
                 yield Frame(index, clock.time(decoded.pts), image)
                 index += 1
         self.cut_off = self._ends_early(index, clock)
+
+    def _shown(self, decoded: av.VideoFrame, mapper: ToneMapper | None) -> np.ndarray:
+        settle_matrix(decoded, self.path)
+        try:
+            return read_orientation(decoded).upright(mapper(decoded) if mapper else _rgb(decoded))
+        except AvsalError:
+            raise
+        except (OSError, ValueError) as error:  # av's errors are these too
+            raise AvsalError(
+                f"{self.path}: FFmpeg cannot convert pictures of the format {decoded.format.name}: {error}"
+            ) from error
 
     def _ends_early(self, count: int, clock: _Clock) -> bool:
         """Headers count frames that a camera dropped or an edit list hides: the file's end decides."""
