@@ -230,3 +230,19 @@ def test_transparent_video_lies_over_black(tmp_path):
         out.mux(stream.encode(None))
     image = next(iter(Video(path))).image
     np.testing.assert_array_equal(image[0, [0, 40, 60]], [[200, 100, 50], [40, 20, 10], [0, 0, 0]])
+
+
+@pytest.mark.parametrize("name", list(SHOWN)[:8])
+def test_display_matrices_of_matroska(tmp_path, name):
+    (a, b, c, d), shown = SHOWN[name]
+    path = tmp_path / "given.mkv"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("ffv1", rate=25)
+        if not hasattr(stream, "set_display_matrix"):
+            pytest.skip("this PyAV writes no display matrix")
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "bgr0"
+        stream.set_display_matrix([v * ONE for v in (a, b, 0, c, d, 0, 0, 0)] + [1 << 30])
+        for _ in range(2):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(corners(), format="rgb24")))
+        out.mux(stream.encode(None))
+    np.testing.assert_array_equal(next(iter(Video(path))).image, shown(corners()))
