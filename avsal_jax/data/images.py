@@ -120,7 +120,7 @@ def natural_order(path: pathlib.Path) -> tuple:
     Names are compared part by part, text (without regard to case) and numbers in turn. Where that leaves
     two names alike, as 1.png and 001.png, the name itself decides.
     """
-    return _parts(path.name), path.name
+    return _parts(path.stem), _parts(path.suffix), path.name
 
 
 def same_number(path: pathlib.Path) -> tuple:

@@ -164,7 +164,7 @@ def wrong_count(path):
 
 
 def hidden_frames(path):
-    """An edit list, which ffmpeg writes too when it cuts without encoding, begins at the 13th of 30 frames."""
+    """An edit list, as ffmpeg writes where it cuts without encoding, begins at the 13th of 30 frames."""
     write_video(path, moving_spot(30), options={"bf": "0", "g": "1", "preset": "ultrafast"})
     content = bytearray(path.read_bytes())
     at = content.index(b"elst") + 4  # version 0: flags, count, duration, time in the media
