@@ -60,29 +60,36 @@ class Model:
         """
         return self._forward(self.variables, clip, features=tuple(sorted(features)))
 
-    def predict_video(self, path, audio: str = "auto", batch: int | None = None) -> np.ndarray:
+    def predict_video(
+        self, path, audio: str = "auto", batch: int | None = None, stream: int | None = None
+    ) -> np.ndarray:
         """Returns float32 [N, H, W] in [0, 1]: a map at model size for each of the N frames of a video.
 
         Takes the arguments of `iter_video`, and raises what it raises.
         """
-        return np.stack([saliency for _, saliency in self.iter_video(path, audio, batch)])
+        return np.stack([saliency for _, saliency in self.iter_video(path, audio, batch, stream)])
 
     def iter_video(
-        self, path, audio: str = "auto", batch: int | None = None
+        self, path, audio: str = "auto", batch: int | None = None, stream: int | None = None
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Yields (index, map float32 [H, W] in [0, 1]) for every frame; memory is O(T), not O(N).
 
         Args:
-          path: anything that PyAV opens, or a folder of images.
+          path: a video file, a picture (animated ones have all their frames), or a folder of images.
           audio: what a network that hears is given: `auto` (the video's own sound), `off` (silence), or a
             file with sound.
           batch: windows per call; by default 1 on CPU, 8 elsewhere.
+          stream: index of the video stream in the file; None for the one that a player chooses.
+
+        Warns of what is unusual about the video (`VideoInfo.notes`).
 
         Raises:
           AvsalError: the video or the sound cannot be read, or the network gives values that are not finite.
         """
-        source, choice = open_source(path), SoundChoice(audio)
+        source, choice = open_source(path, stream=stream), SoundChoice(audio)
         choice.check()
+        for line in source.info.notes:
+            warnings.warn(line, stacklevel=2)
         said: list[str] = []
         sound = choice.clips(source, self.spec, 1, said.append)
         if self.spec.audio is not None:
@@ -114,7 +121,8 @@ class Model:
           rate: its sample rate in Hz.
 
         Raises:
-          AvsalError: frames or sound of another type or shape, or the network gives values that are not finite.
+          AvsalError: frames or sound of another type or shape, or the network gives values that are not
+            finite.
         """
         if getattr(frames, "dtype", None) != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
             raise AvsalError("frames are RGB uint8 [N, height, width, 3]")

@@ -185,16 +185,49 @@ def test_many_absent_videos_are_not_all_told_on_the_terminal(tmp_path, capsys):
     assert (tmp_path / "out/diem/report.md").read_text().count("is listed, but left out") == 20
 
 
-def test_pictures_of_16_bits_are_refused(tmp_path):
-    """Pillow would make all above 255 white."""
+def test_what_nobody_foresaw_in_one_video_spares_the_others(made, tmp_path, monkeypatch):
+    from avsal_jax.data import prepare as module
+
+    whole = module.prepare_video
+
+    def fails(shards, index, entry, tick):
+        if entry.name == "b":
+            raise RuntimeError("odd\nthing")
+        return whole(shards, index, entry, tick)
+
+    monkeypatch.setattr(module, "prepare_video", fails)
+    done = prepare("diem", made / "root", tmp_path, SIZE)
+    assert done["failed"] == ["b: unforeseen RuntimeError: odd thing (AVSAL_DEBUG=1 shows where)"]
+    assert done["prepared"] == 2 and streamed(tmp_path) == ["a"]
+    monkeypatch.undo()
+    assert prepare("diem", made / "root", tmp_path, SIZE)["prepared"] == 1
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".ppm", ".TGA"])
+def test_sets_have_frames_in_the_formats_that_pillow_reads(made, tmp_path, suffix):
+    root = shutil.copytree(made / "root", tmp_path / "root")
+    for path in sorted((root / "video_frames/DIEM/a").iterdir()):
+        image = Image.open(path).convert("RGB")
+        path.unlink()
+        image.save(path.with_suffix(suffix), format="jpeg" if suffix == ".jfif" else None)
+    done = prepare("diem", root, tmp_path / "out", SIZE)
+    assert done["failed"] == [] and done["prepared"] == 3
+    assert len(streamed(tmp_path / "out")) == 2
+
+
+def test_pictures_of_32_bits_are_refused(tmp_path):
+    """No file states their range, and Pillow would make all above 255 white."""
     video = fake_data.fake_video("a", 3)
     fake_data.write_stavis(tmp_path / "root", "DIEM", [video], {"train": ("a",)})
     for path in sorted((tmp_path / "root/video_frames/DIEM/a").iterdir()):
-        grey = np.asarray(Image.open(path).convert("L")).astype(np.uint16)
+        grey = np.asarray(Image.open(path).convert("L")).astype(np.float32)
         path.unlink()
-        Image.fromarray(257 * grey).save(path.with_suffix(".png"))
+        Image.fromarray(257 * grey).save(path.with_suffix(".tif"))
     failed = prepare("diem", tmp_path / "root", tmp_path / "out", SIZE)["failed"]
-    assert len(failed) == 1 and failed[0].endswith("of mode I;16; frames have 8 bits per channel")
+    assert len(failed) == 1 and failed[0].endswith(
+        "of mode F, 32 bits per channel; frames have 8 bits per channel, or 16 for grey: "
+        "scale and save it as PNG first"
+    )
 
 
 def test_maps_of_two_sizes_are_told(tmp_path):
