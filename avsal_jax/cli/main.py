@@ -5,16 +5,25 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 
 import avsal_jax
 from avsal_jax.cli import compare, convert, doctor, evaluate, predict, prepare, train
-from avsal_jax.errors import AvsalError
+from avsal_jax.errors import AvsalError, one_line
 
 _COMMANDS = (predict, prepare, train, evaluate, compare, convert, doctor)
+_FAULT = 70  # the exit code of a fault of this program (EX_SOFTWARE of sysexits.h)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command; returns its exit code: 0 done, 2 a user mistake, 75 run it again, 130 interrupted."""
+    """Runs a command and returns its exit code.
+
+    0: done. 1: some of several inputs failed. 2: a mistake that the user can mend. 70: a fault of this
+    program. 75: run the same command again. 130: interrupted.
+    """
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal's encoding lacks is escaped
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     parser = argparse.ArgumentParser(prog="avsal", description="Predicts where people look in a video.")
     parser.add_argument("--version", action="version", version=f"avsal_jax {avsal_jax.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -27,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return args.run(args)
     except AvsalError as error:
-        print(f"avsal: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"avsal: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("avsal: interrupted; nothing half-written is left", file=sys.stderr)
@@ -35,6 +44,22 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # such as `avsal doctor | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except Exception as error:
+        return _told(error)
+
+
+def _told(error: Exception) -> int:
+    """Prints one line about an exception that no one expected; with AVSAL_DEBUG set, its traceback first."""
+    if os.environ.get("AVSAL_DEBUG"):
+        traceback.print_exception(error)
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where, what = f"{last.filename}, line {last.lineno}", one_line(f"{type(error).__name__}: {error}")
+    print(
+        f"avsal: unforeseen error: {what} ({where}). This is a fault of avsal: please report it with the "
+        "traceback that AVSAL_DEBUG=1 prints",
+        file=sys.stderr,
+    )
+    return _FAULT
 
 
 if __name__ == "__main__":

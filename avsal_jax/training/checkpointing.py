@@ -248,7 +248,8 @@ class Checkpoints:
             if sum(file.stat().st_size for file in folder.iterdir()) > _MOST_RECORD_BYTES:
                 raise ValueError("its record is too large")
             record = ocp.JsonCheckpointHandler().restore(folder)
-            if not all(isinstance(record[part], dict) for part in ("meta", "metrics")):
+            parts = [record.get(part) for part in ("meta", "metrics")] if isinstance(record, dict) else [None]
+            if not all(isinstance(part, dict) for part in parts):
                 raise ValueError("its record is none of this program")
         except Exception as error:
             raise AvsalError(

@@ -63,7 +63,7 @@ def _settings(cache: str) -> None:
     os.environ["JAX_PLATFORMS"] = "cpu"
     os.environ["JAX_COMPILATION_CACHE_DIR"] = cache or tempfile.mkdtemp(prefix="avsal-fuzz-compiled-")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    os.environ["MPLBACKEND"] = "agg"
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"  # as data/shards sets it before it imports TensorFlow
 
 
 def _import_everything() -> None:
@@ -72,14 +72,6 @@ def _import_everything() -> None:
     import tensorflow_datasets  # noqa: F401
     import torch
 
-    import avsal_jax.cli.main
-    import avsal_jax.cli.running
-    import avsal_jax.convert.convert
-    import avsal_jax.data.pipeline
-    import avsal_jax.evaluation.compare_report
-    import avsal_jax.evaluation.evaluate
-    import avsal_jax.inference.predict
-    import avsal_jax.training.setup
     import tests.fuzz.reading
     import tests.fuzz.trial  # noqa: F401
 

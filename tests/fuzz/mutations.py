@@ -1,4 +1,4 @@
-"""Damage to bytes, whatever they mean; `damaged` chooses between it and what `fields` does to a format."""
+"""Damage to bytes, whatever they mean; `damaged` chooses between it and what `formats` does to a format."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tests.fuzz import fields
+from tests.fuzz import formats
 
 _LIGHT = 0.35  # the share of inputs with a single small change, of which many are still read
 _NEUTRAL = 0.15  # the share of inputs that are written in another way and mean the same
@@ -34,12 +34,12 @@ def damaged(kind: str, content: bytes, other: bytes, rng: np.random.Generator) -
       rng: decides everything.
     """
     draw = rng.random()
-    if draw < _NEUTRAL and kind in fields.NEUTRAL:
-        rewrite = fields.NEUTRAL[kind][rng.integers(len(fields.NEUTRAL[kind]))]
+    if draw < _NEUTRAL and kind in formats.NEUTRAL:
+        rewrite = formats.NEUTRAL[kind][rng.integers(len(formats.NEUTRAL[kind]))]
         return Damage(rewrite(content, rng), f"neutral: {rewrite.__name__}", True)
     if draw < _NEUTRAL + _LIGHT:
         return Damage(flip_bits(content, rng, 1), "one bit")
-    choices = [*_BYTES, *3 * list(fields.FIELDS.get(kind, ()))]
+    choices = [*_BYTES, *3 * list(formats.FIELDS.get(kind, ()))]
     words = []
     for _ in range(1 + (rng.random() < 0.25)):
         change = choices[rng.integers(len(choices))]

@@ -26,7 +26,6 @@ class Attempt:
       output: where the results go.
       variant: results of the same variant are the same while nothing is damaged.
       settle: makes checksums right that lie in other files, after the damage.
-      names: what an error may name; one of these stands in every line of an error.
     """
 
     call: list[str] | Callable[[], None]
@@ -102,19 +101,17 @@ def model_card(source, folder, kind, rng) -> Attempt:
 
 
 def weights(source, folder, kind, rng) -> Attempt:
-    """`predict --model` with damaged weights, mostly with the digest that belongs to them."""
+    """`predict --model` with damaged weights that have the digest which the card states."""
     attempt = model_card(source, folder, kind, rng)
-    victim = folder / "model" / "weights.safetensors"
-    known = rng.random() < 0.8
+    victim, card = folder / "model" / "weights.safetensors", folder / "model" / "model.json"
 
     def settle():
-        content, path = victim.read_bytes(), folder / "model" / "model.json"
-        card = json.loads(path.read_text())
-        card["weights"] |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        path.unlink()
-        path.write_text(json.dumps(card))
+        content, stated = victim.read_bytes(), json.loads(card.read_text())
+        stated["weights"] |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        card.unlink()
+        card.write_text(json.dumps(stated))
 
-    return dataclasses.replace(attempt, victim=victim, settle=settle if known else lambda: None)
+    return dataclasses.replace(attempt, victim=victim, settle=settle)
 
 
 def _evaluate(folder: pathlib.Path, dataset: str, root, *more: str) -> list[str]:
@@ -203,7 +200,7 @@ def prepared_again(source, folder, kind, rng) -> Attempt:
     """`prepare` that goes on with a folder whose description or a shard is damaged."""
     shutil.copytree(source / "prepared", folder / "out")
     call = _prepare(folder, "diem", source / "stavis")
-    return Attempt(call, _prepared_victim(folder / "out" / "diem", kind, rng), folder / "out")
+    return Attempt(call, _prepared_victim(folder / "out" / "diem", kind, rng), folder / "out", kind)
 
 
 def _prepared_victim(folder: pathlib.Path, kind: str, rng) -> pathlib.Path:
@@ -229,7 +226,7 @@ def compared(source, folder, kind, rng) -> Attempt:
     """`compare` of two results."""
     results = _tree(source / "results", folder / "results")
     files = {
-        "json": [*results.glob("*/summary.json"), *results.rglob("*_fixations.json"), *results.rglob("sound.json")],
+        "json": [*results.rglob("*_fixations.json"), *results.rglob("sound.json")],
         "csv": [*results.glob("*/*.csv")],
         "png": [*results.glob("*/examples/*/*.png")],
         "jpg": [*results.glob("*/examples/*/*.jpg")],

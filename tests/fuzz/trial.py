@@ -50,6 +50,7 @@ class Trial:
         self._undamaged: dict[tuple, dict] = {}
         self._others = sorted(p for p in source.rglob("*.*") if p.is_file() and p.stat().st_size < 60_000)
         _lend_models()
+        _remember_shapes()
 
     def __call__(self, kind: str, command: str, seed: int) -> Outcome:
         target, folder = BY_NAME[kind, command], self._scratch / "input"
@@ -179,3 +180,19 @@ def _lend_models() -> None:
         return load(path, runtime)
 
     predictor.load_model = lent
+
+
+def _remember_shapes() -> None:
+    """Has a network be traced for its shapes once, which takes longer than all else that reads a model."""
+    from avsal_jax import storage
+    from avsal_jax.convert import convert
+
+    remembered, trace = {}, storage.abstract_variables
+
+    def abstract_variables(network, spec):
+        key = network, spec
+        if key not in remembered:
+            remembered[key] = trace(network, spec)
+        return remembered[key]
+
+    storage.abstract_variables = convert.abstract_variables = abstract_variables

@@ -1,4 +1,4 @@
-"""Worker processes: forked once after all imports, given inputs over a pipe, watched, and replaced when they die.
+"""Worker processes: forked after all imports, given inputs over a pipe, watched, and replaced when they die.
 
 The parent never computes with jax, so that forking it is safe.
 """
@@ -63,9 +63,11 @@ def run(jobs: Iterable[tuple], work: Callable[[], Callable], count: int) -> Iter
                 yield done
                 if done.death is not None or _memory(worker.process.pid, "VmRSS") > _RETIRE_BYTES:
                     _end(worker)
-                    workers[workers.index(worker)] = worker = _fork(work)
-                worker.job = None
-                waiting.append(worker)
+                    workers[workers.index(worker)] = fresh = _fork(work)
+                    waiting.append(fresh)
+                else:
+                    worker.job = None
+                    waiting.append(worker)
     finally:
         for worker in workers:
             _end(worker)
