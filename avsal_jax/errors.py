@@ -1,8 +1,23 @@
-"""The one exception for a mistake that its user can mend; commands print it as one line."""
+"""Errors as lines: of a mistake that its user can mend, and of anything else that goes wrong."""
 
 import difflib
+import errno
+import os
 import re
+import traceback
 
+_OF_SYSTEM = frozenset(
+    (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.EIO,
+    )
+)
 _MOST = 2_000  # characters of a line; a damaged file may hold a name of any length
 
 
@@ -21,6 +36,31 @@ def one_line(text: str) -> str:
     line = re.sub(r"\s*[\r\n]\s*", " ", text.strip())
     line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
     return line if len(line) <= _MOST else f"{line[: _MOST - 500]} ... {line[-490:]}"
+
+
+def is_of_system(error: Exception) -> bool:
+    """Whether the state of the machine is the reason, such as a full disk or a missing permission."""
+    return isinstance(error, OSError) and error.errno in _OF_SYSTEM
+
+
+def describe(error: Exception) -> str:
+    """Returns one line about what went wrong; an exception that no one expected is told with its place.
+
+    With AVSAL_DEBUG set, the traceback of such an exception is printed to stderr.
+    """
+    if isinstance(error, AvsalError):
+        return str(error)
+    if is_of_system(error):
+        return one_line(str(error))
+    if os.environ.get("AVSAL_DEBUG"):
+        traceback.print_exception(error)
+    what = one_line(f"{type(error).__name__}: {error}")
+    places = traceback.extract_tb(error.__traceback__)[-1:]
+    where = "".join(f" ({place.filename}, line {place.lineno})" for place in places)
+    return (
+        f"unforeseen error: {what}{where}. This is a fault of avsal: please report it with the traceback that "
+        "AVSAL_DEBUG=1 prints"
+    )
 
 
 def did_you_mean(word, known) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import traceback
 
 import avsal_jax
 from avsal_jax.cli import compare, convert, doctor, evaluate, predict, prepare, train
-from avsal_jax.errors import AvsalError, one_line
+from avsal_jax.errors import AvsalError, describe, is_of_system
 
 _COMMANDS = (predict, prepare, train, evaluate, compare, convert, doctor)
 _FAULT = 70  # the exit code of a fault of this program (EX_SOFTWARE of sysexits.h)
@@ -45,21 +44,8 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        return _told(error)
-
-
-def _told(error: Exception) -> int:
-    """Prints one line about an exception that no one expected; with AVSAL_DEBUG set, its traceback first."""
-    if os.environ.get("AVSAL_DEBUG"):
-        traceback.print_exception(error)
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    where, what = f"{last.filename}, line {last.lineno}", one_line(f"{type(error).__name__}: {error}")
-    print(
-        f"avsal: unforeseen error: {what} ({where}). This is a fault of avsal: please report it with the "
-        "traceback that AVSAL_DEBUG=1 prints",
-        file=sys.stderr,
-    )
-    return _FAULT
+        print(f"avsal: {describe(error)}", file=sys.stderr)
+        return 2 if is_of_system(error) else _FAULT
 
 
 if __name__ == "__main__":

@@ -60,7 +60,9 @@ def printed_problems(attempt: Attempt, code: int, errors: str) -> list[str]:
     if code == 1 and not any(line.startswith("failed: ") for line in lines):
         found.append("exit code 1, and nothing says what failed")
     for line in lines:
-        if line.startswith(("avsal: ", "failed: ")):
+        if "unforeseen error" in line:
+            found.append(f"a fault of the program: {line[:400]}")
+        elif line.startswith(("avsal: ", "failed: ")):
             if inner := _INTERNAL.search(line):
                 found.append(f"a line of an exception ({inner[0]}): {line[:300]}")
             if len(line) > _LONGEST:

@@ -13,7 +13,7 @@ from avsal_jax.data.sources import PreparedSources
 from avsal_jax.specs import AudioSpec, InputSpec
 from avsal_jax.training.checkpointing import Checkpoints
 from avsal_jax.training.metrics_log import MetricsLog
-from avsal_jax.training.reporting import read_pictures
+from avsal_jax.training.reporting import read_pictures, write_curves
 from avsal_jax.training.workdir import Workdir
 from tests.fuzz import corpus
 
@@ -21,7 +21,7 @@ _SPEC = InputSpec(frames=3, height=32, width=64, audio=AudioSpec("waveform", 2_0
 
 
 def read_workdir(folder: pathlib.Path) -> None:
-    """Claims a workdir, restores its last checkpoint, and goes on with its records and pictures."""
+    """Claims a workdir, restores its last checkpoint, goes on with its records and pictures, draws curves."""
     own = Workdir(folder, corpus.CONFIG, True)
     checkpoints = None
     try:
@@ -34,6 +34,7 @@ def read_workdir(folder: pathlib.Path) -> None:
         jax.tree.map(np.testing.assert_array_equal, state, corpus.STATE)
         found = [checkpoints.meta(step), checkpoints.metrics(step), checkpoints.best()]
         records = MetricsLog(folder / "metrics.jsonl").resume(step)
+        write_curves(folder / "curves.png", records)
         pictures = [(number, picture.shape) for number, picture in read_pictures(folder / "pictures", 6)]
     finally:
         if checkpoints is not None:
