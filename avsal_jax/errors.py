@@ -18,6 +18,15 @@ _OF_SYSTEM = frozenset(
         errno.EIO,
     )
 )
+_FOR_PROGRAMMERS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NameError,
+    RecursionError,
+    TypeError,
+)
 _MOST = 2_000  # characters of a line; a damaged file may hold a name of any length
 
 
@@ -36,6 +45,14 @@ def one_line(text: str) -> str:
     line = re.sub(r"\s*[\r\n]\s*", " ", text.strip())
     line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
     return line if len(line) <= _MOST else f"{line[: _MOST - 500]} ... {line[-490:]}"
+
+
+def plain_reason(error: Exception) -> str:
+    """Returns what an exception about a damaged file says; of one for programmers, only what it means."""
+    if isinstance(error, _FOR_PROGRAMMERS):
+        return "what it holds is not what belongs there"
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def is_of_system(error: Exception) -> bool:
@@ -58,8 +75,8 @@ def describe(error: Exception) -> str:
     places = traceback.extract_tb(error.__traceback__)[-1:]
     where = "".join(f" ({place.filename}, line {place.lineno})" for place in places)
     return (
-        f"unforeseen error: {what}{where}. This is a fault of avsal: please report it with the traceback that "
-        "AVSAL_DEBUG=1 prints"
+        f"unforeseen error: {what}{where}. This is a fault of avsal: please report it with the traceback "
+        "that AVSAL_DEBUG=1 prints"
     )
 
 

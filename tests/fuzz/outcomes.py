@@ -22,12 +22,13 @@ _ORDINARY = re.compile(
 )
 # What an exception of Python says that was meant for programmers.
 _INTERNAL = re.compile(
-    r"\b(Key|Index|Attribute|Type|Value|Runtime|Assertion|Memory|Recursion|Overflow|Name|Unicode\w+)Error\b|NoneType|"
-    r"Traceback|subscriptable|has no attribute|index out of|unpack|unhashable|not iterable|invalid literal|"
+    r"\b(Key|Index|Attribute|Type|Value|Runtime|Assertion|Memory|Recursion|Overflow|Name|Unicode\w+)Error\b|"
+    r"NoneType|Traceback|subscriptable|has no attribute|index out of|unpack|unhashable|not iterable|"
+    r"invalid literal for|"
     r"object at 0x|required positional|unexpected keyword|could not convert|ndarray|ufunc|broadcast|"
     r"out of bounds|<class |list indices|string indices"
 )
-_LONGEST = 1_500  # characters of the line of an error
+_LONGEST = 2_100  # characters of the line of an error
 
 
 def problems(target: Target, attempt: Attempt, code: int, errors: str, before: dict) -> list[str]:
