@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 
 from avsal_jax.data.audio import ClipSound, has_sound, read_sound
 from avsal_jax.data.frame_times import FrameTimes
-from avsal_jax.data.sound_frames import audio_stream
 from avsal_jax.data.image_videos import (
     DEFAULT_RATE,
     ImageFile,
@@ -18,6 +17,7 @@ from avsal_jax.data.image_videos import (
     mixed_folder,
     skipped_note,
 )
+from avsal_jax.data.sound_frames import audio_stream
 from avsal_jax.data.video import Video, open_container
 from avsal_jax.errors import AvsalError
 from avsal_jax.specs import InputSpec
