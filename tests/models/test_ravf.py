@@ -161,7 +161,7 @@ def test_without_an_audio_encoder_it_is_the_identity_and_has_no_weights():
         ({"blocks": 65}, "fusion.blocks must be from 1 to 64; got 65"),
         ({"blocks": 0}, "fusion.blocks must be from 1 to 64; got 0"),
         ({"heads": 0}, "fusion.heads must be from 1 to 64; got 0"),
-        ({"expansion": -1}, "fusion.expansion must be above 0 and at most 64; got -1"),
+        ({"expansion": -1}, "fusion.expansion must be from 1 to 64; got -1"),
         ({"retention_activation": "relu"}, "retention_activation 'relu' is none of none, sigmoid"),
     ],
 )
