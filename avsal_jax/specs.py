@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import fractions
+import json
 import math
+import re
 
 from avsal_jax.errors import AvsalError
 
@@ -100,6 +103,16 @@ class InputSpec:
     def label_index(self) -> int:
         """Which frame of a clip, from 0, the map shows."""
         return self.frames - 1 if self.label_frame == "last" else self.frames // 2
+
+
+def parse_setting(text: str):
+    """Returns the value of a setting: a number, also as 1/16; true, false or null; else the text itself."""
+    if re.fullmatch(r"[0-9]+/[0-9]*[1-9][0-9]*", text):
+        return float(fractions.Fraction(text))
+    try:
+        return json.loads({"None": "null", "True": "true", "False": "false"}.get(text, text))
+    except (ValueError, RecursionError):
+        return text
 
 
 def _one_of(name, value, allowed):
