@@ -184,7 +184,8 @@ def test_what_disagrees_is_noted(root):
         and second.notes
         == (
             f"1 files in {frames / NAMES[1]} are named unlike img_00002.jpg: not used",
-            "1 images are missing (img_00001.jpg is the first): a network cannot be run on it",
+            "1 of 7 images are missing (first img_00001.jpg): no network can be run, only saved maps "
+            "can be scored",
             f"no sound: there is no file {root / 'video_audio' / 'AVAD' / NAMES[1] / NAMES[1]}.wav",
         )
     )
