@@ -12,7 +12,7 @@ import scipy.io
 
 from avsal_jax.errors import AvsalError
 
-MAX_SIDE = 10_000  # pixels of a fixation map
+MAX_SIDE, MAX_PIXELS = 10_000, 1 << 25  # of a map; 8K has 33 million
 _MAX_BYTES = 1 << 30  # of a file, and of what its compressed parts become
 _MAX_RATIO = 1032  # of deflate: a small file cannot become a large one
 _COMPRESSED = 15  # miCOMPRESSED, MAT-File Format, table 1-1
@@ -40,7 +40,25 @@ def mat_shape(path: pathlib.Path, variable: str) -> tuple[int, int]:
             raise AvsalError(f"{variable} in {path} is no map: {kind} of shape {tuple(shape)}")
         if not all(0 < side <= MAX_SIDE for side in shape):
             raise AvsalError(f"{variable} in {path} has shape {tuple(shape)}; sides are 1 to {MAX_SIDE}")
+        if shape[0] * shape[1] > MAX_PIXELS:
+            raise AvsalError(
+                f"{variable} in {path} has shape {tuple(shape)}; maps have up to {MAX_PIXELS} pixels"
+            )
     return int(shape[0]), int(shape[1])
+
+
+def only_map(path: pathlib.Path) -> str:
+    """Returns the name of the only variable that is a map, beside scalars, vectors and texts.
+
+    Raises:
+      AvsalError: none or several are; as `load_mat`.
+    """
+    found = mat_variables(path)
+    maps = [name for name, shape, kind in found if kind in _NUMBERS and len(shape) == 2 and min(shape) > 1]
+    if len(maps) != 1:
+        there = ", ".join(name for name, _, _ in found) or "nothing"
+        raise AvsalError(f"{path} must hold one map, a matrix of numbers; it holds {there}")
+    return maps[0]
 
 
 def mat_map(path: pathlib.Path, variable: str):
