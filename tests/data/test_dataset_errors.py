@@ -219,6 +219,33 @@ def test_maps_in_matlab_files(tmp_path):
         mat_shape(path, "eyeMap")
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_sparse_map_with_a_wrong_index_is_refused(tmp_path, packed):
+    """The indices of a sparse matrix are addresses: wrong ones ended the process."""
+    path = tmp_path / "a.mat"
+    values = np.zeros((9, 7))
+    values[range(2, 9), range(7)] = 1
+    scipy.io.savemat(path, {"eyeMap": scipy.sparse.csc_matrix(values)}, do_compression=packed)
+    whole = path.read_bytes()
+    np.testing.assert_array_equal(read_fixations(path, "eyeMap").points, np.argwhere(values))
+    inside = zlib.decompress(whole[136:]) if packed else whole
+    rows, columns = struct.pack("<7i", *range(2, 9)), struct.pack("<8i", *range(8))
+    for right, wrong in (
+        (rows, struct.pack("<7i", *range(2, 8), 1_000_000_000)),
+        (rows, struct.pack("<7i", *range(2, 8), -1_000_000_000)),
+        (columns, struct.pack("<8i", *range(7), 1_000_000_000)),
+        (columns, struct.pack("<8i", 0, 1, 1_000_000, 3, 4, 5, 6, 7)),
+    ):
+        assert right in inside
+        changed = inside.replace(right, wrong, 1)
+        if packed:
+            element = zlib.compress(changed)
+            changed = whole[:128] + struct.pack("<II", 15, len(element)) + element
+        path.write_bytes(changed)
+        with pytest.raises(AvsalError, match="a.mat is no MATLAB file that can be read"):
+            read_fixations(path, "eyeMap")
+
+
 def test_version_7_3_is_told_what_to_do(tmp_path):
     path = tmp_path / "a.mat"
     text = b"MATLAB 7.3 MAT-file, Platform: GLNXA64, Created on: now".ljust(124)
