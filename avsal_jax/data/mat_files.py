@@ -18,7 +18,6 @@ from avsal_jax.errors import AvsalError
 MAX_SIDE, MAX_PIXELS = 10_000, 1 << 25  # of a map; 8K has 33 million
 _MAX_BYTES = 1 << 30  # of a file, and of what its compressed parts become
 _MAX_RATIO = 1032  # of deflate: a small file cannot become a large one
-_ENDINGS = {b"\x00\x01IM": "<", b"\x01\x00MI": ">"}  # of the header of version 5
 _COMPRESSED, _MATRIX = 15, 14  # miCOMPRESSED, miMATRIX: MAT-File Format, table 1-1
 _TEXTS = frozenset({16, 17, 18})  # miUTF8 and on
 _CELLS, _SPARSE = frozenset({1, 2, 3}), 5  # classes of matrices, of which the first hold others; table 1-3
@@ -94,8 +93,8 @@ def load_mat(path: pathlib.Path, variable: str):
     with _as_one_line(path):
         _check_size(path)
         content = path.read_bytes()
-        if content[124:128] in _ENDINGS:  # of the header of version 5; scipy reads version 4 with care
-            _check_elements(content[128:], _ENDINGS[content[124:128]])
+        if scipy.io.matlab.matfile_version(io.BytesIO(content))[0] == 1:  # 5 to 7.2; scipy reads 4 with care
+            _check_elements(content[128:], "<" if content[126:128] == b"IM" else ">")
         found = scipy.io.loadmat(io.BytesIO(content), variable_names=[variable], struct_as_record=False)
     if variable not in found:
         raise AvsalError(f"{path} has no variable {variable}")

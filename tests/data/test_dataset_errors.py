@@ -246,6 +246,20 @@ def test_a_sparse_map_with_a_wrong_index_is_refused(tmp_path, packed):
             read_fixations(path, "eyeMap")
 
 
+def test_numbers_of_an_unknown_type_are_refused(tmp_path):
+    """A type that the format does not have ended the process, also under a header that is damaged."""
+    buffer = io.BytesIO()
+    scipy.io.savemat(buffer, {"eyeMap": np.eye(5, dtype=np.uint8)})
+    whole = buffer.getvalue()
+    tag = struct.pack("<II", 2, 25)  # miUINT8, 25 bytes
+    for kind in (0, 99):
+        for header in (whole[:124], whole[:124] + b"\x07\x01IM"):
+            damaged = header + whole[len(header) :].replace(tag, struct.pack("<II", kind, 25), 1)
+            (tmp_path / "a.mat").write_bytes(damaged)
+            with pytest.raises(AvsalError, match="a.mat is no MATLAB file that can be read"):
+                read_fixations(tmp_path / "a.mat", "eyeMap")
+
+
 def test_version_7_3_is_told_what_to_do(tmp_path):
     path = tmp_path / "a.mat"
     text = b"MATLAB 7.3 MAT-file, Platform: GLNXA64, Created on: now".ljust(124)
