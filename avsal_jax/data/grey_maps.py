@@ -15,13 +15,12 @@ from typing import IO, NamedTuple
 import numpy as np
 from PIL import Image
 
-from avsal_jax.data.mat_files import mat_map, mat_variables
+from avsal_jax.data.mat_files import MAX_PIXELS, MAX_SIDE, mat_map, only_map
 from avsal_jax.data.video import IMAGE_SUFFIXES, open_image
 from avsal_jax.errors import AvsalError
 
 STACK_SUFFIXES = (".npz", ".npy")  # of files that hold all maps of a video
 MAP_SUFFIXES = IMAGE_SUFFIXES | {".mat", *STACK_SUFFIXES}  # of files that hold one map
-MAX_SIDE = 10_000  # pixels of a map
 _COLOURED, _COLOURED_SHARE = (
     16,
     0.001,
@@ -48,7 +47,7 @@ def read_grey(path: pathlib.Path, stretch: bool = False) -> np.ndarray:
     65535. Numbers without a range (floats, 32-bit integers) are divided by the map's largest.
 
     Args:
-      path: a picture, a .npy, .npz or .mat (its only array).
+      path: a picture, a .npy, .npz or .mat (its only map).
       stretch: whether a map with negative numbers is stretched from its smallest to its largest.
 
     Raises:
@@ -130,13 +129,8 @@ def image_levels(image: Image.Image, path: pathlib.Path) -> Levels:
 
 
 def _mat_levels(path: pathlib.Path) -> Levels:
-    """Returns the only variable of a .mat."""
-    found = mat_variables(path)
-    if len(found) != 1:
-        there = ", ".join(name for name, _, _ in found) or "nothing"
-        raise AvsalError(f"{path} must hold one variable, the map; it holds {there}")
-    name = found[0][0]
-    values = mat_map(path, name)
+    """Returns the only map of a .mat."""
+    values = mat_map(path, only_map(path))
     values = values.toarray() if hasattr(values, "toarray") else values
     return Levels(values, _RANGES.get(values.dtype))
 
@@ -198,6 +192,8 @@ class MapStack:
         self.shape = tuple(sides)
         if self.count < 1 or len(sides) != 2 or not all(0 < side <= MAX_SIDE for side in sides):
             raise AvsalError(f"{self.path} has shape {shape}; maps are [frames, height, width]")
+        if math.prod(sides) > MAX_PIXELS:
+            raise AvsalError(f"{self.path} has shape {shape}; maps have up to {MAX_PIXELS} pixels")
         if length < self._file.tell() + dtype.itemsize * math.prod(shape):
             raise AvsalError(f"{self.path} is cut short: it has {length} bytes, too few for shape {shape}")
         if fortran and self.count > 1:

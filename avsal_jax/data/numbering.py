@@ -52,9 +52,12 @@ def place(kind: str, files: Numbers, frames: Numbers) -> tuple[int, str]:
     """
     first = _first(files, frames)
     if first is None:
+        fewer = min(files, frames, key=lambda numbers: numbers.span)
+        thinned = files.first == frames.first
+        why = f" ({fewer.span} may be the first, or every second or third)" if thinned else ""
         raise AvsalError(
-            f"the {kind} are numbered {files}, the frames {frames}: which belongs to which is not certain; "
-            "number them alike"
+            f"the {kind} are numbered {files}, the frames {frames}: which belongs to which is not certain"
+            f"{why}; number them alike"
         )
     if first == frames.first:
         return first, ""

@@ -282,9 +282,10 @@ def _count(files: _Files, kinds: list[str], listed: int | None) -> tuple[int, in
     if images := [index for index in range(frames) if not files["images"].has(index)]:
         lost = files["images"].of_frame(images[0])
         notes.append(
-            f"{len(images)} images are missing ({lost.name} is the first): a network cannot be run on it"
+            f"{len(images)} of {frames} images are missing (first {lost.name}): no network can be run, "
+            "only saved maps can be scored"
         )
-    elif len(set(counts.values())) > 1 or usable < frames:
+    if usable < frames or (not images and len(set(counts.values())) > 1):
         notes.append(f"{', '.join(f'{n} {kind}' for kind, n in counts.items())}: {usable} are used")
     return frames, max(0, shown - usable), notes
 
@@ -293,7 +294,8 @@ def _file_notes(kind: str, files: NumberedFiles | None, folder: pathlib.Path) ->
     if files is None:
         return [f"no {kind} in {folder}"]
     notes = []
-    if missing := files.last - files.first + 1 - files.count:
+    missing = files.last - files.first + 1 - files.count
+    if missing and kind != "images":  # of which `_count` says more
         notes.append(f"{missing} of the {kind} from {files.first} to {files.last} are missing")
     if files.others:
         notes.append(f"{files.others} files in {folder} are named unlike {files.name(files.first)}: not used")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from avsal_jax import metrics
 from avsal_jax.data.audio import envelope, is_silent
-from avsal_jax.data.fixation_maps import fixation_findings
+from avsal_jax.data.fixation_maps import Fixations, fixation_findings
 from avsal_jax.data.grey_maps import to_8_bit
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.errors import AvsalError, describe
@@ -123,12 +123,32 @@ def evaluate_units(
 
 
 def read_part(output: pathlib.Path, unit: Unit, settings: Settings) -> dict | None:
-    """Returns the part of a unit if it is there and of the same job; `failed` says why it has no rows."""
+    """Returns the part of a unit if it is whole and of the same job; `failed` says why it has no rows."""
     try:
         part = json.loads((output / "parts" / f"{unit.key}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
-    return part if isinstance(part, dict) and part.get("job") == job(unit, settings) else None
+    if not isinstance(part, dict) or part.get("job") != job(unit, settings):
+        return None
+    return part if _is_whole(part, settings) else None
+
+
+def _is_whole(part: dict, settings: Settings) -> bool:
+    """Whether the content of a part file is what `_score` returns, or why it failed."""
+    if "failed" in part:
+        return isinstance(part["failed"], str)
+    kinds = {
+        "label": str, "key": str, "fps": float, "notes": list, "findings": list, "without_truth": int,
+        "extremes": dict, "rows": list,
+    }  # fmt: skip
+    columns = len(settings.metrics) + 1
+    return all(isinstance(part.get(name), kind) for name, kind in kinds.items()) and all(
+        isinstance(row, list)
+        and len(row) == columns
+        and isinstance(row[0], int)
+        and all(value is None or isinstance(value, int | float) for value in row[1:])
+        for row in part["rows"]
+    )
 
 
 def job(unit: Unit, settings: Settings) -> dict:
@@ -187,20 +207,27 @@ def _score(unit: Unit, pool: Sequence[Unit], settings: Settings, output: pathlib
         "key": unit.key,
         "label": unit.label,
         "fold": unit.fold,
-        "fps": entry.fps,
+        "fps": float(entry.fps),
         "category": entry.category,
         "notes": list(entry.notes),
-        "findings": list(fixation_findings(fixations.values()).values()),
+        "findings": _findings(fixations),
         "without_truth": entry.without_truth,
         "extremes": {name: kept[1] + 1 for name, kept in extremes.items()},
         "rows": rows,
     }
 
 
+def _findings(fixations: dict[int, Fixations]) -> list[str]:
+    """Returns what is unusual about the fixations of a video, a line each."""
+    if not any(len(found.points) for found in fixations.values()):
+        return ["nobody's fixation is known: it counts only for the metrics that need none"]
+    return list(fixation_findings(fixations.values()).values())
+
+
 def _check_truth(entry: VideoEntry, labelled: Sequence[int]) -> None:
     """Raises AvsalError, with what is known of the reason, where a video has nothing to be scored against."""
     if not entry.published:
-        raise AvsalError("it cannot be scored: its truth is not published")
+        raise AvsalError("it cannot be scored: it has no published truth")
     if not labelled:
         why = "; ".join(entry.notes) or "no frame has truth"
         raise AvsalError(f"it cannot be scored: {why}")

@@ -184,7 +184,8 @@ def test_what_disagrees_is_noted(root):
         and second.notes
         == (
             f"1 files in {frames / NAMES[1]} are named unlike img_00002.jpg: not used",
-            "1 images are missing (img_00001.jpg is the first): a network cannot be run on it",
+            "1 of 7 images are missing (first img_00001.jpg): no network can be run, only saved maps "
+            "can be scored",
             f"no sound: there is no file {root / 'video_audio' / 'AVAD' / NAMES[1] / NAMES[1]}.wav",
         )
     )
@@ -216,6 +217,47 @@ def test_maps_in_matlab_files(tmp_path):
     scipy.io.savemat(path, {"eyeMap": np.zeros((0, 4))})
     with pytest.raises(AvsalError, match=r"has shape \(0, 4\); sides are 1 to 10000"):
         mat_shape(path, "eyeMap")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_sparse_map_with_a_wrong_index_is_refused(tmp_path, packed):
+    """The indices of a sparse matrix are addresses: wrong ones ended the process."""
+    path = tmp_path / "a.mat"
+    values = np.zeros((9, 7))
+    values[range(2, 9), range(7)] = 1
+    scipy.io.savemat(path, {"eyeMap": scipy.sparse.csc_matrix(values)}, do_compression=packed)
+    whole = path.read_bytes()
+    np.testing.assert_array_equal(read_fixations(path, "eyeMap").points, np.argwhere(values))
+    inside = zlib.decompress(whole[136:]) if packed else whole
+    rows, columns = struct.pack("<7i", *range(2, 9)), struct.pack("<8i", *range(8))
+    for right, wrong in (
+        (rows, struct.pack("<7i", *range(2, 8), 1_000_000_000)),
+        (rows, struct.pack("<7i", *range(2, 8), -1_000_000_000)),
+        (columns, struct.pack("<8i", *range(7), 1_000_000_000)),
+        (columns, struct.pack("<8i", 0, 1, 1_000_000, 3, 4, 5, 6, 7)),
+    ):
+        assert right in inside
+        changed = inside.replace(right, wrong, 1)
+        if packed:
+            element = zlib.compress(changed)
+            changed = whole[:128] + struct.pack("<II", 15, len(element)) + element
+        path.write_bytes(changed)
+        with pytest.raises(AvsalError, match="a.mat is no MATLAB file that can be read"):
+            read_fixations(path, "eyeMap")
+
+
+def test_numbers_of_an_unknown_type_are_refused(tmp_path):
+    """A type that the format does not have ended the process, also under a header that is damaged."""
+    buffer = io.BytesIO()
+    scipy.io.savemat(buffer, {"eyeMap": np.eye(5, dtype=np.uint8)})
+    whole = buffer.getvalue()
+    tag = struct.pack("<II", 2, 25)  # miUINT8, 25 bytes
+    for kind in (0, 99):
+        for header in (whole[:124], whole[:124] + b"\x07\x01IM"):
+            damaged = header + whole[len(header) :].replace(tag, struct.pack("<II", kind, 25), 1)
+            (tmp_path / "a.mat").write_bytes(damaged)
+            with pytest.raises(AvsalError, match="a.mat is no MATLAB file that can be read"):
+                read_fixations(tmp_path / "a.mat", "eyeMap")
 
 
 def test_version_7_3_is_told_what_to_do(tmp_path):

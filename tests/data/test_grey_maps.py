@@ -128,7 +128,7 @@ def test_what_has_no_one_grey_is_refused(tmp_path, image, file, options, words):
      GREY[..., None], np.asfortranarray(GREY)],
 )  # fmt: skip
 def test_numbers_are_divided_by_their_largest(tmp_path, values):
-    scipy.io.savemat(tmp_path / "a.mat", {"anything": np.squeeze(values)})
+    scipy.io.savemat(tmp_path / "a.mat", {"anything": np.squeeze(values), "fps": 25.0, "by": "me"})
     np.save(tmp_path / "a.npy", values)
     np.savez_compressed(tmp_path / "a.npz", values)
     for name in ("a.npy", "a.npz", "a.mat"):
@@ -136,6 +136,15 @@ def test_numbers_are_divided_by_their_largest(tmp_path, values):
         found = grey if grey.dtype == np.uint8 else 255 * grey
         np.testing.assert_allclose(found.astype(float), GREY, atol=0.13)  # float16 has 11 bits, 255 / 2048
     assert to_8_bit(grey).dtype == np.uint8
+
+
+def test_matlab_files_with_several_maps_are_refused(tmp_path):
+    scipy.io.savemat(tmp_path / "a.mat", {"one": GREY, "two": GREY})
+    with pytest.raises(AvsalError, match="must hold one map, a matrix of numbers; it holds one, two"):
+        read_grey(tmp_path / "a.mat")
+    scipy.io.savemat(tmp_path / "a.mat", {"maps": np.zeros((4, 5, 6))})
+    with pytest.raises(AvsalError, match="must hold one map, a matrix of numbers; it holds maps"):
+        read_grey(tmp_path / "a.mat")
 
 
 def test_negative_numbers_are_stretched_where_that_is_asked_for(tmp_path):
@@ -162,8 +171,9 @@ def header(shape, descr="<f8"):
 def test_numpy_files_that_are_no_maps(tmp_path):
     path = tmp_path / "a.npy"
     for content, words in (
-        (header((10**6, 9000, 9000)) + bytes(100), "is cut short: it has .* too few for shape"),
+        (header((10**6, 5000, 5000)) + bytes(100), "is cut short: it has .* too few for shape"),
         (header((5, 20_000, 3)), "has shape .*; maps are"),
+        (header((9000, 9000)), "maps have up to"),
         (header((0, 4, 4)), "has shape .*; maps are"),
         (header((4,)), "has shape .*; maps are"),
         (header((4, 4), "|O") + bytes(999), "holds object; maps are real numbers"),

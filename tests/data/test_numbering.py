@@ -171,7 +171,9 @@ def test_images_with_holes_keep_their_truth(tmp_path):
     entry = opened(write(tmp_path, images, counted(1, 12), counted(1, 12)))
     agrees(entry)
     assert entry.frames == 12 and entry.without_truth == 0
-    assert entry.notes[-1] == "2 images are missing (0001.png is the first): a network cannot be run on it"
+    assert entry.notes[-1] == (
+        "2 of 12 images are missing (first 0001.png): no network can be run, only saved maps can be scored"
+    )
     with pytest.raises(AvsalError, match=r"there is no file .*0005\.png"):
         entry.frame(4)
     late = opened(write(tmp_path / "late", counted(1, 12, 2), counted(1, 12, 2), counted(1, 12, 2)))

@@ -205,6 +205,18 @@ def test_frames_without_truth_are_never_trained_on(root, tmp_path):
     assert {int(batch["label"][0]) for batch in drawn} == {3, 5}
 
 
+def test_a_video_whose_numbers_do_not_fit_fails_alone(root, tmp_path, capsys):
+    folder = root / "annotations/DIEM/a/maps"
+    for number in range(6, 0, -1):
+        (folder / f"eyeMap_{number:05d}.jpg").rename(folder / f"eyeMap_{number + 2:05d}.jpg")
+    arguments = ["prepare", "--dataset", "diem", "--root", str(root), "--output", str(tmp_path / "out")]
+    assert main([*arguments, "--size", "32x64"]) == 1
+    words = "the density maps are numbered 3 to 8, the frames 1 to 6: which belongs to which is not certain"
+    assert f"failed: a: {words}" in capsys.readouterr().err
+    assert words in (tmp_path / "out/diem/report.md").read_text()
+    assert [v.name for v in PreparedSources(tmp_path / "out").videos([("diem", 1)], "train")] == ["b"]
+
+
 def test_what_is_unusual_about_fixation_maps_is_reported(root, tmp_path):
     """Counts are points; a density in the place of a fixation map fails its video."""
     for number in (1, 2):

@@ -176,7 +176,7 @@ def a_video(folder):
 
 
 REFUSED = {
-    half: "the predictions are numbered 1 to 6, the frames 1 to 12: which belongs to which is not certain",
+    half: "1 to 6, the frames 1 to 12: which belongs to which is not certain (6 may be the first, or every",
     offset: "the predictions are numbered 5 to 16, the frames 1 to 12: which belongs to which is not certain",
     heat_map: "0003.png is a coloured picture",
     not_finite: "0007.npy holds numbers that are not finite (NaN or infinity)",
@@ -241,6 +241,8 @@ def test_a_set_without_fixation_maps_is_scored_by_its_densities(root, videos, ma
     values, _, said = scored(root, folder, tmp_path / "out", metrics=metrics, protocol=protocol)
     np.testing.assert_allclose(values[0], expected(videos, made)[0], rtol=1e-9)
     assert values[1:] == [None] * 3 and any("no fixation maps in" in line for line in said)
+    words = "v1: nobody's fixation is known: it counts only for the metrics that need none."
+    assert words in (tmp_path / "out" / "table.md").read_text()
 
 
 def test_a_video_without_any_truth_is_named_in_the_tables(root, videos, made, tmp_path):
@@ -249,7 +251,7 @@ def test_a_video_without_any_truth_is_named_in_the_tables(root, videos, made, tm
     folder = write(tmp_path / "maps", made)
     values, _, _ = scored(root, folder, tmp_path / "out")
     np.testing.assert_allclose(values, expected(videos[1:], made[1:]), rtol=1e-9)
-    words = "1 of 2 videos are not scored: v1 (it cannot be scored: its truth is not published)."
+    words = "1 of 2 videos are not scored: v1 (it cannot be scored: it has no published truth)."
     assert words in (tmp_path / "out" / "table.md").read_text()
 
 
@@ -295,3 +297,14 @@ def test_an_unforeseen_fault_loses_one_video_and_keeps_what_was_whole(
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["videos"] == 1 and list(summary["not_scored"]) == ["v1"]
     assert (tmp_path / "out" / "parts" / "v2.json").read_bytes() == before
+
+
+def test_a_part_that_is_damaged_is_scored_again(root, made, tmp_path):
+    folder = write(tmp_path / "maps", made)
+    whole, _, _ = scored(root, folder, tmp_path / "out")
+    path = tmp_path / "out" / "parts" / "v1.json"
+    part = json.loads(path.read_text())
+    for change in ({"rows": [[1, "x", 2]]}, {"rows": [[1]]}, {"rows": 3}, {"fps": None}, {"failed": 3}):
+        path.write_text(json.dumps({**part, **change}))
+        assert scored(root, folder, tmp_path / "out")[0] == whole
+        assert json.loads(path.read_text()) == part
