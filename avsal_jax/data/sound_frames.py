@@ -148,7 +148,7 @@ def audio_stream(container, path) -> tuple:
         if stream is first or stream.index == first.index:
             return stream, None
         return stream, f"there is no decoder for stream {first.index}: stream {stream.index} is used"
-    raise AvsalError(f"{path} has sound that cannot be decoded: there is no decoder for its codec")
+    raise AvsalError(f"the sound of {path} cannot be decoded: there is no decoder for its codec")
 
 
 def _forget_names(context) -> None:
