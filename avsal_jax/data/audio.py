@@ -313,8 +313,8 @@ class ClipSound:
         if not self._cut:
             return ()
         return (
-            f"{self._cut} clips last longer than a network hears, because of pauses in the picture: only the "
-            "middle of their sound is kept",
+            f"pauses in the picture make the sound of clips ({self._cut}) longer than the network hears: "
+            "only its middle is kept",
         )
 
     def clip(self, frames: list[int], count: int | None) -> np.ndarray:
