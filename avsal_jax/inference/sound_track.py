@@ -145,7 +145,7 @@ class _Encoded(SoundTrack):
         self._next = next(blocks, None)
         if self._next is None:
             raise AvsalError(f"{source} has an audio stream without sound")
-        self._blocks, self._done = blocks, 0  # samples
+        self._blocks, self._done, self._ended = blocks, 0, ()  # samples; a note
         self._rate = rate_for(self._stream.rate)
         if refusal := _refusal(self._rate):
             raise AvsalError(f"{_ENCODER} at {self._rate} Hz is refused: {refusal}")
@@ -164,9 +164,16 @@ class _Encoded(SoundTrack):
             frame.pts = round(begin * rate)
             self._out.mux(self._target.encode(frame))
             self._done += len(block)
-            self._next = next(self._blocks, None)
+            self._next = self._following()
             if self._next is None:
                 self._out.mux(self._target.encode(None))
+
+    def _following(self):
+        try:
+            return next(self._blocks, None)
+        except AvsalError as error:
+            self._ended = (f"the overlay's sound ends at {self._done / self._stream.rate:.2f} s: {error}",)
+            return None
 
     @property
     def damaged(self):
@@ -174,13 +181,10 @@ class _Encoded(SoundTrack):
 
     @property
     def notes(self):
-        rate = self._stream.rate
-        changed = (
-            ()
-            if rate == self._rate
-            else (f"the overlay's sound is at {self._rate} Hz; AAC has no {rate} Hz",)
-        )
-        return (*self._stream.notes, *changed)
+        rate, resampled = self._stream.rate, ()
+        if rate != self._rate:
+            resampled = (f"the overlay's sound is at {self._rate} Hz; AAC has no {rate} Hz",)
+        return (*self._stream.notes, *resampled, *self._ended)
 
     def close(self):
         self._blocks.close()

@@ -235,6 +235,14 @@ def test_any_rate_is_heard(tmp_path, rate):
         assert np.abs(np.asarray(heard.wave[:]) - expected)[inside].max() < 2e-3  # 16 bits, and the filter
 
 
+@pytest.mark.parametrize("rate", [1, 999, 1_000_001, 2**31 - 1])
+def test_rates_that_are_none_are_refused(tmp_path, rate):
+    """To resample a second of 1 Hz takes seconds."""
+    path = write_wav(tmp_path / "a.wav", np.ones((100, 1)), rate)
+    with pytest.raises(AvsalError, match=f"it states {rate} Hz, of 1,000 to 1,000,000"):
+        read_sound(path)
+
+
 def test_sound_without_a_decoder_is_one_line(tmp_path):
     path = write_video(tmp_path / "a.mkv", moving_spot(3), sound=np.zeros(9_600), sample_rate=48_000,
                        sound_codec="ac3")  # fmt: skip

@@ -154,7 +154,7 @@ PAUSE = [k / 25 for k in range(30)] + [1.8 + k / 25 for k in range(30)]
 
 @pytest.mark.parametrize(("times", "click"), [(SLOWER, 2.53), (SLOWER, 0.51), (PAUSE, 1.5), (PAUSE, 2.41)])
 def test_sound_goes_by_the_times_of_frames(listening, tmp_path, times, click):
-    """Half a frame on either side of a clip is that of the stated rate: 25, and 12.5 of every second frame."""
+    """Half a frame on either side of a clip is that of the stated rate: 25, or 12.5 of every other frame."""
     source = write_timed(tmp_path / "a.mkv", times, click)
     found = [i for i, place in enumerate(places_of(listening.predict_video(source))) if place is not None]
     assert found == who_hears(times, click, 0.02) != []
