@@ -108,7 +108,7 @@ class _Copied(SoundTrack):
             return None
         if packet is None:
             return None
-        if self._due is not None and packet.has_sidedata("new_extradata"):
+        if self._due is not None and _changes_form(packet):
             time = float(self._due * self._stream.time_base)
             self.notes = (
                 f"the overlay's sound ends at {time:.2f} s, where that of the source changes its form",
@@ -193,6 +193,11 @@ class _Encoded(SoundTrack):
 def rate_for(rate: int) -> int:
     """Returns the rate in Hz that AAC gets for sound of a rate: that, or the next above, up to 48,000 Hz."""
     return rate if rate in _KEPT_RATES else min((r for r in _RATES if r >= rate), default=_RATES[-1])
+
+
+def _changes_form(packet) -> bool:
+    """Whether a packet brings a new header with it; PyAV before 16 does not say."""
+    return hasattr(packet, "has_sidedata") and packet.has_sidedata("new_extradata")
 
 
 def _copies(source: pathlib.Path) -> bool:
