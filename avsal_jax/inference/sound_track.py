@@ -235,7 +235,7 @@ class _Trial:
         copy.time_base, copy.stream = packet.time_base, self._target
         try:
             self._file.mux(copy)
-        except (av.error.InvalidDataError, av.error.ArgumentError):
+        except av.error.FFmpegError:
             return False
         return True
 
