@@ -13,7 +13,7 @@ from avsal_jax.data.video import Video
 from avsal_jax.testing.videos import moving_spot, write_video
 
 MILLISECOND = fractions.Fraction(1, 1000)
-COVER = av.stream.Disposition.attached_pic
+COVER, DEFAULT = 0x400, 1  # dispositions
 
 
 def add_video(out, size, codec="libx264", cover=False, **settings):
@@ -78,7 +78,7 @@ def write_two(path):
     """Two streams of moving pictures: 0 is small, 1 is large and the default."""
     with av.open(str(path), "w") as out:
         small = add_video(out, (48, 64), disposition=0)
-        large = add_video(out, (72, 128), disposition=av.stream.Disposition.default)
+        large = add_video(out, (72, 128), disposition=DEFAULT)
         encode(out, small, moving_spot(4, 48, 64))
         encode(out, large, moving_spot(6))
     return path
