@@ -26,6 +26,7 @@ from avsal_jax.data.orientation import read_orientation
 from avsal_jax.data.streams import choose_stream, frame_rate, time_of
 from avsal_jax.errors import AvsalError
 
+_TEXT_FORMATS = {"tty", "bin", "xbin", "adf", "idf"}  # which FFmpeg would show as pictures of letters
 _MAX_DAMAGED_RUN = 1000  # packets that fail one after the other before the file is given up
 
 
@@ -225,13 +226,17 @@ def open_container(path: pathlib.Path):
     if path.stat().st_size == 0:
         raise AvsalError(f"{path} is empty")
     try:
-        return av.open(str(path.resolve()), metadata_errors="replace")
+        container = av.open(str(path.resolve()), metadata_errors="replace")
     except av.error.FFmpegError as error:
         raise AvsalError(
             f"{path} is not a video that can be read, or is cut off: {error.strerror}"
         ) from error
     except OSError as error:
         raise AvsalError(f"cannot read {path}: {error.strerror}") from error
+    if container.format.name in _TEXT_FORMATS:
+        container.close()
+        raise AvsalError(f"{path} is a text, not a video that can be read")
+    return container
 
 
 def resize_frame(image: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -207,6 +207,14 @@ def test_files_that_are_cut_off_are_called_so(tmp_path, name):
     assert 0 < len(list(video)) < 60 and video.cut_off
 
 
+@pytest.mark.parametrize("name", ["notes.txt", "film.nfo", "art.ans"])
+def test_texts_are_no_videos(tmp_path, name):
+    """FFmpeg would show them, letter by letter."""
+    (tmp_path / name).write_text("some words\n" * 200)
+    with pytest.raises(AvsalError, match="is a text, not a video"):
+        Video(tmp_path / name)
+
+
 def test_times_that_step_back_at_a_join_go_on(tmp_path):
     """Two transport streams in one file, as `cat` makes them; the second begins at the time of the first."""
     part = write_video(tmp_path / "part.ts", moving_spot(20))
