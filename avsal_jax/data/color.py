@@ -103,9 +103,13 @@ def hlg_light(coded: np.ndarray) -> np.ndarray:
     return _HLG_PEAK * luminance[..., None] ** (_HLG_GAMMA - 1) * scene
 
 
-def find_tone_mapping(frame: av.VideoFrame) -> ToneMapping | None:
-    """Returns how a decoded frame becomes SDR, or None where it is SDR in an ordinary gamut."""
-    transfer, primaries = _TRANSFERS.get(frame.color_trc), frame.color_primaries
+def find_tone_mapping(transfer: int, primaries: int) -> ToneMapping | None:
+    """Returns how colours become SDR, or None where they are SDR in an ordinary gamut.
+
+    Args:
+      transfer, primaries: the numbers of ITU-T H.273 that a frame or a file states.
+    """
+    transfer = _TRANSFERS.get(transfer)
     if transfer is None:
         return ToneMapping(None, primaries) if primaries in (_BT2020, _P3) else None
     return ToneMapping(transfer, primaries if primaries in _TO_BT709 else _BT2020)

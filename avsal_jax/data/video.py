@@ -105,7 +105,7 @@ class Video:
                 count = round(container.duration / av.time_base * rate)
             settle_matrix(first, self.path)
             orientation = read_orientation(first)
-            self._tone_mapping = find_tone_mapping(first)
+            self._tone_mapping = find_tone_mapping(first.color_trc, first.color_primaries)
             notes += [about_rate, orientation.note, self._tone_mapping and self._tone_mapping.note]
             aspect = chosen.sample_aspect_ratio or fractions.Fraction(1)
             self.info = VideoInfo(
