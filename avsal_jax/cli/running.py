@@ -28,7 +28,7 @@ def predict_all(model: Model, inputs: dict[pathlib.Path, pathlib.Path], settings
             summary = predict_file(model, source, output, settings, _say, _progress)
         except Exception as error:
             words = reason(error)
-            failed[source] = words if str(source) in words else f"{source}: {words}"
+            failed[source] = words if str(source) in words.replace("://", ":/") else f"{source}: {words}"
             if len(inputs) == 1:
                 raise error if isinstance(error, AvsalError) else AvsalError(failed[source]) from error
             _say(f"failed: {failed[source]}")
