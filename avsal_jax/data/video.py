@@ -122,13 +122,14 @@ class Video:
 
     def __iter__(self) -> Iterator[Frame]:
         self.damaged, self.cut_off = 0, False
-        clock, size, index = _Clock(self.info), None, 0
+        clock, size, index, orientation = _Clock(self.info), None, 0, None
         mapper = ToneMapper(self._tone_mapping) if self._tone_mapping else None
         with open_container(self.path) as container:
             stream = container.streams[self._stream]
             stream.thread_type = "AUTO"
             for decoded in self._decoded(container, stream):
-                image = self._shown(decoded, mapper)
+                orientation = read_orientation(decoded, orientation)
+                image = orientation.upright(self._rgb(decoded, mapper))
                 size = size or image.shape
                 if image.shape != size:
                     raise AvsalError(
@@ -139,10 +140,10 @@ class Video:
                 index += 1
         self.cut_off = self._ends_early(index, clock)
 
-    def _shown(self, decoded: av.VideoFrame, mapper: ToneMapper | None) -> np.ndarray:
+    def _rgb(self, decoded: av.VideoFrame, mapper: ToneMapper | None) -> np.ndarray:
         settle_matrix(decoded, self.path)
         try:
-            return read_orientation(decoded).upright(mapper(decoded) if mapper else _rgb(decoded))
+            return mapper(decoded) if mapper else _rgb(decoded)
         except AvsalError:
             raise
         except (OSError, ValueError) as error:  # av's errors are these too
