@@ -30,7 +30,7 @@ def predict_all(model: Model, inputs: dict[pathlib.Path, pathlib.Path], settings
             if len(inputs) == 1:
                 raise
             words = describe(error)
-            failed[source] = words if str(source) in words else f"{source}: {words}"
+            failed[source] = words if str(source) in words.replace("://", ":/") else f"{source}: {words}"
             _say(f"failed: {failed[source]}")
             continue
         if "resumed" in summary:
