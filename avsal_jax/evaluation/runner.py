@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import math
 import pathlib
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from avsal_jax import metrics
 from avsal_jax.data.audio import envelope, is_silent
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.errors import AvsalError
+from avsal_jax.evaluation.parts import part_path, read_part_file, write_part
 from avsal_jax.evaluation.protocols import (
     LOWER_IS_BETTER,
     Protocol,
@@ -110,8 +110,7 @@ def evaluate_units(
             failed.append(f"{unit.entry.name}: {part['failed']}")
             say(f"failed: {failed[-1]}")
         try:
-            (output / "parts").mkdir(parents=True, exist_ok=True)
-            write_json(output / "parts" / f"{unit.key}.json", {"job": job(unit, settings), **part})
+            write_part(part_path(output, unit.key), {"job": job(unit, settings), **part})
         except OSError as error:
             raise AvsalError(f"cannot write to {output / 'parts'}: {error.strerror}") from error
     return failed
@@ -119,11 +118,8 @@ def evaluate_units(
 
 def read_part(output: pathlib.Path, unit: Unit, settings: Settings) -> dict | None:
     """Returns the part of a unit if it is there and of the same job; `failed` says why it has no rows."""
-    try:
-        part = json.loads((output / "parts" / f"{unit.key}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return part if isinstance(part, dict) and part.get("job") == job(unit, settings) else None
+    part = read_part_file(part_path(output, unit.key))
+    return part if part is not None and part.get("job") == job(unit, settings) else None
 
 
 def job(unit: Unit, settings: Settings) -> dict:
