@@ -62,7 +62,7 @@ def printed_problems(attempt: Attempt, code: int, errors: str) -> list[str]:
     if code == 1 and not any(line.startswith("failed: ") for line in lines):
         found.append("exit code 1, and nothing says what failed")
     for line in lines:
-        if "unforeseen error" in line:
+        if "unforeseen " in line:
             found.append(f"a fault of the program: {line[:400]}")
         elif line.startswith(("avsal: ", "failed: ")):
             if inner := _INTERNAL.search(line):
