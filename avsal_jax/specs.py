@@ -15,7 +15,6 @@ RESIZES = ("pil_bilinear",)
 LABEL_FRAMES = ("last", "middle")
 AUDIO_KINDS = ("waveform", "logmel")
 _MAX_FRAMES, _MAX_SIDE = 512, 4096  # a model file from outside cannot ask for absurd buffers
-_SAMPLE_RATES = 1_000, 768_000  # Hz
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +50,7 @@ class AudioSpec:
         _in_range("audio.samples", self.samples, 0 if self.kind == "logmel" else 1, 10_000_000)
         _in_range("audio.patches", self.patches, 1, 1_000)
         if self.sample_rate is not None:
-            _in_range("audio.sample_rate", self.sample_rate, *_SAMPLE_RATES)
+            _in_range("audio.sample_rate", self.sample_rate, 1_000, 768_000)
         if not isinstance(self.hop, int | float) or not 0.01 <= self.hop <= 60:
             raise AvsalError(f"audio.hop must be a number of seconds from 0.01 to 60; got {self.hop!r}")
 
