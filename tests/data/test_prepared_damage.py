@@ -222,24 +222,6 @@ def test_many_absent_videos_are_not_all_told_on_the_terminal(tmp_path, capsys):
     assert (tmp_path / "out/diem/report.md").read_text().count("is listed, but left out") == 20
 
 
-def test_what_nobody_foresaw_in_one_video_spares_the_others(made, tmp_path, monkeypatch):
-    from avsal_jax.data import prepare as module
-
-    whole = module.prepare_video
-
-    def fails(shards, index, entry, tick):
-        if entry.name == "b":
-            raise RuntimeError("odd\nthing")
-        return whole(shards, index, entry, tick)
-
-    monkeypatch.setattr(module, "prepare_video", fails)
-    done = prepare("diem", made / "root", tmp_path, SIZE)
-    assert done["failed"] == ["b: unforeseen RuntimeError: odd thing (AVSAL_DEBUG=1 shows where)"]
-    assert done["prepared"] == 2 and streamed(tmp_path) == ["a"]
-    monkeypatch.undo()
-    assert prepare("diem", made / "root", tmp_path, SIZE)["prepared"] == 1
-
-
 @pytest.mark.parametrize("suffix", [".jfif", ".ppm", ".TGA"])
 def test_sets_have_frames_in_the_formats_that_pillow_reads(made, tmp_path, suffix):
     root = shutil.copytree(made / "root", tmp_path / "root")
