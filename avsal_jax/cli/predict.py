@@ -14,12 +14,8 @@ def add_parser(commands) -> None:
     """Adds the command's flags."""
     parser = commands.add_parser("predict", help="saliency maps, an overlay and a report for videos")
     add = parser.add_argument
-    add(
-        "input",
-        nargs="+",
-        metavar="INPUT",
-        help="a video, a folder of images (one video), a folder of videos",
-    )
+    add("input", nargs="+", metavar="INPUT",
+        help="a video, a picture, a folder of images (one video), a folder of videos")  # fmt: skip
     add("--output", required=True, type=pathlib.Path, metavar="DIR", help="where the results go")
     add("--model", metavar="DIR", help="a model directory (from avsal convert, or trained), or the name of a "
         f"bundled model (default: {DEFAULT})")  # fmt: skip
@@ -44,6 +40,8 @@ def add_parser(commands) -> None:
     add(
         "--frame-step", type=flags.positive, default=1, metavar="K", help="take every K-th frame as the video"
     )
+    add("--stream", type=flags.count, metavar="N", help="index of the video stream in each file, as "
+        "ffprobe counts (default: the one that a player chooses)")  # fmt: skip
     add("--shard", type=flags.shard, metavar="I/N", help="every N-th input (default: the launcher's number)")
     parser.set_defaults(run=run)
 
@@ -62,14 +60,15 @@ def run(args: argparse.Namespace) -> int:
 
     chosen = FeatureSettings(args.features, args.feature_frames, args.compare_audio, args.iterations)
     settings = Settings(
-        args.save, args.postprocess, args.audio, args.fps, args.frame_step, args.batch, chosen
+        args.save, args.postprocess, args.audio, args.fps, args.frame_step, args.batch, chosen, args.stream
     )
-    inputs = own_inputs(list_inputs(args.input, args.output), args.shard)
+    listed = list_inputs(args.input, args.output, lambda line: print(f"note: {line}", file=sys.stderr))
+    inputs = own_inputs(listed, args.shard)
     if not inputs:
         return 0
     SoundChoice(args.audio).check()
     if len(inputs) == 1:
-        open_source(next(iter(inputs)), args.fps)  # a wrong path is told before a model is loaded
+        open_source(next(iter(inputs)), args.fps, args.stream)  # fails before a model is loaded
     use_compile_cache()
     runtime = Runtime(dtype=jnp.dtype(args.dtype))
     if args.model is None:

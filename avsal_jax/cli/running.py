@@ -7,7 +7,7 @@ import sys
 
 import tqdm
 
-from avsal_jax.errors import AvsalError
+from avsal_jax.errors import describe
 from avsal_jax.inference.predict import Settings, predict_file
 from avsal_jax.inference.predictor import Model
 
@@ -15,8 +15,10 @@ from avsal_jax.inference.predictor import Model
 def predict_all(model: Model, inputs: dict[pathlib.Path, pathlib.Path], settings: Settings) -> int:
     """Predicts every input; returns 0, or 1 where one of several failed (they are listed at the end).
 
+    An input may fail by any exception; the others go on, and what was finished before is kept.
+
     Raises:
-      AvsalError: the only input failed.
+      Exception: that of the only input, where it failed.
     """
     failed: dict[pathlib.Path, str] = {}
     for number, (source, output) in enumerate(inputs.items(), 1):
@@ -24,10 +26,11 @@ def predict_all(model: Model, inputs: dict[pathlib.Path, pathlib.Path], settings
             _say(f"[{number}/{len(inputs)}] {source}")
         try:
             summary = predict_file(model, source, output, settings, _say, _progress)
-        except AvsalError as error:
+        except Exception as error:
             if len(inputs) == 1:
                 raise
-            failed[source] = " ".join(str(error).split())
+            words = describe(error)
+            failed[source] = words if str(source) in words else f"{source}: {words}"
             _say(f"failed: {failed[source]}")
             continue
         if "resumed" in summary:
@@ -41,8 +44,8 @@ def predict_all(model: Model, inputs: dict[pathlib.Path, pathlib.Path], settings
             print(f"features of {len(summary['features']['frames'])} frames in {output / 'features.html'}")
     if failed:
         _say(f"{len(failed)} of {len(inputs)} inputs failed:")
-        for reason in failed.values():
-            _say(f"  {reason}")
+        for words in failed.values():
+            _say(f"  {words}")
     return 1 if failed else 0
 
 

@@ -28,7 +28,7 @@ from avsal_jax.data.schema import VideoEntry
 from avsal_jax.data.shards import KINDS, ShardFolder, WriteError
 from avsal_jax.data.synthetic import contact_sheet, settings_from, write_synthetic
 from avsal_jax.data.video import visible_files
-from avsal_jax.errors import AvsalError
+from avsal_jax.errors import AvsalError, describe
 from avsal_jax.files import write_json, write_text
 
 _DESCRIPTION = "{kind} of {dataset}, prepared by avsal_jax at {height}x{width}; one shard per video."
@@ -233,18 +233,16 @@ def _prepare_all(shards, entries, todo, workers: int, counted) -> dict[int, Foun
 
 
 def _prepare_or_fail(shards: ShardFolder, index: int, entry: VideoEntry, tick: Callable) -> Found:
-    """Prepares one video; where its files are bad it gets empty shards, so that no other video is lost."""
+    """Prepares one video; one that fails, for whatever reason, gets empty shards and loses no other."""
     try:
         return prepare_video(shards, index, entry, tick)
     except (WriteError, _Stopped):
         raise
-    except Exception as error:  # whatever it is, it is this video's
+    except Exception as error:
         for kind in KINDS:
             with shards.writer(kind, index):
                 pass
-        line = " ".join(str(error).split())
-        known = isinstance(error, AvsalError | OSError)
-        return Found({}, line if known else f"{type(error).__name__}: {line}")
+        return Found({}, describe(error))
 
 
 def _write_report(folder, shards, entries, found, problems) -> pathlib.Path:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import pathlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
 from PIL import Image
 
-from avsal_jax.data.audio import mono_pieces
 from avsal_jax.data.fixation_maps import NO_FIXATIONS, Fixations, fixation_findings
 from avsal_jax.data.prepared import FORMAT
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.data.shards import ShardFolder, WriteError
+from avsal_jax.data.sound_stream import SoundStream
 from avsal_jax.data.video import resize_frame
 from avsal_jax.errors import AvsalError
 from avsal_jax.identity import digest
@@ -145,40 +144,39 @@ def _sound(entry: VideoEntry, add: Callable, findings: dict[str, str]) -> dict[s
     none = {"rate": 0, "samples": 0, "piece": 0}
     if entry.sound is None:
         return none
-    samples, audible, damaged, rate, piece = 0, False, 0, 0, 0
+    samples, audible, piece, stream = 0, False, 0, SoundStream(entry.sound)
     try:
-        for wave, rate in _in_pieces(entry.sound):  # noqa: B007
+        for wave in _in_pieces(stream):
             piece = piece or len(wave)
-            bad = ~np.isfinite(wave)
-            damaged += int(bad.sum())
-            audible = audible or bool((wave[~bad] != 0).any())
+            audible = audible or bool(wave.any())
             samples += len(wave)
-            add({"wave": np.where(bad, np.float32(0), wave)})
+            add({"wave": wave})
     except WriteError:
         raise
     except AvsalError as error:
         findings["sound"] = str(error)
+    if stream.notes:
+        findings["changed sound"] = "; ".join(stream.notes)
     if not samples:
         findings.setdefault("sound", f"{entry.sound.name} holds no sample")
         return none
     if not audible:
         findings["silent"] = f"every sample of {entry.sound.name} is zero"
-    if damaged:
-        findings["NaN in sound"] = f"{damaged} samples, set to zero"
+    rate = stream.rate
     missing = entry.frames / entry.fps - samples / rate
     if missing > 1 / entry.fps:
         findings["short sound"] = f"it ends {missing:.2f} s before the picture"
     return {"rate": rate, "samples": samples, "piece": piece}
 
 
-def _in_pieces(path: pathlib.Path) -> Iterator[tuple[np.ndarray, int]]:
-    """Yields (samples, rate): pieces of one length, but the last."""
-    left, rate = np.zeros(0, np.float32), 1
-    for wave, rate, _ in mono_pieces(path):
-        left = np.concatenate([left, wave.astype(np.float32)])
-        length = max(1, round(_PIECE * rate))
+def _in_pieces(stream: SoundStream) -> Iterator[np.ndarray]:
+    """Yields the samples in pieces of one length, but the last."""
+    left = np.zeros(0, np.float32)
+    for wave in stream:
+        left = np.concatenate([left, wave])
+        length = max(1, round(_PIECE * stream.rate))
         while len(left) >= length:
-            yield left[:length], rate
+            yield left[:length]
             left = left[length:]
     if len(left):
-        yield left, rate
+        yield left

@@ -1,22 +1,31 @@
-"""Video files and folders of images as streams of frames: decoding, times, resizing for a network."""
+"""Video files as streams of frames: which stream, decoding, times, orientation; resizing for a network."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import fractions
 import pathlib
-import re
-import warnings
 from collections.abc import Iterator
 
 import av
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from avsal_jax.data.color import ToneMapper, find_tone_mapping, settle_matrix
+from avsal_jax.data.containers import is_whole
+from avsal_jax.data.images import (  # noqa: F401  (other modules take these names from here)
+    IMAGE_SUFFIXES,
+    missing,
+    natural_order,
+    open_image,
+    over_black,
+    read_image,
+    visible_files,
+)
+from avsal_jax.data.orientation import read_orientation
+from avsal_jax.data.streams import choose_stream, frame_rate, time_of
 from avsal_jax.errors import AvsalError
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 _MAX_DAMAGED_RUN = 1000  # packets that fail one after the other before the file is given up
 
 
@@ -32,7 +41,7 @@ class VideoInfo:
       sound: the file whose audio stream goes with the picture, or None.
       pixel_aspect: width over height of a pixel of the upright frame.
       start: seconds; presentation time of the first frame.
-      promised: number of frames that the header states, or None; a file that is cut off has fewer.
+      promised: number of frames that the header states, or None; see `Video.cut_off`.
       notes: what a user should know of how it is read, a line each.
     """
 
@@ -65,67 +74,100 @@ class Frame:
 class Video:
     """The frames of a video file, in order of presentation.
 
-    `info` is known at once; iterate for the frames. `damaged` counts packets and frames of the last
-    iteration that were damaged: what cannot be decoded is passed over.
+    `info` is known at once; iterate for the frames. Of the last iteration, `damaged` counts packets and
+    frames that were damaged (what cannot be decoded is passed over), and `cut_off` says whether the file
+    ends before its container says, so that frames are missing. Frames are shown as a player shows them:
+    by the display matrix, HDR as SDR, transparent pixels over black.
+
+    Args:
+      path: the file.
+      stream: index of the video stream in the file; None for the one that a player chooses.
 
     Raises:
-      AvsalError: the file is missing, empty, no video, without a video stream, without a frame, or
-        changes its frame size on the way.
+      AvsalError: the file is missing, empty, no video, without a video stream (a cover is none) or that
+        one, without a frame, or changes its frame size on the way.
     """
 
-    def __init__(self, path):
+    def __init__(self, path, stream: int | None = None):
         self.path = pathlib.Path(path)
-        self.damaged = 0
+        self.damaged, self.cut_off = 0, False
         with open_container(self.path) as container:
-            stream = _video_stream(container, self.path)
-            rate = stream.average_rate or stream.guessed_rate or stream.base_rate
-            if not rate or not stream.time_base:
-                raise AvsalError(f"{self.path} states no frame rate")
-            count = stream.frames
-            if not count and container.duration:
-                count = round(container.duration / av.time_base * rate)
-            sound = self.path if container.streams.audio else None
-            aspect = stream.sample_aspect_ratio or fractions.Fraction(1)
-            first = next(self._decoded(container, stream), None)
+            chosen, notes = choose_stream(container, self.path, stream)
+            self._stream = chosen.index
+            times: list[tuple[int | None, int | None]] = []
+            first = next(self._decoded(container, chosen, times), None)
             if first is None:
                 raise AvsalError(f"{self.path} has no frame that can be decoded")
+            rate, about_rate = frame_rate(container, chosen, times, first.interlaced_frame)
+            count = chosen.frames
+            if not count and container.duration:
+                count = round(container.duration / av.time_base * rate)
+            settle_matrix(first, self.path)
+            orientation = read_orientation(first)
+            self._tone_mapping = find_tone_mapping(first, chosen.codec_context)
+            notes += [about_rate, orientation.note, self._tone_mapping and self._tone_mapping.note]
+            aspect = chosen.sample_aspect_ratio or fractions.Fraction(1)
             self.info = VideoInfo(
                 self.path,
                 rate,
-                stream.time_base,
-                count or None,
-                sound,
-                1 / aspect if _turns(first) % 2 else aspect,
-                float((first.pts or 0) * stream.time_base),
-                stream.frames or None,
+                chosen.time_base or 1 / rate,
+                frames=count or None,
+                sound=self.path if container.streams.audio else None,
+                pixel_aspect=1 / aspect if orientation.transposes else aspect,
+                start=float((first.pts or 0) * (chosen.time_base or 1 / rate)),
+                promised=chosen.frames or None,
+                notes=tuple(f"{self.path}: {line}" for line in notes if line),
             )
 
     def __iter__(self) -> Iterator[Frame]:
-        self.damaged = 0
-        index, last, size = 0, None, None
+        self.damaged, self.cut_off = 0, False
+        clock, size, index = _Clock(self.info), None, 0
+        mapper = ToneMapper(self._tone_mapping) if self._tone_mapping else None
         with open_container(self.path) as container:
-            stream = _video_stream(container, self.path)
+            stream = container.streams[self._stream]
             stream.thread_type = "AUTO"
             for decoded in self._decoded(container, stream):
-                image = _upright(decoded)
+                image = self._shown(decoded, mapper)
                 size = size or image.shape
                 if image.shape != size:
                     raise AvsalError(
                         f"{self.path} changes its frame size from {size[1]}x{size[0]} to "
                         f"{image.shape[1]}x{image.shape[0]} at frame {index + 1}; split it there first"
                     )
-                pts = decoded.pts if decoded.pts is not None else self._pts_after(last)
-                last = pts if last is None or pts > last else last + 1
-                yield Frame(index, last, image)
+                yield Frame(index, clock.time(decoded.pts), image)
                 index += 1
+        self.cut_off = self._ends_early(index, clock)
 
-    def _decoded(self, container, stream):
-        """Yields frames; restarts the demuxer behind what it cannot read."""
+    def _shown(self, decoded: av.VideoFrame, mapper: ToneMapper | None) -> np.ndarray:
+        settle_matrix(decoded, self.path)
+        try:
+            return read_orientation(decoded).upright(mapper(decoded) if mapper else _rgb(decoded))
+        except AvsalError:
+            raise
+        except (OSError, ValueError) as error:  # av's errors are these too
+            raise AvsalError(
+                f"{self.path}: FFmpeg cannot convert pictures of the format {decoded.format.name}: {error}"
+            ) from error
+
+    def _ends_early(self, count: int, clock: _Clock) -> bool:
+        """Headers count frames that a camera dropped or an edit list hides: the file's end decides."""
+        promised = self.info.promised
+        if promised is not None and count + self.damaged >= promised:
+            return False
+        whole = is_whole(self.path)
+        if whole is None and promised is not None:
+            return clock.frames() + self.damaged + 1 < promised
+        return whole is False
+
+    def _decoded(self, container, stream, times: list | None = None):
+        """Yields frames; restarts the demuxer behind what it cannot read. Packets' times go to `times`."""
         run = 0
         packets = container.demux(stream)
         while True:
             try:
                 packet = next(packets)
+                if times is not None:
+                    times += time_of(packet)
                 frames = packet.decode()
                 run = 0
             except StopIteration:
@@ -143,82 +185,41 @@ class Video:
                 self.damaged += bool(frame.is_corrupt)
                 yield frame
 
-    def _pts_after(self, last: int | None) -> int:
-        step = 1 / (self.info.rate * self.info.time_base)
-        return 0 if last is None else last + max(1, round(step))
 
+class _Clock:
+    """Strictly rising times of frames, in units of `VideoInfo.time_base`.
 
-class ImageFolder:
-    """A folder of images as one video, in the order of the numbers in their names.
-
-    Args:
-      path: the folder; it holds images of one size and nothing else (hidden files are passed over).
-      rate: frames per second.
-
-    Raises:
-      AvsalError: no image, something that is no image, or images of several sizes.
+    A time that is missing is a frame after the one before. Where times step back, as in joined files, the
+    clock goes on a frame later.
     """
 
-    damaged = 0
+    def __init__(self, info: VideoInfo):
+        self._step = max(1, round(1 / (info.rate * info.time_base)))
+        self._first, self._last, self._shift = None, None, 0
 
-    def __init__(self, path, rate: float = 25):
-        self.path = pathlib.Path(path)
-        self._files = sorted(visible_files(self.path), key=natural_order)
-        others = [p.name for p in self._files if p.suffix.lower() not in IMAGE_SUFFIXES]
-        if others:
-            raise AvsalError(f"{self.path} is read as a folder of images, but {others[0]} is none")
-        if not self._files:
-            raise AvsalError(f"{self.path} holds no images")
-        rate = fractions.Fraction(rate).limit_denominator(1001)
-        self.info = VideoInfo(self.path, rate, 1 / rate, len(self._files), None)
+    def time(self, pts: int | None) -> int:
+        """Returns the time of the next frame."""
+        if self._last is None:
+            now = 0 if pts is None else pts
+            self._first = now
+        elif pts is None:
+            now = self._last + self._step
+        else:
+            if pts + self._shift < self._last - 2 * self._step:
+                self._shift = self._last + self._step - pts
+            now = max(pts + self._shift, self._last + 1)
+        self._last = now
+        return now
 
-    def __iter__(self) -> Iterator[Frame]:
-        size = None
-        for index, path in enumerate(self._files):
-            image = read_image(path)
-            size = size or image.shape
-            if image.shape != size:
-                raise AvsalError(
-                    f"{path} is {image.shape[1]}x{image.shape[0]}, but the images before it are "
-                    f"{size[1]}x{size[0]}; one video has one size"
-                )
-            yield Frame(index, index, image)
-
-
-@contextlib.contextmanager
-def open_image(path: pathlib.Path) -> Iterator[Image.Image]:
-    """Opens an image with Pillow; AvsalError with one line where that, or what is done with it, fails."""
-    try:
-        with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            yield image
-    except AvsalError:
-        raise
-    except FileNotFoundError as error:
-        raise AvsalError(f"there is no file {path}") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombWarning) as error:
-        raise AvsalError(f"{path} is no image that can be read: {error}") from error
-    except Image.DecompressionBombError as error:
-        raise AvsalError(f"{path} is too large: {error}") from error
-
-
-def read_image(path: pathlib.Path) -> np.ndarray:
-    """Returns an image file as RGB uint8 [H, W, 3], upright; AvsalError where it cannot be read."""
-    with open_image(path) as image:
-        if image.mode.startswith(("I", "F")):  # which Pillow would cut at 255
-            raise AvsalError(f"{path} is an image of mode {image.mode}; frames have 8 bits per channel")
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-
-
-def visible_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the entries of a folder that are not hidden."""
-    return [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    def frames(self) -> int:
+        """Returns how many frames at the video's rate would fill the time so far."""
+        return 0 if self._last is None else round((self._last - self._first) / self._step) + 1
 
 
 def open_container(path: pathlib.Path):
     """Opens a media file with PyAV; AvsalError with one line where that fails."""
     if not path.exists():
-        raise AvsalError(f"there is no file {path}")
+        raise AvsalError(missing(path))
     if path.is_dir():
         raise AvsalError(f"{path} is a folder, not a video file")
     if path.stat().st_size == 0:
@@ -244,24 +245,8 @@ def resize_frame(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.asarray(resized)
 
 
-def _video_stream(container, path):
-    stream = container.streams.best("video")
-    if stream is None:
-        raise AvsalError(f"{path} has no video stream")
-    return stream
-
-
-def _turns(frame) -> int:
-    """Quarter turns, counter-clockwise, that the display matrix asks for."""
-    return round(frame.rotation / 90) % 4
-
-
-def _upright(frame) -> np.ndarray:
-    image = frame.to_ndarray(format="rgb24")
-    turns = _turns(frame)
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
-
-
-def natural_order(path: pathlib.Path) -> list:
-    """A sorting key that puts img2 before img10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
+def _rgb(frame: av.VideoFrame) -> np.ndarray:
+    """Returns RGB uint8 [H, W, 3] by the matrix and range that the frame states, else BT.601, limited."""
+    if any(component.is_alpha for component in frame.format.components):
+        return over_black(frame.to_ndarray(format="rgba"))
+    return frame.to_ndarray(format="rgb24")

@@ -17,7 +17,7 @@ from avsal_jax.data.audio import envelope, is_silent
 from avsal_jax.data.fixation_maps import Fixations, fixation_findings
 from avsal_jax.data.grey_maps import to_8_bit
 from avsal_jax.data.schema import VideoEntry
-from avsal_jax.errors import AvsalError
+from avsal_jax.errors import AvsalError, describe
 from avsal_jax.evaluation.protocols import (
     LOWER_IS_BETTER,
     Protocol,
@@ -83,7 +83,7 @@ def check(units: Sequence[Unit], settings: Settings) -> list[str]:
             if entry.sound is not None and is_silent(entry.sound):
                 told.append(f"{entry.name}: {entry.sound.name} is silent from beginning to end")
         except Exception as error:  # it fails when its turn comes, alone
-            told.append(f"{entry.name}: {reason(error)}")
+            told.append(f"{entry.name}: {describe(error)}")
     return told
 
 
@@ -111,7 +111,7 @@ def evaluate_units(
             for line in part["findings"]:
                 say(f"note: {unit.entry.name}: {line}")
         except Exception as error:
-            part = {"failed": reason(error)}
+            part = {"failed": describe(error)}
             failed.append(f"{unit.entry.name}: {part['failed']}")
             say(f"failed: {failed[-1]}")
         try:
@@ -120,12 +120,6 @@ def evaluate_units(
         except OSError as error:
             raise AvsalError(f"cannot write to {output / 'parts'}: {error.strerror}") from error
     return failed
-
-
-def reason(error: Exception) -> str:
-    """Returns in one line why a video failed; what is not meant for users begins with its kind."""
-    line = " ".join(str(error).split())
-    return line if isinstance(error, AvsalError) else f"{type(error).__name__}: {line}"
 
 
 def read_part(output: pathlib.Path, unit: Unit, settings: Settings) -> dict | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from avsal_jax.data.audio import ClipSound, has_sound, read_sound
+from avsal_jax.data.audio import ClipSound, has_sound, read_sound, sound_notes
 from avsal_jax.data.fixation_maps import NO_FIXATIONS, Fixations
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.evaluation.protocols import Protocol
@@ -56,10 +56,12 @@ class ModelMaps(MapSource):
         return f"model {model_identity(self._model.card)}"
 
     def problems(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
-        """A model that hears notices a video without sound."""
-        if self._model.spec.audio is not None and not _heard(entry):
+        """A model that hears notices a video without sound, and what is unusual about a sound."""
+        if self._model.spec.audio is None:
+            return []
+        if not _heard(entry):
             return [f"{entry.name} has no sound: the model hears silence"]
-        return []
+        return [f"{entry.name}: {note}" for note in sound_notes(entry.sound)]
 
     def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray]:
         """Predicts the whole video, as `avsal predict` does."""

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 from PIL import Image
 
-from avsal_jax.data.video import Frame, ImageFolder, Video, resize_frame
+from avsal_jax.data.video import Frame, resize_frame
 from avsal_jax.errors import AvsalError
 from avsal_jax.inference.feature_engine import FeatureEngine
 from avsal_jax.inference.feature_pictures import draw
 from avsal_jax.inference.feature_views import Lines, Maps, view
 from avsal_jax.inference.predictor import Model
-from avsal_jax.inference.sources import SoundChoice
+from avsal_jax.inference.sources import SoundChoice, Source
 from avsal_jax.inference.streaming import SoundOfClip
 from avsal_jax.inference.windows import window
 from avsal_jax.pages import Curves, Grid, Pictures, Section, render_page
@@ -71,7 +71,7 @@ def prepare(model: Model, settings: FeatureSettings) -> FeatureEngine:
 
 def write_features(
     model: Model,
-    video: Video | ImageFolder,
+    video: Source,
     audio: str,
     step: int,
     settings: FeatureSettings,
@@ -102,6 +102,9 @@ def write_features(
         label = _label(settings.compare_audio)
         label += " (compared)" if label in sounds else ""
         sounds[label] = SoundChoice(settings.compare_audio).clips(video, model.spec, step, note)
+    for clips in filter(None, sounds.values()):
+        for time in times:
+            clips.times.add(time)
     windows = {i: window(i, len(times), model.spec.frames, model.spec.label_frame) for i in chosen}
     frames = (dataclasses.replace(f, index=f.index // step) for f in video if f.index % step == 0)
     (folder / FOLDER).mkdir()

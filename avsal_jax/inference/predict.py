@@ -17,14 +17,14 @@ import av
 import jax
 
 import avsal_jax
-from avsal_jax.data.video import ImageFolder, Video, resize_frame
+from avsal_jax.data.video import resize_frame
 from avsal_jax.errors import AvsalError
 from avsal_jax.identity import model_identity, tree_identity
 from avsal_jax.inference import features
 from avsal_jax.inference.features import FeatureSettings
 from avsal_jax.inference.outputs import Item, Outputs
 from avsal_jax.inference.predictor import Model
-from avsal_jax.inference.sources import SoundChoice, open_source, rate_warning
+from avsal_jax.inference.sources import SoundChoice, Source, open_source, rate_warning
 from avsal_jax.threads import prefetched
 
 _QUEUE = 4
@@ -55,6 +55,7 @@ class Settings:
       frame_step: every K-th frame is the video; the overlay holds the last map in between.
       batch: windows per call; None chooses by the device.
       features: which ones of which frames, and another sound beside the first.
+      stream: index of the video stream of each file; None for the one that a player chooses.
 
     Raises:
       AvsalError: a choice of features, where `save` lacks them.
@@ -67,6 +68,7 @@ class Settings:
     frame_step: int = 1
     batch: int | None = None
     features: FeatureSettings = dataclasses.field(default_factory=FeatureSettings)
+    stream: int | None = None
 
     def __post_init__(self):
         if "features" not in self.save and self.features != FeatureSettings():
@@ -91,7 +93,7 @@ def predict_file(
 
     Args:
       model: from `load_model`.
-      source: a video file or a folder of images.
+      source: a video file, a picture, or a folder of images.
       output: a directory, made where missing.
       say: called with a line of news.
       progress: wraps the iteration over maps, given the expected number of maps.
@@ -104,7 +106,7 @@ def predict_file(
     """
     settings = settings or Settings()
     output = pathlib.Path(output)
-    video = open_source(source, settings.fps)
+    video = open_source(source, settings.fps, settings.stream)
     choice = SoundChoice(settings.audio)
     choice.check()
     compared = SoundChoice(settings.features.compare_audio or "off")
@@ -117,8 +119,9 @@ def predict_file(
     notes: list[str] = []
 
     def note(line: str) -> None:
-        notes.append(line)
-        say(f"note: {line}")
+        if line not in notes:  # what a model hears and what the overlay has may be one sound
+            notes.append(line)
+            say(f"note: {line}")
 
     for line in video.info.notes:
         note(line)
@@ -160,6 +163,8 @@ def _predicted(model, video, choice, folder, settings, say, note, progress) -> t
     started = time.perf_counter()
     maps = _run(model, video, sound, outputs, settings, progress)
     seconds = time.perf_counter() - started
+    for line in (*outputs.notes, *(sound.notes if sound else ())):
+        note(line)
     if outputs.damaged_sound:
         note(f"{video.path}: the overlay lacks {outputs.damaged_sound} damaged packets of sound")
     return outputs, {
@@ -174,15 +179,16 @@ def _predicted(model, video, choice, folder, settings, say, note, progress) -> t
     }
 
 
-def _note_damage(video: Video | ImageFolder, count: int, note) -> None:
+def _note_damage(video: Source, count: int, note) -> None:
     if video.damaged:
         note(f"{video.path}: {video.damaged} damaged packets or frames; the rest was used")
-    promised = video.info.promised or 0
-    if count + video.damaged < promised:
+    if video.cut_off and video.info.promised:
         note(
-            f"{video.path}: {count} of the {promised} frames that its header states "
+            f"{video.path}: {count} of the {video.info.promised} frames that its header states "
             "could be read; it is cut off"
         )
+    elif video.cut_off:
+        note(f"{video.path} is cut off: {count} frames could be read, and its container goes on")
 
 
 def _features(model, video, folder, settings, say, note) -> dict:
@@ -200,6 +206,8 @@ def _run(model, video, sound, outputs, settings, progress) -> int:
 
     def resized():
         for frame in frames:
+            if sound is not None and not frame.index % step:
+                sound.times.add(float(frame.pts * video.info.time_base))
             image = frame.image if outputs.shows_frames else None
             item = Item(frame.index, frame.pts, frame.image.shape[:2], image, None)
             yield item, None if frame.index % step else resize_frame(frame.image, spec.height, spec.width)
@@ -226,7 +234,7 @@ def _run(model, video, sound, outputs, settings, progress) -> int:
     return maps
 
 
-def _job(model: Model, video: Video | ImageFolder, settings: Settings, sound, compared) -> dict:
+def _job(model: Model, video: Source, settings: Settings, sound, compared) -> dict:
     """What the results depend on; equal jobs give equal results."""
     return {
         "source": tree_identity(video.path),
@@ -277,12 +285,7 @@ def _complete_or_nothing(output: pathlib.Path) -> Iterator[pathlib.Path]:
         _clear_abandoned(output)
         folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{_PARTIAL}{os.getpid()}-", dir=output))
         yield folder
-        for name in ("summary.json", *_WRITTEN):  # until all is in place, nothing is done
-            target = output / name
-            shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
-        for path in sorted(folder.iterdir(), key=lambda p: p.name == "summary.json"):
-            os.replace(path, output / path.name)
-        folder.rmdir()
+        _replace(folder, output)
     except BaseException as error:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -290,8 +293,33 @@ def _complete_or_nothing(output: pathlib.Path) -> Iterator[pathlib.Path]:
             with contextlib.suppress(OSError):
                 path.rmdir()
         if isinstance(error, OSError | av.error.FFmpegError):
-            raise AvsalError(f"cannot write to {output}: {error.strerror}") from error
+            raise AvsalError(f"cannot write to {output}: {error.strerror or error}") from error
         raise
+
+
+def _replace(folder: pathlib.Path, output: pathlib.Path) -> None:
+    """Moves the content of `folder` into `output`; where that fails, what was there before is back."""
+    before = pathlib.Path(tempfile.mkdtemp(prefix=f"{_PARTIAL}{os.getpid()}-", dir=output))
+    moved: list[tuple[pathlib.Path, pathlib.Path]] = []
+
+    def move(source: pathlib.Path, target: pathlib.Path) -> None:
+        os.replace(source, target)
+        moved.append((source, target))
+
+    try:
+        for name in ("summary.json", *_WRITTEN):  # until all is in place, nothing is done
+            if (output / name).exists():
+                move(output / name, before / name)
+        for path in sorted(folder.iterdir(), key=lambda p: p.name == "summary.json"):
+            move(path, output / path.name)
+    except BaseException:
+        for source, target in reversed(moved):
+            with contextlib.suppress(OSError):
+                os.replace(target, source)
+        raise
+    finally:
+        shutil.rmtree(before, ignore_errors=True)
+    folder.rmdir()
 
 
 def _clear_abandoned(output: pathlib.Path) -> None:

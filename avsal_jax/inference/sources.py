@@ -1,4 +1,4 @@
-"""What a user names on the command line -> videos: files, folders of images, folders of videos."""
+"""What a user names on the command line -> videos: files, pictures, folders of images, folders of videos."""
 
 from __future__ import annotations
 
@@ -7,32 +7,49 @@ import pathlib
 from collections.abc import Callable, Sequence
 
 from avsal_jax.data.audio import ClipSound, has_sound, read_sound
-from avsal_jax.data.video import IMAGE_SUFFIXES, ImageFolder, Video, open_container, visible_files
+from avsal_jax.data.frame_times import FrameTimes
+from avsal_jax.data.image_videos import (
+    DEFAULT_RATE,
+    ImageFile,
+    ImageFolder,
+    folder_contents,
+    is_image,
+    mixed_folder,
+    skipped_note,
+)
+from avsal_jax.data.sound_frames import audio_stream
+from avsal_jax.data.video import Video, open_container
 from avsal_jax.errors import AvsalError
 from avsal_jax.specs import InputSpec
 
+Source = Video | ImageFolder | ImageFile
+HEARS_SILENCE = "the model hears silence"
 _SLOWEST, _FASTEST, _TRAINED = 15, 35, 30  # frames a second
 
 
-def list_inputs(names: Sequence, output: pathlib.Path) -> dict[pathlib.Path, pathlib.Path]:
+def list_inputs(
+    names: Sequence, output: pathlib.Path, note: Callable[[str], None] = lambda line: None
+) -> dict[pathlib.Path, pathlib.Path]:
     """Returns input -> folder for its results, for all that `names` name.
 
-    A folder that holds an image is one video; any other folder stands for the files in it. One input
-    writes into `output` itself, several write into a folder of their own name each.
+    A folder of images is one video. A folder that holds videos stands for these; pictures beside them are
+    skipped as their posters, and so is whatever else lies there. In a folder without a video or an image by
+    its name, every file is an input. One input writes into `output` itself, several write into a folder of
+    their own name each.
+
+    Args:
+      note: called with a line on what of a folder is skipped.
 
     Raises:
-      AvsalError: an empty folder, or an output inside a folder of inputs.
+      AvsalError: an empty folder, one of videos and a longer sequence of numbered images, or an output
+        inside a folder of inputs.
     """
     inputs: list[pathlib.Path] = []
     for path in map(pathlib.Path, names):
         if path.is_dir():
             if output.resolve().is_relative_to(path.resolve()):
                 raise AvsalError(f"the output {output} lies inside the input folder {path}; choose another")
-            files = visible_files(path)
-            if not files:
-                raise AvsalError(f"the folder {path} is empty")
-            holds_images = any(p.suffix.lower() in IMAGE_SUFFIXES for p in files)
-            inputs += [path] if holds_images else [p for p in files if p.is_file()]
+            inputs += _inputs_of_folder(path, note)
         else:
             inputs.append(path)
     inputs = list(dict.fromkeys(inputs))
@@ -54,18 +71,44 @@ def list_inputs(names: Sequence, output: pathlib.Path) -> dict[pathlib.Path, pat
     return folders
 
 
-def open_source(path, fps: float | None = None) -> Video | ImageFolder:
-    """Opens a video file, or a folder of images at `fps` frames a second (25 where None).
+def _inputs_of_folder(path: pathlib.Path, note: Callable[[str], None]) -> list[pathlib.Path]:
+    contents = folder_contents(path)
+    if not (contents.images or contents.videos or contents.others):
+        raise AvsalError(f"the folder {path} is empty")
+    if contents.are_mixed:
+        raise AvsalError(mixed_folder(path, contents))
+    if contents.videos:
+        if skipped := contents.images + contents.others:
+            note(skipped_note(path, skipped))
+        return contents.videos
+    if contents.images:
+        return [path]
+    files = [p for p in contents.others if p.is_file()]
+    if not files:
+        names = ", ".join(p.name for p in contents.others[:3])
+        raise AvsalError(f"{path} holds no file, only folders ({names}): name these")
+    return files
+
+
+def open_source(path, fps: float | None = None, stream: int | None = None) -> Source:
+    """Opens a video file, a picture, or a folder of images at `fps` frames a second (25 where None).
+
+    Args:
+      stream: index of the video stream of a file; None for the one that a player chooses.
 
     Raises:
-      AvsalError: it cannot be read, or `fps` is given for a file, which has a rate of its own.
+      AvsalError: it cannot be read; `fps` is given for a file, which has a rate of its own; or `stream` for
+        what has no streams.
     """
     path = pathlib.Path(path)
-    if path.is_dir():
-        return ImageFolder(path, fps or 25)
-    if fps is not None:
+    is_folder = path.is_dir()
+    if fps is not None and not is_folder:
         raise AvsalError(f"{path} is a file with a frame rate of its own; --fps is for folders of images")
-    return Video(path)
+    if not is_folder and not is_image(path):
+        return Video(path, stream)
+    if stream is not None:
+        raise AvsalError(f"{path} has no streams to choose from; --stream is for video files")
+    return ImageFolder(path, fps or DEFAULT_RATE) if is_folder else ImageFile(path)
 
 
 def rate_warning(rate: float, step: int) -> str | None:
@@ -95,34 +138,51 @@ class SoundChoice:
         if self.audio not in ("auto", "off"):
             path = pathlib.Path(self.audio)
             with open_container(path) as container:
-                if not container.streams.audio:
-                    raise AvsalError(f"{path} has no sound; --audio takes auto, off, or a file with sound")
+                try:
+                    audio_stream(container, path)
+                except AvsalError as error:
+                    raise AvsalError(f"{error}; --audio takes auto, off, or a file with sound") from error
 
-    def file(self, source: Video | ImageFolder) -> pathlib.Path | None:
+    def file(self, source: Source) -> pathlib.Path | None:
         """Returns the file whose sound goes with the picture, or None."""
         return source.info.sound if self.audio in ("auto", "off") else pathlib.Path(self.audio)
 
     def clips(
         self,
-        source: Video | ImageFolder,
+        source: Source,
         spec: InputSpec,
         step: int,
         say: Callable[[str], None] = lambda line: None,
     ) -> ClipSound | None:
-        """Returns the sound of each clip for a network that hears, or None for silence; says why."""
+        """Returns the sound of each clip for a network that hears, or None for silence; says why.
+
+        Whoever reads the frames adds their times to `times` of what is returned.
+        """
         path = self.file(source)
         if spec.audio is None:
             if path is not None and self.audio != "off":
                 say("this model works on picture alone: it does not use the sound")
             return None
-        if self.audio == "off" or path is None or (self.audio == "auto" and not has_sound(path)):
-            say("the model hears silence")
+        if self.audio == "off" or path is None:
+            say(HEARS_SILENCE)
             return None
-        sound = read_sound(path)
+        try:
+            if self.audio == "auto" and not has_sound(path):
+                say(HEARS_SILENCE)
+                return None
+            sound = read_sound(path)
+        except AvsalError as error:
+            if self.audio != "auto":
+                raise
+            say(f"{error}: {HEARS_SILENCE}")
+            return None
+        for line in sound.notes:
+            say(line)
         if self.audio != "auto":  # a file of its own begins with the picture
             sound = dataclasses.replace(sound, start=source.info.start)
         rate = float(source.info.rate) / step
-        clips = ClipSound(sound, spec.audio, spec.frames, rate, source.info.start)
+        times = FrameTimes(rate, float(source.info.time_base))
+        clips = ClipSound(sound, spec.audio, spec.frames, rate, source.info.start, times)
         if clips.warning:
             say(clips.warning)
         return clips

@@ -223,6 +223,14 @@ def overrides_of(text: str) -> dict:
     return found
 
 
+def joined_settings(first: str, then: str) -> str:
+    """Returns two texts like `model.set` as one, without what `then` sets anew, or replaces the slot of."""
+    new = overrides_of(then)
+    pairs = [pair.strip() for pair in first.split(",") if pair.strip()]
+    kept = [pair for pair in pairs if not {key := pair.partition("=")[0], key.partition(".")[0]} & set(new)]
+    return ",".join(kept + [pair.strip() for pair in then.split(",") if pair.strip()])
+
+
 def build_config(values: Mapping) -> TrainConfig:
     """Returns the checked config out of plain nested values, as `dataclasses.asdict` gives them.
 

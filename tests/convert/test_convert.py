@@ -201,7 +201,10 @@ def test_verify_finds_a_difference(small, tmp_path):
 def test_bad_files_are_one_line_and_exit_code_2(tmp_path, capsys):
     files = {
         "missing.pt": (None, "No such file"),
-        "text.pt": (b"hello world, no checkpoint at all", "neither a safetensors file nor a PyTorch"),
+        "text.pt": (
+            b"hello world, no checkpoint at all",
+            "is a text that begins with 'hello world, no checkpoint",
+        ),
         "cut.safetensors": (b'\x40\0\0\0\0\0\0\0{"a":', "damaged safetensors"),
         "empty.safetensors": (b"\x02\0\0\0\0\0\0\0{}", "holds no tensors"),
     }

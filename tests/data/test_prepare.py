@@ -154,7 +154,7 @@ def test_sound_of_any_kind(root, tmp_path):
     gap = np.where(t < 0.1, np.nan, tone).astype(np.float32)
     cases = {
         "stereo": (48_000, np.stack([tone, 0 * tone], 1).astype(np.float32), None),
-        "nan": (44_100, gap, "## NaN in sound: 1 of 3 videos"),
+        "nan": (44_100, gap, "## changed sound: 1 of 3 videos"),
         "short": (44_100, tone[:4_410].astype(np.float32), "it ends 0.14 s before the picture"),
         "silent": (44_100, 0 * tone.astype(np.float32), "every sample of a.wav is zero"),
         "damaged": (0, None, "## sound: 1 of 3 videos"),

@@ -121,6 +121,16 @@ def test_records_of_another_kind_are_refused(out):
         ({"failed": [7]}, "a list names a video that is not there"),
         ({"videos": [["diem", "a"]] * 3}, "it names 3 videos, some of them twice"),
         ({"height": True}, "the pictures are said to be"),
+        ({"encoding": ["jpeg"]}, "the encoding is said to be"),
+        ({"videos": 3}, "its videos are not pairs of a set and a name"),
+        ({"videos": ["ab"]}, "its videos are not pairs of a set and a name"),
+        ({"videos": [["diem", 5]]}, "its videos are not pairs of a set and a name"),
+        ({"lists": [1]}, "its lists are not numbers of videos by split and fold"),
+        ({"lists": {"train": [0]}}, "its lists are not numbers of videos by split and fold"),
+        ({"lists": {"train": {"": 0}}}, "its lists are not numbers of videos by split and fold"),
+        ({"lists": {"train": {"": ["0"]}}}, "a list names a video that is not there"),
+        ({"failed": None}, "its failed videos are no list of numbers"),
+        ({"more": 1}, "it has a strange field 'more'"),
     ],
     ids=str,
 )
@@ -130,6 +140,33 @@ def test_descriptions_are_checked(made, out, change, words):
     for call in (lambda: PreparedSet(out / "diem"), lambda: prepare("diem", made / "root", out, SIZE)):
         with pytest.raises(AvsalError, match=f"{words}.*; delete {out / 'diem'} and prepare the set again"):
             call()
+
+
+@pytest.mark.parametrize("field", ["format", "dataset", "videos", "lists", "failed", "complete"])
+def test_a_description_that_lacks_a_field(out, field):
+    path = out / "diem/preparation.json"
+    content = json.loads(path.read_text())
+    del content[field]
+    path.write_text(json.dumps(content))
+    with pytest.raises(AvsalError, match=f"is damaged: it lacks the field '{field}'; delete"):
+        PreparedSet(out / "diem")
+
+
+@pytest.mark.parametrize("content", [None, 5, [], "text"], ids=str)
+def test_a_description_that_is_none(out, content):
+    (out / "diem/preparation.json").write_text(json.dumps(content))
+    with pytest.raises(AvsalError, match="is damaged: it holds no object with fields; delete"):
+        PreparedSet(out / "diem")
+
+
+def test_a_name_without_end_makes_no_line_without_end(out):
+    path = out / "diem/preparation.json"
+    content = json.loads(path.read_text())
+    content["videos"][0][1] = "a" * 1_000_000
+    path.write_text(json.dumps(content))
+    with pytest.raises(AvsalError, match="is of diem a, not of diem aaa") as told:
+        PreparedSet(out / "diem").video(0)
+    assert len(str(told.value)) <= 2_000
 
 
 def test_a_description_nested_without_end(out):
@@ -185,16 +222,49 @@ def test_many_absent_videos_are_not_all_told_on_the_terminal(tmp_path, capsys):
     assert (tmp_path / "out/diem/report.md").read_text().count("is listed, but left out") == 20
 
 
-def test_pictures_of_16_bits_are_refused(tmp_path):
-    """Pillow would make all above 255 white."""
+def test_what_nobody_foresaw_in_one_video_spares_the_others(made, tmp_path, monkeypatch):
+    from avsal_jax.data import prepare as module
+
+    whole = module.prepare_video
+
+    def fails(shards, index, entry, tick):
+        if entry.name == "b":
+            raise RuntimeError("odd\nthing")
+        return whole(shards, index, entry, tick)
+
+    monkeypatch.setattr(module, "prepare_video", fails)
+    done = prepare("diem", made / "root", tmp_path, SIZE)
+    assert done["failed"] == ["b: unforeseen RuntimeError: odd thing (AVSAL_DEBUG=1 shows where)"]
+    assert done["prepared"] == 2 and streamed(tmp_path) == ["a"]
+    monkeypatch.undo()
+    assert prepare("diem", made / "root", tmp_path, SIZE)["prepared"] == 1
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".ppm", ".TGA"])
+def test_sets_have_frames_in_the_formats_that_pillow_reads(made, tmp_path, suffix):
+    root = shutil.copytree(made / "root", tmp_path / "root")
+    for path in sorted((root / "video_frames/DIEM/a").iterdir()):
+        image = Image.open(path).convert("RGB")
+        path.unlink()
+        image.save(path.with_suffix(suffix), format="jpeg" if suffix == ".jfif" else None)
+    done = prepare("diem", root, tmp_path / "out", SIZE)
+    assert done["failed"] == [] and done["prepared"] == 3
+    assert len(streamed(tmp_path / "out")) == 2
+
+
+def test_pictures_of_32_bits_are_refused(tmp_path):
+    """No file states their range, and Pillow would make all above 255 white."""
     video = fake_data.fake_video("a", 3)
     fake_data.write_stavis(tmp_path / "root", "DIEM", [video], {"train": ("a",)})
     for path in sorted((tmp_path / "root/video_frames/DIEM/a").iterdir()):
-        grey = np.asarray(Image.open(path).convert("L")).astype(np.uint16)
+        grey = np.asarray(Image.open(path).convert("L")).astype(np.float32)
         path.unlink()
-        Image.fromarray(257 * grey).save(path.with_suffix(".png"))
+        Image.fromarray(257 * grey).save(path.with_suffix(".tif"))
     failed = prepare("diem", tmp_path / "root", tmp_path / "out", SIZE)["failed"]
-    assert len(failed) == 1 and failed[0].endswith("of mode I;16; frames have 8 bits per channel")
+    assert len(failed) == 1 and failed[0].endswith(
+        "of mode F, 32 bits per channel; frames have 8 bits per channel, or 16 for grey: "
+        "scale and save it as PNG first"
+    )
 
 
 def test_maps_of_two_sizes_are_told(tmp_path):

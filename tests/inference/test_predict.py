@@ -133,7 +133,7 @@ def test_a_failure_in_the_middle_leaves_nothing_half_written(tmp_path, monkeypat
                     raise OSError(28, "No space left on device")
                 yield frame
 
-    monkeypatch.setattr(predict, "open_source", lambda path, fps: BreaksOff(path))
+    monkeypatch.setattr(predict, "open_source", lambda path, *options: BreaksOff(path))
     out = tmp_path / "out"
     with pytest.raises(ValueError, match="cannot write to .*: No space left on device"):
         predict.predict_file(probe_model(), source, out)

@@ -1,0 +1,134 @@
+"""Picture files: which there are, opening one, its RGB values; and the order of numbered names."""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import re
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from avsal_jax.errors import AvsalError
+
+# What Pillow registers without reading its pixels by itself; and FLI, which FFmpeg plays.
+UNREAD_FORMATS = {"BUFR", "EPS", "FLI", "GRIB", "HDF5", "MPEG", "WMF"}
+
+
+def _registered() -> frozenset[str]:
+    Image.init()
+    readable = (set(Image.OPEN) | {"MPO"}) - UNREAD_FORMATS
+    return frozenset(end for end, name in Image.registered_extensions().items() if name in readable)
+
+
+IMAGE_SUFFIXES = _registered()  # in lower case: all that Pillow reads
+
+
+@contextlib.contextmanager
+def open_image(path: pathlib.Path) -> Iterator[Image.Image]:
+    """Opens an image with Pillow; AvsalError with one line where that, or what is done with it, fails."""
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield image
+    except AvsalError:
+        raise
+    except FileNotFoundError as error:
+        raise AvsalError(missing(path)) from error
+    except (Image.DecompressionBombError, MemoryError) as error:
+        raise AvsalError(f"{path} is too large: {error}") from error
+    except Exception as error:  # Pillow's readers raise whatever a damaged file makes of them
+        raise AvsalError(f"{path} is no image that can be read: {error}") from error
+
+
+def read_image(path: pathlib.Path) -> np.ndarray:
+    """Returns an image file as RGB uint8 [H, W, 3], upright; AvsalError where it cannot be read.
+
+    See `to_rgb` for what becomes of its mode.
+    """
+    with open_image(path) as image:
+        return to_rgb(image, path)
+
+
+def to_rgb(image: Image.Image, path: pathlib.Path) -> np.ndarray:
+    """Returns an opened image, or its current frame, as RGB uint8 [H, W, 3], upright.
+
+    Transparent pixels are laid over black, as players show them. Grey of 16 bits, 0 to 65,535, is divided
+    by 257.
+
+    Raises:
+      AvsalError: it has 32 bits per channel, whose range no file states.
+    """
+    image.load()
+    sixteen_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
+    image = ImageOps.exif_transpose(image)
+    if sixteen_bits:
+        grey = np.rint(np.asarray(image, np.float64) / 257).clip(0, 255).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode.startswith(("I", "F")):  # which Pillow would cut at 255
+        raise AvsalError(
+            f"{path} is an image of mode {image.mode}, 32 bits per channel; frames have 8 bits per channel, "
+            "or 16 for grey: scale and save it as PNG first"
+        )
+    if _has_alpha(image):
+        return over_black(np.asarray(image.convert("RGBA")))
+    return np.asarray(image.convert("RGB"))
+
+
+def is_transparent(image: Image.Image) -> bool:
+    """Whether a pixel of an image, or of its current frame, is not opaque."""
+    return _has_alpha(image) and image.convert("RGBA").getextrema()[3][0] < 255
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    return image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info
+
+
+def over_black(rgba: np.ndarray) -> np.ndarray:
+    """Returns RGB uint8 [H, W, 3] for RGBA uint8 [H, W, 4] with straight alpha."""
+    alpha = rgba[..., 3:].astype(np.uint16)
+    return ((rgba[..., :3] * alpha + 127) // 255).astype(np.uint8)
+
+
+def visible_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the entries of a folder that are not hidden."""
+    return [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+
+
+def missing(path) -> str:
+    """Returns one line for a path that is not there, which says so where it is an address or `-`."""
+    text = str(path)
+    if text == "-":
+        return "standard input is not read: write the video to a file and give its name"
+    address = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]+):/+", text)  # of which a path keeps one slash
+    if not address:
+        return f"there is no file {path}"
+    kind, rest = address[1].lower(), text[address.end() :]
+    if kind == "file":
+        return f"file:///{rest} is an address, and files are read: give the path alone, /{rest}"
+    return (
+        f"{address[1]}://{rest} is an address, and files are read: download it first, then give the name "
+        "of the file"
+    )
+
+
+def natural_order(path: pathlib.Path) -> tuple:
+    """A sorting key that puts img2 before img10, whatever the digits of a script; superscripts are letters.
+
+    Names are compared part by part, text (without regard to case) and numbers in turn. Where that leaves
+    two names alike, as 1.png and 001.png, the name itself decides.
+    """
+    return _parts(path.stem), _parts(path.suffix), path.name
+
+
+def same_number(path: pathlib.Path) -> tuple:
+    """A key that two names share where they differ in suffix, case or zeros in front alone."""
+    return _parts(path.stem)
+
+
+def _parts(name: str) -> tuple:
+    """Text and numbers in turn, each in a tuple; text first, be it empty."""
+    parts = re.split(r"(\d+)", name)  # \d: the decimal digits of all scripts, which int() reads
+    return tuple((int(part),) if index % 2 else (part.casefold(),) for index, part in enumerate(parts))

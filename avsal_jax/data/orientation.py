@@ -1,0 +1,52 @@
+"""The display matrix of a frame: how a player turns and mirrors what is stored."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import av
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Orientation:
+    """One of the eight ways that a display matrix turns and mirrors a picture.
+
+    Attributes:
+      transposes: whether rows become columns.
+      rows, columns: 1, or -1 where these run backwards in the upright picture.
+      note: a line where the matrix asks for something else, or None.
+    """
+
+    transposes: bool = False
+    rows: int = 1
+    columns: int = 1
+    note: str | None = None
+
+    def upright(self, image: np.ndarray) -> np.ndarray:
+        """Returns [H, W, ...] as it is shown."""
+        turned = image.swapaxes(0, 1) if self.transposes else image
+        return np.ascontiguousarray(turned[:: self.rows, :: self.columns])
+
+
+def read_orientation(frame: av.VideoFrame) -> Orientation:
+    """Reads the display matrix (a, b, u; c, d, v; x, y, w): (x, y) is shown at (a x + c y, b x + d y)."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return Orientation()
+    a, b, _, c, d = (int(value) for value in np.frombuffer(data, "=i4")[:5])
+    straight, crossed = abs(a) + abs(d), abs(b) + abs(c)
+    if a * d == b * c:  # no picture at all: not meant
+        return Orientation()
+    mirrored = a * d < b * c
+    angle = math.degrees(math.atan2(b, a))
+    note = None
+    if min(straight, crossed) > 0.02 * max(straight, crossed):  # about a degree
+        note = f"its display matrix turns by {angle:.0f} degrees; the nearest quarter turn is shown"
+    sign = -1 if mirrored else 1
+    if straight >= crossed:
+        x = 1 if a + sign * d >= 0 else -1  # of the two entries together, as of a noisy rotation
+        return Orientation(False, sign * x, x, note)
+    y = 1 if b - sign * c >= 0 else -1
+    return Orientation(True, y, -sign * y, note)

@@ -1,0 +1,144 @@
+"""Which video stream of a file is read, and how many frames a second it has."""
+
+from __future__ import annotations
+
+import fractions
+import heapq
+import itertools
+import pathlib
+from collections.abc import Iterable, Iterator
+
+import av
+
+from avsal_jax.errors import AvsalError
+
+_USUAL_RATE = fractions.Fraction(25)  # frames a second, where neither the header nor the times say it
+_FEWEST, _SAMPLED = 8, 100  # packets whose times check the stated rate
+_ALIKE = fractions.Fraction(3, 2)  # rates within this factor agree
+_REORDERED = 32  # packets, twice what codecs allow
+_SLOWEST, _FASTEST = 0.01, 1000  # frames a second that a header is believed without times
+_LONGEST_STEP = 600  # seconds between frames; more is taken for another clock, as for sound
+
+
+def choose_stream(container, path: pathlib.Path, number: int | None) -> tuple[av.VideoStream, list[str]]:
+    """Returns the video stream that a player chooses, or that of a number; and lines on what was chosen.
+
+    A cover (an attached picture) is no video.
+
+    Args:
+      number: the stream's index in the file, as ffprobe counts; None to choose.
+
+    Raises:
+      AvsalError: there is no video, no such stream, or no decoder for it.
+    """
+    streams = list(container.streams.video)
+    if not streams:
+        raise AvsalError(f"{path} has no video stream")
+    moving = [s for s in streams if not s.disposition & av.stream.Disposition.attached_pic]
+    if not moving:
+        raise AvsalError(f"{path} has no video: its picture is a cover (an attached picture)")
+    listed = ", ".join(f"{s.index} ({_described(s)})" for s in moving)
+    if number is not None:
+        chosen = next((s for s in moving if s.index == number), None)
+        if chosen is None:
+            raise AvsalError(f"{path} has no video stream {number}; --stream takes one of {listed}")
+        return _with_decoder(chosen, path), []
+    best = container.streams.best("video")
+    chosen = next((s for s in moving if best is not None and s.index == best.index), None)
+    if chosen is None:  # the best by FFmpeg's rule is a cover
+        chosen = max(moving, key=lambda s: (bool(s.disposition & 1), _area(s), -s.index))
+    if len(moving) == 1:
+        return _with_decoder(chosen, path), []
+    line = f"it has {len(moving)} video streams, {listed}: {chosen.index} is used; --stream takes another"
+    return _with_decoder(chosen, path), [line]
+
+
+def _with_decoder(stream, path):
+    if stream.codec_context is None:
+        raise AvsalError(f"{path}: there is no decoder for its video; convert it to H.264 first")
+    return stream
+
+
+def _area(stream) -> int:
+    context = stream.codec_context
+    return 0 if context is None else context.width * context.height
+
+
+def _described(stream) -> str:
+    context = stream.codec_context
+    return "unknown codec" if context is None else f"{context.name} {context.width}x{context.height}"
+
+
+def frame_rate(
+    container, stream, times: list[tuple[int | None, int | None]], interlaced: bool
+) -> tuple[fractions.Fraction, str | None]:
+    """Returns frames a second: what the header states, or what the times say where that is far from it.
+
+    Where the two disagree there is a line about it. The times of some packets are read; of all packets
+    where these do not fit the stated rate.
+
+    Args:
+      times: of the packets that have been read, as `time_of` gives them.
+      interlaced: packets may be fields, two to a frame, so the header is believed.
+    """
+    stated = stream.average_rate or stream.guessed_rate or stream.base_rate
+    believed = bool(stated) and _SLOWEST <= stated <= _FASTEST
+    if interlaced and believed:
+        return stated, None
+    packets = container.demux(stream)
+    while len(times) < _SAMPLED and (more := _next_time(packets)) is not None:
+        times += more
+    measured = _rate_of(times, stream.time_base)
+    if measured is not None and not (stated and _agree(stated, measured)):
+        while (more := _next_time(packets)) is not None:
+            times += more
+        measured = _rate_of(times, stream.time_base)
+    if believed and (measured is None or len(times) < _FEWEST or _agree(stated, measured)):
+        return stated, None
+    measured = measured or _USUAL_RATE
+    if not stated:
+        return measured, None
+    return measured, (
+        f"its header states {float(stated):.6g} frames a second; {float(measured):.6g} is used, from the "
+        "times of its frames"
+    )
+
+
+def _next_time(packets) -> list[tuple[int | None, int | None]] | None:
+    """Returns the time of the next packet, in a list that is empty where it has none; None at the end."""
+    try:
+        return time_of(next(packets))
+    except (StopIteration, av.error.FFmpegError):
+        return None
+
+
+def time_of(packet) -> list[tuple[int | None, int | None]]:
+    """Returns the times (decoding, presentation) of a packet of a frame that is shown; else nothing."""
+    return [(packet.dts, packet.pts)] if packet.size and not packet.is_discard else []
+
+
+def _rate_of(times: list[tuple[int | None, int | None]], time_base) -> fractions.Fraction | None:
+    """Returns the average rate of packets; steps back and leaps between clocks do not count."""
+    if not time_base:
+        return None
+    ordered = [dts for dts, _ in times]  # rising but where files are joined
+    if None in ordered:
+        ordered = list(_reordered(pts for _, pts in times if pts is not None))
+    steps = [b - a for a, b in itertools.pairwise(ordered)]
+    steps = [step for step in steps if 0 < step * time_base < _LONGEST_STEP]
+    return (len(steps) / (sum(steps) * time_base)).limit_denominator(1001) if steps else None
+
+
+def _reordered(times: Iterable[int]) -> Iterator[int]:
+    """Yields the times of packets in the order of presentation, which codecs change among neighbours."""
+    window: list[int] = []
+    for time in times:
+        heapq.heappush(window, time)
+        if len(window) > _REORDERED:
+            yield heapq.heappop(window)
+    while window:
+        yield heapq.heappop(window)
+
+
+def _agree(one: fractions.Fraction, other: fractions.Fraction) -> bool:
+    return one < other * _ALIKE and other < one * _ALIKE
