@@ -60,7 +60,7 @@ def is_of_system(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _OF_SYSTEM
 
 
-def describe(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """Returns one line about what went wrong; an exception that no one expected is told with its place.
 
     With AVSAL_DEBUG set, the traceback of such an exception is printed to stderr.

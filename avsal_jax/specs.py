@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import fractions
+import json
 import math
+import re
 
 from avsal_jax.errors import AvsalError
 
@@ -12,7 +15,6 @@ RESIZES = ("pil_bilinear",)
 LABEL_FRAMES = ("last", "middle")
 AUDIO_KINDS = ("waveform", "logmel")
 _MAX_FRAMES, _MAX_SIDE = 512, 4096  # a model file from outside cannot ask for absurd buffers
-_SAMPLE_RATES = 1_000, 768_000  # Hz
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +50,7 @@ class AudioSpec:
         _in_range("audio.samples", self.samples, 0 if self.kind == "logmel" else 1, 10_000_000)
         _in_range("audio.patches", self.patches, 1, 1_000)
         if self.sample_rate is not None:
-            _in_range("audio.sample_rate", self.sample_rate, *_SAMPLE_RATES)
+            _in_range("audio.sample_rate", self.sample_rate, 1_000, 768_000)
         if not isinstance(self.hop, int | float) or not 0.01 <= self.hop <= 60:
             raise AvsalError(f"audio.hop must be a number of seconds from 0.01 to 60; got {self.hop!r}")
 
@@ -100,6 +102,16 @@ class InputSpec:
     def label_index(self) -> int:
         """Which frame of a clip, from 0, the map shows."""
         return self.frames - 1 if self.label_frame == "last" else self.frames // 2
+
+
+def parse_setting(text: str):
+    """Returns the value of a setting: a number, also as 1/16; true, false or null; else the text itself."""
+    if re.fullmatch(r"[0-9]+/[0-9]*[1-9][0-9]*", text):
+        return float(fractions.Fraction(text))
+    try:
+        return json.loads({"None": "null", "True": "true", "False": "false"}.get(text, text))
+    except (ValueError, RecursionError):
+        return text
 
 
 def _one_of(name, value, allowed):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 
 from avsal_jax.cli import flags
 from avsal_jax.errors import AvsalError
+from avsal_jax.specs import parse_setting
 
 # The rows of `convert.convert.TABLES` by `models.systems`, whose import takes a second; a test compares them.
 SYSTEMS, PARTS = ("vinet", "avinet"), ("s3d", "soundnet", "vggish")
@@ -53,7 +53,4 @@ def run(args: argparse.Namespace) -> int:
 
 def _setting(text: str) -> tuple[str, object]:
     key, value = flags.pair(text)
-    try:
-        return key, json.loads(value)  # numbers, true, false, null
-    except ValueError:
-        return key, value
+    return key, parse_setting(value)

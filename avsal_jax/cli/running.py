@@ -7,7 +7,7 @@ import sys
 
 import tqdm
 
-from avsal_jax.errors import describe
+from avsal_jax.errors import reason
 from avsal_jax.inference.predict import Settings, predict_file
 from avsal_jax.inference.predictor import Model
 
@@ -29,8 +29,8 @@ def predict_all(model: Model, inputs: dict[pathlib.Path, pathlib.Path], settings
         except Exception as error:
             if len(inputs) == 1:
                 raise
-            words = describe(error)
-            failed[source] = words if str(source) in words else f"{source}: {words}"
+            words = reason(error)
+            failed[source] = words if str(source) in words.replace("://", ":/") else f"{source}: {words}"
             _say(f"failed: {failed[source]}")
             continue
         if "resumed" in summary:

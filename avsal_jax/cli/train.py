@@ -27,7 +27,7 @@ def add_parser(commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
-    from avsal_jax.training import overrides, recipes
+    from avsal_jax.training import recipes
 
     if args.list:
         print(recipes.listing())
@@ -37,11 +37,11 @@ def run(args: argparse.Namespace) -> int:
 
     from avsal_jax.compile_cache import use_compile_cache
     from avsal_jax.training import launch
+    from avsal_jax.training.overrides import config_values
     from avsal_jax.training.schema import build_config
 
     say = functools.partial(print, file=sys.stderr, flush=True)
-    values = recipes.config(args.config).to_dict()
-    config = build_config(overrides.overridden(values, overrides.overrides(args.more)))
+    config = build_config(config_values(args.config, args.more))
     use_compile_cache()
     cluster = launch.chosen_cluster(args.coordinator, args.num_processes, args.process_id)
     limits = launch.Limits(args.join, args.heartbeat, args.stall)

@@ -107,7 +107,8 @@ def choose(content: Content, marks: Sequence[str], key: str | None = None) -> Ch
         )
     chosen = {name.removeprefix(root): tensor for name, tensor in inside.items()}
     start = f"{key.rstrip('.')}." if key else ""
-    others = [name for folder, name in content.others if folder.removeprefix(start) in folders]
+    full = {start + folder for folder in folders}
+    others = [name for folder, name in content.others if folder in full]
     return Checkpoint(chosen, (*_found(chosen, start), *_left_out(others)))
 
 

@@ -180,7 +180,15 @@ def _zip(path: pathlib.Path, head: bytes) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, struct.error, NotImplementedError):
+    except (
+        zipfile.BadZipFile,
+        OSError,
+        ValueError,
+        struct.error,
+        NotImplementedError,
+        LookupError,
+        EOFError,
+    ):
         if b"data.pkl" in head[:128] or b"constants.pkl" in head:
             return f"a damaged PyTorch file, cut off or changed: {_DOWNLOAD}"
         return f"a damaged zip file, cut off or changed: {_DOWNLOAD}"

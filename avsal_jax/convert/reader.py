@@ -12,6 +12,7 @@ import pathlib
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 
 import ml_dtypes
@@ -114,6 +115,7 @@ def _torch(path: pathlib.Path) -> Content:
         raise AvsalError(
             f"{path} is a PyTorch file; reading it needs torch: pip install 'avsal-jax[torch]'"
         ) from error
+    _check_sums(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on sparse and quantised tensors, that they may change
@@ -138,6 +140,19 @@ def _torch(path: pathlib.Path) -> Content:
         else:
             others.append((folder, name))
     return Content(tuple(tensors), tuple(others))
+
+
+def _check_sums(path: pathlib.Path) -> None:
+    """Compares what a zip file holds with its checksums, which torch.load leaves out."""
+    if not zipfile.is_zipfile(path):
+        return  # the legacy format has none
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except Exception as error:  # zipfile raises many kinds for damaged files
+        raise AvsalError(f"{path} is a damaged PyTorch file: {error}; fetch it again") from error
+    if damaged is not None:
+        raise AvsalError(f"{path} is a damaged PyTorch file: its part {shown(damaged)} is not what was saved")
 
 
 def _entries(content, folder: str = "", depth: int = 0) -> Iterator[tuple[str, str, object]]:

@@ -67,7 +67,7 @@ def read_sound(path) -> Sound:
                 file.writelines(kept)
                 kept, waiting = [], 0
         if not count:
-            raise AvsalError(f"{path} has an audio stream without sound")
+            raise AvsalError(_nothing(stream))
         wave = np.concatenate(kept) if kept else np.zeros(0, np.float32)
         if file.tell():
             file.write(wave)
@@ -85,7 +85,18 @@ def has_sound(path) -> bool:
     with open_container(pathlib.Path(path)) as container:
         if not container.streams.audio:
             return False
-    return next(iter(SoundStream(path)), None) is not None
+    stream = SoundStream(path)
+    if next(iter(stream), None) is not None:
+        return True
+    if stream.damaged:
+        raise AvsalError(_nothing(stream))
+    return False
+
+
+def _nothing(stream: SoundStream) -> str:
+    if stream.damaged:
+        return f"the sound of {stream.path} cannot be decoded: it is damaged or encrypted"
+    return f"{stream.path} has an audio stream without sound"
 
 
 def envelope(path, points_per_second: int = 20) -> tuple[np.ndarray, np.ndarray]:
@@ -302,8 +313,8 @@ class ClipSound:
         if not self._cut:
             return ()
         return (
-            f"{self._cut} clips last longer than a network hears, because of pauses in the picture: only the "
-            "middle of their sound is kept",
+            f"pauses in the picture make the sound of clips ({self._cut}) longer than the network hears: "
+            "only its middle is kept",
         )
 
     def clip(self, frames: list[int], count: int | None) -> np.ndarray:

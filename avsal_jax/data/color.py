@@ -103,14 +103,13 @@ def hlg_light(coded: np.ndarray) -> np.ndarray:
     return _HLG_PEAK * luminance[..., None] ** (_HLG_GAMMA - 1) * scene
 
 
-def find_tone_mapping(frame: av.VideoFrame, context) -> ToneMapping | None:
-    """Returns how a decoded frame becomes SDR, or None where it is SDR in an ordinary gamut.
+def find_tone_mapping(transfer: int, primaries: int) -> ToneMapping | None:
+    """Returns how colours become SDR, or None where they are SDR in an ordinary gamut.
 
     Args:
-      context: the codec context, which states the colours where PyAV's frames do not.
+      transfer, primaries: the numbers of ITU-T H.273 that a frame or a file states.
     """
-    transfer = _TRANSFERS.get(getattr(frame, "color_trc", context.color_trc))
-    primaries = getattr(frame, "color_primaries", context.color_primaries)
+    transfer = _TRANSFERS.get(transfer)
     if transfer is None:
         return ToneMapping(None, primaries) if primaries in (_BT2020, _P3) else None
     return ToneMapping(transfer, primaries if primaries in _TO_BT709 else _BT2020)
@@ -126,7 +125,7 @@ def settle_matrix(frame: av.VideoFrame, path: pathlib.Path) -> None:
     if stated in _MATRICES:
         return
     if stated == _DERIVED:
-        frame.colorspace = _BT2020 if getattr(frame, "color_primaries", _BT709) == _BT2020 else _BT709
+        frame.colorspace = _BT2020 if frame.color_primaries == _BT2020 else _BT709
     elif stated == _RESERVED:
         frame.colorspace = _UNKNOWN
     else:

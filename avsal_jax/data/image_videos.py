@@ -20,6 +20,7 @@ from avsal_jax.data.images import (
     open_image,
     read_image,
     same_number,
+    stated_tone_mapping,
     to_rgb,
     visible_files,
 )
@@ -152,7 +153,7 @@ class ImageFolder:
             raise AvsalError(mixed_folder(self.path, contents))
         self._refuse_twins()
         notes = [skipped_note(self.path, contents.others)] if contents.others else []
-        notes += self._order_note() + self._transparency_note()
+        notes += self._order_note() + self._notes_on_the_first()
         rate = fractions.Fraction(rate).limit_denominator(1001)
         self.info = VideoInfo(
             self.path, rate, 1 / rate, frames=len(self._files), sound=None, notes=tuple(notes)
@@ -191,10 +192,13 @@ class ImageFolder:
             f"first, then the next: {self._files[0].name} to {self._files[-1].name}"
         ]
 
-    def _transparency_note(self) -> list[str]:
+    def _notes_on_the_first(self) -> list[str]:
         try:
             with open_image(self._files[0]) as image:
-                return [f"{self.path}: {_TRANSPARENT}"] if is_transparent(image) else []
+                mapping = stated_tone_mapping(image, self._files[0])
+                lines = [_TRANSPARENT] if is_transparent(image) else []
+                lines += [mapping.note] if mapping else []
+                return [f"{self.path}: {line}" for line in lines]
         except AvsalError:  # told when it is read
             return []
 
@@ -221,9 +225,10 @@ class ImageFile:
     def __init__(self, path):
         self.path = pathlib.Path(path)
         self.damaged = 0
-        notes = []
         with open_image(self.path) as image:
             stated = _count(image)
+            mapping = stated_tone_mapping(image, self.path)
+            notes = [f"{self.path}: {mapping.note}"] if mapping else []
             self._animated = image.format in _ANIMATED_FORMATS and stated > 1
             self._first = int(self._animated and bool(image.info.get("default_image")))  # of APNG: not played
             if stated > 1 and not self._animated:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image, ImageOps
 
+from avsal_jax.data.color import ToneMapping, find_tone_mapping
 from avsal_jax.errors import AvsalError
 
 # What Pillow registers without reading its pixels by itself; and FLI, which FFmpeg plays.
@@ -23,6 +24,7 @@ def _registered() -> frozenset[str]:
     return frozenset(end for end, name in Image.registered_extensions().items() if name in readable)
 
 
+_HEAD = 4096  # bytes; where files state their colours
 IMAGE_SUFFIXES = _registered()  # in lower case: all that Pillow reads
 
 
@@ -56,11 +58,12 @@ def to_rgb(image: Image.Image, path: pathlib.Path) -> np.ndarray:
     """Returns an opened image, or its current frame, as RGB uint8 [H, W, 3], upright.
 
     Transparent pixels are laid over black, as players show them. Grey of 16 bits, 0 to 65,535, is divided
-    by 257.
+    by 257. HDR (of AVIF and PNG) is mapped to SDR.
 
     Raises:
       AvsalError: it has 32 bits per channel, whose range no file states.
     """
+    mapping = stated_tone_mapping(image, path)
     image.load()
     sixteen_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
     image = ImageOps.exif_transpose(image)
@@ -73,8 +76,25 @@ def to_rgb(image: Image.Image, path: pathlib.Path) -> np.ndarray:
             "or 16 for grey: scale and save it as PNG first"
         )
     if _has_alpha(image):
-        return over_black(np.asarray(image.convert("RGBA")))
-    return np.asarray(image.convert("RGB"))
+        rgb = over_black(np.asarray(image.convert("RGBA")))
+    else:
+        rgb = np.asarray(image.convert("RGB"))
+    return rgb if mapping is None else np.rint(255 * mapping.to_sdr(rgb / 255)).astype(np.uint8)
+
+
+def stated_tone_mapping(image: Image.Image, path: pathlib.Path) -> ToneMapping | None:
+    """Returns how an opened image becomes SDR, where it states that it is HDR: Pillow does not read that."""
+    if image.format not in ("AVIF", "PNG"):
+        return None
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    _, box, stated = head.partition(b"colrnclx")
+    if image.format == "AVIF" and box:
+        return find_tone_mapping(int.from_bytes(stated[2:4], "big"), int.from_bytes(stated[:2], "big"))
+    _, chunk, stated = head.partition(b"cICP")
+    if image.format == "PNG" and chunk and len(stated) > 1:
+        return find_tone_mapping(stated[1], stated[0])
+    return None
 
 
 def is_transparent(image: Image.Image) -> bool:

@@ -30,11 +30,15 @@ class Orientation:
         return np.ascontiguousarray(turned[:: self.rows, :: self.columns])
 
 
-def read_orientation(frame: av.VideoFrame) -> Orientation:
-    """Reads the display matrix (a, b, u; c, d, v; x, y, w): (x, y) is shown at (a x + c y, b x + d y)."""
+def read_orientation(frame: av.VideoFrame, before: Orientation | None = None) -> Orientation:
+    """Reads the display matrix (a, b, u; c, d, v; x, y, w): (x, y) is shown at (a x + c y, b x + d y).
+
+    Args:
+      before: of the frame before; holds on where a frame has no matrix, as in H.264, which may state it once.
+    """
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
-        return Orientation()
+        return before or Orientation()
     a, b, _, c, d = (int(value) for value in np.frombuffer(data, "=i4")[:5])
     straight, crossed = abs(a) + abs(d), abs(b) + abs(c)
     if a * d == b * c:  # no picture at all: not meant

@@ -20,6 +20,7 @@ import numpy as np
 from avsal_jax.data.video import open_container
 from avsal_jax.errors import AvsalError
 
+_LOWEST_RATE, _HIGHEST_RATE = 1_000, 1_000_000  # Hz
 _MAX_DAMAGED_RUN = 1000  # packets that fail one after the other before the rest is given up
 _GENERIC_INDEX = 0x100  # AVFMT_GENERIC_INDEX: formats without times of their own, as mp3, adts, flac and wav
 _MOST_PLANES = 7  # of a frame that PyAV reads rightly
@@ -77,8 +78,13 @@ class SoundFrames:
         self.damaged = 0
         samples, layout, names = _Samples(), None, ()
         for frame in self._decoded():
-            if not frame.samples or frame.sample_rate <= 0 or not frame.layout.nb_channels:
+            if not frame.samples or not frame.layout.nb_channels:
                 continue
+            if not _LOWEST_RATE <= frame.sample_rate <= _HIGHEST_RATE:
+                raise AvsalError(
+                    f"the sound of {self._path} cannot be decoded: it states {frame.sample_rate} Hz, of "
+                    f"{_LOWEST_RATE:,} to {_HIGHEST_RATE:,} that are read"
+                )
             if frame.layout.name != layout:
                 layout, names = frame.layout.name, tuple(channel.name for channel in frame.layout.channels)
             yield SoundFrame(samples(frame), frame.sample_rate, frame.time, names)
@@ -148,7 +154,7 @@ def audio_stream(container, path) -> tuple:
         if stream is first or stream.index == first.index:
             return stream, None
         return stream, f"there is no decoder for stream {first.index}: stream {stream.index} is used"
-    raise AvsalError(f"{path} has sound that cannot be decoded: there is no decoder for its codec")
+    raise AvsalError(f"the sound of {path} cannot be decoded: there is no decoder for its codec")
 
 
 def _forget_names(context) -> None:

@@ -4,8 +4,8 @@ Float formats store any number. Sound lies in [-1, 1]; a little beyond is headro
 
 - A stream of integers stored as floats is divided by the smallest of 2^15, 2^23 and 2^31 that holds 99.9 %
   of its samples. It is taken for integers if more than 1 % of the samples that are not zero lie beyond +-8,
-  or if some do and all samples are whole numbers. This takes a look at the whole stream first, and only
-  streams that store floats as they are can need it.
+  or if all samples are whole numbers and some lie beyond +-1. This takes a look at the whole stream first,
+  and only streams that store floats as they are can need it.
 - Then NaN, infinite samples and samples beyond +-8 are set to zero, each channel by itself.
 """
 
@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 
-LOUDEST = 8.0  # +18 dB over full scale: no mix has more headroom in use
+_HEADROOM_BITS = 3
+LOUDEST = 2.0**_HEADROOM_BITS  # +18 dB over full scale: no mix has more headroom in use
 _INTEGER_BITS = (15, 23, 31)
 _INTEGER_SHARE, _OUTLIER_SHARE = 0.01, 0.001
 _OCTAVES = 1100  # of float64, from 2^-1074 on
@@ -42,15 +43,15 @@ class Levels:
 
     def decide(self) -> None:
         """Sets `divisor` from what was looked at."""
-        largest = _INTEGER_BITS[-1]
-        within = self._octaves[: _OCTAVES + largest + 1]
-        sounding, beyond = within.sum(), within[_OCTAVES + 4 :].sum()  # +-8 is 3 bits
-        if not beyond or not (self._whole or beyond > _INTEGER_SHARE * sounding):
-            return
-        for bits in _INTEGER_BITS:
-            if within[_OCTAVES + bits + 1 :].sum() <= _OUTLIER_SHARE * sounding:
-                self.divisor = float(2**bits)
-                return
+        octaves = self._octaves[: _OCTAVES + _INTEGER_BITS[-1] + 1]
+        sounding = octaves.sum()
+
+        def beyond(bits):
+            return octaves[_OCTAVES + bits + 1 :].sum()
+
+        if (self._whole and beyond(0)) or beyond(_HEADROOM_BITS) > _INTEGER_SHARE * sounding:
+            fits = (bits for bits in _INTEGER_BITS if beyond(bits) <= _OUTLIER_SHARE * sounding)
+            self.divisor = 2.0 ** next(fits)
 
     def apply(self, block: np.ndarray) -> np.ndarray:
         """Returns a float block of any shape as float32 without what is no sound."""

@@ -14,6 +14,7 @@ from avsal_jax.data.sound_levels import Levels
 _SHORTEST_GAP, _LONGEST_GAP = 0.02, 600.0  # seconds; times in Matroska are rounded to 0.001
 _LONGEST_SHARE = 20  # of the gaps, over the sound so far
 STEP_BACK = 0.08  # seconds: two frames of video, which goes on in the same way
+_FORMS_LISTED = 4
 _ZEROS_AT_ONCE = 1 << 20  # samples
 
 
@@ -52,7 +53,8 @@ class SoundStream:
 
     def _forget(self) -> None:
         self.rate, self.start = 0, 0.0
-        self._levels, self._timeline, self._changes = Levels(), None, []
+        self._levels, self._timeline = Levels(), None
+        self._forms, self._changed = [], 0.0  # rates and channels, and when they change first
         self._frames: SoundFrames | None = None
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -62,14 +64,14 @@ class SoundStream:
             for frame in frames:
                 self._levels.look(frame.samples)
             self._levels.decide()
-        converter, before = None, None
+        converter = None
         for frame in frames:
             if converter is None:
                 self.rate, self.start = frame.rate, frame.time or 0.0
                 converter = _Converter(self.rate, self.channels)
                 timeline = self._timeline = _Timeline(self.start, self.rate, frames.untimed)
-            self._note_change(before, frame)
-            missing, before = timeline.missing(frame), frame
+            self._note_form(frame)
+            missing = timeline.missing(frame)
             if missing > 0:
                 yield from timeline.count(converter.flush())
                 yield from timeline.count(self._silence(missing))
@@ -92,27 +94,27 @@ class SoundStream:
         if self._frames is not None and self._frames.skipped:
             lines.append(f"the sound of {name}: {self._frames.skipped}")
         if self.damaged:
-            packets = "1 packet" if self.damaged == 1 else f"{self.damaged} packets"
-            lines.append(f"the sound of {name}: {packets} cannot be decoded and are left out")
-        if self._changes:
-            more = f" ({len(self._changes)} changes in all)" if len(self._changes) > 1 else ""
+            packets = "1 packet is" if self.damaged == 1 else f"{self.damaged} packets are"
+            lines.append(f"the sound of {name}: {packets} left out, which cannot be decoded")
+        if len(self._forms) > 1:
+            forms = [*self._forms[:_FORMS_LISTED], *["and so on"] * (len(self._forms) > _FORMS_LISTED)]
             lines.append(
-                f"the sound of {name} changes {self._changes[0]}{more}; it is read at {self.rate} Hz"
+                f"the sound of {name} changes at {self._changed:.2f} s, from {' to '.join(forms)}; it is "
+                f"read at {self.rate} Hz"
             )
         if self._timeline is not None and self._timeline.joins:
             times = "once" if self._timeline.joins == 1 else f"{self._timeline.joins} times"
             lines.append(f"the sound of {name}: its clock starts anew {times}; it goes on without a gap")
         return tuple(lines)
 
-    def _note_change(self, before: SoundFrame | None, frame: SoundFrame) -> None:
-        if before is None or (before.rate, before.channels) == (frame.rate, frame.channels):
+    def _note_form(self, frame: SoundFrame) -> None:
+        count = len(frame.channels)
+        form = f"{frame.rate} Hz and {count} channel{'s' * (count > 1)}"
+        if self._forms and self._forms[-1] == form:
             return
-        old, new = (
-            f"{f.rate} Hz and {len(f.channels)} channel{'s' * (len(f.channels) > 1)}" for f in (before, frame)
-        )
-        if old != new:
-            at = self.start + self._timeline.samples / self.rate
-            self._changes.append(f"from {old} to {new} at {at:.2f} s")
+        if len(self._forms) == 1:
+            self._changed = self.start + self._timeline.samples / self.rate
+        self._forms = [*self._forms[:_FORMS_LISTED], form]
 
     def _silence(self, count: int) -> Iterator[np.ndarray]:
         shape = () if self.channels == 1 else (2,)
@@ -205,7 +207,8 @@ class _Timeline:
         if self._end is None:
             return given + self._shift
         time, on_earlier = given + self._shift, given + self._earlier
-        longest = max(_LONGEST_GAP, _LONGEST_SHARE * (due - self._start)) - self._silent / self._rate
+        silent = self._silent / self._rate
+        longest = max(_LONGEST_GAP, _LONGEST_SHARE * (due - self._start - silent)) - silent
         starts_anew = self._end - time > STEP_BACK or time - due >= min(_LONGEST_GAP, longest)
         apart = abs(time - due) > STEP_BACK
         if apart and self._earlier != self._shift and abs(on_earlier - due) <= STEP_BACK:

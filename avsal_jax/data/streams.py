@@ -34,7 +34,7 @@ def choose_stream(container, path: pathlib.Path, number: int | None) -> tuple[av
     streams = list(container.streams.video)
     if not streams:
         raise AvsalError(f"{path} has no video stream")
-    moving = [s for s in streams if not s.disposition & av.stream.Disposition.attached_pic]
+    moving = [s for s in streams if not _is(s, "attached_pic")]
     if not moving:
         raise AvsalError(f"{path} has no video: its picture is a cover (an attached picture)")
     listed = ", ".join(f"{s.index} ({_described(s)})" for s in moving)
@@ -46,11 +46,15 @@ def choose_stream(container, path: pathlib.Path, number: int | None) -> tuple[av
     best = container.streams.best("video")
     chosen = next((s for s in moving if best is not None and s.index == best.index), None)
     if chosen is None:  # the best by FFmpeg's rule is a cover
-        chosen = max(moving, key=lambda s: (bool(s.disposition & 1), _area(s), -s.index))
+        chosen = max(moving, key=lambda s: (_is(s, "default"), _area(s), -s.index))
     if len(moving) == 1:
         return _with_decoder(chosen, path), []
     line = f"it has {len(moving)} video streams, {listed}: {chosen.index} is used; --stream takes another"
     return _with_decoder(chosen, path), [line]
+
+
+def _is(stream, disposition: str) -> bool:
+    return bool(stream.disposition.value & av.stream.Disposition[disposition].value)
 
 
 def _with_decoder(stream, path):

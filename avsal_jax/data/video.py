@@ -26,6 +26,7 @@ from avsal_jax.data.orientation import read_orientation
 from avsal_jax.data.streams import choose_stream, frame_rate, time_of
 from avsal_jax.errors import AvsalError
 
+_TEXT_FORMATS = {"tty", "bin", "xbin", "adf", "idf"}  # which FFmpeg would show as pictures of letters
 _MAX_DAMAGED_RUN = 1000  # packets that fail one after the other before the file is given up
 
 
@@ -104,7 +105,7 @@ class Video:
                 count = round(container.duration / av.time_base * rate)
             settle_matrix(first, self.path)
             orientation = read_orientation(first)
-            self._tone_mapping = find_tone_mapping(first, chosen.codec_context)
+            self._tone_mapping = find_tone_mapping(first.color_trc, first.color_primaries)
             notes += [about_rate, orientation.note, self._tone_mapping and self._tone_mapping.note]
             aspect = chosen.sample_aspect_ratio or fractions.Fraction(1)
             self.info = VideoInfo(
@@ -121,13 +122,14 @@ class Video:
 
     def __iter__(self) -> Iterator[Frame]:
         self.damaged, self.cut_off = 0, False
-        clock, size, index = _Clock(self.info), None, 0
+        clock, size, index, orientation = _Clock(self.info), None, 0, None
         mapper = ToneMapper(self._tone_mapping) if self._tone_mapping else None
         with open_container(self.path) as container:
             stream = container.streams[self._stream]
             stream.thread_type = "AUTO"
             for decoded in self._decoded(container, stream):
-                image = self._shown(decoded, mapper)
+                orientation = read_orientation(decoded, orientation)
+                image = orientation.upright(self._rgb(decoded, mapper))
                 size = size or image.shape
                 if image.shape != size:
                     raise AvsalError(
@@ -138,10 +140,10 @@ class Video:
                 index += 1
         self.cut_off = self._ends_early(index, clock)
 
-    def _shown(self, decoded: av.VideoFrame, mapper: ToneMapper | None) -> np.ndarray:
+    def _rgb(self, decoded: av.VideoFrame, mapper: ToneMapper | None) -> np.ndarray:
         settle_matrix(decoded, self.path)
         try:
-            return read_orientation(decoded).upright(mapper(decoded) if mapper else _rgb(decoded))
+            return mapper(decoded) if mapper else _rgb(decoded)
         except AvsalError:
             raise
         except (OSError, ValueError) as error:  # av's errors are these too
@@ -225,13 +227,17 @@ def open_container(path: pathlib.Path):
     if path.stat().st_size == 0:
         raise AvsalError(f"{path} is empty")
     try:
-        return av.open(str(path.resolve()), metadata_errors="replace")
+        container = av.open(str(path.resolve()), metadata_errors="replace")
     except av.error.FFmpegError as error:
         raise AvsalError(
             f"{path} is not a video that can be read, or is cut off: {error.strerror}"
         ) from error
     except OSError as error:
         raise AvsalError(f"cannot read {path}: {error.strerror}") from error
+    if container.format.name in _TEXT_FORMATS:
+        container.close()
+        raise AvsalError(f"{path} is a text, not a video that can be read")
+    return container
 
 
 def resize_frame(image: np.ndarray, height: int, width: int) -> np.ndarray:

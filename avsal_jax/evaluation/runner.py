@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import math
 import pathlib
 from collections.abc import Callable, Sequence
@@ -17,7 +16,8 @@ from avsal_jax.data.audio import envelope, is_silent
 from avsal_jax.data.fixation_maps import Fixations, fixation_findings
 from avsal_jax.data.grey_maps import to_8_bit
 from avsal_jax.data.schema import VideoEntry
-from avsal_jax.errors import AvsalError, describe
+from avsal_jax.errors import AvsalError, reason
+from avsal_jax.evaluation.parts import part_path, read_part_file, write_part
 from avsal_jax.evaluation.protocols import (
     LOWER_IS_BETTER,
     Protocol,
@@ -83,7 +83,7 @@ def check(units: Sequence[Unit], settings: Settings) -> list[str]:
             if entry.sound is not None and is_silent(entry.sound):
                 told.append(f"{entry.name}: {entry.sound.name} is silent from beginning to end")
         except Exception as error:  # it fails when its turn comes, alone
-            told.append(f"{entry.name}: {describe(error)}")
+            told.append(f"{entry.name}: {reason(error)}")
     return told
 
 
@@ -111,44 +111,20 @@ def evaluate_units(
             for line in part["findings"]:
                 say(f"note: {unit.entry.name}: {line}")
         except Exception as error:
-            part = {"failed": describe(error)}
+            part = {"failed": reason(error)}
             failed.append(f"{unit.entry.name}: {part['failed']}")
             say(f"failed: {failed[-1]}")
         try:
-            (output / "parts").mkdir(parents=True, exist_ok=True)
-            write_json(output / "parts" / f"{unit.key}.json", {"job": job(unit, settings), **part})
+            write_part(part_path(output, unit.key), {"job": job(unit, settings), **part})
         except OSError as error:
             raise AvsalError(f"cannot write to {output / 'parts'}: {error.strerror}") from error
     return failed
 
 
 def read_part(output: pathlib.Path, unit: Unit, settings: Settings) -> dict | None:
-    """Returns the part of a unit if it is whole and of the same job; `failed` says why it has no rows."""
-    try:
-        part = json.loads((output / "parts" / f"{unit.key}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    if not isinstance(part, dict) or part.get("job") != job(unit, settings):
-        return None
-    return part if _is_whole(part, settings) else None
-
-
-def _is_whole(part: dict, settings: Settings) -> bool:
-    """Whether the content of a part file is what `_score` returns, or why it failed."""
-    if "failed" in part:
-        return isinstance(part["failed"], str)
-    kinds = {
-        "label": str, "key": str, "fps": float, "notes": list, "findings": list, "without_truth": int,
-        "extremes": dict, "rows": list,
-    }  # fmt: skip
-    columns = len(settings.metrics) + 1
-    return all(isinstance(part.get(name), kind) for name, kind in kinds.items()) and all(
-        isinstance(row, list)
-        and len(row) == columns
-        and isinstance(row[0], int)
-        and all(value is None or isinstance(value, int | float) for value in row[1:])
-        for row in part["rows"]
-    )
+    """Returns the part of a unit if it is there and of the same job; `failed` says why it has no rows."""
+    part = read_part_file(part_path(output, unit.key))
+    return part if part is not None and part.get("job") == job(unit, settings) else None
 
 
 def job(unit: Unit, settings: Settings) -> dict:

@@ -103,10 +103,9 @@ class Model:
                 if sound is not None:
                     sound.times.add(float(frame.pts * source.info.time_base))
                 yield frame.image
-            for line in sound.notes if sound else ():
-                warnings.warn(line, stacklevel=2)
 
-        return self.iter_frames(images(), batch, sound and sound.clip)
+        maps = self.iter_frames(images(), batch, sound and sound.clip)
+        return maps if sound is None else _then_warned(maps, sound)
 
     def predict_frames(
         self, frames: np.ndarray, fps: float, audio: np.ndarray | None = None, rate: int | None = None
@@ -164,6 +163,13 @@ class Model:
             engine = FeatureEngine(self.network, self.variables, self.spec, self, *key)
             self._feature_engines[key] = engine
         return self._feature_engines[key]
+
+
+def _then_warned(maps: Iterator[tuple[int, np.ndarray]], sound: ClipSound) -> Iterator:
+    """Yields the maps, then warns of what was done to the sound of their clips."""
+    yield from maps
+    for line in sound.notes:
+        warnings.warn(line, stacklevel=2)
 
 
 def load_model(path, runtime: Runtime | None = None) -> Model:

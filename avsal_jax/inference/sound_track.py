@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import fractions
-import io
 import pathlib
 
 import av
@@ -83,7 +83,7 @@ class _Copied(SoundTrack):
         self._separate, self._out = separate, out
         self._container = open_container(source)
         self._stream, _ = audio_stream(self._container, source)
-        self._target = out.add_stream_from_template(self._stream)
+        self._target, self._trial = out.add_stream_from_template(self._stream), _Trial(self._stream)
         self._packets = self._container.demux(self._stream)
         self._due, self._joined = None, 0  # units: the end of the last packet; what joined files add to times
         self._next = self._following()
@@ -108,7 +108,7 @@ class _Copied(SoundTrack):
             return None
         if packet is None:
             return None
-        if self._due is not None and packet.has_sidedata("new_extradata"):
+        if self._due is not None and _changes_form(packet):
             time = float(self._due * self._stream.time_base)
             self.notes = (
                 f"the overlay's sound ends at {time:.2f} s, where that of the source changes its form",
@@ -125,14 +125,15 @@ class _Copied(SoundTrack):
         self._due = packet.dts + self._joined + max(1, packet.duration or 0)
         shift = round(self._shift / self._stream.time_base) - self._joined
         packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
-        packet.stream = self._target
-        try:
+        if self._trial.takes(packet):
+            packet.stream = self._target
             self._out.mux(packet)
-        except (av.error.InvalidDataError, av.error.ArgumentError):  # as times that do not rise
+        else:
             self.damaged += 1
 
     def close(self):
         self._container.close()
+        self._trial.close()
 
 
 class _Encoded(SoundTrack):
@@ -144,7 +145,7 @@ class _Encoded(SoundTrack):
         self._next = next(blocks, None)
         if self._next is None:
             raise AvsalError(f"{source} has an audio stream without sound")
-        self._blocks, self._done = blocks, 0  # samples
+        self._blocks, self._done, self._ended = blocks, 0, ()  # samples; a note
         self._rate = rate_for(self._stream.rate)
         if refusal := _refusal(self._rate):
             raise AvsalError(f"{_ENCODER} at {self._rate} Hz is refused: {refusal}")
@@ -163,9 +164,16 @@ class _Encoded(SoundTrack):
             frame.pts = round(begin * rate)
             self._out.mux(self._target.encode(frame))
             self._done += len(block)
-            self._next = next(self._blocks, None)
+            self._next = self._following()
             if self._next is None:
                 self._out.mux(self._target.encode(None))
+
+    def _following(self):
+        try:
+            return next(self._blocks, None)
+        except AvsalError as error:
+            self._ended = (f"the overlay's sound ends at {self._done / self._stream.rate:.2f} s: {error}",)
+            return None
 
     @property
     def damaged(self):
@@ -173,13 +181,10 @@ class _Encoded(SoundTrack):
 
     @property
     def notes(self):
-        rate = self._stream.rate
-        changed = (
-            ()
-            if rate == self._rate
-            else (f"the overlay's sound is at {self._rate} Hz; AAC has no {rate} Hz",)
-        )
-        return (*self._stream.notes, *changed)
+        rate, resampled = self._stream.rate, ()
+        if rate != self._rate:
+            resampled = (f"the overlay's sound is at {self._rate} Hz; AAC has no {rate} Hz",)
+        return (*self._stream.notes, *resampled, *self._ended)
 
     def close(self):
         self._blocks.close()
@@ -188,6 +193,11 @@ class _Encoded(SoundTrack):
 def rate_for(rate: int) -> int:
     """Returns the rate in Hz that AAC gets for sound of a rate: that, or the next above, up to 48,000 Hz."""
     return rate if rate in _KEPT_RATES else min((r for r in _RATES if r >= rate), default=_RATES[-1])
+
+
+def _changes_form(packet) -> bool:
+    """Whether a packet brings a new header with it; PyAV before 16 does not say."""
+    return hasattr(packet, "has_sidedata") and packet.has_sidedata("new_extradata")
 
 
 def _copies(source: pathlib.Path) -> bool:
@@ -204,12 +214,56 @@ def _copies(source: pathlib.Path) -> bool:
 def _fits(stream) -> bool:
     """Whether mp4 takes the header of a stream."""
     try:
-        with av.open(io.BytesIO(), "w", format="mp4") as trial:
-            trial.add_stream_from_template(stream)
-            trial.start_encoding()
+        _Trial(stream).close()
     except (av.error.FFmpegError, ValueError):
         return False
     return True
+
+
+class _Trial:
+    """An mp4 file that goes nowhere, for what the muxer refuses: in a real one, it fails as the picture's."""
+
+    def __init__(self, stream):
+        self._file = av.open(_Nowhere(), "w", format="mp4")
+        self._target = self._file.add_stream_from_template(stream)
+        self._file.start_encoding()
+
+    def takes(self, packet) -> bool:
+        """Returns whether the muxer takes a packet; its times must rise."""
+        copy = av.Packet(bytes(packet))
+        copy.pts, copy.dts, copy.duration = packet.pts, packet.dts, packet.duration
+        copy.time_base, copy.stream = packet.time_base, self._target
+        try:
+            self._file.mux(copy)
+        except av.error.FFmpegError:
+            return False
+        return True
+
+    def close(self) -> None:
+        with contextlib.suppress(av.error.FFmpegError):
+            self._file.close()
+
+
+class _Nowhere:
+    """A file that forgets what is written."""
+
+    def __init__(self):
+        self._at, self._length = 0, 0
+
+    def write(self, data) -> int:
+        self._at += len(data)
+        self._length = max(self._length, self._at)
+        return len(data)
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._at = offset + (0, self._at, self._length)[whence]
+        return self._at
+
+    def seekable(self) -> bool:
+        return True
 
 
 def _refusal(rate: int) -> str | None:

@@ -174,7 +174,7 @@ class SoundChoice:
         except AvsalError as error:
             if self.audio != "auto":
                 raise
-            say(f"{error}: {HEARS_SILENCE}")
+            say(f"{error}; {HEARS_SILENCE}")
             return None
         for line in sound.notes:
             say(line)

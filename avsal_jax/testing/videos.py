@@ -38,10 +38,10 @@ def write_video(
             out.mux(video.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
         out.mux(video.encode(None))
         if audio is not None:
-            planes = np.ascontiguousarray(np.atleast_2d(sound), np.float32)
-            frame = av.AudioFrame.from_ndarray(planes, format="fltp", layout=layout)
+            packed = np.atleast_2d(sound).T.astype(np.float32).reshape(1, -1)  # PyAV fills up to seven planes
+            frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=layout)
             frame.sample_rate, frame.pts, frame.time_base = sample_rate, 0, fractions.Fraction(1, sample_rate)
-            if planes.size:  # else the track has no sample
+            if packed.size:  # else the track has no sample
                 out.mux(audio.encode(frame))
             out.mux(audio.encode(None))
     return path

@@ -12,6 +12,7 @@ import typing
 from collections.abc import Iterator, Sequence
 
 from avsal_jax.errors import AvsalError, did_you_mean
+from avsal_jax.training import recipes
 from avsal_jax.training.schema import TrainConfig, joined_settings
 
 _KEY = r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*"
@@ -28,6 +29,15 @@ _FORMS = {
     float: "a number, as 0.5, 1e-4 or 30000/1001",
     tuple: "a tuple as Python writes it, as \"(('diem', 1),)\"",
 }
+
+
+def config_values(name: str, arguments: Sequence[str]) -> dict:
+    """Returns the values of a config by name (see `recipes.config`), changed by command-line arguments.
+
+    Raises:
+      AvsalError: as `recipes.config`, `overrides` and `overridden`.
+    """
+    return overridden(recipes.config(name).to_dict(), overrides(arguments))
 
 
 def overrides(arguments: Sequence[str]) -> list[tuple[str, str]]:

@@ -84,8 +84,9 @@ def test_a_prefix_that_only_some_names_have_is_not_removed():
         AvsalError, match=r"3 names begin with state_dict.model., .* 1 others \(state_dict.crit"
     ):
         chosen(state("state_dict.", "model."), loss)
-    found = chosen(state("state_dict.", "model."), loss, key="state_dict.model")
-    assert tuple(found.tensors) == NAMES
+    epoch = [("", "epoch")]
+    found = chosen(state("state_dict.", "model."), loss, others=epoch, key="state_dict.model")
+    assert tuple(found.tensors) == NAMES and found.notes == ("taken from state_dict.model",)
     mixed = [tensor("", "model.base.0.weight"), tensor("", "base.0.bias"), tensor("", "decoder.last.weight")]
     assert set(chosen(mixed).tensors) == {"model.base.0.weight", "base.0.bias", "decoder.last.weight"}
 

@@ -74,6 +74,11 @@ def test_damaged_torch_files_are_told(tmp_path):
     cut.write_bytes(source.read_bytes()[:5000])
     with pytest.raises(AvsalError, match="damaged PyTorch file"):
         read_checkpoint(cut)
+    content = bytearray(source.read_bytes())
+    content[content.index(b"\x00\x00\x80\x3f" * 99) + 40] ^= 64  # in the values, of which torch checks none
+    cut.write_bytes(content)
+    with pytest.raises(AvsalError, match="damaged PyTorch file: its part whole/data/0 is not what was saved"):
+        read_checkpoint(cut)
     torch.save(torch.ones(2), source)
     with pytest.raises(AvsalError, match="holds a Tensor, not a state dict"):
         read_checkpoint(source)

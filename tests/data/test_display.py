@@ -246,3 +246,22 @@ def test_display_matrices_of_matroska(tmp_path, name):
             out.mux(stream.encode(av.VideoFrame.from_ndarray(corners(), format="rgb24")))
         out.mux(stream.encode(None))
     np.testing.assert_array_equal(next(iter(Video(path))).image, shown(corners()))
+
+
+def test_a_turn_that_h264_states_once_holds_on(tmp_path):
+    """In a message before the first frame, with the frames that follow turned alike (H.264, annex D)."""
+    upright, path = moving_spot(5, 72, 128), tmp_path / "turned.mkv"
+    plain = write_video(tmp_path / "stored.mp4", np.rot90(upright, -1, axes=(1, 2)))
+    with av.open(str(plain)) as source, av.open(str(path), "w") as out:
+        stream = source.streams.video[0]
+        copy = out.add_stream_from_template(stream)
+        turn = av.BitStreamFilterContext("h264_metadata=display_orientation=insert:rotate=90", stream)
+        for packet in source.demux(stream):
+            for turned in turn.filter(packet if packet.dts is not None else None):
+                turned.stream = copy
+                out.mux(turned)
+    frames = [frame.image for frame in Video(path)]
+    assert len(frames) == 5
+    stored = [frame.image for frame in Video(plain)]
+    for frame, before in zip(frames, stored, strict=True):
+        np.testing.assert_array_equal(frame, np.rot90(before))

@@ -2,6 +2,8 @@
 
 import io
 import pathlib
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -37,8 +39,8 @@ LOSSY = ["jfif", "jpe", "JPG", "webp", "avif"]
 
 @pytest.mark.parametrize("suffix", LOSSLESS + LOSSY)
 def test_folders_of_frames_in_the_formats_that_pillow_reads(tmp_path, suffix):
-    if f".{suffix.lower()}" not in IMAGE_SUFFIXES:
-        pytest.skip("this Pillow does not read it")
+    if Image.registered_extensions().get(f".{suffix.lower()}") not in Image.SAVE:
+        pytest.skip("this Pillow does not write it")
     frames = grey_frames(3)
     for k, image in enumerate(frames, 1):
         mode = "L" if suffix == "pgm" else "RGB"
@@ -295,3 +297,32 @@ def test_orientations_of_exif(tmp_path, orientation):
     Image.fromarray(RGB).save(tmp_path / "1.png", exif=exif)
     (frame,) = ImageFolder(tmp_path)
     np.testing.assert_array_equal(frame.image, TURNS[orientation](RGB))
+
+
+@pytest.mark.parametrize("suffix", ["png", "avif"])
+def test_pictures_in_hdr_are_shown_in_sdr(tmp_path, suffix):
+    """Greys of an SDR picture as light relative to 203 cd/m2, coded by PQ (SMPTE ST 2084) in 8 bits."""
+    sdr = np.array([40, 90, 150, 200, 220])
+    m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
+    y = (203 / 10_000 * (sdr / 255) ** 2.2) ** m1
+    coded = np.rint(255 * ((c1 + c2 * y) / (1 + c3 * y)) ** m2).astype(np.uint8)
+    image = Image.fromarray(np.repeat(np.repeat(coded[None], 20, 0), 16, 1)[..., None].repeat(3, 2))
+    path = tmp_path / f"1.{suffix}"
+    if suffix == "png":
+        chunk = b"cICP" + bytes([9, 16, 0, 1])
+        image.save(path)
+        content = path.read_bytes()
+        added = struct.pack(">I", 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        path.write_bytes(content[:33] + added + content[33:])  # behind the header
+    else:
+        if ".avif" not in IMAGE_SUFFIXES:
+            pytest.skip("this Pillow does not read it")
+        image.save(path, quality=100)
+        content = path.read_bytes()
+        at = content.index(b"colrnclx") + 8
+        path.write_bytes(content[:at] + struct.pack(">HH", 9, 16) + content[at + 4 :])
+    for video in (ImageFile(path), ImageFolder(tmp_path)):
+        (frame,) = video
+        # a step of 8-bit PQ is up to three of SDR here; AVIF adds one
+        np.testing.assert_allclose(frame.image[10, 8::16], sdr[:, None].repeat(3, 1), atol=6)
+        assert "HDR (PQ, BT.2020)" in video.info.notes[0]

@@ -13,7 +13,7 @@ from avsal_jax.data.video import Video
 from avsal_jax.testing.videos import moving_spot, write_video
 
 MILLISECOND = fractions.Fraction(1, 1000)
-COVER = av.stream.Disposition.attached_pic
+COVER, DEFAULT = 0x400, 1  # dispositions
 
 
 def add_video(out, size, codec="libx264", cover=False, **settings):
@@ -78,7 +78,7 @@ def write_two(path):
     """Two streams of moving pictures: 0 is small, 1 is large and the default."""
     with av.open(str(path), "w") as out:
         small = add_video(out, (48, 64), disposition=0)
-        large = add_video(out, (72, 128), disposition=av.stream.Disposition.default)
+        large = add_video(out, (72, 128), disposition=DEFAULT)
         encode(out, small, moving_spot(4, 48, 64))
         encode(out, large, moving_spot(6))
     return path
@@ -205,6 +205,14 @@ def test_files_that_are_cut_off_are_called_so(tmp_path, name):
     path.write_bytes(content[: len(content) * 2 // 3])
     video = Video(path)
     assert 0 < len(list(video)) < 60 and video.cut_off
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "film.nfo", "art.ans"])
+def test_texts_are_no_videos(tmp_path, name):
+    """FFmpeg would show them, letter by letter."""
+    (tmp_path / name).write_text("some words\n" * 200)
+    with pytest.raises(AvsalError, match="is a text, not a video"):
+        Video(tmp_path / name)
 
 
 def test_times_that_step_back_at_a_join_go_on(tmp_path):

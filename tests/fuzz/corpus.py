@@ -39,6 +39,7 @@ def build(folder: pathlib.Path) -> None:
     _pictures(folder)
     scipy.io.wavfile.write(folder / "tone.wav", RATE, np.round(9_000 * _tone(0.5)).astype(np.int16))
     _models(folder)
+    _predicted(folder)
     _sets(folder)
     _results(folder)
     _prepared(folder)
@@ -58,6 +59,19 @@ def _films(folder: pathlib.Path) -> None:
             folder / f"clip.{suffix}", moving_spot(10, 32, 32), codec=codec, sound=wave, sample_rate=rate,
             sound_codec=sound_codec,
         )  # fmt: skip
+
+    for suffix in ("gif", "webp"):
+        first, *others = map(Image.fromarray, moving_spot(6, 32, 32))
+        first.save(folder / f"clip.{suffix}", save_all=True, append_images=others, duration=40, loop=0)
+
+
+def _predicted(folder: pathlib.Path) -> None:
+    """A result of `avsal predict`."""
+    from avsal_jax.inference.predict import Settings, predict_file
+    from avsal_jax.testing.models import probe_model
+
+    model, film = probe_model(8, 32, 32), folder / "films" / "clip.mp4"
+    predict_file(model, film, folder / "predicted", Settings(save=("maps", "npz")))
 
 
 def _pictures(folder: pathlib.Path) -> None:

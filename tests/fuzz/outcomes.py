@@ -10,6 +10,7 @@ import re
 
 import av
 import numpy as np
+import safetensors.numpy
 from PIL import Image
 
 from tests.fuzz.targets import Attempt, Target
@@ -61,7 +62,7 @@ def printed_problems(attempt: Attempt, code: int, errors: str) -> list[str]:
     if code == 1 and not any(line.startswith("failed: ") for line in lines):
         found.append("exit code 1, and nothing says what failed")
     for line in lines:
-        if "unforeseen error" in line:
+        if "unforeseen " in line:
             found.append(f"a fault of the program: {line[:400]}")
         elif line.startswith(("avsal: ", "failed: ")):
             if inner := _INTERNAL.search(line):
@@ -112,6 +113,8 @@ def snapshot(folder: pathlib.Path) -> dict[str, str]:
 
 
 def _predicted(attempt: Attempt, code: int) -> list[str]:
+    if attempt.victim.parent == attempt.output:
+        return []  # it said that the result is there, which is not written again
     inputs = [pathlib.Path(text) for text in attempt.call[1 : attempt.call.index("--output")]]
     folders = [attempt.output] if len(inputs) == 1 else [attempt.output / path.stem for path in inputs]
     kinds = attempt.call[attempt.call.index("--save") + 1].split(",")
@@ -121,9 +124,23 @@ def _predicted(attempt: Attempt, code: int) -> list[str]:
             found += [f"{folder.name}: {line}" for line in _prediction(folder, kinds)]
         elif code == 0:
             found.append(f"exit code 0 without {folder.name}")
+    found += _frames(attempt.victim, folders[0])
     if len(inputs) > 1 and not (attempt.output / inputs[-1].stem / "summary.json").is_file():
         found.append("the good input has no result")
     return found
+
+
+def _frames(film: pathlib.Path, folder: pathlib.Path) -> list[str]:
+    """Compares the number of frames with what a plain loop decodes, where it meets no damage."""
+    if film.suffix not in (".mp4", ".mkv", ".avi", ".webm") or not folder.exists():
+        return []
+    try:
+        with av.open(str(film)) as container:
+            wanted = sum(1 for _ in container.decode(video=0))
+    except (OSError, ValueError, IndexError):  # of libav and PyAV
+        return []
+    count = json.loads((folder / "summary.json").read_text())["frames"]
+    return [] if count == wanted else [f"{count} frames of {wanted}"]
 
 
 def _prediction(folder: pathlib.Path, kinds: list[str]) -> list[str]:
@@ -191,10 +208,30 @@ def _records(video) -> list[str]:
 
 
 def _converted(attempt: Attempt, code: int) -> list[str]:
+    from avsal_jax.convert import vinet
     from avsal_jax.storage import flatten, read_model
 
-    variables = flatten(read_model(attempt.output).variables)
-    return [f"{name} is not finite" for name, value in variables.items() if not np.isfinite(value).all()][:1]
+    flat = flatten(read_model(attempt.output).variables)
+    if lost := [name for name, value in flat.items() if not np.isfinite(value).all()]:
+        return [f"{lost[0]} is not finite"]
+    settings = {"frames": 8, "decoder.hierarchy": 0, "decoder.upsample": "trilinear"}
+    tensors = _tensors(attempt.victim)
+    return [
+        f"{row.source} is not what the checkpoint holds"
+        for row in vinet.table(settings, tensors)
+        if not np.array_equal(row.undo(flat[row.target]), tensors[row.source].astype(np.float32))
+    ][:1]
+
+
+def _tensors(checkpoint: pathlib.Path) -> dict[str, np.ndarray]:
+    """Reads a checkpoint of the corpus, damaged or not, by its own library."""
+    if checkpoint.suffix == ".safetensors":
+        return safetensors.numpy.load_file(checkpoint)
+    import torch
+
+    content = torch.load(checkpoint, weights_only=True)
+    content = content.get("state_dict", content)
+    return {name.removeprefix("module."): value.numpy() for name, value in content.items()}
 
 
 def _compared(attempt: Attempt, code: int) -> list[str]:
@@ -210,6 +247,7 @@ _RESULTS = {
     "prepare": _prepared,
     "convert": _converted,
     "compare": _compared,
+    "doctor": lambda attempt, code: [],
     "train": lambda attempt, code: [],
 }
 # What names the call's own folders or time, and so differs between runs with the same result.

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tests.fuzz import corpus, reading
+from tests.fuzz import corpus
 from tests.fuzz.corpus import NAMES
 
 
@@ -77,6 +77,13 @@ def film(source, folder, kind, rng) -> Attempt:
     inputs = [victim, *([shutil.copy(source / "films" / "clip.mp4", folder / "good.mp4")] if several else [])]
     call = _predict(inputs, folder, "--model", model, "--save", _ALL)
     return Attempt(call, pathlib.Path(victim), folder / "out", f"{model} {several}")
+
+
+def film_again(source, folder, kind, rng) -> Attempt:
+    """`predict` into a folder that has a result of the same film, whose summary is damaged."""
+    shutil.copytree(source / "predicted", folder / "out")
+    call = _predict([source / "films/clip.mp4"], folder, "--model", "picture", "--save", "maps,npz")
+    return Attempt(call, folder / "out" / "summary.json", folder / "out")
 
 
 def sound(source, folder, kind, rng) -> Attempt:
@@ -196,6 +203,13 @@ def _prepare(folder, name, root) -> list[str]:
     return ["prepare", "--dataset", name, "--root", str(root), *output]
 
 
+def listed(source, folder, kind, rng) -> Attempt:
+    """`doctor --root`, which says which data sets are there."""
+    root = _tree(source / "stavis", folder / "data")
+    victim = root / "fold_lists" / "DIEM_list_test_fps.txt"
+    return Attempt(["doctor", "--root", str(root)], victim, folder / "out")
+
+
 def prepared_again(source, folder, kind, rng) -> Attempt:
     """`prepare` that goes on with a folder whose description or a shard is damaged."""
     shutil.copytree(source / "prepared", folder / "out")
@@ -239,6 +253,8 @@ def compared(source, folder, kind, rng) -> Attempt:
 
 def workdir(source, folder, kind, rng) -> Attempt:
     """What `train` reads of its workdir: config.json, metrics.jsonl, pictures, the records of checkpoints."""
+    from tests.fuzz import reading  # which loads TensorFlow
+
     place = pathlib.Path(shutil.copytree(source / "workdir", folder / "out"))
     files = {
         "json": [place / "config.json", *(p for p in (place / "checkpoints").rglob("*") if _is_json(p))],
@@ -254,13 +270,16 @@ def _is_json(path: pathlib.Path) -> bool:
 
 def streamed(source, folder, kind, rng) -> Attempt:
     """What `train` reads of prepared data."""
+    from tests.fuzz import reading
+
     place = _tree(source / "prepared", folder / "prepared")
     victim = _prepared_victim(place / "diem", kind, rng)
     return Attempt(lambda: reading.stream(place, folder / "out"), victim, folder / "out", "data")
 
 
 TARGETS: tuple[Target, ...] = (
-    *(Target(kind, "predict", film) for kind in ("mp4", "mkv", "avi", "webm")),
+    *(Target(kind, "predict", film) for kind in ("mp4", "mkv", "avi", "webm", "gif", "webp")),
+    Target("json", "predict again", film_again),
     Target("wav", "predict", sound),
     *(Target(kind, "predict", frames) for kind in ("png", "jpg")),
     Target("json", "predict", model_card),
@@ -273,6 +292,7 @@ TARGETS: tuple[Target, ...] = (
     *(Target(kind, "evaluate human", observers) for kind in ("mat", "txt")),
     *(Target(kind, "prepare", prepared_files) for kind in ("png", "jpg", "mat", "wav", "list")),
     *(Target(kind, "prepare again", prepared_again) for kind in ("json", "shard")),
+    Target("list", "doctor", listed),
     *(Target(kind, "convert", checkpoint) for kind in ("pt", "safetensors")),
     *(Target(kind, "compare", compared) for kind in ("json", "csv", "png", "jpg")),
     *(Target(kind, "train", workdir) for kind in ("json", "jsonl", "png")),

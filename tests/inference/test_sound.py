@@ -1,17 +1,24 @@
 """What a system that hears is given of a file's sound: which samples, from which formats, and none."""
 
+import fractions
+import json
+
+import av
 import numpy as np
 import pytest
 import soundfile
 
-from avsal_jax import AudioSpec
+from avsal_jax import AudioSpec, AvsalError
 from avsal_jax.data.datasets import open_dataset
+from avsal_jax.data.prepare import prepare
+from avsal_jax.data.sources import PreparedSources
 from avsal_jax.evaluation.sources import ModelMaps
 from avsal_jax.inference.predict import Settings, predict_file
 from avsal_jax.inference.predictor import Model
 from avsal_jax.testing import fake_data
 from avsal_jax.testing.models import hearing_probe, tiny_stored
 from avsal_jax.testing.videos import moving_spot, write_video
+from tests.data.test_sound_stream import write_wav
 
 FRAMES, RATE, LENGTH, COUNT = 8, 25, 35_280, 40
 FORMATS = {"22,050 Hz mono": (22_050, "mono", 1), "44.1 kHz stereo": (44_100, "stereo", 2),
@@ -108,6 +115,133 @@ def test_predict_hears_the_same_of_a_file(tmp_path):
         np.testing.assert_allclose(maps[audio], expected, atol=5e-4)  # stored in float16
     heard = maps["auto"][FRAMES:, 0, 0]
     assert (np.diff(heard) > 1e-3).all() and np.ptp(maps["off"][:, 0, 0]) == 0
+
+
+def write_timed(path, times, click, rate=22_050):
+    """Writes a frame at each of `times` (seconds), and a click into silence."""
+    wave = np.zeros(round((times[-1] + 0.5) * rate), np.float32)
+    wave[round(click * rate)] = 0.9
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        video.width, video.height, video.pix_fmt = 64, 32, "yuv420p"
+        video.codec_context.time_base = fractions.Fraction(1, 1000)
+        audio = out.add_stream("pcm_f32le", rate=rate, layout="mono")
+        for time, image in zip(times, moving_spot(len(times), 32, 64), strict=True):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = round(time * 1000), fractions.Fraction(1, 1000)
+            out.mux(video.encode(frame))
+        out.mux(video.encode(None))
+        frame = av.AudioFrame.from_ndarray(wave[None], format="flt", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = rate, 0, fractions.Fraction(1, rate)
+        out.mux(audio.encode(frame))
+        out.mux(audio.encode(None))
+    return path
+
+
+def who_hears(times, click, half):
+    """The frames whose clips (of FRAMES, reversed at the beginning) show the time of a click."""
+    heard = []
+    for i in range(len(times)):
+        first, last = (i, i + FRAMES - 1) if i < FRAMES - 1 else (i - FRAMES + 1, i)
+        if times[first] - half <= click <= times[last] + half:
+            heard.append(i)
+    return heard
+
+
+SLOWER = [k / 30 for k in range(30)] + [1 + k / 10 for k in range(30)]
+PAUSE = [k / 25 for k in range(30)] + [1.8 + k / 25 for k in range(30)]
+
+
+@pytest.mark.parametrize(("times", "click"), [(SLOWER, 2.53), (SLOWER, 0.51), (PAUSE, 1.5), (PAUSE, 2.41)])
+def test_sound_goes_by_the_times_of_frames(listening, tmp_path, times, click):
+    """Half a frame on either side of a clip is that of the stated rate: 25, or 12.5 of every other frame."""
+    source = write_timed(tmp_path / "a.mkv", times, click)
+    found = [i for i, place in enumerate(places_of(listening.predict_video(source))) if place is not None]
+    assert found == who_hears(times, click, 0.02) != []
+    predict_file(listening, source, tmp_path / "out", Settings(save=("npz", "features"), frame_step=2))
+    with np.load(tmp_path / "out" / "maps.npz") as archive:
+        thinned = archive["maps"][:, 0, 0]
+    found = [i for i, value in enumerate(thinned) if value > 0.4]  # silence is below 1e-3
+    assert found == who_hears(times[::2], click, 0.04)
+    for number in json.loads((tmp_path / "out" / "summary.json").read_text())["features"]["frames"]:
+        with np.load(tmp_path / "out" / "features" / f"{number:06d}.npz") as archive:
+            assert (archive["saliency"].max() > 0.4) == ((number - 1) // 2 in found)
+
+
+def test_the_same_sound_with_a_sample_that_is_nan(tmp_path):
+    model = hearing_probe(AudioSpec("waveform", LENGTH), FRAMES, 32, 64)
+    wave = 0.4 * np.sin(np.arange(COUNT * 22_050 // RATE) / 5).astype(np.float32)
+    maps = {}
+    for name, value in (("zero", 0), ("nan", np.nan)):
+        wave[9_000] = value
+        frames = moving_spot(COUNT, 32, 64)
+        source = write_video(tmp_path / f"{name}.mkv", frames, sound=wave, sound_codec="pcm_f32le")
+        summary = predict_file(model, source, tmp_path / name, Settings(save=("npz", "overlay", "report")))
+        with np.load(tmp_path / name / "maps.npz") as archive:
+            maps[name] = archive["maps"]
+    np.testing.assert_array_equal(maps["nan"], maps["zero"])
+    note = "the sound of nan.mkv: 1 sample is NaN, infinite or beyond 8 times full scale, set to zero"
+    assert summary["notes"] == [note]  # once, though the overlay has it as well
+    assert note in (tmp_path / "nan" / "report.html").read_text()
+    with pytest.warns(UserWarning, match="1 sample is NaN"):
+        in_memory = model.predict_frames(frames, RATE, np.where(np.isnan(wave), np.inf, wave), 22_050)
+    np.testing.assert_allclose(in_memory, maps["zero"], atol=0.02)  # of pictures that x264 did not change
+    with pytest.warns(UserWarning, match="nan.mkv: 1 sample is NaN"):
+        assert np.isfinite(model.predict_video(tmp_path / "nan.mkv")).all()
+
+
+def test_sound_that_cannot_be_decoded_is_silence_and_a_note(listening, tmp_path):
+    frames = moving_spot(COUNT, 32, 64)
+    wave = np.random.default_rng(0).uniform(-0.5, 0.5, 76_800)
+    source = write_video(tmp_path / "a.mkv", frames, sound=wave, sample_rate=48_000, sound_codec="ac3")
+    assert None not in places_of(listening.predict_video(source))[8:-8]
+    source.write_bytes(source.read_bytes().replace(b"A_AC3", b"A_XX3"))
+    with pytest.warns(UserWarning, match="there is no decoder for its codec; the model hears silence"):
+        assert set(places_of(listening.predict_video(source))) == {None}
+    summary = predict_file(listening, source, tmp_path / "out", Settings(save=("npz", "report")))
+    assert len(summary["notes"]) == 1 and "the model hears silence" in summary["notes"][0]
+    with pytest.raises(AvsalError, match="no decoder for its codec; --audio takes auto, off, or a file"):
+        listening.predict_video(source, audio=str(source))
+
+
+@pytest.mark.parametrize("channels", [8, 12, 24])
+def test_a_set_with_sound_of_many_channels(listening, tmp_path, channels):
+    """Heard by `evaluate` at the right place, and prepared as the mean of the channels."""
+    rate, click = 22_050, 19 * 22_050 // RATE
+    wave = np.zeros((COUNT * rate // RATE, channels), np.int16)
+    wave[click] = np.arange(channels) * 1_000
+    video = fake_data.fake_video("one", COUNT, (32, 64), float(RATE))
+    root = fake_data.write_stavis(tmp_path / "data", "DIEM", [video], {"test": ("one",)})
+    write_wav(root / "video_audio/DIEM/one/one.wav", wave, rate)
+    (entry,) = open_dataset("diem", root, "test")
+    source = ModelMaps(listening, "probe")
+    assert places_of(list(source.maps(entry, Unchanged))) == [
+        heard_at(click, frame, rate, len(wave)) for frame in range(COUNT)
+    ]
+    assert source.problems(entry, None) == []
+    prepare("diem", root, tmp_path / "prepared", (32, 64))
+    (prepared,) = PreparedSources(tmp_path / "prepared").videos([("diem", None)], "test")
+    mono = np.asarray(prepared.sound.wave[:])
+    assert np.flatnonzero(mono).tolist() == [click]
+    assert mono[click] == pytest.approx(np.mean(np.arange(channels)) * 1_000 / 32_768, rel=1e-6)
+
+
+def test_a_set_with_samples_that_are_no_sound(listening, tmp_path):
+    rate, click = 22_050, 19 * 22_050 // RATE
+    wave = np.zeros(COUNT * rate // RATE, np.float32)
+    wave[click], wave[::2_000] = 0.9, np.nan
+    video = fake_data.fake_video("one", COUNT, (32, 64), float(RATE))
+    root = fake_data.write_stavis(tmp_path / "data", "DIEM", [video], {"test": ("one",)})
+    soundfile.write(root / "video_audio/DIEM/one/one.wav", wave, rate, "FLOAT")
+    (entry,) = open_dataset("diem", root, "test")
+    source = ModelMaps(listening, "probe")
+    found = places_of(list(source.maps(entry, Unchanged)))
+    assert found == [heard_at(click, frame, rate, len(wave)) for frame in range(COUNT)]
+    assert source.problems(entry, None) == [
+        "one: the sound of one.wav: 18 samples are NaN, infinite or beyond 8 times full scale, set to zero"
+    ]
+    prepare("diem", root, tmp_path / "prepared", (32, 64))
+    assert "one.wav: 18 samples are NaN" in (tmp_path / "prepared/diem/report.md").read_text()
 
 
 @pytest.fixture(scope="module")
