@@ -20,7 +20,9 @@ from avsal_jax.data.video import open_image
 
 # Raise it where the same files come to be read otherwise: nothing made by an older reading is then reused.
 READING = 2
-LOSSLESS_SUFFIXES = frozenset({".bmp", ".pgm", ".png", ".ppm", ".tif", ".tiff"})
+_LOSSY = (
+    "jpg jpeg jpe jfif mpo webp avif avifs jp2 j2k j2c jpc jpf jpx"  # suffixes; noise looks like counts there
+)
 _GROUPS = re.compile(r"[0-9]+")
 
 
@@ -141,7 +143,7 @@ def read_fixations(path: pathlib.Path, variable: str) -> Fixations:
     suffix = path.suffix.lower()
     if suffix == ".mat":
         return fixations_of(mat_map(path, variable), path)
-    return fixations_of(read_levels(path).values, path, suffix not in LOSSLESS_SUFFIXES)
+    return fixations_of(read_levels(path).values, path, suffix[1:] in _LOSSY.split())
 
 
 def read_size(path: pathlib.Path, variable: str) -> tuple[int, int]:

@@ -30,7 +30,7 @@ from avsal_jax.identity import folder_identity, tree_identity
 _ASPECT_TOLERANCE = 0.1  # models work at one size whatever the video's, so a little is common
 _READ = (
     "a file for each frame, its number in the name, in FOLDER/VIDEO or FOLDER/VIDEO/maps "
-    f"({', '.join(sorted(suffix[1:] for suffix in MAP_SUFFIXES))}), and all maps of a video "
+    "(png, jpg, bmp, tif, webp and other pictures; npy, npz, mat), and all maps of a video "
     "[frames, height, width] as FOLDER/VIDEO/maps.npz or FOLDER/VIDEO.npz (npy too)"
 )
 
