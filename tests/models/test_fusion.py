@@ -149,7 +149,7 @@ def test_without_tokens_the_step_is_the_identity(name):
         ("cross_modal", {"residual": "X"}, "fusion.residual 'X' is none of X_V, O_V"),
         ("cross_modal", {"restore": "cubic"}, "fusion.restore 'cubic' is none of linear, trilinear"),
         ("cross_modal", {"heads": 3}, "16 channels does not divide into 3 heads"),
-        ("transformer", {"heads": 0}, "16 channels does not divide into 0 heads"),
+        ("transformer", {"heads": 0}, "fusion.heads must be from 1 to 64; got 0"),
     ],
 )
 def test_wrong_fields_are_told(name, fields, message):
