@@ -23,6 +23,7 @@ TERMS = [
     Term("bce", 1.0, "sum"),
     Term("bce", 1.0, "mean"),
 ]
+pytestmark = pytest.mark.usefixtures("optimised")
 each_term = pytest.mark.parametrize("term", TERMS, ids=lambda t: f"{t.name}-{t.form}".strip("-"))
 
 
@@ -42,7 +43,8 @@ def values_and_gradient(term, *maps):
 
 def check_against_torch(term, maps, values, gradient):
     ours, our_gradient = values_and_gradient(term, *maps)
-    np.testing.assert_allclose(ours, values, rtol=1e-5)
+    # Sums of thousands of float32 numbers of order 1; a correlation near 0 is what is left of them.
+    np.testing.assert_allclose(ours, values, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(our_gradient, gradient, rtol=1e-5, atol=1e-5 * np.abs(gradient).max())
 
 
