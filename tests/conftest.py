@@ -1,7 +1,8 @@
 """Strict session: two CPU devices, no rank promotion, warnings are errors (pyproject.toml).
 
-Most programs here run once or twice, so XLA optimises little, unless a test has the fixture `optimised`;
-`JAX_DISABLE_MOST_OPTIMIZATIONS=0 make test` optimises all as for users.
+Most programs here run once or twice, so XLA optimises little. Tests with the fixture `optimised` run what
+users run: operations, losses, metrics, whole networks against public code, twenty training steps.
+`JAX_DISABLE_MOST_OPTIMIZATIONS=0 make test` optimises everything. XLA_FLAGS is the caller's.
 """
 
 import os
@@ -24,7 +25,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.fixture
 def optimised():
-    """Programs that run hundreds of times are worth their compiling."""
+    """XLA optimises as for users: for what must hold there, and for programs that run hundreds of times."""
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", False)
     yield

@@ -20,6 +20,7 @@ from avsal_jax.errors import AvsalError
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 CASES = ["smooth", "uint8", "anti", "signed", "constant", "zero", "perfect", "sparse", "empty_fix", "one_fix"]
 CASES += ["dense", "few_other", "lowres"]
+pytestmark = pytest.mark.usefixtures("optimised")
 MIT, PYSALIENCY = "MIT_matlab_octave7.3", "pysaliency"
 
 

@@ -37,7 +37,7 @@ def channels_first(array):
 
 
 @pytest.mark.slow
-def test_avinet_b_agrees_with_the_public_code(tests_dir, tmp_path):
+def test_avinet_b_agrees_with_the_public_code(tests_dir, tmp_path, optimised):
     oracle = json.loads((tests_dir / "golden" / "avinet_b.json").read_text())
     tensors = {name: golden.fill(name, shape) for name, shape in oracle["keys"].items()}
     source = written(tensors, tmp_path / "AViNet_Dave.pt")

@@ -30,7 +30,7 @@ def channels_first(array):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "frames"), [("vinet_t16", 16), ("vinet_t32", 32)])
-def test_vinet_agrees_with_the_public_code(tests_dir, tmp_path, name, frames):
+def test_vinet_agrees_with_the_public_code(tests_dir, tmp_path, optimised, name, frames):
     oracle = golden_file(tests_dir, name)
     source = tmp_path / "vinet.safetensors"
     safetensors.numpy.save_file(golden_weights(oracle["keys"]), source)
@@ -53,7 +53,7 @@ def test_vinet_agrees_with_the_public_code(tests_dir, tmp_path, name, frames):
 
 
 @pytest.mark.slow
-def test_s3d_agrees_with_the_public_code(tests_dir, tmp_path):
+def test_s3d_agrees_with_the_public_code(tests_dir, tmp_path, optimised):
     oracle = golden_file(tests_dir, "s3d")
     weights = {f"module.{name}": value for name, value in golden_weights(oracle["keys"]).items()}
     source = tmp_path / "s3d.safetensors"

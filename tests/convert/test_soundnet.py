@@ -90,7 +90,7 @@ def expected():
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_kind_of_file_gives_the_same_network(converted, expected, capsys, name):
+def test_every_kind_of_file_gives_the_same_network(converted, expected, capsys, name, optimised):
     code, folder = converted(name, FILES[name], "--verify")
     assert code == 0
     assert "verified: 42 tensors equal their source" in capsys.readouterr().out

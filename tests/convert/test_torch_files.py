@@ -21,7 +21,7 @@ from tests.convert.test_convert import golden_file, golden_weights  # noqa: E402
 
 @pytest.mark.slow
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
-def test_a_torch_file_goes_the_whole_way(tests_dir, tmp_path, capsys, zipped):
+def test_a_torch_file_goes_the_whole_way(tests_dir, tmp_path, capsys, zipped, optimised):
     oracle = golden_file(tests_dir, "vinet_t16")
     state = {f"module.{k}": torch.from_numpy(v.copy()) for k, v in golden_weights(oracle["keys"]).items()}
     source = tmp_path / "ViNet.pt"

@@ -26,7 +26,7 @@ def convert(tests_dir, tmp_path, *flags, change=lambda tensors: None):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("activation", ["relu", "none"])
-def test_vggish_agrees_with_the_public_code(tests_dir, tmp_path, activation, capsys):
+def test_vggish_agrees_with_the_public_code(tests_dir, tmp_path, activation, capsys, optimised):
     flags = ("--set", f"audio_encoder.activation={activation}", "--verify")
     code, output = convert(tests_dir, tmp_path, *flags)
     assert code == 0 and "verified: 18 tensors equal their source" in capsys.readouterr().out

@@ -99,7 +99,7 @@ def test_batch_of_two_equals_each_alone(tiny_model):
     frames = frames_of(tiny_model.spec, batch=2)
     both = logits_of(tiny_model, frames)
     each = np.concatenate([logits_of(tiny_model, frames[i : i + 1]) for i in (0, 1)])
-    np.testing.assert_allclose(both, each, atol=1e-5)
+    np.testing.assert_allclose(both, each, atol=1e-5 * np.abs(each).max())  # sums of float32
     assert np.abs(each[0] - each[1]).max() > 0.01
 
 
@@ -121,7 +121,7 @@ def test_mirroring_odd_frames_and_kernels_mirrors_the_result(axis):
         kernel = jnp.asarray(np.random.default_rng(1).standard_normal((*size, 4, 2)), jnp.float32)
         mirrored = conv3d(jnp.flip(x, axis), jnp.flip(kernel, axis - 1), stride=(1, 2, 2), padding=padding)
         plain = conv3d(x, kernel, stride=(1, 2, 2), padding=padding)
-        np.testing.assert_allclose(jnp.flip(mirrored, axis), plain, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(jnp.flip(mirrored, axis), plain, atol=1e-5 * np.abs(plain).max())
     pooled = max_pool3d(jnp.flip(x, axis), (1, 3, 3), (1, 2, 2), (0, 1, 1))
     np.testing.assert_array_equal(jnp.flip(pooled, axis), max_pool3d(x, (1, 3, 3), (1, 2, 2), (0, 1, 1)))
 
@@ -137,7 +137,7 @@ def test_stem_sees_each_frame_alone(tiny_model):
     assert differs.tolist() == [i == 3 for i in range(8)]
     whole = tiny_model(Clip(x, normalized=True)).logits
     trunk = jax.jit(lambda v: network.apply(variables, v, method="trunk"))(a)
-    np.testing.assert_allclose(trunk, whole, atol=1e-5)
+    np.testing.assert_allclose(trunk, whole, atol=1e-5 * np.abs(whole).max())
 
 
 def test_any_size_divisible_by_32_and_no_other(tiny_model):
@@ -165,7 +165,8 @@ def test_runtime_fields_do_not_change_the_function(tiny_model, lowering):
     network, spec, variables = tiny(runtime=Runtime(lowering=lowering, remat=True, frozen_norm=True))
     clip = Clip(frames_of(spec))
     got = jax.jit(lambda v, c: forward(network, spec, v, c))(variables, clip).logits
-    np.testing.assert_allclose(got, tiny_model(clip).logits, atol=1e-5)
+    expected = np.asarray(tiny_model(clip).logits)  # up to 10: float32 sums over some thousand numbers
+    np.testing.assert_allclose(got, expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_bfloat16_stays_close_and_gives_float32(tiny_model):
@@ -174,7 +175,8 @@ def test_bfloat16_stays_close_and_gives_float32(tiny_model):
     expected = np.asarray(tiny_model(clip).logits)
     got = jax.jit(lambda v, c: forward(network, spec, v, c))(variables, clip).logits
     assert got.dtype == jnp.float32
-    np.testing.assert_allclose(got, expected, atol=0.05 * np.abs(expected).max())
+    # A bfloat16 is off by up to 0.4 %; 1.6 % of the largest were seen after some ten layers.
+    np.testing.assert_allclose(got, expected, atol=0.1 * np.abs(expected).max())
 
 
 @pytest.mark.slow
