@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CLIP := tests/media/big_buck_bunny_5s.mp4
 
-.PHONY: demo test lint smoke wheel clean
+.PHONY: demo test lint fuzz smoke wheel clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; set PYTHON=')"
@@ -22,6 +22,9 @@ lint: .venv/.installed
 
 test: lint
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+fuzz: .venv/.installed  ## 2,000 damaged files for every command that reads them; needs torch
+	$(BIN)/python -m tests.fuzz --found --count 2000 --seconds 600
 
 smoke: .venv/.installed  ## one training step of every row of every config; needs the extra `train`
 	$(BIN)/python tools/smoke.py

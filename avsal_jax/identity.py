@@ -13,9 +13,12 @@ def folder_identity(folder: pathlib.Path) -> str:
     folder = pathlib.Path(folder).resolve()
     if not folder.is_dir():
         return f"{folder}: missing"
-    stats = sorted(
-        (e.name, e.stat().st_size, e.stat().st_mtime_ns) for e in os.scandir(folder) if e.is_file()
-    )
+    try:
+        stats = sorted(
+            (e.name, e.stat().st_size, e.stat().st_mtime_ns) for e in os.scandir(folder) if e.is_file()
+        )
+    except OSError as error:
+        return f"{folder}: {error.strerror}"
     return f"{folder}: {len(stats)} files, {digest(stats)}"
 
 

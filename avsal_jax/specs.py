@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import fractions
+import json
 import math
+import re
 
 from avsal_jax.errors import AvsalError
 
@@ -12,6 +15,7 @@ RESIZES = ("pil_bilinear",)
 LABEL_FRAMES = ("last", "middle")
 AUDIO_KINDS = ("waveform", "logmel")
 _MAX_FRAMES, _MAX_SIDE = 512, 4096  # a model file from outside cannot ask for absurd buffers
+_SAMPLE_RATES = 1_000, 768_000  # Hz
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +50,8 @@ class AudioSpec:
         _one_of("audio.pad_rule", self.pad_rule, ("centre", "context"))
         _in_range("audio.samples", self.samples, 0 if self.kind == "logmel" else 1, 10_000_000)
         _in_range("audio.patches", self.patches, 1, 1_000)
+        if self.sample_rate is not None:
+            _in_range("audio.sample_rate", self.sample_rate, *_SAMPLE_RATES)
         if not isinstance(self.hop, int | float) or not 0.01 <= self.hop <= 60:
             raise AvsalError(f"audio.hop must be a number of seconds from 0.01 to 60; got {self.hop!r}")
 
@@ -99,6 +105,16 @@ class InputSpec:
         return self.frames - 1 if self.label_frame == "last" else self.frames // 2
 
 
+def parse_setting(text: str):
+    """Returns the value of a setting: a number, also as 1/16; true, false or null; else the text itself."""
+    if re.fullmatch(r"[0-9]+/[0-9]*[1-9][0-9]*", text):
+        return float(fractions.Fraction(text))
+    try:
+        return json.loads({"None": "null", "True": "true", "False": "false"}.get(text, text))
+    except (ValueError, RecursionError):
+        return text
+
+
 def _one_of(name, value, allowed):
     if value not in allowed:
         raise AvsalError(f"{name} {value!r} is none of {', '.join(map(str, allowed))}")
@@ -116,18 +132,19 @@ def spec_to_dict(spec: InputSpec) -> dict:
 
 def spec_from_dict(values: dict) -> InputSpec:
     """Returns the spec that `spec_to_dict` wrote; refuses unknown fields and wrong values."""
-    if not isinstance(values, dict):
-        raise AvsalError(f"an input spec is an object with fields; got {type(values).__name__}")
-    values = dict(values)
-    audio = values.pop("audio", None)
-    if audio is not None:
-        audio = _build(AudioSpec, audio)
-    return _build(InputSpec, {**values, "audio": audio})
+    if isinstance(values, dict) and values.get("audio") is not None:
+        values = {**values, "audio": _build(AudioSpec, values["audio"])}
+    return _build(InputSpec, values)
 
 
 def _build(cls, values: dict):
-    known = [f.name for f in dataclasses.fields(cls)]
-    unknown = sorted(set(values) - set(known))
-    if unknown:
+    if not isinstance(values, dict):
+        raise AvsalError(f"an {cls.__name__} is an object with fields; got {type(values).__name__}")
+    fields = dataclasses.fields(cls)
+    known = [field.name for field in fields]
+    if unknown := sorted(set(values) - set(known)):
         raise AvsalError(f"unknown field {unknown[0]!r} of {cls.__name__}; it has {', '.join(known)}")
+    needed = [field.name for field in fields if field.default is dataclasses.MISSING]
+    if missing := [name for name in needed if name not in values]:
+        raise AvsalError(f"an {cls.__name__} needs the field {missing[0]!r}")
     return cls(**values)

@@ -25,6 +25,10 @@ from avsal_jax.specs import spec_from_dict, spec_to_dict
 FORMAT = "avsal_jax model 1"
 CARD, WEIGHTS = "model.json", "weights.safetensors"
 _MAX_CARD_BYTES = 1_000_000
+WRONG_VALUES = (
+    "a damaged file, or a run that diverged, has such values; take another checkpoint, or save it as float32 "
+    "where its type alone is wrong"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,8 +97,8 @@ def read_model(path, runtime: Runtime | None = None) -> StoredModel:
       runtime: how the network is run.
 
     Raises:
-      AvsalError: it is missing, damaged (with the file), or its weights do not fit its network (with
-        the tensors that differ).
+      AvsalError: it is missing, damaged (with the file), its weights do not fit its network (with the
+        tensors that differ), or have values that no network has (with the tensor).
     """
     path = model_directory(path)
     card = _read_card(path)
@@ -111,6 +115,9 @@ def read_model(path, runtime: Runtime | None = None) -> StoredModel:
     problems = differences({k: v.shape for k, v in flat.items()}, {k: v.shape for k, v in expected.items()})
     if problems:
         raise AvsalError(f"the weights in {path} do not fit its network: {'; '.join(problems)}")
+    for name, value in flat.items():
+        if fault := value_fault(value, name):
+            raise AvsalError(f"{path / WEIGHTS}: {name} {fault}: {WRONG_VALUES}")
     variables = traverse_util.unflatten_dict({k: v.astype(np.float32) for k, v in flat.items()}, sep="/")
     return StoredModel(preset, network, variables, card)
 
@@ -118,6 +125,27 @@ def read_model(path, runtime: Runtime | None = None) -> StoredModel:
 def flatten(variables: dict) -> dict:
     """Returns `variables` as {'params/visual_encoder/...': leaf}."""
     return traverse_util.flatten_dict(variables, sep="/")
+
+
+def value_fault(values: np.ndarray, name: str) -> str | None:
+    """Returns what is wrong with the values of a leaf, in words, or None.
+
+    Args:
+      values: as stored, of any type of number.
+      name: of our leaf; running variances end in `/var`.
+    """
+    if values.dtype.kind != "f" and "float" not in values.dtype.name:  # bfloat16 is of kind V
+        return f"is of type {values.dtype.name}, where floating point is expected"
+    with np.errstate(over="ignore", invalid="ignore"):
+        single = values.astype(np.float32, copy=False)
+    wrong = ~np.isfinite(single)
+    if wrong.any():
+        large = wrong & np.isfinite(values.astype(np.float64, copy=False))
+        what = "beyond float32" if large.any() else "not finite (NaN or infinite)"
+        return f"has {int(wrong.sum()):,} of {values.size:,} values that are {what}"
+    if name.endswith("/var") and (single < 0).any():
+        return f"has {int((single < 0).sum()):,} of {values.size:,} values below 0, and is a variance"
+    return None
 
 
 def differences(found: dict, expected: dict, limit: int = 4) -> list[str]:
@@ -139,6 +167,11 @@ def differences(found: dict, expected: dict, limit: int = 4) -> list[str]:
 
 
 def _read_card(path: pathlib.Path) -> dict:
+    if path.is_file():
+        raise AvsalError(
+            f"{path} is a file, and a model is a directory; turn a checkpoint into one first: "
+            f"avsal convert --system NAME --input {path} --output DIR"
+        )
     if not path.is_dir():
         raise AvsalError(
             f"there is no model directory {path}; the bundled ones are {', '.join(bundled_models())}"
@@ -174,5 +207,7 @@ def _read_weights(path: pathlib.Path, card: dict) -> dict[str, np.ndarray]:
         )
     try:
         return safetensors.numpy.load(blob)
-    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+    except KeyError as error:
+        raise AvsalError(f"{weights} has tensors of type {error}; a model directory holds float32") from error
+    except (safetensors.SafetensorError, ValueError) as error:
         raise AvsalError(f"{weights} is no safetensors file: {error}") from error

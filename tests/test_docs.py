@@ -53,6 +53,7 @@ def test_links_lead_somewhere(tests_dir):
 
 
 def test_commands_on_training_are_known(tests_dir):
+    from avsal_jax.training.overrides import config_values
     from avsal_jax.training.schema import build_config
 
     parser = argparse.ArgumentParser()
@@ -65,12 +66,13 @@ def test_commands_on_training_are_known(tests_dir):
     assert len(known) >= 10
     for line in known:
         args, more = parser.parse_known_args(["train", *shlex.split(line, comments=True)])
-        build_config(train._values(args.config, more))
+        build_config(config_values(args.config, more))
 
 
 def test_the_loops_over_recipes_are_of_commands_that_fit(tests_dir):
     """Run by a shell whose `avsal` writes down what it was given."""
     from avsal_jax.data.datasets import _check_fold
+    from avsal_jax.training.overrides import config_values
     from avsal_jax.training.schema import build_config
 
     parser = argparse.ArgumentParser()
@@ -85,7 +87,7 @@ def test_the_loops_over_recipes_are_of_commands_that_fit(tests_dir):
     assert [args.command for args, _ in seen].count("train") == 8
     for args, more in seen:
         if args.command == "train":
-            build_config(train._values(args.config, more))
+            build_config(config_values(args.config, more))
             continue
         assert not more
         if not args.model.startswith("1="):  # folds that are pooled

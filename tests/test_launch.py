@@ -18,6 +18,7 @@ import yaml
 
 from avsal_jax.cli import evaluate, train
 from avsal_jax.training.launch import PREEMPTED
+from avsal_jax.training.overrides import config_values
 from avsal_jax.training.schema import build_config
 
 LAUNCH = pathlib.Path(__file__).parent.parent / "tools" / "launch"
@@ -77,7 +78,7 @@ def config_of(words):
     parser = argparse.ArgumentParser()
     train.add_parser(parser.add_subparsers())
     args, more = parser.parse_known_args(words)
-    return args, build_config(train._values(args.config, more))
+    return args, build_config(config_values(args.config, more))
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -103,7 +103,7 @@ ONLY_IN = {
     "torch": {"convert/reader.py"},
     "orbax": {"training/checkpointing.py"},
     "librosa": {"data/audio.py", "data/log_mel.py"},
-    "ml_collections": {"cli/train.py"},
+    "ml_collections": {"training/recipes.py"},
     "tensorflow": {"data/pipeline.py"},
     "tensorflow_datasets": {"data/shards.py"},
     "array_record": {"data/shards.py"},

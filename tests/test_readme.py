@@ -15,7 +15,8 @@ from avsal_jax.testing.videos import moving_spot, write_video
 from tests.convert.test_convert import golden_file, golden_weights
 
 ELSEWHERE = {
-    "make demo",  # .ci/run runs it on a fresh clone
+    "make demo",  # .ci/run runs both on a fresh clone
+    "make test",
     # Compiles for minutes; training/test_interruptions.py trains by it, twice.
     "avsal train --config vinet_synthetic:smoke --workdir runs/smoke --config.data.root=prepared_tiny",
 }

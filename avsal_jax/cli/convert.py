@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 
 from avsal_jax.cli import flags
 from avsal_jax.errors import AvsalError
+from avsal_jax.specs import parse_setting
+
+# The rows of `convert.convert.TABLES` by `models.systems`, whose import takes a second; a test compares them.
+SYSTEMS, PARTS = ("vinet", "avinet"), ("s3d", "soundnet", "vggish")
 
 
 def add_parser(commands) -> None:
     """Adds the command's flags."""
     parser = commands.add_parser("convert", help="turn a PyTorch checkpoint into a model directory")
-    parser.add_argument(
-        "--system", required=True, metavar="NAME", help="what the checkpoint is: vinet, avinet, s3d, soundnet"
-    )
-    parser.add_argument("--input", required=True, metavar="FILE", help=".pt, .pth or .safetensors")
-    parser.add_argument("--output", required=True, metavar="DIR", help="the model directory to make")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        type=_setting,
-        metavar="FIELD=VALUE",
-        help="what the tensors cannot tell, such as height=256 or visual_encoder.width=0.5",
-    )
-    parser.add_argument("--verify", action="store_true", help="compare the result with the source and run it")
+    add = parser.add_argument
+    listed = f"a system ({', '.join(SYSTEMS)}) or a part ({', '.join(PARTS)})"
+    add("--system", required=True, metavar="NAME", help=f"what the checkpoint is: {listed}")
+    add("--input", required=True, metavar="FILE", help=".pt, .pth or .safetensors")
+    add("--output", required=True, metavar="DIR", help="the model directory to make")
+    add("--key", metavar="NAME",
+        help="the entry of the file to take, as ema or state_dict.ema, where several fit")  # fmt: skip
+    add("--set", action="append", default=[], type=_setting, metavar="FIELD=VALUE",
+        help="what the tensors cannot tell, such as height=256 or visual_encoder.width=0.5")  # fmt: skip
+    add("--verify", action="store_true", help="compare the result with the source and run it")
     parser.set_defaults(run=run)
 
 
@@ -34,16 +33,18 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     from avsal_jax.convert.convert import convert_checkpoint, verify
 
-    report = convert_checkpoint(args.system, args.input, args.output, dict(args.set))
+    report = convert_checkpoint(args.system, args.input, args.output, dict(args.set), args.key)
     variant = ", ".join(f"{key}={value}" for key, value in report.settings.items()) or "the defaults"
     print(f"{args.system}: {variant}")
+    for note in report.notes:
+        print(note)
     print(
         f"{report.used} tensors used, {report.ignored} ignored, {report.parameters:,} parameters "
         f"-> {report.output}"
     )
     if args.verify:
         try:
-            print(f"verified: {verify(args.system, args.input, args.output)}")
+            print(f"verified: {verify(args.system, args.input, args.output, args.key)}")
         except AvsalError:
             shutil.rmtree(args.output, ignore_errors=True)  # just made, and wrong
             raise
@@ -52,7 +53,4 @@ def run(args: argparse.Namespace) -> int:
 
 def _setting(text: str) -> tuple[str, object]:
     key, value = flags.pair(text)
-    try:
-        return key, json.loads(value)  # numbers, true, false, null
-    except ValueError:
-        return key, value
+    return key, parse_setting(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fractions
 
 SAVES = ("maps", "overlay", "npz", "report", "features")
 METRICS = ("cc", "sim", "nss", "kl", "auc_judd", "auc_shuffled")
@@ -90,13 +91,15 @@ def _whole(text: str) -> bool:
 
 
 def rate(text: str) -> float:
-    """Returns frames a second."""
+    """Returns frames a second; 30000/1001 is a number."""
     try:
-        value = float(text)
-    except ValueError:
+        value = float(fractions.Fraction(text) if "/" in text else float(text))
+    except (ValueError, ZeroDivisionError, OverflowError):
         value = 0.0
     if not 0.01 <= value <= 1000:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of frames a second from 0.01 to 1000")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of frames a second from 0.01 to 1000, as 25 or 30000/1001"
+        )
     return value
 
 

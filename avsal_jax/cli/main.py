@@ -8,13 +8,21 @@ import sys
 
 import avsal_jax
 from avsal_jax.cli import compare, convert, doctor, evaluate, predict, prepare, train
-from avsal_jax.errors import AvsalError
+from avsal_jax.errors import AvsalError, describe, is_of_system
 
 _COMMANDS = (predict, prepare, train, evaluate, compare, convert, doctor)
+_FAULT = 70  # the exit code of a fault of this program (EX_SOFTWARE of sysexits.h)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command; returns its exit code: 0 done, 2 a user mistake, 75 run it again, 130 interrupted."""
+    """Runs a command and returns its exit code.
+
+    0: done. 1: some of several inputs failed. 2: a mistake that the user can mend. 70: a fault of this
+    program. 75: run the same command again. 130: interrupted.
+    """
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal's encoding lacks is escaped
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     parser = argparse.ArgumentParser(prog="avsal", description="Predicts where people look in a video.")
     parser.add_argument("--version", action="version", version=f"avsal_jax {avsal_jax.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -27,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return args.run(args)
     except AvsalError as error:
-        print(f"avsal: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"avsal: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("avsal: interrupted; nothing half-written is left", file=sys.stderr)
@@ -35,6 +43,9 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # such as `avsal doctor | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except Exception as error:
+        print(f"avsal: {describe(error)}", file=sys.stderr)
+        return 2 if is_of_system(error) else _FAULT
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import sys
 
 import tqdm
 
-from avsal_jax.errors import AvsalError, reason
+from avsal_jax.errors import describe
 from avsal_jax.inference.predict import Settings, predict_file
 from avsal_jax.inference.predictor import Model
 
@@ -18,7 +18,7 @@ def predict_all(model: Model, inputs: dict[pathlib.Path, pathlib.Path], settings
     An input may fail by any exception; the others go on, and what was finished before is kept.
 
     Raises:
-      AvsalError: the only input failed.
+      Exception: that of the only input, where it failed.
     """
     failed: dict[pathlib.Path, str] = {}
     for number, (source, output) in enumerate(inputs.items(), 1):
@@ -27,10 +27,10 @@ def predict_all(model: Model, inputs: dict[pathlib.Path, pathlib.Path], settings
         try:
             summary = predict_file(model, source, output, settings, _say, _progress)
         except Exception as error:
-            words = reason(error)
-            failed[source] = words if str(source) in words.replace("://", ":/") else f"{source}: {words}"
             if len(inputs) == 1:
-                raise error if isinstance(error, AvsalError) else AvsalError(failed[source]) from error
+                raise
+            words = describe(error)
+            failed[source] = words if str(source) in words.replace("://", ":/") else f"{source}: {words}"
             _say(f"failed: {failed[source]}")
             continue
         if "resumed" in summary:

@@ -37,10 +37,11 @@ def run(args: argparse.Namespace) -> int:
 
     from avsal_jax.compile_cache import use_compile_cache
     from avsal_jax.training import launch
+    from avsal_jax.training.overrides import config_values
     from avsal_jax.training.schema import build_config
 
     say = functools.partial(print, file=sys.stderr, flush=True)
-    config = build_config(_values(args.config, args.more))
+    config = build_config(config_values(args.config, args.more))
     use_compile_cache()
     cluster = launch.chosen_cluster(args.coordinator, args.num_processes, args.process_id)
     limits = launch.Limits(args.join, args.heartbeat, args.stall)
@@ -53,25 +54,3 @@ def run(args: argparse.Namespace) -> int:
         best = "best {} {:.4f} at step {}; ".format(*done["best"]) if done["best"] else ""
         print(f"{done['steps']} steps; {best}the model is {done['model']}")
     return 0
-
-
-def _values(name: str, arguments: list[str]) -> dict:
-    """Returns the values of a recipe with `--config.KEY=VALUE` on top, parsed as the recipe's types."""
-    from absl import flags as absl_flags
-    from ml_collections import config_dict, config_flags
-
-    from avsal_jax.training import recipes
-
-    config = recipes.config(name)
-    pairs = recipes.overrides(arguments)
-    kinds = recipes.settable(config, [key for key, _ in pairs], config_dict.placeholder)
-    for key, text in pairs:
-        value = recipes.joined_settings(config.model.set, text) if key == "model.set" else text
-        known, argv = absl_flags.FlagValues(), ["avsal", f"--config.{key}={value}"]
-        try:
-            config_flags.DEFINE_config_dict("config", config, flag_values=known, sys_argv=argv)
-            known(argv)
-        except (absl_flags.Error, TypeError, ValueError) as error:
-            raise AvsalError(f"--config.{key} is of type {kinds[key]}; got {text!r}") from error
-        config = known["config"].value
-    return config.to_dict()

@@ -16,6 +16,8 @@ _VISUAL = "visual_model."
 _POSITIONS = "transformer.pos_encoder.pe"
 # AViNet(T) holds an unused bilinear form; its table of positions is compared with ours and computed anew.
 IGNORED = (*s3d.IGNORED, *soundnet.CLASSIFIERS, "bilinear.weight", "bilinear.bias", _POSITIONS)
+MARKS = tuple(_VISUAL + mark for mark in vinet.MARKS)
+_MOST_POSITIONS = 10_000_000  # tokens times channels, of a table that is compared
 
 
 def recognise(tensors: dict[str, np.ndarray]) -> dict:
@@ -73,9 +75,10 @@ def _visual(tensors):
 
 
 def _check_positions(table: np.ndarray | None) -> None:
-    if table is None or table.ndim != 3 or table.shape[1] != 1 or not table.size:
+    known = table is not None and table.ndim == 3 and table.shape[1] == 1
+    if not known or not 0 < table.shape[0] * table.shape[2] <= _MOST_POSITIONS:
         raise AvsalError(
             f"this AViNet(T) checkpoint has no table {_POSITIONS} of shape (tokens, 1, channels)"
         )
-    if not np.allclose(table[:, 0], sinusoids(table.shape[0], table.shape[2]), atol=1e-4):
+    if not np.allclose(np.asarray(table)[:, 0], sinusoids(table.shape[0], table.shape[2]), atol=1e-4):
         raise AvsalError(f"{_POSITIONS} of this checkpoint is not the sinusoid table of AViNet(T)")

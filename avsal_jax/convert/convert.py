@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import hashlib
 import pathlib
@@ -13,6 +14,7 @@ from flax import traverse_util
 
 import avsal_jax
 from avsal_jax.convert import avinet, s3d, soundnet, vggish, vinet
+from avsal_jax.convert.candidates import Checkpoint, StoredTensor, described
 from avsal_jax.convert.reader import read_checkpoint
 from avsal_jax.convert.rules import apply_table
 from avsal_jax.errors import AvsalError, did_you_mean
@@ -22,7 +24,8 @@ from avsal_jax.specs import InputSpec
 from avsal_jax.storage import flatten, read_model, write_model
 from avsal_jax.types import Clip
 
-# A module per convertible system or part, with `recognise(tensors)`, `table(settings, tensors)`, `IGNORED`.
+# A module per convertible system or part, with `recognise(tensors)`, `table(settings, tensors)`, `IGNORED`,
+# and `MARKS`: names of which each of its checkpoints has one. `cli/convert.py` lists the systems without jax.
 TABLES: dict[str, types.ModuleType] = {
     "s3d": s3d,
     "vinet": vinet,
@@ -41,6 +44,7 @@ class Report:
       settings: the variant: recognised, then overridden.
       used, ignored: numbers of source tensors.
       parameters: of the network.
+      notes: a line each on where in the file the tensors were, and what was left out.
     """
 
     output: pathlib.Path
@@ -48,9 +52,12 @@ class Report:
     used: int
     ignored: int
     parameters: int
+    notes: tuple[str, ...] = ()
 
 
-def convert_checkpoint(system: str, source, output, settings: dict | None = None) -> Report:
+def convert_checkpoint(
+    system: str, source, output, settings: dict | None = None, key: str | None = None
+) -> Report:
     """Converts a PyTorch or safetensors checkpoint into a model directory.
 
     Args:
@@ -58,6 +65,7 @@ def convert_checkpoint(system: str, source, output, settings: dict | None = None
       source: the checkpoint file.
       output: the directory to make.
       settings: what the tensors cannot tell, or shall not decide (see `models.systems.resolve`).
+      key: the entry of the file to take, where several fit, as `ema`.
 
     Raises:
       AvsalError: unknown names, an unreadable file, or a checkpoint that does not fit exactly.
@@ -66,8 +74,9 @@ def convert_checkpoint(system: str, source, output, settings: dict | None = None
         hint = did_you_mean(system, TABLES)
         raise AvsalError(f"cannot convert {system!r}{hint}; there are {', '.join(TABLES)}")
     tables = TABLES[system]
-    tensors = read_checkpoint(source)
-    settings = {**tables.recognise(tensors), **(settings or {})}
+    checkpoint = read_checkpoint(source, tables.MARKS, key)
+    tensors = checkpoint.tensors
+    settings = {**_recognised(system, source, checkpoint), **(settings or {})}
     preset = resolve(system, settings)
     expected = flatten(abstract_variables(build(preset), preset.input))
     shapes = {name: tuple(leaf.shape) for name, leaf in expected.items()}
@@ -82,10 +91,29 @@ def convert_checkpoint(system: str, source, output, settings: dict | None = None
     path = write_model(output, preset, variables, provenance)
     parameters = sum(v.size for name, v in flat.items() if name.startswith("params/"))
     used = len({row.source for row in rows})
-    return Report(path, settings, used, len(tensors) - used, parameters)
+    notes = (*checkpoint.notes, *_types({row.source: tensors[row.source] for row in rows}))
+    return Report(path, settings, used, len(tensors) - used, parameters, notes)
 
 
-def verify(system: str, source, output) -> str:
+def _types(used: dict[str, StoredTensor]) -> list[str]:
+    """Returns a line on tensors that were of another type than float32."""
+    counts = collections.Counter(tensor.dtype for tensor in used.values())
+    others = [f"{n} tensors of {dtype}" for dtype, n in counts.items() if dtype not in ("float32", "F32")]
+    return [f"{', '.join(others)}, stored as float32"] if others else []
+
+
+def _recognised(system: str, source, checkpoint: Checkpoint) -> dict:
+    """Returns the settings that the tensors show; the error for others says what they look like."""
+    try:
+        return TABLES[system].recognise(checkpoint.tensors)
+    except AvsalError as error:
+        others = [one for one, tables in TABLES.items() if set(tables.MARKS) & set(checkpoint.tensors)]
+        hint = f"; it looks like one of {' or '.join(others)}" if others else ""
+        held = list(checkpoint.tensors.values())
+        raise AvsalError(f"{source}: {error}; it has {len(held)} tensors, {described(held)}{hint}") from error
+
+
+def verify(system: str, source, output, key: str | None = None) -> str:
     """Reloads a converted directory, compares every tensor with its source, runs one forward pass.
 
     Returns:
@@ -94,15 +122,15 @@ def verify(system: str, source, output) -> str:
     Raises:
       AvsalError: a tensor differs, or the network gives values that are not finite.
     """
-    tensors = read_checkpoint(source)
+    tensors = read_checkpoint(source, TABLES[system].MARKS, key).tensors
     stored = read_model(output)
     flat = flatten(stored.variables)
     preset = stored.preset
     tables = TABLES[system]
     rows = list(tables.table({**tables.recognise(tensors), **_settings(preset)}, tensors))
     for row in rows:
-        theirs = row.taken(tensors[row.source])
-        if theirs is None or not np.array_equal(row.undo(flat[row.target]), theirs.astype(np.float32)):
+        theirs = row.taken(np.asarray(tensors[row.source]))
+        if not np.array_equal(row.undo(flat[row.target]), theirs.astype(np.float32)):
             raise AvsalError(f"{row.target} in {output} differs from {row.source} in {source}")
     names = () if preset.kind == "system" else _first_feature(stored.network)
     run = jax.jit(lambda v, clip: forward(stored.network, preset.input, v, clip, names))

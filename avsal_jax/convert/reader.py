@@ -6,83 +6,193 @@ unpickled is refused.
 
 from __future__ import annotations
 
+import functools
+import json
 import pathlib
 import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 
+import ml_dtypes
 import numpy as np
 import safetensors
-import safetensors.numpy
 
+from avsal_jax.convert.candidates import Checkpoint, Content, StoredTensor, choose, shown
+from avsal_jax.convert.file_kinds import SAFETENSORS, checkpoint_format
 from avsal_jax.errors import AvsalError
 
-_WRAPPERS = ("state_dict", "model_state_dict", "model")  # dictionaries that training scripts save
 _REFUSED = (
-    "it holds more than tensors, and reading it would run code from the file. It is refused; load it "
-    "where you trust it, save its plain state_dict, and convert that"
+    "reading it would run code from the file. It is refused; load it where you trust it, save its plain "
+    "state_dict, and convert that"
 )
+_MAX_DEPTH, _MAX_ENTRIES = 12, 200_000
+_SAFETENSORS_TYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "F8_E4M3": ml_dtypes.float8_e4m3fn,
+    "F8_E5M2": ml_dtypes.float8_e5m2,
+    "F8_E4M3FNUZ": ml_dtypes.float8_e4m3fnuz,
+    "F8_E5M2FNUZ": ml_dtypes.float8_e5m2fnuz,
+    "F8_E8M0": ml_dtypes.float8_e8m0fnu,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U64": np.uint64,
+    "U32": np.uint32,
+    "U16": np.uint16,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+    "C64": np.complex64,
+}
 
 
-def read_checkpoint(path) -> dict[str, np.ndarray]:
-    """Returns the tensors of a checkpoint by name, without a leading `module.`.
+def read_checkpoint(path, marks: Sequence[str] = (), key: str | None = None) -> Checkpoint:
+    """Returns the tensors of a checkpoint by name; values are read when they are asked for.
 
     Args:
-      path: safetensors, or what `torch.save` wrote (zip or legacy), holding a state dict or a
-        dictionary with one under `state_dict`.
+      path: safetensors, or what `torch.save` wrote (zip or legacy), holding a state dict or dictionaries
+        with one.
+      marks: names that tell the system's tensors from others; see `candidates.choose`.
+      key: the entry to take, where several fit.
 
     Raises:
-      AvsalError: the file is missing, of another format, damaged, or needs code to be read.
+      AvsalError: the file is missing, of another format (which), damaged, or needs code to be read; or
+        what `choose` raises.
     """
     path = pathlib.Path(path)
+    content = _safetensors(path) if checkpoint_format(path) == SAFETENSORS else _torch(path)
+    if not content.tensors:
+        raise AvsalError(f"{path} holds no tensors")
     try:
+        return choose(content, marks, key)
+    except AvsalError as error:
+        raise AvsalError(f"{path}: {error}") from error
+
+
+def _safetensors(path: pathlib.Path) -> Content:
+    try:
+        with safetensors.safe_open(path, framework="np"):
+            pass  # checks the header: names, types, shapes, and where the values lie
         with path.open("rb") as file:
-            head = file.read(16)
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length))
+    except (safetensors.SafetensorError, ValueError, OSError, RecursionError) as error:
+        raise AvsalError(
+            f"{path} is a damaged safetensors file, or has a type of number that is not known: {error}; "
+            "download it again, or save it as float32"
+        ) from error
+    header.pop("__metadata__", None)
+
+    def tensor(name: str, one: dict) -> StoredTensor:
+        begin, _ = one["data_offsets"]
+        load = functools.partial(_raw, path, name, one["dtype"], tuple(one["shape"]), 8 + length + begin)
+        return StoredTensor("", name, tuple(one["shape"]), one["dtype"], load)
+
+    return Content(tuple(tensor(name, one) for name, one in header.items()))
+
+
+def _raw(path: pathlib.Path, name: str, dtype: str, shape: tuple[int, ...], offset: int) -> np.ndarray:
+    """Reads the values of a tensor, whose place in the file was checked."""
+    if dtype not in _SAFETENSORS_TYPES:
+        raise _unfit(name, dtype)
+    count = int(np.prod(shape, dtype=np.int64))
+    try:
+        array = np.fromfile(path, _SAFETENSORS_TYPES[dtype], count, offset=offset)
     except OSError as error:
         raise AvsalError(f"cannot read {path}: {error.strerror}") from error
-    if head[8:9] == b"{":
-        try:
-            tensors = safetensors.numpy.load_file(path)
-        except (safetensors.SafetensorError, ValueError, KeyError, AttributeError, TypeError) as error:
-            raise AvsalError(
-                f"{path} is a damaged safetensors file, or of a type of number: {error}"
-            ) from error
-    elif head[:2] == b"PK" or head[:1] == b"\x80":
-        tensors = _read_torch(path)
-    else:
-        raise AvsalError(f"{path} is neither a safetensors file nor a PyTorch checkpoint")
-    if not tensors:
-        raise AvsalError(f"{path} holds no tensors")
-    if all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
-    return tensors
+    return array.reshape(shape)
 
 
-def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
+def _torch(path: pathlib.Path) -> Content:
     try:
         import torch
     except ImportError as error:
         raise AvsalError(
             f"{path} is a PyTorch file; reading it needs torch: pip install 'avsal-jax[torch]'"
         ) from error
+    _check_sums(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on sparse and quantised tensors, that they may change
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise AvsalError(f"cannot read {path}: {_REFUSED}") from error
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"it holds an object of {named[1]}" if named else "it holds more than tensors"
+        raise AvsalError(f"cannot read {path}: {what}, and {_REFUSED}") from error
     except Exception as error:  # torch raises many kinds for damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise AvsalError(f"{path} is a damaged PyTorch file: {reason}") from error
-    for wrapper in _WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-            break
-    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+    if not isinstance(content, Mapping | list | tuple):
         raise AvsalError(f"{path} holds a {type(content).__name__}, not a state dict of named tensors")
-    others = [name for name, value in content.items() if not isinstance(value, torch.Tensor)]
-    if others:
-        raise AvsalError(f"{path} is not a state dict: {others[0]!r} is no tensor")
-    return {name: _to_numpy(value, torch) for name, value in content.items()}
+    tensors, others = [], []
+    for number, (folder, name, value) in enumerate(_entries(content)):
+        if number > _MAX_ENTRIES:
+            raise AvsalError(
+                f"{path} has more than {_MAX_ENTRIES:,} entries: no checkpoint of a network here"
+            )
+        if isinstance(value, torch.Tensor):
+            tensors.append(_stored(folder, name, value, torch))
+        else:
+            others.append((folder, name))
+    return Content(tuple(tensors), tuple(others))
 
 
-def _to_numpy(tensor, torch) -> np.ndarray:
-    if tensor.dtype in (torch.bfloat16, torch.float16):
-        tensor = tensor.float()
-    return tensor.detach().to_dense().numpy() if tensor.is_sparse else tensor.detach().numpy()
+def _check_sums(path: pathlib.Path) -> None:
+    """Compares what a zip file holds with its checksums, which torch.load leaves out."""
+    if not zipfile.is_zipfile(path):
+        return  # the legacy format has none
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except Exception as error:  # zipfile raises many kinds for damaged files
+        raise AvsalError(f"{path} is a damaged PyTorch file: {error}; fetch it again") from error
+    if damaged is not None:
+        raise AvsalError(f"{path} is a damaged PyTorch file: its part {shown(damaged)} is not what was saved")
+
+
+def _entries(content, folder: str = "", depth: int = 0) -> Iterator[tuple[str, str, object]]:
+    """Yields (dictionaries, name, value) of all that lies in dictionaries and lists."""
+    pairs = content.items() if isinstance(content, Mapping) else enumerate(content)
+    for name, value in pairs:
+        if isinstance(value, Mapping | list | tuple) and depth < _MAX_DEPTH:
+            yield from _entries(value, f"{folder}{name}.", depth + 1)
+        else:
+            yield folder, str(name), value
+
+
+def _stored(folder: str, name: str, tensor, torch) -> StoredTensor:
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    shape = () if tensor.is_nested else tuple(tensor.shape)
+    return StoredTensor(folder, name, shape, dtype, functools.partial(_values, folder + name, tensor, torch))
+
+
+def _values(name: str, tensor, torch) -> np.ndarray:
+    """Returns the values of a tensor: of layouts that mean the same dense, of short floats as float32."""
+    if tensor.is_meta:
+        raise AvsalError(
+            f"{shown(name)} is a meta tensor: it has a shape and no values; save the state dict once the "
+            "weights are loaded"
+        )
+    if tensor.is_nested:
+        raise AvsalError(f"{shown(name)} is a nested tensor, of {tensor.dtype}: save it as plain float32")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tensor = tensor.detach()
+            tensor = tensor.dequantize() if tensor.is_quantized else tensor
+            tensor = tensor if tensor.layout is torch.strided else tensor.to_dense()
+            tensor = tensor.resolve_conj().resolve_neg()
+            if tensor.is_floating_point() and tensor.itemsize < 4:
+                tensor = tensor.float()
+            return tensor.numpy()
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        raise _unfit(name, str(tensor.dtype).removeprefix("torch.")) from error
+
+
+def _unfit(name: str, dtype: str) -> AvsalError:
+    return AvsalError(f"{shown(name)} is of type {dtype}, which is not read; save it as float32")

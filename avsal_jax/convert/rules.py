@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from avsal_jax.errors import AvsalError
+from avsal_jax.storage import WRONG_VALUES, value_fault
 
 # transform -> (rank of the source, its axis for each of ours). None is an axis of length 1 that the source
 # lacks; axes of the source that are not named must have length 1. 3-D kernels are (O, I, kt, kh, kw) in
@@ -40,11 +41,9 @@ class Entry:
     transform: str
     piece: tuple[int, int] = (0, 1)
 
-    def taken(self, array: np.ndarray) -> np.ndarray | None:
-        """Returns the piece of the source that the row takes; None if it has no such piece."""
+    def taken(self, array: np.ndarray) -> np.ndarray:
+        """Returns the piece of the source that the row takes."""
         index, count = self.piece
-        if array.ndim < 1 or array.shape[0] % count:
-            return None
         size = array.shape[0] // count
         return array[index * size : (index + 1) * size]
 
@@ -106,9 +105,10 @@ def apply_table(
       expected: flat path -> shape of every leaf of the network.
 
     Raises:
-      AvsalError: naming every missing or surplus source tensor, wrong rank or shape, unfilled leaf.
+      AvsalError: naming every missing or surplus source tensor, wrong rank or shape, unfilled leaf; or
+        tensors with values that no network has (see `storage.value_fault`).
     """
-    table, problems, flat = list(table), [], {}
+    table, problems, faults, flat = list(table), [], [], {}
     sources = [entry.source for entry in table]
     missing = [name for name in sources if name not in tensors]
     used = set(sources)
@@ -125,24 +125,30 @@ def apply_table(
         array = tensors[entry.source]
         rank, _ = TRANSFORMS[entry.transform]
         if array.ndim != rank:
-            problems.append(f"{entry.source} has shape {array.shape}, not {rank} axes")
+            problems.append(f"{entry.source} has shape {tuple(array.shape)}, not {rank} axes")
             continue
-        wanted, piece = expected.get(entry.target), entry.taken(array)
+        wanted = expected.get(entry.target)
         if wanted is None:
             continue
         theirs = entry.shape_in_source(wanted)
-        if piece is None or piece.shape != theirs:
-            whole = (theirs[0] * entry.piece[1], *theirs[1:])
+        whole = (theirs[0] * entry.piece[1], *theirs[1:])
+        if tuple(array.shape) != whole:
             hint = "; its axes look transposed" if sorted(array.shape) == sorted(whole) else ""
-            problems += [f"{entry.source} has shape {array.shape}, not {whole}{hint}"]
+            problems += [f"{entry.source} has shape {tuple(array.shape)}, not {whole}{hint}"]
             continue
-        value = entry.apply(piece)
-        flat[entry.target] = value
+        values = entry.taken(np.asarray(array))
+        if fault := value_fault(values, entry.target):
+            faults.append(f"{entry.source} {fault}")
+            continue
+        flat[entry.target] = entry.apply(values)
     targets = {entry.target for entry in table}
     problems += _listed("parts of the network that no row fills", sorted(set(expected) - targets))
     problems += _listed("rows for parts that the network lacks", sorted(targets - set(expected)))
     if problems:
         raise AvsalError("the checkpoint does not fit: " + "; ".join(problems))
+    if faults:
+        more = f"; and {len(faults) - 2} more tensors" if len(faults) > 2 else ""
+        raise AvsalError(f"{'; '.join(faults[:2])}{more}: {WRONG_VALUES}")
     return flat
 
 

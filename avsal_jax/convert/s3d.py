@@ -22,6 +22,7 @@ MIXED = {
     15: "mixed_5c",
 }
 IGNORED = ("*.num_batches_tracked",)
+MARKS = ("base.0.conv_s.weight",)
 
 
 def recognise(tensors: dict[str, np.ndarray]) -> dict:

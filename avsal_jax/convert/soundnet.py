@@ -29,6 +29,9 @@ _LAYOUTS = (
     [(f"soundnet8.{n}", f"soundnet8.{n + 1}") for n in _STAVIS_POSITIONS],
 )
 
+# The last norm of each layout: names of convolutions are those of other networks too.
+MARKS = tuple(f"{names[-1][1]}.weight" for names in _LAYOUTS)
+
 
 def recognise(tensors: dict[str, np.ndarray]) -> dict:
     """Returns no settings; refuses a file without SoundNet."""

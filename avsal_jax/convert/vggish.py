@@ -10,6 +10,7 @@ from avsal_jax.convert.rules import Entry
 
 # The post-processing's constants, where a file has them.
 IGNORED = ("pproc.*", "pca_*")
+MARKS = ("embeddings.0.weight",)
 _CONVS = (0, 3, 6, 8, 11, 13)  # positions in `features`; ReLUs and poolings lie between
 _FULLY = {0: "fully_0/kernel", 2: "fully_1/kernel", 4: "embedding/projection"}
 

@@ -11,6 +11,7 @@ from avsal_jax.convert.rules import Entry, batch_norm
 from avsal_jax.errors import AvsalError
 
 IGNORED = s3d.IGNORED
+MARKS = ("decoder.convtsp2.0.weight", "backbone.base1.0.conv_s.weight")
 # The trunk is cut into base1 = [0..3], base2 = [5, 6], base3 = [8..12], base4 = [14, 15].
 _CUTS = {1: 0, 2: 5, 3: 8, 4: 14}
 

@@ -9,20 +9,25 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import numbers
 import pathlib
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Sequence
 
-import av
 import numpy as np
 
 from avsal_jax.data import log_mel
+from avsal_jax.data.frame_times import FrameTimes
+from avsal_jax.data.sound_frames import INTEGER_SAMPLES, SoundFrames
+from avsal_jax.data.sound_levels import Levels
+from avsal_jax.data.sound_stream import SoundStream
 from avsal_jax.data.video import open_container
 from avsal_jax.errors import AvsalError
 from avsal_jax.specs import AudioSpec
 
 SOUNDNET_SCALE = 256.0  # SoundNet was trained on 24-bit samples times 2^-23 read as 32-bit: +-256
-_SHORTEST_GAP, _LONGEST_GAP = 0.02, 600.0  # seconds; times in Matroska are rounded to 0.001
 FALLBACK_RATE = 22_050  # SoundNet's own; the published buffers are sized for it
+_IN_MEMORY = 1 << 26  # samples; 23 minutes at 48,000 Hz
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,36 +39,53 @@ class Sound:
         a long sound need not be in memory.
       rate: Hz.
       start: seconds; presentation time of the first sample, on the clock of its file.
+      notes: what was unusual about it, and what was done about that, a line each.
     """
 
     wave: Sequence
     rate: int
     start: float = 0.0
+    notes: tuple[str, ...] = ()
 
 
 def read_sound(path) -> Sound:
     """Reads the audio stream of a file once, as the mean of its channels at its own rate.
 
+    `SoundStream` says what is made of streams that change on the way. Of a long sound the samples lie in a
+    temporary file.
+
     Raises:
-      AvsalError: the file cannot be read, or has no sound.
+      AvsalError: the file cannot be read, or has no sound that can be decoded.
     """
-    pieces = list(mono_pieces(path))
-    if not pieces:
-        raise AvsalError(f"{path} has an audio stream without sound")
-    _, rate, start = pieces[0]
-    return Sound(np.concatenate([piece for piece, _, _ in pieces]), rate, start)
+    stream = SoundStream(path)
+    with tempfile.TemporaryFile() as file:
+        kept, waiting, count = [], 0, 0
+        for block in stream:
+            kept.append(np.ascontiguousarray(block, np.float32))
+            waiting, count = waiting + len(block), count + len(block)
+            if waiting > _IN_MEMORY:
+                file.writelines(kept)
+                kept, waiting = [], 0
+        if not count:
+            raise AvsalError(f"{path} has an audio stream without sound")
+        wave = np.concatenate(kept) if kept else np.zeros(0, np.float32)
+        if file.tell():
+            file.write(wave)
+            file.flush()
+            wave = np.memmap(file, np.float32, "r", shape=(count,))
+    return Sound(wave, stream.rate, stream.start, stream.notes)
 
 
 def has_sound(path) -> bool:
     """Returns whether a file has a sample of sound; reads no further than the first.
 
     Raises:
-      AvsalError: the file cannot be read.
+      AvsalError: the file cannot be read, or its sound cannot be decoded.
     """
     with open_container(pathlib.Path(path)) as container:
-        if container.streams.best("audio") is None:
+        if not container.streams.audio:
             return False
-    return next(mono_pieces(path), None) is not None
+    return next(iter(SoundStream(path)), None) is not None
 
 
 def envelope(path, points_per_second: int = 20) -> tuple[np.ndarray, np.ndarray]:
@@ -72,17 +94,16 @@ def envelope(path, points_per_second: int = 20) -> tuple[np.ndarray, np.ndarray]
     Reads the stream piece by piece: memory grows by the points alone.
     """
     peaks: list[float] = []
-    left, rate, start = np.zeros(0, np.float32), 1, 0.0
-    for piece, rate, start in mono_pieces(path):  # noqa: B007
-        step = max(1, rate // points_per_second)
+    left, step, stream = np.zeros(0, np.float32), 1, SoundStream(path)
+    for piece in stream:
+        step = max(1, stream.rate // points_per_second)
         wave = np.concatenate([left, np.abs(piece)])
         whole = len(wave) // step * step
         peaks += wave[:whole].reshape(-1, step).max(1).tolist()
         left = wave[whole:]
     if len(left):
         peaks.append(float(left.max()))
-    step = max(1, rate // points_per_second)
-    return start + np.arange(len(peaks)) * step / rate, np.array(peaks)
+    return stream.start + np.arange(len(peaks)) * step / max(1, stream.rate), np.array(peaks)
 
 
 def is_silent(path) -> bool:
@@ -91,53 +112,57 @@ def is_silent(path) -> bool:
     Raises:
       AvsalError: the file cannot be read, or has no sound.
     """
-    return not any(piece.any() for piece, _, _ in mono_pieces(path))
+    return not any(piece.any() for piece in SoundStream(path))
 
 
-def mono_pieces(path) -> Iterator[tuple[np.ndarray, int, float]]:
-    """Yields a file's sound piece by piece: (float32 samples, rate in Hz, time of the file's first sample).
+def sound_notes(path) -> tuple[str, ...]:
+    """Returns what is unusual about a file's sound, and what `read_sound` does about it, a line each.
 
-    Samples are the mean of the channels, as VGGish takes; pieces are as the file has them, some thousand
-    samples long. Where its times leave a gap, as a damaged packet does, there is silence, so that what
-    follows keeps its time; a jump of over ten minutes is taken for another clock and leaves none.
+    Reads the whole stream, but for plain integer samples, which cannot be unusual.
 
     Raises:
-      AvsalError: the file cannot be read, or has no audio stream.
+      AvsalError: the file cannot be read, or has no sound that can be decoded.
     """
-    path = pathlib.Path(path)
-    with open_container(path) as container:
-        stream = container.streams.best("audio")
-        if stream is None:
-            raise AvsalError(f"{path} has no sound")
-        rate, start, count = stream.codec_context.sample_rate, None, 0
-        resampler = av.AudioResampler(format="fltp", rate=rate)
-        packets = container.demux(stream)
-        while True:
-            try:
-                decoded = next(packets).decode()
-            except (StopIteration, av.error.EOFError):
-                break
-            except av.error.FFmpegError:
-                packets = container.demux(stream)
-                continue
-            for frame in decoded:
-                start = float(frame.time or 0.0) if start is None else start
-                missing = round((frame.time - start) * rate) - count if frame.time is not None else 0
-                if max(frame.samples / 2, _SHORTEST_GAP * rate) < missing < _LONGEST_GAP * rate:
-                    yield np.zeros(missing, np.float32), rate, start
-                    count += missing
-                count += frame.samples
-                for planar in resampler.resample(frame):
-                    yield planar.to_ndarray().mean(0), rate, start
-        for planar in resampler.resample(None):
-            yield planar.to_ndarray().mean(0), rate, start or 0.0
+    if SoundFrames(path).plain:
+        return ()
+    stream = SoundStream(path)
+    for _ in stream:
+        pass
+    return stream.notes
+
+
+def clean_sound(wave, rate: float) -> Sound:
+    """Returns a waveform in memory as `read_sound` would return it from a file.
+
+    Args:
+      wave: [samples]; floats in [-1, 1], or integers of 8 (unsigned), 16 or 32 bits at full scale.
+      rate: Hz.
+
+    Raises:
+      AvsalError: another shape or type, or no positive rate.
+    """
+    wave = np.asarray(wave)
+    if wave.ndim != 1 or not isinstance(rate, numbers.Real) or not rate >= 1:
+        raise AvsalError(
+            f"sound is a mono waveform [samples] with its rate in Hz; got shape {wave.shape} and rate {rate}"
+        )
+    if wave.dtype.name in INTEGER_SAMPLES:
+        zero, scale = INTEGER_SAMPLES[wave.dtype.name]
+        return Sound((wave.astype(np.float32) - zero) * np.float32(1 / scale), round(rate))
+    if wave.dtype.kind != "f":
+        raise AvsalError(f"sound is float in [-1, 1], or uint8, int16 or int32; got {wave.dtype.name}")
+    levels = Levels()
+    levels.look(wave)
+    levels.decide()
+    wave = levels.apply(wave)
+    return Sound(wave, round(rate), notes=tuple(f"the sound: {line}" for line in levels.notes))
 
 
 def resample(sound: Sound, rate: int) -> Sound:
     """Returns `sound` at another rate, by librosa's `soxr_hq`; computed where its samples are asked for."""
     if sound.rate == rate:
         return sound
-    return Sound(_Resampled(sound.wave, sound.rate, rate), rate, sound.start)
+    return dataclasses.replace(sound, wave=_Resampled(sound.wave, sound.rate, rate), rate=rate)
 
 
 class _Resampled(Sequence):
@@ -181,9 +206,14 @@ def excerpt_bounds(first: int, last: int, rate: float, fps: float, samples: int)
     Args:
       rate: samples per second; fps: frames per second; samples: length of the waveform.
     """
+    return _bounds((first - 1) * (1.0 / fps), (last - 1) * (1.0 / fps), rate, fps, samples)
+
+
+def _bounds(first: float, last: float, rate: float, fps: float, samples: int) -> tuple[int, int]:
+    """The same for frames at `first` and `last` seconds."""
     half = rate / fps / 2
-    begin = math.trunc(max(0.0, (first - 1) * (1.0 / fps) * rate - half))
-    end = math.trunc(min(float(samples), abs((last - 1) * (1.0 / fps) * rate + half)))
+    begin = math.trunc(max(0.0, first * rate - half))
+    end = math.trunc(min(float(samples), abs(last * rate + half)))
     return begin, min(end + 1, samples)
 
 
@@ -225,19 +255,33 @@ def _hann(length: int) -> np.ndarray:
 class ClipSound:
     """The sound of any clip of one video.
 
+    A clip's sound is that from half a frame before the time of its first frame to half a frame after that of
+    its last, where a frame lasts 1 / fps. Times are index / fps, or `times` where the rate varies. Frames
+    that padding invented have silence of 1 / fps each. Of a sound longer than the buffer, as around a
+    pause in the picture, the middle is kept.
+
     Args:
       sound: the waveform; resampled to 16,000 Hz for log-mel, from a higher rate to 22,050 Hz where a clip
         would not fit the buffer of a waveform.
       spec: the buffer that the network takes, and the rate that it takes it at, if it names one.
       frames: T, frames of a clip.
-      fps: frames per second of the video that the clips are cut from.
+      fps: frames per second of the video that the clips are cut from; the average, where it varies.
       video_start: seconds; presentation time of its first frame, on the clock of `sound.start`.
+      times: when the frames are shown, if that varies; those of a clip are there before it is asked for.
 
     `warning` says in one line what had to be changed, or is None.
     """
 
-    def __init__(self, sound: Sound, spec: AudioSpec, frames: int, fps: float, video_start: float = 0.0):
-        self.warning = None
+    def __init__(
+        self,
+        sound: Sound,
+        spec: AudioSpec,
+        frames: int,
+        fps: float,
+        video_start: float = 0.0,
+        times: FrameTimes | None = None,
+    ):
+        self.warning, self.times, self._cut = None, times, 0
         self._length = spec.samples
         if spec.kind == "logmel":
             sound = resample(sound, log_mel.RATE)
@@ -250,6 +294,17 @@ class ClipSound:
         self._spec, self._fps = spec, fps
         # Samples before the first frame are cut, a late start is filled with silence.
         self._shift = round((video_start - sound.start) * sound.rate)
+        self._regular = frames * sound.rate / fps  # samples of a clip at a constant rate
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was done to the sound of the clips so far, beyond `warning`, a line each."""
+        if not self._cut:
+            return ()
+        return (
+            f"{self._cut} clips last longer than a network hears, because of pauses in the picture: only the "
+            "middle of their sound is kept",
+        )
 
     def clip(self, frames: list[int], count: int | None) -> np.ndarray:
         """Returns float32 [L] or [P, 96, 64] (`AudioSpec.shape`): the sound of a clip, reversed where it is.
@@ -267,11 +322,10 @@ class ClipSound:
             after = 0
         per_frame = self._rate / self._fps
         silence = round(before * per_frame), round(after * per_frame)
-        length = len(self._wave) - self._shift
-        begin, end = excerpt_bounds(ordered[0] + 1, ordered[-1] + 1, self._rate, self._fps, max(0, length))
-        excerpt = np.concatenate(
-            [np.zeros(silence[0], np.float32), self._samples(begin, end), np.zeros(silence[1], np.float32)]
-        )
+        length = max(0, len(self._wave) - self._shift)
+        first, last = (self._time(index) for index in (ordered[0], ordered[-1]))
+        begin, end = _bounds(first, last, self._rate, self._fps, length)
+        excerpt = self._amid_silence(begin, max(begin, end), silence)
         if self._spec.kind == "waveform":
             buffer = centred(excerpt, self._spec)
             return buffer[::-1] if backwards else buffer
@@ -281,6 +335,18 @@ class ClipSound:
         wave = _in_the_middle(excerpt, self._length)
         wave = wave[::-1] if backwards else wave
         return log_mel.log_mel_patches(wave, self._spec.patches, self._spec.hop)
+
+    def _time(self, index: int) -> float:
+        return index * (1.0 / self._fps) if self.times is None else self.times[index]
+
+    def _amid_silence(self, begin: int, end: int, silence: tuple[int, int]) -> np.ndarray:
+        """Returns samples with silence before and after; no more than the middle that the buffer holds."""
+        length = silence[0] + end - begin + silence[1]
+        skipped = max(0, length - self._length)
+        self._cut += length > self._length >= self._regular + 1
+        first, last = skipped // 2 - silence[0], length - (skipped - skipped // 2) - silence[0]
+        zeros = [max(0, -first), max(0, last - (end - begin))]
+        return np.pad(self._samples(begin + max(0, first), begin + min(end - begin, last)), zeros)
 
     def _samples(self, begin: int, end: int) -> np.ndarray:
         """Samples counted from the time of the first frame; silence where there are none."""

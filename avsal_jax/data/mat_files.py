@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import pathlib
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 import scipy.io
-import scipy.sparse
 
 from avsal_jax.errors import AvsalError
 
-MAX_SIDE = 10_000  # pixels of a fixation map
+MAX_SIDE, MAX_PIXELS = 10_000, 1 << 25  # of a map; 8K has 33 million
 _MAX_BYTES = 1 << 30  # of a file, and of what its compressed parts become
 _MAX_RATIO = 1032  # of deflate: a small file cannot become a large one
-_COMPRESSED = 15  # miCOMPRESSED, MAT-File Format, table 1-1
+_COMPRESSED, _MATRIX = 15, 14  # miCOMPRESSED, miMATRIX: MAT-File Format, table 1-1
+_TEXTS = frozenset({16, 17, 18})  # miUTF8 and on
+_CELLS, _SPARSE = frozenset({1, 2, 3}), 5  # classes of matrices, of which the first hold others; table 1-3
+_MAX_DEPTH = 20  # of structures in structures
+# miINT8 and on, whatever the numbers' own class is
+_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _NUMBERS = frozenset({"double", "single", "logical", "sparse"}) | {
     f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
@@ -31,7 +37,7 @@ def mat_variables(path: pathlib.Path) -> list[tuple[str, tuple[int, ...], str]]:
 
 
 def mat_shape(path: pathlib.Path, variable: str) -> tuple[int, int]:
-    """Returns (rows, columns) of a map from the file's headers; see `mat_points` for the errors."""
+    """Returns (rows, columns) of a map from the file's headers; see `mat_map` for the errors."""
     found = mat_variables(path)
     named = [(shape, kind) for name, shape, kind in found if name == variable]
     if not named:
@@ -42,11 +48,29 @@ def mat_shape(path: pathlib.Path, variable: str) -> tuple[int, int]:
             raise AvsalError(f"{variable} in {path} is no map: {kind} of shape {tuple(shape)}")
         if not all(0 < side <= MAX_SIDE for side in shape):
             raise AvsalError(f"{variable} in {path} has shape {tuple(shape)}; sides are 1 to {MAX_SIDE}")
+        if shape[0] * shape[1] > MAX_PIXELS:
+            raise AvsalError(
+                f"{variable} in {path} has shape {tuple(shape)}; maps have up to {MAX_PIXELS} pixels"
+            )
     return int(shape[0]), int(shape[1])
 
 
-def mat_points(path: pathlib.Path, variable: str) -> np.ndarray:
-    """Returns int32 [N, 2], the (row, column) of what is above zero in a map, row by row.
+def only_map(path: pathlib.Path) -> str:
+    """Returns the name of the only variable that is a map, beside scalars, vectors and texts.
+
+    Raises:
+      AvsalError: none or several are; as `load_mat`.
+    """
+    found = mat_variables(path)
+    maps = [name for name, shape, kind in found if kind in _NUMBERS and len(shape) == 2 and min(shape) > 1]
+    if len(maps) != 1:
+        there = ", ".join(name for name, _, _ in found) or "nothing"
+        raise AvsalError(f"{path} must hold one map, a matrix of numbers; it holds {there}")
+    return maps[0]
+
+
+def mat_map(path: pathlib.Path, variable: str):
+    """Returns a map, [rows, columns] of real numbers: an array, or a scipy.sparse matrix.
 
     Raises:
       AvsalError: the file is missing, damaged, of version 7.3 or too large, or holds no such map.
@@ -55,20 +79,9 @@ def mat_points(path: pathlib.Path, variable: str) -> np.ndarray:
     array = load_mat(path, variable)
     if array.shape != shape:
         raise AvsalError(f"{path} is damaged: {variable} has shape {array.shape}, its header says {shape}")
-    if scipy.sparse.issparse(array):
-        rows, columns = (array > 0).nonzero()
-        order = np.lexsort((columns, rows))
-        return np.stack([rows[order], columns[order]], 1).astype(np.int32)
-    return np.argwhere(array > 0).astype(np.int32)
-
-
-def mat_nan(path: pathlib.Path, variable: str) -> int:
-    """Returns how many values of a map are NaN; a map of whole numbers is not read for that."""
-    kinds = {name: kind for name, _, kind in mat_variables(path)}
-    if kinds.get(variable) not in ("double", "single"):
-        return 0
-    mat_shape(path, variable)
-    return int(np.isnan(load_mat(path, variable)).sum())
+    if array.dtype.kind not in "buif":
+        raise AvsalError(f"{variable} in {path} is no map: its numbers are {array.dtype}")
+    return array
 
 
 def load_mat(path: pathlib.Path, variable: str):
@@ -79,7 +92,10 @@ def load_mat(path: pathlib.Path, variable: str):
     """
     with _as_one_line(path):
         _check_size(path)
-        found = scipy.io.loadmat(path, variable_names=[variable], struct_as_record=False)
+        content = path.read_bytes()
+        if scipy.io.matlab.matfile_version(io.BytesIO(content))[0] == 1:  # 5 to 7.2; scipy reads 4 with care
+            _check_elements(content[128:], "<" if content[126:128] == b"IM" else ">")
+        found = scipy.io.loadmat(io.BytesIO(content), variable_names=[variable], struct_as_record=False)
     if variable not in found:
         raise AvsalError(f"{path} has no variable {variable}")
     return found[variable]
@@ -129,3 +145,67 @@ def _inflated(path: pathlib.Path) -> int:
                 left -= len(piece)
                 total += len(engine.decompress(piece))  # at most 68 MB at a time
     return total
+
+
+def _check_elements(data: bytes, order: str, depth: int = 0) -> None:
+    """Raises ValueError where the data elements of a file of version 5 are not what they say.
+
+    scipy (1.17) looks a type up in a table, and takes the indices of a sparse matrix for addresses, without a
+    check: a wrong one ends the process.
+    """
+    if depth > _MAX_DEPTH:
+        raise ValueError("its variables lie in each other too deep")
+    for kind, content in _elements(data, order):
+        if kind == _COMPRESSED:
+            _check_elements(zlib.decompress(content), order, depth + 1)
+        elif kind == _MATRIX and content:
+            _check_matrix(list(_elements(content, order)), order, depth)
+        elif kind not in _TYPES and kind not in _TEXTS and content:
+            raise ValueError(f"it has data of the unknown type {kind}")
+
+
+def _check_matrix(parts: list[tuple[int, bytes]], order: str, depth: int) -> None:
+    """Checks a matrix: its flags, sides and name, and what these announce."""
+    if [kind for kind, _ in parts[:3]] != [6, 5, 1] or len(parts[0][1]) != 8:  # miUINT32, miINT32, miINT8
+        raise ValueError("it has a variable without flags, sides and name")
+    flags = np.frombuffer(parts[0][1], f"{order}u4")
+    if (matrix_class := int(flags[0]) & 255) == _SPARSE:
+        _check_sparse(parts, order)
+    elif matrix_class in _CELLS:
+        for kind, content in parts[3:]:
+            if kind == _MATRIX and content:
+                _check_matrix(list(_elements(content, order)), order, depth + 1)
+            elif kind not in (1, 5, _MATRIX):  # names of fields, their length, and what they hold
+                raise ValueError(f"it has a field of the unknown type {kind}")
+    elif not all(kind in _TYPES or kind in _TEXTS for kind, _ in parts[3:]):
+        raise ValueError("it has numbers of an unknown type")
+
+
+def _check_sparse(parts: list[tuple[int, bytes]], order: str) -> None:
+    """Checks flags, sides, name, rows, columns and numbers (and their imaginary parts) of a sparse matrix."""
+    arrays = [np.frombuffer(data, np.dtype(_TYPES[kind]).newbyteorder(order)) for kind, data in parts]
+    if len(arrays) < 6 or not all(array.dtype.kind in "iu" for array in arrays[3:5]):
+        raise ValueError("its sparse matrix has no indices")
+    sides, rows, columns = arrays[1].astype(np.int64), arrays[3].astype(np.int64), arrays[4].astype(np.int64)
+    count = int(columns[-1])
+    rising = (
+        len(sides) == 2 and len(columns) == sides[1] + 1 and columns[0] == 0 and (np.diff(columns) >= 0).all()
+    )
+    if not rising or count > min(map(len, (rows, *arrays[5:]))):
+        raise ValueError("the indices of its sparse matrix are not those of its sides")
+    if ((rows[:count] < 0) | (rows[:count] >= sides[0])).any():
+        raise ValueError("the indices of its sparse matrix lead outside it")
+
+
+def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
+    """Yields (type, content) of data elements that follow each other; small ones lie within their tag."""
+    place = 0
+    while place + 8 <= len(data):
+        kind, size = struct.unpack_from(f"{order}II", data, place)
+        begin, padding = place + 8, 0 if kind == _COMPRESSED else -size % 8
+        if kind >> 16:
+            kind, size, begin, padding = kind & 0xFFFF, kind >> 16, place + 4, 4 - (kind >> 16)
+        if padding < 0 or begin + size > len(data):
+            raise ValueError("it is cut short")
+        yield kind, data[begin : begin + size]
+        place = begin + size + padding

@@ -6,9 +6,11 @@ A packaging has `entry(row, dataset)` -> VideoEntry for a line of a list, whatev
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Iterable
 
+from avsal_jax.data.numbering import Numbers, first_frame, place
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.data.truth_files import NumberedFiles, numbered_files
 from avsal_jax.data.video import IMAGE_SUFFIXES, natural_order, visible_files
@@ -21,6 +23,7 @@ SPLIT_FOLDERS = {
     "test": ("test", "testing"),
 }
 _FIRST_WITHHELD = 701  # DHF1K: the truth of its test videos is not published
+_MAX_FRAMES = 1_000_000  # of a video, nine hours at 30 a second
 _MAT = frozenset({".mat"})
 
 
@@ -59,7 +62,10 @@ class Stavis:
             dataset,
             images=self._root / "video_frames" / folder / row.video,
             maps=truth / "maps",
-            fixation_maps=[(truth, _MAT, "fixMap_")],  # eye_tracks.mat lies beside them
+            fixation_maps=[
+                (truth, _MAT, "fixMap_"),
+                (truth, IMAGE_SUFFIXES, "fixMap_"),
+            ],  # beside eye_tracks.mat
             sound=sound,
             may_lack_truth=_is_own(dataset),
         )
@@ -115,7 +121,7 @@ class Rearranged:
             maps=video / "maps",
             fixation_maps=[(fixation, IMAGE_SUFFIXES, None), (fixation, _MAT, None)],
             may_lack_truth=_withheld(row.video) if self._numbered else _is_own(dataset),
-            from_first=self._shots,
+            shots=self._shots,
             variable="I",
         )
 
@@ -184,30 +190,29 @@ def _entry(
     fixation_maps: list[tuple],
     sound: pathlib.Path | None = None,
     may_lack_truth: bool = False,
-    from_first: bool = False,
+    shots: bool = False,
     variable: str = "eyeMap",
 ) -> VideoEntry:
-    """Counts the files of a video and notes what disagrees; `fixation_maps` are tried in turn."""
+    """Aligns the files of a video and notes what disagrees; `fixation_maps` are tried in turn.
+
+    A video whose files cannot be aligned has `frames` 0, and a note that says why.
+    """
     files = {
         "images": numbered_files(images, IMAGE_SUFFIXES),
         "density maps": numbered_files(maps, IMAGE_SUFFIXES),
         "fixation maps": next((f for place in fixation_maps if (f := numbered_files(*place))), None),
     }
+    folders = {"images": images, "density maps": maps, "fixation maps": fixation_maps[0][0]}
     published = not (may_lack_truth and files["density maps"] is None and files["fixation maps"] is None)
-    first = 1
-    if files["images"] is not None:
-        first = files["images"].first if from_first else min(1, files["images"].first)
-    notes = list(row.notes)
-    counts = {} if row.frames is None else {"frames in the list": row.frames}
-    for kind, found in files.items():
-        if kind == "images" or published:
-            where = {"images": images, "density maps": maps, "fixation maps": fixation_maps[0][0]}[kind]
-            notes += _file_notes(kind, found, where, first)
-            if found is not None or kind != "fixation maps":  # which training can do without
-                counts[kind] = found.count if found else 0
-    frames = min(counts.values())
-    if len(set(counts.values())) > 1:
-        notes.append(f"{', '.join(f'{n} {kind}' for kind, n in counts.items())}: {frames} are used")
+    kinds = list(files) if published else ["images"]
+    notes = [*row.notes, *(note for kind in kinds for note in _file_notes(kind, files[kind], folders[kind]))]
+    frames = without_truth = 0
+    try:
+        files, told = _aligned(files, shots)
+        frames, without_truth, counted = _count(files, kinds, row.frames)
+        notes += told + counted
+    except AvsalError as error:
+        notes.append(str(error))
     if sound is not None and not sound.is_file():
         notes.append(f"no sound: there is no file {sound}")
         sound = None
@@ -224,19 +229,74 @@ def _entry(
         files["density maps"],
         files["fixation maps"],
         published,
-        first,
+        without_truth,
         variable,
     )
 
 
-def _file_notes(kind: str, files: NumberedFiles | None, folder: pathlib.Path, first: int) -> list[str]:
+_Files = dict[str, NumberedFiles | None]
+
+
+def _aligned(files: _Files, shots: bool) -> tuple[_Files, list[str]]:
+    """Returns the files with the number that frame 0 has in each kind, and a line for each that differs.
+
+    Raises:
+      AvsalError: it is not certain which file belongs to which frame.
+    """
+    images = files["images"]
+    if images is None:
+        return files, []
+    truths = {kind: found.numbers for kind, found in files.items() if found is not None and kind != "images"}
+    first = first_frame(images.numbers, truths, shots)
+    frames = Numbers(first, images.last, images.count)
+    aligned, notes = {**files, "images": dataclasses.replace(images, origin=first)}, []
+    for kind, numbers in truths.items():
+        origin, told = place(kind, numbers, frames)
+        aligned[kind] = dataclasses.replace(files[kind], origin=origin)
+        notes += [told] if told else []
+    return aligned, notes
+
+
+def _count(files: _Files, kinds: list[str], listed: int | None) -> tuple[int, int, list[str]]:
+    """Returns (frames, how many images have no truth, notes on what differs).
+
+    Raises:
+      AvsalError: the numbers of the images reach too far.
+    """
+    counts = {} if listed is None else {"frames in the list": listed}
+    lengths = dict(counts)
+    for kind in kinds:
+        found = files[kind]
+        if found is not None or kind != "fixation maps":  # which training can do without
+            counts[kind] = found.count if found else 0
+            lengths[kind] = found.length if found else 0
+    frames = min(lengths.values())
+    if frames > _MAX_FRAMES:
+        raise AvsalError(
+            f"the numbers of the files reach to {frames}; a video has at most {_MAX_FRAMES} frames"
+        )
+    truth = [files[kind] for kind in kinds if kind != "images" and files[kind] is not None]
+    usable = sum(all(found.has(index) for found in truth) for index in range(frames))
+    shown = min(lengths.get("frames in the list", lengths["images"]), lengths["images"])
+    notes = []
+    if images := [index for index in range(frames) if not files["images"].has(index)]:
+        lost = files["images"].of_frame(images[0])
+        notes.append(
+            f"{len(images)} of {frames} images are missing (first {lost.name}): no network can be run, "
+            "only saved maps can be scored"
+        )
+    if usable < frames or (not images and len(set(counts.values())) > 1):
+        notes.append(f"{', '.join(f'{n} {kind}' for kind, n in counts.items())}: {usable} are used")
+    return frames, max(0, shown - usable), notes
+
+
+def _file_notes(kind: str, files: NumberedFiles | None, folder: pathlib.Path) -> list[str]:
     if files is None:
         return [f"no {kind} in {folder}"]
     notes = []
-    if missing := files.last - files.first + 1 - files.count:
+    missing = files.last - files.first + 1 - files.count
+    if missing and kind != "images":  # of which `_count` says more
         notes.append(f"{missing} of the {kind} from {files.first} to {files.last} are missing")
-    if files.first != first:
-        notes.append(f"the {kind} begin with number {files.first}, not {first}")
     if files.others:
         notes.append(f"{files.others} files in {folder} are named unlike {files.name(files.first)}: not used")
     return notes

@@ -28,7 +28,7 @@ from avsal_jax.data.schema import VideoEntry
 from avsal_jax.data.shards import KINDS, ShardFolder, WriteError
 from avsal_jax.data.synthetic import contact_sheet, settings_from, write_synthetic
 from avsal_jax.data.video import visible_files
-from avsal_jax.errors import AvsalError, reason
+from avsal_jax.errors import AvsalError, describe
 from avsal_jax.files import write_json, write_text
 
 _DESCRIPTION = "{kind} of {dataset}, prepared by avsal_jax at {height}x{width}; one shard per video."
@@ -63,7 +63,7 @@ def prepare(
       AvsalError: as `open_dataset`; the folder holds another preparation; the disk is full.
     """
     _check(size, encoding)
-    entries, lists, problems = _all_videos(dataset, root)
+    entries, lists, problems, refused = _all_videos(dataset, root)
     folder = folder_of(output, dataset)
     preparation = Preparation(dataset, *size, encoding, tuple((e.dataset, e.name) for e in entries), lists)
     _claim(folder, preparation)
@@ -76,7 +76,7 @@ def prepare(
         if counted is not None:
             counted.close()
     lost = [i for i in todo if found[i].failed]
-    failed = [f"{entries[i].name}: {found[i].failed}" for i in lost]
+    failed = refused + [f"{entries[i].name}: {found[i].failed}" for i in lost]
     with _writes(folder):
         for kind in KINDS:
             described = _DESCRIPTION.format(kind=kind, dataset=dataset, height=size[0], width=size[1])
@@ -87,7 +87,7 @@ def prepare(
     return {
         "folder": str(folder),
         "videos": len(entries),
-        "prepared": len(todo) - len(failed),
+        "prepared": len(todo) - len(lost),
         "frames": sum(entry.frames for entry in entries),
         "bytes": sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
         "failed": failed,
@@ -140,10 +140,11 @@ def _check(size: tuple[int, int], encoding: str) -> None:
         raise AvsalError(f"height and width are 1 to {MAX_SIDE} pixels; got {size[0]}x{size[1]}")
 
 
-def _all_videos(dataset: str, root) -> tuple[list[VideoEntry], Lists, list[str]]:
+def _all_videos(dataset: str, root) -> tuple[list[VideoEntry], Lists, list[str], list[str]]:
     """Returns the videos of all splits and folds once each, the lists over them, and what could not be had.
 
-    Videos without files are left out, with a line among the problems.
+    Videos without files are left out, with a line among the problems; those whose files do not fit together,
+    with another in the last list.
     """
     opened, errors = {}, []
     for split, fold in _parts(dataset, root):
@@ -163,7 +164,8 @@ def _all_videos(dataset: str, root) -> tuple[list[VideoEntry], Lists, list[str]]
     lost = [e for key, e in sorted(entries.items()) if key not in place]
     problems = [str(error) for error in errors]
     problems += [f"{e.dataset} {e.name} is listed, but left out: {'; '.join(e.notes)}" for e in lost]
-    return [entries[key] for key in usable], dict(lists), problems
+    refused = [f"{e.name}: {'; '.join(e.notes)}" for e in lost if e.images is not None and e.maps is not None]
+    return [entries[key] for key in usable], dict(lists), problems, refused
 
 
 def _parts(dataset: str, root) -> list[tuple[str, int | None]]:
@@ -231,16 +233,16 @@ def _prepare_all(shards, entries, todo, workers: int, counted) -> dict[int, Foun
 
 
 def _prepare_or_fail(shards: ShardFolder, index: int, entry: VideoEntry, tick: Callable) -> Found:
-    """Prepares one video; where its files are bad it gets empty shards, so that no other video is lost."""
+    """Prepares one video; one that fails, for whatever reason, gets empty shards and loses no other."""
     try:
         return prepare_video(shards, index, entry, tick)
     except (WriteError, _Stopped):
         raise
-    except Exception as error:  # whatever happened to it, the others go on
+    except Exception as error:
         for kind in KINDS:
             with shards.writer(kind, index):
                 pass
-        return Found({}, reason(error))
+        return Found({}, describe(error))
 
 
 def _write_report(folder, shards, entries, found, problems) -> pathlib.Path:

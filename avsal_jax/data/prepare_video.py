@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import pathlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
 from PIL import Image
 
-from avsal_jax.data.audio import mono_pieces
+from avsal_jax.data.fixation_maps import NO_FIXATIONS, Fixations, fixation_findings
 from avsal_jax.data.prepared import FORMAT
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.data.shards import ShardFolder, WriteError
+from avsal_jax.data.sound_stream import SoundStream
 from avsal_jax.data.video import resize_frame
 from avsal_jax.errors import AvsalError
 from avsal_jax.identity import digest
@@ -58,13 +58,9 @@ def prepare_video(shards: ShardFolder, index: int, entry: VideoEntry, tick: Call
         for i in range(entry.frames):
             truth.append(_target(entry, i, add))
             tick(0)
-    black = np.array([is_black for is_black, *_ in truth])
-    if entry.published and black.any():
-        findings["black truth"] = f"{black.sum()} of {entry.frames} frames"
-    if damaged := sum(nan for _, nan, _, _ in truth):
-        findings["NaN"] = f"{damaged} values of fixation maps"
-    if others := sum(other for _, _, _, other in truth):
-        findings["sizes"] = f"density and fixation maps of {others} frames differ in size"
+    labelled = [target for target in truth if target.fixations is not None]
+    if entry.published:
+        _check_truth(entry, labelled, findings)
     with shards.writer("sound", index) as add:
         sound = _sound(entry, add, findings)
     with shards.writer("videos", index) as add:
@@ -76,8 +72,8 @@ def prepare_video(shards: ShardFolder, index: int, entry: VideoEntry, tick: Call
                 "frames": entry.frames,
                 "published": int(entry.published),
                 "fixated": int(entry.published and entry.fixation_maps is not None),
-                "black": black,
-                "size": np.array(truth[0][2], np.int32),
+                "black": np.array([target.black for target in truth]),
+                "size": np.array((labelled or truth)[0].size, np.int32),
                 "category": entry.category or "",
                 "found": json.dumps(findings),
                 "identity": video_identity(entry),
@@ -94,20 +90,47 @@ def _encoded(image: np.ndarray, shards: ShardFolder) -> bytes:
     return buffer.getvalue()
 
 
-def _target(entry: VideoEntry, i: int, add: Callable) -> tuple[bool, int, tuple[int, int], bool]:
-    """Adds the target of a frame; returns (is black, NaN values, size, whether the density has another)."""
-    if not entry.published:
-        density, fixations, size = _encoded_black(), np.zeros((0, 2), np.int32), (1, 1)
-        is_black, nan, other = True, 0, False
+@dataclasses.dataclass(frozen=True)
+class _Target:
+    """What was stored of the truth of a frame.
+
+    Attributes:
+      black: whether the density is; also where there is no truth, so that nothing learns from such a frame.
+      size: (height, width) of the truth.
+      fixations: None where the frame has no truth.
+      other_size: whether density and fixation map differ in size.
+    """
+
+    black: bool
+    size: tuple[int, int]
+    fixations: Fixations | None = None
+    other_size: bool = False
+
+
+def _target(entry: VideoEntry, i: int, add: Callable) -> _Target:
+    """Adds the target of a frame."""
+    if not entry.has_truth(i):
+        target, density, fixations = _Target(True, (1, 1)), _encoded_black(), NO_FIXATIONS
     else:
-        density = entry.encoded_density(i)
-        has_fixations = entry.fixation_maps is not None
-        fixations = entry.fixations(i) if has_fixations else np.zeros((0, 2), np.int32)
-        size, nan = entry.truth_size(i), entry.damaged_fixations(i)
-        map_ = entry.density(i)
-        is_black, other = not map_.any(), map_.shape != tuple(size)
-    add({"density": density, "fixations": fixations, "size": np.array(size, np.int32)})
-    return is_black, nan, size, other
+        density, map_ = entry.encoded_density(i), entry.density(i)
+        fixations = NO_FIXATIONS if entry.fixation_maps is None else entry.read_fixations(i)
+        size = entry.truth_size(i)
+        target = _Target(not map_.any(), size, fixations, map_.shape != tuple(size))
+    add({"density": density, "fixations": fixations.points, "size": np.array(target.size, np.int32)})
+    return target
+
+
+def _check_truth(entry: VideoEntry, labelled: list[_Target], findings: dict[str, str]) -> None:
+    """Adds what is unusual about the truth of a video to `findings`."""
+    if missing := entry.frames - len(labelled):
+        findings["truth"] = (
+            f"{missing} of {entry.frames} frames have none; they are never what a clip is trained on"
+        )
+    if black := sum(target.black for target in labelled):
+        findings["black truth"] = f"{black} of {entry.frames} frames"
+    if others := sum(target.other_size for target in labelled):
+        findings["sizes"] = f"density and fixation maps of {others} frames differ in size"
+    findings.update(fixation_findings(target.fixations for target in labelled))
 
 
 def _encoded_black() -> bytes:
@@ -121,40 +144,39 @@ def _sound(entry: VideoEntry, add: Callable, findings: dict[str, str]) -> dict[s
     none = {"rate": 0, "samples": 0, "piece": 0}
     if entry.sound is None:
         return none
-    samples, audible, damaged, rate, piece = 0, False, 0, 0, 0
+    samples, audible, piece, stream = 0, False, 0, SoundStream(entry.sound)
     try:
-        for wave, rate in _in_pieces(entry.sound):  # noqa: B007
+        for wave in _in_pieces(stream):
             piece = piece or len(wave)
-            bad = ~np.isfinite(wave)
-            damaged += int(bad.sum())
-            audible = audible or bool((wave[~bad] != 0).any())
+            audible = audible or bool(wave.any())
             samples += len(wave)
-            add({"wave": np.where(bad, np.float32(0), wave)})
+            add({"wave": wave})
     except WriteError:
         raise
     except AvsalError as error:
         findings["sound"] = str(error)
+    if stream.notes:
+        findings["changed sound"] = "; ".join(stream.notes)
     if not samples:
         findings.setdefault("sound", f"{entry.sound.name} holds no sample")
         return none
     if not audible:
         findings["silent"] = f"every sample of {entry.sound.name} is zero"
-    if damaged:
-        findings["NaN in sound"] = f"{damaged} samples, set to zero"
+    rate = stream.rate
     missing = entry.frames / entry.fps - samples / rate
     if missing > 1 / entry.fps:
         findings["short sound"] = f"it ends {missing:.2f} s before the picture"
     return {"rate": rate, "samples": samples, "piece": piece}
 
 
-def _in_pieces(path: pathlib.Path) -> Iterator[tuple[np.ndarray, int]]:
-    """Yields (samples, rate): pieces of one length, but the last."""
-    left, rate = np.zeros(0, np.float32), 1
-    for wave, rate, _ in mono_pieces(path):
-        left = np.concatenate([left, wave.astype(np.float32)])
-        length = max(1, round(_PIECE * rate))
+def _in_pieces(stream: SoundStream) -> Iterator[np.ndarray]:
+    """Yields the samples in pieces of one length, but the last."""
+    left = np.zeros(0, np.float32)
+    for wave in stream:
+        left = np.concatenate([left, wave])
+        length = max(1, round(_PIECE * stream.rate))
         while len(left) >= length:
-            yield left[:length], rate
+            yield left[:length]
             left = left[length:]
     if len(left):
-        yield left, rate
+        yield left

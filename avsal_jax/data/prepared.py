@@ -60,6 +60,9 @@ class Preparation:
         return ""
 
 
+_FIELDS = tuple(field.name for field in dataclasses.fields(Preparation))
+
+
 def folder_of(root, dataset: str) -> pathlib.Path:
     """Returns the folder of a set among prepared ones: `stavis:MINE` is in stavis-MINE."""
     return pathlib.Path(root) / dataset.replace(":", "-")
@@ -74,21 +77,44 @@ def read_preparation(folder: pathlib.Path) -> Preparation:
         raise AvsalError(f"{folder} holds no prepared data set: there is no {FILE}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise AvsalError(f"{path} cannot be read: {error}; {_AGAIN.format(folder)}") from error
+    if isinstance(content, dict) and content.get("format", FORMAT) != FORMAT:
+        raise AvsalError(f"{path} is of another version of avsal_jax; {_AGAIN.format(folder)}")
     try:
-        if content.pop("format") != FORMAT:
-            raise AvsalError(f"{path} is of another version of avsal_jax; {_AGAIN.format(folder)}")
-        content["videos"] = tuple((str(dataset), str(name)) for dataset, name in content["videos"])
-        found = Preparation(**{**content, "failed": tuple(content["failed"])})
+        _check_form(content)
+        videos = tuple((dataset, name) for dataset, name in content["videos"])
+        fields = {name: content[name] for name in _FIELDS}
+        found = Preparation(**{**fields, "videos": videos, "failed": tuple(content["failed"])})
         _check(found)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, AvsalError):
-            raise
+    except ValueError as error:
         raise AvsalError(f"{path} is damaged: {error}; {_AGAIN.format(folder)}") from error
     return found
 
 
+def _check_form(content) -> None:
+    """Raises ValueError where a description lacks a field, has another, or lists what it may not list."""
+    if not isinstance(content, dict):
+        raise ValueError("it holds no object with fields")
+    if different := sorted({"format", *_FIELDS} ^ set(content)):
+        raise ValueError(
+            f"it {'has a strange' if different[0] in content else 'lacks the'} field {different[0]!r}"
+        )
+    videos, lists, failed = content["videos"], content["lists"], content["failed"]
+    if not isinstance(videos, list) or not all(
+        isinstance(video, list) and len(video) == 2 and all(isinstance(word, str) for word in video)
+        for video in videos
+    ):
+        raise ValueError("its videos are not pairs of a set and a name")
+    parts = lists.values() if isinstance(lists, dict) else (None,)
+    if not all(
+        isinstance(folds, dict) and all(isinstance(f, list) for f in folds.values()) for folds in parts
+    ):
+        raise ValueError("its lists are not numbers of videos by split and fold")
+    if not isinstance(failed, list):
+        raise ValueError("its failed videos are no list of numbers")
+
+
 def _check(found: Preparation) -> None:
-    """Raises ValueError, or what a value of the wrong kind raises, where a description is not sound."""
+    """Raises ValueError where a description of the right form is not sound."""
     count = len(found.videos)
     indices = [i for folds in found.lists.values() for part in folds.values() for i in part]
     if not all(type(i) is int and 0 <= i < count for i in (*indices, *found.failed)):
@@ -98,7 +124,7 @@ def _check(found: Preparation) -> None:
     sides = (found.height, found.width)
     if not all(type(side) is int and 0 < side <= MAX_SIDE for side in sides):
         raise ValueError(f"the pictures are said to be {sides}")
-    if found.encoding not in ENCODINGS:
+    if not isinstance(found.encoding, str) or found.encoding not in ENCODINGS:
         raise ValueError(f"the encoding is said to be {found.encoding!r}")
     if not isinstance(found.dataset, str) or type(found.complete) is not bool:
         raise ValueError(f"it is said to be of {found.dataset!r}, complete: {found.complete!r}")

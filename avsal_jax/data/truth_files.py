@@ -12,12 +12,16 @@ import re
 import numpy as np
 from PIL import Image
 
-from avsal_jax.data.mat_files import mat_nan, mat_points, mat_shape
+from avsal_jax.data.fixation_maps import Fixations, fixations_of
+from avsal_jax.data.grey_maps import read_grey, read_levels, to_8_bit
+from avsal_jax.data.mat_files import mat_map, mat_shape
+from avsal_jax.data.numbering import Numbers
 from avsal_jax.data.video import open_image
-from avsal_jax.errors import AvsalError
 
-_NUMBERED = re.compile(r"(.*?)([0-9]{1,9})(\.[A-Za-z]+)", re.DOTALL)
-_GREY_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA"})
+# Raise it where the same files come to be read otherwise: nothing made by an older reading is then reused.
+READING = 2
+LOSSLESS_SUFFIXES = frozenset({".bmp", ".pgm", ".png", ".ppm", ".tif", ".tiff"})
+_GROUPS = re.compile(r"[0-9]+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +34,8 @@ class NumberedFiles:
       first, last: smallest and largest number.
       count: how many there are; fewer than the numbers from first to last where some are missing.
       others: how many files of the same kind have names of another form.
+      there: the numbers that are there, where some are missing; else None.
+      origin: the number of frame 0.
     """
 
     folder: pathlib.Path
@@ -40,6 +46,12 @@ class NumberedFiles:
     last: int
     count: int
     others: int = 0
+    there: frozenset[int] | None = None
+    origin: int = 1
+
+    @property
+    def numbers(self) -> Numbers:
+        return Numbers(self.first, self.last, self.count)
 
     def name(self, number: int) -> str:
         return f"{self.prefix}{number:0{self.digits}d}{self.suffix}"
@@ -47,43 +59,63 @@ class NumberedFiles:
     def path(self, number: int) -> pathlib.Path:
         return self.folder / self.name(number)
 
+    def of_frame(self, index: int) -> pathlib.Path:
+        """Returns the file of a frame, counted from 0, whether it is there or not."""
+        return self.path(self.origin + index)
+
+    def has(self, index: int) -> bool:
+        """Whether the file of a frame, counted from 0, is there."""
+        number = self.origin + index
+        return self.first <= number <= self.last and (self.there is None or number in self.there)
+
+    @property
+    def length(self) -> int:
+        """Frames from frame 0 to the last that has a file."""
+        return max(0, self.last - self.origin + 1)
+
 
 def numbered_files(folder: pathlib.Path, suffixes, prefix: str | None = None) -> NumberedFiles | None:
     """Returns the files of `folder` with these suffixes, or None where there are none.
 
-    Of several forms of names, the one with most files counts. Hidden files are passed over.
+    The number of the frame may stand anywhere in a name, as in 0001.png, img_00001.jpg, map2_0001_sal.png:
+    it is the one by which most names differ. Of several forms of names, the one with most files counts.
+    Hidden files are passed over.
 
     Args:
       folder: it need not exist.
       suffixes: lower case, with the dot.
-      prefix: what names begin with, where the folder holds other files too.
+      prefix: what names begin with, up to the number, where the folder holds other files too.
     """
-    forms = collections.defaultdict(list)
-    for name in os.listdir(folder) if folder.is_dir() else ():
-        match = _NUMBERED.fullmatch(name)
-        if name.startswith(".") or not match or match[3].lower() not in suffixes:
-            continue
-        if prefix is None or match[1] == prefix:
-            forms[match[1], match[3]].append(match[2])
+    forms, names = collections.defaultdict(list), 0
+    for name in _listed(folder):
+        stem, suffix = os.path.splitext(name)
+        groups = () if name.startswith(".") or suffix.lower() not in suffixes else _GROUPS.finditer(stem)
+        groups = [group for group in groups if prefix is None or stem[: group.start()] == prefix]
+        names += bool(groups)
+        for place, group in enumerate(reversed(groups)):  # of equals, the last number of a name
+            forms[-place, stem[: group.start()], stem[group.end() :] + suffix].append(group[0])
     if not forms:
         return None
-    form = max(sorted(forms), key=lambda key: len(forms[key]))
-    numbers = [int(text) for text in forms[form]]
-    others = sum(map(len, forms.values())) - len(numbers)
+    form = max(sorted(forms), key=lambda key: (len(forms[key]), key[0]))
     digits = min(map(len, forms[form]))
-    return NumberedFiles(folder, form[0], digits, form[1], min(numbers), max(numbers), len(numbers), others)
+    numbers = [int(text) for text in forms[form] if f"{int(text):0{digits}d}" == text]
+    first, last, count = min(numbers), max(numbers), len(numbers)
+    there = None if count == last - first + 1 else frozenset(numbers)
+    return NumberedFiles(folder, *form[1:2], digits, form[2], first, last, count, names - count, there, first)
+
+
+def _listed(folder: pathlib.Path) -> list[str]:
+    """Returns the names in a folder; none where it is not there or may not be read."""
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def read_density(path: pathlib.Path) -> np.ndarray:
-    """Returns an 8-bit map / 255: float64 [h, w] in [0, 1].
-
-    Raises:
-      AvsalError: it cannot be read, or does not have 8 bits.
-    """
-    with open_image(path) as image:
-        if image.mode not in _GREY_MODES:
-            raise AvsalError(f"{path} is an image of mode {image.mode}; density maps are 8-bit grey")
-        return np.asarray(image.convert("L")) / 255.0
+    """Returns a density map: float64 [h, w] in [0, 1]; errors as in `grey_maps.read_grey`."""
+    grey = read_grey(path)
+    return grey / 255.0 if grey.dtype == np.uint8 else grey
 
 
 def encoded_density(path: pathlib.Path) -> bytes:
@@ -92,28 +124,24 @@ def encoded_density(path: pathlib.Path) -> bytes:
     Errors as in `read_density`.
     """
     with open_image(path) as image:
-        if image.mode == "L" and image.format in ("JPEG", "PNG"):
+        if image.mode == "L" and image.format in ("JPEG", "PNG") and "transparency" not in image.info:
             image.load()  # raises where it is damaged
             return path.read_bytes()
     buffer = io.BytesIO()
-    Image.fromarray(np.round(255 * read_density(path)).astype(np.uint8)).save(buffer, "png")
+    Image.fromarray(to_8_bit(read_grey(path))).save(buffer, "png")
     return buffer.getvalue()
 
 
-def count_nan(path: pathlib.Path, variable: str) -> int:
-    """Returns how many values of a fixation map are no numbers; only a .mat can have such."""
-    return mat_nan(path, variable) if path.suffix.lower() == ".mat" else 0
-
-
-def read_fixations(path: pathlib.Path, variable: str) -> np.ndarray:
-    """Returns int32 [N, 2], the (row, column) of what is above zero in an image or a .mat, row by row.
+def read_fixations(path: pathlib.Path, variable: str) -> Fixations:
+    """Returns the fixations of an image or a .mat.
 
     Raises:
-      AvsalError: it cannot be read; a .mat without `variable`.
+      AvsalError: it cannot be read, or is no fixation map (see `fixation_maps`); a .mat without `variable`.
     """
-    if path.suffix.lower() == ".mat":
-        return mat_points(path, variable)
-    return np.argwhere(read_density(path) > 0).astype(np.int32)
+    suffix = path.suffix.lower()
+    if suffix == ".mat":
+        return fixations_of(mat_map(path, variable), path)
+    return fixations_of(read_levels(path).values, path, suffix not in LOSSLESS_SUFFIXES)
 
 
 def read_size(path: pathlib.Path, variable: str) -> tuple[int, int]:

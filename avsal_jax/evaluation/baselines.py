@@ -12,6 +12,7 @@ import numpy as np
 import scipy.ndimage
 from PIL import Image
 
+from avsal_jax.data.fixation_maps import Fixations
 from avsal_jax.data.raw_fixations import Observer, coutrot_clips, diem_observers
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.data.synthetic.gaze import BLUR, luminance, motion_maps
@@ -58,14 +59,15 @@ def mean_maps(training: Sequence[VideoEntry]) -> _Constant:
     Raises:
       AvsalError: there is no training video.
     """
-    usable = [entry for entry in training if entry.frames and entry.published]
+    usable = [(entry, [i for i in range(entry.frames) if entry.has_truth(i)]) for entry in training]
+    usable = [(entry, labelled) for entry, labelled in usable if labelled]
     if not usable:
         raise AvsalError("the mean map needs the training list of the set, with its files")
     total = np.zeros(_SIZE)
-    for entry in usable:
-        picked = np.unique(np.linspace(0, entry.frames - 1, _MEAN_FRAMES).round().astype(int))
-        total += np.mean([resize_map(entry.density(int(index)), *_SIZE) for index in picked], 0)
-    made_of = digest([[entry.dataset, entry.name, *entry.identity()] for entry in usable])
+    for entry, labelled in usable:
+        picked = np.unique(np.linspace(0, len(labelled) - 1, _MEAN_FRAMES).round().astype(int))
+        total += np.mean([resize_map(entry.density(labelled[index]), *_SIZE) for index in picked], 0)
+    made_of = digest([[entry.dataset, entry.name, *entry.identity()] for entry, _ in usable])
     return _Constant((total / len(usable)).astype(np.float32), "mean map (MEP)", f"mean of {made_of}")
 
 
@@ -147,12 +149,12 @@ class HumanMaps(MapSource):
         count = len(self._observers[entry.name][0]) if entry.name in self._observers else 0
         return [] if count >= 2 else [f"{entry.name}: {count} observers; a split half needs at least 2"]
 
-    def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray]:
-        """Yields the blurred fixations of every second observer."""
+    def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray | None]:
+        """Yields the blurred fixations of every second observer, for the frames that have truth."""
         if told := self.problems(entry, protocol):
             raise AvsalError(told[0].removeprefix(f"{entry.name}: "))
         for index in range(entry.frames):
-            yield to_grey(self._blurred(entry, index, 0))
+            yield to_grey(self._blurred(entry, index, 0)) if entry.has_truth(index) else None
 
     def density(self, entry: VideoEntry, index: int) -> np.ndarray:
         """Returns the blurred fixations of the other half, its largest value 1."""
@@ -160,9 +162,9 @@ class HumanMaps(MapSource):
         top = density.max()
         return density / top if top > 0 else density
 
-    def fixations(self, entry: VideoEntry, index: int) -> np.ndarray:
+    def fixations(self, entry: VideoEntry, index: int) -> Fixations:
         """Returns the fixations of the other half."""
-        return self._points(entry, index, 1)
+        return Fixations(self._points(entry, index, 1))
 
     def _points(self, entry: VideoEntry, index: int, half: int) -> np.ndarray:
         observers, size = self._observers.get(entry.name, ((), (1, 1)))

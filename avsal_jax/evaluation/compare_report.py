@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from avsal_jax.errors import AvsalError
+from avsal_jax.errors import AvsalError, plain_reason
 from avsal_jax.evaluation.compare import SIX_SET_MEAN, Comparison
 from avsal_jax.evaluation.compare_tables import (
     csv_text,
@@ -126,11 +126,11 @@ def _sound(results: list[Result], video: str) -> list[Section]:
             if file.stat().st_size > _MOST_BYTES:
                 raise ValueError("it is too long")
             content = json.loads(file.read_text(encoding="utf-8"))
-            frames, peaks = (np.array(content[field], float) for field in ("frames", "peaks"))
-            if frames.shape != peaks.shape or frames.ndim != 1 or not len(frames):
+            frames, peaks = (_numbers(content, field, (-1,)) for field in ("frames", "peaks"))
+            if len(frames) != len(peaks) or not len(frames):
                 raise ValueError("its lists do not match")
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-            raise AvsalError(f"{file} is damaged: {error}; evaluate anew") from error
+        except (OSError, ValueError, RecursionError) as error:
+            raise AvsalError(f"{file} is damaged: {plain_reason(error)}; evaluate anew") from error
         curves = Curves([("sound", frames, peaks)], "largest amplitude", "frame")
         return [Section(f"Sound: {video}", curves)]
     return []
@@ -186,13 +186,24 @@ def _frame(example: pathlib.Path) -> np.ndarray:
         if file.stat().st_size > _MOST_BYTES:
             raise ValueError("it is too long")
         content = json.loads(file.read_text(encoding="utf-8"))
-        size = np.array(content["size"], float).reshape(2)
-        points = (np.array(content["fixations"], float).reshape(-1, 2) + 0.5) / size
-        if not np.isfinite(points).all():
-            raise ValueError("places are not numbers")
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise AvsalError(f"{file} is damaged: {error}; evaluate anew") from error
+        size = _numbers(content, "size", (2,))
+        if not (size > 0).all():
+            raise ValueError(f"its size is {size.tolist()}")
+        points = (_numbers(content, "fixations", (-1, 2)) + 0.5) / size
+    except (OSError, ValueError, RecursionError) as error:
+        raise AvsalError(f"{file} is damaged: {plain_reason(error)}; evaluate anew") from error
     return mark_fixations(frame, points[((points >= 0) & (points <= 1)).all(1)])
+
+
+def _numbers(content, field: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns a field of JSON as finite float64 of a shape; ValueError in words where it is none."""
+    try:
+        numbers = np.array(content[field], float).reshape(shape)
+    except (TypeError, LookupError, ValueError, OverflowError):
+        numbers = np.array(np.nan)
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"its {field} are no numbers, or too few or too many")
+    return numbers
 
 
 def _load(path: pathlib.Path, mode: str) -> np.ndarray:

@@ -13,7 +13,8 @@ from avsal_jax.data.video_lists import shipped_domain
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation import baselines, runner, tables
 from avsal_jax.evaluation.protocols import METRICS, protocol_for
-from avsal_jax.evaluation.sources import MapSource, ModelMaps, SavedMaps
+from avsal_jax.evaluation.saved_maps import SavedMaps
+from avsal_jax.evaluation.sources import MapSource, ModelMaps
 from avsal_jax.evaluation.submission import write_submission
 from avsal_jax.inference.predictor import load_model
 
@@ -92,6 +93,9 @@ def evaluate(
         "split": request.split,
         "fold": request.fold,
         "missing": [unit.key for unit, part in zip(units, parts, strict=True) if "failed" in part],
+        "not_scored": {
+            unit.label: part["failed"] for unit, part in zip(units, parts, strict=True) if "failed" in part
+        },
         "seed": request.seed,
         "source": {
             "root": str(request.root),
@@ -124,7 +128,7 @@ def _units(request: Request) -> list[runner.Unit]:
             for entry in _entries(request, request.split, fold)
         ]
     entries = _entries(request, request.split, request.fold)
-    source, mixed = _source(request), len({entry.dataset for entry in entries}) > 1
+    source, mixed = _source(request, alone=len(entries) == 1), len({entry.dataset for entry in entries}) > 1
     return [runner.Unit(entry, source, mixed=mixed) for entry in entries]
 
 
@@ -135,11 +139,11 @@ def _entries(request: Request, split: str, fold: int | None) -> tuple[VideoEntry
     return entries
 
 
-def _source(request: Request) -> MapSource:
+def _source(request: Request, alone: bool) -> MapSource:
     if (request.model is None) == (request.predictions is None):
         raise AvsalError("give either --model or --predictions")
     if request.predictions is not None:
-        return SavedMaps(request.predictions)
+        return SavedMaps(request.predictions, alone)
     if request.model in _RULES:
         return _RULES[request.model]()
     if request.model == "mean_map":

@@ -50,8 +50,11 @@ class Protocol:
         return to_grey(saliency, self.postprocess)
 
     def score_map(self, stored: np.ndarray) -> np.ndarray:
-        """Returns float64 in [0, 1]: a stored map as the metrics see it, before they resize it."""
-        scored = stored.astype(np.float64) / 255
+        """Returns float64 in [0, 1]: a stored map as the metrics see it, before they resize it.
+
+        `stored` is uint8, or float64 in [0, 1] of a file with more than 8 bits.
+        """
+        scored = stored.astype(np.float64) / 255 if stored.dtype == np.uint8 else stored
         if not self.smooth or scored.max() <= 0:
             return scored
         scored = scored / scored.max() * 255

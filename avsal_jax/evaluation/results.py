@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from avsal_jax.errors import AvsalError
+from avsal_jax.errors import AvsalError, plain_reason
 from avsal_jax.evaluation import published
 
 FORMAT = "avsal_jax evaluation 1"
@@ -122,13 +122,15 @@ def _summary(file: pathlib.Path) -> dict:
         checked = {key: _name(key, card[key]) for key in ("method", "dataset", "split", "protocol")}
         checked["fold"] = None if card.get("fold") is None else _whole("fold", card["fold"])
         checked["videos"] = _whole("videos", card["videos"])
-        checked["metrics"] = {_name("metric", key): _mean(value) for key, value in card["metrics"].items()}
+        checked["metrics"] = {
+            _name("metric", key): _mean(key, value) for key, value in card["metrics"].items()
+        }
     except AvsalError:
         raise
     except KeyError as error:
         raise AvsalError(f"{file} is damaged: it has no {error.args[0]!r}; evaluate anew") from error
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise AvsalError(f"{file} is damaged: {error}; evaluate anew") from error
+        raise AvsalError(f"{file} is damaged: {plain_reason(error)}; evaluate anew") from error
     return checked
 
 
@@ -144,12 +146,20 @@ def _whole(key: str, value) -> int:
     return value
 
 
-def _mean(value: dict) -> float:
-    return math.nan if value["mean"] is None else _number(value["mean"])
+def _mean(metric: str, value) -> float:
+    if not isinstance(value, dict):
+        raise ValueError(f"its metric {metric} is no object with a mean")
+    mean = value["mean"]
+    if not isinstance(mean, int | float | None) or isinstance(mean, bool):
+        raise ValueError(f"the mean of {metric} is {str(mean)[:60]!r}")
+    return math.nan if mean is None else _number(mean)
 
 
 def _number(value) -> float:
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an integer beyond float64
+        number = math.inf
     if math.isinf(number):
         raise ValueError("a value is infinite")
     return number

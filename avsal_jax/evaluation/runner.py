@@ -14,8 +14,10 @@ from PIL import Image
 
 from avsal_jax import metrics
 from avsal_jax.data.audio import envelope, is_silent
+from avsal_jax.data.fixation_maps import Fixations, fixation_findings
+from avsal_jax.data.grey_maps import to_8_bit
 from avsal_jax.data.schema import VideoEntry
-from avsal_jax.errors import AvsalError
+from avsal_jax.errors import AvsalError, describe
 from avsal_jax.evaluation.protocols import (
     LOWER_IS_BETTER,
     Protocol,
@@ -80,8 +82,8 @@ def check(units: Sequence[Unit], settings: Settings) -> list[str]:
             told += unit.source.problems(entry, settings.protocol)
             if entry.sound is not None and is_silent(entry.sound):
                 told.append(f"{entry.name}: {entry.sound.name} is silent from beginning to end")
-        except AvsalError as error:  # it fails when its turn comes, alone
-            told.append(f"{entry.name}: {error}")
+        except Exception as error:  # it fails when its turn comes, alone
+            told.append(f"{entry.name}: {describe(error)}")
     return told
 
 
@@ -95,6 +97,7 @@ def evaluate_units(
 ) -> list[str]:
     """Scores every unit that has no part file of the same job yet; returns one line for each that failed.
 
+    Whatever goes wrong with one, the others are scored.
     `pool` is the whole set, from which the DHF1K protocol draws negatives.
     A part file (`parts/<video>.json`) is complete under its name, or not there.
     """
@@ -105,8 +108,10 @@ def evaluate_units(
             continue
         try:
             part = _score(unit, pool, settings, output)
-        except (AvsalError, OSError) as error:
-            part = {"failed": " ".join(str(error).split())}
+            for line in part["findings"]:
+                say(f"note: {unit.entry.name}: {line}")
+        except Exception as error:
+            part = {"failed": describe(error)}
             failed.append(f"{unit.entry.name}: {part['failed']}")
             say(f"failed: {failed[-1]}")
         try:
@@ -118,12 +123,32 @@ def evaluate_units(
 
 
 def read_part(output: pathlib.Path, unit: Unit, settings: Settings) -> dict | None:
-    """Returns the part of a unit if it is there and of the same job; `failed` says why it has no rows."""
+    """Returns the part of a unit if it is whole and of the same job; `failed` says why it has no rows."""
     try:
         part = json.loads((output / "parts" / f"{unit.key}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
-    return part if isinstance(part, dict) and part.get("job") == job(unit, settings) else None
+    if not isinstance(part, dict) or part.get("job") != job(unit, settings):
+        return None
+    return part if _is_whole(part, settings) else None
+
+
+def _is_whole(part: dict, settings: Settings) -> bool:
+    """Whether the content of a part file is what `_score` returns, or why it failed."""
+    if "failed" in part:
+        return isinstance(part["failed"], str)
+    kinds = {
+        "label": str, "key": str, "fps": float, "notes": list, "findings": list, "without_truth": int,
+        "extremes": dict, "rows": list,
+    }  # fmt: skip
+    columns = len(settings.metrics) + 1
+    return all(isinstance(part.get(name), kind) for name, kind in kinds.items()) and all(
+        isinstance(row, list)
+        and len(row) == columns
+        and isinstance(row[0], int)
+        and all(value is None or isinstance(value, int | float) for value in row[1:])
+        for row in part["rows"]
+    )
 
 
 def job(unit: Unit, settings: Settings) -> dict:
@@ -140,17 +165,16 @@ def job(unit: Unit, settings: Settings) -> dict:
 
 def _score(unit: Unit, pool: Sequence[Unit], settings: Settings, output: pathlib.Path) -> dict:
     entry, protocol = unit.entry, settings.protocol
-    if entry.frames == 0:
-        raise AvsalError("it has no frames")
-    if not entry.published:
-        raise AvsalError("its truth is not published")
-    size = entry.truth_size(0)
-    fixations = [unit.source.fixations(entry, index) for index in range(entry.frames)]
-    others = VideoOthers(size, fixations) if protocol.others == "video" else None
+    labelled = [index for index in range(entry.frames) if entry.has_truth(index)]
+    _check_truth(entry, labelled)
+    size = entry.truth_size(labelled[0])
+    fixations = {index: unit.source.fixations(entry, index) for index in labelled}
+    points = {index: found.points for index, found in fixations.items()}
+    others = VideoOthers(size, list(points.values())) if protocol.others == "video" else None
     shown = {round(entry.frames * share) for share in (0.25, 0.5, 0.75)}
     rows, extremes = [], {}
     for index, stored in enumerate(unit.source.maps(entry, protocol)):
-        if index + 1 < protocol.first_frame:
+        if index + 1 < protocol.first_frame or index not in points:
             continue
         if stored is None:
             raise AvsalError(f"frame {index + 1} has no prediction")
@@ -163,10 +187,10 @@ def _score(unit: Unit, pool: Sequence[Unit], settings: Settings, output: pathlib
         draw = functools.partial(generator, settings.seed, f"{entry.dataset}/{entry.name}", index + 1)
 
         def other(index=index, draw=draw):
-            return others.map(fixations[index]) if others else _pooled(pool, size, draw("pool"))
+            return others.map(points[index]) if others else _pooled(pool, size, draw("pool"))
 
         scored = protocol.score_map(stored)
-        fixated = fixation_map(fixations[index], size)
+        fixated = fixation_map(points[index], size)
         values = score_frame(scored, density, fixated, other, settings.metrics, draw)
         rows.append([index + 1, *(_json_number(values[name]) for name in settings.metrics)])
         if index in shown:
@@ -183,12 +207,30 @@ def _score(unit: Unit, pool: Sequence[Unit], settings: Settings, output: pathlib
         "key": unit.key,
         "label": unit.label,
         "fold": unit.fold,
-        "fps": entry.fps,
+        "fps": float(entry.fps),
         "category": entry.category,
         "notes": list(entry.notes),
+        "findings": _findings(fixations),
+        "without_truth": entry.without_truth,
         "extremes": {name: kept[1] + 1 for name, kept in extremes.items()},
         "rows": rows,
     }
+
+
+def _findings(fixations: dict[int, Fixations]) -> list[str]:
+    """Returns what is unusual about the fixations of a video, a line each."""
+    if not any(len(found.points) for found in fixations.values()):
+        return ["nobody's fixation is known: it counts only for the metrics that need none"]
+    return list(fixation_findings(fixations.values()).values())
+
+
+def _check_truth(entry: VideoEntry, labelled: Sequence[int]) -> None:
+    """Raises AvsalError, with what is known of the reason, where a video has nothing to be scored against."""
+    if not entry.published:
+        raise AvsalError("it cannot be scored: it has no published truth")
+    if not labelled:
+        why = "; ".join(entry.notes) or "no frame has truth"
+        raise AvsalError(f"it cannot be scored: {why}")
 
 
 def score_frame(scored, density, fixated, other, names: Sequence[str], draw) -> dict[str, float]:
@@ -227,8 +269,10 @@ def _pooled(pool: Sequence[Unit], size, random) -> np.ndarray:
     for _ in range(_POOLED_FRAMES):
         unit = usable[random.integers(len(usable))]
         index = int(random.integers(unit.entry.frames))
+        if not unit.entry.has_truth(index):
+            continue
         try:
-            drawn = unit.source.fixations(unit.entry, index)
+            drawn = unit.source.fixations(unit.entry, index).points
             points.append(rescale_points(drawn, unit.entry.truth_size(index), size))
         except AvsalError:  # that video fails when its own turn comes
             continue
@@ -265,10 +309,12 @@ def _save_example(folder: pathlib.Path, unit: Unit, index: int, stored: np.ndarr
     """Saves a frame, its truth and its map side by side in files, for the pages."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / f"{index + 1:06d}"
+    if not unit.entry.images.has(index):  # which saved maps can be scored without
+        return
     density = unit.source.density(unit.entry, index)
     height, width = density.shape
     Image.fromarray(unit.entry.frame(index)).resize((width, height)).save(f"{stem}_frame.jpg", quality=85)
-    Image.fromarray(np.rint(density * 255).astype(np.uint8)).save(f"{stem}_truth.png")
-    Image.fromarray(stored).resize((width, height), Image.Resampling.BILINEAR).save(f"{stem}.png")
-    points = {"size": [height, width], "fixations": unit.source.fixations(unit.entry, index).tolist()}
+    Image.fromarray(to_8_bit(density)).save(f"{stem}_truth.png")
+    Image.fromarray(to_8_bit(stored)).resize((width, height), Image.Resampling.BILINEAR).save(f"{stem}.png")
+    points = {"size": [height, width], "fixations": unit.source.fixations(unit.entry, index).points.tolist()}
     write_json(pathlib.Path(f"{stem}_fixations.json"), points)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 
 from PIL import Image
 
-from avsal_jax.errors import AvsalError
+from avsal_jax.data.grey_maps import to_8_bit
+from avsal_jax.errors import AvsalError, describe
 from avsal_jax.evaluation.protocols import Protocol
 from avsal_jax.evaluation.runner import Unit
 
@@ -37,8 +38,8 @@ def write_submission(
             _write_video(unit, protocol, folder)
         except OSError as error:
             raise AvsalError(f"cannot write to {output}: {error.strerror}") from error
-        except AvsalError as error:
-            failed.append(f"{unit.entry.name}: {' '.join(str(error).split())}")
+        except Exception as error:
+            failed.append(f"{unit.entry.name}: {describe(error)}")
             say(f"failed: {failed[-1]}")
     return {"videos": len(units) - len(failed), "submission": str(output), "failed": failed}
 
@@ -52,7 +53,7 @@ def _write_video(unit: Unit, protocol: Protocol, folder: pathlib.Path) -> None:
             if stored is None:
                 raise AvsalError(f"frame {index + 1} has no prediction")
             name = pathlib.PurePath(unit.entry.frame_name(index)).stem
-            Image.fromarray(stored).save(partial / f"{name}.png")
+            Image.fromarray(to_8_bit(stored)).save(partial / f"{name}.png")
         partial.chmod(0o755)
         os.replace(partial, folder)
     finally:

@@ -65,6 +65,8 @@ def write_results(
         "protocol": protocol.name,
         "videos": len(parts),
         "frames": sum(len(part["rows"]) for part in parts),
+        "frames_without_truth": {p["label"]: p["without_truth"] for p in parts if p["without_truth"]},
+        "notes": {p["label"]: p["findings"] for p in parts if p["findings"]},
         "metrics": set_means(parts, metrics, protocol),
     }
     categories = sorted({part["category"] for part in parts if part["category"]})
@@ -111,7 +113,21 @@ def markdown(summary: dict, metrics: Sequence[str]) -> str:
         lines.append("| " + " | ".join([row.label, *values, row.source, row.pretraining]) + " |")
     for name, means in summary.get("categories", {}).items():
         lines.append(f"\n{name}: " + ", ".join(f"{m} {_shown(means[m]['mean'])}" for m in metrics))
+    lines += [f"\n{line}" for line in remarks(summary)]
     return "\n".join(lines) + "\n"
+
+
+def remarks(summary: dict) -> list[str]:
+    """Returns in words what is not in the numbers, and what was unusual about the truth."""
+    lines = []
+    if bare := summary["frames_without_truth"]:
+        shown = ", ".join(f"{video} {count}" for video, count in bare.items())
+        lines.append(f"{sum(bare.values())} frames have no truth and are not scored: {shown}.")
+    if lost := summary.get("not_scored"):
+        of = summary["videos"] + len(lost)
+        shown = "; ".join(f"{video} ({reason})" for video, reason in lost.items())
+        lines.append(f"{len(lost)} of {of} videos are not scored: {shown}.")
+    return lines + [f"{video}: {line}." for video, notes in summary["notes"].items() for line in notes]
 
 
 def _page(output, parts, metrics, summary) -> str:
@@ -121,6 +137,9 @@ def _page(output, parts, metrics, summary) -> str:
     ]
     ranked = sorted(parts, key=lambda part: _rank(video_means(part, metrics)[metrics[0]], metrics[0]))
     sections = [Section("Means", Table(rows), f"Protocol {summary['protocol']}; see the documentation.")]
+    if noted := remarks(summary):
+        table = Table([(str(number), line) for number, line in enumerate(noted, 1)])
+        sections.append(Section("Not in the numbers, or unusual", table))
     for title, which, chosen in (
         (f"Best frames by {metrics[0]}", "best", ranked[:_SHOWN]),
         (f"Worst frames by {metrics[0]}", "worst", ranked[::-1][:_SHOWN]),

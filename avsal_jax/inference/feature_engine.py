@@ -10,10 +10,12 @@ import numpy as np
 
 from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.inference.feature_views import VIEWS, Layout
+from avsal_jax.inference.streaming import check_finite, saliency_of
 from avsal_jax.models.fusion.casp_net import CASPNetFusion
 from avsal_jax.models.fusion.gates import RegulatorGates
 from avsal_jax.models.fusion.transformer import Transformer
 from avsal_jax.models.network import SaliencyNetwork, feature_shapes
+from avsal_jax.models.registry import RANGES
 from avsal_jax.specs import InputSpec
 from avsal_jax.types import Clip, Prediction
 
@@ -67,6 +69,8 @@ class FeatureEngine:
         self.layout = _layout(network, shapes)
         if iterations is not None and ITERATIONS not in self.names:
             raise AvsalError("--iterations is about the feature iterations: of predictive coding, with sound")
+        if iterations is not None and iterations not in RANGES["iterations"]:
+            raise AvsalError(f"--iterations must be {RANGES['iterations']}; got {iterations}")
         self.counts = () if last is None else _thinned(last if iterations is None else iterations)
         self._variables, self._evaluate = variables, run
         self._maps = jax.jit(_after(network, self.counts)) if ITERATIONS in self.names else None
@@ -81,13 +85,16 @@ class FeatureEngine:
         Returns:
           `taps` come as `taps_1` (the finest) to `taps_4`, means over the channels [T', H', W'];
           `iterations` as [len(counts), H, W]; the others as they are recorded.
+
+        Raises:
+          AvsalError: the map, or that of a number of iterations, is not finite.
         """
         recorded = {name for name in self.names if name != ITERATIONS}
         if self._maps is not None:
             recorded |= {"taps", "audio"}
         given = Clip(frames[None], None if sound is None else np.asarray(sound, np.float32)[None])
         prediction = self._evaluate(given, tuple(sorted(recorded)))
-        features, found = prediction.features, {"saliency": prediction.saliency[0]}
+        features, found = prediction.features, {"saliency": saliency_of(prediction.logits[0])}
         for name in self.names:
             if name == ITERATIONS:
                 found[name] = self._maps(self._variables, features["taps"], features["audio"])
@@ -96,7 +103,16 @@ class FeatureEngine:
                 found |= {f"taps_{number}": mean for number, mean in enumerate(means, 1)}
             else:
                 found[name] = features[name][0]
-        return {name: np.asarray(value, np.float32) for name, value in found.items()}
+        arrays = {name: np.asarray(value, np.float32) for name, value in found.items()}
+        check_finite(arrays["saliency"], "a chosen frame")
+        if ITERATIONS in arrays:
+            counts = zip(self.counts, arrays[ITERATIONS], strict=True)
+            diverged = [count for count, one in counts if not np.isfinite(one).all()]
+            if diverged:
+                raise AvsalError(
+                    f"the map after {diverged[0]} iterations is not finite; give fewer --iterations"
+                )
+        return arrays
 
 
 def _iterations(network: SaliencyNetwork) -> int | None:
@@ -124,7 +140,7 @@ def _after(network: SaliencyNetwork, counts: Sequence[int]):
 
     def maps(variables, pyramid, tokens):
         logits = [one.apply(variables, pyramid, tokens, method=head) for one in variants]
-        return jax.nn.sigmoid(jnp.concatenate(logits))
+        return saliency_of(jnp.concatenate(logits))
 
     return maps
 

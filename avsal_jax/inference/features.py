@@ -102,6 +102,9 @@ def write_features(
         label = _label(settings.compare_audio)
         label += " (compared)" if label in sounds else ""
         sounds[label] = SoundChoice(settings.compare_audio).clips(video, model.spec, step, note)
+    for clips in filter(None, sounds.values()):
+        for time in times:
+            clips.times.add(time)
     windows = {i: window(i, len(times), model.spec.frames, model.spec.label_frame) for i in chosen}
     frames = (dataclasses.replace(f, index=f.index // step) for f in video if f.index % step == 0)
     (folder / FOLDER).mkdir()

@@ -93,6 +93,11 @@ class Outputs:
         """Packets of sound that the overlay had to leave out."""
         return 0 if self._overlay is None else self._overlay.damaged_sound
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is unusual about the files that were written, a line each."""
+        return () if self._overlay is None else self._overlay.notes
+
     def put(self, item: Item) -> None:
         """Hands over the next frame; waits while the writers are behind."""
         self._workers[0].put(item)

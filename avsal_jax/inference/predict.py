@@ -119,8 +119,9 @@ def predict_file(
     notes: list[str] = []
 
     def note(line: str) -> None:
-        notes.append(line)
-        say(f"note: {line}")
+        if line not in notes:  # what a model hears and what the overlay has may be one sound
+            notes.append(line)
+            say(f"note: {line}")
 
     for line in video.info.notes:
         note(line)
@@ -162,6 +163,8 @@ def _predicted(model, video, choice, folder, settings, say, note, progress) -> t
     started = time.perf_counter()
     maps = _run(model, video, sound, outputs, settings, progress)
     seconds = time.perf_counter() - started
+    for line in (*outputs.notes, *(sound.notes if sound else ())):
+        note(line)
     if outputs.damaged_sound:
         note(f"{video.path}: the overlay lacks {outputs.damaged_sound} damaged packets of sound")
     return outputs, {
@@ -203,6 +206,8 @@ def _run(model, video, sound, outputs, settings, progress) -> int:
 
     def resized():
         for frame in frames:
+            if sound is not None and not frame.index % step:
+                sound.times.add(float(frame.pts * video.info.time_base))
             image = frame.image if outputs.shows_frames else None
             item = Item(frame.index, frame.pts, frame.image.shape[:2], image, None)
             yield item, None if frame.index % step else resize_frame(frame.image, spec.height, spec.width)

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 import jax
 import numpy as np
 
-from avsal_jax.data.audio import ClipSound, Sound
+from avsal_jax.data.audio import ClipSound, clean_sound
 from avsal_jax.data.video import resize_frame
 from avsal_jax.errors import AvsalError
 from avsal_jax.inference.feature_engine import FeatureEngine
-from avsal_jax.inference.sources import SoundChoice, open_source
+from avsal_jax.inference.sources import HEARS_SILENCE, SoundChoice, open_source
 from avsal_jax.inference.streaming import SoundOfClip, WindowEngine
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import forward
@@ -84,19 +84,29 @@ class Model:
         Warns of what is unusual about the video (`VideoInfo.notes`).
 
         Raises:
-          AvsalError: the video or the sound cannot be read.
+          AvsalError: the video or the sound cannot be read, or the network gives values that are not finite.
         """
         source, choice = open_source(path, stream=stream), SoundChoice(audio)
         choice.check()
         for line in source.info.notes:
             warnings.warn(line, stacklevel=2)
-        sound = choice.clips(source, self.spec, 1)
-        if sound is None and self.spec.audio is not None and audio == "auto":
-            warnings.warn(f"{path} has no sound: the model hears silence", stacklevel=2)
-        if sound is not None and sound.warning:
-            warnings.warn(sound.warning, stacklevel=2)
-        images = (frame.image for frame in prefetched(source, _AHEAD))
-        return self.iter_frames(images, batch, sound and sound.clip)
+        said: list[str] = []
+        sound = choice.clips(source, self.spec, 1, said.append)
+        if self.spec.audio is not None:
+            if said == [HEARS_SILENCE] and audio == "auto":
+                said = [f"{path} has no sound: {HEARS_SILENCE}"]
+            for line in said if audio != "off" else ():
+                warnings.warn(line, stacklevel=2)
+
+        def images():
+            for frame in prefetched(source, _AHEAD):
+                if sound is not None:
+                    sound.times.add(float(frame.pts * source.info.time_base))
+                yield frame.image
+            for line in sound.notes if sound else ():
+                warnings.warn(line, stacklevel=2)
+
+        return self.iter_frames(images(), batch, sound and sound.clip)
 
     def predict_frames(
         self, frames: np.ndarray, fps: float, audio: np.ndarray | None = None, rate: int | None = None
@@ -106,11 +116,13 @@ class Model:
         Args:
           frames: RGB uint8 [N, height, width, 3] of any size.
           fps: frames per second; places the sound, so without effect on a network on picture alone.
-          audio: mono waveform in [-1, 1] that begins with the first frame, or None for silence.
+          audio: mono waveform in [-1, 1] that begins with the first frame, or None for silence; uint8, int16
+            and int32 are taken at full scale, and what is no sound (NaN) is zero, with a warning.
           rate: its sample rate in Hz.
 
         Raises:
-          AvsalError: frames of another type or shape.
+          AvsalError: frames or sound of another type or shape, or the network gives values that are not
+            finite.
         """
         if getattr(frames, "dtype", None) != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
             raise AvsalError("frames are RGB uint8 [N, height, width, 3]")
@@ -118,9 +130,9 @@ class Model:
             raise AvsalError(f"there must be a frame and a positive fps; got {len(frames)} and {fps}")
         sound = None
         if audio is not None and self.spec.audio is not None:
-            if not rate or np.ndim(audio) != 1:
-                raise AvsalError("sound is a mono waveform [samples] with its rate in Hz")
-            wave = Sound(np.asarray(audio, np.float32), rate)
+            wave = clean_sound(audio, rate)
+            for line in wave.notes:
+                warnings.warn(line, stacklevel=2)
             sound = ClipSound(wave, self.spec.audio, self.spec.frames, fps).clip
         return np.stack([saliency for _, saliency in self.iter_frames(frames, None, sound)])
 

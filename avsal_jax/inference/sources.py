@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 
 from avsal_jax.data.audio import ClipSound, has_sound, read_sound
+from avsal_jax.data.frame_times import FrameTimes
 from avsal_jax.data.image_videos import (
     DEFAULT_RATE,
     ImageFile,
@@ -16,11 +17,13 @@ from avsal_jax.data.image_videos import (
     mixed_folder,
     skipped_note,
 )
+from avsal_jax.data.sound_frames import audio_stream
 from avsal_jax.data.video import Video, open_container
 from avsal_jax.errors import AvsalError
 from avsal_jax.specs import InputSpec
 
 Source = Video | ImageFolder | ImageFile
+HEARS_SILENCE = "the model hears silence"
 _SLOWEST, _FASTEST, _TRAINED = 15, 35, 30  # frames a second
 
 
@@ -135,8 +138,10 @@ class SoundChoice:
         if self.audio not in ("auto", "off"):
             path = pathlib.Path(self.audio)
             with open_container(path) as container:
-                if not container.streams.audio:
-                    raise AvsalError(f"{path} has no sound; --audio takes auto, off, or a file with sound")
+                try:
+                    audio_stream(container, path)
+                except AvsalError as error:
+                    raise AvsalError(f"{error}; --audio takes auto, off, or a file with sound") from error
 
     def file(self, source: Source) -> pathlib.Path | None:
         """Returns the file whose sound goes with the picture, or None."""
@@ -149,20 +154,35 @@ class SoundChoice:
         step: int,
         say: Callable[[str], None] = lambda line: None,
     ) -> ClipSound | None:
-        """Returns the sound of each clip for a network that hears, or None for silence; says why."""
+        """Returns the sound of each clip for a network that hears, or None for silence; says why.
+
+        Whoever reads the frames adds their times to `times` of what is returned.
+        """
         path = self.file(source)
         if spec.audio is None:
             if path is not None and self.audio != "off":
                 say("this model works on picture alone: it does not use the sound")
             return None
-        if self.audio == "off" or path is None or (self.audio == "auto" and not has_sound(path)):
-            say("the model hears silence")
+        if self.audio == "off" or path is None:
+            say(HEARS_SILENCE)
             return None
-        sound = read_sound(path)
+        try:
+            if self.audio == "auto" and not has_sound(path):
+                say(HEARS_SILENCE)
+                return None
+            sound = read_sound(path)
+        except AvsalError as error:
+            if self.audio != "auto":
+                raise
+            say(f"{error}: {HEARS_SILENCE}")
+            return None
+        for line in sound.notes:
+            say(line)
         if self.audio != "auto":  # a file of its own begins with the picture
             sound = dataclasses.replace(sound, start=source.info.start)
         rate = float(source.info.rate) / step
-        clips = ClipSound(sound, spec.audio, spec.frames, rate, source.info.start)
+        times = FrameTimes(rate, float(source.info.time_base))
+        clips = ClipSound(sound, spec.audio, spec.frames, rate, source.info.start, times)
         if clips.warning:
             say(clips.warning)
         return clips

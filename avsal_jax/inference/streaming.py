@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from avsal_jax.data.audio import silence
+from avsal_jax.errors import AvsalError
 from avsal_jax.inference.windows import oldest_needed, window
 from avsal_jax.models.network import SaliencyNetwork
 from avsal_jax.ops.pixels import normalize_pixels
@@ -62,6 +63,9 @@ class WindowEngine:
         Args:
           frames: uint8 [height, width, 3] at the size of the `InputSpec`.
           sound: gives the sound of a clip, for a network that hears; None is silence.
+
+        Raises:
+          AvsalError: the network gives values that are not finite (with the frame).
         """
         in_flight: collections.deque = collections.deque()
         for first, maps in self._batches(frames, sound):
@@ -119,6 +123,7 @@ class WindowEngine:
 def _numbered(where, maps):
     first, number = where
     for offset, one in enumerate(np.asarray(maps)[:number]):
+        check_finite(one, f"frame {first + offset + 1}")
         yield first + offset, one
 
 
@@ -149,5 +154,18 @@ def _push(network, spec, variables, ring, frames, slots):
 
 
 def _run(network, variables, ring, indices, audio):
-    logits = network.apply(variables, ring[indices], audio, method="trunk")
-    return jax.nn.sigmoid(logits)  # [B, H, W]
+    return saliency_of(network.apply(variables, ring[indices], audio, method="trunk"))  # [B, H, W]
+
+
+def saliency_of(logits: jax.Array) -> jax.Array:
+    """Returns maps in [0, 1]; NaN where a logit is infinite, of which the sigmoid would make 0 or 1."""
+    return jnp.where(jnp.isfinite(logits), jax.nn.sigmoid(logits), jnp.nan)
+
+
+def check_finite(maps: np.ndarray, where: str) -> None:
+    """Raises AvsalError for maps with values that are not finite; `where` is the frame in words."""
+    if not np.isfinite(maps).all():
+        raise AvsalError(
+            f"the model gives values that are not finite ({where}), so there is no map: its weights are too "
+            "large, or damaged; train or convert it again"
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fractions
 import pathlib
 import shutil
 import zipfile
@@ -12,12 +11,8 @@ import av
 import numpy as np
 from PIL import Image
 
-from avsal_jax.data.video import VideoInfo, open_container
-
-# Sound that mp4 holds as it is, from containers whose packets carry exact times; other sound is encoded
-# anew.
-_COPIED_AUDIO = {"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"}
-_EXACT_CONTAINERS = ("mov,mp4", "matroska")
+from avsal_jax.data.video import VideoInfo
+from avsal_jax.inference.sound_track import open_track
 
 
 class MapWriter:
@@ -88,7 +83,7 @@ class OverlayWriter:
         self._video.options = {"preset": "veryfast", "crf": "20"}
         self._video.codec_context.time_base = source.time_base
         self._video.codec_context.sample_aspect_ratio = source.pixel_aspect
-        self._sound = _SoundCopy(sound, self._out, sound != source.path) if sound else None
+        self._sound = open_track(sound, self._out, sound != source.path) if sound else None
         self._shift = None
 
     def write(self, pts: int, image: np.ndarray) -> None:
@@ -104,13 +99,13 @@ class OverlayWriter:
         frame.pts, frame.time_base = pts - self._shift, self._time_base
         self._out.mux(self._video.encode(frame))
         if self._sound:
-            self._sound.copy_until(frame.pts * self._time_base)
+            self._sound.write_until(frame.pts * self._time_base)
 
     def close(self) -> None:
         """Writes what is left of picture and sound, and the index."""
         self._out.mux(self._video.encode(None))
         if self._sound:
-            self._sound.copy_until(None)
+            self._sound.write_until(None)
         self._out.close()
 
     @property
@@ -118,87 +113,13 @@ class OverlayWriter:
         """Packets of sound that could not be read, and are left out."""
         return self._sound.damaged if self._sound else 0
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was changed about the sound, a line each; complete after `close`."""
+        return self._sound.notes if self._sound else ()
+
     def abort(self) -> None:
         """Lets go of the file, which is not complete."""
         self._out.close()
         if self._sound:
             self._sound.close()
-
-
-class _SoundCopy:
-    """Moves the audio stream of a file into another, in step with its picture."""
-
-    def __init__(self, source: pathlib.Path, out, separate: bool):
-        self._separate, self.damaged = separate, 0
-        self._container = open_container(source)
-        self._stream = self._container.streams.best("audio")
-        name = self._stream.codec_context.name
-        exact = self._container.format.name.startswith(_EXACT_CONTAINERS)
-        self._encode = name not in _COPIED_AUDIO or not exact
-        if self._encode:
-            self._target = out.add_stream("aac", rate=self._stream.codec_context.sample_rate)
-        else:
-            self._target = out.add_stream_from_template(self._stream)
-        self._out = out
-        self._packets = self._container.demux(self._stream)
-        self._next = self._following()
-        first = self._next.pts if self._next is not None else None
-        self._start = None if first is None else first * self._stream.time_base
-        self._shift = fractions.Fraction(0)
-
-    def align(self, first_frame: fractions.Fraction) -> fractions.Fraction:
-        """Returns the time (seconds in the source) that the new file begins at: the earlier stream's.
-
-        Sound from a file of its own is moved to begin with the first frame.
-        """
-        if self._start is None:
-            return first_frame
-        if self._separate:
-            self._shift = self._start
-            return first_frame
-        self._shift = min(first_frame, self._start)
-        return self._shift
-
-    def copy_until(self, time: fractions.Fraction | None) -> None:
-        """Writes the packets that begin before `time` (seconds in the new file), or all that are left."""
-        while self._next is not None:
-            begin = self._next.pts
-            if time is not None and begin is not None and begin * self._stream.time_base - self._shift > time:
-                return
-            self._write(self._next)
-            self._next = self._following()
-        self.close()
-
-    def _following(self):
-        try:
-            return next(self._packets, None)
-        except av.error.FFmpegError:  # the sound breaks off; the picture goes on
-            self.damaged += 1
-            return None
-
-    def _decoded(self, packet):
-        try:
-            return packet.decode()
-        except av.error.FFmpegError:
-            self.damaged += 1
-            return []
-
-    def close(self) -> None:
-        self._container.close()
-
-    def _write(self, packet) -> None:
-        flush = packet.dts is None  # at the end of the stream
-        if self._encode:
-            for frame in self._decoded(packet):
-                if frame.pts is not None:  # in samples: a container's own unit may be coarser than a frame
-                    seconds = frame.pts * frame.time_base - self._shift
-                    frame.pts = round(seconds * frame.sample_rate)
-                    frame.time_base = fractions.Fraction(1, frame.sample_rate)
-                self._out.mux(self._target.encode(frame))
-            if flush:
-                self._out.mux(self._target.encode(None))
-        elif not flush and packet.pts is not None:
-            shift = round(self._shift / self._stream.time_base)
-            packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
-            packet.stream = self._target
-            self._out.mux(packet)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 
 import flax.linen as nn
@@ -69,6 +70,53 @@ SLOTS: dict[str, dict[str, type[nn.Module] | None]] = {
 _RESERVED = {"runtime", "parent", "name"}
 
 
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """Numbers that a field takes: from `least` to `most`, or from above `least`."""
+
+    least: float
+    most: float
+    above: bool = False
+
+    def __contains__(self, value) -> bool:
+        return self.least <= value <= self.most and not (self.above and value == self.least)
+
+    def __str__(self) -> str:
+        return (
+            f"above {self.least} and at most {self.most}"
+            if self.above
+            else f"from {self.least} to {self.most}"
+        )
+
+
+_WIDTH, _CHANNELS, _FEW = Range(0, 16, above=True), Range(1, 4096), Range(1, 64)
+# Fields that are numbers -> what they may be, in every part that has them. Parts check the rest: which
+# numbers go together, and which text a field takes.
+RANGES: dict[str, Range] = {
+    "width": _WIDTH,
+    "classes": Range(1, 100_000),
+    "channels": _CHANNELS,
+    "branch_channels": _CHANNELS,
+    "growth": _CHANNELS,
+    "dense_layers": Range(0, 16),
+    "temporal": _FEW,
+    "pairs": Range(0, 4),
+    "lip_size": _FEW,
+    "iterations": Range(0, 64),
+    "rate": Range(0, 10),
+    "coding_layers": _FEW,
+    "stages": Range(1, 4321),
+    "layers": _FEW,
+    "blocks": _FEW,
+    "heads": _FEW,
+    "bottlenecks": _FEW,
+    "expansion": Range(0, 64, above=True),
+    "dropout": Range(0, 0.99),
+    "gates": Range(0, 4),
+    "hierarchy": Range(0, 3),
+}
+
+
 def build_part(slot: str, name: str, fields: dict, runtime: Runtime) -> nn.Module | None:
     """Returns the module `name` of `slot` with `fields`, or None for `none`.
 
@@ -87,8 +135,12 @@ def build_part(slot: str, name: str, fields: dict, runtime: Runtime) -> nn.Modul
         if field not in known:
             hint = did_you_mean(field, known)
             raise AvsalError(f"{slot} {name!r} has no field {field!r}{hint}; it has {', '.join(known)}")
-        if not _fits(value, known[field]) or (field == "width" and value <= 0):
-            raise AvsalError(f"{slot}.{field} takes {_type_name(known[field])}; got {value!r}")
+        numbers = RANGES.get(field)
+        if not _fits(value, known[field]):
+            more = f" {numbers}" if numbers is not None else ""
+            raise AvsalError(f"{slot}.{field} takes {_type_name(known[field])}{more}; got {value!r}")
+        if numbers is not None and value is not None and value not in numbers:
+            raise AvsalError(f"{slot}.{field} must be {numbers}; got {value!r}")
     own = {field: value for field, value in fields.items() if field not in wrapping}
     part = cls(**own, runtime=runtime) if cls is not None else None
     outer = {field: value for field, value in fields.items() if field in wrapping}
@@ -103,7 +155,7 @@ def part_class(slot: str, name: str) -> type[nn.Module] | None:
     """Returns the module class called `name` in `slot`."""
     if slot not in SLOTS:
         raise AvsalError(f"unknown slot {slot!r}{did_you_mean(slot, SLOTS)}; slots are {', '.join(SLOTS)}")
-    if name not in SLOTS[slot]:
+    if not isinstance(name, str) or name not in SLOTS[slot]:
         hint = did_you_mean(name, SLOTS[slot])
         raise AvsalError(f"unknown {slot} {name!r}{hint}; there are {', '.join(SLOTS[slot])}")
     return SLOTS[slot][name]
@@ -120,10 +172,10 @@ def _fits(value, hint) -> bool:
     )
     for option in options:
         if option is float and isinstance(value, int | float) and not isinstance(value, bool):
-            return abs(value) < 1e6  # neither infinite nor NaN
+            return abs(value) < math.inf  # not NaN either
         origin = typing.get_origin(option) or option
         if isinstance(value, origin) and not (isinstance(value, bool) and origin is int):
-            return not isinstance(value, int) or abs(value) < 10**6
+            return True
     return False
 
 

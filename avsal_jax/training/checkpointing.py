@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from avsal_jax.errors import AvsalError
+from avsal_jax.errors import AvsalError, plain_reason
 from avsal_jax.storage import differences
 
 _STATE, _RECORD, _DROPPED = "state", "record", ".dropped"
@@ -248,7 +248,8 @@ class Checkpoints:
             if sum(file.stat().st_size for file in folder.iterdir()) > _MOST_RECORD_BYTES:
                 raise ValueError("its record is too large")
             record = ocp.JsonCheckpointHandler().restore(folder)
-            if not all(isinstance(record[part], dict) for part in ("meta", "metrics")):
+            parts = [record.get(part) for part in ("meta", "metrics")] if isinstance(record, dict) else [None]
+            if not all(isinstance(part, dict) for part in parts):
                 raise ValueError("its record is none of this program")
         except Exception as error:
             raise AvsalError(
@@ -318,4 +319,4 @@ def _reason(error: BaseException) -> str:
         words = os.strerror(code)
         if any(getattr(link, "errno", None) == code or words in str(link) for link in chain):
             return words
-    return " ".join((str(error) or type(error).__name__).split())[:200]
+    return " ".join(plain_reason(error).split())[:200]

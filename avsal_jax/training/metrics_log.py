@@ -13,6 +13,8 @@ import numpy as np
 from avsal_jax.errors import AvsalError
 from avsal_jax.files import write_bytes
 
+_LARGEST = 1e100  # a plot of more has no axis
+
 
 class MetricsLog:
     """Appends records to metrics.jsonl; each is on the disk when `write` returns.
@@ -77,9 +79,9 @@ class MetricsLog:
 
 
 def read_metrics(path) -> list[dict]:
-    """Returns the records of a metrics.jsonl in order; lines that are cut or no records are left out.
+    """Returns the records of a metrics.jsonl in order.
 
-    A missing file has none; null is NaN.
+    Lines that are cut, damaged or no records are left out. A missing file has none; null is NaN.
 
     Raises:
       AvsalError: the file cannot be read.
@@ -96,9 +98,19 @@ def read_metrics(path) -> list[dict]:
             record = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(record, dict) and type(record.get("step")) is int:
+        if _is_record(record):
             records.append({k: math.nan if v is None else v for k, v in record.items()})
     return records
+
+
+def _is_record(content) -> bool:
+    """Whether a line of JSON is one that `write` wrote; numbers beyond any that a run has are damage."""
+    if not isinstance(content, dict) or type(content.get("step")) is not int:
+        return False
+    numbers = [value for value in content.values() if not isinstance(value, str | None)]
+    if not all(isinstance(value, int | float) and abs(value) <= _LARGEST for value in numbers):
+        return False
+    return 0 <= content["step"] < 2**63
 
 
 def _line(record: dict) -> str:

@@ -1,16 +1,19 @@
 """Recipes of training runs: a config file's values, the rows of the papers' tables, and where the files lie.
 
-A config file has a docstring, `ROWS` (name -> `Row`) and `get_config(variants)`, which gives an
-`ml_collections.ConfigDict` of the fields of `schema.TrainConfig`. It is Python: run only what you trust.
+A config file has a function `get_config`, which gives an `ml_collections.ConfigDict` of fields of
+`schema.TrainConfig`; those of the project also a docstring and `ROWS` (name -> `Row`), and their `get_config`
+takes variants. It is Python: run only what you trust.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import inspect
 import pathlib
-import re
 import runpy
+import traceback
 import typing
 from collections.abc import Callable, Mapping, Sequence
 
@@ -20,9 +23,8 @@ from avsal_jax.models.registry import part_class
 from avsal_jax.models.systems import resolve
 from avsal_jax.training.domain_adversarial import AdaptConfig, AdaptedFeature
 from avsal_jax.training.schedules import ScheduleConfig
-from avsal_jax.training.schema import TrainConfig, overrides_of
+from avsal_jax.training.schema import TrainConfig, joined_settings, overrides_of
 
-_OVERRIDE = re.compile(r"--config\.([a-z0-9_]+(?:\.[a-z0-9_]+)*)=(.*)", re.DOTALL)
 SIX_SETS = ("diem", "coutrot1", "coutrot2", "avad", "etmd", "summe")
 
 
@@ -168,16 +170,10 @@ def _widths(config, width: float | None) -> str:
     return ",".join(f"{slot}.width={width}" for slot, part in parts.items() if hasattr(part, "width"))
 
 
-def joined_settings(first: str, then: str) -> str:
-    """Returns two texts like `model.set` as one, without what `then` sets anew, or replaces the slot of."""
-    new = overrides_of(then)
-    pairs = [pair.strip() for pair in first.split(",") if pair.strip()]
-    kept = [pair for pair in pairs if not {key := pair.partition("=")[0], key.partition(".")[0]} & set(new)]
-    return ",".join(kept + [pair.strip() for pair in then.split(",") if pair.strip()])
-
-
 def recipe(name: str) -> Recipe:
     """Returns the recipe of a file, or of the shipped one of that name.
+
+    A file has `get_config`, which takes variants or nothing; `ROWS` where it has variants.
 
     Raises:
       AvsalError: there is none (with the nearest name), or the file is no config.
@@ -185,25 +181,81 @@ def recipe(name: str) -> Recipe:
     path, known = pathlib.Path(name), shipped()
     if path.name == name and not (path.suffix == ".py" and path.is_file()):
         path = known.get(name.removesuffix(".py"), path)
+    if path.suffix != ".py" and path.with_name(f"{path.name}.py").is_file():
+        path = path.with_name(f"{path.name}.py")
     if path.suffix != ".py" or not path.is_file():
-        raise AvsalError(
-            f"there is no config {name!r}{did_you_mean(path.stem, known)}; give a .py file or one of "
-            f"{', '.join(known)}"
-        )
+        what = f"there is no config {name!r}{did_you_mean(path.stem, known)}"
+        if path.exists():
+            what = f"{name} is {'a folder' if path.is_dir() else 'no .py file'}"
+        raise AvsalError(f"{what}; give a .py file or one of {', '.join(known)}")
     with _running(path):
         found = runpy.run_path(str(path))
-        return Recipe(path.stem, found["__doc__"] or "", found["ROWS"], found["get_config"])
+    get_config = found.get("get_config")
+    if not callable(get_config):
+        raise AvsalError(
+            f"{path} is no config: it has no function get_config, which returns an ml_collections.ConfigDict "
+            "with fields of the config, as steps and data.sources"
+        )
+    rows = found.get("ROWS", {})
+    made = functools.partial(_made, path, get_config, rows)
+    return Recipe(path.stem, found["__doc__"] or "", rows, made)
 
 
 def config(text: str):
-    """Returns the ConfigDict of `FILE_OR_NAME[:variant,...]`; AvsalError as `recipe` and `apply`."""
+    """Returns the ConfigDict of `FILE_OR_NAME[:variant,...]`, in which every field of a config is.
+
+    Raises:
+      AvsalError: as `recipe` and `apply`; what the file's `get_config` gives is no config.
+    """
     name, _, variants = text.partition(":")
-    found = recipe(name)
-    with _running(name):
-        made = found.get_config(variants)
-    if not hasattr(made, "update_from_flattened_dict"):
-        raise AvsalError(f"{name} is no config: get_config must return a ConfigDict; got {made!r}")
-    return made
+    if (parts := text.rpartition(":"))[1] and pathlib.Path(parts[0]).is_file():  # a colon in the path
+        name, _, variants = parts
+    return recipe(name).get_config(variants)
+
+
+def _made(path: pathlib.Path, get_config: Callable, rows: Mapping[str, Row], variants: str = ""):
+    """Returns the ConfigDict that a file's `get_config` gives, with the defaults for what it leaves out.
+
+    Variants go to a `get_config` that takes them; for another they are applied to what it gives.
+    """
+    from ml_collections import ConfigDict
+
+    with _running(path):
+        parameters = inspect.signature(get_config).parameters.values()
+        positional = [
+            one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+        ]
+        required = any(one.default is one.empty for one in positional)
+        given = get_config(variants) if positional and (variants or required) else get_config()
+    if hasattr(given, "to_dict"):
+        given = given.to_dict()
+    if not isinstance(given, Mapping):
+        raise AvsalError(f"{path} is no config: get_config must return a ConfigDict; got {given!r}")
+    try:
+        made = ConfigDict(_completed(TrainConfig, defaults() | {"epochs": 0}, given, ""))
+    except AvsalError as error:
+        raise AvsalError(f"{path}: {error}") from error
+    return made if positional else apply(made, variants, rows)
+
+
+def _completed(kind: type, values: dict, given: Mapping, path: str) -> dict:
+    """Returns the fields of a config, `values` where they are not given."""
+    hints = typing.get_type_hints(kind)
+    for name, value in given.items():
+        if name not in hints:
+            known, wrong = [f"{path}{field}" for field in hints], f"{path}{name}"
+            raise AvsalError(
+                f"unknown key {wrong!r}{did_you_mean(wrong, known)}; keys are {', '.join(known)}"
+            )
+        options = (hints[name], *typing.get_args(hints[name]))
+        group = next((option for option in options if dataclasses.is_dataclass(option)), None)
+        if group is not None and isinstance(value, Mapping):
+            values[name] = _completed(group, dataclasses.asdict(group()), value, f"{path}{name}.")
+        elif hints[name] is float and type(value) is int:
+            values[name] = float(value)
+        else:
+            values[name] = tuple(value) if isinstance(value, list) else value
+    return values
 
 
 @contextlib.contextmanager
@@ -213,8 +265,14 @@ def _running(path):
         yield
     except AvsalError:
         raise
-    except Exception as error:
-        raise AvsalError(f"{path} is no config: {type(error).__name__}: {error}") from error
+    except SyntaxError as error:
+        raise AvsalError(f"{path} is no config: line {error.lineno} is no Python: {error.msg}") from error
+    except ImportError as error:
+        raise AvsalError(f"{path} is no config: it imports what is not there: {error}") from error
+    except (Exception, SystemExit) as error:
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+        where = f"line {lines[-1]} fails with" if lines else "its code fails with"
+        raise AvsalError(f"{path} is no config: {where} {type(error).__name__}: {error}") from error
 
 
 def shipped() -> dict[str, pathlib.Path]:
@@ -234,51 +292,6 @@ def listing() -> str:
     return "\n".join(lines)
 
 
-def overrides(arguments: Sequence[str]) -> list[tuple[str, str]]:
-    """Returns (key, value as text) of arguments like `--config.data.batch=4`; AvsalError for others."""
-    pairs = []
-    for argument in arguments:
-        matched = _OVERRIDE.fullmatch(argument)
-        if matched is None:
-            raise AvsalError(
-                f"{argument!r} is no flag of avsal train; values of the config are set by "
-                "--config.KEY=VALUE, as --config.data.batch=4"
-            )
-        pairs.append((matched[1], matched[2]))
-    return pairs
-
-
-def settable(config, keys: Sequence[str], placeholder: Callable[[type], object]) -> dict[str, str]:
-    """Makes `keys` of a ConfigDict settable, also where the value is None now.
-
-    Args:
-      config: changed: None becomes `placeholder(kind)` for a number, and the group with its defaults where a
-        key names one of its fields, as `early_stop.patience`.
-      keys: dotted paths.
-
-    Returns:
-      Key -> the name of its type.
-
-    Raises:
-      AvsalError: a key that is not in the config (with the nearest one), or is a group.
-    """
-    kinds = {key: type(value).__name__ for key, value in _flat(config.to_dict())}
-    for path, kind in _optional(TrainConfig):
-        if kinds[path] == "NoneType" and any(f"{key}.".startswith(f"{path}.") for key in keys):
-            group = dataclasses.is_dataclass(kind)
-            config.update_from_flattened_dict(
-                {path: dataclasses.asdict(kind()) if group else placeholder(kind)}
-            )
-            kinds[path] = kind.__name__
-    known = dict(_flat(config.to_dict()))
-    for key in keys:
-        if key not in known:
-            raise AvsalError(f"unknown key {key!r} in the config{did_you_mean(key, known)}")
-        if isinstance(known[key], dict):
-            raise AvsalError(f"{key} is a group of the config; set a field: {', '.join(known[key])}")
-    return {key: kinds.get(key) or type(known[key]).__name__ for key in keys}
-
-
 def _refuse_clashes(names: Sequence[str], known: Mapping[str, Row]) -> None:
     taken: dict[str, tuple[str, object]] = {}
     for name in names:
@@ -288,20 +301,3 @@ def _refuse_clashes(names: Sequence[str], known: Mapping[str, Row]) -> None:
             other, before = taken.setdefault(key, (name, value))
             if before != value:
                 raise AvsalError(f"the variants {other} and {name} set {key} differently; take one of them")
-
-
-def _optional(kind: type, path: str = ""):
-    """Yields (dotted path, type) of the fields that may be None."""
-    for name, hint in typing.get_type_hints(kind).items():
-        inner = [t for t in typing.get_args(hint) if t is not type(None)]
-        if type(None) in typing.get_args(hint):
-            yield path + name, inner[0]
-        elif dataclasses.is_dataclass(hint):
-            yield from _optional(hint, f"{path}{name}.")
-
-
-def _flat(values: Mapping, path: str = ""):
-    for name, value in values.items():
-        yield path + name, value
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{path}{name}.")

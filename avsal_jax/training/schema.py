@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import types
 import typing
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from avsal_jax.data.sampling import Sampling
 from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.losses import LOSSES, Term
 from avsal_jax.models.systems import Preset, resolve
+from avsal_jax.specs import parse_setting
 from avsal_jax.training.domain_adversarial import AdaptConfig
 from avsal_jax.training.initialise import Init
 from avsal_jax.training.optimizer import OptimizerConfig
@@ -216,11 +216,16 @@ def overrides_of(text: str) -> dict:
         key, equals, value = pair.partition("=")
         if not equals:
             raise AvsalError(f"{pair!r} in model.set is not name=value, as in fusion=ravf,fusion.heads=8")
-        try:
-            found[key] = json.loads(value)
-        except ValueError:
-            found[key] = value
+        found[key] = parse_setting(value)
     return found
+
+
+def joined_settings(first: str, then: str) -> str:
+    """Returns two texts like `model.set` as one, without what `then` sets anew, or replaces the slot of."""
+    new = overrides_of(then)
+    pairs = [pair.strip() for pair in first.split(",") if pair.strip()]
+    kept = [pair for pair in pairs if not {key := pair.partition("=")[0], key.partition(".")[0]} & set(new)]
+    return ",".join(kept + [pair.strip() for pair in then.split(",") if pair.strip()])
 
 
 def build_config(values: Mapping) -> TrainConfig:

@@ -201,7 +201,10 @@ def test_verify_finds_a_difference(small, tmp_path):
 def test_bad_files_are_one_line_and_exit_code_2(tmp_path, capsys):
     files = {
         "missing.pt": (None, "No such file"),
-        "text.pt": (b"hello world, no checkpoint at all", "neither a safetensors file nor a PyTorch"),
+        "text.pt": (
+            b"hello world, no checkpoint at all",
+            "is a text that begins with 'hello world, no checkpoint",
+        ),
         "cut.safetensors": (b'\x40\0\0\0\0\0\0\0{"a":', "damaged safetensors"),
         "empty.safetensors": (b"\x02\0\0\0\0\0\0\0{}", "holds no tensors"),
     }
@@ -223,3 +226,26 @@ def test_an_output_that_is_there_is_not_overwritten(small, tmp_path):
     with pytest.raises(AvsalError, match="exists already"):
         small()
     assert (tmp_path / "out" / "mine.txt").read_text() == "keep"
+
+
+def test_help_lists_all_systems_and_parts(capsys):
+    from avsal_jax.cli import convert as command
+    from avsal_jax.convert.convert import TABLES
+    from avsal_jax.models.systems import PARTS, SYSTEMS
+
+    assert set(command.SYSTEMS) == set(TABLES) & set(SYSTEMS) and set(command.PARTS) == set(TABLES) & set(
+        PARTS
+    )
+    with pytest.raises(SystemExit):
+        main(["convert", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "a system (vinet, avinet) or a part (s3d, soundnet, vggish)" in text
+
+
+def test_a_checkpoint_of_another_system_is_told(tmp_path, capsys):
+    tensors = {"base.0.conv_s.weight": np.ones((2, 3, 1, 7, 7), np.float32)}
+    safetensors.numpy.save_file(tensors, tmp_path / "s3d.safetensors")
+    arguments = ["--input", str(tmp_path / "s3d.safetensors"), "--output", str(tmp_path / "out")]
+    assert main(["convert", "--system", "vinet", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert "it has 1 tensors, base.0.conv_s.weight; it looks like one of s3d" in error

@@ -13,7 +13,8 @@ from PIL import Image
 from avsal_jax import AvsalError
 from avsal_jax.data import mat_files
 from avsal_jax.data.datasets import open_dataset
-from avsal_jax.data.mat_files import mat_points, mat_shape
+from avsal_jax.data.mat_files import mat_map, mat_shape
+from avsal_jax.data.truth_files import read_fixations
 from avsal_jax.testing import fake_data
 
 NAMES = ("first_52x36", "second_64x40", "third_40x48")
@@ -129,7 +130,9 @@ def test_bad_files_lose_only_their_frame(root):
     scipy.io.savemat(truth / "fixMap_00003.mat", {"fixMap": np.eye(3)})
     (truth / "maps" / "eyeMap_00002.jpg").write_bytes(b"\xff\xd8\xff")
     (root / "video_frames" / "AVAD" / NAMES[0] / "img_00004.jpg").write_text("text")
-    Image.fromarray(np.ones((4, 4), np.uint16)).save(truth / "maps" / "eyeMap_00005.jpg", "png")
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8) + np.uint8([255, 0, 0])).save(
+        truth / "maps" / "eyeMap_00005.jpg"
+    )
     entries = open_dataset("avad", root, fold=1)
     assert [(e.name, e.frames) for e in entries] == [(NAMES[0], 6), (NAMES[1], 7), (NAMES[2], 5)]
     for read, pattern in (
@@ -140,7 +143,7 @@ def test_bad_files_lose_only_their_frame(root):
         (lambda: entries[0].frame(3), "img_00004.jpg is no image that can be read"),
         (
             lambda: entries[0].density(4),
-            "eyeMap_00005.jpg is an image of mode I;16; density maps are 8-bit grey",
+            r"eyeMap_00005.jpg is a coloured picture \(mode RGB, .* maps are grey",
         ),
     ):
         with pytest.raises(AvsalError, match=pattern) as error:
@@ -163,21 +166,26 @@ def test_what_disagrees_is_noted(root):
     for path in (truth / NAMES[2]).glob("fixMap*"):
         path.unlink()
     first, second, third = open_dataset("avad", root, fold=1)
-    assert first.frames == 5 and first.notes == (
-        "1 of the density maps from 1 to 6 are missing",
-        "6 frames in the list, 6 images, 5 density maps, 6 fixation maps: 5 are used",
+    assert (
+        first.frames == 6
+        and first.without_truth == 1
+        and first.notes
+        == (
+            "1 of the density maps from 1 to 6 are missing",
+            "6 frames in the list, 6 images, 5 density maps, 6 fixation maps: 5 are used",
+        )
     )
     with pytest.raises(AvsalError, match="there is no file .*eyeMap_00003.jpg"):
         first.density(2)
     assert first.density(3).any() and first.sound is not None
     assert (
-        second.frames == 6
+        second.frames == 7
         and second.sound is None
         and second.notes
         == (
-            "the images begin with number 2, not 1",
             f"1 files in {frames / NAMES[1]} are named unlike img_00002.jpg: not used",
-            "7 frames in the list, 6 images, 7 density maps, 7 fixation maps: 6 are used",
+            "1 of 7 images are missing (first img_00001.jpg): no network can be run, only saved maps "
+            "can be scored",
             f"no sound: there is no file {root / 'video_audio' / 'AVAD' / NAMES[1] / NAMES[1]}.wav",
         )
     )
@@ -193,22 +201,63 @@ def test_what_disagrees_is_noted(root):
 def test_maps_in_matlab_files(tmp_path):
     path = tmp_path / "a.mat"
     mask = np.zeros((5, 9))
-    mask[[0, 4, 2], [8, 0, 3]] = (1, 0.2, np.nan)
+    mask[[0, 4, 2], [8, 0, 3]] = (1, 1, np.nan)
     for array in (mask, scipy.sparse.csc_matrix(np.nan_to_num(mask))):
         scipy.io.savemat(path, {"eyeMap": array, "other": "text"})
-        assert mat_points(path, "eyeMap").tolist() == [[0, 8], [4, 0]]
+        assert read_fixations(path, "eyeMap").points.tolist() == [[0, 8], [4, 0]]
         assert mat_shape(path, "eyeMap") == (5, 9)
     with pytest.raises(AvsalError, match=r"other in .* is no map: char of shape"):
-        mat_points(path, "other")
+        mat_map(path, "other")
     with pytest.raises(AvsalError, match="there is no file"):
-        mat_points(tmp_path / "none.mat", "eyeMap")
+        mat_map(tmp_path / "none.mat", "eyeMap")
     for array in (np.zeros((3, 3, 3)), np.array([{}], object)):
         scipy.io.savemat(path, {"eyeMap": array})
         with pytest.raises(AvsalError, match="eyeMap in .* is no map"):
-            mat_points(path, "eyeMap")
+            mat_map(path, "eyeMap")
     scipy.io.savemat(path, {"eyeMap": np.zeros((0, 4))})
     with pytest.raises(AvsalError, match=r"has shape \(0, 4\); sides are 1 to 10000"):
         mat_shape(path, "eyeMap")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_sparse_map_with_a_wrong_index_is_refused(tmp_path, packed):
+    """The indices of a sparse matrix are addresses: wrong ones ended the process."""
+    path = tmp_path / "a.mat"
+    values = np.zeros((9, 7))
+    values[range(2, 9), range(7)] = 1
+    scipy.io.savemat(path, {"eyeMap": scipy.sparse.csc_matrix(values)}, do_compression=packed)
+    whole = path.read_bytes()
+    np.testing.assert_array_equal(read_fixations(path, "eyeMap").points, np.argwhere(values))
+    inside = zlib.decompress(whole[136:]) if packed else whole
+    rows, columns = struct.pack("<7i", *range(2, 9)), struct.pack("<8i", *range(8))
+    for right, wrong in (
+        (rows, struct.pack("<7i", *range(2, 8), 1_000_000_000)),
+        (rows, struct.pack("<7i", *range(2, 8), -1_000_000_000)),
+        (columns, struct.pack("<8i", *range(7), 1_000_000_000)),
+        (columns, struct.pack("<8i", 0, 1, 1_000_000, 3, 4, 5, 6, 7)),
+    ):
+        assert right in inside
+        changed = inside.replace(right, wrong, 1)
+        if packed:
+            element = zlib.compress(changed)
+            changed = whole[:128] + struct.pack("<II", 15, len(element)) + element
+        path.write_bytes(changed)
+        with pytest.raises(AvsalError, match="a.mat is no MATLAB file that can be read"):
+            read_fixations(path, "eyeMap")
+
+
+def test_numbers_of_an_unknown_type_are_refused(tmp_path):
+    """A type that the format does not have ended the process, also under a header that is damaged."""
+    buffer = io.BytesIO()
+    scipy.io.savemat(buffer, {"eyeMap": np.eye(5, dtype=np.uint8)})
+    whole = buffer.getvalue()
+    tag = struct.pack("<II", 2, 25)  # miUINT8, 25 bytes
+    for kind in (0, 99):
+        for header in (whole[:124], whole[:124] + b"\x07\x01IM"):
+            damaged = header + whole[len(header) :].replace(tag, struct.pack("<II", kind, 25), 1)
+            (tmp_path / "a.mat").write_bytes(damaged)
+            with pytest.raises(AvsalError, match="a.mat is no MATLAB file that can be read"):
+                read_fixations(tmp_path / "a.mat", "eyeMap")
 
 
 def test_version_7_3_is_told_what_to_do(tmp_path):
@@ -216,7 +265,7 @@ def test_version_7_3_is_told_what_to_do(tmp_path):
     text = b"MATLAB 7.3 MAT-file, Platform: GLNXA64, Created on: now".ljust(124)
     path.write_bytes(text + struct.pack("<H", 0x0200) + b"IM" + bytes(384) + b"\x89HDF\r\n\x1a\n" + bytes(64))
     with pytest.raises(AvsalError, match="is a MATLAB 7.3 file, which is not read; .* save it with -v7"):
-        mat_points(path, "eyeMap")
+        mat_map(path, "eyeMap")
 
 
 def test_absurd_sizes_are_refused_from_the_header(tmp_path):
@@ -229,19 +278,19 @@ def test_absurd_sizes_are_refused_from_the_header(tmp_path):
         path = tmp_path / "large.mat"
         path.write_bytes(changed)
         with pytest.raises(AvsalError, match=rf"has shape \({rows}, {columns}\); sides are 1 to 10000"):
-            mat_points(path, "eyeMap")
+            mat_map(path, "eyeMap")
     path.write_bytes(blob.replace(struct.pack("<ii", 3, 5), struct.pack("<ii", 30, 50), 1))
     with pytest.raises(AvsalError, match="large.mat is no MATLAB file that can be read"):
-        mat_points(path, "eyeMap")
+        mat_map(path, "eyeMap")
     other = io.BytesIO()
     scipy.io.savemat(other, {"eyeMap": np.zeros((2, 4))})
     path.write_bytes(blob + other.getvalue()[128:])  # two variables of one name
     with pytest.raises(AvsalError, match=r"is damaged: eyeMap has shape \(3, 5\), its header says \(2, 4\)"):
-        mat_points(path, "eyeMap")
+        mat_map(path, "eyeMap")
     for cut in (130, 150, 200, len(blob) - 8):
         path.write_bytes(blob[:cut])
         with pytest.raises(AvsalError, match="large.mat"):
-            mat_points(path, "eyeMap")
+            mat_map(path, "eyeMap")
 
 
 def test_what_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
@@ -251,9 +300,9 @@ def test_what_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
     header = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<H", 0x0100) + b"IM"
     path.write_bytes(header + struct.pack("<II", 15, len(packed)) + packed)
     with pytest.raises(AvsalError, match="bomb.mat is too large: unpacked, it has more than 200000 bytes"):
-        mat_points(path, "eyeMap")
+        mat_map(path, "eyeMap")
     scipy.io.savemat(path, {"eyeMap": np.eye(90)}, do_compression=True)  # 64,800 bytes: allowed
-    assert len(mat_points(path, "eyeMap")) == 90
+    assert mat_map(path, "eyeMap").sum() == 90
     scipy.io.savemat(path, {"eyeMap": np.eye(400)})
     with pytest.raises(AvsalError, match="bomb.mat is too large: [0-9]+ bytes; 200000 are read"):
-        mat_points(path, "eyeMap")
+        mat_map(path, "eyeMap")

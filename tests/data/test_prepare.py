@@ -16,8 +16,10 @@ import scipy.io.wavfile
 
 from avsal_jax import AudioSpec, AvsalError, InputSpec
 from avsal_jax.cli.main import main
+from avsal_jax.data import schema
 from avsal_jax.data.prepare import prepare
 from avsal_jax.data.prepared import PreparedSet, read_preparation
+from avsal_jax.data.sampling import Sampling
 from avsal_jax.data.shards import KINDS, ShardFolder
 from avsal_jax.data.sources import PreparedSources
 from avsal_jax.testing import fake_data
@@ -152,7 +154,7 @@ def test_sound_of_any_kind(root, tmp_path):
     gap = np.where(t < 0.1, np.nan, tone).astype(np.float32)
     cases = {
         "stereo": (48_000, np.stack([tone, 0 * tone], 1).astype(np.float32), None),
-        "nan": (44_100, gap, "## NaN in sound: 1 of 3 videos"),
+        "nan": (44_100, gap, "## changed sound: 1 of 3 videos"),
         "short": (44_100, tone[:4_410].astype(np.float32), "it ends 0.14 s before the picture"),
         "silent": (44_100, 0 * tone.astype(np.float32), "every sample of a.wav is zero"),
         "damaged": (0, None, "## sound: 1 of 3 videos"),
@@ -184,6 +186,63 @@ def test_nan_in_fixation_maps_is_told(root, tmp_path):
     scipy.io.savemat(path, {"eyeMap": fixated})
     prepare("diem", root, tmp_path / "out", SIZE)
     assert "## NaN: 1 of 3 videos\n- diem a: 1 values" in (tmp_path / "out/diem/report.md").read_text()
+
+
+def test_frames_without_truth_are_never_trained_on(root, tmp_path):
+    """Of the densities one is missing, of the fixation maps another; the first frame is one of them."""
+    (root / "annotations/DIEM/a/maps/eyeMap_00001.jpg").unlink()
+    (root / "annotations/DIEM/a/fixMap_00005.mat").unlink()
+    prepare("diem", root, tmp_path / "out", SIZE)
+    report = (tmp_path / "out/diem/report.md").read_text()
+    assert "## truth: 1 of 3 videos\n- diem a: 2 of 6 frames have none; they are never what" in report
+    assert "6 density maps" not in report and "5 density maps, 5 fixation maps: 4 are used" in report
+    videos = PreparedSources(tmp_path / "out").videos([("diem", 1)], "train")[:1]
+    assert videos[0].black.tolist() == [k in (0, 4) for k in range(6)] and videos[0].size == (36, 52)
+    for policy in ("one_per_video_per_epoch", "uniform", "all_windows"):
+        for batch in clips(videos, batch=1, steps=12, sampling=Sampling(policy, skip_black=False)):
+            assert bool(batch["mask"][0]) == (int(batch["label"][0]) not in (0, 4))
+    drawn = clips(videos, batch=1, steps=12)  # with frames 3 and 5 there is always another one
+    assert {int(batch["label"][0]) for batch in drawn} == {3, 5}
+
+
+def test_a_video_whose_numbers_do_not_fit_fails_alone(root, tmp_path, capsys):
+    folder = root / "annotations/DIEM/a/maps"
+    for number in range(6, 0, -1):
+        (folder / f"eyeMap_{number:05d}.jpg").rename(folder / f"eyeMap_{number + 2:05d}.jpg")
+    arguments = ["prepare", "--dataset", "diem", "--root", str(root), "--output", str(tmp_path / "out")]
+    assert main([*arguments, "--size", "32x64"]) == 1
+    words = "the density maps are numbered 3 to 8, the frames 1 to 6: which belongs to which is not certain"
+    assert f"failed: a: {words}" in capsys.readouterr().err
+    assert words in (tmp_path / "out/diem/report.md").read_text()
+    assert [v.name for v in PreparedSources(tmp_path / "out").videos([("diem", 1)], "train")] == ["b"]
+
+
+def test_what_is_unusual_about_fixation_maps_is_reported(root, tmp_path):
+    """Counts are points; a density in the place of a fixation map fails its video."""
+    for number in (1, 2):
+        path = root / f"annotations/DIEM/a/fixMap_{number:05d}.mat"
+        counts = scipy.io.loadmat(path)["eyeMap"].astype(float)
+        row, column = np.argwhere(counts)[0]
+        counts[row, column] = 3
+        scipy.io.savemat(path, {"eyeMap": counts})
+    smooth = np.hypot(*np.mgrid[-9:9:36j, -9:9:52j])
+    scipy.io.savemat(root / "annotations/DIEM/c/fixMap_00002.mat", {"eyeMap": np.exp(-smooth)})
+    prepare("diem", root, tmp_path / "out", SIZE)
+    report = (tmp_path / "out/diem/report.md").read_text()
+    assert "- diem a: 2 of 6 fixation maps hold counts: a pixel counts once" in report
+    assert "fixMap_00002.mat is no fixation map (binary: 0, and one other number" in report
+
+
+def test_an_unforeseen_fault_fails_one_video(root, tmp_path, monkeypatch):
+    def fails(path, variable):
+        if path.name == "fixMap_00002.mat" and path.parent.name == "b":
+            raise ZeroDivisionError("of no one's making")
+        return read(path, variable)
+
+    read = schema.read_fixations
+    monkeypatch.setattr(schema, "read_fixations", fails)
+    made = prepare("diem", root, tmp_path / "out", SIZE)
+    assert made["failed"] == ["b: ZeroDivisionError: of no one's making"] and made["prepared"] == 2
 
 
 def test_a_list_that_names_an_absent_video(root, tmp_path):

@@ -121,6 +121,16 @@ def test_records_of_another_kind_are_refused(out):
         ({"failed": [7]}, "a list names a video that is not there"),
         ({"videos": [["diem", "a"]] * 3}, "it names 3 videos, some of them twice"),
         ({"height": True}, "the pictures are said to be"),
+        ({"encoding": ["jpeg"]}, "the encoding is said to be"),
+        ({"videos": 3}, "its videos are not pairs of a set and a name"),
+        ({"videos": ["ab"]}, "its videos are not pairs of a set and a name"),
+        ({"videos": [["diem", 5]]}, "its videos are not pairs of a set and a name"),
+        ({"lists": [1]}, "its lists are not numbers of videos by split and fold"),
+        ({"lists": {"train": [0]}}, "its lists are not numbers of videos by split and fold"),
+        ({"lists": {"train": {"": 0}}}, "its lists are not numbers of videos by split and fold"),
+        ({"lists": {"train": {"": ["0"]}}}, "a list names a video that is not there"),
+        ({"failed": None}, "its failed videos are no list of numbers"),
+        ({"more": 1}, "it has a strange field 'more'"),
     ],
     ids=str,
 )
@@ -130,6 +140,33 @@ def test_descriptions_are_checked(made, out, change, words):
     for call in (lambda: PreparedSet(out / "diem"), lambda: prepare("diem", made / "root", out, SIZE)):
         with pytest.raises(AvsalError, match=f"{words}.*; delete {out / 'diem'} and prepare the set again"):
             call()
+
+
+@pytest.mark.parametrize("field", ["format", "dataset", "videos", "lists", "failed", "complete"])
+def test_a_description_that_lacks_a_field(out, field):
+    path = out / "diem/preparation.json"
+    content = json.loads(path.read_text())
+    del content[field]
+    path.write_text(json.dumps(content))
+    with pytest.raises(AvsalError, match=f"is damaged: it lacks the field '{field}'; delete"):
+        PreparedSet(out / "diem")
+
+
+@pytest.mark.parametrize("content", [None, 5, [], "text"], ids=str)
+def test_a_description_that_is_none(out, content):
+    (out / "diem/preparation.json").write_text(json.dumps(content))
+    with pytest.raises(AvsalError, match="is damaged: it holds no object with fields; delete"):
+        PreparedSet(out / "diem")
+
+
+def test_a_name_without_end_makes_no_line_without_end(out):
+    path = out / "diem/preparation.json"
+    content = json.loads(path.read_text())
+    content["videos"][0][1] = "a" * 1_000_000
+    path.write_text(json.dumps(content))
+    with pytest.raises(AvsalError, match="is of diem a, not of diem aaa") as told:
+        PreparedSet(out / "diem").video(0)
+    assert len(str(told.value)) <= 2_000
 
 
 def test_a_description_nested_without_end(out):

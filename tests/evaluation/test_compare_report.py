@@ -12,7 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from avsal_jax import AvsalError
 from avsal_jax.cli.main import main
+from avsal_jax.evaluation.compare import compare
+from avsal_jax.evaluation.compare_report import page
+from avsal_jax.evaluation.results import read_result
 from avsal_jax.pages import Curves, Grid, Intervals, Pictures, Section, render_page
 from avsal_jax.pictures import mark_fixations
 from tests.evaluation.folders import write_example, write_result
@@ -194,6 +198,39 @@ def test_damage_is_one_line(tmp_path, folders, capsys, case):
     assert case == "output" or not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("000001_fixations.json", {"size": [0, 5], "fixations": []}, r"its size is \[0.0, 5.0\]"),
+        (
+            "000001_fixations.json",
+            {"size": [4, 5], "fixations": [1]},
+            "its fixations are no numbers, or too few",
+        ),
+        (
+            "000001_fixations.json",
+            {"size": [4, 5], "fixations": [[1, 2], [3]]},
+            "its fixations are no numbers",
+        ),
+        ("000001_fixations.json", {"size": [4, 5], "fixations": [["a", 2]]}, "its fixations are no numbers"),
+        ("000001_fixations.json", {"size": [4, 5], "fixations": [[10**400, 2]]}, "its fixations are no"),
+        ("000001_fixations.json", {"size": [4, 5]}, "its fixations are no numbers"),
+        ("000001_fixations.json", [], "its size are no numbers"),
+        ("sound.json", {"frames": [1, 2], "peaks": [0.5]}, "its lists do not match"),
+        ("sound.json", {"frames": [], "peaks": []}, "its lists do not match"),
+        ("sound.json", {"frames": {"a": 1}, "peaks": [1]}, "its frames are no numbers"),
+        ("sound.json", {"frames": [1], "peaks": [float("nan")]}, "its peaks are no numbers"),
+    ],
+    ids=str,
+)
+def test_what_was_recorded_beside_a_picture_is_checked(folders, name, content, words):
+    file = folders[0] / "examples" / "x" / name
+    file.write_text(json.dumps(content))
+    results = [read_result(folder) for folder in folders]
+    with pytest.raises(AvsalError, match=f"x/{name} is damaged: {words}"):
+        page(compare(results), results)
+
+
 def test_kinds_of_sections():
     nan = float("nan")
     curves = [("one", np.arange(2000), np.arange(2000.0)), ("no", np.arange(3), np.full(3, nan))]
@@ -203,13 +240,13 @@ def test_kinds_of_sections():
         Section("p", Pictures([("c", np.zeros((2, 2), np.uint8))], 5)),
         Section("c", Curves(curves, "v")),
     ]
-    page = render_page("t", "l", sections)
-    reader, text = read_page(page)
-    assert "<td><b>4</b></td>" in page and "<td>&lt;2&gt;</td>" in page
-    assert 'd="M155.0 0V20"' in page  # zero lies a quarter of the way from -1 to 3
-    assert 'd="M10.0 10H590.0"' in page and page.count("10H") == 1  # the one without ends has no line
-    assert "repeat(5," in page
-    (long,) = [d for d in re.findall(r' d="(M[^"]*)"', page) if d.count("L") > 100]
+    html = render_page("t", "l", sections)
+    reader, text = read_page(html)
+    assert "<td><b>4</b></td>" in html and "<td>&lt;2&gt;</td>" in html
+    assert 'd="M155.0 0V20"' in html  # zero lies a quarter of the way from -1 to 3
+    assert 'd="M10.0 10H590.0"' in html and html.count("10H") == 1  # the one without ends has no line
+    assert "repeat(5," in html
+    (long,) = [d for d in re.findall(r' d="(M[^"]*)"', html) if d.count("L") > 100]
     assert long.count("L") == 599  # 300 stretches with two extremes each
     assert "1999.0 s" in text and "v: 0 to 2e+03" in text
 

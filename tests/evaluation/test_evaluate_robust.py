@@ -21,7 +21,7 @@ from avsal_jax.cli.main import main
 from avsal_jax.data.datasets import open_dataset
 from avsal_jax.evaluation.evaluate import evaluate
 from avsal_jax.evaluation.protocols import METRICS, PROTOCOLS
-from avsal_jax.evaluation.sources import ModelMaps, read_map
+from avsal_jax.evaluation.sources import ModelMaps
 from avsal_jax.storage import write_model
 from avsal_jax.testing import fake_data
 from avsal_jax.testing.models import hearing_probe, tiny_stored
@@ -73,7 +73,8 @@ def test_a_split_without_truth_writes_the_submission(tmp_path, tiny_dir):
     assert main([*arguments, "--output", str(out)]) == 0
     names = sorted(str(p.relative_to(out)) for p in out.rglob("*.png"))
     assert names == [f"{v.name}/{i:04d}.png" for v in videos for i in range(1, 6)]
-    assert read_map(out / "0701" / "0001.png").shape == (36, 52)
+    with Image.open(out / "0701" / "0001.png") as image:
+        assert (image.size, image.mode) == ((52, 36), "L")
     assert not (out / "summary.json").exists()
 
 
@@ -103,7 +104,7 @@ def test_a_wrong_count_and_an_unreadable_map_are_told(root, predictions, tmp_pat
     code, printed = run_cli(capsys, root, broken, tmp_path / "out")
     assert code == 1
     assert f"{NAMES[0]}: predictions up to frame 23, but it has 14 frames" in printed.err
-    assert "img_00003.png is no map that can be read" in printed.err
+    assert "img_00003.png is no image that can be read" in printed.err
     assert f"{NAMES[2]}: no predictions in" in printed.err
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["videos"] == 1
 
@@ -201,13 +202,11 @@ def test_the_first_video_may_be_the_bad_one(root, predictions, tmp_path, capsys)
     """Without files, with a damaged truth, with maps of two sizes: each fails alone, first or not."""
     data, maps = copied(root, predictions, tmp_path)
     shutil.rmtree(data / "video_frames" / "DIEM" / NAMES[0])
-    scipy.io.savemat(
-        data / "annotations" / "DIEM" / NAMES[1] / "fixMap_00002.mat", {"eyeMap": np.ones((9, 9))}
-    )
+    scipy.io.savemat(data / "annotations" / "DIEM" / NAMES[1] / "fixMap_00002.mat", {"eyeMap": np.eye(9)})
     for protocol in ("vinet", "dhf1k"):
         code, printed = run_cli(capsys, data, maps, tmp_path / protocol, "--protocol", protocol)
         assert code == 1 and "Traceback" not in printed.err
-        assert f"failed: {NAMES[0]}: it has no frames" in printed.err
+        assert f"failed: {NAMES[0]}: it cannot be scored: no images in" in printed.err
         assert "they must be one" in printed.err
         summary = json.loads((tmp_path / protocol / "summary.json").read_text())
         assert summary["videos"] == 1 and summary["missing"] == [NAMES[0], NAMES[1]]

@@ -206,7 +206,7 @@ def test_unknown_names_are_told_with_the_known_ones():
         create_model("vinet", **{"decoder.hierachy": 2})
     with pytest.raises(AvsalError, match=r"unknown setting 'decodr.width' .*settings are the slots"):
         create_model("vinet", **{"decodr.width": 2})
-    with pytest.raises(AvsalError, match="decoder.hierarchy takes int; got 'many'"):
+    with pytest.raises(AvsalError, match="decoder.hierarchy takes int from 0 to 3; got 'many'"):
         create_model("vinet", **{"decoder.hierarchy": "many"})
     with pytest.raises(AvsalError, match="unknown decoder 'pix2pix'"):
         create_model("vinet", decoder="pix2pix")

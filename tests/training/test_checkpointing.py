@@ -158,9 +158,15 @@ def test_what_is_not_there_or_damaged_is_told(open_checkpoints, tmp_path):
     with pytest.raises(AvsalError, match="checkpoint 2 in .* is damaged: .*; remove it"):
         checkpoints.restore(2, state)
     assert bits(checkpoints.restore(1, state)) == bits(state)
-    (folder / "1" / "record" / "metadata").write_text("[1, 2")
-    with pytest.raises(AvsalError, match="checkpoint 1 in .* is damaged"):
-        open_checkpoints()
+    for text, words in (
+        ("[1, 2", ""),
+        ('"meta"', "its record is none of this program"),
+        ('{"meta": {}}', "its record is none of this program"),
+        ('{"meta": {}, "metrics": 3}', "its record is none of this program"),
+    ):
+        (folder / "1" / "record" / "metadata").write_text(text)
+        with pytest.raises(AvsalError, match=f"checkpoint 1 in .* is damaged: {words}"):
+            open_checkpoints()
     (tmp_path / "file").write_text("mine")
     with pytest.raises(AvsalError, match="cannot write checkpoints to .*: "):
         open_checkpoints(tmp_path / "file" / "below")

@@ -64,6 +64,28 @@ def test_torn_and_foreign_lines_are_dropped_and_complete_ones_stay(tmp_path):
     assert read_metrics(tmp_path / "none.jsonl") == []
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"step": 2, "loss": [1.0, 2.0]}',
+        '{"step": 2, "loss": {"kl": 1.0}}',
+        '{"step": 2, "loss": 1e308}',
+        '{"step": 2, "loss": 1' + "0" * 400 + "}",
+        '{"step": 2, "loss": Infinity}',
+        '{"step": -1, "loss": 1.0}',
+        '{"step": 1' + "0" * 30 + ', "loss": 1.0}',
+        '{"step": 2, "loss": ' + "[" * 10_000,
+    ],
+    ids=lambda line: line[:30],
+)
+def test_lines_that_no_run_writes_are_dropped(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(f'{{"step": 1, "loss": 2.0}}\n{line}\n{{"step": 3, "loss": null}}\n')
+    assert [record["step"] for record in read_metrics(path)] == [1, 3]
+    assert [record["step"] for record in MetricsLog(path).resume(9)] == [1, 3]
+    assert written(path) == [{"step": 1, "loss": 2.0}, {"step": 3, "loss": None}]
+
+
 def test_a_log_that_cannot_be_written_is_one_line(tmp_path):
     for action in (lambda log: log.write(1, {}), lambda log: log.resume(1)):
         with pytest.raises(AvsalError, match=r"cannot write .*none/m.jsonl: No such file"):

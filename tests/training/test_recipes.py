@@ -16,7 +16,7 @@ from avsal_jax.models.systems import Preset, build
 from avsal_jax.specs import spec_from_dict
 from avsal_jax.training import launch, loop, recipes
 from avsal_jax.training.schedules import check_steps
-from avsal_jax.training.schema import build_config
+from avsal_jax.training.schema import build_config, joined_settings
 
 ROWS = [(recipe.name, row) for recipe in map(recipes.recipe, recipes.shipped()) for row in recipe.rows]
 OTHERWISE_BUILT = ("casp_net", "avrsp")  # see test_fusion_recipes
@@ -210,7 +210,7 @@ def test_variants_combine_in_any_order():
     ],
 )
 def test_settings_join(first, then, both):
-    assert recipes.joined_settings(first, then) == both
+    assert joined_settings(first, then) == both
 
 
 @pytest.fixture
@@ -285,14 +285,22 @@ def test_ones_own_config_file(started, tmp_path):
         ("vinet_dhf1k:smoke,mini", "", "the variants smoke and mini set "),
         ("vinet_ucf", "--config.data.bach=4", "unknown key 'data.bach' in the config (did you mean 'data.ba"),
         ("vinet_ucf", "--config.early_stop.patince=4", "(did you mean 'early_stop.patience'?)"),
-        ("vinet_ucf", "--config.data=4", "data is a group of the config; set a field: batch, "),
-        ("vinet_ucf", "--config.data.batch=x", "--config.data.batch is of type int; got 'x'"),
-        ("vinet_ucf", "--config.optimizer.clip_norm=x", "optimizer.clip_norm is of type float; got 'x'"),
-        ("vinet_ucf", "--config.init=((", "init has fields path, slot, pattern; got '(('"),
+        ("vinet_ucf", "--config.data=4", "data is a group of the config; set a field: root, so"),
+        ("vinet_ucf", "--config.data.batch=x", "--config.data.batch is of type int: a whole number, as 4, "),
+        ("vinet_ucf", "--config.data.batch=1.5", "10_000 or 1e4; got '1.5'"),
+        ("vinet_ucf", "--config.optimizer.clip_norm=x", "30000/1001, or None; got 'x'"),
+        ("vinet_ucf", "--config.optimizer.clip_norm=inf", "clip_norm is of type float: a number, as 0.5"),
+        ("vinet_ucf", "--config.model.remat=maybe", "model.remat is of type bool: true or false; got 'ma"),
+        ("vinet_ucf", "--config.data.sources=diem", "of type tuple: a tuple as Python writes it, as "),
+        ("vinet_ucf", "--config.data.sources=None", "of type tuple: a tuple as Python writes it, as "),
+        ("vinet_ucf", "--config.early_stop=5", "early_stop is a group of the config; set a field, or "),
+        ("vinet_ucf", "--config.learning_rate=1", "(did you mean 'optimizer.learning_rate'?)"),
+        ("vinet_ucf", "--config.init=((", "as \"(('diem', 1),)\"; got '(('"),
         ("vinet_ucf", "--config.steps=9", "give either steps or epochs; got 9 and 40"),
         ("vinet_ucf", "--config.model.set=decoder.hierachy=2", "'hierachy'"),
-        ("vinet_ucf", "--config.data.batch", "'--config.data.batch' is no flag of avsal train; values "),
-        ("vinet_ucf", "--batch=4", "'--batch=4' is no flag of avsal train"),
+        ("vinet_ucf", "--config.data.batch", "'--config.data.batch' has no value; values of the"),
+        ("vinet_ucf", "--data.batch=4", "no flag of avsal train; values of the config are set by "),
+        ("vinet_ucf", "--data.batch=4", "KEY=VALUE, as --config.data.batch=4"),
         ("vinet_ucf", "--process-id=0", "no launcher says the rest: give all of --coordinator"),
     ],
 )  # fmt: skip
@@ -304,12 +312,92 @@ def test_mistakes_are_one_line(started, tmp_path, capsys, config, extra, message
     assert "config" not in started
 
 
+PLAIN = "import ml_collections\n\ndef get_config(SIGNATURE):\n  c = ml_collections.ConfigDict()\n"
+SOURCES = "  c.data = ml_collections.ConfigDict({'sources': (('diem', 1),)})\n"
+
+
+@pytest.mark.parametrize("signature", ["", "config_string=None", "variants", "*, debug=False"])
+def test_a_plain_config_has_the_defaults_for_the_rest(started, tmp_path, signature):
+    body = SOURCES + "  c.steps = 4\n  c.optimizer = {'learning_rate': 1}\n  c.early_stop = {'patience': 7}\n"
+    (tmp_path / "plain.py").write_text(PLAIN.replace("SIGNATURE", signature) + body + "  return c\n")
+    arguments = ["--workdir", str(tmp_path / "w"), "--config.optimizer.learning_rate", "1e-3"]
+    assert main(["train", "--config", f"{tmp_path}/plain.py", *arguments]) == 0
+    config = started["config"]
+    assert (config.steps, config.epochs, config.data.batch, config.keep) == (4, 0, 8, 3)
+    assert config.optimizer.learning_rate == 1e-3 and config.optimizer.name == "adam"
+    assert config.early_stop.patience == 7 and config.early_stop.mode == "min"
+    assert main(["train", "--config", f"{tmp_path}/plain", *arguments]) == 0  # without its suffix
+
+
+def test_variants_of_a_plain_config(started, tmp_path):
+    (tmp_path / "plain.py").write_text(PLAIN.replace("SIGNATURE", "") + "  c.epochs = 2\n  return c\n")
+    assert main(["train", "--config", f"{tmp_path}/plain.py:smoke", "--workdir", str(tmp_path / "w")]) == 0
+    assert started["config"].steps == 4 and started["config"].epochs == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("  c.steps = 4\n  return c\n", "data.sources is empty: name a set to train on"),
+        (SOURCES + "  return c\n", "give either steps or epochs; got 0 and 0"),
+        ("  c.batch = 4\n  return c\n", "plain.py: unknown key 'batch'"),
+        ("  c.data = {'bach': 4}\n  return c\n", "unknown key 'data.bach' (did you mean 'data.batch'?)"),
+        (SOURCES + "  c.steps = 'four'\n  return c\n", "steps is of type int; got 'four'"),
+        ("  return 3\n", "get_config must return a ConfigDict; got 3"),
+    ],
+)
+def test_what_a_plain_config_lacks_is_told(started, tmp_path, capsys, body, message):
+    (tmp_path / "plain.py").write_text(PLAIN.replace("SIGNATURE", "") + body)
+    assert main(["train", "--config", f"{tmp_path}/plain.py", "--workdir", str(tmp_path / "w")]) == 2
+    told = capsys.readouterr().err
+    assert message in told and told.count("\n") == 1 and "config" not in started
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("--config.steps=5 epochs=0", {"steps": 5}),
+        ("--config.steps 1e4 --config.epochs 0", {"steps": 10_000}),
+        ("--config.steps=1_000 config.epochs=0", {"steps": 1000}),
+        ("--config.optimizer.clip_norm=None", {"optimizer.clip_norm": None}),
+        ("--config.optimizer.clip_norm=2 --config.optimizer.clip_norm=none", {"optimizer.clip_norm": None}),
+        ("--config.optimizer.clip_norm=1/4", {"optimizer.clip_norm": 0.25}),
+        ("--config.early_stop.patience=3 --config.early_stop=None", {"early_stop": None}),
+        ("--config.early_stop=None early_stop.patience=3", {"early_stop.patience": 3}),
+        ("--config.loss.cc -0.1", {"loss.cc": -0.1}),
+        ("--config.model.remat=yes", {"model.remat": True}),
+        ("--config.model.remat FALSE", {"model.remat": False}),
+        ("--config.model.dtype='bfloat16'", {"model.dtype": "bfloat16"}),
+        ("--config.data.root=a=b,c", {"data.root": "a=b,c"}),
+        ("--config.data.sources=(('diem',1),)", {"data.sources": (("diem", 1),)}),
+        ("--config.data.sources=[['diem',1],'my.txt']", {"data.sources": (("diem", 1), "my.txt")}),
+    ],
+)
+def test_forms_of_values(started, tmp_path, arguments, expected):
+    words = ["--config", "vinet_ucf", "--workdir", str(tmp_path), *arguments.split()]
+    assert main(["train", *words]) == 0
+    for key, value in expected.items():
+        found = started["config"]
+        for name in key.split("."):
+            found = getattr(found, name)
+        assert found == value and type(found) is type(value), key
+
+
+def test_what_a_row_sets_is_unset_by_none(started, tmp_path):
+    words = ["--config", "dual_domain_adapt:diem_da_both,smoke", "--workdir", str(tmp_path)]
+    assert main(["train", *words]) == 0 and started["config"].adapt is not None
+    assert main(["train", *words, "--config.adapt=None"]) == 0 and started["config"].adapt is None
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x = 1\n", "KeyError: 'ROWS'"),
-        ("def (\n", "SyntaxError"),
-        (RECIPE + "1 / 0\n", "ZeroDivisionError"),
+        ("x = 1\n", "it has no function get_config, which returns an ml_collections.ConfigDict"),
+        ("x = 1\ndef (\n", "line 2 is no Python: "),
+        ("import nothing_here\n", "it imports what is not there: No module named 'nothing_here'"),
+        ("get_config = 3\n", "it has no function get_config"),
+        ("raise SystemExit(3)\n", "line 1 fails with SystemExit: 3"),
+        (RECIPE + "1 / 0\n", "line 5 fails with ZeroDivisionError"),
         (RECIPE + "def get_config(variants):\n  return config\n", "NameError"),
         (RECIPE + "def get_config(variants):\n  pass\n", "get_config must return a ConfigDict; got None"),
     ],

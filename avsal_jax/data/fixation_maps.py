@@ -1,0 +1,147 @@
+"""What counts as fixated in a fixation map: the points of a binary map, and of maps that are nearly one.
+
+| numbers of the map | points |
+|---|---|
+| 0, and one other in at most half of the pixels | not 0 |
+| counts: whole, up to 10, or up to 100 and mostly 1, scattered, in at most a tenth of the pixels | not 0 |
+| all up to 72 or from 200 on, of 255: a binary map after JPEG or WebP | 128 and more |
+| anything else: a density, a resized or an inverted map, negative numbers, fractions | refused |
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from avsal_jax.errors import AvsalError
+
+_NOISE, _HALF, _POINT = (
+    72,
+    128,
+    200,
+)  # a binary map as JPEG of quality 60 and better leaves the levels between free
+_SMALL_COUNT, _MAX_COUNT, _MAX_COUNT_SHARE = 10, 100, 0.1  # people, and pixels where any of them looked
+COUNTS, NOISE = "counts", "noise"
+
+
+class Fixations(NamedTuple):
+    """The fixations of a frame.
+
+    Attributes:
+      points: int32 [N, 2], (row, column), row by row; a pixel counts once.
+      kind: `""` for a binary map, `COUNTS` or `NOISE`.
+      damaged: how many numbers of the map were NaN; they count as not fixated.
+    """
+
+    points: np.ndarray
+    kind: str = ""
+    damaged: int = 0
+
+
+NO_FIXATIONS = Fixations(np.zeros((0, 2), np.int32))
+
+
+def fixations_of(values: np.ndarray, name, lossy: bool = False) -> Fixations:
+    """Returns the fixations of a map by the table above.
+
+    Args:
+      values: [h, w] of real numbers, or a scipy.sparse matrix.
+      name: what errors call it.
+      lossy: whether its file format loses what a count is told by.
+
+    Raises:
+      AvsalError: it is no fixation map.
+    """
+    sparse = hasattr(values, "tocoo")
+    numbers = values.tocoo().data if sparse else values
+    if numbers.dtype.kind not in "bui":
+        nan = np.isnan(numbers)
+        damaged = int(np.count_nonzero(nan))
+        if damaged:
+            if damaged == numbers.size and not sparse:
+                raise _refusal(name, "all its numbers are NaN")
+            numbers = np.where(nan, 0, numbers)
+    else:
+        damaged = 0
+    if not numbers.any():
+        return NO_FIXATIONS._replace(damaged=damaged)
+    kind, limit = _classify(numbers, numbers.max(), values.shape[0] * values.shape[1], name, lossy)
+    if kind == COUNTS and not sparse and not _is_scattered(numbers > 0):
+        raise _refusal(name, "its numbers above zero lie side by side, as in a density or a resized map")
+    if sparse:
+        found = values.tocoo()
+        keep = numbers >= limit
+        points = np.stack([found.row[keep], found.col[keep]], 1)
+        points = points[np.lexsort((points[:, 1], points[:, 0]))]
+    else:
+        points = np.argwhere(numbers >= limit)
+    return Fixations(points.astype(np.int32), kind, damaged)
+
+
+def _classify(numbers: np.ndarray, high, pixels: int, name, lossy: bool) -> tuple[str, float]:
+    """Returns (kind, smallest number that is a point)."""
+    low = numbers.min()
+    if low < 0:
+        raise _refusal(name, f"it has numbers down to {low:.3g}")
+    if not np.isfinite(high):
+        raise _refusal(name, "it has infinite numbers")
+    positive = numbers[numbers > 0]
+    if positive.min() == high:
+        kind, limit = "", high
+    else:
+        if (positive != np.floor(positive)).any():
+            raise _refusal(name, "it has fractions, as densities and resized maps have")
+        if not lossy and high <= _MAX_COUNT and len(positive) <= _MAX_COUNT_SHARE * pixels:
+            tally = np.bincount(positive.astype(np.int64), minlength=3)
+            if high <= _SMALL_COUNT or tally[1] > tally[2:].max():
+                return COUNTS, 1
+        between = np.count_nonzero((positive > _NOISE) & (positive < _POINT))
+        if between or not _POINT <= high <= 255:
+            raise _refusal(
+                name,
+                f"{between} of its {len(positive)} numbers above zero lie between {_NOISE} and {_POINT}, and "
+                f"the largest is {high:g}, as in a density, a resized map or a strongly compressed one",
+            )
+        kind, limit = NOISE, _HALF
+    if (share := np.count_nonzero(positive >= limit) / pixels) > 0.5:
+        raise _refusal(
+            name, f"{100 * share:.0f} % of its pixels are fixated: it is inverted, or something else"
+        )
+    return kind, limit
+
+
+def _is_scattered(fixated: np.ndarray) -> bool:
+    """Whether at least half of the neighbours (above, below, left, right) of fixated pixels are not."""
+    padded = np.pad(fixated, 1)
+    shifted = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
+    neighbours = sum(np.count_nonzero(one & fixated) for one in shifted)
+    return neighbours <= 2 * np.count_nonzero(fixated)
+
+
+def _refusal(name, reason: str) -> AvsalError:
+    return AvsalError(
+        f"{name} is no fixation map (binary: 0, and one other number where someone looked): {reason}"
+    )
+
+
+def fixation_findings(frames: Iterable[Fixations]) -> dict[str, str]:
+    """Returns what is unusual about the fixation maps of a video: kind of finding -> a line."""
+    frames = list(frames)
+    kinds = collections.Counter(found.kind for found in frames)
+    lines = {}
+    odd = []
+    if count := kinds[COUNTS]:
+        odd.append(f"{count} of {len(frames)} fixation maps hold counts: a pixel counts once")
+    if count := kinds[NOISE]:
+        odd.append(
+            f"{count} of {len(frames)} fixation maps are not binary (compressed with loss): pixels from "
+            f"{_HALF} of 255 on are taken as fixated"
+        )
+    if odd:
+        lines["fixation maps"] = "; ".join(odd)
+    if damaged := sum(found.damaged for found in frames):
+        lines["NaN"] = f"{damaged} values of fixation maps are NaN; they count as not fixated"
+    return lines

@@ -1,0 +1,223 @@
+"""The sound of an overlay video: the packets of its source where mp4 holds them, else encoded anew as AAC."""
+
+from __future__ import annotations
+
+import fractions
+import io
+import pathlib
+
+import av
+import numpy as np
+
+from avsal_jax.data.sound_frames import audio_stream
+from avsal_jax.data.sound_stream import STEP_BACK, SoundStream
+from avsal_jax.data.video import open_container
+from avsal_jax.errors import AvsalError
+
+# Sound that mp4 holds as it is, from containers whose packets carry exact times.
+_COPIED_AUDIO = {"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"}
+_EXACT_CONTAINERS = ("mov,mp4", "matroska")
+_ENCODER, _LAYOUT = "aac", "stereo"
+_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)  # Hz, of AAC in any player
+_KEPT_RATES = (7_350, *_RATES, 64_000, 88_200, 96_000)  # of which AAC takes these as well
+
+
+def open_track(source: pathlib.Path, out, separate: bool) -> SoundTrack:
+    """Adds the audio stream of a file to an open mp4 file, ready to be written in step with its picture.
+
+    Args:
+      source: the file with the sound.
+      out: PyAV's container.
+      separate: whether it begins with the picture, being no sound of the same file.
+    """
+    try:
+        return _Copied(source, out, separate) if _copies(source) else _Encoded(source, out, separate)
+    except AvsalError as error:
+        return SoundTrack(f"the overlay has no sound: {error}")
+
+
+class SoundTrack:
+    """The sound of an overlay while it is written; this one is none.
+
+    Args:
+      notes: lines on why there is none.
+
+    Attributes:
+      damaged: packets that could not be read, and are left out.
+      notes: what was changed, a line each; complete when all is written.
+    """
+
+    damaged = 0
+    _start: fractions.Fraction | None = None  # seconds; of the first sample in its file
+    _shift = fractions.Fraction(0)  # seconds; the time in the source that the new file begins at
+    _separate = False
+
+    def __init__(self, *notes: str):
+        self.notes = notes
+
+    def align(self, first_frame: fractions.Fraction) -> fractions.Fraction:
+        """Returns the time (seconds in the source) that the new file begins at: the earlier stream's.
+
+        Sound from a file of its own is moved to begin with the first frame.
+        """
+        if self._start is None:
+            return first_frame
+        if self._separate:
+            self._shift = self._start
+            return first_frame
+        self._shift = min(first_frame, self._start)
+        return self._shift
+
+    def write_until(self, time: fractions.Fraction | None) -> None:
+        """Writes the sound that begins before `time` (seconds in the new file), or all that is left."""
+
+    def close(self) -> None:
+        """Lets go of the source."""
+
+
+class _Copied(SoundTrack):
+    """Moves packets as they are."""
+
+    def __init__(self, source: pathlib.Path, out, separate: bool):
+        super().__init__()
+        self._separate, self._out = separate, out
+        self._container = open_container(source)
+        self._stream, _ = audio_stream(self._container, source)
+        self._target = out.add_stream_from_template(self._stream)
+        self._packets = self._container.demux(self._stream)
+        self._due, self._joined = None, 0  # units: the end of the last packet; what joined files add to times
+        self._next = self._following()
+        first = self._next.pts if self._next is not None else None
+        self._start = None if first is None else first * self._stream.time_base
+
+    def write_until(self, time):
+        while self._next is not None:
+            begin = (self._next.pts + self._joined) * self._stream.time_base - self._shift
+            if time is not None and begin > time:
+                return
+            self._write(self._next)
+            self._next = self._following()
+        self.close()
+
+    def _following(self):
+        """Returns the next packet with a time, on the clock of the first; None at the end."""
+        try:
+            packet = next((p for p in self._packets if p.dts is not None and p.pts is not None), None)
+        except av.error.FFmpegError:  # the sound breaks off; the picture goes on
+            self.damaged += 1
+            return None
+        if packet is None:
+            return None
+        if self._due is not None and packet.has_sidedata("new_extradata"):
+            time = float(self._due * self._stream.time_base)
+            self.notes = (
+                f"the overlay's sound ends at {time:.2f} s, where that of the source changes its form",
+            )
+            return None
+        if (
+            self._due is not None
+            and packet.dts + self._joined < self._due - STEP_BACK / self._stream.time_base
+        ):
+            self._joined = self._due - packet.dts
+        return packet
+
+    def _write(self, packet) -> None:
+        self._due = packet.dts + self._joined + max(1, packet.duration or 0)
+        shift = round(self._shift / self._stream.time_base) - self._joined
+        packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+        packet.stream = self._target
+        try:
+            self._out.mux(packet)
+        except (av.error.InvalidDataError, av.error.ArgumentError):  # as times that do not rise
+            self.damaged += 1
+
+    def close(self):
+        self._container.close()
+
+
+class _Encoded(SoundTrack):
+    """Encodes the sound as it is heard, in stereo."""
+
+    def __init__(self, source: pathlib.Path, out, separate: bool):
+        self._separate, self._out, self._stream = separate, out, SoundStream(source, channels=2)
+        blocks = iter(self._stream)
+        self._next = next(blocks, None)
+        if self._next is None:
+            raise AvsalError(f"{source} has an audio stream without sound")
+        self._blocks, self._done = blocks, 0  # samples
+        self._rate = rate_for(self._stream.rate)
+        if refusal := _refusal(self._rate):
+            raise AvsalError(f"{_ENCODER} at {self._rate} Hz is refused: {refusal}")
+        self._target = out.add_stream(_ENCODER, rate=self._rate, layout=_LAYOUT)
+        self._start = fractions.Fraction(self._stream.start).limit_denominator(1_000_000)
+
+    def write_until(self, time):
+        rate = self._stream.rate
+        while self._next is not None:
+            begin = self._start - self._shift + fractions.Fraction(self._done, rate)
+            if time is not None and begin > time:
+                return
+            block = np.ascontiguousarray(np.clip(self._next, -1, 1), np.float32)
+            frame = av.AudioFrame.from_ndarray(block.reshape(1, -1), format="flt", layout=_LAYOUT)
+            frame.sample_rate, frame.time_base = rate, fractions.Fraction(1, rate)
+            frame.pts = round(begin * rate)
+            self._out.mux(self._target.encode(frame))
+            self._done += len(block)
+            self._next = next(self._blocks, None)
+            if self._next is None:
+                self._out.mux(self._target.encode(None))
+
+    @property
+    def damaged(self):
+        return self._stream.damaged
+
+    @property
+    def notes(self):
+        rate = self._stream.rate
+        changed = (
+            ()
+            if rate == self._rate
+            else (f"the overlay's sound is at {self._rate} Hz; AAC has no {rate} Hz",)
+        )
+        return (*self._stream.notes, *changed)
+
+    def close(self):
+        self._blocks.close()
+
+
+def rate_for(rate: int) -> int:
+    """Returns the rate in Hz that AAC gets for sound of a rate: that, or the next above, up to 48,000 Hz."""
+    return rate if rate in _KEPT_RATES else min((r for r in _RATES if r >= rate), default=_RATES[-1])
+
+
+def _copies(source: pathlib.Path) -> bool:
+    """Whether the packets of a file's sound can be moved into mp4 as they are."""
+    with open_container(source) as container:
+        stream, _ = audio_stream(container, source)
+        if stream.codec_context.name not in _COPIED_AUDIO:
+            return False
+        if not container.format.name.startswith(_EXACT_CONTAINERS):
+            return False
+        return _fits(stream)
+
+
+def _fits(stream) -> bool:
+    """Whether mp4 takes the header of a stream."""
+    try:
+        with av.open(io.BytesIO(), "w", format="mp4") as trial:
+            trial.add_stream_from_template(stream)
+            trial.start_encoding()
+    except (av.error.FFmpegError, ValueError):
+        return False
+    return True
+
+
+def _refusal(rate: int) -> str | None:
+    """Returns why there is no encoder for the sound, or None."""
+    try:
+        context = av.CodecContext.create(_ENCODER, "w")
+        context.sample_rate, context.layout, context.format = rate, _LAYOUT, "fltp"
+        context.open()
+    except (av.error.FFmpegError, ValueError) as error:
+        return str(error)
+    return None

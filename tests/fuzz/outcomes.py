@@ -1,0 +1,239 @@
+"""Judges what a call did: its exit code, what it printed, what it left on the disk."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import pathlib
+import re
+
+import av
+import numpy as np
+from PIL import Image
+
+from tests.fuzz.targets import Attempt, Target
+
+UNFORESEEN = 70  # the exit code of `avsal` for an exception that no one expected
+# What may stand on stderr beside the line of an error.
+_ORDINARY = re.compile(
+    r"note: |failed: |avsal: |\[\d+/\d+\] |compiling the model|\d+ of \d+ inputs failed:$|  \S|"
+    r".* is done already; |(predicting|evaluating|preparing|generating): |.*\d+%\|"
+)
+# What an exception of Python says that was meant for programmers.
+_INTERNAL = re.compile(
+    r"\b(Key|Index|Attribute|Type|Value|Runtime|Assertion|Memory|Recursion|Overflow|Name|Unicode\w+)Error\b|"
+    r"NoneType|Traceback|subscriptable|has no attribute|index out of|unpack|unhashable|not iterable|"
+    r"invalid literal for|"
+    r"object at 0x|required positional|unexpected keyword|could not convert|ndarray|ufunc|broadcast|"
+    r"out of bounds|<class |list indices|string indices"
+)
+_LONGEST = 2_100  # characters of the line of an error
+
+
+def problems(target: Target, attempt: Attempt, code: int, errors: str, before: dict) -> list[str]:
+    """Returns what is wrong with an outcome, nothing where it is right.
+
+    Args:
+      before: `snapshot(attempt.output)` of the time before the call.
+    """
+    found = printed_problems(attempt, code, errors)
+    found += _leftovers(attempt.output.parent)
+    if code == 0 or (code == 1 and attempt.output.exists()):
+        found += _RESULTS[target.command.split()[0]](attempt, code)
+    elif target.command in ("predict", "convert", "compare") and snapshot(attempt.output) != before:
+        found.append("the call failed, and its output is not what it was")
+    return [*found, *_damaged_files(attempt)]
+
+
+def printed_problems(attempt: Attempt, code: int, errors: str) -> list[str]:
+    lines = [line.rsplit("\r", 1)[-1] for line in errors.splitlines() if line.strip()]
+    found = []
+    if code not in (0, 1, 2):
+        found.append(f"exit code {code}")
+    if "Traceback (most recent call last)" in errors:
+        found.append("a traceback")
+    if strange := [line for line in lines if not _ORDINARY.match(line.lstrip("\r"))]:
+        found.append(f"stderr has {strange[0][:200]!r}")
+    told = [line for line in lines if line.startswith("avsal: ")]
+    if code == 2 and (len(told) != 1 or lines[-1] != told[0]):
+        found.append(f"exit code 2 with {len(told)} lines of an error")
+    if code == 1 and not any(line.startswith("failed: ") for line in lines):
+        found.append("exit code 1, and nothing says what failed")
+    for line in lines:
+        if "unforeseen error" in line:
+            found.append(f"a fault of the program: {line[:400]}")
+        elif line.startswith(("avsal: ", "failed: ")):
+            if inner := _INTERNAL.search(line):
+                found.append(f"a line of an exception ({inner[0]}): {line[:300]}")
+            if len(line) > _LONGEST:
+                found.append(f"a line of {len(line)} characters: {line[:200]}")
+            if line.startswith("avsal: ") and not _names(attempt, line):
+                found.append(f"a line that names no file: {line[:300]}")
+    return found
+
+
+def _names(attempt: Attempt, line: str) -> bool:
+    """Whether a line says which file or folder it is about."""
+    return str(attempt.output.parent) in line or attempt.victim.name in line
+
+
+def _leftovers(folder: pathlib.Path) -> list[str]:
+    endings = (".tmp", ".partial", ".raw")
+    left = [p for p in folder.rglob("*") if p.name.startswith(".") or p.suffix in endings]
+    left = [p for p in left if p.name not in (".lock", ".dropped")]
+    return [f"{left[0].relative_to(folder)} is left"] if left else []
+
+
+def _damaged_files(attempt: Attempt) -> list[str]:
+    """Files of the output that are not whole."""
+    found = []
+    for path in sorted(attempt.output.rglob("*")) if attempt.output.is_dir() else ():
+        if path == attempt.victim or not path.is_file():
+            continue
+        try:
+            if path.suffix == ".json" and "checkpoints" not in path.parts:
+                json.loads(path.read_text())
+            elif path.suffix in (".png", ".jpg"):
+                with Image.open(path) as image:
+                    image.load()
+            elif path.suffix == ".npz":
+                with np.load(path) as arrays:
+                    _ = [arrays[name] for name in arrays]
+        except Exception as error:
+            found.append(f"{path.relative_to(attempt.output)} is damaged: {type(error).__name__} {error}")
+    return found
+
+
+def snapshot(folder: pathlib.Path) -> dict[str, str]:
+    """Returns file -> digest."""
+    paths = sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else ()
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
+
+
+def _predicted(attempt: Attempt, code: int) -> list[str]:
+    inputs = [pathlib.Path(text) for text in attempt.call[1 : attempt.call.index("--output")]]
+    folders = [attempt.output] if len(inputs) == 1 else [attempt.output / path.stem for path in inputs]
+    kinds = attempt.call[attempt.call.index("--save") + 1].split(",")
+    found = []
+    for folder in folders:
+        if folder.exists():
+            found += [f"{folder.name}: {line}" for line in _prediction(folder, kinds)]
+        elif code == 0:
+            found.append(f"exit code 0 without {folder.name}")
+    if len(inputs) > 1 and not (attempt.output / inputs[-1].stem / "summary.json").is_file():
+        found.append("the good input has no result")
+    return found
+
+
+def _prediction(folder: pathlib.Path, kinds: list[str]) -> list[str]:
+    summary = json.loads((folder / "summary.json").read_text())
+    count, size, found = summary["frames"], (summary["width"], summary["height"]), []
+    images = sorted((folder / "maps").iterdir())
+    if [p.name for p in images] != [f"{n:06d}.png" for n in range(1, count + 1)]:
+        found.append(f"{len(images)} maps of {count} frames")
+    if any((image := Image.open(path)).size != size or image.mode != "L" for path in images):
+        found.append("a map of another size or mode")
+    with np.load(folder / "maps.npz") as arrays:
+        maps = arrays["maps"]
+    if len(maps) != count or not np.isfinite(maps).all() or maps.min() < 0 or maps.max() > 1:
+        found.append(f"maps.npz holds {maps.shape} from {maps.min()} to {maps.max()}")
+    if "overlay" in kinds:
+        with av.open(str(folder / "overlay.mp4")) as film:
+            shown = sum(1 for _ in film.decode(video=0))
+        if shown != count:
+            found.append(f"the overlay has {shown} of {count} frames")
+    if "report" in kinds and "</html>" not in (folder / "report.html").read_text():
+        found.append("the report is cut off")
+    return found
+
+
+def _evaluated(attempt: Attempt, code: int) -> list[str]:
+    if not (attempt.output / "summary.json").is_file():
+        return [] if code else ["exit code 0 without summary.json"]
+    summary = json.loads((attempt.output / "summary.json").read_text())
+    found = []
+    for name, value in summary["metrics"].items():
+        if value["mean"] is not None and not abs(value["mean"]) < 1e6:
+            found.append(f"{name} is {value['mean']}")
+    with (attempt.output / "videos.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    if len(rows) != summary["videos"]:
+        found.append(f"videos.csv has {len(rows)} of {summary['videos']} videos")
+    if code == 0 and summary.get("missing"):
+        found.append(f"exit code 0, but {summary['missing']} are missing")
+    return found
+
+
+def _prepared(attempt: Attempt, code: int) -> list[str]:
+    from avsal_jax.data.prepared import PreparedSet
+    from avsal_jax.errors import AvsalError
+
+    made = PreparedSet(next(attempt.output.iterdir()))
+    lost = 0
+    for index in range(len(made.names())):
+        video = made.video(index)
+        lost += video is None
+        try:
+            if video is not None and (told := _records(video)):
+                return told
+        except AvsalError:  # a shard that was there already; its checksum says that it is damaged
+            if "shard" not in attempt.variant:
+                raise
+    return [] if (lost > 0) == (code == 1) else [f"exit code {code} with {lost} videos lost"]
+
+
+def _records(video) -> list[str]:
+    for kind in ("pictures", "targets"):
+        video.shards.read(kind, video.index, range(video.frames))
+    finite = video.sound is None or np.isfinite(video.sound.wave[:]).all()
+    return [] if finite else [f"the sound of {video.name} is not finite"]
+
+
+def _converted(attempt: Attempt, code: int) -> list[str]:
+    from avsal_jax.storage import flatten, read_model
+
+    variables = flatten(read_model(attempt.output).variables)
+    return [f"{name} is not finite" for name, value in variables.items() if not np.isfinite(value).all()][:1]
+
+
+def _compared(attempt: Attempt, code: int) -> list[str]:
+    content = json.loads((attempt.output / "comparison.json").read_text())
+    if "</html>" not in (attempt.output / "report.html").read_text():
+        return ["the report is cut off"]
+    return [] if content else ["comparison.json is empty"]
+
+
+_RESULTS = {
+    "predict": _predicted,
+    "evaluate": _evaluated,
+    "prepare": _prepared,
+    "convert": _converted,
+    "compare": _compared,
+    "train": lambda attempt, code: [],
+}
+# What names the call's own folders or time, and so differs between runs with the same result.
+_VOLATILE = {
+    "summary.json",
+    "report.html",
+    "overlay.mp4",
+    "model.json",
+    "comparison.json",
+    "report.md",
+    "comparison.md",
+}
+
+
+def result(attempt: Attempt, output: str) -> dict:
+    """Returns what must be the same for two inputs that mean the same."""
+    numbers = {}
+    for path in sorted(attempt.output.rglob("*")) if attempt.output.is_dir() else ():
+        name = str(path.relative_to(attempt.output))
+        if path.suffix == ".npz":
+            with np.load(path) as arrays:
+                numbers[name] = {key: arrays[key].tobytes() for key in arrays}
+        elif path.suffix in (".csv", ".safetensors") or (path.suffix == ".png" and "maps" in path.parts):
+            numbers[name] = path.read_bytes().replace(str(attempt.output.parent).encode(), b"")
+    if callable(attempt.call):
+        numbers["printed"] = output
+    return numbers
