@@ -169,7 +169,7 @@ def test_whatever_happens_to_one_input_spares_the_others(tmp_path, probe, clip, 
     assert last[0] == "1 of 3 inputs failed:" and "b.mp4" in last[1] and words in last[1]
     assert listed(tmp_path / "out") == ["a", "c"]
     alone = {tmp_path / "in" / "b.mp4": tmp_path / "alone"}
-    with pytest.raises(type(error)):
+    with pytest.raises((type(error), AvsalError)):  # an error of the system becomes one of ours
         predict_all(probe, alone, Settings(save=("maps",)))
     assert not (tmp_path / "alone").exists()
 
