@@ -87,9 +87,17 @@ def _serve(pipe, other, work: Callable[[], Callable]) -> None:
     other.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
     do = work()
-    while (job := pipe.recv()) is not None:
+    while (job := _received(pipe)) is not None:
         _reset_peak()
         pipe.send(do(*job))
+
+
+def _received(pipe) -> tuple | None:
+    """Returns the next job, None when the parent has closed the pipe."""
+    try:
+        return pipe.recv()
+    except EOFError:
+        return None
 
 
 def _reset_peak() -> None:
