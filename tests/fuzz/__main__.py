@@ -130,13 +130,13 @@ def _trial(source: pathlib.Path, place: pathlib.Path, keep: pathlib.Path):
 
 def _report(done, started: float, args) -> int:
     counts, faults, seconds = collections.defaultdict(collections.Counter), [], collections.Counter()
-    slowest = (0.0, ())
+    slowest, peak = (0.0, ()), 0
     for one in done:
         kind, command, seed = one.job
         name = "fault" if one.death else one.answer.name
         counts[kind, command][name] += 1
         seconds[kind, command] += one.seconds
-        slowest = max(slowest, (one.seconds, one.job))
+        slowest, peak = max(slowest, (one.seconds, one.job)), max(peak, one.peak)
         if name == "fault":
             faults.append(one.job)
             what = [one.death] if one.death else [*one.answer.problems, f"({one.answer.words})"]
