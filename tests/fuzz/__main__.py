@@ -52,7 +52,7 @@ def _arguments() -> argparse.Namespace:
     add("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a processor)")
     add("--seed", type=int, default=0, help="of the first input of each kind and command")
     add("--only", default="", metavar="KIND:COMMAND", help="either may be left out")
-    add("--found", action="store_true", help="the inputs of found.txt first: what was a fault once")
+    add("--found", action="store_true", help="the inputs of found.txt as well: what was a fault once")
     add("--keep", type=pathlib.Path, default=pathlib.Path("fuzz-faults"), help="where inputs of faults go")
     add("--cache", default="", help="a folder of compiled programs to use again")
     return parser.parse_args()
@@ -88,15 +88,17 @@ def _jobs(chosen, args, started: float):
     """Yields (kind, command, seed): one of each, then the next seed, until count or time is reached."""
     again = []
     if args.found:
-        again = [(kind, command, int(seed)) for kind, command, seed in _found() if (kind, command) in chosen]
+        again = [
+            (kind, command, int(seed)) for kind, command, seed in _found_once() if (kind, command) in chosen
+        ]
     seeds = ((kind, command, seed) for seed in itertools.count(args.seed) for kind, command in chosen)
-    for job in itertools.islice(itertools.chain(again, seeds), args.count):
+    for job in itertools.chain(again, itertools.islice(seeds, args.count)):
         if time.monotonic() - started > args.seconds:
             return
         yield job
 
 
-def _found():
+def _found_once():
     lines = _FOUND.read_text().splitlines() if _FOUND.exists() else []
     for line in lines:
         text = line.partition("#")[0].strip()
@@ -128,13 +130,13 @@ def _trial(source: pathlib.Path, place: pathlib.Path, keep: pathlib.Path):
 
 def _report(done, started: float, args) -> int:
     counts, faults, seconds = collections.defaultdict(collections.Counter), [], collections.Counter()
-    slowest = (0.0, ())
+    slowest, peak = (0.0, ()), 0
     for one in done:
         kind, command, seed = one.job
         name = "fault" if one.death else one.answer.name
         counts[kind, command][name] += 1
         seconds[kind, command] += one.seconds
-        slowest = max(slowest, (one.seconds, one.job))
+        slowest, peak = max(slowest, (one.seconds, one.job)), max(peak, one.peak)
         if name == "fault":
             faults.append(one.job)
             what = [one.death] if one.death else [*one.answer.problems, f"({one.answer.words})"]

@@ -51,6 +51,7 @@ class Trial:
         self._others = sorted(p for p in source.rglob("*.*") if p.is_file() and p.stat().st_size < 60_000)
         _lend_models()
         _remember_shapes()
+        _remember_programs()
 
     def __call__(self, kind: str, command: str, seed: int) -> Outcome:
         target, folder = BY_NAME[kind, command], self._scratch / "input"
@@ -196,3 +197,19 @@ def _remember_shapes() -> None:
         return remembered[key]
 
     storage.abstract_variables = convert.abstract_variables = abstract_variables
+
+
+def _remember_programs() -> None:
+    """Has a network be compiled once; other weights are other arguments of the same programs."""
+    from avsal_jax.inference.streaming import WindowEngine
+
+    remembered, compile_programs = {}, WindowEngine.__init__
+
+    def remembering(self, network, variables, spec, batch):
+        key = network, spec, batch
+        if key not in remembered:
+            compile_programs(self, network, variables, spec, batch)
+            remembered[key] = self
+        self.__dict__ |= {**remembered[key].__dict__, "_variables": variables}
+
+    WindowEngine.__init__ = remembering

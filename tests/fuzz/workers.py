@@ -29,10 +29,14 @@ class _Worker:
 
 @dataclasses.dataclass(frozen=True)
 class Done:
-    """What became of a job: `answer` of the worker, or `death`: how the process ended, in words."""
+    """What became of a job: `answer` of the worker, or `death`: how the process ended, in words.
+
+    `peak` is the most memory that the process had meanwhile, bytes.
+    """
 
     job: tuple
     seconds: float
+    peak: int
     answer: object = None
     death: str | None = None
 
@@ -87,9 +91,17 @@ def _serve(pipe, other, work: Callable[[], Callable]) -> None:
     other.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
     do = work()
-    while (job := pipe.recv()) is not None:
+    while (job := _received(pipe)) is not None:
         _reset_peak()
         pipe.send(do(*job))
+
+
+def _received(pipe) -> tuple | None:
+    """Returns the next job, None when the parent has closed the pipe."""
+    try:
+        return pipe.recv()
+    except EOFError:
+        return None
 
 
 def _reset_peak() -> None:
@@ -108,17 +120,17 @@ def _look(worker: _Worker) -> Done | None:
     seconds = time.monotonic() - worker.since
     peak = _memory(worker.process.pid, "VmHWM")
     if peak > MOST_BYTES:
-        return Done(worker.job, seconds, death=f"memory of {peak >> 20} MiB")
+        return Done(worker.job, seconds, peak, death=f"memory of {peak >> 20} MiB")
     if worker.pipe.poll():
         try:
-            return Done(worker.job, seconds, worker.pipe.recv())
+            return Done(worker.job, seconds, peak, worker.pipe.recv())
         except (EOFError, ConnectionError):
             worker.process.join(10)
             code = worker.process.exitcode
             name = signal.Signals(-code).name if code and code < 0 else f"exit code {code}"
-            return Done(worker.job, seconds, death=f"the process died: {name}")
+            return Done(worker.job, seconds, peak, death=f"the process died: {name}")
     if seconds > HANG_SECONDS:
-        return Done(worker.job, seconds, death=f"over {HANG_SECONDS} seconds")
+        return Done(worker.job, seconds, peak, death=f"over {HANG_SECONDS} seconds")
     return None
 
 
