@@ -144,8 +144,10 @@ def _report(done, started: float, args) -> int:
             print("FAULT", again, *what, sep="\n    ", flush=True)
     print(_table(counts, seconds))
     total = sum(sum(each.values()) for each in counts.values())
-    print(f"{total} inputs in {time.monotonic() - started:.0f} s; {len(faults)} faults; the slowest took "
-          f"{slowest[0]:.1f} s: {slowest[1]}")  # fmt: skip
+    print(
+        f"{total} inputs in {time.monotonic() - started:.0f} s; {len(faults)} faults; the slowest took "
+        f"{slowest[0]:.1f} s: {slowest[1]}; at most {peak >> 20} MiB of memory"
+    )
     return 1 if faults else 0
 
 
