@@ -257,7 +257,7 @@ def _previous(output: pathlib.Path) -> dict | None:
         raise AvsalError(f"{output} is a model directory; choose another output")
     try:
         summary = json.loads((output / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         summary = None
     if isinstance(summary, dict) and isinstance(summary.get("job"), dict):
         return summary
