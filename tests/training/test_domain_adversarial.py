@@ -331,7 +331,8 @@ def test_the_number_of_devices_changes_a_step_by_rounding_alone(whole, adapted, 
     found, expected = (one_step(run, start, step) for run in (two, one))
     jax.tree.map(np.testing.assert_array_equal, found[0], expected[0])
     for name, value in expected[1].items():
-        np.testing.assert_allclose(found[1][name], value, rtol=1e-4, err_msg=name)
+        if not name.endswith("accuracy"):  # a logit near 0 may count for either domain
+            np.testing.assert_allclose(found[1][name], value, rtol=1e-4, err_msg=name)
     assert_alike(found[2], expected[2], share=1e-3)
     for slot, stats in expected[3].items():
         for name in stats:
