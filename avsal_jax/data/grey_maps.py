@@ -15,8 +15,8 @@ from typing import IO, NamedTuple
 import numpy as np
 from PIL import Image
 
+from avsal_jax.data.images import IMAGE_SUFFIXES, open_image
 from avsal_jax.data.mat_files import MAX_PIXELS, MAX_SIDE, mat_map, only_map
-from avsal_jax.data.video import IMAGE_SUFFIXES, open_image
 from avsal_jax.errors import AvsalError
 
 STACK_SUFFIXES = (".npz", ".npy")  # of files that hold all maps of a video

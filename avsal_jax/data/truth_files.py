@@ -14,9 +14,9 @@ from PIL import Image
 
 from avsal_jax.data.fixation_maps import Fixations, fixations_of
 from avsal_jax.data.grey_maps import read_grey, read_levels, to_8_bit
+from avsal_jax.data.images import open_image
 from avsal_jax.data.mat_files import mat_map, mat_shape
 from avsal_jax.data.numbering import Numbers
-from avsal_jax.data.video import open_image
 
 # Raise it where the same files come to be read otherwise: nothing made by an older reading is then reused.
 READING = 2

@@ -13,15 +13,7 @@ from PIL import Image
 
 from avsal_jax.data.color import ToneMapper, find_tone_mapping, settle_matrix
 from avsal_jax.data.containers import is_whole
-from avsal_jax.data.images import (  # noqa: F401  (other modules take these names from here)
-    IMAGE_SUFFIXES,
-    missing,
-    natural_order,
-    open_image,
-    over_black,
-    read_image,
-    visible_files,
-)
+from avsal_jax.data.images import missing, over_black
 from avsal_jax.data.orientation import read_orientation
 from avsal_jax.data.streams import choose_stream, frame_rate, time_of
 from avsal_jax.errors import AvsalError
