@@ -21,10 +21,8 @@ from avsal_jax.errors import AvsalError
 
 STACK_SUFFIXES = (".npz", ".npy")  # of files that hold all maps of a video
 MAP_SUFFIXES = IMAGE_SUFFIXES | {".mat", *STACK_SUFFIXES}  # of files that hold one map
-_COLOURED, _COLOURED_SHARE = (
-    16,
-    0.001,
-)  # levels between channels, and the share of pixels that may exceed them
+_MAX_GREY_SPREAD_LEVELS = 16  # of 255, between the channels of a pixel that counts as grey
+_MAX_COLOURED_SHARE = 0.001  # of the pixels of a grey picture
 _RANGES = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65_535, np.dtype(bool): 1}
 
 
@@ -120,7 +118,7 @@ def image_levels(image: Image.Image, path: pathlib.Path) -> Levels:
             )
     rgb = np.asarray(image.convert("RGB"))
     spread = rgb.max(-1) - rgb.min(-1)
-    if np.count_nonzero(spread > _COLOURED) > _COLOURED_SHARE * spread.size:
+    if np.count_nonzero(spread > _MAX_GREY_SPREAD_LEVELS) > _MAX_COLOURED_SHARE * spread.size:
         raise AvsalError(
             f"{path} is a coloured picture (mode {image.mode}, its channels differ by up to {spread.max()} "
             "levels), as heat maps are; maps are grey"

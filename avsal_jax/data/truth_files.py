@@ -20,9 +20,11 @@ from avsal_jax.data.numbering import Numbers
 
 # Raise it where the same files come to be read otherwise: nothing made by an older reading is then reused.
 READING = 2
-_LOSSY = (
-    "jpg jpeg jpe jfif mpo webp avif avifs jp2 j2k j2c jpc jpf jpx"  # suffixes; noise looks like counts there
-)
+# Suffixes of formats that compress with loss, whose noise looks like counts.
+_LOSSY_SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".avif", ".avifs", ".jp2", ".j2k", ".j2c", ".jpc",
+    ".jpf", ".jpx",
+})  # fmt: skip
 _GROUPS = re.compile(r"[0-9]+")
 
 
@@ -143,7 +145,7 @@ def read_fixations(path: pathlib.Path, variable: str) -> Fixations:
     suffix = path.suffix.lower()
     if suffix == ".mat":
         return fixations_of(mat_map(path, variable), path)
-    return fixations_of(read_levels(path).values, path, suffix[1:] in _LOSSY.split())
+    return fixations_of(read_levels(path).values, path, suffix in _LOSSY_SUFFIXES)
 
 
 def read_size(path: pathlib.Path, variable: str) -> tuple[int, int]:
