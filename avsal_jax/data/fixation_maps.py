@@ -104,8 +104,9 @@ def _classify(numbers: np.ndarray, high, pixels: int, name, lossy: bool) -> tupl
         if between or not _LOWEST_POINT_LEVEL <= high <= 255:
             raise _refusal(
                 name,
-                f"{between} of its {len(positive)} numbers above zero lie between {_HIGHEST_NOISE_LEVEL} and {_LOWEST_POINT_LEVEL}, and "
-                f"the largest is {high:g}, as in a density, a resized map or a strongly compressed one",
+                f"{between} of its {len(positive)} numbers above zero lie between {_HIGHEST_NOISE_LEVEL} and "
+                f"{_LOWEST_POINT_LEVEL}, and the largest is {high:g}, as in a density, a resized "
+                "map or a strongly compressed one",
             )
         kind, limit = NOISE, _POINT_THRESHOLD_LEVEL
     if (share := np.count_nonzero(positive >= limit) / pixels) > _MAX_FIXATED_SHARE:
