@@ -18,7 +18,7 @@ import numpy as np
 
 from avsal_jax.data import log_mel
 from avsal_jax.data.frame_times import FrameTimes
-from avsal_jax.data.sound_frames import INTEGER_SAMPLES, SoundFrames
+from avsal_jax.data.sound_frames import INTEGER_SAMPLES
 from avsal_jax.data.sound_levels import Levels
 from avsal_jax.data.sound_stream import SoundStream
 from avsal_jax.data.video import open_container
@@ -126,20 +126,18 @@ def is_silent(path) -> bool:
     return not any(piece.any() for piece in SoundStream(path))
 
 
-def sound_notes(path) -> tuple[str, ...]:
-    """Returns what is unusual about a file's sound, and what `read_sound` does about it, a line each.
+def read_own_sound(path: pathlib.Path | None) -> tuple[Sound | None, str]:
+    """Returns the sound that goes with a picture; or None, which is silence, and why, where it says more.
 
-    Reads the whole stream, but for plain integer samples, which cannot be unusual.
+    One rule for all commands: a sound that is missing or cannot be decoded fails no video.
 
-    Raises:
-      AvsalError: the file cannot be read, or has no sound that can be decoded.
+    Args:
+      path: the file with the sound, or None where the picture has none.
     """
-    if SoundFrames(path).plain:
-        return ()
-    stream = SoundStream(path)
-    for _ in stream:
-        pass
-    return stream.notes
+    try:
+        return (None, "") if path is None or not has_sound(path) else (read_sound(path), "")
+    except AvsalError as error:
+        return None, str(error)
 
 
 def clean_sound(wave, rate: float) -> Sound:

@@ -58,7 +58,6 @@ class SoundFrames:
       skipped: a line where the container's best audio stream has no decoder and another is read, or None.
       untimed: whether the format has no times of its own, so that they are counted.
       stores_floats: whether samples are floats as somebody wrote them, which may be any number.
-      plain: whether samples are integers as somebody wrote them, of one form from beginning to end.
 
     Raises:
       AvsalError: the file cannot be read, has no audio stream, or none that can be decoded.
@@ -72,7 +71,6 @@ class SoundFrames:
             self.untimed = bool(container.format.flags & _GENERIC_INDEX)
             form = context.format and _packed(context.format)
             self.stores_floats = form in _FLOATS and context.codec.lossless
-            self.plain = form in _INTEGERS and context.name.startswith("pcm_")
 
     def __iter__(self) -> Iterator[SoundFrame]:
         self.damaged = 0

@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 
-from avsal_jax.data.audio import ClipSound, has_sound, read_sound
+from avsal_jax.data.audio import ClipSound, read_own_sound, read_sound
 from avsal_jax.data.frame_times import FrameTimes
 from avsal_jax.data.image_videos import (
     DEFAULT_RATE,
@@ -163,18 +163,13 @@ class SoundChoice:
             if path is not None and self.audio != "off":
                 say("this model works on picture alone: it does not use the sound")
             return None
-        if self.audio == "off" or path is None:
-            say(HEARS_SILENCE)
-            return None
-        try:
-            if self.audio == "auto" and not has_sound(path):
-                say(HEARS_SILENCE)
-                return None
+        sound, why = None, ""
+        if self.audio == "auto":
+            sound, why = read_own_sound(path)
+        elif self.audio != "off":
             sound = read_sound(path)
-        except AvsalError as error:
-            if self.audio != "auto":
-                raise
-            say(f"{error}; {HEARS_SILENCE}")
+        if sound is None:
+            say(f"{why}; {HEARS_SILENCE}" if why else HEARS_SILENCE)
             return None
         for line in sound.notes:
             say(line)

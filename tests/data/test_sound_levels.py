@@ -5,7 +5,7 @@ import pytest
 import scipy.io.wavfile
 
 from avsal_jax import AvsalError
-from avsal_jax.data.audio import clean_sound, read_sound, sound_notes
+from avsal_jax.data.audio import clean_sound, read_sound
 from avsal_jax.data.sound_stream import SoundStream
 
 RATE, BAD = 8_000, 5_000
@@ -86,14 +86,6 @@ def test_each_channel_is_put_right_by_itself(tmp_path):
 def test_nothing_but_nan_is_silence(tmp_path):
     for sound in both(np.full(9_000, np.nan, np.float32), tmp_path):
         assert not np.asarray(sound.wave).any() and "9000 samples are NaN" in sound.notes[0]
-
-
-def test_notes_without_the_sound(tmp_path):
-    path = tmp_path / "a.wav"
-    scipy.io.wavfile.write(path, RATE, SPOILT["nan"][0])
-    assert sound_notes(path) == read_sound(path).notes
-    scipy.io.wavfile.write(path, RATE, (TONE * 2**15).astype(np.int16))
-    assert sound_notes(path) == ()
 
 
 def test_integers_in_memory_are_at_full_scale():
