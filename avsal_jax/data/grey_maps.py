@@ -15,7 +15,7 @@ from typing import IO, NamedTuple
 import numpy as np
 from PIL import Image
 
-from avsal_jax.data.images import IMAGE_SUFFIXES, open_image
+from avsal_jax.data.images import IMAGE_SUFFIXES, has_16_bits, open_image, upright
 from avsal_jax.data.mat_files import MAX_PIXELS, MAX_SIDE, mat_map, only_map
 from avsal_jax.errors import AvsalError
 
@@ -93,7 +93,7 @@ def read_levels(path: pathlib.Path) -> Levels:
 
 
 def image_levels(image: Image.Image, path: pathlib.Path) -> Levels:
-    """Returns the numbers of an open picture.
+    """Returns the numbers of an open picture, upright by its EXIF orientation, as frames are.
 
     A picture whose channels differ by more than 16 of 255 levels at more than 1 in 1000 pixels is coloured.
 
@@ -102,13 +102,12 @@ def image_levels(image: Image.Image, path: pathlib.Path) -> Levels:
     """
     if getattr(image, "is_animated", False):
         raise AvsalError(f"{path} holds several pictures; a map is one")
+    sixteen_bits, image = has_16_bits(image), upright(image)
     if image.mode == "L" and "transparency" not in image.info:
         return Levels(np.asarray(image), 255)
-    if image.mode.startswith("I;16"):
+    if sixteen_bits:
         return Levels(np.asarray(image).astype(np.uint16), 65_535)
-    if image.mode == "I":  # Pillow widens the 16 bits of some PNG and PGM to these
-        return Levels(np.asarray(image), 65_535 if image.format in ("PNG", "PPM") else None)
-    if image.mode == "F":
+    if image.mode in ("I", "F"):
         return Levels(np.asarray(image), None)
     if image.has_transparency_data:
         image = image.convert("RGBA")

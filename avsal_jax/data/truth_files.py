@@ -10,11 +10,11 @@ import pathlib
 import re
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from avsal_jax.data.fixation_maps import Fixations, fixations_of
 from avsal_jax.data.grey_maps import read_grey, read_levels, to_8_bit
-from avsal_jax.data.images import open_image
+from avsal_jax.data.images import open_image, upright_size
 from avsal_jax.data.mat_files import mat_map, mat_shape
 from avsal_jax.data.numbering import Numbers
 
@@ -128,8 +128,9 @@ def encoded_density(path: pathlib.Path) -> bytes:
     Errors as in `read_density`.
     """
     with open_image(path) as image:
-        if image.mode == "L" and image.format in ("JPEG", "PNG") and "transparency" not in image.info:
-            image.load()  # raises where it is damaged
+        image.load()  # raises where it is damaged
+        plain = image.mode == "L" and image.format in ("JPEG", "PNG") and "transparency" not in image.info
+        if plain and image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
             return path.read_bytes()
     buffer = io.BytesIO()
     Image.fromarray(to_8_bit(read_grey(path))).save(buffer, "png")
@@ -153,4 +154,4 @@ def read_size(path: pathlib.Path, variable: str) -> tuple[int, int]:
     if path.suffix.lower() == ".mat":
         return mat_shape(path, variable)
     with open_image(path) as image:
-        return image.height, image.width
+        return upright_size(image)
