@@ -17,7 +17,7 @@ from PIL import Image
 
 from avsal_jax.data.images import IMAGE_SUFFIXES, has_16_bits, open_image, upright
 from avsal_jax.data.mat_files import MAX_PIXELS, MAX_SIDE, mat_map, only_map
-from avsal_jax.errors import AvsalError
+from avsal_jax.errors import AvsalError, damage_reason
 
 STACK_SUFFIXES = (".npz", ".npy")  # of files that hold all maps of a video
 MAP_SUFFIXES = IMAGE_SUFFIXES | {".mat", *STACK_SUFFIXES}  # of files that hold one map
@@ -160,8 +160,7 @@ class MapStack:
             raise AvsalError(f"there is no file {path}") from error
         except Exception as error:  # zipfile and NumPy state none for damaged files
             self.close()
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise AvsalError(f"{path} is no NumPy file that can be read: {reason}") from error
+            raise AvsalError(f"{path} is no NumPy file that can be read: {damage_reason(error)}") from error
         self._dtype, self.full = dtype, _RANGES.get(dtype.newbyteorder("="))
 
     def _open(self) -> tuple[IO[bytes], int]:

@@ -16,7 +16,7 @@ from avsal_jax.data.audio import envelope, is_silent
 from avsal_jax.data.fixation_maps import Fixations, fixation_findings
 from avsal_jax.data.grey_maps import to_8_bit
 from avsal_jax.data.schema import VideoEntry
-from avsal_jax.errors import AvsalError, reason
+from avsal_jax.errors import AvsalError, error_line
 from avsal_jax.evaluation.parts import part_path, read_part_file, write_part
 from avsal_jax.evaluation.protocols import (
     LOWER_IS_BETTER,
@@ -83,7 +83,7 @@ def check(units: Sequence[Unit], settings: Settings) -> list[str]:
             if entry.sound is not None and is_silent(entry.sound):
                 told.append(f"{entry.name}: {entry.sound.name} is silent from beginning to end")
         except Exception as error:  # it fails when its turn comes, alone
-            told.append(f"{entry.name}: {reason(error)}")
+            told.append(f"{entry.name}: {error_line(error)}")
     return told
 
 
@@ -111,7 +111,7 @@ def evaluate_units(
             for line in part["findings"]:
                 say(f"note: {unit.entry.name}: {line}")
         except Exception as error:
-            part = {"failed": reason(error)}
+            part = {"failed": error_line(error)}
             failed.append(f"{unit.entry.name}: {part['failed']}")
             say(f"failed: {failed[-1]}")
         try:
