@@ -18,7 +18,7 @@ import numpy as np
 
 from avsal_jax.data import log_mel
 from avsal_jax.data.frame_times import FrameTimes
-from avsal_jax.data.sound_frames import INTEGER_SAMPLES
+from avsal_jax.data.sound_frames import HIGHEST_RATE, INTEGER_SAMPLES, LOWEST_RATE
 from avsal_jax.data.sound_levels import Levels
 from avsal_jax.data.sound_stream import SoundStream
 from avsal_jax.data.video import open_container
@@ -145,15 +145,16 @@ def clean_sound(wave, rate: float) -> Sound:
 
     Args:
       wave: [samples]; floats in [-1, 1], or integers of 8 (unsigned), 16 or 32 bits at full scale.
-      rate: Hz.
+      rate: 1,000 to 1,000,000 Hz, as of a file.
 
     Raises:
-      AvsalError: another shape or type, or no positive rate.
+      AvsalError: another shape, type or rate.
     """
     wave = np.asarray(wave)
-    if wave.ndim != 1 or not isinstance(rate, numbers.Real) or not rate >= 1:
+    if wave.ndim != 1 or not isinstance(rate, numbers.Real) or not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise AvsalError(
-            f"sound is a mono waveform [samples] with its rate in Hz; got shape {wave.shape} and rate {rate}"
+            f"sound is a mono waveform [samples] with its rate, {LOWEST_RATE:,} to {HIGHEST_RATE:,} Hz; got "
+            f"shape {wave.shape} and rate {rate}"
         )
     if wave.dtype.name in INTEGER_SAMPLES:
         zero, scale = INTEGER_SAMPLES[wave.dtype.name]

@@ -20,7 +20,7 @@ import numpy as np
 from avsal_jax.data.video import open_container
 from avsal_jax.errors import AvsalError
 
-_LOWEST_RATE, _HIGHEST_RATE = 1_000, 1_000_000  # Hz
+LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000  # Hz
 _MAX_DAMAGED_RUN = 1000  # packets that fail one after the other before the rest is given up
 _GENERIC_INDEX = 0x100  # AVFMT_GENERIC_INDEX: formats without times of their own, as mp3, adts, flac and wav
 _MOST_PLANES = 7  # of a frame that PyAV reads rightly
@@ -78,10 +78,10 @@ class SoundFrames:
         for frame in self._decoded():
             if not frame.samples or not frame.layout.nb_channels:
                 continue
-            if not _LOWEST_RATE <= frame.sample_rate <= _HIGHEST_RATE:
+            if not LOWEST_RATE <= frame.sample_rate <= HIGHEST_RATE:
                 raise AvsalError(
                     f"the sound of {self._path} cannot be decoded: it states {frame.sample_rate} Hz, of "
-                    f"{_LOWEST_RATE:,} to {_HIGHEST_RATE:,} that are read"
+                    f"{LOWEST_RATE:,} to {HIGHEST_RATE:,} that are read"
                 )
             if frame.layout.name != layout:
                 layout, names = frame.layout.name, tuple(channel.name for channel in frame.layout.channels)

@@ -100,8 +100,10 @@ def test_integers_in_memory_are_at_full_scale():
     ("wave", "rate", "words"),
     [
         (np.zeros((2, 100)), RATE, "mono waveform"),
-        (TONE, None, "its rate in Hz"),
-        (TONE, -1, "its rate in Hz"),
+        (np.zeros(100), np.inf, "with its rate, 1,000 to 1,000,000 Hz; .* rate inf"),
+        (np.zeros(100), 2_000_000, "with its rate, 1,000 to 1,000,000 Hz; .* rate 2000000"),
+        (TONE, None, "with its rate, 1,000 to"),
+        (TONE, -1, "with its rate, 1,000 to"),
         (TONE > 0, RATE, "got bool"),
         (TONE.astype(np.complex64), RATE, "got complex64"),
         (np.zeros(9, np.int64), RATE, "uint8, int16 or int32; got int64"),
