@@ -111,6 +111,20 @@ def open_source(path, fps: float | None = None, stream: int | None = None) -> So
     return ImageFolder(path, fps or DEFAULT_RATE) if is_folder else ImageFile(path)
 
 
+def damage_notes(source: Source, count: int) -> list[str]:
+    """Returns what could not be read of a video, a line each, once its `count` frames are read."""
+    path, promised, notes = source.path, source.info.promised, []
+    if source.damaged:
+        notes.append(f"{path}: {source.damaged} damaged packets or frames; the rest was used")
+    if source.cut_off and promised:
+        notes.append(
+            f"{path}: {count} of the {promised} frames that its header states could be read; it is cut off"
+        )
+    elif source.cut_off:
+        notes.append(f"{path} is cut off: {count} frames could be read, and its container goes on")
+    return notes
+
+
 def rate_warning(rate: float, step: int) -> str | None:
     """Returns a line about frame rates far from what the networks saw (24 to 30), or None."""
     effective = rate / step
