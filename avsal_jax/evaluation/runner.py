@@ -142,7 +142,7 @@ def job(unit: Unit, settings: Settings) -> dict:
 def _score(unit: Unit, pool: Sequence[Unit], settings: Settings, output: pathlib.Path) -> dict:
     entry, protocol = unit.entry, settings.protocol
     labelled = [index for index in range(entry.frames) if entry.has_truth(index)]
-    _check_truth(entry, labelled)
+    _check_truth(entry, labelled, protocol)
     size = entry.truth_size(labelled[0])
     fixations = {index: unit.source.fixations(entry, index) for index in labelled}
     points = {index: found.points for index, found in fixations.items()}
@@ -200,13 +200,18 @@ def _findings(fixations: dict[int, Fixations]) -> list[str]:
     return list(fixation_findings(fixations.values()).values())
 
 
-def _check_truth(entry: VideoEntry, labelled: Sequence[int]) -> None:
+def _check_truth(entry: VideoEntry, labelled: Sequence[int], protocol: Protocol) -> None:
     """Raises AvsalError, with what is known of the reason, where a video has nothing to be scored against."""
     if not entry.published:
         raise AvsalError("it cannot be scored: it has no published truth")
     if not labelled:
         why = "; ".join(entry.notes) or "no frame has truth"
         raise AvsalError(f"it cannot be scored: {why}")
+    if labelled[-1] + 1 < protocol.first_frame:
+        raise AvsalError(
+            f"it cannot be scored: the protocol {protocol.name} begins at frame {protocol.first_frame}, and "
+            f"its last frame with truth is {labelled[-1] + 1}"
+        )
 
 
 def score_frame(scored, density, fixated, other, names: Sequence[str], draw) -> dict[str, float]:
