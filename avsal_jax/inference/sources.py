@@ -108,7 +108,7 @@ def open_source(path, fps: float | None = None, stream: int | None = None) -> So
         return Video(path, stream)
     if stream is not None:
         raise AvsalError(f"{path} has no streams to choose from; --stream is for video files")
-    return ImageFolder(path, fps or DEFAULT_RATE) if is_folder else ImageFile(path)
+    return ImageFolder(path, DEFAULT_RATE if fps is None else fps) if is_folder else ImageFile(path)
 
 
 def damage_notes(source: Source, count: int) -> list[str]:
