@@ -6,7 +6,7 @@ import os
 import re
 import traceback
 
-_OF_SYSTEM = frozenset(
+_MACHINE_ERRNOS = frozenset(
     (
         errno.ENOSPC,
         errno.EDQUOT,
@@ -18,7 +18,7 @@ _OF_SYSTEM = frozenset(
         errno.EIO,
     )
 )
-_FOR_PROGRAMMERS = (
+_PROGRAMMING_ERRORS = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -27,7 +27,7 @@ _FOR_PROGRAMMERS = (
     RecursionError,
     TypeError,
 )
-_MOST = 2_000  # characters of a line; a damaged file may hold a name of any length
+_MAX_LINE_CHARACTERS = 2_000  # a damaged file may hold a name of any length
 
 
 class AvsalError(ValueError):
@@ -44,23 +44,27 @@ def one_line(text: str) -> str:
     """Returns a text as one line: control characters escaped, the middle of a very long one left out."""
     line = re.sub(r"\s*[\r\n]\s*", " ", text.strip())
     line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
-    return line if len(line) <= _MOST else f"{line[: _MOST - 500]} ... {line[-490:]}"
+    return (
+        line
+        if len(line) <= _MAX_LINE_CHARACTERS
+        else f"{line[: _MAX_LINE_CHARACTERS - 500]} ... {line[-490:]}"
+    )
 
 
-def plain_reason(error: Exception) -> str:
+def damage_reason(error: Exception) -> str:
     """Returns what an exception about a damaged file says; of one for programmers, only what it means."""
-    if isinstance(error, _FOR_PROGRAMMERS):
+    if isinstance(error, _PROGRAMMING_ERRORS):
         return "what it holds is not what belongs there"
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
-def is_of_system(error: BaseException) -> bool:
+def is_machine_error(error: BaseException) -> bool:
     """Whether the state of the machine is the reason, such as a full disk or a missing permission."""
-    return isinstance(error, OSError) and error.errno in _OF_SYSTEM
+    return isinstance(error, OSError) and error.errno in _MACHINE_ERRNOS
 
 
-def reason(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """Returns one line about what went wrong; an exception that no one expected is told with its place.
 
     With AVSAL_DEBUG set, the traceback of such an exception is printed to stderr.
@@ -69,7 +73,7 @@ def reason(error: BaseException) -> str:
         return str(error)
     if isinstance(error, MemoryError):
         return "there is not enough memory"
-    if is_of_system(error):
+    if is_machine_error(error):
         return one_line(str(error))
     if os.environ.get("AVSAL_DEBUG"):
         traceback.print_exception(error)

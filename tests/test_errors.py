@@ -9,7 +9,7 @@ import pytest
 
 from avsal_jax.cli import doctor
 from avsal_jax.cli.main import main
-from avsal_jax.errors import AvsalError, one_line, reason
+from avsal_jax.errors import AvsalError, error_line, one_line
 
 
 def test_a_line_is_one_that_a_terminal_can_show():
@@ -52,7 +52,7 @@ def test_the_machine_is_no_fault_of_the_program(fails, capsys):
     fails(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/full/file"))
     assert main(["doctor"]) == 2
     assert capsys.readouterr().err == "avsal: [Errno 28] No space left on device: '/full/file'\n"
-    assert reason(OSError("what a library made up")).startswith("unforeseen error: OSError: what")
+    assert error_line(OSError("what a library made up")).startswith("unforeseen error: OSError: what")
 
 
 def test_a_name_that_the_terminal_cannot_show_is_escaped(monkeypatch):

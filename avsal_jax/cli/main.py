@@ -8,7 +8,7 @@ import sys
 
 import avsal_jax
 from avsal_jax.cli import compare, convert, doctor, evaluate, predict, prepare, train
-from avsal_jax.errors import AvsalError, is_of_system, reason
+from avsal_jax.errors import AvsalError, error_line, is_machine_error
 
 _COMMANDS = (predict, prepare, train, evaluate, compare, convert, doctor)
 _FAULT = 70  # the exit code of a fault of this program (EX_SOFTWARE of sysexits.h)
@@ -44,8 +44,8 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        print(f"avsal: {reason(error)}", file=sys.stderr)
-        return 2 if is_of_system(error) else _FAULT
+        print(f"avsal: {error_line(error)}", file=sys.stderr)
+        return 2 if is_machine_error(error) else _FAULT
 
 
 if __name__ == "__main__":

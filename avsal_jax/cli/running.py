@@ -7,7 +7,7 @@ import sys
 
 import tqdm
 
-from avsal_jax.errors import reason
+from avsal_jax.errors import error_line
 from avsal_jax.inference.predict import Settings, predict_file
 from avsal_jax.inference.predictor import Model
 
@@ -29,7 +29,7 @@ def predict_all(model: Model, inputs: dict[pathlib.Path, pathlib.Path], settings
         except Exception as error:
             if len(inputs) == 1:
                 raise
-            words = reason(error)
+            words = error_line(error)
             failed[source] = words if str(source) in words.replace("://", ":/") else f"{source}: {words}"
             _say(f"failed: {failed[source]}")
             continue

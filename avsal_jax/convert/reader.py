@@ -21,7 +21,7 @@ import safetensors
 
 from avsal_jax.convert.candidates import Checkpoint, Content, StoredTensor, choose, shown
 from avsal_jax.convert.file_kinds import SAFETENSORS, checkpoint_format
-from avsal_jax.errors import AvsalError
+from avsal_jax.errors import AvsalError, damage_reason
 
 _REFUSED = (
     "reading it would run code from the file. It is refused; load it where you trust it, save its plain "
@@ -125,8 +125,7 @@ def _torch(path: pathlib.Path) -> Content:
         what = f"it holds an object of {named[1]}" if named else "it holds more than tensors"
         raise AvsalError(f"cannot read {path}: {what}, and {_REFUSED}") from error
     except Exception as error:  # torch raises many kinds for damaged files
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise AvsalError(f"{path} is a damaged PyTorch file: {reason}") from error
+        raise AvsalError(f"{path} is a damaged PyTorch file: {damage_reason(error)}") from error
     if not isinstance(content, Mapping | list | tuple):
         raise AvsalError(f"{path} holds a {type(content).__name__}, not a state dict of named tensors")
     tensors, others = [], []

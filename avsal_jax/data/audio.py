@@ -18,7 +18,7 @@ import numpy as np
 
 from avsal_jax.data import log_mel
 from avsal_jax.data.frame_times import FrameTimes
-from avsal_jax.data.sound_frames import INTEGER_SAMPLES, SoundFrames
+from avsal_jax.data.sound_frames import HIGHEST_RATE, INTEGER_SAMPLES, LOWEST_RATE
 from avsal_jax.data.sound_levels import Levels
 from avsal_jax.data.sound_stream import SoundStream
 from avsal_jax.data.video import open_container
@@ -126,20 +126,18 @@ def is_silent(path) -> bool:
     return not any(piece.any() for piece in SoundStream(path))
 
 
-def sound_notes(path) -> tuple[str, ...]:
-    """Returns what is unusual about a file's sound, and what `read_sound` does about it, a line each.
+def read_own_sound(path: pathlib.Path | None) -> tuple[Sound | None, str]:
+    """Returns the sound that goes with a picture; or None, which is silence, and why, where it says more.
 
-    Reads the whole stream, but for plain integer samples, which cannot be unusual.
+    One rule for all commands: a sound that is missing or cannot be decoded fails no video.
 
-    Raises:
-      AvsalError: the file cannot be read, or has no sound that can be decoded.
+    Args:
+      path: the file with the sound, or None where the picture has none.
     """
-    if SoundFrames(path).plain:
-        return ()
-    stream = SoundStream(path)
-    for _ in stream:
-        pass
-    return stream.notes
+    try:
+        return (None, "") if path is None or not has_sound(path) else (read_sound(path), "")
+    except AvsalError as error:
+        return None, str(error)
 
 
 def clean_sound(wave, rate: float) -> Sound:
@@ -147,15 +145,16 @@ def clean_sound(wave, rate: float) -> Sound:
 
     Args:
       wave: [samples]; floats in [-1, 1], or integers of 8 (unsigned), 16 or 32 bits at full scale.
-      rate: Hz.
+      rate: 1,000 to 1,000,000 Hz, as of a file.
 
     Raises:
-      AvsalError: another shape or type, or no positive rate.
+      AvsalError: another shape, type or rate.
     """
     wave = np.asarray(wave)
-    if wave.ndim != 1 or not isinstance(rate, numbers.Real) or not rate >= 1:
+    if wave.ndim != 1 or not isinstance(rate, numbers.Real) or not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise AvsalError(
-            f"sound is a mono waveform [samples] with its rate in Hz; got shape {wave.shape} and rate {rate}"
+            f"sound is a mono waveform [samples] with its rate, {LOWEST_RATE:,} to {HIGHEST_RATE:,} Hz; got "
+            f"shape {wave.shape} and rate {rate}"
         )
     if wave.dtype.name in INTEGER_SAMPLES:
         zero, scale = INTEGER_SAMPLES[wave.dtype.name]

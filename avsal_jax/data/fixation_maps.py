@@ -18,12 +18,14 @@ import numpy as np
 
 from avsal_jax.errors import AvsalError
 
-_NOISE, _HALF, _POINT = (
-    72,
-    128,
-    200,
-)  # a binary map as JPEG of quality 60 and better leaves the levels between free
-_SMALL_COUNT, _MAX_COUNT, _MAX_COUNT_SHARE = 10, 100, 0.1  # people, and pixels where any of them looked
+# Of 255 levels. A binary map as JPEG of quality 60 and better leaves the levels between the first two free.
+_HIGHEST_NOISE_LEVEL = 72
+_LOWEST_POINT_LEVEL = 200
+_POINT_THRESHOLD_LEVEL = 128
+_MAX_CERTAIN_COUNT = 10  # people who looked at a pixel, whatever the other counts are
+_MAX_COUNT = 100  # people who looked at a pixel, where most counts are 1
+_MAX_COUNTED_SHARE = 0.1  # of the pixels of a map of counts, those that anyone looked at
+_MAX_FIXATED_SHARE = 0.5  # of the pixels of any map
 COUNTS, NOISE = "counts", "noise"
 
 
@@ -94,19 +96,20 @@ def _classify(numbers: np.ndarray, high, pixels: int, name, lossy: bool) -> tupl
     else:
         if (positive != np.floor(positive)).any():
             raise _refusal(name, "it has fractions, as densities and resized maps have")
-        if not lossy and high <= _MAX_COUNT and len(positive) <= _MAX_COUNT_SHARE * pixels:
+        if not lossy and high <= _MAX_COUNT and len(positive) <= _MAX_COUNTED_SHARE * pixels:
             tally = np.bincount(positive.astype(np.int64), minlength=3)
-            if high <= _SMALL_COUNT or tally[1] > tally[2:].max():
+            if high <= _MAX_CERTAIN_COUNT or tally[1] > tally[2:].max():
                 return COUNTS, 1
-        between = np.count_nonzero((positive > _NOISE) & (positive < _POINT))
-        if between or not _POINT <= high <= 255:
+        between = np.count_nonzero((positive > _HIGHEST_NOISE_LEVEL) & (positive < _LOWEST_POINT_LEVEL))
+        if between or not _LOWEST_POINT_LEVEL <= high <= 255:
             raise _refusal(
                 name,
-                f"{between} of its {len(positive)} numbers above zero lie between {_NOISE} and {_POINT}, and "
-                f"the largest is {high:g}, as in a density, a resized map or a strongly compressed one",
+                f"{between} of its {len(positive)} numbers above zero lie between {_HIGHEST_NOISE_LEVEL} and "
+                f"{_LOWEST_POINT_LEVEL}, and the largest is {high:g}, as in a density, a resized "
+                "map or a strongly compressed one",
             )
-        kind, limit = NOISE, _HALF
-    if (share := np.count_nonzero(positive >= limit) / pixels) > 0.5:
+        kind, limit = NOISE, _POINT_THRESHOLD_LEVEL
+    if (share := np.count_nonzero(positive >= limit) / pixels) > _MAX_FIXATED_SHARE:
         raise _refusal(
             name, f"{100 * share:.0f} % of its pixels are fixated: it is inverted, or something else"
         )
@@ -138,7 +141,7 @@ def fixation_findings(frames: Iterable[Fixations]) -> dict[str, str]:
     if count := kinds[NOISE]:
         odd.append(
             f"{count} of {len(frames)} fixation maps are not binary (compressed with loss): pixels from "
-            f"{_HALF} of 255 on are taken as fixated"
+            f"{_POINT_THRESHOLD_LEVEL} of 255 on are taken as fixated"
         )
     if odd:
         lines["fixation maps"] = "; ".join(odd)

@@ -17,10 +17,8 @@ class FrameTimes:
     """
 
     def __init__(self, fps: float, unit: float):
-        self._fps, self._tolerance = (
-            fps,
-            1.01 * unit,
-        )  # this time and the first are rounded, by half a unit each
+        self._fps = fps
+        self._tolerance = 1.01 * unit  # this time and the first are rounded, by half a unit each
         self._first = 0.0
         self._times = array.array("d")
 

@@ -15,16 +15,14 @@ from typing import IO, NamedTuple
 import numpy as np
 from PIL import Image
 
+from avsal_jax.data.images import IMAGE_SUFFIXES, has_16_bits, open_image, upright
 from avsal_jax.data.mat_files import MAX_PIXELS, MAX_SIDE, mat_map, only_map
-from avsal_jax.data.video import IMAGE_SUFFIXES, open_image
-from avsal_jax.errors import AvsalError
+from avsal_jax.errors import AvsalError, damage_reason
 
 STACK_SUFFIXES = (".npz", ".npy")  # of files that hold all maps of a video
 MAP_SUFFIXES = IMAGE_SUFFIXES | {".mat", *STACK_SUFFIXES}  # of files that hold one map
-_COLOURED, _COLOURED_SHARE = (
-    16,
-    0.001,
-)  # levels between channels, and the share of pixels that may exceed them
+_MAX_GREY_SPREAD_LEVELS = 16  # of 255, between the channels of a pixel that counts as grey
+_MAX_COLOURED_SHARE = 0.001  # of the pixels of a grey picture
 _RANGES = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65_535, np.dtype(bool): 1}
 
 
@@ -95,7 +93,7 @@ def read_levels(path: pathlib.Path) -> Levels:
 
 
 def image_levels(image: Image.Image, path: pathlib.Path) -> Levels:
-    """Returns the numbers of an open picture.
+    """Returns the numbers of an open picture, upright by its EXIF orientation, as frames are.
 
     A picture whose channels differ by more than 16 of 255 levels at more than 1 in 1000 pixels is coloured.
 
@@ -104,13 +102,12 @@ def image_levels(image: Image.Image, path: pathlib.Path) -> Levels:
     """
     if getattr(image, "is_animated", False):
         raise AvsalError(f"{path} holds several pictures; a map is one")
+    sixteen_bits, image = has_16_bits(image), upright(image)
     if image.mode == "L" and "transparency" not in image.info:
         return Levels(np.asarray(image), 255)
-    if image.mode.startswith("I;16"):
+    if sixteen_bits:
         return Levels(np.asarray(image).astype(np.uint16), 65_535)
-    if image.mode == "I":  # Pillow widens the 16 bits of some PNG and PGM to these
-        return Levels(np.asarray(image), 65_535 if image.format in ("PNG", "PPM") else None)
-    if image.mode == "F":
+    if image.mode in ("I", "F"):
         return Levels(np.asarray(image), None)
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -120,7 +117,7 @@ def image_levels(image: Image.Image, path: pathlib.Path) -> Levels:
             )
     rgb = np.asarray(image.convert("RGB"))
     spread = rgb.max(-1) - rgb.min(-1)
-    if np.count_nonzero(spread > _COLOURED) > _COLOURED_SHARE * spread.size:
+    if np.count_nonzero(spread > _MAX_GREY_SPREAD_LEVELS) > _MAX_COLOURED_SHARE * spread.size:
         raise AvsalError(
             f"{path} is a coloured picture (mode {image.mode}, its channels differ by up to {spread.max()} "
             "levels), as heat maps are; maps are grey"
@@ -163,8 +160,7 @@ class MapStack:
             raise AvsalError(f"there is no file {path}") from error
         except Exception as error:  # zipfile and NumPy state none for damaged files
             self.close()
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise AvsalError(f"{path} is no NumPy file that can be read: {reason}") from error
+            raise AvsalError(f"{path} is no NumPy file that can be read: {damage_reason(error)}") from error
         self._dtype, self.full = dtype, _RANGES.get(dtype.newbyteorder("="))
 
     def _open(self) -> tuple[IO[bytes], int]:

@@ -27,7 +27,8 @@ from avsal_jax.data.images import (
 from avsal_jax.data.video import Frame, VideoInfo
 from avsal_jax.errors import AvsalError
 
-DEFAULT_RATE = 25
+DEFAULT_RATE = 25  # frames a second
+_SLOWEST_RATE, _FASTEST_RATE = 0.01, 1_000  # frames a second
 _ANIMATED_SUFFIXES = frozenset({".apng", ".avif", ".avifs", ".gif", ".webp"})  # of folders, these are opened
 _ANIMATED_FORMATS = frozenset({"AVIF", "GIF", "PNG", "WEBP"})  # whose frames have times
 _WITHOUT_MAGIC = {"IM", "IPTC", "PCD", "TGA", "IMT", "MCIDAS", "SPIDER", "XVTHUMB"}  # could be any file
@@ -134,16 +135,20 @@ class ImageFolder:
 
     Args:
       path: the folder; it holds images of one size. What is no image is skipped, with a note.
-      rate: frames per second.
+      rate: frames per second, 0.01 to 1,000.
 
     Raises:
-      AvsalError: no image, videos among the images, two images of one number, or images of several sizes.
+      AvsalError: another rate, no image, videos among the images, two images of one number, or images of several sizes.
     """
 
     damaged, cut_off = 0, False
 
     def __init__(self, path, rate: float = DEFAULT_RATE):
         self.path = pathlib.Path(path)
+        if not _SLOWEST_RATE <= rate <= _FASTEST_RATE:
+            raise AvsalError(
+                f"a folder of images has {_SLOWEST_RATE:g} to {_FASTEST_RATE:,} frames a second; got {rate}"
+            )
         contents = folder_contents(self.path)
         self._files = contents.images
         if not self._files:

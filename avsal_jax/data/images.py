@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from avsal_jax.data.color import ToneMapping, find_tone_mapping
 from avsal_jax.errors import AvsalError
@@ -32,7 +32,8 @@ IMAGE_SUFFIXES = _registered()  # in lower case: all that Pillow reads
 def open_image(path: pathlib.Path) -> Iterator[Image.Image]:
     """Opens an image with Pillow; AvsalError with one line where that, or what is done with it, fails."""
     try:
-        with warnings.catch_warnings(), Image.open(path) as image:
+        # Of a file by its name, Pillow maps the pixels of a turned TIFF into memory in the wrong size.
+        with warnings.catch_warnings(), path.open("rb") as file, Image.open(file) as image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield image
     except AvsalError:
@@ -64,9 +65,7 @@ def to_rgb(image: Image.Image, path: pathlib.Path) -> np.ndarray:
       AvsalError: it has 32 bits per channel, whose range no file states.
     """
     mapping = stated_tone_mapping(image, path)
-    image.load()
-    sixteen_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
-    image = ImageOps.exif_transpose(image)
+    sixteen_bits, image = has_16_bits(image), upright(image)
     if sixteen_bits:
         grey = np.rint(np.asarray(image, np.float64) / 257).clip(0, 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
@@ -95,6 +94,24 @@ def stated_tone_mapping(image: Image.Image, path: pathlib.Path) -> ToneMapping |
     if image.format == "PNG" and chunk and len(stated) > 1:
         return find_tone_mapping(stated[1], stated[0])
     return None
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Returns an opened image as its EXIF orientation shows it; decoded."""
+    image.load()  # which turns TIFF itself
+    return ImageOps.exif_transpose(image)
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Returns (height, width) of an opened image as `upright` gives it, from its headers."""
+    is_turned = "exif" in image.info and image.format != "TIFF"  # whose size is that of the upright image
+    is_transposed = is_turned and image.getexif().get(ExifTags.Base.Orientation, 1) > 4
+    return image.size if is_transposed else image.size[::-1]
+
+
+def has_16_bits(image: Image.Image) -> bool:
+    """Whether an image is grey from 0 to 65,535; Pillow widens some of these to 32 bits."""
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
 
 
 def is_transparent(image: Image.Image) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 import scipy.io
 
-from avsal_jax.errors import AvsalError, plain_reason
+from avsal_jax.errors import AvsalError, damage_reason
 
 MAX_SIDE, MAX_PIXELS = 10_000, 1 << 25  # of a map; 8K has 33 million
 _MAX_BYTES = 1 << 30  # of a file, and of what its compressed parts become
@@ -117,7 +117,7 @@ def _as_one_line(path: pathlib.Path):
             f"{path} is a MATLAB 7.3 file, which is not read; in MATLAB, load it and save it with -v7"
         ) from error
     except Exception as error:
-        raise AvsalError(f"{path} is no MATLAB file that can be read: {plain_reason(error)}") from error
+        raise AvsalError(f"{path} is no MATLAB file that can be read: {damage_reason(error)}") from error
 
 
 def _check_size(path: pathlib.Path) -> None:

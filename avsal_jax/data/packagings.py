@@ -10,10 +10,10 @@ import dataclasses
 import pathlib
 from collections.abc import Iterable
 
+from avsal_jax.data.images import IMAGE_SUFFIXES, natural_order, visible_files
 from avsal_jax.data.numbering import Numbers, first_frame, place
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.data.truth_files import NumberedFiles, numbered_files
-from avsal_jax.data.video import IMAGE_SUFFIXES, natural_order, visible_files
 from avsal_jax.data.video_lists import ListedVideo
 from avsal_jax.errors import AvsalError
 

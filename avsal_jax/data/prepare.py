@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 
 from avsal_jax.data.datasets import find_dataset, open_dataset, own_folds
+from avsal_jax.data.images import visible_files
 from avsal_jax.data.prepare_video import Found, prepare_video, video_identity
 from avsal_jax.data.prepared import (
     ENCODINGS,
@@ -27,8 +28,7 @@ from avsal_jax.data.prepared import (
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.data.shards import KINDS, ShardFolder, WriteError
 from avsal_jax.data.synthetic import contact_sheet, settings_from, write_synthetic
-from avsal_jax.data.video import visible_files
-from avsal_jax.errors import AvsalError, reason
+from avsal_jax.errors import AvsalError, error_line
 from avsal_jax.files import write_json, write_text
 
 _DESCRIPTION = "{kind} of {dataset}, prepared by avsal_jax at {height}x{width}; one shard per video."
@@ -242,7 +242,7 @@ def _prepare_or_fail(shards: ShardFolder, index: int, entry: VideoEntry, tick: C
         for kind in KINDS:
             with shards.writer(kind, index):
                 pass
-        return Found({}, reason(error))
+        return Found({}, error_line(error))
 
 
 def _write_report(folder, shards, entries, found, problems) -> pathlib.Path:

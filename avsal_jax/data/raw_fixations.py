@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from avsal_jax.data.images import natural_order, visible_files
 from avsal_jax.data.mat_files import load_mat, mat_variables
-from avsal_jax.data.video import natural_order, visible_files
 from avsal_jax.data.video_lists import stavis_name
 from avsal_jax.errors import AvsalError
 

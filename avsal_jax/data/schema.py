@@ -9,6 +9,7 @@ import pathlib
 import numpy as np
 
 from avsal_jax.data.fixation_maps import Fixations
+from avsal_jax.data.images import read_image
 from avsal_jax.data.truth_files import (
     READING,
     NumberedFiles,
@@ -17,7 +18,6 @@ from avsal_jax.data.truth_files import (
     read_fixations,
     read_size,
 )
-from avsal_jax.data.video import read_image
 from avsal_jax.errors import AvsalError
 from avsal_jax.identity import folder_identity, tree_identity
 

@@ -20,7 +20,7 @@ import numpy as np
 from avsal_jax.data.video import open_container
 from avsal_jax.errors import AvsalError
 
-_LOWEST_RATE, _HIGHEST_RATE = 1_000, 1_000_000  # Hz
+LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000  # Hz
 _MAX_DAMAGED_RUN = 1000  # packets that fail one after the other before the rest is given up
 _GENERIC_INDEX = 0x100  # AVFMT_GENERIC_INDEX: formats without times of their own, as mp3, adts, flac and wav
 _MOST_PLANES = 7  # of a frame that PyAV reads rightly
@@ -58,7 +58,6 @@ class SoundFrames:
       skipped: a line where the container's best audio stream has no decoder and another is read, or None.
       untimed: whether the format has no times of its own, so that they are counted.
       stores_floats: whether samples are floats as somebody wrote them, which may be any number.
-      plain: whether samples are integers as somebody wrote them, of one form from beginning to end.
 
     Raises:
       AvsalError: the file cannot be read, has no audio stream, or none that can be decoded.
@@ -72,7 +71,6 @@ class SoundFrames:
             self.untimed = bool(container.format.flags & _GENERIC_INDEX)
             form = context.format and _packed(context.format)
             self.stores_floats = form in _FLOATS and context.codec.lossless
-            self.plain = form in _INTEGERS and context.name.startswith("pcm_")
 
     def __iter__(self) -> Iterator[SoundFrame]:
         self.damaged = 0
@@ -80,10 +78,10 @@ class SoundFrames:
         for frame in self._decoded():
             if not frame.samples or not frame.layout.nb_channels:
                 continue
-            if not _LOWEST_RATE <= frame.sample_rate <= _HIGHEST_RATE:
+            if not LOWEST_RATE <= frame.sample_rate <= HIGHEST_RATE:
                 raise AvsalError(
                     f"the sound of {self._path} cannot be decoded: it states {frame.sample_rate} Hz, of "
-                    f"{_LOWEST_RATE:,} to {_HIGHEST_RATE:,} that are read"
+                    f"{LOWEST_RATE:,} to {HIGHEST_RATE:,} that are read"
                 )
             if frame.layout.name != layout:
                 layout, names = frame.layout.name, tuple(channel.name for channel in frame.layout.channels)

@@ -10,8 +10,9 @@ import numpy as np
 
 from avsal_jax.data.sound_frames import SoundFrame, SoundFrames
 from avsal_jax.data.sound_levels import Levels
+from avsal_jax.data.streams import CLOCK_LEAP_SECONDS
 
-_SHORTEST_GAP, _LONGEST_GAP = 0.02, 600.0  # seconds; times in Matroska are rounded to 0.001
+_SHORTEST_GAP = 0.02  # seconds; times in Matroska are rounded to 0.001
 _LONGEST_SHARE = 20  # of the gaps, over the sound so far
 STEP_BACK = 0.08  # seconds: two frames of video, which goes on in the same way
 _FORMS_LISTED = 4
@@ -208,8 +209,8 @@ class _Timeline:
             return given + self._shift
         time, on_earlier = given + self._shift, given + self._earlier
         silent = self._silent / self._rate
-        longest = max(_LONGEST_GAP, _LONGEST_SHARE * (due - self._start - silent)) - silent
-        starts_anew = self._end - time > STEP_BACK or time - due >= min(_LONGEST_GAP, longest)
+        longest = max(CLOCK_LEAP_SECONDS, _LONGEST_SHARE * (due - self._start - silent)) - silent
+        starts_anew = self._end - time > STEP_BACK or time - due >= min(CLOCK_LEAP_SECONDS, longest)
         apart = abs(time - due) > STEP_BACK
         if apart and self._earlier != self._shift and abs(on_earlier - due) <= STEP_BACK:
             self._shift, self._earlier = self._earlier, self._shift  # a single frame had a wrong time

@@ -17,7 +17,7 @@ _FEWEST, _SAMPLED = 8, 100  # packets whose times check the stated rate
 _ALIKE = fractions.Fraction(3, 2)  # rates within this factor agree
 _REORDERED = 32  # packets, twice what codecs allow
 _SLOWEST, _FASTEST = 0.01, 1000  # frames a second that a header is believed without times
-_LONGEST_STEP = 600  # seconds between frames; more is taken for another clock, as for sound
+CLOCK_LEAP_SECONDS = 600  # a step of the times that is as long, or longer, leads to another clock
 
 
 def choose_stream(container, path: pathlib.Path, number: int | None) -> tuple[av.VideoStream, list[str]]:
@@ -129,7 +129,7 @@ def _rate_of(times: list[tuple[int | None, int | None]], time_base) -> fractions
     if None in ordered:
         ordered = list(_reordered(pts for _, pts in times if pts is not None))
     steps = [b - a for a, b in itertools.pairwise(ordered)]
-    steps = [step for step in steps if 0 < step * time_base < _LONGEST_STEP]
+    steps = [step for step in steps if 0 < step * time_base < CLOCK_LEAP_SECONDS]
     return (len(steps) / (sum(steps) * time_base)).limit_denominator(1001) if steps else None
 
 

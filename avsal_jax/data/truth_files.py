@@ -10,19 +10,21 @@ import pathlib
 import re
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from avsal_jax.data.fixation_maps import Fixations, fixations_of
 from avsal_jax.data.grey_maps import read_grey, read_levels, to_8_bit
+from avsal_jax.data.images import open_image, upright_size
 from avsal_jax.data.mat_files import mat_map, mat_shape
 from avsal_jax.data.numbering import Numbers
-from avsal_jax.data.video import open_image
 
 # Raise it where the same files come to be read otherwise: nothing made by an older reading is then reused.
 READING = 2
-_LOSSY = (
-    "jpg jpeg jpe jfif mpo webp avif avifs jp2 j2k j2c jpc jpf jpx"  # suffixes; noise looks like counts there
-)
+# Suffixes of formats that compress with loss, whose noise looks like counts.
+_LOSSY_SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".avif", ".avifs", ".jp2", ".j2k", ".j2c", ".jpc",
+    ".jpf", ".jpx",
+})  # fmt: skip
 _GROUPS = re.compile(r"[0-9]+")
 
 
@@ -126,8 +128,9 @@ def encoded_density(path: pathlib.Path) -> bytes:
     Errors as in `read_density`.
     """
     with open_image(path) as image:
-        if image.mode == "L" and image.format in ("JPEG", "PNG") and "transparency" not in image.info:
-            image.load()  # raises where it is damaged
+        image.load()  # raises where it is damaged
+        plain = image.mode == "L" and image.format in ("JPEG", "PNG") and "transparency" not in image.info
+        if plain and image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
             return path.read_bytes()
     buffer = io.BytesIO()
     Image.fromarray(to_8_bit(read_grey(path))).save(buffer, "png")
@@ -143,7 +146,7 @@ def read_fixations(path: pathlib.Path, variable: str) -> Fixations:
     suffix = path.suffix.lower()
     if suffix == ".mat":
         return fixations_of(mat_map(path, variable), path)
-    return fixations_of(read_levels(path).values, path, suffix[1:] in _LOSSY.split())
+    return fixations_of(read_levels(path).values, path, suffix in _LOSSY_SUFFIXES)
 
 
 def read_size(path: pathlib.Path, variable: str) -> tuple[int, int]:
@@ -151,4 +154,4 @@ def read_size(path: pathlib.Path, variable: str) -> tuple[int, int]:
     if path.suffix.lower() == ".mat":
         return mat_shape(path, variable)
     with open_image(path) as image:
-        return image.height, image.width
+        return upright_size(image)

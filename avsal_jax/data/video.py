@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fractions
+import math
 import pathlib
 from collections.abc import Iterator
 
@@ -13,20 +14,13 @@ from PIL import Image
 
 from avsal_jax.data.color import ToneMapper, find_tone_mapping, settle_matrix
 from avsal_jax.data.containers import is_whole
-from avsal_jax.data.images import (  # noqa: F401  (other modules take these names from here)
-    IMAGE_SUFFIXES,
-    missing,
-    natural_order,
-    open_image,
-    over_black,
-    read_image,
-    visible_files,
-)
+from avsal_jax.data.images import missing, over_black
 from avsal_jax.data.orientation import read_orientation
-from avsal_jax.data.streams import choose_stream, frame_rate, time_of
+from avsal_jax.data.streams import CLOCK_LEAP_SECONDS, choose_stream, frame_rate, time_of
 from avsal_jax.errors import AvsalError
 
 _TEXT_FORMATS = {"tty", "bin", "xbin", "adf", "idf"}  # which FFmpeg would show as pictures of letters
+_MAY_LEAP = 0x0200  # AVFMT_TS_DISCONT: formats whose clock may start anew anywhere, as transport streams
 _MAX_DAMAGED_RUN = 1000  # packets that fail one after the other before the file is given up
 
 
@@ -95,6 +89,7 @@ class Video:
         with open_container(self.path) as container:
             chosen, notes = choose_stream(container, self.path, stream)
             self._stream = chosen.index
+            self._may_leap = bool(container.format.flags & _MAY_LEAP)
             times: list[tuple[int | None, int | None]] = []
             first = next(self._decoded(container, chosen, times), None)
             if first is None:
@@ -122,7 +117,7 @@ class Video:
 
     def __iter__(self) -> Iterator[Frame]:
         self.damaged, self.cut_off = 0, False
-        clock, size, index, orientation = _Clock(self.info), None, 0, None
+        clock, size, index, orientation = _Clock(self.info, self._may_leap), None, 0, None
         mapper = ToneMapper(self._tone_mapping) if self._tone_mapping else None
         with open_container(self.path) as container:
             stream = container.streams[self._stream]
@@ -192,11 +187,13 @@ class _Clock:
     """Strictly rising times of frames, in units of `VideoInfo.time_base`.
 
     A time that is missing is a frame after the one before. Where times step back, as in joined files, the
-    clock goes on a frame later.
+    clock goes on a frame later; so it does where they leap ahead by ten minutes, if the format may leap. In
+    other formats that is a pause in the picture, as of a slide show.
     """
 
-    def __init__(self, info: VideoInfo):
+    def __init__(self, info: VideoInfo, may_leap: bool = False):
         self._step = max(1, round(1 / (info.rate * info.time_base)))
+        self._leap = CLOCK_LEAP_SECONDS / info.time_base if may_leap else math.inf
         self._first, self._last, self._shift = None, None, 0
 
     def time(self, pts: int | None) -> int:
@@ -207,7 +204,8 @@ class _Clock:
         elif pts is None:
             now = self._last + self._step
         else:
-            if pts + self._shift < self._last - 2 * self._step:
+            ahead = pts + self._shift - self._last
+            if ahead < -2 * self._step or ahead >= self._leap:
                 self._shift = self._last + self._step - pts
             now = max(pts + self._shift, self._last + 1)
         self._last = now

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from avsal_jax.errors import AvsalError, plain_reason
+from avsal_jax.errors import AvsalError, damage_reason
 from avsal_jax.evaluation.compare import SIX_SET_MEAN, Comparison
 from avsal_jax.evaluation.compare_tables import (
     csv_text,
@@ -130,7 +130,7 @@ def _sound(results: list[Result], video: str) -> list[Section]:
             if len(frames) != len(peaks) or not len(frames):
                 raise ValueError("its lists do not match")
         except (OSError, ValueError, RecursionError) as error:
-            raise AvsalError(f"{file} is damaged: {plain_reason(error)}; evaluate anew") from error
+            raise AvsalError(f"{file} is damaged: {damage_reason(error)}; evaluate anew") from error
         curves = Curves([("sound", frames, peaks)], "largest amplitude", "frame")
         return [Section(f"Sound: {video}", curves)]
     return []
@@ -191,7 +191,7 @@ def _frame(example: pathlib.Path) -> np.ndarray:
             raise ValueError(f"its size is {size.tolist()}")
         points = (_numbers(content, "fixations", (-1, 2)) + 0.5) / size
     except (OSError, ValueError, RecursionError) as error:
-        raise AvsalError(f"{file} is damaged: {plain_reason(error)}; evaluate anew") from error
+        raise AvsalError(f"{file} is damaged: {damage_reason(error)}; evaluate anew") from error
     return mark_fixations(frame, points[((points >= 0) & (points <= 1)).all(1)])
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from avsal_jax.errors import AvsalError, plain_reason
+from avsal_jax.errors import AvsalError, damage_reason
 from avsal_jax.evaluation import published
 
 FORMAT = "avsal_jax evaluation 1"
@@ -130,7 +130,7 @@ def _summary(file: pathlib.Path) -> dict:
     except KeyError as error:
         raise AvsalError(f"{file} is damaged: it has no {error.args[0]!r}; evaluate anew") from error
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise AvsalError(f"{file} is damaged: {plain_reason(error)}; evaluate anew") from error
+        raise AvsalError(f"{file} is damaged: {damage_reason(error)}; evaluate anew") from error
     return checked
 
 

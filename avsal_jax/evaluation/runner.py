@@ -16,7 +16,7 @@ from avsal_jax.data.audio import envelope, is_silent
 from avsal_jax.data.fixation_maps import Fixations, fixation_findings
 from avsal_jax.data.grey_maps import to_8_bit
 from avsal_jax.data.schema import VideoEntry
-from avsal_jax.errors import AvsalError, reason
+from avsal_jax.errors import AvsalError, error_line
 from avsal_jax.evaluation.parts import part_path, read_part_file, write_part
 from avsal_jax.evaluation.protocols import (
     LOWER_IS_BETTER,
@@ -83,7 +83,7 @@ def check(units: Sequence[Unit], settings: Settings) -> list[str]:
             if entry.sound is not None and is_silent(entry.sound):
                 told.append(f"{entry.name}: {entry.sound.name} is silent from beginning to end")
         except Exception as error:  # it fails when its turn comes, alone
-            told.append(f"{entry.name}: {reason(error)}")
+            told.append(f"{entry.name}: {error_line(error)}")
     return told
 
 
@@ -111,7 +111,7 @@ def evaluate_units(
             for line in part["findings"]:
                 say(f"note: {unit.entry.name}: {line}")
         except Exception as error:
-            part = {"failed": reason(error)}
+            part = {"failed": error_line(error)}
             failed.append(f"{unit.entry.name}: {part['failed']}")
             say(f"failed: {failed[-1]}")
         try:
@@ -142,7 +142,7 @@ def job(unit: Unit, settings: Settings) -> dict:
 def _score(unit: Unit, pool: Sequence[Unit], settings: Settings, output: pathlib.Path) -> dict:
     entry, protocol = unit.entry, settings.protocol
     labelled = [index for index in range(entry.frames) if entry.has_truth(index)]
-    _check_truth(entry, labelled)
+    _check_truth(entry, labelled, protocol)
     size = entry.truth_size(labelled[0])
     fixations = {index: unit.source.fixations(entry, index) for index in labelled}
     points = {index: found.points for index, found in fixations.items()}
@@ -200,13 +200,18 @@ def _findings(fixations: dict[int, Fixations]) -> list[str]:
     return list(fixation_findings(fixations.values()).values())
 
 
-def _check_truth(entry: VideoEntry, labelled: Sequence[int]) -> None:
+def _check_truth(entry: VideoEntry, labelled: Sequence[int], protocol: Protocol) -> None:
     """Raises AvsalError, with what is known of the reason, where a video has nothing to be scored against."""
     if not entry.published:
         raise AvsalError("it cannot be scored: it has no published truth")
     if not labelled:
         why = "; ".join(entry.notes) or "no frame has truth"
         raise AvsalError(f"it cannot be scored: {why}")
+    if labelled[-1] + 1 < protocol.first_frame:
+        raise AvsalError(
+            f"it cannot be scored: the protocol {protocol.name} begins at frame {protocol.first_frame}, and "
+            f"its last frame with truth is {labelled[-1] + 1}"
+        )
 
 
 def score_frame(scored, density, fixated, other, names: Sequence[str], draw) -> dict[str, float]:

@@ -18,10 +18,10 @@ from avsal_jax.data.grey_maps import (
     read_grey,
     read_levels,
 )
+from avsal_jax.data.images import visible_files
 from avsal_jax.data.numbering import Numbers, place
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.data.truth_files import NumberedFiles, numbered_files
-from avsal_jax.data.video import visible_files
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation.protocols import Protocol
 from avsal_jax.evaluation.sources import MapSource

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
 
-from avsal_jax.data.audio import ClipSound, has_sound, read_sound, sound_notes
+from avsal_jax.data.audio import ClipSound, read_own_sound
 from avsal_jax.data.fixation_maps import NO_FIXATIONS, Fixations
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.evaluation.protocols import Protocol
@@ -59,20 +60,19 @@ class ModelMaps(MapSource):
         """A model that hears notices a video without sound, and what is unusual about a sound."""
         if self._model.spec.audio is None:
             return []
-        if not _heard(entry):
-            return [f"{entry.name} has no sound: the model hears silence"]
-        return [f"{entry.name}: {note}" for note in sound_notes(entry.sound)]
+        sound, why = read_own_sound(entry.sound)
+        if sound is None:
+            return [f"{why or f'{entry.name} has no sound'}; the model hears silence"]
+        return [f"{entry.name}: {note}" for note in sound.notes]
 
     def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray]:
-        """Predicts the whole video, as `avsal predict` does."""
-        spec, sound = self._model.spec, None
-        if spec.audio is not None and _heard(entry):
-            sound = ClipSound(read_sound(entry.sound), spec.audio, spec.frames, entry.fps).clip
+        """Predicts the whole video, as `avsal predict` does; its sound begins with the picture."""
+        spec, clips = self._model.spec, None
+        sound, _ = (None, "") if spec.audio is None else read_own_sound(entry.sound)
+        if sound is not None:
+            sound = dataclasses.replace(sound, start=0.0)
+            clips = ClipSound(sound, spec.audio, spec.frames, entry.fps).clip
         size = entry.frame(0).shape[:2]
         frames = (entry.frame(index) for index in range(entry.frames))
-        for _, saliency in self._model.iter_frames(frames, self._batch, sound):
+        for _, saliency in self._model.iter_frames(frames, self._batch, clips):
             yield protocol.store(saliency, size)
-
-
-def _heard(entry: VideoEntry) -> bool:
-    return entry.sound is not None and has_sound(entry.sound)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from PIL import Image
 
 from avsal_jax.data.grey_maps import to_8_bit
-from avsal_jax.errors import AvsalError, reason
+from avsal_jax.errors import AvsalError, error_line
 from avsal_jax.evaluation.protocols import Protocol
 from avsal_jax.evaluation.runner import Unit
 
@@ -39,7 +39,7 @@ def write_submission(
         except OSError as error:
             raise AvsalError(f"cannot write to {output}: {error.strerror}") from error
         except Exception as error:
-            failed.append(f"{unit.entry.name}: {reason(error)}")
+            failed.append(f"{unit.entry.name}: {error_line(error)}")
             say(f"failed: {failed[-1]}")
     return {"videos": len(units) - len(failed), "submission": str(output), "failed": failed}
 

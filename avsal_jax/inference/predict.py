@@ -24,7 +24,7 @@ from avsal_jax.inference import features
 from avsal_jax.inference.features import FeatureSettings
 from avsal_jax.inference.outputs import Item, Outputs
 from avsal_jax.inference.predictor import Model
-from avsal_jax.inference.sources import SoundChoice, Source, open_source, rate_warning
+from avsal_jax.inference.sources import SoundChoice, Source, damage_notes, open_source, rate_warning
 from avsal_jax.threads import prefetched
 
 _QUEUE = 4
@@ -135,7 +135,8 @@ def predict_file(
             outputs, figures = _predicted(model, video, choice, folder, settings, say, note, progress)
         if "features" in settings.save:
             figures = {**_features(model, video, folder, settings, say, note), **figures}
-        _note_damage(video, figures["frames"], note)
+        for line in damage_notes(video, figures["frames"]):
+            note(line)
         summary = {
             "source": video.path.name,
             **figures,
@@ -177,18 +178,6 @@ def _predicted(model, video, choice, folder, settings, say, note, progress) -> t
         "seconds": round(seconds, 3),
         "maps_per_second": round(maps / seconds, 3),
     }
-
-
-def _note_damage(video: Source, count: int, note) -> None:
-    if video.damaged:
-        note(f"{video.path}: {video.damaged} damaged packets or frames; the rest was used")
-    if video.cut_off and video.info.promised:
-        note(
-            f"{video.path}: {count} of the {video.info.promised} frames that its header states "
-            "could be read; it is cut off"
-        )
-    elif video.cut_off:
-        note(f"{video.path} is cut off: {count} frames could be read, and its container goes on")
 
 
 def _features(model, video, folder, settings, say, note) -> dict:

@@ -13,7 +13,7 @@ from avsal_jax.data.audio import ClipSound, clean_sound
 from avsal_jax.data.video import resize_frame
 from avsal_jax.errors import AvsalError
 from avsal_jax.inference.feature_engine import FeatureEngine
-from avsal_jax.inference.sources import HEARS_SILENCE, SoundChoice, open_source
+from avsal_jax.inference.sources import HEARS_SILENCE, SoundChoice, Source, damage_notes, open_source
 from avsal_jax.inference.streaming import SoundOfClip, WindowEngine
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import forward
@@ -81,7 +81,7 @@ class Model:
           batch: windows per call; by default 1 on CPU, 8 elsewhere.
           stream: index of the video stream in the file; None for the one that a player chooses.
 
-        Warns of what is unusual about the video (`VideoInfo.notes`).
+        Warns of what is unusual about the video (`VideoInfo.notes`) and, at its end, of what was damaged.
 
         Raises:
           AvsalError: the video or the sound cannot be read, or the network gives values that are not finite.
@@ -105,7 +105,7 @@ class Model:
                 yield frame.image
 
         maps = self.iter_frames(images(), batch, sound and sound.clip)
-        return maps if sound is None else _then_warned(maps, sound)
+        return _then_warned(maps, source, sound)
 
     def predict_frames(
         self, frames: np.ndarray, fps: float, audio: np.ndarray | None = None, rate: int | None = None
@@ -165,10 +165,12 @@ class Model:
         return self._feature_engines[key]
 
 
-def _then_warned(maps: Iterator[tuple[int, np.ndarray]], sound: ClipSound) -> Iterator:
-    """Yields the maps, then warns of what was done to the sound of their clips."""
-    yield from maps
-    for line in sound.notes:
+def _then_warned(maps: Iterator[tuple[int, np.ndarray]], source: Source, sound: ClipSound | None) -> Iterator:
+    """Yields the maps, then warns of damage to the video, and of what was done to the sound of its clips."""
+    count = 0
+    for count, item in enumerate(maps, 1):  # noqa: B007  (the number of frames)
+        yield item
+    for line in (*damage_notes(source, count), *(sound.notes if sound else ())):
         warnings.warn(line, stacklevel=2)
 
 

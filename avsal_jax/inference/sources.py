@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 
-from avsal_jax.data.audio import ClipSound, has_sound, read_sound
+from avsal_jax.data.audio import ClipSound, read_own_sound, read_sound
 from avsal_jax.data.frame_times import FrameTimes
 from avsal_jax.data.image_videos import (
     DEFAULT_RATE,
@@ -108,7 +108,21 @@ def open_source(path, fps: float | None = None, stream: int | None = None) -> So
         return Video(path, stream)
     if stream is not None:
         raise AvsalError(f"{path} has no streams to choose from; --stream is for video files")
-    return ImageFolder(path, fps or DEFAULT_RATE) if is_folder else ImageFile(path)
+    return ImageFolder(path, DEFAULT_RATE if fps is None else fps) if is_folder else ImageFile(path)
+
+
+def damage_notes(source: Source, count: int) -> list[str]:
+    """Returns what could not be read of a video, a line each, once its `count` frames are read."""
+    path, promised, notes = source.path, source.info.promised, []
+    if source.damaged:
+        notes.append(f"{path}: {source.damaged} damaged packets or frames; the rest was used")
+    if source.cut_off and promised:
+        notes.append(
+            f"{path}: {count} of the {promised} frames that its header states could be read; it is cut off"
+        )
+    elif source.cut_off:
+        notes.append(f"{path} is cut off: {count} frames could be read, and its container goes on")
+    return notes
 
 
 def rate_warning(rate: float, step: int) -> str | None:
@@ -163,18 +177,13 @@ class SoundChoice:
             if path is not None and self.audio != "off":
                 say("this model works on picture alone: it does not use the sound")
             return None
-        if self.audio == "off" or path is None:
-            say(HEARS_SILENCE)
-            return None
-        try:
-            if self.audio == "auto" and not has_sound(path):
-                say(HEARS_SILENCE)
-                return None
+        sound, why = None, ""
+        if self.audio == "auto":
+            sound, why = read_own_sound(path)
+        elif self.audio != "off":
             sound = read_sound(path)
-        except AvsalError as error:
-            if self.audio != "auto":
-                raise
-            say(f"{error}; {HEARS_SILENCE}")
+        if sound is None:
+            say(f"{why}; {HEARS_SILENCE}" if why else HEARS_SILENCE)
             return None
         for line in sound.notes:
             say(line)

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from avsal_jax.errors import AvsalError, plain_reason
+from avsal_jax.errors import AvsalError, damage_reason
 from avsal_jax.storage import differences
 
 _STATE, _RECORD, _DROPPED = "state", "record", ".dropped"
@@ -319,4 +319,4 @@ def _reason(error: BaseException) -> str:
         words = os.strerror(code)
         if any(getattr(link, "errno", None) == code or words in str(link) for link in chain):
             return words
-    return " ".join(plain_reason(error).split())[:200]
+    return " ".join(damage_reason(error).split())[:200]

@@ -10,7 +10,8 @@ from PIL import Image
 
 from avsal_jax import AvsalError
 from avsal_jax.data.grey_maps import MapStack, read_grey, to_8_bit
-from avsal_jax.data.truth_files import encoded_density, read_density
+from avsal_jax.data.images import read_image
+from avsal_jax.data.truth_files import encoded_density, read_density, read_size
 
 ROWS, COLUMNS = np.mgrid[:24, :36]
 GREY = np.round(255 * np.exp(-((ROWS - 9) ** 2 + (COLUMNS - 20) ** 2) / 60)).astype(np.uint8)
@@ -215,3 +216,32 @@ def test_archives_that_are_no_maps(tmp_path):
     path.write_bytes(content)
     with pytest.raises(AvsalError, match="is damaged"):
         list(MapStack(path))
+
+
+# EXIF orientation -> the upright picture (TIFF 6.0, tag 274: what the stored first row and column show).
+UPRIGHT = {
+    1: lambda stored: stored,
+    2: np.fliplr,
+    3: lambda stored: np.rot90(stored, 2),
+    4: np.flipud,
+    5: np.transpose,
+    6: lambda stored: np.rot90(stored, -1),
+    7: lambda stored: np.rot90(stored, 2).T,
+    8: np.rot90,
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize(("suffix", "options", "atol"), [
+    ("png", {}, 0), ("jpg", {"quality": 95}, 6), ("tif", {}, 0), ("tif", {"compression": "tiff_lzw"}, 0),
+    ("webp", {"lossless": True}, 0),
+])  # fmt: skip
+def test_maps_are_upright_as_frames_are(tmp_path, suffix, options, atol, orientation):
+    path, exif, expected = tmp_path / f"a.{suffix}", Image.Exif(), UPRIGHT[orientation](GREY)
+    exif[274] = orientation
+    Image.fromarray(GREY).save(path, exif=exif, **options)
+    assert read_size(path, "") == expected.shape
+    np.testing.assert_allclose(read_grey(path).astype(int), expected, atol=atol)
+    np.testing.assert_allclose(read_image(path)[..., 1].astype(int), expected, atol=atol)
+    with Image.open(io.BytesIO(encoded_density(path))) as stored:
+        np.testing.assert_allclose(np.asarray(stored).astype(int), expected, atol=atol)

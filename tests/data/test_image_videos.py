@@ -326,3 +326,10 @@ def test_pictures_in_hdr_are_shown_in_sdr(tmp_path, suffix):
         # a step of 8-bit PQ is up to three of SDR here; AVIF adds one
         np.testing.assert_allclose(frame.image[10, 8::16], sdr[:, None].repeat(3, 1), atol=6)
         assert "HDR (PQ, BT.2020)" in video.info.notes[0]
+
+
+@pytest.mark.parametrize("rate", [-1, 0, 0.0001, float("nan"), float("inf")])
+def test_a_rate_that_no_video_has_is_refused(tmp_path, rate):
+    folder = write_named(tmp_path / "frames", ["1.png"])
+    with pytest.raises(AvsalError, match=r"has 0.01 to 1,000 frames a second; got"):
+        ImageFolder(folder, rate)

@@ -224,3 +224,13 @@ def test_times_that_step_back_at_a_join_go_on(tmp_path):
     times = [float(frame.pts * video.info.time_base) for frame in video]
     assert len(times) == 40
     np.testing.assert_allclose(np.diff(times), 0.04, atol=0.002)
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".mkv"])
+def test_a_clock_that_leaps_in_a_transport_stream_goes_on_and_a_pause_in_another_file_stays(tmp_path, suffix):
+    """In a transport stream the sound goes on there as well; a slide show may pause for as long."""
+    times = [*range(0, 4000, 40), *range(1_000_000, 1_004_000, 40)]
+    video = Video(write_times(tmp_path / f"a{suffix}", times))
+    found = np.array([float(frame.pts * video.info.time_base) for frame in video])
+    right = np.arange(200) / 25 if suffix == ".ts" else np.array(times) / 1000
+    np.testing.assert_allclose(found - found[0], right, atol=0.002)

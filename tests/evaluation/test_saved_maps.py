@@ -306,3 +306,16 @@ def test_a_part_that_is_damaged_is_scored_again(root, made, tmp_path):
         path.write_text(json.dumps({**part, **change}))
         assert scored(root, folder, tmp_path / "out")[0] == whole
         assert json.loads(path.read_text()) == part
+
+
+def test_a_video_that_ends_before_the_protocol_begins_is_not_scored(tmp_path):
+    """STAViS scores from frame 9 on."""
+    videos = [
+        fake_data.fake_video(name, count, SIZE, 30.0) for name, count in zip(NAMES, (8, 9), strict=True)
+    ]
+    root = fake_data.write_rearranged(tmp_path / "data", "val", videos)
+    folder = write(tmp_path / "maps", [video.densities for video in videos])
+    _, summary, _ = scored(root, folder, tmp_path / "out", protocol="stavis", metrics=("cc",))
+    assert summary["videos"] == summary["frames"] == 1
+    words = "it cannot be scored: the protocol stavis begins at frame 9, and its last frame with truth is 8"
+    assert summary["not_scored"] == {"v1": words}

@@ -258,6 +258,10 @@ def test_damage_is_told_and_the_rest_is_predicted(tmp_path, probe):
     summary = predict_file(probe, path, tmp_path / "out", Settings(save=("maps",)), said.append)
     assert summary["damaged"] > 0 and 20 <= summary["maps"] <= 40
     assert any(f"{summary['damaged']} damaged packets or frames; the rest was used" in line for line in said)
+    with pytest.warns(
+        UserWarning, match=f"{summary['damaged']} damaged packets or frames; the rest was used"
+    ):
+        assert len(probe.predict_video(path)) == summary["maps"]
 
 
 def test_a_file_cut_off_behind_its_index_is_told(tmp_path, probe, tests_dir):

@@ -246,6 +246,18 @@ def test_a_set_with_samples_that_are_no_sound(listening, tmp_path):
     assert "one.wav: 18 samples are NaN" in (tmp_path / "prepared/diem/report.md").read_text()
 
 
+def test_a_set_with_sound_that_cannot_be_read(listening, tmp_path):
+    """Silence with a note, as in `predict` and `prepare`."""
+    video = fake_data.fake_video("one", COUNT, (32, 64), float(RATE))
+    root = fake_data.write_stavis(tmp_path / "data", "DIEM", [video], {"test": ("one",)})
+    (root / "video_audio/DIEM/one/one.wav").write_bytes(b"RIFF, and no sound")
+    (entry,) = open_dataset("diem", root, "test")
+    source = ModelMaps(listening, "probe")
+    assert set(places_of(list(source.maps(entry, Unchanged)))) == {None}
+    (line,) = source.problems(entry, None)
+    assert "one.wav is not a video that can be read" in line and line.endswith("; the model hears silence")
+
+
 @pytest.fixture(scope="module")
 def avinet():
     return Model(tiny_stored(system="avinet", fusion="concatenation"))

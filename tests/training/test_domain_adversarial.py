@@ -317,7 +317,7 @@ def test_the_number_of_devices_changes_a_step_by_rounding_alone(whole, adapted, 
     """From the same state. Step 0 has no memory and no inner updates yet; step 2 has both.
 
     Clips are the same to the bit. Sums of float32 numbers have another order: that changed losses by 1e-6,
-    and gradients, statistics and memories by 2e-5 of their largest number, on any of four instruction sets
+    and gradients, statistics and memories by 2e-5 of their largest number, with AVX-512, AVX2 and SSE4.2
     (in float64: 1e-14). Several steps cannot be compared. Adam divides each gradient by its own size, so one
     that is rounding alone, as that of a bias before a norm, becomes a full step of random sign. After three
     steps losses then differ by per cents, also on one device when parameters are changed by 1e-7.
@@ -331,7 +331,8 @@ def test_the_number_of_devices_changes_a_step_by_rounding_alone(whole, adapted, 
     found, expected = (one_step(run, start, step) for run in (two, one))
     jax.tree.map(np.testing.assert_array_equal, found[0], expected[0])
     for name, value in expected[1].items():
-        np.testing.assert_allclose(found[1][name], value, rtol=1e-4, err_msg=name)
+        if not name.endswith("accuracy"):  # a logit near 0 may count for either domain
+            np.testing.assert_allclose(found[1][name], value, rtol=1e-4, err_msg=name)
     assert_alike(found[2], expected[2], share=1e-3)
     for slot, stats in expected[3].items():
         for name in stats:

@@ -105,7 +105,8 @@ def test_updates_are_those_of_torch(record, case):
         index, position = divmod(batch, config.accumulate)
         if position == config.accumulate - 1:
             expected = tree(case["params"][index])
-            chex.assert_trees_all_close(params, expected, rtol=1e-6, atol=1e-6)
+            # adam's first updates agree to 1e-5 of the rate, see `training.optimizer`
+            chex.assert_trees_all_close(params, expected, rtol=1e-6, atol=3e-6)
         else:
             chex.assert_trees_all_equal(params, before)
     assert index + 1 == len(case["params"])
