@@ -138,7 +138,8 @@ class ImageFolder:
       rate: frames per second, 0.01 to 1,000.
 
     Raises:
-      AvsalError: another rate, no image, videos among the images, two images of one number, or images of several sizes.
+      AvsalError: another rate, no image, videos among the images, two images of one number, or images of
+        several sizes.
     """
 
     damaged, cut_off = 0, False
