@@ -115,6 +115,16 @@ def find_tone_mapping(transfer: int, primaries: int) -> ToneMapping | None:
     return ToneMapping(transfer, primaries if primaries in _TO_BT709 else _BT2020)
 
 
+def tone_mapping_of(frame: av.VideoFrame, before: ToneMapping | None = None) -> ToneMapping | None:
+    """Returns how the colours of a frame become SDR; those of joined files may change on the way.
+
+    Args:
+      before: of the frame before; holds on where a frame states nothing.
+    """
+    stated = int(frame.color_trc), int(frame.color_primaries)
+    return before if stated == (_UNKNOWN, _UNKNOWN) else find_tone_mapping(*stated)
+
+
 def settle_matrix(frame: av.VideoFrame, path: pathlib.Path) -> None:
     """Has a frame state a matrix that FFmpeg's scaler reads, where it can be said in other words.
 

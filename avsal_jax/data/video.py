@@ -12,7 +12,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from avsal_jax.data.color import ToneMapper, find_tone_mapping, settle_matrix
+from avsal_jax.data.color import ToneMapper, settle_matrix, tone_mapping_of
 from avsal_jax.data.containers import is_whole
 from avsal_jax.data.images import missing, over_black
 from avsal_jax.data.orientation import read_orientation
@@ -100,7 +100,7 @@ class Video:
                 count = round(container.duration / av.time_base * rate)
             settle_matrix(first, self.path)
             orientation = read_orientation(first)
-            self._tone_mapping = find_tone_mapping(first.color_trc, first.color_primaries)
+            self._tone_mapping = tone_mapping_of(first)
             notes += [about_rate, orientation.note, self._tone_mapping and self._tone_mapping.note]
             aspect = chosen.sample_aspect_ratio or fractions.Fraction(1)
             self.info = VideoInfo(
@@ -118,13 +118,16 @@ class Video:
     def __iter__(self) -> Iterator[Frame]:
         self.damaged, self.cut_off = 0, False
         clock, size, index, orientation = _Clock(self.info, self._may_leap), None, 0, None
-        mapper = ToneMapper(self._tone_mapping) if self._tone_mapping else None
+        mapping, mappers = self._tone_mapping, {}
         with open_container(self.path) as container:
             stream = container.streams[self._stream]
             stream.thread_type = "AUTO"
             for decoded in self._decoded(container, stream):
                 orientation = read_orientation(decoded, orientation)
-                image = orientation.upright(self._rgb(decoded, mapper))
+                mapping = tone_mapping_of(decoded, mapping)
+                if mapping and mapping not in mappers:
+                    mappers[mapping] = ToneMapper(mapping)
+                image = orientation.upright(self._rgb(decoded, mappers.get(mapping)))
                 size = size or image.shape
                 if image.shape != size:
                     raise AvsalError(

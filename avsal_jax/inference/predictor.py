@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -125,8 +126,8 @@ class Model:
         """
         if getattr(frames, "dtype", None) != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
             raise AvsalError("frames are RGB uint8 [N, height, width, 3]")
-        if len(frames) == 0 or not fps > 0:
-            raise AvsalError(f"there must be a frame and a positive fps; got {len(frames)} and {fps}")
+        if len(frames) == 0 or not 0 < fps < math.inf:
+            raise AvsalError(f"there must be a frame and a finite, positive fps; got {len(frames)} and {fps}")
         sound = None
         if audio is not None and self.spec.audio is not None:
             wave = clean_sound(audio, rate)

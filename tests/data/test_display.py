@@ -265,3 +265,19 @@ def test_a_turn_that_h264_states_once_holds_on(tmp_path):
     stored = [frame.image for frame in Video(plain)]
     for frame, before in zip(frames, stored, strict=True):
         np.testing.assert_array_equal(frame, np.rot90(before))
+
+
+@pytest.mark.parametrize("order", [("sdr", "hdr"), ("hdr", "sdr")])
+def test_each_part_of_a_joined_file_has_its_own_colours(tmp_path, order):
+    """A grey of 150 of 255 stays as it is in SDR; in PQ it is brighter than white at 203 cd/m2."""
+    parts = {"sdr": (1, 1, 1), "hdr": (16, 9, 9)}
+    for name, (transfer, primaries, matrix) in parts.items():
+        stated = {"color_trc": transfer, "color_primaries": primaries, "colorspace": matrix}
+        grey = 145, 128, 128  # 16 + 219 * 150 / 255
+        write_flat(tmp_path / f"{name}.ts", "yuv420p", grey, "libx264", **stated)
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join((tmp_path / f"{name}.ts").read_bytes() for name in order))
+    shown = [frame.image.mean() for frame in Video(path)]
+    expected = {"sdr": 150, "hdr": 255 * ToneMapping("PQ", 9).to_sdr(np.full((1, 3), 150 / 255)).mean()}
+    assert expected["hdr"] > 240
+    np.testing.assert_allclose(shown, np.repeat([expected[name] for name in order], 2), atol=2)
