@@ -16,7 +16,7 @@ import safetensors.numpy
 from flax import traverse_util
 
 from avsal_jax.bundled import bundled_models, model_directory
-from avsal_jax.errors import AvsalError
+from avsal_jax.errors import AvsalError, damage_reason
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import SaliencyNetwork, abstract_variables
 from avsal_jax.models.systems import Preset, build
@@ -108,7 +108,7 @@ def read_model(path, runtime: Runtime | None = None) -> StoredModel:
         preset = Preset(str(card["system"]), slots, spec, kind=str(card["kind"]))
         network = build(preset, runtime)
     except (KeyError, TypeError, AttributeError, AvsalError) as error:
-        reason = f"no field {error}" if isinstance(error, KeyError) else error
+        reason = f"no field {error}" if isinstance(error, KeyError) else damage_reason(error)
         raise AvsalError(f"{path / CARD} does not describe a model of this version: {reason}") from error
     flat = _read_weights(path, card)
     expected = flatten(abstract_variables(network, preset.input))

@@ -81,7 +81,10 @@ def convert_checkpoint(
     expected = flatten(abstract_variables(build(preset), preset.input))
     shapes = {name: tuple(leaf.shape) for name, leaf in expected.items()}
     rows = list(tables.table(settings, tensors))
-    flat = apply_table(tensors, rows, tables.IGNORED, shapes)
+    try:
+        flat = apply_table(tensors, rows, tables.IGNORED, shapes)
+    except AvsalError as error:
+        raise AvsalError(f"{source}: {error}") from error
     provenance = {
         "converted_from": pathlib.Path(source).name,
         "sha256": _file_digest(source),
