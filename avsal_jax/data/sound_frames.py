@@ -17,6 +17,7 @@ from collections.abc import Iterator
 import av
 import numpy as np
 
+from avsal_jax.data.streams import may_leap
 from avsal_jax.data.video import open_container
 from avsal_jax.errors import AvsalError
 
@@ -57,6 +58,7 @@ class SoundFrames:
       damaged: packets of the last iteration that could not be decoded.
       skipped: a line where the container's best audio stream has no decoder and another is read, or None.
       untimed: whether the format has no times of its own, so that they are counted.
+      may_leap: whether the format's clock may start anew anywhere (`streams.may_leap`).
       stores_floats: whether samples are floats as somebody wrote them, which may be any number.
 
     Raises:
@@ -69,6 +71,7 @@ class SoundFrames:
             stream, self.skipped = audio_stream(container, self._path)
             context = stream.codec_context
             self.untimed = bool(container.format.flags & _GENERIC_INDEX)
+            self.may_leap = may_leap(container)
             form = context.format and _packed(context.format)
             self.stores_floats = form in _FLOATS and context.codec.lossless
 

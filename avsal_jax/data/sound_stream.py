@@ -14,6 +14,7 @@ from avsal_jax.data.streams import CLOCK_LEAP_SECONDS
 
 _SHORTEST_GAP = 0.02  # seconds; times in Matroska are rounded to 0.001
 _LONGEST_SHARE = 20  # of the gaps, over the sound so far
+_LONGEST_PAUSE_SECONDS = 3_600  # in formats whose clock does not leap; as silence, 691 MB at 48,000 Hz
 STEP_BACK = 0.08  # seconds: two frames of video, which goes on in the same way
 _FORMS_LISTED = 4
 _ZEROS_AT_ONCE = 1 << 20  # samples
@@ -28,7 +29,8 @@ class SoundStream:
     - Where the stream changes its rate, its channels or its format, as joined files do, it goes on at the
       first rate.
     - Where its times leave a gap, as a damaged packet does, there is silence, so that what follows keeps its
-      time. Gaps add up to ten minutes, or to twenty times the sound so far, at most.
+      time. Gaps add up to ten minutes (an hour in formats whose clock does not leap), or to twenty times the
+      sound so far, at most.
     - A jump beyond that, or a step back of more than 0.08 s, is a clock that starts anew: the sound goes on
       without a gap.
     - A format without times of its own (mp3, adts) is one run of samples from where its rate changes.
@@ -70,7 +72,7 @@ class SoundStream:
             if converter is None:
                 self.rate, self.start = frame.rate, frame.time or 0.0
                 converter = _Converter(self.rate, self.channels)
-                timeline = self._timeline = _Timeline(self.start, self.rate, frames.untimed)
+                timeline = self._timeline = _Timeline(self.start, self.rate, frames)
             self._note_form(frame)
             missing = timeline.missing(frame)
             if missing > 0:
@@ -171,9 +173,10 @@ class _Timeline:
     `samples` counts those that are out, `joins` the times that the clock started anew.
     """
 
-    def __init__(self, start: float, rate: int, untimed: bool):
+    def __init__(self, start: float, rate: int, frames: SoundFrames):
         self.samples, self.joins = 0, 0
-        self._start, self._rate, self._untimed = start, rate, untimed
+        self._start, self._rate, self._untimed = start, rate, frames.untimed
+        self._leap = CLOCK_LEAP_SECONDS if frames.may_leap else _LONGEST_PAUSE_SECONDS
         self._given, self._counted = None, False  # the rate of the last frame; whether times count no more
         self._end: float | None = None  # of the last frame, on the clock of the first
         self._shift, self._earlier = 0.0, 0.0  # seconds from the file's clock to that of the first frame
@@ -209,8 +212,8 @@ class _Timeline:
             return given + self._shift
         time, on_earlier = given + self._shift, given + self._earlier
         silent = self._silent / self._rate
-        longest = max(CLOCK_LEAP_SECONDS, _LONGEST_SHARE * (due - self._start - silent)) - silent
-        starts_anew = self._end - time > STEP_BACK or time - due >= min(CLOCK_LEAP_SECONDS, longest)
+        longest = max(self._leap, _LONGEST_SHARE * (due - self._start - silent)) - silent
+        starts_anew = self._end - time > STEP_BACK or time - due >= min(self._leap, longest)
         apart = abs(time - due) > STEP_BACK
         if apart and self._earlier != self._shift and abs(on_earlier - due) <= STEP_BACK:
             self._shift, self._earlier = self._earlier, self._shift  # a single frame had a wrong time

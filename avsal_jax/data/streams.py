@@ -18,6 +18,12 @@ _ALIKE = fractions.Fraction(3, 2)  # rates within this factor agree
 _REORDERED = 32  # packets, twice what codecs allow
 _SLOWEST, _FASTEST = 0.01, 1000  # frames a second that a header is believed without times
 CLOCK_LEAP_SECONDS = 600  # a step of the times that is as long, or longer, leads to another clock
+_MAY_LEAP = 0x0200  # AVFMT_TS_DISCONT: formats whose clock may start anew anywhere, as transport streams
+
+
+def may_leap(container) -> bool:
+    """Whether the clock of a container may start anew anywhere, so that a long step is no pause."""
+    return bool(container.format.flags & _MAY_LEAP)
 
 
 def choose_stream(container, path: pathlib.Path, number: int | None) -> tuple[av.VideoStream, list[str]]:

@@ -16,11 +16,10 @@ from avsal_jax.data.color import ToneMapper, settle_matrix, tone_mapping_of
 from avsal_jax.data.containers import is_whole
 from avsal_jax.data.images import missing, over_black
 from avsal_jax.data.orientation import read_orientation
-from avsal_jax.data.streams import CLOCK_LEAP_SECONDS, choose_stream, frame_rate, time_of
+from avsal_jax.data.streams import CLOCK_LEAP_SECONDS, choose_stream, frame_rate, may_leap, time_of
 from avsal_jax.errors import AvsalError
 
 _TEXT_FORMATS = {"tty", "bin", "xbin", "adf", "idf"}  # which FFmpeg would show as pictures of letters
-_MAY_LEAP = 0x0200  # AVFMT_TS_DISCONT: formats whose clock may start anew anywhere, as transport streams
 _MAX_DAMAGED_RUN = 1000  # packets that fail one after the other before the file is given up
 
 
@@ -89,7 +88,7 @@ class Video:
         with open_container(self.path) as container:
             chosen, notes = choose_stream(container, self.path, stream)
             self._stream = chosen.index
-            self._may_leap = bool(container.format.flags & _MAY_LEAP)
+            self._may_leap = may_leap(container)
             times: list[tuple[int | None, int | None]] = []
             first = next(self._decoded(container, chosen, times), None)
             if first is None:

@@ -159,7 +159,7 @@ def test_a_transport_stream_that_goes_on_with_another_codec(tmp_path):
 class TestTimes:
     """Frames of 100 samples at 1000 Hz, each of its own level, whose times are given."""
 
-    def read(self, monkeypatch, times, untimed=False, rates=None):
+    def read(self, monkeypatch, times, untimed=False, rates=None, may_leap=True):
         """Returns (level of every tenth of a second, notes)."""
         frames = [
             SoundFrame(np.full((100, 1), k + 1, np.float32) / 100, (rates or {}).get(k, 1_000), time, ("FC",))
@@ -170,7 +170,7 @@ class TestTimes:
             damaged, skipped, stores_floats = 0, None, False
 
         given = Frames(frames)
-        given.untimed = untimed
+        given.untimed, given.may_leap = untimed, may_leap
         monkeypatch.setattr(sound_stream, "SoundFrames", lambda path: given)
         stream = SoundStream("a.ts")
         wave = np.concatenate(list(stream))
@@ -200,6 +200,13 @@ class TestTimes:
     def test_a_jump_of_ten_minutes_is_another_clock(self, monkeypatch):
         levels, notes = self.read(monkeypatch, [0.0, 0.1, 5_000.0, 5_000.1, 5_000.3])
         assert levels == [1, 2, 3, 4, 0, 5] and "once" in notes[0]
+
+    def test_a_pause_of_twenty_minutes_is_one_where_clocks_do_not_leap(self, monkeypatch):
+        """As in Matroska and MP4, whose picture pauses for as long."""
+        levels, notes = self.read(monkeypatch, [0.0, 0.1, 1_200.0, 1_200.1], may_leap=False)
+        assert levels == [1, 2, *11_998 * [0], 3, 4] and notes == ()
+        levels, notes = self.read(monkeypatch, [0.0, 0.1, 3_700.0, 3_700.1], may_leap=False)
+        assert levels == [1, 2, 3, 4] and "once" in notes[0]
 
     def test_gaps_add_up_to_ten_minutes(self, monkeypatch):
         """A small file cannot ask for hours of silence."""
