@@ -2,7 +2,7 @@
 
 | numbers of the map | points |
 |---|---|
-| 0, and one other in at most half of the pixels | not 0 |
+| 0, and one other in at most half of the pixels | not 0; with a note where they lie side by side |
 | counts: whole, up to 10, or up to 100 and mostly 1, scattered, in at most a tenth of the pixels | not 0 |
 | all up to 72 or from 200 on, of 255: a binary map after JPEG or WebP | 128 and more |
 | anything else: a density, a resized or an inverted map, negative numbers, fractions | refused |
@@ -26,7 +26,9 @@ _MAX_CERTAIN_COUNT = 10  # people who looked at a pixel, whatever the other coun
 _MAX_COUNT = 100  # people who looked at a pixel, where most counts are 1
 _MAX_COUNTED_SHARE = 0.1  # of the pixels of a map of counts, those that anyone looked at
 _MAX_FIXATED_SHARE = 0.5  # of the pixels of any map
-COUNTS, NOISE = "counts", "noise"
+_MAX_NEIGHBOURS_OF_COUNTS = 2  # of the four pixels beside a fixated one, fixated on average
+_MAX_NEIGHBOURS = 1  # likewise, in a binary map of single points
+COUNTS, NOISE, PATCHES = "counts", "noise", "patches"
 
 
 class Fixations(NamedTuple):
@@ -34,7 +36,7 @@ class Fixations(NamedTuple):
 
     Attributes:
       points: int32 [N, 2], (row, column), row by row; a pixel counts once.
-      kind: `""` for a binary map, `COUNTS` or `NOISE`.
+      kind: `""` for a binary map of points, `PATCHES` for one of larger spots, `COUNTS` or `NOISE`.
       damaged: how many numbers of the map were NaN; they count as not fixated.
     """
 
@@ -71,8 +73,6 @@ def fixations_of(values: np.ndarray, name, lossy: bool = False) -> Fixations:
     if not numbers.any():
         return NO_FIXATIONS._replace(damaged=damaged)
     kind, limit = _classify(numbers, numbers.max(), values.shape[0] * values.shape[1], name, lossy)
-    if kind == COUNTS and not sparse and not _is_scattered(numbers > 0):
-        raise _refusal(name, "its numbers above zero lie side by side, as in a density or a resized map")
     if sparse:
         found = values.tocoo()
         keep = numbers >= limit
@@ -80,6 +80,11 @@ def fixations_of(values: np.ndarray, name, lossy: bool = False) -> Fixations:
         points = points[np.lexsort((points[:, 1], points[:, 0]))]
     else:
         points = np.argwhere(numbers >= limit)
+    neighbours = _mean_neighbours(points, values.shape[1])
+    if kind == COUNTS and neighbours > _MAX_NEIGHBOURS_OF_COUNTS:
+        raise _refusal(name, "its numbers above zero lie side by side, as in a density or a resized map")
+    if not kind and neighbours > _MAX_NEIGHBOURS:
+        kind = PATCHES
     return Fixations(points.astype(np.int32), kind, damaged)
 
 
@@ -116,12 +121,11 @@ def _classify(numbers: np.ndarray, high, pixels: int, name, lossy: bool) -> tupl
     return kind, limit
 
 
-def _is_scattered(fixated: np.ndarray) -> bool:
-    """Whether at least half of the neighbours (above, below, left, right) of fixated pixels are not."""
-    padded = np.pad(fixated, 1)
-    shifted = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
-    neighbours = sum(np.count_nonzero(one & fixated) for one in shifted)
-    return neighbours <= 2 * np.count_nonzero(fixated)
+def _mean_neighbours(points: np.ndarray, width: int) -> float:
+    """Returns how many of the four pixels beside a fixated one are fixated too, on average."""
+    places = points[:, 0].astype(np.int64) * (width + 1) + points[:, 1]  # the last column touches no row
+    pairs = sum(np.count_nonzero(np.isin(places + step, places)) for step in (1, width + 1))
+    return 2 * pairs / len(points)
 
 
 def _refusal(name, reason: str) -> AvsalError:
@@ -138,6 +142,11 @@ def fixation_findings(frames: Iterable[Fixations]) -> dict[str, str]:
     odd = []
     if count := kinds[COUNTS]:
         odd.append(f"{count} of {len(frames)} fixation maps hold counts: a pixel counts once")
+    if count := kinds[PATCHES]:
+        odd.append(
+            f"in {count} of {len(frames)} fixation maps the fixated pixels lie side by side, as in discs, "
+            "enlarged maps or densities cut at a level: every pixel counts"
+        )
     if count := kinds[NOISE]:
         odd.append(
             f"{count} of {len(frames)} fixation maps are not binary (compressed with loss): pixels from "

@@ -10,7 +10,7 @@ import scipy.sparse
 from PIL import Image
 
 from avsal_jax import AvsalError
-from avsal_jax.data.fixation_maps import COUNTS, NOISE, Fixations, fixation_findings
+from avsal_jax.data.fixation_maps import COUNTS, NOISE, PATCHES, Fixations, fixation_findings
 from avsal_jax.data.truth_files import read_fixations
 
 SIZE = (64, 96)
@@ -147,6 +147,17 @@ def test_what_is_no_fixation_map_is_refused(tmp_path, name, change, words):
     assert (
         f"{tmp_path / name} is no fixation map (binary: 0, and one other number" in line and "\n" not in line
     )
+
+
+def test_spots_are_read_with_a_note(tmp_path):
+    """Every pixel of a map enlarged three times counts, and the note says so; single points have none."""
+    enlarged = np.kron(binary(places()), np.ones((3, 3), np.uint8))
+    found = read(tmp_path, enlarged)
+    assert found.kind == PATCHES and len(found.points) == np.count_nonzero(enlarged)
+    assert "lie side by side" in fixation_findings([found])["fixation maps"]
+    pair = np.zeros((9, 9), np.uint8)
+    pair[4, 4:6] = pair[0, 8] = pair[1, 0] = 255  # two beside each other; the ends of two rows are apart
+    assert read(tmp_path, pair).kind == ""
 
 
 def test_dots_in_colour_and_strong_compression_are_refused(tmp_path):
