@@ -243,6 +243,12 @@ def _aligned(files: _Files, shots: bool) -> tuple[_Files, list[str]]:
     Raises:
       AvsalError: it is not certain which file belongs to which frame.
     """
+    for kind, found in files.items():
+        if found is not None and found.others > found.count:
+            raise AvsalError(
+                f"the names of the {kind} in {found.folder} differ in more than the number of the frame: "
+                f"{found.count} are like {found.name(found.first)}, {found.others} are not; rename them"
+            )
     images = files["images"]
     if images is None:
         return files, []

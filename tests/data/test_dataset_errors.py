@@ -198,6 +198,16 @@ def test_what_disagrees_is_noted(root):
     assert third.truth_size(0) == (48, 40)
 
 
+def test_names_that_differ_in_two_numbers_are_refused(root):
+    """Of `f1_t40.jpg`, `f2_t80.jpg` ... each name is a form of its own; one of them is not the video."""
+    frames = root / "video_frames" / "AVAD" / NAMES[0]
+    for number, path in enumerate(sorted(frames.iterdir()), 1):
+        path.rename(frames / f"f{number}_t{40 * number}.jpg")
+    first, second, _ = open_dataset("avad", root, fold=1)
+    assert first.frames == 0 and second.frames > 0
+    assert any("differ in more than the number of the frame: 1 are like f" in note for note in first.notes)
+
+
 def test_maps_in_matlab_files(tmp_path):
     path = tmp_path / "a.mat"
     mask = np.zeros((5, 9))
