@@ -54,3 +54,22 @@ def read_orientation(frame: av.VideoFrame, before: Orientation | None = None) ->
         return Orientation(False, sign * x, x, note)
     y = 1 if b - sign * c >= 0 else -1
     return Orientation(True, y, -sign * y, note)
+
+
+class OrientationReader:
+    """The orientation of a stream's frames, given in their order.
+
+    The matrix is read at the first frame and where its angle changes, not at every frame: a frame of PyAV and
+    its side data hold each other, so that frames would pile up until Python's collector of cycles runs. A
+    mirror that begins later in a stream, at the same angle, is therefore not seen.
+    """
+
+    def __init__(self):
+        self._orientation: Orientation | None = None
+        self._angle = 0
+
+    def __call__(self, frame: av.VideoFrame) -> Orientation:
+        angle = frame.rotation
+        if self._orientation is None or angle != self._angle:
+            self._orientation, self._angle = read_orientation(frame, self._orientation), angle
+        return self._orientation

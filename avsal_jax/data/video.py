@@ -15,7 +15,7 @@ from PIL import Image
 from avsal_jax.data.color import ToneMapper, settle_matrix, tone_mapping_of
 from avsal_jax.data.containers import is_whole
 from avsal_jax.data.images import missing, over_black
-from avsal_jax.data.orientation import read_orientation
+from avsal_jax.data.orientation import OrientationReader, read_orientation
 from avsal_jax.data.streams import CLOCK_LEAP_SECONDS, choose_stream, frame_rate, may_leap, time_of
 from avsal_jax.errors import AvsalError
 
@@ -116,17 +116,17 @@ class Video:
 
     def __iter__(self) -> Iterator[Frame]:
         self.damaged, self.cut_off = 0, False
-        clock, size, index, orientation = _Clock(self.info, self._may_leap), None, 0, None
+        clock, size, index = _Clock(self.info, self._may_leap), None, 0
+        orientation_of = OrientationReader()
         mapping, mappers = self._tone_mapping, {}
         with open_container(self.path) as container:
             stream = container.streams[self._stream]
             stream.thread_type = "AUTO"
             for decoded in self._decoded(container, stream):
-                orientation = read_orientation(decoded, orientation)
                 mapping = tone_mapping_of(decoded, mapping)
                 if mapping and mapping not in mappers:
                     mappers[mapping] = ToneMapper(mapping)
-                image = orientation.upright(self._rgb(decoded, mappers.get(mapping)))
+                image = orientation_of(decoded).upright(self._rgb(decoded, mappers.get(mapping)))
                 size = size or image.shape
                 if image.shape != size:
                     raise AvsalError(
