@@ -16,6 +16,8 @@ _MACHINE_ERRNOS = frozenset(
         errno.EMFILE,
         errno.ENFILE,
         errno.EIO,
+        errno.ENAMETOOLONG,
+        errno.ELOOP,
     )
 )
 _PROGRAMMING_ERRORS = (

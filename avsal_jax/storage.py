@@ -111,7 +111,11 @@ def read_model(path, runtime: Runtime | None = None) -> StoredModel:
         reason = f"no field {error}" if isinstance(error, KeyError) else damage_reason(error)
         raise AvsalError(f"{path / CARD} does not describe a model of this version: {reason}") from error
     flat = _read_weights(path, card)
-    expected = flatten(abstract_variables(network, preset.input))
+    try:
+        expected = flatten(abstract_variables(network, preset.input))
+    except Exception as error:  # of flax or jax, where a damaged card names parts that do not fit together
+        reason = damage_reason(error)
+        raise AvsalError(f"{path / CARD} describes parts that make no network: {reason}") from error
     problems = differences({k: v.shape for k, v in flat.items()}, {k: v.shape for k, v in expected.items()})
     if problems:
         raise AvsalError(f"the weights in {path} do not fit its network: {'; '.join(problems)}")

@@ -17,6 +17,7 @@ from avsal_jax.errors import AvsalError
 _LISTS = pathlib.Path(__file__).parent / "lists"
 _GASP = _LISTS / "gasp"
 _MAX_BYTES, _MAX_FRAMES, _MAX_RATE = 16_000_000, 100_000_000, 1_000.0
+_MAX_NAME_BYTES = 200  # of the 255 that file systems take; suffixes are added
 # The name that GASP's fold files cut off, and the scene type with which they mark two videos as left out.
 _RENAMED = {"planet_earth_jungles_monkeys_1280x70": "planet_earth_jungles_monkeys_1280x704"}
 _SCENES = {"SocialEXCLUDE": "Social"}
@@ -150,6 +151,8 @@ def checked_name(name: str, where: str) -> str:
         raise AvsalError(
             f"{where}: {name!r} is no name of a video; names hold no '/', '\\' or ':' and are not '..'"
         )
+    if (length := len(name.encode())) > _MAX_NAME_BYTES:
+        raise AvsalError(f"{where}: a name of {length} bytes; names of videos have up to {_MAX_NAME_BYTES}")
     return name
 
 
