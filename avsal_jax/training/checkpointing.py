@@ -194,22 +194,36 @@ class Checkpoints:
         return [step in kept for step in steps]
 
     def _open(self) -> ocp.CheckpointManager:
-        """Returns the manager; after a failed save a new one, which knows what is on disk."""
+        """Returns the manager; after a failed save a new one, which knows what is on disk.
+
+        Raises:
+          AvsalError: what Orbax wrote beside a checkpoint is damaged.
+        """
         if self._manager is None:
-            self._manager = ocp.CheckpointManager(
-                self.folder.absolute(),
-                options=ocp.CheckpointManagerOptions(
-                    create=False,
-                    preservation_policy=self,
-                    cleanup_tmp_directories=not self._read_only,
-                    todelete_subdir=_DROPPED,
-                ),
-                item_handlers={
-                    _STATE: ocp.StandardCheckpointHandler(),
-                    _RECORD: ocp.JsonCheckpointHandler(),
-                },
-            )
+            try:
+                self._manager = self._new_manager()
+            except OSError:
+                raise
+            except Exception as error:  # Orbax reads the metadata of every checkpoint here
+                raise AvsalError(
+                    f"a checkpoint in {self.folder} is damaged: {_reason(error)}; remove it to use another"
+                ) from error
         return self._manager
+
+    def _new_manager(self) -> ocp.CheckpointManager:
+        return ocp.CheckpointManager(
+            self.folder.absolute(),
+            options=ocp.CheckpointManagerOptions(
+                create=False,
+                preservation_policy=self,
+                cleanup_tmp_directories=not self._read_only,
+                todelete_subdir=_DROPPED,
+            ),
+            item_handlers={
+                _STATE: ocp.StandardCheckpointHandler(),
+                _RECORD: ocp.JsonCheckpointHandler(),
+            },
+        )
 
     def _failed(self, error: Exception) -> AvsalError:
         step, self._pending = self._pending, None
