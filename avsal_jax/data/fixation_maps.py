@@ -54,7 +54,7 @@ def fixations_of(values: np.ndarray, name, lossy: bool = False) -> Fixations:
     Args:
       values: [h, w] of real numbers, or a scipy.sparse matrix.
       name: what errors call it.
-      lossy: whether its file format loses what a count is told by.
+      lossy: whether the file format is lossy, so that small values may be noise and not counts.
 
     Raises:
       AvsalError: it is no fixation map.

@@ -198,7 +198,7 @@ class MapStack:
         return dtype
 
     def refuse(self, wanted: str):
-        """Raises AvsalError: the file holds so many maps, and not what is wanted."""
+        """Raises AvsalError with the number of maps in the file and what was expected."""
         raise AvsalError(f"{self.path} holds {self.count} maps, not {wanted}")
 
     def __iter__(self) -> Iterator[np.ndarray]:

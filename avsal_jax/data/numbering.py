@@ -90,7 +90,7 @@ def _first(files: Numbers, frames: Numbers) -> int | None:
 
 
 def _may_be_thinned(fewer: Numbers, more: Numbers) -> bool:
-    """Whether `fewer` may be every second (third, ...) of `more`, counted anew."""
+    """Whether `fewer` may be every second (third, ...) file of `more`, renumbered."""
     gapless = fewer.count == fewer.span
     return gapless and 2 * fewer.span <= more.span + 1 and more.span - fewer.span > _SLACK
 

@@ -303,9 +303,7 @@ def _file_notes(kind: str, files: NumberedFiles | None, folder: pathlib.Path) ->
     missing = files.last - files.first + 1 - files.count
     if missing and kind != "images":  # of which `_count` says more
         notes.append(f"{missing} of the {kind} from {files.first} to {files.last} are missing")
-    if files.others:
-        notes.append(f"{files.others} files in {folder} are named unlike {files.name(files.first)}: not used")
-    return notes
+    return notes + files.notes
 
 
 def _first_folder(paths: Iterable[pathlib.Path]) -> pathlib.Path:

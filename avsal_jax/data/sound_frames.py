@@ -58,7 +58,7 @@ class SoundFrames:
       damaged: packets of the last iteration that could not be decoded.
       skipped: a line where the container's best audio stream has no decoder and another is read, or None.
       untimed: whether the format has no times of its own, so that they are counted.
-      may_leap: whether the format's clock may start anew anywhere (`streams.may_leap`).
+      may_leap: whether timestamps of the format may restart anywhere (`streams.may_leap`).
       stores_floats: whether samples are floats as somebody wrote them, which may be any number.
 
     Raises:

@@ -31,8 +31,8 @@ class SoundStream:
     - Where its times leave a gap, as a damaged packet does, there is silence, so that what follows keeps its
       time. Gaps add up to ten minutes (an hour in formats whose clock does not leap), or to twenty times the
       sound so far, at most.
-    - A jump beyond that, or a step back of more than 0.08 s, is a clock that starts anew: the sound goes on
-      without a gap.
+    - A jump beyond that, or a step back of more than 0.08 s, means that timestamps restart: the sound
+      continues without a gap.
     - A format without times of its own (mp3, adts) is one run of samples from where its rate changes.
 
     `sound_levels` says what becomes of NaN and of samples beyond [-1, 1].
@@ -170,7 +170,7 @@ class _Converter:
 class _Timeline:
     """Where frames belong among the samples that are out; see `SoundStream` for the rules.
 
-    `samples` counts those that are out, `joins` the times that the clock started anew.
+    `samples` counts those that are out, `joins` how often timestamps restarted.
     """
 
     def __init__(self, start: float, rate: int, frames: SoundFrames):

@@ -18,11 +18,11 @@ _ALIKE = fractions.Fraction(3, 2)  # rates within this factor agree
 _REORDERED = 32  # packets, twice what codecs allow
 _SLOWEST, _FASTEST = 0.01, 1000  # frames a second that a header is believed without times
 CLOCK_LEAP_SECONDS = 600  # a step of the times that is as long, or longer, leads to another clock
-_MAY_LEAP = 0x0200  # AVFMT_TS_DISCONT: formats whose clock may start anew anywhere, as transport streams
+_MAY_LEAP = 0x0200  # AVFMT_TS_DISCONT: timestamps may restart anywhere, as in transport streams
 
 
 def may_leap(container) -> bool:
-    """Whether the clock of a container may start anew anywhere, so that a long step is no pause."""
+    """Whether timestamps of a container may restart anywhere, so that a long step is no pause."""
     return bool(container.format.flags & _MAY_LEAP)
 
 

@@ -54,6 +54,13 @@ class NumberedFiles:
     origin: int = 1
 
     @property
+    def notes(self) -> list[str]:
+        """A line on the files whose names have another form, where there are any."""
+        if not self.others:
+            return []
+        return [f"{self.others} files in {self.folder} are named unlike {self.name(self.first)}: not used"]
+
+    @property
     def numbers(self) -> Numbers:
         return Numbers(self.first, self.last, self.count)
 

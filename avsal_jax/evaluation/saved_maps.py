@@ -114,11 +114,7 @@ class SavedMaps(MapSource):
             )
         if files.length > entry.frames + 2:
             told.append(f"predictions up to frame {files.length}, but it has {entry.frames} frames")
-        if files.others:
-            told.append(
-                f"{files.others} files in {files.folder} are named unlike {files.name(files.first)}: not used"
-            )
-        return told
+        return told + files.notes
 
     def _none(self, entry: VideoEntry) -> str:
         """Says where predictions were sought, what lies there, and what is read."""
