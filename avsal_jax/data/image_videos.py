@@ -24,11 +24,11 @@ from avsal_jax.data.images import (
     to_rgb,
     visible_files,
 )
+from avsal_jax.data.streams import FASTEST_RATE, SLOWEST_RATE
 from avsal_jax.data.video import Frame, VideoInfo
 from avsal_jax.errors import AvsalError
 
 DEFAULT_RATE = 25  # frames a second
-_SLOWEST_RATE, _FASTEST_RATE = 0.01, 1_000  # frames a second
 _ANIMATED_SUFFIXES = frozenset({".apng", ".avif", ".avifs", ".gif", ".webp"})  # of folders, these are opened
 _ANIMATED_FORMATS = frozenset({"AVIF", "GIF", "PNG", "WEBP"})  # whose frames have times
 _WITHOUT_MAGIC = {"IM", "IPTC", "PCD", "TGA", "IMT", "MCIDAS", "SPIDER", "XVTHUMB"}  # could be any file
@@ -146,9 +146,9 @@ class ImageFolder:
 
     def __init__(self, path, rate: float = DEFAULT_RATE):
         self.path = pathlib.Path(path)
-        if not _SLOWEST_RATE <= rate <= _FASTEST_RATE:
+        if not SLOWEST_RATE <= rate <= FASTEST_RATE:
             raise AvsalError(
-                f"a folder of images has {_SLOWEST_RATE:g} to {_FASTEST_RATE:,} frames a second; got {rate}"
+                f"a folder of images has {SLOWEST_RATE:g} to {FASTEST_RATE:,} frames a second; got {rate}"
             )
         contents = folder_contents(self.path)
         self._files = contents.images

@@ -16,7 +16,7 @@ _USUAL_RATE = fractions.Fraction(25)  # frames a second, where neither the heade
 _FEWEST, _SAMPLED = 8, 100  # packets whose times check the stated rate
 _ALIKE = fractions.Fraction(3, 2)  # rates within this factor agree
 _REORDERED = 32  # packets, twice what codecs allow
-_SLOWEST, _FASTEST = 0.01, 1000  # frames a second that a header is believed without times
+SLOWEST_RATE, FASTEST_RATE = 0.01, 1000  # frames a second that a header or a user may state
 CLOCK_LEAP_SECONDS = 600  # a step of the times that is as long, or longer, leads to another clock
 _MAY_LEAP = 0x0200  # AVFMT_TS_DISCONT: timestamps may restart anywhere, as in transport streams
 
@@ -92,7 +92,7 @@ def frame_rate(
       interlaced: packets may be fields, two to a frame, so the header is believed.
     """
     stated = stream.average_rate or stream.guessed_rate or stream.base_rate
-    believed = bool(stated) and _SLOWEST <= stated <= _FASTEST
+    believed = bool(stated) and SLOWEST_RATE <= stated <= FASTEST_RATE
     if interlaced and believed:
         return stated, None
     packets = container.demux(stream)
