@@ -11,6 +11,9 @@ import os
 import pathlib
 import shutil
 import time
+import traceback
+import warnings
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -169,10 +172,8 @@ class Checkpoints:
         """
         self._check(step)
         where = f"checkpoint {step} in {self.folder}"
-        try:
+        with _damage_of(where):
             stored = _described(self._open().item_metadata(step)[_STATE].tree)
-        except Exception as error:
-            raise AvsalError(f"{where} is damaged: {_reason(error)}; remove it to use another") from error
         problems = differences(stored, _described(like), limit=8)
         if problems:
             raise AvsalError(
@@ -180,11 +181,9 @@ class Checkpoints:
                 "that wrote it, or begin in another folder"
             )
         target = jax.tree.map(_target, like)
-        try:
+        with _damage_of(where):
             items = ocp.args.Composite(**{_STATE: ocp.args.StandardRestore(target)})
             state = self._open().restore(step, args=items)[_STATE]
-        except Exception as error:
-            raise AvsalError(f"{where} is damaged: {_reason(error)}; remove it to use another") from error
         return jax.tree.map(_exact, like, state)
 
     def should_preserve(self, checkpoints, *, context=None) -> list[bool]:
@@ -200,14 +199,8 @@ class Checkpoints:
           AvsalError: what Orbax wrote beside a checkpoint is damaged.
         """
         if self._manager is None:
-            try:
+            with _damage_of(f"a checkpoint in {self.folder}", but=OSError):  # all their metadata is read
                 self._manager = self._new_manager()
-            except OSError:
-                raise
-            except Exception as error:  # Orbax reads the metadata of every checkpoint here
-                raise AvsalError(
-                    f"a checkpoint in {self.folder} is damaged: {_reason(error)}; remove it to use another"
-                ) from error
         return self._manager
 
     def _new_manager(self) -> ocp.CheckpointManager:
@@ -258,17 +251,13 @@ class Checkpoints:
 
     def _record(self, step: int) -> dict:
         folder = self.folder.absolute() / str(step) / _RECORD
-        try:
+        with _damage_of(f"checkpoint {step} in {self.folder}"):
             if sum(file.stat().st_size for file in folder.iterdir()) > _MOST_RECORD_BYTES:
                 raise ValueError("its record is too large")
             record = ocp.JsonCheckpointHandler().restore(folder)
             parts = [record.get(part) for part in ("meta", "metrics")] if isinstance(record, dict) else [None]
             if not all(isinstance(part, dict) for part in parts):
                 raise ValueError("its record is none of this program")
-        except Exception as error:
-            raise AvsalError(
-                f"checkpoint {step} in {self.folder} is damaged: {_reason(error)}; remove it to use another"
-            ) from error
         return record
 
     def _clear_dropped(self) -> None:
@@ -294,6 +283,20 @@ class _OrbaxLog(logging.Filter):
 
 
 _ORBAX_LOG = _OrbaxLog()
+
+
+@contextlib.contextmanager
+def _damage_of(checkpoint: str, but: type[Exception] | tuple = ()) -> Iterator[None]:
+    """Turns an error of reading a checkpoint, except `but`, into one line that says what to do."""
+    try:
+        yield
+    except but:
+        raise
+    except Exception as error:
+        with warnings.catch_warnings():  # Orbax leaves coroutines of the other leaves, which warn when freed
+            warnings.simplefilter("ignore", RuntimeWarning)
+            traceback.clear_frames(error.__traceback__)
+        raise AvsalError(f"{checkpoint} is damaged: {_reason(error)}; remove it to use another") from error
 
 
 def _described(tree) -> dict[str, tuple]:
