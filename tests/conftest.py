@@ -17,6 +17,8 @@ import signal
 import jax
 import pytest
 
+pytest_plugins = ("tests.times",)
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # In the background of a shell; processes that tests start would not hear Ctrl-C either.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,0 +1,96 @@
+"""Measures where the time of a test run goes, as a pytest plugin: `build/test_times.json`.
+
+Each test has the seconds of its phases, and of these what jax took to trace, lower and compile, what its child
+processes took of the processor, and the fixtures that it built. `tools/test_times.py` makes tables of it.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import pathlib
+import resource
+import time
+
+import pytest
+
+FILE = pathlib.Path(__file__).parents[1] / "build" / "test_times.json"
+# Events of jax.monitoring and what they are; loading from the compile cache counts as compiling.
+_JAX_EVENTS = {
+    "/jax/core/compile/jaxpr_trace_duration": "trace",
+    "/jax/core/compile/jaxpr_to_mlir_module_duration": "lower",
+    "/jax/core/compile/backend_compile_duration": "compile",
+}
+
+
+class Times:
+    """Gathers the times of the phases of all tests; in the controller, those of all workers."""
+
+    def __init__(self, is_worker: bool):
+        self._is_worker = is_worker
+        self._started = time.time()
+        self._causes = collections.Counter()
+        self._children = _children_seconds()
+        self._fixtures: list[tuple[str, float]] = []
+        self._tests: dict[str, dict] = {}
+
+    def listen(self, event: str, duration: float, **_) -> None:
+        """Counts an event of `jax.monitoring`."""
+        if event in _JAX_EVENTS:
+            self._causes[_JAX_EVENTS[event]] += duration
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef):
+        start = time.perf_counter()
+        try:
+            return (yield)
+        finally:
+            name = f"{fixturedef.baseid}::{fixturedef.argname}" if fixturedef.baseid else fixturedef.argname
+            self._fixtures.append((name, time.perf_counter() - start))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self):
+        report = yield
+        children = _children_seconds()
+        report.causes = dict(self._causes, children=children - self._children)
+        report.fixtures = self._fixtures
+        self._causes.clear()
+        self._children, self._fixtures = children, []
+        return report
+
+    def pytest_runtest_logreport(self, report):
+        test = self._tests.setdefault(report.nodeid, {"phases": {}, "causes": {}, "fixtures": []})
+        test["phases"][report.when] = report.duration
+        test["worker"] = report.worker_id if hasattr(report, "worker_id") else "main"
+        test["outcome"] = report.outcome if report.when == "call" else test.get("outcome", report.outcome)
+        for cause, seconds in report.causes.items():
+            test["causes"][cause] = test["causes"].get(cause, 0) + seconds
+        test["fixtures"] += report.fixtures
+
+    def pytest_sessionfinish(self, session):
+        if self._is_worker or not self._tests:
+            return
+        run = {
+            "arguments": list(session.config.invocation_params.args),
+            "cores": os.cpu_count(),
+            "seconds": time.time() - self._started,
+            "tests": self._tests,
+        }
+        FILE.parent.mkdir(exist_ok=True)
+        partial = FILE.with_suffix(f".{os.getpid()}")
+        partial.write_text(json.dumps(run))
+        partial.replace(FILE)
+
+
+def _children_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def pytest_configure(config):
+    import jax
+
+    times = Times(hasattr(config, "workerinput"))
+    config.pluginmanager.register(times, "times")
+    jax.monitoring.register_event_duration_secs_listener(times.listen)
