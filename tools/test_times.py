@@ -1,11 +1,11 @@
 """Says where the time of the last test run went, and whether it is within a budget.
 
-`make test` writes build/test_times.json (tests/times.py). `python tools/test_times.py` prints the slowest files, tests
-and fixtures, and how much of each is tracing, lowering, compiling and child processes.
+`make test` writes build/test_times.json (tests/times.py). `python tools/test_times.py` prints the slowest
+files, tests and fixtures, and how much of each is tracing, lowering, compiling and child processes.
 
-`--calibrate` measures this machine by a fixed piece of work and keeps the result, before the tests, when nothing
-else runs. `--budget MINUTES` then fails if the run took more than one and a half times its budget, scaled by how much
-slower this machine is than the one that the budget was set on.
+`--calibrate` measures this machine by a fixed piece of work and keeps the result, before the tests, when
+nothing else runs. `--budget MINUTES` then fails if the run took more than one and a half times its budget,
+scaled by how much slower this machine is than the one that the budget was set on.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def report(run: dict, top: int) -> str:
         for fixture, seconds in test["fixtures"]:
             fixtures[fixture].append(seconds)
     head = (
-        f"{len(tests)} tests in {run['seconds'] / 60:.1f} min, by {' '.join(run['arguments']) or 'pytest'} on "
-        f"{run['cores']} cores; seconds below are sums over workers, children are seconds of processor"
+        f"{len(tests)} tests in {run['seconds'] / 60:.1f} min, by {' '.join(run['arguments']) or 'pytest'} "
+        f"on {run['cores']} cores; seconds below are sums over workers, children are seconds of processor"
     )
     names = ("tests", "all", "setup", *_CAUSES, "rest")
     tables = [
@@ -100,9 +100,9 @@ def report(run: dict, top: int) -> str:
 
 
 def calibrated_seconds() -> float:
-    """Returns the time of a fixed piece of work in as many processes at once as the budgets' machine has cores.
+    """Returns the time of a fixed piece of work in two processes at once, the median of three.
 
-    The tests trace in Python and compile: so does this. The median of three is taken.
+    The tests trace in Python and compile: so does this.
     """
     with concurrent.futures.ProcessPoolExecutor(2) as pool:
         rounds = [max(pool.map(_work, range(2))) for _ in range(4)]
