@@ -1,17 +1,26 @@
 """Strict session: two CPU devices, no rank promotion, warnings are errors (pyproject.toml).
 
+All workers and the processes that they start share one compile cache, in `build`; later runs use it too.
+
 Most programs here run once or twice, so XLA optimises little. Tests with the fixture `optimised` run what
 users run: operations, losses, metrics, whole networks against public code, twenty training steps.
 `JAX_DISABLE_MOST_OPTIMIZATIONS=0 make test` optimises everything. XLA_FLAGS is the caller's.
 """
 
+import importlib.metadata
 import os
+import pathlib
 
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR",
+    f"{pathlib.Path(__file__).parents[1]}/build/compiled-jax-{importlib.metadata.version('jax')}",
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"
 
-import pathlib
+import shutil
 import signal
 
 import jax
@@ -23,6 +32,36 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # In the background of a shell; processes that tests start would not hear Ctrl-C either.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+MOST_CACHE_BYTES = 2 << 30
+
+
+def pytest_configure(config):
+    folder = pathlib.Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
+    if not hasattr(config, "workerinput") and folder.parent.name == "build":
+        _shrink_compile_cache(folder)
+
+
+def _shrink_compile_cache(folder: pathlib.Path) -> None:
+    """Removes the oldest programs beyond the limit, and those of other versions of jax."""
+    for other in folder.parent.glob("compiled-jax-*"):
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
+    total = 0
+    for file in sorted(folder.glob("*"), key=lambda file: file.stat().st_mtime, reverse=True):
+        total += file.stat().st_size
+        if total > MOST_CACHE_BYTES:
+            file.unlink()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def known_small_parts():
+    """`visual_encoder=small` is a part; processes know it by `python -m avsal_jax.testing.command`."""
+    from avsal_jax.testing.models import small_parts
+
+    with small_parts():
+        yield
 
 
 @pytest.fixture

@@ -168,7 +168,7 @@ def test_flags_that_do_not_fit(flags, message):
 def start(arguments, cwd, **environment):
     """Starts `avsal ...` in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "avsal_jax.cli.main", *map(str, arguments)],
+        [sys.executable, "-m", "avsal_jax.testing.command", *map(str, arguments)],
         env={
             **os.environ,
             "JAX_NUM_CPU_DEVICES": "1",

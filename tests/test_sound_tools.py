@@ -13,7 +13,6 @@ from avsal_jax.errors import AvsalError
 from avsal_jax.models.network import init_variables
 from avsal_jax.models.systems import build, resolve
 from avsal_jax.storage import read_model, write_model
-from avsal_jax.testing.models import small_encoder
 
 SETTINGS = {
     "frames": 8,
@@ -26,12 +25,6 @@ SETTINGS = {
     "fusion": "concatenation",
     "decoder.width": 1 / 16,
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def known_small_encoder():
-    with small_encoder():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Measures where the time of a test run goes, as a pytest plugin: `build/test_times.json`.
 
 Each test has the seconds of its phases, and of these what jax took to trace, lower and compile, what its
-child processes took of the processor, and the fixtures that it built. `tools/test_times.py` makes tables of it.
+child processes took of the processor, and the fixtures that it built. `tools/test_times.py` makes tables.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 import sys
 
 from avsal_jax.cli.main import main
-from avsal_jax.testing.models import small_encoder
+from avsal_jax.testing.models import small_parts
 
 if __name__ == "__main__":
-    with small_encoder():
+    with small_parts():
         sys.exit(main())

@@ -8,7 +8,7 @@ from avsal_jax.testing.interruptions import FULL, HEARTBEAT, KILL, STOP_SAVING, 
 from avsal_jax.training.launch import LOST
 
 # The network does not matter here, and all processes but the first compile it anew at every start.
-SMALL = ("--config.model.set=visual_encoder=small,visual_encoder.width=0.0625",)
+SMALL = ("--config.model.set=visual_encoder=small,visual_encoder.width=0.0625,decoder=small",)
 
 
 def check(run: Interrupted, found: list[dict]) -> list[str]:

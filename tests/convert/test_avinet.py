@@ -15,9 +15,9 @@ from avsal_jax.models.systems import build, resolve
 from avsal_jax.ops.attention import sinusoids
 from avsal_jax.storage import flatten
 from avsal_jax.testing import golden
-from avsal_jax.testing.models import TINY
+from avsal_jax.testing.models import TINY_S3D
 
-SMALL = {**TINY, "audio_encoder.width": 1 / 16, "height": 64, "width": 96}
+SMALL = {**TINY_S3D, "audio_encoder.width": 1 / 16, "height": 64, "width": 96}
 
 
 def written(tensors, path):

@@ -13,7 +13,7 @@ from avsal_jax.models.network import abstract_variables
 from avsal_jax.models.systems import build, resolve
 from avsal_jax.storage import flatten
 from avsal_jax.testing import golden
-from avsal_jax.testing.models import TINY
+from avsal_jax.testing.models import TINY_S3D
 
 
 def golden_file(tests_dir, name):
@@ -85,7 +85,7 @@ def small_keys(tests_dir, frames=32, hierarchy=3):
     from avsal_jax.convert import vinet
 
     settings = {"frames": frames, "decoder.hierarchy": hierarchy, "decoder.upsample": "trilinear"}
-    preset = resolve("vinet", {**settings, **TINY})
+    preset = resolve("vinet", {**settings, **TINY_S3D})
     shapes = {k: v.shape for k, v in flatten(abstract_variables(build(preset), preset.input)).items()}
     keys = {}
     for row in vinet.table(settings, {}):
@@ -100,7 +100,7 @@ def small_keys(tests_dir, frames=32, hierarchy=3):
 def small(tests_dir, tmp_path):
     """Writes a small ViNet checkpoint after `change`, and converts it."""
 
-    def run(change=lambda tensors: None, settings=TINY, **variant):
+    def run(change=lambda tensors: None, settings=TINY_S3D, **variant):
         tensors = golden_weights(small_keys(tests_dir, **variant))
         change(tensors)
         source = tmp_path / "small.safetensors"
@@ -129,7 +129,7 @@ def test_transposed_upsampling_is_recognised(tests_dir, tmp_path):
     from avsal_jax.convert import vinet
 
     settings = {"frames": 32, "decoder.hierarchy": 3, "decoder.upsample": "transposed"}
-    preset = resolve("vinet", {**settings, **TINY})
+    preset = resolve("vinet", {**settings, **TINY_S3D})
     shapes = {k: v.shape for k, v in flatten(abstract_variables(build(preset), preset.input)).items()}
     orders = {"conv3d": (4, 3, 0, 1, 2), "conv_transpose3d": (3, 4, 0, 1, 2), "vector": (0,)}
     keys = {
@@ -139,8 +139,8 @@ def test_transposed_upsampling_is_recognised(tests_dir, tmp_path):
     assert keys["decoder.convtsp4.7.weight"] == [2, 2, 1, 4, 4]
     source = tmp_path / "transposed.safetensors"
     safetensors.numpy.save_file(golden_weights(keys), source)
-    report = convert_checkpoint("vinet", source, tmp_path / "out", TINY)
-    assert report.settings == {**settings, **TINY}
+    report = convert_checkpoint("vinet", source, tmp_path / "out", TINY_S3D)
+    assert report.settings == {**settings, **TINY_S3D}
     assert "tensors equal" in verify("vinet", source, report.output)
 
 
@@ -184,7 +184,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(small, tmp_path, case):
 
 def test_settings_that_contradict_the_tensors_are_refused(small):
     with pytest.raises(AvsalError, match="has shape"):
-        small(settings={**TINY, "decoder.hierarchy": 2})
+        small(settings={**TINY_S3D, "decoder.hierarchy": 2})
     with pytest.raises(AvsalError, match="does not fit"):
         small(settings={})
 

@@ -123,7 +123,7 @@ def stored():
         ("params/decoder/conv1/kernel", lambda v: v * np.nan, "values that are not finite"),
         ("params/decoder/conv1/kernel", lambda v: v.astype(np.float64) * 1e300, "beyond float32"),
         ("params/decoder/conv1/kernel", lambda v: v.astype(np.int32), "is of type int32"),
-        ("batch_stats/visual_encoder/conv2/norm/batch/var", lambda v: v - 2, "below 0, and is a variance"),
+        ("batch_stats/visual_encoder/first/norm/batch/var", lambda v: v - 2, "below 0, and is a variance"),
     ],
 )
 def test_a_model_directory_with_such_values_is_refused(stored, tmp_path, name, change, message):

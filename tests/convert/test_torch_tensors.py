@@ -13,7 +13,7 @@ from avsal_jax.convert.convert import convert_checkpoint, verify  # noqa: E402
 from avsal_jax.convert.reader import read_checkpoint  # noqa: E402
 from avsal_jax.convert.rules import Entry, apply_table  # noqa: E402
 from avsal_jax.storage import flatten, read_model  # noqa: E402
-from avsal_jax.testing.models import TINY  # noqa: E402
+from avsal_jax.testing.models import TINY_S3D  # noqa: E402
 from tests.convert.test_convert import golden_weights, small_keys  # noqa: E402
 from tests.convert.test_numbers import leaf  # noqa: E402
 
@@ -144,7 +144,7 @@ def test_a_training_checkpoint_goes_the_whole_way(tests_dir, tmp_path):
     content |= {"optimizer": optimizer.state_dict()}
     torch.save(content, tmp_path / "a.pt")
     torch.save(content | {"ema": {"decay": 0.9, "model": ema}}, tmp_path / "b.pt")
-    report = convert_checkpoint("vinet", tmp_path / "a.pt", tmp_path / "one", TINY)
+    report = convert_checkpoint("vinet", tmp_path / "a.pt", tmp_path / "one", TINY_S3D)
     assert report.notes == (
         "taken from model",
         f"prefix _orig_mod.module. removed from {len(ours)} names",
@@ -154,8 +154,8 @@ def test_a_training_checkpoint_goes_the_whole_way(tests_dir, tmp_path):
     flat = flatten(read_model(report.output).variables)
     np.testing.assert_array_equal(flat[name], short[kernel].float().numpy().transpose(2, 3, 4, 1, 0))
     with pytest.raises(AvsalError, match=r"several of its entries fit: ema.model \(\d+ tensors\), model"):
-        convert_checkpoint("vinet", tmp_path / "b.pt", tmp_path / "two", TINY)
-    report = convert_checkpoint("vinet", tmp_path / "b.pt", tmp_path / "two", TINY, key="ema")
+        convert_checkpoint("vinet", tmp_path / "b.pt", tmp_path / "two", TINY_S3D)
+    report = convert_checkpoint("vinet", tmp_path / "b.pt", tmp_path / "two", TINY_S3D, key="ema")
     flat = flatten(read_model(report.output).variables)
     np.testing.assert_array_equal(flat[name], 2 * ours[kernel].numpy().transpose(2, 3, 4, 1, 0))
     assert "tensors equal their source" in verify("vinet", tmp_path / "b.pt", tmp_path / "two", "ema")

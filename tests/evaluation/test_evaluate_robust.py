@@ -41,7 +41,7 @@ def test_killed_and_resumed_it_gives_the_same_digits(root, predictions, tmp_path
     command = [
         sys.executable,
         "-m",
-        "avsal_jax.cli.main",
+        "avsal_jax.testing.command",
         "evaluate",
         "--dataset",
         "diem",

@@ -18,6 +18,7 @@ TINY = {
     "frames": 8,
     "height": 32,
     "width": 32,
+    "visual_encoder": "s3d",
     "visual_encoder.width": 1 / 16,
     "decoder.width": 1 / 16,
     "decoder.hierarchy": 0,

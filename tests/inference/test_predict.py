@@ -160,7 +160,7 @@ def test_an_unknown_model_is_told_before_any_work(tmp_path, clip_path, capsys):
 @pytest.mark.slow
 def test_interrupted_by_ctrl_c_it_leaves_nothing_half_written(tmp_path, tiny_dir, clip_path):
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "avsal_jax.cli.main", "predict", str(clip_path)]
+    command = [sys.executable, "-m", "avsal_jax.testing.command", "predict", str(clip_path)]
     process = subprocess.Popen(
         [*command, "--model", str(tiny_dir), "--output", str(out)], stderr=subprocess.PIPE, text=True
     )

@@ -27,7 +27,9 @@ def run_limited(arguments, limit):
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
         "from avsal_jax.cli.main import main\n"
-        f"sys.exit(main({arguments!r}))\n"
+        "from avsal_jax.testing.models import small_parts\n"
+        "with small_parts():\n"
+        f"    sys.exit(main({arguments!r}))\n"
     )
     environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
     return subprocess.run(
@@ -67,7 +69,7 @@ def test_a_disk_that_is_really_full(tmp_path, tiny_dir):
         command = [
             sys.executable,
             "-m",
-            "avsal_jax.cli.main",
+            "avsal_jax.testing.command",
             "predict",
             str(source),
             "--model",

@@ -76,7 +76,7 @@ def test_map_i_shows_frame_i(label_frame, count, batch):
 
 
 def test_the_full_clip_length_at_a_small_width():
-    model = Model(tiny_stored(frames=32))
+    model = Model(tiny_stored(frames=32, visual_encoder="s3d"))
     frames = images(40)
     got = np.stack([m for _, m in model.iter_frames(iter(frames))])
     np.testing.assert_allclose(got, direct(model, frames), atol=1e-5)

@@ -14,7 +14,7 @@ from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import abstract_variables, feature_shapes, forward, init_variables
 from avsal_jax.models.systems import build, resolve
 from avsal_jax.specs import AudioSpec, InputSpec
-from avsal_jax.testing.models import TINY, TINY_HEARING, small_encoder, tiny_stored
+from avsal_jax.testing.models import TINY, TINY_HEARING, tiny_stored
 
 HEADS = (1024 * 8 * 1000 + 1000) + (1024 * 8 * 401 + 401)  # SoundNet's classifiers, which nothing uses
 BILINEAR = 336 * 42 * 3 + 336  # held by AViNet(T) without use
@@ -114,22 +114,20 @@ SIZES = [
 def test_every_fusion_takes_every_size(fusion, size):
     frames, height, width, samples = size
     fields = {**TINY_HEARING, **FUSIONS[fusion], "audio.samples": samples}
-    with small_encoder():
-        fields |= {"visual_encoder": "small", "frames": frames, "height": height, "width": width}
-        network, spec = create_model("avinet", fusion=fusion, **fields)
-        clip = Clip(
-            jax.ShapeDtypeStruct((2, frames, height, width, 3), np.uint8),
-            jax.ShapeDtypeStruct((2, samples), np.float32),
-        )
-        variables = abstract_variables(network, spec)
-        shape = jax.eval_shape(lambda v, c: forward(network, spec, v, c), variables, clip).logits.shape
+    fields |= {"visual_encoder": "small", "frames": frames, "height": height, "width": width}
+    network, spec = create_model("avinet", fusion=fusion, **fields)
+    clip = Clip(
+        jax.ShapeDtypeStruct((2, frames, height, width, 3), np.uint8),
+        jax.ShapeDtypeStruct((2, samples), np.float32),
+    )
+    variables = abstract_variables(network, spec)
+    shape = jax.eval_shape(lambda v, c: forward(network, spec, v, c), variables, clip).logits.shape
     assert shape == (2, height, width)
 
 
 def small_model(fusion="bilinear"):
     """A system whose picture goes through five convolutions; it compiles in seconds."""
-    with small_encoder():
-        return Model(tiny_stored(system="avinet", visual_encoder="small", fusion=fusion, **FUSIONS[fusion]))
+    return Model(tiny_stored(system="avinet", fusion=fusion, **FUSIONS[fusion]))
 
 
 def clip_of(batch=1, seed=0):
@@ -158,10 +156,9 @@ def test_no_sound_is_silence():
 
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_without_an_audio_encoder_it_is_a_vinet(fusion):
-    small = {"frames": 8, "height": 64, "width": 96, **TINY, "visual_encoder": "small"}
-    with small_encoder():
-        network, spec = create_model("avinet", audio_encoder="none", fusion=fusion, **small)
-        plain, plain_spec = create_model("vinet", **small)
+    small = {"frames": 8, "height": 64, "width": 96, **TINY}
+    network, spec = create_model("avinet", audio_encoder="none", fusion=fusion, **small)
+    plain, plain_spec = create_model("vinet", **small)
     assert spec == plain_spec and spec.audio is None
     variables = init_variables(network, spec, 0)
     frames = clip_of()[0]
@@ -219,11 +216,10 @@ def test_training_reaches_the_sound(fusion):
 
 def test_bfloat16_stays_close():
     (frames, wave), runtime = clip_of(), Runtime(dtype=jnp.bfloat16)
-    with small_encoder():
-        stored = tiny_stored(
-            system="avinet", visual_encoder="small", fusion="transformer", **FUSIONS["transformer"]
-        )
-        network = build(stored.preset, runtime)
+    stored = tiny_stored(
+        system="avinet", visual_encoder="small", fusion="transformer", **FUSIONS["transformer"]
+    )
+    network = build(stored.preset, runtime)
     expected = np.asarray(Model(stored)(Clip(frames, wave)).logits)
     run = jax.jit(lambda v, c: forward(network, stored.preset.input, v, c))
     got = run(stored.variables, Clip(frames, wave)).logits

@@ -15,7 +15,6 @@ from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import abstract_variables, forward, initial_values
 from avsal_jax.models.registry import build_part
 from avsal_jax.ops.pooling import avg_pool3d
-from avsal_jax.testing.models import small_encoder
 from tests.models.numpy_layers import conv3d, random_variables, trilinear
 
 DIRECT = Runtime(lowering="direct")  # which traces and compiles faster
@@ -36,8 +35,7 @@ def shapes(tree):
 
 
 def small(**overrides):
-    with small_encoder():
-        return create_model("avrsp", DIRECT, **{"height": 64, "width": 96, **SMALL, **overrides})
+    return create_model("avrsp", DIRECT, **{"height": 64, "width": 96, **SMALL, **overrides})
 
 
 @pytest.mark.parametrize("pairs", range(5))

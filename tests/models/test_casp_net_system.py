@@ -15,7 +15,6 @@ from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import abstract_variables, forward, init_variables, initial_values
 from avsal_jax.models.systems import build, resolve
 from avsal_jax.specs import AudioSpec
-from avsal_jax.testing.models import small_encoder
 
 SMALL = {
     "height": 64,
@@ -136,13 +135,12 @@ ROWS = [
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
 def test_every_row_of_the_tables_builds(row):
-    with small_encoder():
-        network, spec = create_model("casp_net", **{**unheard(row), **row})
-        frames = jax.ShapeDtypeStruct((1, spec.frames, 64, 96, 3), jnp.uint8)
-        audio = jax.ShapeDtypeStruct((1, *spec.audio.shape), jnp.float32) if spec.audio else None
-        logits = jax.eval_shape(
-            lambda v, c: forward(network, spec, v, c), abstract_variables(network, spec), Clip(frames, audio)
-        ).logits
+    network, spec = create_model("casp_net", **{**unheard(row), **row})
+    frames = jax.ShapeDtypeStruct((1, spec.frames, 64, 96, 3), jnp.uint8)
+    audio = jax.ShapeDtypeStruct((1, *spec.audio.shape), jnp.float32) if spec.audio else None
+    logits = jax.eval_shape(
+        lambda v, c: forward(network, spec, v, c), abstract_variables(network, spec), Clip(frames, audio)
+    ).logits
     assert logits.shape == (1, 64, 96)
 
 
@@ -162,8 +160,7 @@ def small(dtype=jnp.float32):
 @pytest.fixture(scope="module")
 def small_run():
     """The small network's input and its forward pass, compiled once."""
-    with small_encoder():
-        network, spec, variables = small()
+    network, spec, variables = small()
     return spec, functools.partial(jax.jit(lambda v, c: forward(network, spec, v, c).logits), variables)
 
 
@@ -184,10 +181,9 @@ def test_sound_changes_the_map_and_none_is_silence(small_run):
 
 def test_the_visual_network_carries_over_by_name():
     """Encoder, neck and decoder of the visual-only network fit the audio-visual one leaf by leaf."""
-    with small_encoder():
-        whole = abstract_variables(*create_model("casp_net", **SMALL))["params"]
-        preset = resolve("casp_net", {**unheard(VISUAL), **VISUAL})
-        visual = abstract_variables(build(preset), preset.input)["params"]
+    whole = abstract_variables(*create_model("casp_net", **SMALL))["params"]
+    preset = resolve("casp_net", {**unheard(VISUAL), **VISUAL})
+    visual = abstract_variables(build(preset), preset.input)["params"]
     assert preset.input.audio is None
     assert set(visual) == {"visual_encoder", "neck", "decoder"}
     for slot, part in visual.items():
@@ -197,27 +193,25 @@ def test_the_visual_network_carries_over_by_name():
 @pytest.mark.slow
 def test_bfloat16_stays_close(small_run):
     spec, run = small_run
-    with small_encoder():
-        half, _, variables = small(jnp.bfloat16)
-        clip = clip_of(spec)
-        close = jax.jit(lambda v, c: forward(half, spec, v, c).logits)(variables, clip)
+    half, _, variables = small(jnp.bfloat16)
+    clip = clip_of(spec)
+    close = jax.jit(lambda v, c: forward(half, spec, v, c).logits)(variables, clip)
     exact = run(clip)
     assert close.dtype == jnp.float32 and np.corrcoef(exact.ravel(), close.ravel())[0, 1] > 0.98
 
 
 @pytest.mark.slow
 def test_a_training_step_reaches_every_part():
-    with small_encoder():
-        network, spec, variables = small()
-        clip = clip_of(spec)
-        frames = np.asarray(clip.frames, np.float32) / 255
+    network, spec, variables = small()
+    clip = clip_of(spec)
+    frames = np.asarray(clip.frames, np.float32) / 255
 
-        def loss(params):
-            state = {**variables, "params": params}
-            logits, _ = network.apply(state, frames, clip.audio, True, mutable=["batch_stats"])
-            return (logits**2).mean()
+    def loss(params):
+        state = {**variables, "params": params}
+        logits, _ = network.apply(state, frames, clip.audio, True, mutable=["batch_stats"])
+        return (logits**2).mean()
 
-        gradient = jax.jit(jax.grad(loss))(variables["params"])
+    gradient = jax.jit(jax.grad(loss))(variables["params"])
     largest = {slot: max(float(jnp.abs(g).max()) for g in jax.tree.leaves(p)) for slot, p in gradient.items()}
     assert set(largest) == {"visual_encoder", "neck", "audio_encoder", "fusion", "decoder"}
     assert min(largest.values()) > 0 and np.isfinite(list(largest.values())).all()

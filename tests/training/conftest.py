@@ -4,16 +4,9 @@ import jax
 import pytest
 
 from avsal_jax.data.prepare import prepare_synthetic
-from avsal_jax.testing.models import small_encoder
 from avsal_jax.training.schema import build_config
 
-TINY = "frames=8,height=32,width=64,visual_encoder=small,visual_encoder.width=0.0625,decoder.width=0.0625"
-
-
-@pytest.fixture(scope="session", autouse=True)
-def known_small_encoder():
-    with small_encoder():
-        yield
+TINY = "frames=8,height=32,width=64,visual_encoder=small,visual_encoder.width=0.015625,decoder=small"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,7 +12,7 @@ import sys
 import jax
 
 from avsal_jax.testing.interruptions import committed
-from avsal_jax.testing.models import small_encoder
+from avsal_jax.testing.models import small_parts
 from avsal_jax.training import launch
 from avsal_jax.training.loop import train
 from avsal_jax.training.schema import build_config
@@ -35,7 +35,7 @@ def do(config, workdir, devices, after):
 
 
 def main():
-    with small_encoder():
+    with small_parts():
         for job in json.loads(sys.argv[1]):
             say(json.dumps(do(**job)))
 

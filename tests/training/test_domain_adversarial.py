@@ -27,8 +27,8 @@ from avsal_jax.training.metrics_log import read_metrics
 from avsal_jax.training.setup import prepare_run
 
 HEARING = (
-    "frames=8,height=32,width=64,visual_encoder=small,visual_encoder.width=0.0625,audio_encoder.width=0.0625,"
-    "audio.samples=4574,fusion=concatenation,decoder.width=0.0625"
+    "frames=8,height=32,width=64,visual_encoder=small,visual_encoder.width=0.015625,audio_encoder.width=0.0625,"
+    "audio.samples=4574,fusion=concatenation,decoder=small"
 )
 SYNTHETIC = (("synthetic", None),)
 BOTH = (("audio", 1.0), ("fused", 0.5))

@@ -8,19 +8,19 @@ from avsal_jax.errors import AvsalError
 from avsal_jax.models.network import init_variables
 from avsal_jax.models.systems import build, resolve
 from avsal_jax.storage import flatten, write_model
-from avsal_jax.testing.models import TINY, tiny_stored
+from avsal_jax.testing.models import TINY_S3D, tiny_stored
 from avsal_jax.training.initialise import Init, initialise
 
 
 @pytest.fixture(scope="module")
 def fresh():
-    return tiny_stored(seed=1).variables
+    return tiny_stored(seed=1, visual_encoder="s3d").variables
 
 
 @pytest.fixture(scope="module")
 def trained():
     """Weights of a whole ViNet; batch statistics are not the fresh ones either."""
-    stored = tiny_stored(seed=2)
+    stored = tiny_stored(seed=2, visual_encoder="s3d")
     leaves = flatten(stored.variables)
     stored.variables["batch_stats"] = jax.tree.map(lambda x: x + 0.5, stored.variables["batch_stats"])
     assert any(name.startswith("batch_stats/") for name in leaves)
@@ -35,7 +35,7 @@ def system(trained, tmp_path_factory):
 @pytest.fixture(scope="module")
 def part(tmp_path_factory):
     """A part, as `avsal convert --system s3d` writes it: an S3D with its classifier."""
-    fields = {"visual_encoder.width": TINY["visual_encoder.width"], "visual_encoder.classes": 5}
+    fields = {"visual_encoder.width": TINY_S3D["visual_encoder.width"], "visual_encoder.classes": 5}
     preset = resolve("s3d", fields)
     variables = init_variables(build(preset), preset.input, seed=3)
     return str(write_model(tmp_path_factory.mktemp("init") / "s3d", preset, variables)), flatten(variables)
@@ -77,7 +77,7 @@ def test_vinet_and_soundnet_begin_a_network_that_hears(trained, system, tmp_path
     sound = init_variables(build(preset), preset.input, seed=3)
     sound["batch_stats"] = jax.tree.map(lambda x: x + 0.5, sound["batch_stats"])
     part = str(write_model(tmp_path / "soundnet", preset, sound))
-    start = tiny_stored(seed=1, system=hearing, fusion=fusion).variables
+    start = tiny_stored(seed=1, system=hearing, visual_encoder="s3d", fusion=fusion).variables
     variables, report = initialise(start, (Init(system), Init(part, "audio_encoder")))
     found, before = flatten(variables), flatten(start)
     given = flatten(trained.variables) | flatten(sound)
@@ -110,7 +110,7 @@ def test_leaves_keep_the_type_of_the_network(fresh, system):
 
 
 def test_sources_that_do_not_fit_are_refused(fresh, system, part):
-    wide = tiny_stored(**{"visual_encoder.width": 1 / 8, "decoder.width": 1 / 8}).variables
+    wide = tiny_stored(**TINY_S3D | {"visual_encoder.width": 1 / 8, "decoder.width": 1 / 8}).variables
     with pytest.raises(AvsalError, match="do not fit this network") as error:
         initialise(wide, (Init(system, "visual_encoder"),))
     text = str(error.value)
