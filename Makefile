@@ -19,6 +19,7 @@ demo: .venv/.installed  ## predict saliency for the clip that comes with the rep
 lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tools/check_style.py
 
 test: lint
 	$(BIN)/python -m pytest -n auto --dist worksteal

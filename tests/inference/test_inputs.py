@@ -79,7 +79,7 @@ ADDRESSES = {
     "https://host/clip.mp4": "https://host/clip.mp4 is an address, and files are read: download it first",
     "rtsp://camera:554/live": "rtsp://camera:554/live is an address",
     "s3://bucket/clip.mp4": "s3://bucket/clip.mp4 is an address",
-    "file:///tmp/no/clip.mp4": "give the path alone, /tmp/no/clip.mp4",
+    "file:///videos/no/clip.mp4": "give the path alone, /videos/no/clip.mp4",
     "-": "standard input is not read: write the video to a file",
 }
 
