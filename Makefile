@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CLIP := tests/media/big_buck_bunny_5s.mp4
 
-.PHONY: demo test lint fuzz smoke wheel clean
+.PHONY: demo test test-slow lint fuzz smoke wheel clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; set PYTHON=')"
@@ -21,8 +21,11 @@ lint: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/check_style.py
 
-test: lint
-	$(BIN)/python -m pytest -n auto --dist worksteal
+test: lint  ## the fast tests, at most ten minutes on two cores
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile -m "not slow"
+
+test-slow: .venv/.installed  ## interruptions, several processes, full-size networks, tools, 200 damaged files
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist load -m slow --times build/test_times_slow.json
 
 fuzz: .venv/.installed  ## 2,000 damaged files for every command that reads them; needs torch
 	$(BIN)/python -m tests.fuzz --found --count 2000 --seconds 600

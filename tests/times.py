@@ -1,4 +1,4 @@
-"""Measures where the time of a test run goes, as a pytest plugin: `build/test_times.json`.
+"""Measures where the time of a test run goes, as a pytest plugin: `--times FILE`.
 
 Each test has the seconds of its phases, and of these what jax took to trace, lower and compile, what its
 child processes took of the processor, and the fixtures that it built. `tools/test_times.py` makes tables.
@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-FILE = pathlib.Path(__file__).parents[1] / "build" / "test_times.json"
+BUILD = pathlib.Path(__file__).parents[1] / "build"
 # Events of jax.monitoring and what they are; loading from the compile cache counts as compiling.
 _JAX_EVENTS = {
     "/jax/core/compile/jaxpr_trace_duration": "trace",
@@ -25,10 +25,10 @@ _JAX_EVENTS = {
 
 
 class Times:
-    """Gathers the times of the phases of all tests; in the controller, those of all workers."""
+    """Gathers the times of the phases of all tests; the process with a file gathers those of all workers."""
 
-    def __init__(self, is_worker: bool):
-        self._is_worker = is_worker
+    def __init__(self, file: pathlib.Path | None):
+        self._file = file
         self._started = time.time()
         self._causes = collections.Counter()
         self._children = _children_seconds()
@@ -69,7 +69,7 @@ class Times:
         test["fixtures"] += report.fixtures
 
     def pytest_sessionfinish(self, session):
-        if self._is_worker or not self._tests:
+        if self._file is None or not self._tests:
             return
         run = {
             "arguments": list(session.config.invocation_params.args),
@@ -77,10 +77,10 @@ class Times:
             "seconds": time.time() - self._started,
             "tests": self._tests,
         }
-        FILE.parent.mkdir(exist_ok=True)
-        partial = FILE.with_suffix(f".{os.getpid()}")
+        self._file.parent.mkdir(exist_ok=True)
+        partial = self._file.with_suffix(f".{os.getpid()}")
         partial.write_text(json.dumps(run))
-        partial.replace(FILE)
+        partial.replace(self._file)
 
 
 def _children_seconds() -> float:
@@ -88,9 +88,13 @@ def _children_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def pytest_addoption(parser):
+    parser.addoption("--times", type=pathlib.Path, default=BUILD / "test_times.json", metavar="FILE")
+
+
 def pytest_configure(config):
     import jax
 
-    times = Times(hasattr(config, "workerinput"))
+    times = Times(None if hasattr(config, "workerinput") else config.getoption("times"))
     config.pluginmanager.register(times, "times")
     jax.monitoring.register_event_duration_secs_listener(times.listen)

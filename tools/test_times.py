@@ -1,7 +1,8 @@
 """Says where the time of the last test run went, and whether it is within a budget.
 
-`make test` writes build/test_times.json (tests/times.py). `python tools/test_times.py` prints the slowest
-files, tests and fixtures, and how much of each is tracing, lowering, compiling and child processes.
+`make test` writes build/test_times.json and `make test-slow` build/test_times_slow.json (tests/times.py).
+`python tools/test_times.py` prints the slowest files, tests and fixtures, and how much of each is tracing,
+lowering, compiling and child processes.
 
 `--calibrate` measures this machine by a fixed piece of work and keeps the result, before the tests, when
 nothing else runs. `--budget MINUTES` then fails if the run took more than one and a half times its budget,
@@ -21,7 +22,7 @@ import sys
 import time
 
 BUILD = pathlib.Path(__file__).parents[1] / "build"
-TIMES, CALIBRATION = BUILD / "test_times.json", BUILD / "calibration.json"
+CALIBRATION = BUILD / "calibration.json"
 REFERENCE_SECONDS = 5.0  # of `_work`, in two processes at once, on the two cores that the budgets were set on
 _TOLERANCE = 1.5
 _CAUSES = ("trace", "lower", "compile", "children")
@@ -35,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         CALIBRATION.write_text(json.dumps({"seconds": seconds}))
         print(f"this machine takes {seconds / REFERENCE_SECONDS:.2f} times as long as the budgets' machine")
         return 0
-    run = json.loads(TIMES.read_text())
+    run = json.loads(flags.times.read_text())
     if flags.budget is None:
         print(report(run, flags.top))
         return 0
@@ -130,10 +131,10 @@ def _work(_) -> float:
 
 def _row(test: dict) -> dict[str, float]:
     phases, causes = test["phases"], test["causes"]
-    whole = sum(phases.values())
+    total = sum(phases.values())
     shares = {cause: causes.get(cause, 0.0) for cause in _CAUSES}
-    rest = max(0.0, whole - sum(shares.values()))
-    return {"tests": 1, "all": whole, "setup": phases.get("setup", 0.0), **shares, "rest": rest}
+    rest = max(0.0, total - sum(shares.values()))
+    return {"tests": 1, "all": total, "setup": phases.get("setup", 0.0), **shares, "rest": rest}
 
 
 def _slowest(rows: dict, top: int) -> list:
@@ -152,6 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--times", type=pathlib.Path, default=BUILD / "test_times.json", metavar="FILE")
     parser.add_argument("--top", type=int, default=20, help="rows of each table")
     parser.add_argument("--calibrate", action="store_true", help="measure this machine, before the tests")
     parser.add_argument("--budget", type=float, metavar="MINUTES", help="fail if the run took far longer")

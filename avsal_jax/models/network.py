@@ -64,6 +64,12 @@ def abstract_variables(network: SaliencyNetwork, spec: InputSpec) -> dict:
     Raises:
       AvsalError: parts that do not fit each other, or the clip.
     """
+    return jax.tree.map(lambda leaf: leaf, _traced_variables(network, spec))  # a tree of the caller's own
+
+
+@functools.lru_cache(maxsize=64)
+def _traced_variables(network: SaliencyNetwork, spec: InputSpec) -> dict:
+    """`abstract_variables`, traced once: S3D takes seconds, and converting or loading asks several times."""
 
     def init():
         frames = jnp.zeros((1, spec.frames, spec.height, spec.width, 3))

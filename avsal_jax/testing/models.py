@@ -22,7 +22,7 @@ from avsal_jax.storage import StoredModel
 # A sixteenth of the width, with five convolutions in place of S3D's 77; TINY_S3D keeps S3D.
 TINY = {"visual_encoder": "small", "visual_encoder.width": 1 / 16, "decoder.width": 1 / 16}
 TINY_S3D = {**TINY, "visual_encoder": "s3d"}
-# TINY for the systems that hear, with a buffer of two tokens.
+# TINY for the audio-visual systems, with a buffer of two tokens.
 TINY_HEARING = {**TINY, "audio_encoder.width": 1 / 16, "audio.samples": 35_280}
 
 

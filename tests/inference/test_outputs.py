@@ -167,9 +167,9 @@ def test_the_compile_cache_is_the_users_alone(tmp_path, tiny_dir):
         assert done.returncode == 0, done.stderr
         return {file.name: file.stat().st_mtime_ns for file in folder.glob("*-cache")}
 
-    kept = run("one")
-    assert folder.stat().st_mode & 0o777 == 0o700 and kept
-    assert run("two") == kept  # nothing is compiled again
+    programs = run("one")
+    assert folder.stat().st_mode & 0o777 == 0o700 and programs
+    assert run("two") == programs  # nothing is compiled again
     shutil.rmtree(folder)
     folder.mkdir(mode=0o777)
     folder.chmod(0o777)

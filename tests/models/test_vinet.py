@@ -104,10 +104,10 @@ def test_transposed_upsampling_has_the_stated_kernels():
 
 def test_batch_of_two_equals_each_alone(narrow_model):
     frames = frames_of(narrow_model.spec, batch=2)
-    both = logits_of(narrow_model, frames)
-    each = np.concatenate([logits_of(narrow_model, frames[i : i + 1]) for i in (0, 1)])
-    np.testing.assert_allclose(both, each, atol=1e-5 * np.abs(each).max())  # sums of float32
-    assert np.abs(each[0] - each[1]).max() > 0.01
+    pair = logits_of(narrow_model, frames)
+    single = np.concatenate([logits_of(narrow_model, frames[i : i + 1]) for i in (0, 1)])
+    np.testing.assert_allclose(pair, single, atol=1e-5 * np.abs(single).max())  # sums of float32
+    assert np.abs(single[0] - single[1]).max() > 0.01
 
 
 @pytest.mark.parametrize("axis", [1, 2, 3], ids=["time", "top-bottom", "left-right"])
@@ -142,9 +142,9 @@ def test_stem_sees_each_frame_alone(narrow_model):
     a, b = stem(x), stem(changed)
     differs = np.abs(a - b).max((0, 2, 3, 4)) > 0
     assert differs.tolist() == [i == 3 for i in range(8)]
-    whole = narrow_model(Clip(x, normalized=True)).logits
+    expected = narrow_model(Clip(x, normalized=True)).logits
     trunk = jax.jit(lambda v: network.apply(variables, v, method="trunk"))(a)
-    np.testing.assert_allclose(trunk, whole, atol=1e-5 * np.abs(whole).max())
+    np.testing.assert_allclose(trunk, expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_any_size_divisible_by_32_and_no_other(narrow_model):

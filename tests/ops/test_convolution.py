@@ -1,5 +1,7 @@
 """Every lowering equals one 3-D convolution by XLA, in value and in both gradients."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,25 +50,32 @@ def close(a, b, tolerance=1e-5):
     assert np.abs(a - b).max() <= tolerance * np.abs(b).max()
 
 
+def value_and_gradients(conv, size):
+    """Returns the result for the arrays of a case, and both gradients of its weighted sum, by one program."""
+
+    def loss(x, kernel):
+        y = conv(x, kernel)
+        weight = jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape)
+        return (y * weight).sum(), y
+
+    (_, y), gradients = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(*arrays(size))
+    return y, *gradients
+
+
+@functools.cache
+def expected(case):
+    size, *geometry = CASES[case]
+    return value_and_gradients(lambda x, k: reference(x, k, *geometry), size)
+
+
 @pytest.mark.parametrize("lowering", ["auto", "folded", "direct"])
 @pytest.mark.parametrize("case", CASES)
 def test_conv3d_equals_xla_in_value_and_gradients(case, lowering):
     size, stride, padding, dilation = CASES[case]
-    x, kernel = arrays(size)
-
-    def ours(x, k):
-        return conv3d(x, k, stride=stride, padding=padding, dilation=dilation, lowering=lowering)
-
-    def theirs(x, k):
-        return reference(x, k, stride, padding, dilation)
-
-    expected = theirs(x, kernel)
-    close(jax.jit(ours)(x, kernel), expected)
-    weight = jnp.cos(jnp.arange(expected.size, dtype=jnp.float32)).reshape(expected.shape)
-    got = jax.grad(lambda x, k: (ours(x, k) * weight).sum(), (0, 1))(x, kernel)
-    want = jax.grad(lambda x, k: (theirs(x, k) * weight).sum(), (0, 1))(x, kernel)
-    for a, b in zip(got, want, strict=True):
-        close(a, b)
+    settings = {"stride": stride, "padding": padding, "dilation": dilation, "lowering": lowering}
+    result = value_and_gradients(lambda x, k: conv3d(x, k, **settings), size)
+    for output, reference_output in zip(result, expected(case), strict=True):
+        close(output, reference_output)
 
 
 WIDE_CASES = {
@@ -84,7 +93,7 @@ def test_kernel_gradient_on_both_sides_of_the_width_where_its_form_changes(case,
     x, kernel = arrays(size, channels)
 
     def gradient(conv):
-        return jax.grad(lambda k: (conv(x, k) ** 2).sum())(kernel)
+        return jax.jit(jax.grad(lambda k: (conv(x, k) ** 2).sum()))(kernel)
 
     got = gradient(lambda x, k: conv3d(x, k, stride=stride, padding=padding, dilation=dilation))
     close(got, gradient(lambda x, k: reference(x, k, stride, padding, dilation)))
@@ -98,7 +107,7 @@ def test_second_derivatives():
         def inner(k):
             return jax.grad(lambda x: (conv(x, k) ** 3).sum())(x).sum()
 
-        return jax.grad(inner)(kernel)
+        return jax.jit(jax.grad(inner))(kernel)
 
     close(
         curvature(lambda x, k: conv3d(x, k, padding=(1, 1, 1))),
@@ -109,8 +118,8 @@ def test_second_derivatives():
 def test_vmap_over_clips():
     x, kernel = arrays((3, 3, 3))
     clips = jnp.stack([x, 2 * x])
-    got = jax.vmap(lambda clip: conv3d(clip, kernel, padding=(1, 1, 1)))(clips)
-    close(got[1], 2 * conv3d(x, kernel, padding=(1, 1, 1)))
+    result = jax.jit(jax.vmap(lambda clip: conv3d(clip, kernel, padding=(1, 1, 1))))(clips)
+    close(result[1], 2 * conv3d(x, kernel, padding=(1, 1, 1)))
 
 
 @pytest.mark.parametrize("stride", [(1, 2, 2), (2, 2, 3), (1, 1, 1)])
@@ -120,16 +129,18 @@ def test_transposed_convolution_is_the_transpose_of_the_convolution(size, stride
     rng = np.random.default_rng(5)
     x = jnp.asarray(rng.standard_normal((2, 4, 5, 7, 3)), jnp.float32)
     kernel = jnp.asarray(rng.standard_normal((*size, 3, 2)), jnp.float32)
-    got = conv_transpose3d(x, kernel, stride=stride, padding=padding)
-    assert got.shape[1:4] == tuple(
+    result = jax.jit(lambda: conv_transpose3d(x, kernel, stride=stride, padding=padding))()
+    assert result.shape[1:4] == tuple(
         (n - 1) * s - 2 * p + k for n, s, p, k in zip(x.shape[1:4], stride, padding, size, strict=True)
     )
     # Its adjoint: the gradient of a convolution from the output's shape with the same kernel.
     back = jnp.swapaxes(kernel, 3, 4)
-    _, pull = jax.vjp(
-        lambda y: reference(y, back, stride, padding, (1, 1, 1)), jnp.zeros(got.shape, jnp.float32)
-    )
-    close(got, pull(x)[0])
+
+    def adjoint(shape):
+        _, pull = jax.vjp(lambda y: reference(y, back, stride, padding, (1, 1, 1)), jnp.zeros(shape))
+        return pull(x)[0]
+
+    close(result, jax.jit(adjoint, static_argnums=0)(result.shape))
 
 
 def test_wrong_arguments_are_told():

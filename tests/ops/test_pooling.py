@@ -28,24 +28,36 @@ def distinct(shape=(2, 5, 8, 11, 3)):
     return jnp.asarray(rng.permutation(int(np.prod(shape))).reshape(shape), jnp.float32) / 100
 
 
+def value_and_gradient(pool, loss):
+    """Returns the pooled values of `distinct`, and the gradient of a loss of them, by one program."""
+
+    def run(x):
+        pooled = pool(x)
+        return loss(pooled), pooled
+
+    (_, pooled), gradient = jax.jit(jax.value_and_grad(run, has_aux=True))(distinct())
+    return pooled, gradient
+
+
 @pytest.mark.parametrize(("window", "stride", "padding"), CASES)
 def test_max_pool_equals_reduce_window(window, stride, padding):
-    x = distinct()
-    expected = lax.reduce_window(x, -jnp.inf, lax.max, *windows(window, stride, padding))
-    np.testing.assert_array_equal(max_pool3d(x, window, stride, padding), expected)
-    weight = jnp.sin(jnp.arange(expected.size, dtype=jnp.float32)).reshape(expected.shape)
-    ours = jax.grad(lambda v: (max_pool3d(v, window, stride, padding) * weight).sum())(x)
-    theirs = jax.grad(
-        lambda v: (lax.reduce_window(v, -jnp.inf, lax.max, *windows(window, stride, padding)) * weight).sum()
-    )(x)
-    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    def theirs(v):
+        return lax.reduce_window(v, -jnp.inf, lax.max, *windows(window, stride, padding))
+
+    def weighted(pooled):
+        return (pooled * jnp.sin(jnp.arange(pooled.size, dtype=jnp.float32)).reshape(pooled.shape)).sum()
+
+    value, gradient = value_and_gradient(lambda v: max_pool3d(v, window, stride, padding), weighted)
+    expected = value_and_gradient(theirs, weighted)
+    np.testing.assert_array_equal(value, expected[0])
+    np.testing.assert_allclose(gradient, expected[1], rtol=1e-5, atol=1e-6)
 
 
 def test_ties_share_the_gradient_and_lose_none():
     x = jnp.ones((1, 4, 6, 8, 2))
-    ours = jax.grad(lambda v: (3 * max_pool3d(v, (3, 3, 3), (2, 2, 2), (1, 1, 1))).sum())(x)
+    gradient = jax.jit(jax.grad(lambda v: (3 * max_pool3d(v, (3, 3, 3), (2, 2, 2), (1, 1, 1))).sum()))(x)
     outputs = max_pool3d(x, (3, 3, 3), (2, 2, 2), (1, 1, 1)).size
-    np.testing.assert_allclose(ours.sum(), 3 * outputs, rtol=1e-6)
+    np.testing.assert_allclose(gradient.sum(), 3 * outputs, rtol=1e-6)
 
 
 def test_padding_never_wins():
@@ -56,7 +68,6 @@ def test_padding_never_wins():
 @pytest.mark.parametrize(("window", "stride", "padding"), CASES)
 @pytest.mark.parametrize("count_include_pad", [True, False])
 def test_avg_pool_equals_reduce_window(window, stride, padding, count_include_pad):
-    x = distinct()
     shape = windows(window, stride, padding)
 
     def theirs(v):
@@ -68,10 +79,11 @@ def test_avg_pool_equals_reduce_window(window, stride, padding, count_include_pa
     def ours(v):
         return avg_pool3d(v, window, stride, padding, count_include_pad=count_include_pad)
 
-    np.testing.assert_allclose(ours(x), theirs(x), rtol=1e-5)
-    np.testing.assert_allclose(
-        jax.grad(lambda v: (ours(v) ** 2).sum())(x), jax.grad(lambda v: (theirs(v) ** 2).sum())(x), rtol=1e-4
+    (value, gradient), expected = (
+        value_and_gradient(pool, lambda pooled: (pooled**2).sum()) for pool in (ours, theirs)
     )
+    np.testing.assert_allclose(value, expected[0], rtol=1e-5)
+    np.testing.assert_allclose(gradient, expected[1], rtol=1e-4)
 
 
 def test_wrong_arguments_are_told():

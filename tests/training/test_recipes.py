@@ -19,6 +19,7 @@ from avsal_jax.training.schedules import check_steps
 from avsal_jax.training.schema import build_config, joined_settings
 
 ROWS = [(recipe.name, row) for recipe in map(recipes.recipe, recipes.shipped()) for row in recipe.rows]
+FIRST_ROWS = {name: row for name, row in reversed(ROWS)}
 OTHERWISE_BUILT = ("casp_net", "avrsp")  # see test_fusion_recipes
 # Parameters of the public code's classes; below them, counted by hand from the paper's words.
 PARAMETERS = {
@@ -102,9 +103,10 @@ def test_every_row_builds(name, row):
         rate = 1e-5 if slow else 1e-4
         assert config.optimizer.learning_rate == rate and config.init and config.epochs == 40
     assert config.save_every == config.evaluation.every  # the best is among what is saved
-    if name.startswith("vinet"):  # tests/models counts those of the systems that hear
+    if name.startswith("vinet"):  # tests/models counts those of the audio-visual systems
         assert parameters(config) == PARAMETERS.get(row, 31_099_585)
-    assert 20_000 < parameters(config_of(f"{name}:{row},smoke")) < 300_000
+    if row == FIRST_ROWS[name]:  # `smoke` makes the same parts of all rows as narrow
+        assert 20_000 < parameters(config_of(f"{name}:{row},smoke")) < 300_000
 
 
 @pytest.mark.parametrize("variant", ["smoke", "mini"])

@@ -55,19 +55,23 @@ def test_updates_of_a_discriminator_are_those_of_adam_on_remembered_clips(judge,
     module, params, stats = judge
     optimizer = optax.adam(0.01, b1=0.5)
     state, norms = optimizer.init(params), {k: v for k, v in stats.items() if k.endswith("_norm")}
+
+    @jax.jit
+    def step(params, state, norms, tokens):
+        def loss(p):
+            variables = {"params": p, "batch_stats": norms}
+            logits, new = module.apply(variables, tokens, train=True, mutable=["batch_stats"])
+            return domain_loss(logits[::2], logits[1::2]), new["batch_stats"]
+
+        gradients, norms_after = jax.grad(loss, has_aux=True)(params)
+        updates, state = optimizer.update(gradients, state)
+        return optax.apply_updates(params, updates), state, norms_after
+
     for number in range(3):  # after a step, 16 clips are remembered
         rows = jax.random.randint(jax.random.fold_in(jax.random.key(1), number), (2, DRAWN), 0, 16)
         source, target = stats["memory"][rows[0], 0], stats["memory"][rows[1], 1]
-        seen = np.stack([source, target], 1).reshape(2 * DRAWN, *source.shape[1:])
-
-        def loss(p, seen=seen, norms=norms):
-            variables = {"params": p, "batch_stats": norms}
-            logits, new = module.apply(variables, seen, train=True, mutable=["batch_stats"])
-            return domain_loss(logits[::2], logits[1::2]), new["batch_stats"]
-
-        gradients, norms = jax.grad(loss, has_aux=True)(params)
-        steps, state = optimizer.update(gradients, state)
-        params = optax.apply_updates(params, steps)
+        tokens = np.stack([source, target], 1).reshape(2 * DRAWN, *source.shape[1:])
+        params, state, norms = step(params, state, norms, tokens)
     found, new = update(*judge[1:], 1)
     assert set(new) == set(stats)
     for name in ("conv1", "conv3", "full2"):  # a bias before a norm has no gradient but what rounding leaves
