@@ -22,7 +22,7 @@ lint: .venv/.installed
 	$(BIN)/python tools/check_style.py
 
 test: lint  ## the fast tests, at most ten minutes on two cores
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-slow: .venv/.installed  ## interruptions, several processes, full-size networks, tools, 200 damaged files
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist load -m slow --times build/test_times_slow.json

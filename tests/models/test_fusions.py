@@ -73,9 +73,9 @@ def test_every_fusion_fits_every_system_with_any_gates_with_and_without_sound(sy
             if heard is None and gates == 0:
                 assert [level.shape for level in levels] == [level.shape for level in pyramid] and not params
             channels = tuple(level.shape[-1] for level in levels)
-            if channels not in decoded:
+            if gates in (0, 4) and channels not in decoded:  # decoders read the channels of every level
                 decoded[channels] = shapes_of(decoder, levels)[0].shape
-            assert decoded[channels] == (2, spec.height, spec.width)
+    assert set(decoded.values()) <= {(2, spec.height, spec.width)} and (decoded or fusion == "none")
 
 
 def stub_levels(seed=0):

@@ -9,6 +9,7 @@ import pytest
 
 from avsal_jax import AvsalError
 from avsal_jax.data.prepare import prepare, prepare_synthetic
+from avsal_jax.models.domain import CHANNELS
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.systems import build
 from avsal_jax.storage import flatten, read_model
@@ -32,6 +33,15 @@ HEARING = (
 )
 SYNTHETIC = (("synthetic", None),)
 BOTH = (("audio", 1.0), ("fused", 0.5))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def narrow_discriminators():
+    """A few channels, which compile and run fast; `tests/models/test_domain.py` has those of the paper."""
+    with pytest.MonkeyPatch.context() as patch:
+        for feature in CHANNELS:
+            patch.setitem(CHANNELS, feature, (16, 8, 4))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -293,7 +303,8 @@ def test_another_target_than_before_is_told(adapted, tmp_path):
     with pytest.raises(Preempted):
         train(ready(config, tmp_path / "w"), lambda step: step == 1)
     listed.write_text("synthetic scene_00001\n")
-    train(prepare_run(config, tmp_path / "w", lines.append))
+    with pytest.raises(Preempted):
+        train(prepare_run(config, tmp_path / "w", lines.append), lambda step: True)
     (warning,) = [line for line in lines if "the data has changed" in line]
     assert "to 2 videos" in warning and "to 1 videos" in warning
 
@@ -312,6 +323,7 @@ def assert_alike(found, expected, share):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=share * largest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", (0, 2))
 def test_the_number_of_devices_changes_a_step_by_rounding_alone(whole, adapted, tmp_path, step):
     """From the same state. Step 0 has no memory and no inner updates yet; step 2 has both.
