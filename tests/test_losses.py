@@ -12,6 +12,7 @@ import pytest
 from avsal_jax import losses
 from avsal_jax.errors import AvsalError
 from avsal_jax.losses import Term, weighted
+from tests import needs
 
 TERMS = [
     Term("kl", 1.0, "vinet"),
@@ -65,7 +66,7 @@ def test_stored_values_of_torch(term, golden, maps):
 
 
 def test_torch_itself_on_larger_maps(tests_dir):
-    pytest.importorskip("torch")
+    needs.torch()
     tool = runpy.run_path(str(tests_dir.parent / "tools" / "make_loss_golden.py"))
     for seed, size in ((1, (2, 56, 96)), (3, (2, 1, 40))):
         maps = tool["make_maps"](seed, *size)

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from tests import needs
+
 BLOCKED = ("tensorflow", "tensorflow_datasets", "librosa", "ml_collections", "av", "orbax", "jinja2")
 
 
@@ -38,7 +40,7 @@ def test_forward_without_torch_and_without_what_training_needs(tests_dir, tmp_pa
 
 @pytest.mark.slow
 def test_forward_agrees_with_its_peer(tests_dir, tmp_path):
-    pytest.importorskip("torch")
+    needs.torch()
     size = ("--height", "32", "--width", "64", "--repeats", "2")
     table = run_benchmark(tests_dir, "forward", *size, "--output", str(tmp_path))
     report = json.loads((tmp_path / "forward.json").read_text())

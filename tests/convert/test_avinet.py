@@ -16,6 +16,7 @@ from avsal_jax.ops.attention import sinusoids
 from avsal_jax.storage import flatten
 from avsal_jax.testing import golden
 from avsal_jax.testing.models import TINY_S3D
+from tests import needs
 
 SMALL = {**TINY_S3D, "audio_encoder.width": 1 / 16, "height": 64, "width": 96}
 
@@ -129,7 +130,7 @@ def test_a_small_avinet_is_recognised_and_verified(b_tensors, tmp_path):
 
 def test_the_transformer_agrees_with_torch(t_tensors, tmp_path):
     """The converted fusion against torch.nn.TransformerEncoder, at 336 + 3 tokens of 512 channels."""
-    torch = pytest.importorskip("torch")
+    torch = needs.torch()
     report = converted(t_tensors, tmp_path)
     assert (report.settings["fusion"], report.settings["fusion.layers"]) == ("transformer", 3)
     model = load_model(report.output)

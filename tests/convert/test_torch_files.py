@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+from tests import needs
+
+torch = needs.torch()
 
 from avsal_jax import AvsalError, Clip, load_model  # noqa: E402
 from avsal_jax.cli.main import main  # noqa: E402

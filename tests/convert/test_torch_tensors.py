@@ -6,7 +6,9 @@ import warnings
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+from tests import needs
+
+torch = needs.torch()
 
 from avsal_jax import AvsalError  # noqa: E402
 from avsal_jax.convert.convert import convert_checkpoint, verify  # noqa: E402

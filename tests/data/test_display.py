@@ -12,6 +12,7 @@ from avsal_jax import AvsalError
 from avsal_jax.data.color import ToneMapping
 from avsal_jax.data.video import Video
 from avsal_jax.testing.videos import moving_spot, write_video
+from tests import needs
 
 ONE = 1 << 16
 
@@ -238,8 +239,7 @@ def test_display_matrices_of_matroska(tmp_path, name):
     path = tmp_path / "given.mkv"
     with av.open(str(path), "w") as out:
         stream = out.add_stream("ffv1", rate=25)
-        if not hasattr(stream, "set_display_matrix"):
-            pytest.skip("this PyAV writes no display matrix")
+        needs.display_matrices(stream)
         stream.width, stream.height, stream.pix_fmt = 96, 64, "bgr0"
         stream.set_display_matrix([v * ONE for v in (a, b, 0, c, d, 0, 0, 0)] + [1 << 30])
         for _ in range(2):

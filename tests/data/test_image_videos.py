@@ -13,6 +13,7 @@ from avsal_jax import AvsalError
 from avsal_jax.data.image_videos import ImageFile, ImageFolder, folder_contents, is_image
 from avsal_jax.data.images import IMAGE_SUFFIXES, natural_order, read_image
 from avsal_jax.testing.videos import moving_spot, write_video
+from tests import needs
 
 
 def grey_frames(count):
@@ -39,8 +40,7 @@ LOSSY = ["jfif", "jpe", "JPG", "webp", "avif"]
 
 @pytest.mark.parametrize("suffix", LOSSLESS + LOSSY)
 def test_folders_of_frames_in_the_formats_that_pillow_reads(tmp_path, suffix):
-    if Image.registered_extensions().get(f".{suffix.lower()}") not in Image.SAVE:
-        pytest.skip("this Pillow does not write it")
+    needs.pillow_format(suffix, Image.registered_extensions().get(f".{suffix.lower()}") in Image.SAVE)
     frames = grey_frames(3)
     for k, image in enumerate(frames, 1):
         mode = "L" if suffix == "pgm" else "RGB"
@@ -150,8 +150,7 @@ ANIMATED = {"gif": {}, "png": {}, "webp": {"lossless": True}, "avif": {"quality"
 
 @pytest.mark.parametrize("suffix", ANIMATED)
 def test_animated_pictures_have_all_frames_with_their_times(tmp_path, suffix):
-    if f".{suffix}" not in IMAGE_SUFFIXES:
-        pytest.skip("this Pillow does not read it")
+    needs.pillow_format(suffix, f".{suffix}" in IMAGE_SUFFIXES)
     frames, milliseconds = grey_frames(6), [40, 80, 40, 200, 60, 40]
     path = write_animation(tmp_path / f"a.{suffix}", frames, milliseconds, **ANIMATED[suffix])
     video = ImageFile(path)
@@ -315,8 +314,7 @@ def test_pictures_in_hdr_are_shown_in_sdr(tmp_path, suffix):
         added = struct.pack(">I", 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
         path.write_bytes(content[:33] + added + content[33:])  # behind the header
     else:
-        if ".avif" not in IMAGE_SUFFIXES:
-            pytest.skip("this Pillow does not read it")
+        needs.pillow_format("avif", ".avif" in IMAGE_SUFFIXES)
         image.save(path, quality=100)
         content = path.read_bytes()
         at = content.index(b"colrnclx") + 8

@@ -1,7 +1,6 @@
 """`avsal prepare`: what it finds, bad input, a full disk, a killed run; and where videos are taken from."""
 
 import json
-import os
 import pathlib
 import shutil
 import signal
@@ -23,6 +22,7 @@ from avsal_jax.data.sampling import Sampling
 from avsal_jax.data.shards import KINDS, ShardFolder
 from avsal_jax.data.sources import PreparedSources
 from avsal_jax.testing import fake_data
+from tests import needs
 
 SIZE = (32, 64)
 SPEC = InputSpec(frames=4, height=32, width=64, audio=AudioSpec("waveform", 35_280))
@@ -284,13 +284,10 @@ def test_a_full_disk_leaves_nothing_that_seems_whole(root, tmp_path):
     assert content(tmp_path / "out/diem") == content(tmp_path / "whole/diem")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 def test_a_really_full_disk(root, tmp_path):
     small = tmp_path / "small"
     small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)], check=False)
-    if mounted.returncode:
-        pytest.skip("this machine does not let a disk be mounted")
+    needs.small_disk(small, "1m")
     try:
         with pytest.raises(AvsalError, match="cannot write .*: .*No space left on device"):
             prepare("diem", root, small, (224, 384), "png")

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from tests import needs
 from tests.fuzz import mutations, outcomes
 from tests.fuzz.targets import Attempt
 
@@ -17,7 +18,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 @pytest.mark.slow
 def test_damaged_files(tmp_path):
     """In a process of its own: this one has computed with jax, and is not to be forked."""
-    pytest.importorskip("torch")
+    needs.torch()
     command = [sys.executable, "-m", "tests.fuzz", "--count", "200", "--found", "--seconds", "3600"]
     command += ["--keep", str(tmp_path / "faults")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=3600, check=False)
@@ -38,6 +39,7 @@ def test_the_same_seed_does_the_same_damage(kind):
 
 _SMALL = """
 import json, os, signal, time
+from tests import needs
 from tests.fuzz import workers
 
 def work():

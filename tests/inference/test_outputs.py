@@ -20,6 +20,7 @@ from avsal_jax.inference.sources import rate_warning
 from avsal_jax.pictures import resize_map, to_grey
 from avsal_jax.testing.models import hearing_probe
 from avsal_jax.testing.videos import moving_spot, write_audio_only, write_video
+from tests import needs
 from tests.inference.folders import listed
 
 
@@ -211,9 +212,6 @@ def test_peak_memory_does_not_grow_with_the_video(tmp_path, tiny_dir):
     assert long < 1.1 * short, f"{short} KiB for 10 s, {long} KiB for 5 min"
 
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
-
 def in_a_browser(page, width, tmp_path):
     """Opens a page in a frame of a phone's width; returns what it shows and what the console says."""
     inner = html.escape(page.read_text(), quote=True)
@@ -231,7 +229,7 @@ def in_a_browser(page, width, tmp_path):
         f'onload="{html.escape(script, quote=True)}" srcdoc="{inner}"></iframe>'
     )
     done = subprocess.run(
-        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
+        [needs.CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update", "--enable-logging=stderr",
          f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom",
          wrapper.as_uri()],
@@ -242,7 +240,7 @@ def in_a_browser(page, width, tmp_path):
     return json.loads(html.unescape(title.group(1))), console
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+@needs.chromium
 def test_the_report_in_a_real_browser(tmp_path, probe):
     frames = moving_spot(60, 180, 320)
     source = write_video(tmp_path / "a <b> & c.mp4", frames, sound=0.3 * np.sin(np.arange(22_050 * 2) * 0.1))

@@ -17,6 +17,7 @@ from avsal_jax.inference.sources import list_inputs
 from avsal_jax.storage import write_model
 from avsal_jax.testing.models import tiny_stored
 from avsal_jax.testing.videos import moving_spot, write_video
+from tests import needs
 from tests.inference.folders import listed
 
 
@@ -56,13 +57,10 @@ def test_a_full_disk_is_one_line_and_loses_nothing_finished(tmp_path, tiny_dir, 
     assert "summary.json" in listed(tmp_path / "out" / "small")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a small disk")
 def test_a_disk_that_is_really_full(tmp_path, tiny_dir):
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)], check=False)
-    if mounted.returncode:
-        pytest.skip("this root may not mount")
+    needs.small_disk(disk, "400k")
     try:
         frames = np.random.default_rng(0).integers(0, 256, (60, 240, 320, 3), np.uint8)
         source = write_video(tmp_path / "large.mp4", frames)

@@ -28,6 +28,7 @@ from avsal_jax.training.schedules import (
     ScheduleConfig,
     schedule_factor,
 )
+from tests import needs
 
 
 @functools.cache
@@ -40,7 +41,7 @@ def recorded(tests_dir, source):
 @pytest.fixture(params=["stored", "torch"])
 def record(request, tests_dir):
     if request.param == "torch":
-        pytest.importorskip("torch")
+        needs.torch()
     return recorded(tests_dir, request.param)
 
 

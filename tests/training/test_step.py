@@ -9,6 +9,7 @@ from avsal_jax.models.layers import Norm, Runtime
 from avsal_jax.training.loop import train
 from avsal_jax.training.setup import prepare_run
 from avsal_jax.training.state import step_key
+from tests import needs
 
 
 @pytest.mark.slow
@@ -44,7 +45,7 @@ def test_four_clips_are_learnt_by_heart(config, prepared, tmp_path, optimised):
 
 def test_batch_statistics_are_those_of_torch():
     """Torch keeps the unbiased variance: n / (n - 1) of ours."""
-    torch = pytest.importorskip("torch")
+    torch = needs.torch()
     theirs = torch.nn.BatchNorm3d(6, momentum=0.1)
     ours = Norm(epsilon=1e-5, runtime=Runtime(norm_momentum=0.9))
     draw = np.random.default_rng(0)

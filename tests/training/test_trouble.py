@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import resource
 import shutil
 
@@ -23,10 +22,9 @@ from avsal_jax.training.setup import prepare_run
 from avsal_jax.training.state import step_key
 from avsal_jax.training.validation import Validation
 from avsal_jax.training.workdir import Workdir
+from tests import needs
 
 SHORT = {"steps": 2, "evaluation__every": 2, "save_every": 2}
-FULL = pathlib.Path("/dev/full")
-needs_full = pytest.mark.skipif(not FULL.exists(), reason="no /dev/full here")
 
 
 def run(config, workdir, asked=lambda step: False):
@@ -98,16 +96,15 @@ def test_a_workdir_that_cannot_be_written(tmp_path):
         Workdir(tmp_path / "file" / "w", {}, True)
 
 
-@needs_full
+@needs.full_device
 def test_a_full_disk_under_the_records_is_told_once():
-    log = MetricsLog(FULL)
+    log = MetricsLog(needs.FULL_DEVICE)
     with pytest.raises(AvsalError, match="cannot write /dev/full: No space left on device; make room"):
         log.write(1, {"loss": 1.0})
     log.close()
 
 
 def test_a_full_disk_under_the_event_files_is_told(tmp_path):
-    pytest.importorskip("tensorboard")
     writer = EventWriter(tmp_path)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (writer.path.stat().st_size, before[1]))
@@ -137,7 +134,6 @@ def test_pictures_are_whole_and_those_that_are_not_are_left_out(tmp_path):
 
 
 def test_a_picture_that_cannot_be_written_is_one_line(tmp_path):
-    pytest.importorskip("tensorboard")
     log = RunLog(tmp_path, 9, True, lambda line: None)
     log.open(None)
     (tmp_path / "pictures").write_text("")
@@ -149,7 +145,6 @@ def test_a_picture_that_cannot_be_written_is_one_line(tmp_path):
 
 
 def test_a_run_killed_before_its_first_checkpoint_shows_each_step_once(tmp_path):
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     for losses in ((1.0, 2.0, 3.0), (10.0,)):
@@ -165,7 +160,6 @@ def test_a_run_killed_before_its_first_checkpoint_shows_each_step_once(tmp_path)
 
 
 def test_the_report_does_without_pictures(tmp_path):
-    pytest.importorskip("tensorboard")
     log = RunLog(tmp_path, 9, True, lambda line: None)
     log.open(None)
     log.finish({}, overview({"decoder": {"bias": np.zeros(2)}}))

@@ -1,0 +1,38 @@
+"""What some tests need beyond the extras `dev` and `train`; a skipped test names it, and how to get it."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FULL_DEVICE = pathlib.Path("/dev/full")
+
+chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: install the package chromium")
+full_device = pytest.mark.skipif(not FULL_DEVICE.exists(), reason="needs /dev/full: run on Linux")
+
+
+def torch():
+    """Returns PyTorch, or skips the test or module that asks."""
+    return pytest.importorskip("torch", reason="needs PyTorch: run .venv/bin/pip install torch")
+
+
+def small_disk(folder: pathlib.Path, size: str) -> None:
+    """Mounts an empty disk of `size` on `folder`, or skips; the caller unmounts it."""
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a disk: run as root, in a container with CAP_SYS_ADMIN")
+
+
+def pillow_format(suffix: str, available: bool) -> None:
+    """Skips where this build of Pillow lacks a format."""
+    if not available:
+        pytest.skip(f"needs Pillow with {suffix}: install the newest Pillow wheel")
+
+
+def display_matrices(stream) -> None:
+    """Skips where this PyAV cannot write a display matrix into a stream."""
+    if not hasattr(stream, "set_display_matrix"):
+        pytest.skip("needs PyAV that writes display matrices: install the newest PyAV wheel")
