@@ -48,7 +48,6 @@ def model(tmp_path_factory):
 def tool(tests_dir, monkeypatch, capsys):
     def run(name, *arguments):
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
-        monkeypatch.setattr("avsal_jax.compile_cache.use_compile_cache", lambda: None)
         runpy.run_path(str(tests_dir.parent / "tools" / f"{name}.py"), run_name="__main__")
         return capsys.readouterr().out
 

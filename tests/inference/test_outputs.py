@@ -3,18 +3,21 @@
 import html
 import json
 import os
+import pathlib
 import re
 import shutil
 import subprocess
 import sys
 
 import av
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from avsal_jax import AudioSpec
 from avsal_jax.cli.main import main
+from avsal_jax.compile_cache import use_compile_cache
 from avsal_jax.inference.predict import Settings, predict_file
 from avsal_jax.inference.sources import rate_warning
 from avsal_jax.pictures import resize_map, to_grey
@@ -176,6 +179,13 @@ def test_the_compile_cache_is_the_users_alone(tmp_path, tiny_dir):
     folder.chmod(0o777)
     run("three")
     assert listed(folder) == []  # a folder that others may write is not trusted
+
+
+def test_a_compile_cache_that_was_chosen_is_kept():
+    """Commands in the tests' own process write to the tests' cache, not to the developer's."""
+    chosen = jax.config.jax_compilation_cache_dir
+    assert chosen and use_compile_cache() == pathlib.Path(chosen)
+    assert jax.config.jax_compilation_cache_dir == chosen
 
 
 @pytest.mark.slow

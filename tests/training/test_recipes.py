@@ -231,7 +231,6 @@ def started(monkeypatch):
 
     monkeypatch.setattr(launch, "prepare_run", prepare_run)
     monkeypatch.setattr(launch, "train", train)
-    monkeypatch.setattr("avsal_jax.compile_cache.use_compile_cache", lambda: None)
     return seen
 
 
