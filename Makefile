@@ -25,7 +25,7 @@ test: lint  ## the fast tests, at most ten minutes on two cores
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-slow: .venv/.installed  ## interruptions, several processes, full-size networks, tools, 200 damaged files
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist load -m slow --times build/test_times_slow.json
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadgroup --maxschedchunk 1 -m slow --times build/test_times_slow.json
 
 fuzz: .venv/.installed  ## 2,000 damaged files for every command that reads them; needs torch
 	$(BIN)/python -m tests.fuzz --found --count 2000 --seconds 600

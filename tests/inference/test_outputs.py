@@ -183,9 +183,9 @@ def test_the_compile_cache_is_the_users_alone(tmp_path, tiny_dir):
 
 def test_a_compile_cache_that_was_chosen_is_kept():
     """Commands in the tests' own process write to the tests' cache, not to the developer's."""
-    chosen = jax.config.jax_compilation_cache_dir
-    assert chosen and use_compile_cache() == pathlib.Path(chosen)
-    assert jax.config.jax_compilation_cache_dir == chosen
+    folder = jax.config.jax_compilation_cache_dir
+    assert folder and use_compile_cache() == pathlib.Path(folder)
+    assert jax.config.jax_compilation_cache_dir == folder
 
 
 @pytest.mark.slow

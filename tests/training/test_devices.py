@@ -18,6 +18,8 @@ from avsal_jax.training.setup import prepare_run
 from avsal_jax.training.step import make_step
 from tests.test_cluster import slurm
 
+pytestmark = pytest.mark.xdist_group("devices")  # `runs` is made once
+
 DRIVER = pathlib.Path(__file__).parent / "driver.py"
 # Relative, of losses: rounding of 1e-7 grew to 1.4e-6 in ten steps (measured with SSE4.2).
 # Other clips, or statistics of a part of the batch, change them by per cents.

@@ -324,6 +324,7 @@ def assert_alike(found, expected, share):
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("adapted")  # `whole` is made once
 @pytest.mark.parametrize("step", (0, 2))
 def test_the_number_of_devices_changes_a_step_by_rounding_alone(whole, adapted, tmp_path, step):
     """From the same state. Step 0 has no memory and no inner updates yet; step 2 has both.
