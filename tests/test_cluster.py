@@ -1,5 +1,6 @@
 """What launchers say: SLURM, Open MPI, a TPU machine; which GPUs and which videos a process takes."""
 
+import inspect
 import itertools
 import json
 import os
@@ -58,7 +59,9 @@ def test_slurm_is_read_as_jax_reads_it(monkeypatch, nodes, host):
     monkeypatch.delenv("JAX_COORDINATOR_PORT", raising=False)
     found = find_cluster(environment)
     assert found == Cluster("SLURM", f"{host}:{4321 % 4096 + 61440}", 2, 1, 1)
-    assert found.coordinator == SlurmCluster.get_coordinator_address(300, None)
+    theirs = SlurmCluster.get_coordinator_address
+    port = [None] * (len(inspect.signature(theirs).parameters) - 1)  # earlier jax takes none
+    assert found.coordinator == theirs(300, *port)
     assert str(found) == f"SLURM: process 2 of 2, process 1 is at {host}:61665"
 
 

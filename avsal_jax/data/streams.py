@@ -26,6 +26,11 @@ def may_leap(container) -> bool:
     return bool(container.format.flags & _MAY_LEAP)
 
 
+def exact(rational) -> fractions.Fraction | None:
+    """Returns a rational of PyAV, whose own type rounds products, as a fraction; None where it is unset."""
+    return fractions.Fraction(rational) if rational else None
+
+
 def choose_stream(container, path: pathlib.Path, number: int | None) -> tuple[av.VideoStream, list[str]]:
     """Returns the video stream that a player chooses, or that of a number; and lines on what was chosen.
 
@@ -91,18 +96,18 @@ def frame_rate(
       times: of the packets that have been read, as `time_of` gives them.
       interlaced: packets may be fields, two to a frame, so the header is believed.
     """
-    stated = stream.average_rate or stream.guessed_rate or stream.base_rate
+    stated = exact(stream.average_rate or stream.guessed_rate or stream.base_rate)
     believed = bool(stated) and SLOWEST_RATE <= stated <= FASTEST_RATE
     if interlaced and believed:
         return stated, None
     packets = container.demux(stream)
     while len(times) < _SAMPLED and (more := _next_time(packets)) is not None:
         times += more
-    measured = _rate_of(times, stream.time_base)
+    measured = _rate_of(times, exact(stream.time_base))
     if measured is not None and not (stated and _agree(stated, measured)):
         while (more := _next_time(packets)) is not None:
             times += more
-        measured = _rate_of(times, stream.time_base)
+        measured = _rate_of(times, exact(stream.time_base))
     if believed and (measured is None or len(times) < _FEWEST or _agree(stated, measured)):
         return stated, None
     measured = measured or _USUAL_RATE

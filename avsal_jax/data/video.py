@@ -16,10 +16,12 @@ from avsal_jax.data.color import ToneMapper, settle_matrix, tone_mapping_of
 from avsal_jax.data.containers import is_whole
 from avsal_jax.data.images import missing, over_black
 from avsal_jax.data.orientation import OrientationReader, read_orientation
-from avsal_jax.data.streams import CLOCK_LEAP_SECONDS, choose_stream, frame_rate, may_leap, time_of
+from avsal_jax.data.streams import CLOCK_LEAP_SECONDS, choose_stream, exact, frame_rate, may_leap, time_of
 from avsal_jax.errors import AvsalError
 
 _TEXT_FORMATS = {"tty", "bin", "xbin", "adf", "idf"}  # which FFmpeg would show as pictures of letters
+# Undecodable metadata must not fail a file: from PyAV 19 on it never does, and the option is gone.
+_METADATA = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 _MAX_DAMAGED_RUN = 1000  # packets that fail one after the other before the file is given up
 
 
@@ -101,15 +103,16 @@ class Video:
             orientation = read_orientation(first)
             self._tone_mapping = tone_mapping_of(first)
             notes += [about_rate, orientation.note, self._tone_mapping and self._tone_mapping.note]
-            aspect = chosen.sample_aspect_ratio or fractions.Fraction(1)
+            aspect = exact(chosen.sample_aspect_ratio) or fractions.Fraction(1)
+            time_base = exact(chosen.time_base) or 1 / rate
             self.info = VideoInfo(
                 self.path,
                 rate,
-                chosen.time_base or 1 / rate,
+                time_base,
                 frames=count or None,
                 sound=self.path if container.streams.audio else None,
                 pixel_aspect=1 / aspect if orientation.transposes else aspect,
-                start=float((first.pts or 0) * (chosen.time_base or 1 / rate)),
+                start=float((first.pts or 0) * time_base),
                 promised=chosen.frames or None,
                 notes=tuple(f"{self.path}: {line}" for line in notes if line),
             )
@@ -227,7 +230,7 @@ def open_container(path: pathlib.Path):
     if path.stat().st_size == 0:
         raise AvsalError(f"{path} is empty")
     try:
-        container = av.open(str(path.resolve()), metadata_errors="replace")
+        container = av.open(str(path.resolve()), **_METADATA)
     except av.error.FFmpegError as error:
         raise AvsalError(
             f"{path} is not a video that can be read, or is cut off: {error.strerror}"

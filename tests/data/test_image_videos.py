@@ -244,7 +244,7 @@ def palette(**settings):
 PALETTE = np.stack([GREY, 255 - GREY, GREY // 2], -1)
 MODES = {
     "rgba.png": (Image.fromarray(np.dstack([RGB, ALPHA])), OVER_BLACK),
-    "la.png": (Image.fromarray(np.dstack([GREY, ALPHA]), "LA"), np.rint(THREE * (ALPHA[..., None] / 255))),
+    "la.png": (Image.fromarray(np.dstack([GREY, ALPHA])), np.rint(THREE * (ALPHA[..., None] / 255))),
     "grey.png": (Image.fromarray(GREY), THREE),
     "one_bit.png": (Image.fromarray(GREY > 127), np.where(THREE > 127, 255, 0)),
     "sixteen.png": (Image.fromarray(GREY.astype(np.uint16) * 257), THREE),
