@@ -135,6 +135,7 @@ def test_near_tests_are_those_of_the_name_and_those_that_import_it(tool, tmp_pat
     tests = {f"tests/test_{name}.py" for name in ("blur", "maps", "pictures", "cluster")}
     distances = imports.distances("avsal_jax/ops/blur.py", tests)
     assert sorted(distances.values()) == [0, 1, 2, tool.reach.FAR]
+    assert imports.named("avsal_jax/ops/blur.py", tests) == {"tests/test_blur.py"}
     assert imports.nearest("avsal_jax/ops/blur.py", tests) == {"tests/test_blur.py", "tests/test_maps.py"}
     assert imports.nearest("avsal_jax/pictures.py", tests) == {"tests/test_pictures.py"}
 

@@ -34,13 +34,13 @@ class Imports:
                 if name not in steps and not reached.isdisjoint(found)
             }
             steps |= dict.fromkeys(reached, step)
-        stem = pathlib.Path(module).stem
-        return {
-            test: 0
-            if pathlib.Path(test).stem.startswith(f"test_{stem}")
-            else steps.get(self._names[test], FAR)
-            for test in tests
-        }
+        named = self.named(module, tests)
+        return {test: 0 if test in named else steps.get(self._names[test], FAR) for test in tests}
+
+    def named(self, module: str, tests: set[str]) -> set[str]:
+        """Returns the tests that are named after a module: `test_audio_long.py` of `audio.py`."""
+        start = f"test_{pathlib.Path(module).stem}"
+        return {test for test in tests if pathlib.Path(test).stem.startswith(start)}
 
     def nearest(self, module: str, tests: set[str]) -> set[str]:
         """Returns the tests that are named after the module or import it; without such, the nearest."""
