@@ -326,10 +326,8 @@ def _parser() -> argparse.ArgumentParser:
 def main():
     args = _parser().parse_args()
     areas = {name: AREAS[name] for name in AREAS if not args.area or name in args.area}
-    known = {}
-    if args.resume and args.output.is_file():
-        rows = json.loads(args.output.read_text())
-        known = {_key(row): row for row in rows if row["caught_by"] or not args.again}
+    rows = json.loads(args.output.read_text()) if args.resume and args.output.is_file() else []
+    known = {_key(row): row for row in rows}
     chosen = [
         {"area": area, "module": module, **dataclasses.asdict(mutant)}
         for area, module, mutant in drawn(areas, args.seed, args.count)
@@ -342,13 +340,13 @@ def main():
     with tempfile.TemporaryDirectory(prefix="avsal_mutations_") as folder:
         trials = Trials(Copy(pathlib.Path(folder), args.timeout), args.until)
         for row in chosen:
-            if _key(row) in known:
+            if (before := known.get(_key(row))) and (before["caught_by"] or not args.again):
                 continue
             fields = {name: row[name] for name in mutants.Mutant.__dataclass_fields__}
             result = trials.judge(AREAS[row["area"]], row["module"], mutants.Mutant(**fields))
             known[_key(row)] = row | result
             print(table([known[_key(row)]]).splitlines()[2], flush=True)
-            _write(args.output, [known[_key(one)] for one in chosen if _key(one) in known])
+            _write(args.output, list(known.values()))
     print("", table([known[_key(row)] for row in chosen]), sep="\n")
 
 
