@@ -149,3 +149,25 @@ def test_the_table_shows_what_changed_and_the_survivors(tool):
     lines = tool.table(rows).splitlines()
     assert r"| `a \| 1` | `a \| 2` | `tests/test_x.py::test_y` | 1.5 |" in lines[2]
     assert f"`...{'b' * 50}2` | SURVIVED |" in lines[3] and lines[-1] == "2 mutants, 1 survived"
+
+
+CASE = '<testcase classname="{}" name="{}"><failure message="E&#10;F"/></testcase>'
+REPORTS = {  # exit code, cases of the report -> what failed
+    "nothing": (0, '<testcase classname="tests.test_a" name="test_x"/>', ""),
+    "a test": (1, CASE.format("tests.test_a", "test_x[1.5]"), "tests/test_a.py::test_x[1.5]"),
+    "of a class": (1, CASE.format("tests.test_a.TestB", "test_x"), "tests/test_a.py::TestB::test_x"),
+    "an import": (2, CASE.format("", "tests.test_a"), "tests/test_a.py"),
+    "none chosen": (5, "", ""),
+    "too long": ("hang", "", "hang"),
+    "a crash": (-11, "", "exit code -11"),
+}
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_what_failed_is_named(tool, tmp_path, name):
+    code, cases, failed = REPORTS[name]
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_a.py").touch()
+    (tmp_path / "report.xml").write_text(f"<testsuite>{cases}</testsuite>")
+    run = tool._read_report(tmp_path, tmp_path / "report.xml", code, 1.0)
+    assert run == tool.Run(failed, "E F" if "failure" in cases else "", 1.0)

@@ -160,7 +160,7 @@ class Copy:
                 code = "hang"
             finally:
                 _end(process)
-        return _read_report(report, code, time.monotonic() - started)
+        return _read_report(self.root, report, code, time.monotonic() - started)
 
     def output(self) -> str:
         """Returns the end of what the last run printed."""
@@ -186,17 +186,24 @@ def _end(process: subprocess.Popen) -> None:
     process.wait()
 
 
-def _read_report(report: pathlib.Path, code: int | str, seconds: float) -> Run:
+def _read_report(root: pathlib.Path, report: pathlib.Path, code: int | str, seconds: float) -> Run:
     """Returns what pytest's XML says; a run without a failure in it still fails by its exit code."""
-    failed, reason = "", ""
     for case in xml.etree.ElementTree.parse(report).iter("testcase") if report.is_file() else ():
-        file = (case.get("classname") or case.get("name")).replace(".", "/") + ".py"
-        for problem in [*case.findall("failure"), *case.findall("error")][: not failed]:
-            failed = f"{file}::{case.get('name')}" if case.get("classname") else file
+        for problem in [*case.findall("failure"), *case.findall("error")]:
             reason = " ".join((problem.get("message") or "").split())[:160]
-    if not failed and code not in {0, 5}:  # 5: nothing was chosen
-        failed = str(code) if code == "hang" else f"exit code {code}"
-    return Run(failed, reason, seconds)
+            return Run(_test_id(root, case.get("classname"), case.get("name")), reason, seconds)
+    if code in {0, 5}:  # 5: nothing was chosen
+        return Run("", "", seconds)
+    return Run("hang" if code == "hang" else f"exit code {code}", "", seconds)
+
+
+def _test_id(root: pathlib.Path, owner: str, name: str) -> str:
+    """Returns `tests/test_a.py::Class::name` of the XML's names; the file alone if it cannot be imported."""
+    file, classes = (owner or name).replace(".", "/"), []
+    while "/" in file and not (root / f"{file}.py").is_file():
+        file, _, inner = file.rpartition("/")
+        classes.insert(0, inner)
+    return "::".join([f"{file}.py", *classes, *[name] * bool(owner)])
 
 
 class Trials:
