@@ -87,6 +87,15 @@ def test_mit_metrics_that_draw(name):
     near(metrics.auc_shuffled(p, f, metrics.sample_shuffled_negatives(f, other, 2)), "AUC_shuffled_100")
 
 
+def test_noise_reaches_up_to_1e_7():
+    """The noise of two pixels decides against a difference of 3% less than theirs, and not of 3% more."""
+    fixated, other = sorted(np.random.default_rng(0).random(2))[::-1]
+    assert np.random.default_rng(0).random(2)[0] == fixated
+    for share, expected in ((0.97, 1.0), (1.03, 0.5)):
+        p = np.array([[0.0, share * (fixated - other) * 1e-7]])
+        same(metrics.auc_judd(p, np.array([[1, 0]]), jitter=0), expected)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_after_the_blur_of_stavis(name):
     """postprocessMap.m: over its maximum, 0 to 255, stretched, Gaussian sigma 2; a constant becomes noise."""

@@ -255,3 +255,10 @@ def test_a_checkpoint_of_another_system_is_told(tmp_path, capsys):
     assert main(["convert", "--system", "vinet", *arguments]) == 2
     error = capsys.readouterr().err
     assert "it has 1 tensors, base.0.conv_s.weight; it looks like one of s3d" in error
+
+
+def test_the_range_over_all_outputs_is_told(small, monkeypatch):
+    report, source = small()
+    outputs = (np.float32([0, 1]), np.float32([-3, 5]), np.float32([-1, 2]))
+    monkeypatch.setattr("avsal_jax.convert.convert.forward", lambda *_: outputs)
+    assert verify("vinet", source, report.output).endswith("outputs on a random clip from -3 to 5")

@@ -14,6 +14,7 @@ import pytest
 
 from avsal_jax import AvsalError, load_model
 from avsal_jax.cli.main import main
+from avsal_jax.convert.file_kinds import TORCH, checkpoint_format
 from avsal_jax.convert.reader import read_checkpoint
 
 TORCH_TAR = ("sys_info", "pickle", "storages", "tensors")
@@ -129,3 +130,14 @@ def test_folders(tmp_path, name, capsys):
     assert main(["convert", "--system", "vinet", "--input", str(tmp_path), "--output", "m"]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_a_legacy_file_begins_with_the_number_that_torch_writes_first(tmp_path):
+    path = tmp_path / "a.pt"
+    for number, words in ((0x1950A86A20F9469CFC6C, None), (0x1950A86A20F9469CFC6D, "a.pt is ")):
+        path.write_bytes(pickle.dumps(number, 2) + pickle.dumps(1001, 2))
+        if words is None:
+            assert checkpoint_format(path) == TORCH
+            continue
+        with pytest.raises(AvsalError, match=words):
+            checkpoint_format(path)

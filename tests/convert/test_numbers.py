@@ -48,6 +48,14 @@ def leaf(tensor):
     return apply_table({"w": tensor}, [row], (), shapes)["params/x/bias"]
 
 
+def test_the_metadata_of_safetensors_is_no_tensor(tmp_path):
+    """Which PyTorch's libraries write into every file."""
+    file = tmp_path / "f.safetensors"
+    safetensors.numpy.save_file({"w": np.float32([1.5, -2.0])}, file, metadata={"format": "pt"})
+    tensors = read_checkpoint(file).tensors
+    assert list(tensors) == ["w"] and leaf(tensors["w"]).tolist() == [1.5, -2.0]
+
+
 @pytest.mark.parametrize(
     ("dtype", "size", "message"),
     [
@@ -136,3 +144,12 @@ def test_a_model_directory_with_such_values_is_refused(stored, tmp_path, name, c
     (path / "model.json").write_text(json.dumps(card))
     with pytest.raises(AvsalError, match=f"weights.safetensors: {name} .*{message}"):
         load_model(path)
+
+
+def test_of_many_names_four_are_listed():
+    six = {f"w{i}": np.ones(2, np.float32) for i in range(6)}
+    with pytest.raises(AvsalError, match="6 in the checkpoint but not known: w0, w1, w2, w3 and 2 more"):
+        apply_table(six, [], (), {})
+    four = [Entry(f"w{i}", f"params/{i}/bias", "vector") for i in range(4)]
+    with pytest.raises(AvsalError, match="4 missing from the checkpoint: w0, w1, w2, w3(?! and)"):
+        apply_table({}, four, (), {})

@@ -6,6 +6,7 @@ import scipy.io.wavfile
 
 from avsal_jax import AvsalError
 from avsal_jax.data.audio import clean_sound, read_sound
+from avsal_jax.data.sound_levels import Levels
 from avsal_jax.data.sound_stream import SoundStream
 
 RATE, BAD = 8_000, 5_000
@@ -113,3 +114,8 @@ def test_integers_in_memory_are_at_full_scale():
 def test_what_is_no_waveform_is_refused(wave, rate, words):
     with pytest.raises(AvsalError, match=words):
         clean_sound(wave, rate)
+
+
+def test_a_block_without_samples_passes():
+    for shape in ((0,), (0, 2)):
+        assert Levels().apply(np.zeros(shape)).shape == shape

@@ -2,6 +2,7 @@
 
 import fractions
 import struct
+import types
 
 import av
 import numpy as np
@@ -219,6 +220,27 @@ class TestTimes:
         assert levels == [1, 2, 3, 3, 4, 4, 5, 5]  # 100 samples at half the rate last twice as long
         shorter, _ = self.read(monkeypatch, [0.0, 0.1, 0.2, 0.6, 1.0], True, {2: 2_000, 3: 2_000, 4: 2_000})
         assert len(shorter) in (3, 4) and 0 not in shorter
+
+    def test_of_many_forms_four_are_listed(self, monkeypatch):
+        rates = {1: 2_000, 2: 4_000, 3: 5_000, 4: 8_000, 5: 10_000}
+        _, notes = self.read(monkeypatch, [0.0, 0.1, 0.15, 0.175, 0.195, 0.2075], rates=rates)
+        forms = " to ".join(f"{rate} Hz and 1 channel" for rate in (1_000, 2_000, 4_000, 5_000))
+        assert notes == (
+            f"the sound of a.ts changes at 0.10 s, from {forms} to and so on; it is read at 1000 Hz",
+        )
+
+
+def test_a_gap_is_more_than_half_a_frame_and_20_ms():
+    frames = types.SimpleNamespace(untimed=False, may_leap=True)
+    for samples, late, missing in ((100, 0.04, 0), (100, 0.06, 60), (10, 0.018, 0), (10, 0.03, 30)):
+        frame = SoundFrame(np.zeros((samples, 1), np.float32), 1_000, late, ("FC",))
+        assert sound_stream._Timeline(0.0, 1_000, frames).missing(frame) == missing
+
+
+def test_one_channel_is_on_both_sides(tmp_path):
+    path = write_wav(tmp_path / "a.wav", np.array([[8_192], [-16_384]] * 2_000))
+    both = np.concatenate(list(SoundStream(path, channels=2)))
+    np.testing.assert_array_equal(both, [[0.25, 0.25], [-0.5, -0.5]] * 2_000)
 
 
 def test_a_long_sound_is_not_held_in_memory(tmp_path, monkeypatch):

@@ -125,6 +125,14 @@ def test_damage_in_the_middle_is_passed_over_and_counted(tmp_path):
     assert 20 <= count <= 40 and video.damaged > 0
 
 
+def test_a_video_of_damaged_frames_alone_is_told(tmp_path):
+    """The start codes of MPEG-4's pictures are gone."""
+    path = write_video(tmp_path / "a.mkv", moving_spot(3), codec="mpeg4")
+    path.write_bytes(path.read_bytes().replace(b"\0\0\1\xb6", b"none"))
+    with pytest.raises(AvsalError, match=r"a\.mkv has no frame that can be decoded"):
+        Video(path)
+
+
 def test_a_frame_size_that_changes_is_told(tmp_path):
     """Two H.264 streams one after the other, as a cut transport stream has them."""
     path = tmp_path / "joined.h264"

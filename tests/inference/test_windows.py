@@ -9,7 +9,7 @@ import pytest
 
 from avsal_jax import Clip
 from avsal_jax.inference.predictor import Model
-from avsal_jax.inference.windows import window
+from avsal_jax.inference.windows import oldest_needed, window
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.systems import build
 from avsal_jax.testing.models import probe_model, tiny_stored
@@ -36,6 +36,12 @@ def test_middle_by_hand():
     assert window(50, 100, 4, "middle") == [48, 49, 50, 51]
     assert window(0, 100, 4, "middle") == [0, 0, 0, 1]
     assert window(99, 100, 4, "middle") == [97, 98, 99, 99]
+
+
+def test_the_oldest_frame_by_hand():
+    assert [oldest_needed(index, 4, "last") for index in (0, 3, 5)] == [0, 0, 2]
+    assert [oldest_needed(index, 4, "middle") for index in (0, 2, 5)] == [0, 0, 3]
+    assert oldest_needed(50, 5, "middle") == 48
 
 
 def images(count, height=64, width=96):

@@ -29,6 +29,10 @@ def test_blur_equals_opencv(opencv):
         np.testing.assert_allclose(got, case["result"], atol=1e-6)
 
 
+def test_a_kernel_of_one_tap_changes_nothing():
+    assert gaussian_kernel(1).tolist() == [1.0]
+
+
 def test_both_resizes_equal_opencv(opencv):
     image = np.array(opencv["image"], np.float32)
     for case in opencv["resize"]:

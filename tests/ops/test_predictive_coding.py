@@ -191,6 +191,12 @@ def test_no_iteration_is_the_plain_picture():
     assert run(iterations=0)[0].tolist() == jnp.asarray(VISION).tolist()
 
 
+def test_one_step_at_the_papers_rate_by_hand():
+    """The slope of (3 - mu)^2 at mu = 1 is -4; alpha is 0.1."""
+    result, _ = predictive_coding(jnp.ones((1, 1)), 3 * jnp.ones((1, 1)), [], [lambda mu: mu], iterations=1)
+    np.testing.assert_allclose(result, 1.4, atol=1e-6)
+
+
 def test_a_mean_is_inert_where_a_sum_is_not():
     """Over many elements: the reason for the default."""
     vision = jnp.asarray(RNG.standard_normal((1, 6, 4096)))

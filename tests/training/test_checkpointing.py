@@ -1,6 +1,8 @@
 """Checkpoints: exact, complete or not there, the last and the best kept, every refusal one line."""
 
 import contextlib
+import errno
+import gc
 import time
 
 import jax
@@ -10,7 +12,7 @@ import optax
 import pytest
 
 from avsal_jax.errors import AvsalError
-from avsal_jax.training.checkpointing import Checkpoints
+from avsal_jax.training.checkpointing import Checkpoints, _damage_of
 
 AXIS = jax.sharding.PartitionSpec("batch")
 EVERYWHERE = jax.sharding.PartitionSpec()
@@ -172,6 +174,37 @@ def test_what_is_not_there_or_damaged_is_told(open_checkpoints, tmp_path):
         open_checkpoints(tmp_path / "file" / "below")
     with pytest.raises(AvsalError, match="mode max or min; got 3, 'most'"):
         open_checkpoints(mode="most")
+
+
+def test_a_save_that_fails_names_the_last_complete_one(open_checkpoints, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "no space")
+
+    checkpoints, state = open_checkpoints(), {"x": np.zeros(3)}
+    for step in (1, 2):
+        checkpoints.save(step, state, {})
+    checkpoints.wait()
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", full)
+    with pytest.raises(AvsalError, match="step 3 in .*: No space left .*; the last complete one is step 2"):
+        checkpoints.save(3, state, {})
+
+
+def test_coroutines_that_a_reader_leaves_do_not_warn():
+    """As Orbax leaves those of the other leaves; a warning here is an error."""
+
+    async def leaf():
+        pass
+
+    def read():
+        waiting = leaf()
+        raise ValueError(f"no leaf {waiting.__name__}")
+
+    with (
+        pytest.raises(AvsalError, match="a checkpoint is damaged: no leaf leaf; remove it"),
+        _damage_of("a checkpoint"),
+    ):
+        read()
+    gc.collect()
 
 
 def test_leftovers_are_removed_and_never_restored(open_checkpoints, tmp_path):

@@ -1,0 +1,78 @@
+"""What protocols do with maps and points, by hand."""
+
+import numpy as np
+import pytest
+
+from avsal_jax.evaluation.protocols import (
+    PROTOCOLS,
+    VideoOthers,
+    fixation_map,
+    generator,
+    protocol_for,
+    rescale_points,
+)
+
+
+def test_a_stored_map_is_scored_in_grey_levels():
+    stored = np.uint8([[0, 51], [102, 255]])
+    for name in ("vinet", "dhf1k"):
+        assert PROTOCOLS[name].score_map(stored).tolist() == [[0.0, 0.2], [0.4, 1.0]]
+        fine = np.array([[0.1, 0.7]])
+        assert PROTOCOLS[name].score_map(fine).tolist() == fine.tolist()
+
+
+@pytest.mark.parametrize("ground", [0, 100])
+def test_stavis_stretches_a_map_and_blurs_it(ground):
+    """A single bright pixel becomes the Gaussian of 13 taps, whatever the grey around it."""
+    stored = np.full((21, 21), ground, np.uint8)
+    stored[10, 10] = 200
+    taps = np.exp(-(np.arange(-6.0, 7.0) ** 2) / (2 * 2.0**2))
+    expected = np.zeros((21, 21))
+    expected[4:17, 4:17] = np.outer(taps, taps) / taps.sum() ** 2
+    np.testing.assert_allclose(PROTOCOLS["stavis"].score_map(stored), expected, atol=1e-12)
+
+
+def test_stavis_leaves_maps_of_one_value():
+    assert not PROTOCOLS["stavis"].score_map(np.zeros((9, 9), np.uint8)).any()
+    np.testing.assert_allclose(PROTOCOLS["stavis"].score_map(np.full((9, 9), 7, np.uint8)), 255.0)
+
+
+def test_which_maps_are_stored_at_the_size_of_the_frame():
+    ramp = np.linspace(0.0, 1.0, 12).reshape(3, 4)
+    sizes = {name: one.store(ramp, (6, 8)).shape for name, one in PROTOCOLS.items()}
+    assert sizes == {"stavis": (3, 4), "vinet": (6, 8), "dhf1k": (6, 8)}
+
+
+def test_the_first_frame_and_the_mean_of_each():
+    rows = {name: (one.first_frame, one.others, one.average) for name, one in PROTOCOLS.items()}
+    assert rows == {
+        "stavis": (9, "video", "videos"),
+        "vinet": (1, "video", "videos"),
+        "dhf1k": (1, "set", "frames"),
+    }
+    assert [protocol_for(None, name).name for name in ("dhf1k", "ucf", "diem")] == ["dhf1k", "dhf1k", "vinet"]
+    assert protocol_for("stavis", "dhf1k").name == "stavis"
+
+
+def test_points_become_maps_and_move_with_the_size():
+    points = np.array([[0, 0], [1, 3]])
+    assert fixation_map(points, (2, 4)).astype(int).tolist() == [[1, 0, 0, 0], [0, 0, 0, 1]]
+    assert rescale_points(points, (2, 4), (4, 8)).tolist() == [[1, 1], [3, 7]]  # centres at 0.5, 1.5 and 3.5
+    assert rescale_points(points, (2, 4), (1, 2)).tolist() == [[0, 0], [0, 1]]
+    assert rescale_points(points, (2, 4), (2, 4)).tolist() == points.tolist()
+
+
+def test_the_others_are_all_but_those_of_the_frame():
+    others = VideoOthers((2, 3), [np.array([[0, 0], [1, 1]]), np.array([[1, 2]])])
+    assert others.map(np.array([[1, 1]])).astype(int).tolist() == [[1, 0, 0], [0, 0, 1]]
+    assert others.map(np.zeros((0, 2), int)).sum() == 3  # the union stays as it was
+
+
+def test_random_numbers_depend_on_each_of_four_things():
+    given = (0, "video", 1, "noise")
+    draws = [
+        generator(*given[:i], other, *given[i + 1 :]).random()
+        for i, other in enumerate((1, "other", 2, "negatives"))
+    ]
+    assert len({generator(*given).random(), *draws}) == 5
+    assert generator(*given).random() == generator(*given).random()
