@@ -59,9 +59,9 @@ def test_slurm_is_read_as_jax_reads_it(monkeypatch, nodes, host):
     monkeypatch.delenv("JAX_COORDINATOR_PORT", raising=False)
     found = find_cluster(environment)
     assert found == Cluster("SLURM", f"{host}:{4321 % 4096 + 61440}", 2, 1, 1)
-    theirs = SlurmCluster.get_coordinator_address
-    port = [None] * (len(inspect.signature(theirs).parameters) - 1)  # earlier jax takes none
-    assert found.coordinator == theirs(300, *port)
+    jax_coordinator = SlurmCluster.get_coordinator_address
+    port = [None] * (len(inspect.signature(jax_coordinator).parameters) - 1)  # earlier jax takes none
+    assert found.coordinator == jax_coordinator(300, *port)
     assert str(found) == f"SLURM: process 2 of 2, process 1 is at {host}:61665"
 
 

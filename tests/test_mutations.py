@@ -1,4 +1,4 @@
-"""What `tools/mutations.py` changes: the expected places of a known source, drawn alike by a seed."""
+"""Tests `tools/mutations.py`: the mutants of a small source, their sampling, test selection and reports."""
 
 import ast
 import pathlib
@@ -68,14 +68,15 @@ def tool():
 
 
 def test_a_known_source_has_the_expected_mutants(tool):
-    found = [(one.kind, one.original, one.mutant) for one in tool.mutants.mutants_of(SOURCE.encode())]
-    assert set(found) == CHANGES and len(found) == len(CHANGES)
+    mutants = tool.mutants.mutants_of(SOURCE.encode())
+    changes = [(mutant.kind, mutant.original, mutant.mutant) for mutant in mutants]
+    assert set(changes) == CHANGES and len(changes) == len(CHANGES)
 
 
 def test_operators_of_every_kind_are_changed(tool):
-    pairs = ["a is None", "a is not None", "a in b", "a not in b", "(a) % (b)", "a ** b", "-a(1)", "a | b"]
-    found = {(one.original, one.mutant) for one in tool.mutants.mutants_of("\n".join(pairs).encode())}
-    assert found >= {
+    lines = ["a is None", "a is not None", "a in b", "a not in b", "(a) % (b)", "a ** b", "-a(1)", "a | b"]
+    mutants = tool.mutants.mutants_of("\n".join(lines).encode())
+    assert {(mutant.original, mutant.mutant) for mutant in mutants} >= {
         ("a is None", "a is not None"),
         ("a is not None", "a is None"),
         ("a in b", "a not in b"),
@@ -88,10 +89,10 @@ def test_operators_of_every_kind_are_changed(tool):
 
 
 def test_every_change_is_one_of_the_text_and_leaves_docstrings(tool):
-    source = SOURCE.replace('"min"', '"größte"').encode()  # places are counted in bytes
+    source = SOURCE.replace('"min"', '"größte"').encode()  # positions are in bytes
     tree = ast.parse(source)
-    for one in tool.mutants.mutants_of(source):
-        changed = ast.parse(one.applied(source))
+    for mutant in tool.mutants.mutants_of(source):
+        changed = ast.parse(mutant.applied(source))
         assert ast.dump(changed) != ast.dump(tree)
         assert docstrings(changed) == docstrings(tree)
 
@@ -103,14 +104,15 @@ def docstrings(tree):
     return [ast.get_docstring(scope) for scope in scopes]
 
 
-def test_a_seed_draws_the_same_and_more_go_on(tool):
+def test_a_seed_fixes_the_sample_and_a_larger_count_extends_it(tool):
     sources = {"a.py": SOURCE.encode(), "b.py": SOURCE.replace("total", "other").encode()}
-    found = {path: tool.mutants.mutants_of(source) for path, source in sources.items()}
-    six = tool.mutants.draw(found, 6, random.Random("0/ops"))
-    assert six == tool.mutants.draw(dict(reversed(found.items())), 6, random.Random("0/ops"))
-    assert tool.mutants.draw(found, 12, random.Random("0/ops"))[:6] == six
-    assert tool.mutants.draw(found, 6, random.Random("1/ops")) != six
-    assert len({one.kind for _, one in six}) == 6 and len({(path, one.line) for path, one in six}) == 6
+    mutants = {path: tool.mutants.mutants_of(source) for path, source in sources.items()}
+    six = tool.mutants.draw(mutants, 6, random.Random("0/ops"))
+    assert six == tool.mutants.draw(dict(reversed(mutants.items())), 6, random.Random("0/ops"))
+    assert tool.mutants.draw(mutants, 12, random.Random("0/ops"))[:6] == six
+    assert tool.mutants.draw(mutants, 6, random.Random("1/ops")) != six
+    assert len({mutant.kind for _, mutant in six}) == 6
+    assert len({(path, mutant.line) for path, mutant in six}) == 6
 
 
 def test_every_area_has_modules_and_tests_of_its_own(tool):
@@ -135,7 +137,7 @@ def test_near_tests_are_those_of_the_name_and_those_that_import_it(tool, tmp_pat
     tests = {f"tests/test_{name}.py" for name in ("blur", "maps", "pictures", "cluster")}
     distances = imports.distances("avsal_jax/ops/blur.py", tests)
     assert sorted(distances.values()) == [0, 1, 2, tool.reach.FAR]
-    assert imports.named("avsal_jax/ops/blur.py", tests) == {"tests/test_blur.py"}
+    assert imports.namesakes("avsal_jax/ops/blur.py", tests) == {"tests/test_blur.py"}
     assert imports.nearest("avsal_jax/ops/blur.py", tests) == {"tests/test_blur.py", "tests/test_maps.py"}
     assert imports.nearest("avsal_jax/pictures.py", tests) == {"tests/test_pictures.py"}
 

@@ -1,8 +1,9 @@
-"""Small changes to Python source that a test should notice, found by `ast` and made in the text.
+"""Generates mutants of Python source: small changes that a test should detect.
 
-`mutants_of` lists all of a source, `draw` takes some of them at random. What no test could notice, or is no
-program, is left alone: docstrings, annotations, messages (what `raise` says, f-strings, `__repr__`), logging,
-assertions, decorators and imports.
+`mutants_of` lists all mutants of a module; `draw` samples some of them. The places are located in the syntax
+tree (`ast`), and the changes are made in the text. Code that tests are not expected to check is not changed:
+docstrings, annotations, messages (the arguments of `raise`, f-strings, `__repr__`), logging, assertions,
+decorators and imports.
 """
 
 from __future__ import annotations
@@ -62,19 +63,19 @@ _SWAPS = {a: b for pair in _PAIRS for a, b in (pair, pair[::-1])}
 _AXES = {"axis", "axes", "dimension", "dimensions"}
 _SILENT = {"print", "warn", "logging", "log", "logger", "debug", "info", "warning"}
 _WORDS = {"__repr__", "__str__"}
-_SHORT = 24  # characters of an expression that does not explain itself
+_SHORT = 24  # characters; a shorter expression is shown with its whole line
 
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Mutant:
-    """One change of a source.
+    """A single change to a module's source.
 
     Attributes:
-      start, end: the bytes that are replaced.
-      replacement: the text in their place.
-      line: the first line of them, from 1.
-      kind: one of `KINDS`.
-      original, mutant: the expression, statement or line around them, before and after, in one line.
+      start, end: the range of bytes that is replaced.
+      replacement: the new text.
+      line: the line on which the range starts, counted from 1.
+      kind: an entry of `KINDS`.
+      original, mutant: the enclosing expression, statement or line before and after, joined into one line.
     """
 
     start: int
@@ -86,38 +87,45 @@ class Mutant:
     mutant: str
 
     def applied(self, source: bytes) -> bytes:
-        """Returns the source with the change."""
+        """Returns the changed source."""
         return source[: self.start] + self.replacement.encode() + source[self.end :]
 
 
 def mutants_of(source: bytes) -> list[Mutant]:
-    """Returns all mutants of a module, in the order of their places; each is a program that differs."""
+    """Returns all mutants of a module in source order.
+
+    Every mutant parses, and its syntax tree differs from the original.
+    """
     tree = ast.parse(source)
     finder = _Finder(source)
     finder.visit(tree)
     before = ast.dump(tree)
-    return [one for one in sorted(set(finder.found)) if _differs(one.applied(source), before)]
+    return [mutant for mutant in sorted(set(finder.mutants)) if _differs(mutant.applied(source), before)]
 
 
 def draw(mutants: dict[str, list[Mutant]], count: int, rng: random.Random) -> list[tuple[str, Mutant]]:
-    """Draws up to `count` mutants, one kind after the other, never two of the same line.
+    """Draws up to `count` mutants, cycling through the kinds, with at most one mutant per line.
 
     Args:
-      mutants: those of each file.
-      rng: decides; more of the same numbers go on where fewer ended.
+      mutants: the mutants of each file.
+      count: the maximum number to draw.
+      rng: the random generator. For the same state, a larger `count` extends the list of a smaller one.
+
+    Returns:
+      Pairs of a file and a mutant.
     """
     pools = {kind: [] for kind in rng.sample(KINDS, len(KINDS))}
-    for path, found in sorted(mutants.items()):
-        for one in found:
-            pools[one.kind].append((path, one))
+    for path, file_mutants in sorted(mutants.items()):
+        for mutant in file_mutants:
+            pools[mutant.kind].append((path, mutant))
     for pool in pools.values():
         rng.shuffle(pool)
-    drawn, lines = [], set()
-    for path, one in filter(None, itertools.chain(*itertools.zip_longest(*pools.values()))):
-        if (path, one.line) not in lines:
-            lines.add((path, one.line))
-            drawn.append((path, one))
-    return drawn[:count]
+    sample, lines = [], set()
+    for path, mutant in filter(None, itertools.chain(*itertools.zip_longest(*pools.values()))):
+        if (path, mutant.line) not in lines:
+            lines.add((path, mutant.line))
+            sample.append((path, mutant))
+    return sample[:count]
 
 
 def _differs(source: bytes, before: str) -> bool:
@@ -132,7 +140,7 @@ def _is_text(node) -> bool:
 
 
 def _name(function) -> str:
-    """Returns the last word of what is called: `maximum` of `jnp.maximum`."""
+    """Returns the last part of a called name: `maximum` for `jnp.maximum`."""
     return getattr(function, "attr", getattr(function, "id", ""))
 
 
@@ -142,7 +150,7 @@ def _is_silent(call: ast.Call) -> bool:
 
 
 def _changed_constant(value) -> str | None:
-    """Returns another constant's text; None for what is left alone (texts, None, ...)."""
+    """Returns the source of a different constant; None for types that are not changed, such as strings."""
     if isinstance(value, bool):
         return str(not value)
     if isinstance(value, int):
@@ -153,31 +161,32 @@ def _changed_constant(value) -> str | None:
 
 
 class _Finder(ast.NodeVisitor):
-    """Collects the mutants of a tree in `found`."""
+    """Collects the mutants of a syntax tree in `mutants`."""
 
     def __init__(self, source: bytes):
         self._source = source
         self._lines = [0, *itertools.accumulate(map(len, source.splitlines(keepends=True)))]
         self._in_class = False
-        self.found: list[Mutant] = []
+        self.mutants: list[Mutant] = []
 
     def _span(self, node) -> tuple[int, int]:
         start = self._lines[node.lineno - 1] + node.col_offset
         return start, self._lines[node.end_lineno - 1] + node.end_col_offset
 
     def _add(self, kind, around, span, replacement):
-        """Adds the mutant that has `replacement` for the bytes `span` of the node `around`."""
+        """Adds the mutant that replaces the bytes `span` inside the node `around`."""
         first, last = self._span(around)
-        if last - first < _SHORT:  # the whole line says more
+        if last - first < _SHORT:  # too short to be understood without its line
             first = self._lines[around.lineno - 1]
             last = self._lines[around.end_lineno]
         before, after = self._source[first : span[0]].decode(), self._source[span[1] : last].decode()
-        texts = (before + self._source[slice(*span)].decode() + after, before + replacement + after)
+        original = " ".join((before + self._source[slice(*span)].decode() + after).split())
+        mutant = " ".join((before + replacement + after).split())
         line = self._source[: span[0]].count(b"\n") + 1
-        self.found.append(Mutant(*span, replacement, line, kind, *(" ".join(one.split()) for one in texts)))
+        self.mutants.append(Mutant(*span, replacement, line, kind, original, mutant))
 
     def _add_operator(self, kind, around, between, symbol, replacement):
-        """Adds the mutant with another operator between two nodes; `between` may hold brackets too."""
+        """Adds the mutant that replaces the operator between two nodes, which may be in brackets."""
         start, end = self._span(between[0])[1], self._span(between[1])[0]
         pattern = rb"\s+".join(re.escape(word.encode()) for word in symbol.split())
         if place := re.search(pattern, self._source[start:end]):
@@ -190,7 +199,7 @@ class _Finder(ast.NodeVisitor):
             kind = "boolean" if isinstance(value, bool) and kind == "constant" else kind
             self._add(kind, around or node, self._span(node), replacement)
 
-    # What is left alone.
+    # Code that is not changed.
 
     def visit_JoinedStr(self, node):
         pass
@@ -250,9 +259,9 @@ class _Finder(ast.NodeVisitor):
             self._add("default", around, self._span(value), replacement)
 
     def _returns(self, function, skip_self):
-        """Returns of this function, not of those in it: None, or its first argument."""
-        names = [one.arg for one in function.args.args]
-        first = next((one for one in names if not (skip_self and one in {"self", "cls"})), None)
+        """Adds mutants that return None or the first argument; nested functions are skipped."""
+        names = [argument.arg for argument in function.args.args]
+        first = next((name for name in names if not (skip_self and name in {"self", "cls"})), None)
         inner = [list(function.body)]
         while inner:
             for node in inner.pop():
@@ -310,7 +319,8 @@ class _Finder(ast.NodeVisitor):
     def visit_BinOp(self, node):
         symbol = _SYMBOLS.get(type(node.op))
         sides = (node.left, node.right)
-        is_type = symbol == "|" and any(isinstance(one, ast.Constant) and one.value is None for one in sides)
+        has_none = any(isinstance(side, ast.Constant) and side.value is None for side in sides)
+        is_type = symbol == "|" and has_none
         if symbol in _OPERATORS and not is_type and not any(map(_is_text, sides)):
             self._add_operator("arithmetic", node, sides, symbol, _OPERATORS[symbol])
         self.generic_visit(node)

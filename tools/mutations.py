@@ -1,21 +1,30 @@
-"""Changes the program in small ways, one at a time, and shows which test notices each.
+"""Mutation testing: makes small changes to the package, one at a time, and reports which test detects each.
 
   python tools/mutations.py --seed 0 --count 63 --output build/mutations.json
   python tools/mutations.py --seed 0 --count 63 --output build/mutations.json --resume --again
   python tools/mutations.py --seed 0 --count 7 --area metrics
 
-Mutants are drawn evenly over the areas (`AREAS`): a seed gives the same ones for the same source. Each is
-written into a copy of the checkout, never into the checkout, and tests run there, in the order of `STEPS`:
-the fast tests of the area that are named after the module, those that import it (`reach`), the area's other
-fast tests, the fast tests of wider areas, the slow ones of all these. The first failure catches the mutant;
-so does a run that takes longer than `--timeout`. What catches one must pass in the unchanged copy.
+Mutants are sampled evenly over the areas in `AREAS`. The same seed and source give the same mutants. The tool
+works in a copy of the checkout and never modifies the checkout. For each mutant, it runs these tests in the
+order of `STEPS`:
 
-The file holds what is known after each mutant. `--resume` skips the mutants in it; `--again` tries those that
-survived once more (after a new test). `JAX_COMPILATION_CACHE_DIR` lets the runs share compiled programs.
+  named  the area's fast tests that are named after the module
+  near   the area's fast tests that import the module, or otherwise the closest by imports (`reach`)
+  own    the area's other fast tests
+  wider  fast tests of code that uses the area
+  slow   the slow tests of all of these
 
-mutmut and cosmic-ray make mutants as well, but neither draws some by a seed, stops at a number, or runs other
-tests for other modules, nearest first. With tests that take many minutes in all, the order is what decides a
-mutant in seconds.
+The first failure, or a run longer than `--timeout`, catches the mutant. The tool then runs the failed test
+(after a timeout or a crash, all tests of the step) in the unchanged copy. If that fails as well, the tool
+exits with an error.
+
+The output file is updated after every mutant. `--resume` skips the mutants in it; add `--again` to retry the
+survivors, for example after adding a test. Set `JAX_COMPILATION_CACHE_DIR` to share compiled programs between
+runs.
+
+mutmut and cosmic-ray also generate mutants, but neither samples a given number of them by a seed, nor chooses
+tests per module and runs the nearest first. The whole test suite takes many minutes; in this order most
+mutants are caught within seconds.
 """
 
 from __future__ import annotations
@@ -40,18 +49,18 @@ import mutants
 import reach
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-MEMORY_BYTES = 12 << 30  # of each process, as a mutant may fill a list without end
+MEMORY_BYTES = 12 << 30  # limit per process, since a mutant may append to a list in an endless loop
 STEPS = ("named", "near", "own", "wider", "slow")
 
 
 @dataclasses.dataclass(frozen=True)
 class Area:
-    """Files that belong together.
+    """A group of modules and their tests.
 
     Attributes:
-      modules: patterns of those that are changed.
-      tests: patterns of the tests that are their own.
-      wider: patterns of tests that use them on the way to something else.
+      modules: glob patterns of the modules to change, relative to the package.
+      tests: glob patterns of the test files for these modules, relative to the checkout.
+      wider: glob patterns of test files for other code that uses these modules.
     """
 
     modules: tuple[str, ...]
@@ -104,12 +113,12 @@ AREAS = {
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a run of tests gave.
+    """The result of a test run.
 
     Attributes:
-      failed: the first test that failed, or what ended the run ("hang", "exit code -11"); "" if all passed.
-      reason: the first line of its error.
-      seconds: of the whole run.
+      failed: the first test that failed, or how the run ended ("hang", "exit code -11"); "" if all passed.
+      reason: the beginning of the error message.
+      seconds: the duration of the run.
     """
 
     failed: str
@@ -118,11 +127,11 @@ class Run:
 
 
 class Copy:
-    """A copy of the checkout in which one module is changed at a time.
+    """A copy of the checkout in which one module at a time is changed.
 
     Args:
-      folder: empty; the copy is in it.
-      timeout: seconds, the most that a run of tests takes.
+      folder: an empty folder for the copy, the test reports and temporary files.
+      timeout: the maximum duration of a test run, in seconds.
     """
 
     def __init__(self, folder: pathlib.Path, timeout: float):
@@ -134,19 +143,20 @@ class Copy:
                 (self.root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, self.root / name)
         code = "import avsal_jax; print(avsal_jax.__file__)"
-        where = self._start([sys.executable, "-c", code], cwd=folder, stdout=subprocess.PIPE).communicate()[0]
-        if pathlib.Path(where.strip()).parent.parent.resolve() != self.root.resolve():
-            raise SystemExit(f"tests would import {where.strip()}, not the copy {self.root}")
+        process = self._start([sys.executable, "-c", code], cwd=folder, stdout=subprocess.PIPE)
+        package = process.communicate()[0].strip()
+        if pathlib.Path(package).parent.parent.resolve() != self.root.resolve():
+            raise SystemExit(f"tests would import {package}, not the copy {self.root}")
 
     def write(self, module: str, source: bytes) -> None:
-        """Puts a source in place of a module, and forgets what was compiled of it."""
+        """Overwrites a module with `source` and deletes its cached bytecode."""
         path = self.root / module
         path.write_bytes(source)
         for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
             compiled.unlink()
 
     def test(self, tests: list[str], marker: str) -> Run:
-        """Runs test files, or single tests, in their order, up to the first failure."""
+        """Runs test files or single tests in the given order; stops at the first failure."""
         report = self._folder / "report.xml"
         report.unlink(missing_ok=True)
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", marker]
@@ -163,7 +173,7 @@ class Copy:
         return _read_report(self.root, report, code, time.monotonic() - started)
 
     def output(self) -> str:
-        """Returns the end of what the last run printed."""
+        """Returns the last 3000 characters that the latest run printed."""
         return (self._folder / "output.txt").read_text(errors="replace")[-3000:]
 
     def _start(self, command, cwd, stdout) -> subprocess.Popen:
@@ -180,25 +190,25 @@ class Copy:
 
 
 def _end(process: subprocess.Popen) -> None:
-    """Ends a run with the processes that its tests started."""
+    """Kills a test run and all processes that its tests started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def _read_report(root: pathlib.Path, report: pathlib.Path, code: int | str, seconds: float) -> Run:
-    """Returns what pytest's XML says; a run without a failure in it still fails by its exit code."""
+    """Returns the first failure in pytest's XML report; if it contains none, the exit code decides."""
     for case in xml.etree.ElementTree.parse(report).iter("testcase") if report.is_file() else ():
         for problem in [*case.findall("failure"), *case.findall("error")]:
             reason = " ".join((problem.get("message") or "").split())[:160]
             return Run(_test_id(root, case.get("classname"), case.get("name")), reason, seconds)
-    if code in {0, 5}:  # 5: nothing was chosen
+    if code in {0, 5}:  # 5: pytest collected no tests
         return Run("", "", seconds)
     return Run("hang" if code == "hang" else f"exit code {code}", "", seconds)
 
 
 def _test_id(root: pathlib.Path, owner: str, name: str) -> str:
-    """Returns `tests/test_a.py::Class::name` of the XML's names; the file alone if it cannot be imported."""
+    """Converts names of the XML report to `tests/test_a.py::Class::name`; only the file for import errors."""
     file, classes = (owner or name).replace(".", "/"), []
     while "/" in file and not (root / f"{file}.py").is_file():
         file, _, inner = file.rpartition("/")
@@ -207,20 +217,20 @@ def _test_id(root: pathlib.Path, owner: str, name: str) -> str:
 
 
 class Trials:
-    """Tries mutants in a copy.
+    """Tests mutants in a copy of the checkout.
 
     Args:
-      copy: where.
-      until: the last of `STEPS` that is tried.
+      copy: the copy.
+      until: the last entry of `STEPS` to run.
     """
 
     def __init__(self, copy: Copy, until: str):
         self._copy, self._steps = copy, STEPS[: STEPS.index(until) + 1]
         self._imports = reach.Imports(copy.root)
-        self._passed: set[tuple[str, ...]] = set()  # tests, and files, that pass without a change
+        self._passed: set[tuple[str, ...]] = set()  # tests and files that pass in the unchanged copy
 
     def judge(self, area: Area, module: str, mutant: mutants.Mutant) -> dict:
-        """Returns what became of a mutant: `caught_by` (None if it survived), `reason`, `step`, `seconds`."""
+        """Tests a mutant and returns `caught_by` (None if it survived), `reason`, `step` and `seconds`."""
         tests = self._tests(area, module)
         seconds = 0.0
         for step in self._steps:
@@ -236,13 +246,14 @@ class Trials:
         return {"caught_by": caught_by, "reason": reason, "step": step, "seconds": round(seconds, 1)}
 
     def _tests(self, area, module) -> dict[str, list[str]]:
-        """Returns the test files of each step, the nearest and shortest first."""
-        own, wider = self._files(area.tests), self._files(area.wider)
-        named, near = self._imports.named(module, own), self._imports.nearest(module, own)
-        choice = {"named": named, "near": near - named, "own": own - near}
-        choice |= {"wider": wider - own, "slow": own | wider}
-        distance = self._imports.distances(module, own | wider)
-        length = {file: (self._copy.root / file).stat().st_size for file in own | wider}
+        """Returns the test files of each step, sorted by distance from the module, then by size."""
+        area_tests, wider_tests = self._files(area.tests), self._files(area.wider)
+        namesakes = self._imports.namesakes(module, area_tests)
+        nearest = self._imports.nearest(module, area_tests)
+        choice = {"named": namesakes, "near": nearest - namesakes, "own": area_tests - nearest}
+        choice |= {"wider": wider_tests - area_tests, "slow": area_tests | wider_tests}
+        distance = self._imports.distances(module, area_tests | wider_tests)
+        length = {file: (self._copy.root / file).stat().st_size for file in area_tests | wider_tests}
         return {step: sorted(files, key=lambda f: (distance[f], length[f])) for step, files in choice.items()}
 
     def _files(self, patterns) -> set[str]:
@@ -250,15 +261,13 @@ class Trials:
         return {str(path.relative_to(root)) for pattern in patterns for path in root.glob(pattern)}
 
     def _check_unchanged(self, tests: list[str], marker: str) -> None:
-        """Ends the program if what failed fails without a change too; tries it once."""
+        """Exits with an error if the tests also fail without a mutant; each list of tests is checked once."""
         if tuple(tests) not in self._passed:
             run = self._copy.test(tests, marker)
-            if (
-                run.failed == "exit code 4"
-            ):  # pytest does not find a name with odd characters: all of its file
+            if run.failed == "exit code 4":  # pytest rejects some special characters in names: run the file
                 run = self._copy.test([test.partition("::")[0] for test in tests], marker)
             if run.failed:
-                message = f"{run.failed} fails without a change: {run.reason}"
+                message = f"{run.failed} also fails in the unchanged copy: {run.reason}"
                 raise SystemExit(f"{message}\n{self._copy.output()}")
             self._passed.add(tuple(tests))
 
@@ -271,25 +280,26 @@ class Trials:
             self._copy.write(module, source)
 
 
-def drawn(areas: dict[str, Area], seed: int, count: int) -> list[tuple[str, str, mutants.Mutant]]:
-    """Returns (area, module, mutant), as many of every area as of the others or one more."""
-    found = []
-    for place, (name, area) in enumerate(areas.items()):
+def draw_mutants(areas: dict[str, Area], seed: int, count: int) -> list[tuple[str, str, mutants.Mutant]]:
+    """Returns up to `count` triples (area, module, mutant); `count` is divided evenly among the areas."""
+    sample = []
+    for position, (name, area) in enumerate(areas.items()):
         paths = sorted({path for pattern in area.modules for path in (ROOT / "avsal_jax").glob(pattern)})
         choice = {str(path.relative_to(ROOT)): mutants.mutants_of(path.read_bytes()) for path in paths}
-        number = count // len(areas) + (place < count % len(areas))
-        found += [(name, *one) for one in mutants.draw(choice, number, random.Random(f"{seed}/{name}"))]
-    return found
+        number = count // len(areas) + (position < count % len(areas))
+        pairs = mutants.draw(choice, number, random.Random(f"{seed}/{name}"))
+        sample += [(name, module, mutant) for module, mutant in pairs]
+    return sample
 
 
 def table(rows: list[dict]) -> str:
-    """Returns the mutants as Markdown."""
+    """Returns a Markdown table of the mutants and their results."""
     lines = ["| area | place | kind | from | to | caught by | seconds |", "|---|---|---|---|---|---|---|"]
     for row in rows:
         caught = f"`{row['caught_by']}`" if row["caught_by"] else "SURVIVED"
         place = f"{row['module']}:{row['line']}"
         pairs = enumerate(zip(row["original"], row["mutant"], strict=False))
-        start = max(0, next((place for place, (a, b) in pairs if a != b), 0) - 50)
+        start = max(0, next((index for index, (a, b) in pairs if a != b), 0) - 50)
         change = [_code(row[name], start) for name in ("original", "mutant")]
         texts = [row["area"], place, row["kind"], *change, caught]
         lines.append(f"| {' | '.join(texts)} | {row['seconds']} |")
@@ -298,9 +308,9 @@ def table(rows: list[dict]) -> str:
 
 
 def _code(text: str, start: int, longest: int = 90) -> str:
-    shown = ("..." if start else "") + text[start:]
-    shown = shown if len(shown) <= longest else f"{shown[: longest - 3]}..."
-    return f"`{shown}`".replace("|", "\\|")
+    excerpt = ("..." if start else "") + text[start:]
+    excerpt = excerpt if len(excerpt) <= longest else f"{excerpt[: longest - 3]}..."
+    return f"`{excerpt}`".replace("|", "\\|")
 
 
 def _key(row: dict) -> tuple:
@@ -318,15 +328,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seed", type=int, default=0, help="decides which mutants")
-    parser.add_argument("--count", type=int, default=63, help="mutants of all areas together")
-    parser.add_argument("--area", choices=AREAS, action="append", help="only this one; may be repeated")
-    parser.add_argument("--output", type=pathlib.Path, default=ROOT / "build" / "mutations.json")
-    parser.add_argument("--resume", action="store_true", help="skip the mutants that the file holds")
-    parser.add_argument("--again", action="store_true", help="with --resume: try the survivors once more")
-    parser.add_argument("--until", choices=STEPS, default=STEPS[-1], help="the last tests that are tried")
-    parser.add_argument("--timeout", type=float, default=600, help="seconds, the most that a run takes")
-    parser.add_argument("--list", action="store_true", help="print the mutants and try none")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random sample")
+    parser.add_argument("--count", type=int, default=63, help="total number of mutants to sample")
+    parser.add_argument("--area", choices=AREAS, action="append", help="use only this area; repeatable")
+    output = ROOT / "build" / "mutations.json"
+    parser.add_argument("--output", type=pathlib.Path, default=output, help="the JSON file of results")
+    parser.add_argument("--resume", action="store_true", help="skip the mutants that are in the output file")
+    parser.add_argument("--again", action="store_true", help="with --resume: retry the survivors")
+    parser.add_argument("--until", choices=STEPS, default=STEPS[-1], help="the last group of tests to run")
+    parser.add_argument("--timeout", type=float, default=600, help="maximum seconds per test run")
+    parser.add_argument("--list", action="store_true", help="print the mutants without testing them")
     return parser
 
 
@@ -334,27 +345,27 @@ def main():
     args = _parser().parse_args()
     areas = {name: AREAS[name] for name in AREAS if not args.area or name in args.area}
     rows = json.loads(args.output.read_text()) if args.resume and args.output.is_file() else []
-    known = {_key(row): row for row in rows}
-    chosen = [
+    results = {_key(row): row for row in rows}
+    sample = [
         {"area": area, "module": module, **dataclasses.asdict(mutant)}
-        for area, module, mutant in drawn(areas, args.seed, args.count)
+        for area, module, mutant in draw_mutants(areas, args.seed, args.count)
     ]
     if args.list:
-        print(table([{**row, "caught_by": None, "seconds": ""} for row in chosen]))
+        print(table([{**row, "caught_by": None, "seconds": ""} for row in sample]))
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
     with tempfile.TemporaryDirectory(prefix="avsal_mutations_") as folder:
         trials = Trials(Copy(pathlib.Path(folder), args.timeout), args.until)
-        for row in chosen:
-            if (before := known.get(_key(row))) and (before["caught_by"] or not args.again):
+        for row in sample:
+            if (before := results.get(_key(row))) and (before["caught_by"] or not args.again):
                 continue
             fields = {name: row[name] for name in mutants.Mutant.__dataclass_fields__}
             result = trials.judge(AREAS[row["area"]], row["module"], mutants.Mutant(**fields))
-            known[_key(row)] = row | result
-            print(table([known[_key(row)]]).splitlines()[2], flush=True)
-            _write(args.output, list(known.values()))
-    print("", table([known[_key(row)] for row in chosen]), sep="\n")
+            results[_key(row)] = row | result
+            print(table([results[_key(row)]]).splitlines()[2], flush=True)
+            _write(args.output, list(results.values()))
+    print("", table([results[_key(row)] for row in sample]), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How near tests are to a module: by name, or by how many imports lie between them."""
+"""Measures the distance from tests to a module, by name and by the number of imports between them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ FAR = 99
 
 
 class Imports:
-    """The imports of the package and its tests, read from their text.
+    """The imports of the package and its tests, parsed from their source without importing it.
 
     Args:
-      root: the checkout.
+      root: the root of the checkout.
     """
 
     def __init__(self, root: pathlib.Path):
@@ -21,29 +21,34 @@ class Imports:
         self._imports = {name: _imported(root / path) for path, name in self._names.items()}
 
     def distances(self, module: str, tests: set[str]) -> dict[str, int]:
-        """Returns the steps from each test file to a module: 0 by name, 1 where it imports it, ... `FAR`."""
+        """Returns the number of imports from each test file to a module.
+
+        0 means that the test is named after the module, 1 that it imports the module directly, and `FAR` that
+        no chain of imports leads to the module.
+        """
         target = self._names[module]
         importers = {
-            name: {one for one in found if one in self._imports} for name, found in self._imports.items()
+            importer: {name for name in names if name in self._imports}
+            for importer, names in self._imports.items()
         }
         steps, reached = {target: 0}, {target}
         for step in range(1, FAR):
             reached = {
                 name
-                for name, found in importers.items()
-                if name not in steps and not reached.isdisjoint(found)
+                for name, imports in importers.items()
+                if name not in steps and not reached.isdisjoint(imports)
             }
             steps |= dict.fromkeys(reached, step)
-        named = self.named(module, tests)
-        return {test: 0 if test in named else steps.get(self._names[test], FAR) for test in tests}
+        namesakes = self.namesakes(module, tests)
+        return {test: 0 if test in namesakes else steps.get(self._names[test], FAR) for test in tests}
 
-    def named(self, module: str, tests: set[str]) -> set[str]:
-        """Returns the tests that are named after a module: `test_audio_long.py` of `audio.py`."""
+    def namesakes(self, module: str, tests: set[str]) -> set[str]:
+        """Returns the tests that are named after a module, such as `test_audio_long.py` for `audio.py`."""
         start = f"test_{pathlib.Path(module).stem}"
         return {test for test in tests if pathlib.Path(test).stem.startswith(start)}
 
     def nearest(self, module: str, tests: set[str]) -> set[str]:
-        """Returns the tests that are named after the module or import it; without such, the nearest."""
+        """Returns the tests at distance 0 or 1 from a module, or otherwise those at the smallest distance."""
         distances = self.distances(module, tests)
         least = max(1, min(distances.values(), default=FAR))
         return {test for test, distance in distances.items() if distance <= least}
@@ -54,7 +59,10 @@ def _dotted(path: pathlib.Path) -> str:
 
 
 def _imported(path: pathlib.Path) -> set[str]:
-    """Returns all dotted names that a file may import, at any depth: `a.b` and `a` of `from a import b`."""
+    """Returns the dotted names that a file may import, also inside functions.
+
+    `from a import b` counts as both `a` and `a.b`, since `b` may be a module.
+    """
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):

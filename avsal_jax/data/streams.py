@@ -96,26 +96,26 @@ def frame_rate(
       times: of the packets that have been read, as `time_of` gives them.
       interlaced: packets may be fields, two to a frame, so the header is believed.
     """
-    stated = exact(stream.average_rate or stream.guessed_rate or stream.base_rate)
-    believed = bool(stated) and SLOWEST_RATE <= stated <= FASTEST_RATE
+    header_rate = exact(stream.average_rate or stream.guessed_rate or stream.base_rate)
+    believed = bool(header_rate) and SLOWEST_RATE <= header_rate <= FASTEST_RATE
     if interlaced and believed:
-        return stated, None
+        return header_rate, None
     packets = container.demux(stream)
     while len(times) < _SAMPLED and (more := _next_time(packets)) is not None:
         times += more
     measured = _rate_of(times, exact(stream.time_base))
-    if measured is not None and not (stated and _agree(stated, measured)):
+    if measured is not None and not (header_rate and _agree(header_rate, measured)):
         while (more := _next_time(packets)) is not None:
             times += more
         measured = _rate_of(times, exact(stream.time_base))
-    if believed and (measured is None or len(times) < _FEWEST or _agree(stated, measured)):
-        return stated, None
+    if believed and (measured is None or len(times) < _FEWEST or _agree(header_rate, measured)):
+        return header_rate, None
     measured = measured or _USUAL_RATE
-    if not stated:
+    if not header_rate:
         return measured, None
     return measured, (
-        f"its header states {float(stated):.6g} frames a second; {float(measured):.6g} is used, from the "
-        "times of its frames"
+        f"its header states {float(header_rate):.6g} frames per second; {float(measured):.6g} is used, from "
+        "the times of its frames"
     )
 
 

@@ -239,8 +239,8 @@ def test_a_gap_is_more_than_half_a_frame_and_20_ms():
 
 def test_one_channel_is_on_both_sides(tmp_path):
     path = write_wav(tmp_path / "a.wav", np.array([[8_192], [-16_384]] * 2_000))
-    both = np.concatenate(list(SoundStream(path, channels=2)))
-    np.testing.assert_array_equal(both, [[0.25, 0.25], [-0.5, -0.5]] * 2_000)
+    stereo = np.concatenate(list(SoundStream(path, channels=2)))
+    np.testing.assert_array_equal(stereo, [[0.25, 0.25], [-0.5, -0.5]] * 2_000)
 
 
 def test_a_long_sound_is_not_held_in_memory(tmp_path, monkeypatch):

@@ -111,7 +111,7 @@ def test_an_absurd_rate_gives_way_to_the_times(tmp_path):
         assert container.streams.video[0].average_rate == 1000  # the header does say so
     video = Video(path)
     assert video.info.rate == 25 and len(list(video)) == 30
-    assert "states 1000 frames a second; 25 is used" in video.info.notes[0]
+    assert "states 1000 frames per second; 25 is used" in video.info.notes[0]
 
 
 @pytest.mark.parametrize("step", [20, 40, 200, 4000])

@@ -39,12 +39,15 @@ def test_stavis_leaves_maps_of_one_value():
 
 def test_which_maps_are_stored_at_the_size_of_the_frame():
     ramp = np.linspace(0.0, 1.0, 12).reshape(3, 4)
-    sizes = {name: one.store(ramp, (6, 8)).shape for name, one in PROTOCOLS.items()}
+    sizes = {name: protocol.store(ramp, (6, 8)).shape for name, protocol in PROTOCOLS.items()}
     assert sizes == {"stavis": (3, 4), "vinet": (6, 8), "dhf1k": (6, 8)}
 
 
 def test_the_first_frame_and_the_mean_of_each():
-    rows = {name: (one.first_frame, one.others, one.average) for name, one in PROTOCOLS.items()}
+    rows = {
+        name: (protocol.first_frame, protocol.others, protocol.average)
+        for name, protocol in PROTOCOLS.items()
+    }
     assert rows == {
         "stavis": (9, "video", "videos"),
         "vinet": (1, "video", "videos"),
@@ -63,16 +66,16 @@ def test_points_become_maps_and_move_with_the_size():
 
 
 def test_the_others_are_all_but_those_of_the_frame():
-    others = VideoOthers((2, 3), [np.array([[0, 0], [1, 1]]), np.array([[1, 2]])])
-    assert others.map(np.array([[1, 1]])).astype(int).tolist() == [[1, 0, 0], [0, 0, 1]]
-    assert others.map(np.zeros((0, 2), int)).sum() == 3  # the union stays as it was
+    other_fixations = VideoOthers((2, 3), [np.array([[0, 0], [1, 1]]), np.array([[1, 2]])])
+    assert other_fixations.map(np.array([[1, 1]])).astype(int).tolist() == [[1, 0, 0], [0, 0, 1]]
+    assert other_fixations.map(np.zeros((0, 2), int)).sum() == 3  # the union is unchanged
 
 
 def test_random_numbers_depend_on_each_of_four_things():
-    given = (0, "video", 1, "noise")
+    key = (0, "video", 1, "noise")
     draws = [
-        generator(*given[:i], other, *given[i + 1 :]).random()
+        generator(*key[:i], other, *key[i + 1 :]).random()
         for i, other in enumerate((1, "other", 2, "negatives"))
     ]
-    assert len({generator(*given).random(), *draws}) == 5
-    assert generator(*given).random() == generator(*given).random()
+    assert len({generator(*key).random(), *draws}) == 5
+    assert generator(*key).random() == generator(*key).random()
