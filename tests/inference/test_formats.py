@@ -57,9 +57,10 @@ def lag_of_sound(ours, source):
         bins = int(len(sound.wave) * rate / sound.rate)
         edges = (np.arange(bins) * sound.rate / rate).astype(int)
         power = np.add.reduceat(np.abs(sound.wave), edges)
-        loud.append(np.pad(power, (max(0, round((sound.start - start) * rate)), 0)))
+        late = round((sound.start - start) * rate)
+        loud.append(np.pad(power, (max(0, late), 0))[max(0, -late) :])  # from the first frame on
     a, b = (x[: min(map(len, loud))] - x.mean() for x in loud)
-    lags = range(-200, 201)
+    lags = range(-500, 501)
     scores = [(a[max(0, k) : len(a) + min(0, k)] * b[max(0, -k) : len(b) + min(0, -k)]).sum() for k in lags]
     return lags[int(np.argmax(scores))] / rate
 
