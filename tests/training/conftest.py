@@ -1,22 +1,11 @@
 """A prepared tiny data set, and configs of runs that take seconds."""
 
-import jax
 import pytest
 
 from avsal_jax.data.prepare import prepare_synthetic
 from avsal_jax.training.schema import build_config
 
 TINY = "frames=8,height=32,width=64,visual_encoder=small,visual_encoder.width=0.015625,decoder=small"
-
-
-@pytest.fixture(scope="session", autouse=True)
-def compile_cache(tmp_path_factory):
-    """One compilation of each program, over all tests and the processes that they start."""
-    folder = str(tmp_path_factory.getbasetemp() / "compiled")
-    before = jax.config.jax_compilation_cache_dir
-    jax.config.update("jax_compilation_cache_dir", folder)
-    yield folder
-    jax.config.update("jax_compilation_cache_dir", before)
 
 
 @pytest.fixture(scope="session")

@@ -27,11 +27,10 @@ GROWN = 1e-4
 STEPS = {"steps": 10, "evaluation__every": 5, "save_every": 5}
 
 
-def start(jobs, compile_cache, devices, **environment):
+def start(jobs, devices, **environment):
     env = {
         **os.environ,
         "JAX_NUM_CPU_DEVICES": str(devices),
-        "JAX_COMPILATION_CACHE_DIR": compile_cache,
         "PYTHONPATH": os.pathsep.join(sys.path),
         **environment,
     }
@@ -75,12 +74,12 @@ def speeds(workdir):
 
 
 @pytest.fixture(scope="module")
-def runs(values, compile_cache, tmp_path_factory):
+def runs(values, tmp_path_factory):
     """Workdirs: `2`; `1`, `4` from the beginning; `2-1` and `2-4`, which went on from step 5 of `2`."""
     folder, config = tmp_path_factory.mktemp("runs"), values(**STEPS)
     jobs = [job(config, folder / str(devices), devices) for devices in (2, 1, 4)]
     jobs += [job(config, folder / f"2-{devices}", devices, folder / "2") for devices in (1, 4)]
-    (text,) = finish([start(jobs, compile_cache, 4)])
+    (text,) = finish([start(jobs, 4)])
     assert text.count("restored step 5 of") == 2
     return folder
 
@@ -98,10 +97,10 @@ def test_the_number_of_devices_changes_nothing(runs, devices):
 
 
 @pytest.mark.slow
-def test_two_processes_of_slurm_are_as_one_with_two_devices(values, compile_cache, runs, tmp_path):
+def test_two_processes_of_slurm_are_as_one_with_two_devices(values, runs, tmp_path):
     port = {"JAX_COORDINATOR_PORT": free_address().rpartition(":")[2]}
     jobs = [job(values(**STEPS), tmp_path / "w")]
-    texts = finish([start(jobs, compile_cache, 1, **slurm(index), **port) for index in range(2)])
+    texts = finish([start(jobs, 1, **slurm(index), **port) for index in range(2)])
     for ours, theirs in zip(losses(tmp_path / "w"), losses(runs / "2"), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=GROWN)
     assert "found SLURM: process 1 of 2, process 1 is at 127.0.0.1:" in texts[0]
