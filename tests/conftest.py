@@ -44,14 +44,18 @@ def pytest_configure(config):
 
 
 def _shrink_compile_cache(folder: pathlib.Path) -> None:
-    """Removes the oldest programs beyond the limit, and those of other versions of jax."""
+    """Removes the oldest programs beyond the limit, other versions' ones, and what a killed process left empty.
+
+    A program that another process is just writing is compiled again: jax warns, which pyproject.toml ignores.
+    """
     for other in folder.parent.glob("compiled-jax-*"):
         if other != folder:
             shutil.rmtree(other, ignore_errors=True)
     total = 0
     for file in sorted(folder.glob("*"), key=lambda file: file.stat().st_mtime, reverse=True):
-        total += file.stat().st_size
-        if total > MOST_CACHE_BYTES:
+        size = file.stat().st_size
+        total += size
+        if total > MOST_CACHE_BYTES or not size:
             file.unlink()
 
 
