@@ -44,9 +44,9 @@ def pytest_configure(config):
 
 
 def _shrink_compile_cache(folder: pathlib.Path) -> None:
-    """Removes the oldest programs beyond the limit, other versions' ones, and what a killed process left empty.
+    """Removes the oldest programs beyond the limit, other versions, and empty files of killed processes.
 
-    A program that another process is just writing is compiled again: jax warns, which pyproject.toml ignores.
+    jax compiles a program again that another process is just writing; its warning is ignored.
     """
     for other in folder.parent.glob("compiled-jax-*"):
         if other != folder:
