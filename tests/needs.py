@@ -1,9 +1,11 @@
 """What some tests need beyond the extras `dev` and `train`; a skipped test names it, and how to get it."""
 
+import contextlib
 import os
 import pathlib
 import shutil
 import subprocess
+from collections.abc import Iterator
 
 import pytest
 
@@ -19,11 +21,24 @@ def torch():
     return pytest.importorskip("torch", reason="needs PyTorch: run .venv/bin/pip install torch")
 
 
-def small_disk(folder: pathlib.Path, size: str) -> None:
-    """Mounts an empty disk of `size` on `folder`, or skips; the caller unmounts it."""
+@contextlib.contextmanager
+def small_disk(folder: pathlib.Path, size: str) -> Iterator[pathlib.Path]:
+    """Makes `folder` an empty disk of `size` for as long as it lasts, or skips."""
+    folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("needs the right to mount a disk: run as root, in a container with CAP_SYS_ADMIN")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def torch_type(name: str):
+    """Returns a type of PyTorch, or skips where this release does not have it yet."""
+    if not hasattr(torch(), name):
+        pytest.skip(f"needs PyTorch with {name}: install the newest PyTorch")
+    return getattr(torch(), name)
 
 
 def pillow_format(suffix: str, available: bool) -> None:

@@ -15,7 +15,7 @@ import pytest
 from avsal_jax import AvsalError
 from avsal_jax.cluster import Cluster, find_cluster, own_gpus, share, tpu_worker
 from avsal_jax.storage import write_model
-from avsal_jax.testing import fake_data
+from avsal_jax.testing import COMMAND, fake_data
 from avsal_jax.testing.models import tiny_stored
 from avsal_jax.training import launch
 
@@ -171,7 +171,7 @@ def test_flags_that_do_not_fit(flags, message):
 def start(arguments, cwd, **environment):
     """Starts `avsal ...` in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "avsal_jax.testing.command", *map(str, arguments)],
+        [*COMMAND, *map(str, arguments)],
         env={
             **os.environ,
             "JAX_NUM_CPU_DEVICES": "1",

@@ -1,11 +1,11 @@
 """Tests `tools/mutations.py`: the mutants of a small source, their sampling, test selection and reports."""
 
 import ast
-import pathlib
 import random
-import sys
 
 import pytest
+
+from tests.tools import load_tool
 
 SOURCE = '''"""Adds 1 and 2."""
 
@@ -57,14 +57,7 @@ CHANGES = {
 
 @pytest.fixture(scope="module")
 def tool():
-    folder = str(pathlib.Path(__file__).parents[1] / "tools")
-    sys.path.insert(0, folder)
-    try:
-        import mutations
-
-        return mutations
-    finally:
-        sys.path.remove(folder)
+    return load_tool("mutations")
 
 
 def test_a_known_source_has_the_expected_mutants(tool):

@@ -1,19 +1,17 @@
 """The report on the time of the tests, and the budget that CI holds it to."""
 
-import importlib.util
 import json
 import subprocess
 import sys
 
 import pytest
 
+from tests.tools import load_tool
+
 
 @pytest.fixture(scope="module")
-def tool(tests_dir):
-    spec = importlib.util.spec_from_file_location("report", tests_dir.parent / "tools" / "test_times.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool():
+    return load_tool("test_times")
 
 
 @pytest.mark.parametrize(
@@ -65,14 +63,28 @@ def test_starts_a_process():
 """
 
 
+def measured(folder, root, source):
+    """Runs tests in a process of its own; returns what it printed, and the times."""
+    (folder / "test_measured.py").write_text(source)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.times", "-n", "1", "--rootdir", folder]
+    command += ["--times", folder / "times.json", folder / "test_measured.py"]
+    process = subprocess.run(command, cwd=root, check=False, capture_output=True, text=True, timeout=120)
+    return process.stdout, json.loads((folder / "times.json").read_text())
+
+
 def test_a_run_is_measured(tests_dir, tmp_path):
-    (tmp_path / "test_measured.py").write_text(MEASURED)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.times", "-n", "1", "--rootdir", tmp_path]
-    command += ["--times", tmp_path / "times.json", tmp_path / "test_measured.py"]
-    subprocess.run(command, cwd=tests_dir.parent, check=True, capture_output=True, timeout=120)
-    run = json.loads((tmp_path / "times.json").read_text())
+    output, run = measured(tmp_path, tests_dir.parent, MEASURED)
+    assert "2 passed" in output
     compiles, starts = run["tests"].values()
     assert run["seconds"] > sum(sum(test["phases"].values()) for test in (compiles, starts)) > 0
     assert [name for name, _ in compiles["fixtures"]] == ["test_measured.py::program"]
     assert compiles["causes"]["trace"] > 0 and compiles["causes"]["compile"] > 0
     assert starts["causes"]["children"] > 0 and compiles["outcome"] == starts["outcome"] == "passed"
+
+
+@pytest.mark.slow
+def test_a_worker_that_crashes_is_reported_with_its_test(tests_dir, tmp_path):
+    source = "import os\n\ndef test_crashes():\n    os.abort()\n\ndef test_passes():\n    pass\n"
+    output, run = measured(tmp_path, tests_dir.parent, source)
+    assert "crashed while running 'test_measured.py::test_crashes'" in output
+    assert "1 failed, 1 passed" in output and len(run["tests"]) == 2

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from tests import needs
+from tests.tools import load_tool
 
 BLOCKED = ("tensorflow", "tensorflow_datasets", "librosa", "ml_collections", "av", "orbax", "jinja2")
 
@@ -86,10 +87,7 @@ def run_interaction(tests_dir, *arguments):
     return json.loads(done.stdout)
 
 
-def test_the_table_of_the_interaction_shows_what_is_refused(tests_dir, monkeypatch):
-    monkeypatch.syspath_prepend(str(tests_dir.parent / "tools"))
-    import interaction
-
+def test_the_table_of_the_interaction_shows_what_is_refused():
     row = {"form": "linear", "tokens": 43_008, "what": "forward", "base_mib": 150.0}
     rows = [
         {**row, "seconds": 0.5, "peak_mib": 440.0},
@@ -98,7 +96,7 @@ def test_the_table_of_the_interaction_shows_what_is_refused(tests_dir, monkeypat
         {**row, "form": "quadratic", "what": "gradient", "refused": "too large"},
         {**row, "form": "casp_net", "seconds": 4.0, "peak_mib": 1752.0, "parameters": 111_721_590},
     ]
-    table = interaction.table(rows)
+    table = load_tool("interaction").table(rows)
     assert "| linear | 43,008 | 0.500 | 440 | 1.250 | 700 |" in table
     assert "| quadratic | 43,008 | refused |  | refused |  |" in table
     assert "| casp_net | 111.7 M parameters | 4.000 | 1752 |  |  |" in table

@@ -62,11 +62,11 @@ class Times:
     def pytest_runtest_logreport(self, report):
         test = self._tests.setdefault(report.nodeid, {"phases": {}, "causes": {}, "fixtures": []})
         test["phases"][report.when] = report.duration
-        test["worker"] = report.worker_id if hasattr(report, "worker_id") else "main"
+        test["worker"] = getattr(report, "worker_id", "main")
         test["outcome"] = report.outcome if report.when == "call" else test.get("outcome", report.outcome)
-        for cause, seconds in report.causes.items():
+        for cause, seconds in getattr(report, "causes", {}).items():  # a worker that crashed measured none
             test["causes"][cause] = test["causes"].get(cause, 0) + seconds
-        test["fixtures"] += report.fixtures
+        test["fixtures"] += getattr(report, "fixtures", [])
 
     def pytest_sessionfinish(self, session):
         if self._file is None or not self._tests:

@@ -45,6 +45,7 @@ import tempfile
 import time
 import xml.etree.ElementTree
 
+import check_style
 import mutants
 import reach
 
@@ -136,12 +137,9 @@ class Copy:
 
     def __init__(self, folder: pathlib.Path, timeout: float):
         self.root, self._folder, self._timeout = folder / "checkout", folder, timeout
-        listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-        files = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        for name in filter(None, files.split("\0")):
-            if (ROOT / name).is_file():
-                (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, self.root / name)
+        for name in check_style.list_files(ROOT):
+            (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, self.root / name)
         code = "import avsal_jax; print(avsal_jax.__file__)"
         process = self._start([sys.executable, "-c", code], cwd=folder, stdout=subprocess.PIPE)
         package = process.communicate()[0].strip()

@@ -66,36 +66,26 @@ def verdict(seconds: float, budget_minutes: float, slowness: float) -> tuple[str
 
 def report(run: dict, top: int) -> str:
     """Returns tables of a run: by cause, by file, by test and by fixture, slowest first."""
-    tests = run["tests"]
-    totals = collections.Counter()
-    by_file, fixtures = collections.defaultdict(collections.Counter), collections.defaultdict(list)
-    for name, test in tests.items():
-        row = _row(test)
-        totals.update(row)
-        by_file[name.split("::")[0]].update(row)
-        for fixture, seconds in test["fixtures"]:
-            fixtures[fixture].append(seconds)
+    tests = {name: _row(test) for name, test in run["tests"].items()}
+    files, builds = collections.defaultdict(collections.Counter), collections.defaultdict(list)
+    for name, row in tests.items():
+        files["all files"].update(row)
+        files[name.split("::")[0]].update(row)
+        for fixture, seconds in run["tests"][name]["fixtures"]:
+            builds[fixture].append(seconds)
+    fixtures = {
+        name: {"built": len(times), "all": sum(times), "median": statistics.median(times)}
+        for name, times in builds.items()
+    }
     head = (
         f"{len(tests)} tests in {run['seconds'] / 60:.1f} min, by {' '.join(run['arguments']) or 'pytest'} "
         f"on {run['cores']} cores; seconds below are sums over workers, children are seconds of processor"
     )
     names = ("tests", "all", "setup", *_CAUSES, "rest")
     tables = [
-        _table("file", names, {"all files": totals} | dict(_slowest(by_file, top))),
-        _table("test", names[1:], dict(_slowest({name: _row(test) for name, test in tests.items()}, top))),
-        _table(
-            "fixture",
-            ("built", "all", "median"),
-            dict(
-                _slowest(
-                    {
-                        name: {"built": len(s), "all": sum(s), "median": statistics.median(s)}
-                        for name, s in fixtures.items()
-                    },
-                    top,
-                )
-            ),
-        ),
+        _table("file", names, _slowest(files, top + 1)),
+        _table("test", names[1:], _slowest(tests, top)),
+        _table("fixture", ("built", "all", "median"), _slowest(fixtures, top)),
     ]
     return "\n\n".join([head, *tables])
 
@@ -137,8 +127,8 @@ def _row(test: dict) -> dict[str, float]:
     return {"tests": 1, "all": total, "setup": phases.get("setup", 0.0), **shares, "rest": rest}
 
 
-def _slowest(rows: dict, top: int) -> list:
-    return sorted(rows.items(), key=lambda item: -item[1]["all"])[:top]
+def _slowest(rows: dict, top: int) -> dict:
+    return dict(sorted(rows.items(), key=lambda item: -item[1]["all"])[:top])
 
 
 def _table(title: str, columns: tuple[str, ...], rows: dict) -> str:

@@ -13,9 +13,10 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+
+from avsal_jax.testing import COMMAND
 
 _TIMES = ("waiting", "steps_per_second")
 _SAVE_EVERY = 10  # steps
@@ -131,7 +132,7 @@ class Interrupted:
             time.sleep(0.002)
 
     def _start(self, workdir) -> list[subprocess.Popen]:
-        command = [sys.executable, "-m", "avsal_jax.testing.command", "train", *self._arguments]
+        command = [*COMMAND, "train", *self._arguments]
         command += ["--workdir", str(workdir)]
         env = {**os.environ, "XDG_CACHE_HOME": str(self._folder / "cache"), "JAX_NUM_CPU_DEVICES": "1"}
         several = []

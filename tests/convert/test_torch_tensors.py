@@ -30,13 +30,6 @@ def stored(tmp_path, value, **others):
     return read_checkpoint(tmp_path / "f.pt").tensors["w"]
 
 
-def type_of(name):
-    """Returns the type of a name; what torch 2.6 does not have yet (2.7 and 2.8 brought some) is skipped."""
-    if not hasattr(torch, name):
-        pytest.skip(f"this torch has no {name}")
-    return getattr(torch, name)
-
-
 @pytest.mark.parametrize(
     "name", ["float8_e4m3fn", "float8_e5m2", "bfloat16", "float16", "float32", "float64"]
 )
@@ -47,7 +40,7 @@ def test_floats_have_their_values(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu"])
 def test_other_short_floats_have_their_values(tmp_path, name):
-    value = POSITIVE[:3].to(type_of(name))  # no fnuz e4m3 is above 240, no e8m0 below 0
+    value = POSITIVE[:3].to(needs.torch_type(name))  # no fnuz e4m3 is above 240, no e8m0 below 0
     assert leaf(stored(tmp_path, value)).tolist() == [0.5, 2, 1]
 
 
@@ -96,7 +89,10 @@ def test_views_and_parameters_have_their_values(tmp_path):
         (lambda: VALUES.to(torch.complex32), "w is of type complex32"),
         (lambda: VALUES.to(torch.int64), "w is of type int64"),
         (lambda: VALUES > 0, "w is of type bool"),
-        (lambda: torch.zeros(4, dtype=torch.uint8).view(type_of("float4_e2m1fn_x2")), "of type float4_e2m1"),
+        (
+            lambda: torch.zeros(4, dtype=torch.uint8).view(needs.torch_type("float4_e2m1fn_x2")),
+            "of type float4_e2m1",
+        ),
         (lambda: VALUES * np.nan, "w has 4 of 4 values that are not finite"),
         (lambda: (VALUES * 1e9).to(torch.float8_e5m2), "w has 3 of 4 values that are not finite"),
     ],

@@ -285,16 +285,11 @@ def test_a_full_disk_leaves_nothing_that_seems_whole(root, tmp_path):
 
 
 def test_a_really_full_disk(root, tmp_path):
-    small = tmp_path / "small"
-    small.mkdir()
-    needs.small_disk(small, "1m")
-    try:
+    with needs.small_disk(tmp_path / "small", "1m") as small:
         with pytest.raises(AvsalError, match="cannot write .*: .*No space left on device"):
             prepare("diem", root, small, (224, 384), "png")
         with pytest.raises(AvsalError):
             PreparedSet(small / "diem")
-    finally:
-        subprocess.run(["umount", "-l", str(small)], check=True)
 
 
 def test_a_killed_run_is_taken_up_again(tmp_path):

@@ -1,7 +1,6 @@
 """The synthetic set: its files as readers see them, what it promises of a scene, and users' mistakes."""
 
 import dataclasses
-import importlib.util
 import json
 import pathlib
 import signal
@@ -27,6 +26,7 @@ from avsal_jax.data.synthetic import (
 )
 from avsal_jax.data.synthetic.scene import make_scene
 from avsal_jax.data.synthetic.sound import make_sound
+from tests.tools import load_tool
 
 SMALL = {
     "preset": "tiny",
@@ -130,13 +130,9 @@ def test_a_killed_run_goes_on(root, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("grade", ["position", "identity", "synchrony"])
-def test_the_sound_decides_and_the_picture_cannot(grade, tmp_path, tests_dir):
+def test_the_sound_decides_and_the_picture_cannot(grade, tmp_path):
     """What docs/synthetic.md has for 400 videos, on 24 shorter ones."""
-    spec = importlib.util.spec_from_file_location(
-        "report", tests_dir.parent / "tools" / "synthetic_report.py"
-    )
-    report = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(report)
+    report = load_tool("synthetic_report")
     pairs = {"videos": "24", "frames": "36", "grade": grade}
     found = report.measure(write_synthetic(tmp_path, settings_from(pairs), workers=1))
     assert found["cc"]["sounding object"] > 0.8 and found["gap"] >= 0.2 and found["probe"] >= 0.95

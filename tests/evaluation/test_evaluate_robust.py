@@ -6,7 +6,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -23,7 +22,7 @@ from avsal_jax.evaluation.evaluate import evaluate
 from avsal_jax.evaluation.protocols import METRICS, PROTOCOLS
 from avsal_jax.evaluation.sources import ModelMaps
 from avsal_jax.storage import write_model
-from avsal_jax.testing import fake_data
+from avsal_jax.testing import COMMAND, fake_data
 from avsal_jax.testing.models import hearing_probe, tiny_stored
 from tests.evaluation.sets import NAMES, cc_of, copied, files_of, request, run_cli
 
@@ -38,16 +37,7 @@ def test_two_shares_give_the_same_digits_as_one_run(root, predictions, tmp_path)
 
 
 def test_killed_and_resumed_it_gives_the_same_digits(root, predictions, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "avsal_jax.testing.command",
-        "evaluate",
-        "--dataset",
-        "diem",
-        "--root",
-        str(root),
-    ]
+    command = [*COMMAND, "evaluate", "--dataset", "diem", "--root", str(root)]
     command += ["--predictions", str(predictions), "--output"]
     subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True, timeout=300)
     killed = tmp_path / "killed"

@@ -21,6 +21,7 @@ from avsal_jax.compile_cache import use_compile_cache
 from avsal_jax.inference.predict import Settings, predict_file
 from avsal_jax.inference.sources import rate_warning
 from avsal_jax.pictures import resize_map, to_grey
+from avsal_jax.testing import COMMAND
 from avsal_jax.testing.models import hearing_probe
 from avsal_jax.testing.videos import moving_spot, write_audio_only, write_video
 from tests import needs
@@ -147,15 +148,7 @@ class TestSound:
 
 def test_the_compile_cache_is_the_users_alone(tmp_path, tiny_dir):
     source = write_video(tmp_path / "a.mp4", moving_spot(3))
-    command = [
-        sys.executable,
-        "-m",
-        "avsal_jax.testing.command",
-        "predict",
-        str(source),
-        "--model",
-        str(tiny_dir),
-    ]
+    command = [*COMMAND, "predict", str(source), "--model", str(tiny_dir)]
     environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
     environment |= {
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
@@ -195,15 +188,7 @@ def test_peak_memory_does_not_grow_with_the_video(tmp_path, tiny_dir):
         frames = np.tile(moving_spot(150, 96, 160), (seconds // 10, 1, 1, 1))
         source = write_video(tmp_path / f"{seconds}.mp4", frames, rate=15, sound=0.3 * np.sin(t * 0.1))
         del frames
-        command = [
-            sys.executable,
-            "-m",
-            "avsal_jax.testing.command",
-            "predict",
-            str(source),
-            "--model",
-            str(tiny_dir),
-        ]
+        command = [*COMMAND, "predict", str(source), "--model", str(tiny_dir)]
         code = (
             "import resource, subprocess, sys\n"
             "subprocess.run(sys.argv[1:], check=True, stderr=subprocess.DEVNULL)\n"

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import av
@@ -17,6 +16,7 @@ from avsal_jax.data.video import Video, resize_frame
 from avsal_jax.inference import predict
 from avsal_jax.inference.predict import Settings, predict_file
 from avsal_jax.pictures import resize_map
+from avsal_jax.testing import COMMAND
 from avsal_jax.testing.models import probe_model
 from avsal_jax.testing.videos import moving_spot, spot_centre, write_audio_only, write_video
 
@@ -160,7 +160,7 @@ def test_an_unknown_model_is_told_before_any_work(tmp_path, clip_path, capsys):
 @pytest.mark.slow
 def test_interrupted_by_ctrl_c_it_leaves_nothing_half_written(tmp_path, tiny_dir, clip_path):
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "avsal_jax.testing.command", "predict", str(clip_path)]
+    command = [*COMMAND, "predict", str(clip_path)]
     process = subprocess.Popen(
         [*command, "--model", str(tiny_dir), "--output", str(out)], stderr=subprocess.PIPE, text=True
     )

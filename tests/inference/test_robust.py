@@ -15,6 +15,7 @@ from avsal_jax.inference.predict import Settings, predict_file
 from avsal_jax.inference.predictor import load_model
 from avsal_jax.inference.sources import list_inputs
 from avsal_jax.storage import write_model
+from avsal_jax.testing import COMMAND
 from avsal_jax.testing.models import tiny_stored
 from avsal_jax.testing.videos import moving_spot, write_video
 from tests import needs
@@ -58,21 +59,10 @@ def test_a_full_disk_is_one_line_and_loses_nothing_finished(tmp_path, tiny_dir, 
 
 
 def test_a_disk_that_is_really_full(tmp_path, tiny_dir):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    needs.small_disk(disk, "400k")
-    try:
+    with needs.small_disk(tmp_path / "disk", "400k") as disk:
         frames = np.random.default_rng(0).integers(0, 256, (60, 240, 320, 3), np.uint8)
         source = write_video(tmp_path / "large.mp4", frames)
-        command = [
-            sys.executable,
-            "-m",
-            "avsal_jax.testing.command",
-            "predict",
-            str(source),
-            "--model",
-            str(tiny_dir),
-        ]
+        command = [*COMMAND, "predict", str(source), "--model", str(tiny_dir)]
         done = subprocess.run(
             [*command, "--output", str(disk / "out")],
             capture_output=True,
@@ -83,8 +73,6 @@ def test_a_disk_that_is_really_full(tmp_path, tiny_dir):
         assert done.returncode == 2, done.stderr
         assert "No space left on device" in done.stderr and "Traceback" not in done.stderr
         assert listed(disk) == []
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_several_inputs_one_of_them_bad(tmp_path, tiny_dir, capsys):
