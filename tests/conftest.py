@@ -63,7 +63,7 @@ def _shrink_compile_cache(folder: pathlib.Path) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def known_small_parts():
     """`visual_encoder=small` is a part; processes know it by `python -m avsal_jax.testing.command`."""
-    from avsal_jax.testing.models import small_parts
+    from avsal_jax.testing.parts import small_parts
 
     with small_parts():
         yield

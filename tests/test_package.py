@@ -102,7 +102,7 @@ ALLOWED = {
 ONLY_IN = {
     "torch": {"convert/reader.py"},
     "orbax": {"training/checkpointing.py"},
-    "librosa": {"data/audio.py", "data/log_mel.py"},
+    "librosa": {"data/clip_sound.py", "data/log_mel.py"},
     "ml_collections": {"training/recipes.py"},
     "tensorflow": {"data/pipeline.py"},
     "tensorflow_datasets": {"data/shards.py"},

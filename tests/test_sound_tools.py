@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from avsal_jax.data.audio import Sound
+from avsal_jax.data.clip_sound import Sound
 from avsal_jax.data.prepare import prepare_synthetic
 from avsal_jax.errors import AvsalError
 from avsal_jax.models.network import init_variables

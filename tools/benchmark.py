@@ -12,23 +12,21 @@ import argparse
 import functools
 import json
 import pathlib
-import platform
-import statistics
 import sys
-import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import peers
+from measure import compare, machine, ratio_text, time_in_turn
 
 from avsal_jax.models.layers import Runtime
-from avsal_jax.models.network import abstract_variables, forward, init_variables
-from avsal_jax.models.systems import build, resolve
-from avsal_jax.storage import StoredModel, flatten
+from avsal_jax.models.network import forward, init_variables
+from avsal_jax.models.systems import build
+from avsal_jax.storage import StoredModel
 from avsal_jax.types import Clip
 
 CLIP = pathlib.Path(__file__).parent.parent / "tests" / "media" / "big_buck_bunny_5s.mp4"
-FRAMES = 32
 
 
 def main():
@@ -46,181 +44,77 @@ def main():
     parser.add_argument("--no-torch", action="store_true")
     parser.add_argument("--output", type=pathlib.Path)
     args = parser.parse_args()
-    report = {
-        "what": args.what,
-        "machine": _machine(),
-        "arguments": {k: str(v) for k, v in vars(args).items()},
-    }
+    report = {"what": args.what, "arguments": {k: str(v) for k, v in vars(args).items()}}
     report |= WHATS[args.what](args)
+    report["machine"] = machine()  # at the end: it names the PyTorch that was loaded
     print(_table(report))
     if args.output:
         args.output.mkdir(parents=True, exist_ok=True)
         (args.output / f"{args.what}.json").write_text(json.dumps(report, indent=2) + "\n")
 
 
-def _torch(args):
-    if args.no_torch:
-        return None
-    try:
-        import torch
-    except ImportError:
-        return None
-    return torch
+class _Pair:
+    """Our ViNet, and the PyTorch one with the same weights where there is PyTorch."""
 
+    def __init__(self, args):
+        self.preset = peers.vinet_preset(args.height, args.width)
+        self.spec, self.dtype = self.preset.input, args.dtype
+        self.runtime = Runtime(dtype=jnp.dtype(args.dtype))
+        self.network = build(self.preset, self.runtime)
+        self.torch = None if args.no_torch else peers.import_torch()
+        if self.torch is None:
+            self.variables = init_variables(self.network, self.spec, 0)
+        else:
+            self.peer = peers.torch_vinet(self.torch)
+            self.variables = peers.variables_of("vinet", self.preset, peers.weights_of(self.peer))
+        self.clips = peers.random_clips(self.spec, args.batch)
 
-def _peer(torch, args):
-    """A seeded PyTorch ViNet with statistics that are not neutral, on the device that jax uses."""
-    from torch_vinet import ViNet
+    def forms(self):
+        """Yields (name, network, clips) of PyTorch."""
+        if self.torch is not None:
+            clips = peers.torch_clips(self.torch, self.peer, self.spec, self.clips["frames"])
+            for name, net, place in peers.torch_forms(self.torch, self.peer):
+                yield name, net, place(clips)
 
-    torch.manual_seed(0)
-    net = ViNet().eval()
-    with torch.no_grad():
-        for name, value in net.named_buffers():
-            if name.endswith("running_mean"):
-                value.normal_(0, 0.1)
-            if name.endswith("running_var"):
-                value.uniform_(0.5, 1.5)
-    device = "cpu" if jax.default_backend() == "cpu" else "cuda"
-    return net.to(device, getattr(torch, args.dtype) if args.dtype == "bfloat16" else torch.float32)
-
-
-def _ours(args, peer):
-    """Our ViNet with the same weights, or seeded ones."""
-    from avsal_jax.convert import rules, vinet
-
-    settings = {"frames": FRAMES, "height": args.height, "width": args.width}
-    preset = resolve("vinet", settings)
-    network = build(preset, Runtime(dtype=jnp.dtype(args.dtype)))
-    if peer is None:
-        return preset, network, init_variables(network, preset.input, 0)
-    from flax import traverse_util
-
-    tensors = {k: v.float().cpu().numpy() for k, v in peer.state_dict().items()}
-    expected = {k: v.shape for k, v in flatten(abstract_variables(network, preset.input)).items()}
-    rows = vinet.table(vinet.recognise(tensors), tensors)
-    flat = rules.apply_table(tensors, rows, vinet.IGNORED, expected)
-    return preset, network, traverse_util.unflatten_dict(flat, sep="/")
-
-
-def _inputs(args):
-    shape = (args.batch, FRAMES, args.height, args.width, 3)
-    return np.random.default_rng(0).standard_normal(shape, np.float32)
-
-
-def _formats(torch, peer):
-    """The peer in both memory formats, as (name, network, format)."""
-    import copy
-
-    for name, layout in (("contiguous", torch.contiguous_format), ("channels-last", torch.channels_last_3d)):
-        yield name, copy.deepcopy(peer).to(memory_format=layout), layout
-
-
-def _agree(ours, theirs, dtype):
-    worst = float(np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max())
-    if worst > (1e-4 if dtype == "float32" else 0.1):
-        sys.exit(f"the two implementations disagree by {worst:.2g} of the largest value")
-    return worst
-
-
-def _synchronised(torch, value):
-    if value.is_cuda:
-        torch.cuda.synchronize()
-    return value
+    def check(self, values, reference) -> dict:
+        worst = peers.disagreement(values, reference)
+        if worst > (1e-4 if self.dtype == "float32" else 0.1):
+            sys.exit(f"the two implementations disagree by {worst:.2g} of the largest value")
+        return {"disagreement": worst}
 
 
 def _forward(args):
-    torch = _torch(args)
-    peer = _peer(torch, args) if torch else None
-    preset, network, variables = _ours(args, peer)
-    x = _inputs(args)
-    variables, device_x = jax.device_put((variables, x))
-    run = jax.jit(lambda v, c: forward(network, preset.input, v, c).logits)
-    clip = Clip(device_x, normalized=True)
-    sides = {"avsal_jax": lambda: run(variables, clip).block_until_ready()}
-    result = {}
-    if torch:
-        first = next(peer.parameters())
-        y = torch.from_numpy(np.moveaxis(x, -1, 1).copy()).to(first.device, first.dtype)
-        for name, net, layout in _formats(torch, peer):
-            sides[f"torch, {name}"] = _torch_forward(torch, net, y.to(memory_format=layout))
-        theirs = sides["torch, contiguous"]().float().cpu().numpy()
-        result["disagreement"] = _agree(sides["avsal_jax"](), theirs, args.dtype)
-    return result | _compare(sides, args.repeats)
-
-
-def _torch_forward(torch, net, x):
-    def run():
-        with torch.inference_mode():
-            return _synchronised(torch, net(x))
-
-    return run
+    pair = _Pair(args)
+    variables, clip = jax.device_put((pair.variables, Clip(pair.clips["frames"])))
+    run = jax.jit(lambda v, c: forward(pair.network, pair.spec, v, c).logits)
+    sides, result = {"avsal_jax": lambda: run(variables, clip)}, {}
+    for name, net, clips in pair.forms():
+        sides[name] = peers.torch_forward(pair.torch, net, clips, args.dtype)
+        result = pair.check(sides["avsal_jax"](), sides[name]().float().cpu())
+    return result | compare(time_in_turn(sides, args.repeats, wait=peers.wait), "avsal_jax")
 
 
 def _train(args):
-    """Forward with batch statistics, KL divergence of maps that sum to 1, backward, Adam."""
-    import optax
-
-    torch = _torch(args)
-    peer = _peer(torch, args) if torch else None
-    _, network, variables = _ours(args, peer)
-    x = _inputs(args)
-    target = np.random.default_rng(1).uniform(size=(args.batch, args.height, args.width)).astype(np.float32)
-    target /= target.sum((1, 2), keepdims=True)
-    optimizer = optax.adam(1e-4)
-
-    def loss(params, stats, frames, goal):
-        logits, state = network.apply(
-            {"params": params, "batch_stats": stats}, frames, None, True, mutable=["batch_stats"]
-        )
-        p = jax.nn.sigmoid(logits)
-        p = p / p.sum((1, 2), keepdims=True)
-        return (goal * jnp.log(goal / p)).sum((1, 2)).mean(), state["batch_stats"]
-
-    @functools.partial(jax.jit, donate_argnums=0)
-    def step(state, frames, goal):
-        params, stats, moments = state
-        (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(params, stats, frames, goal)
-        updates, moments = optimizer.update(gradient, moments)
-        return (optax.apply_updates(params, updates), stats, moments), value
-
-    state = jax.device_put(
-        (variables["params"], variables["batch_stats"], optimizer.init(variables["params"]))
-    )
-    frames, goal = jax.device_put((x, target))
-    box = {"state": state}
+    """Forward with batch statistics, KL divergence, backward, Adam: the step of `avsal train`."""
+    pair = _Pair(args)
+    step, first_state = peers.training_step(pair.network, pair.spec, pair.variables)
+    step, state = jax.jit(step, donate_argnums=0), first_state()
+    batches = jax.device_put({"source": pair.clips})
 
     def ours():
-        box["state"], value = step(box["state"], frames, goal)
-        return float(value)
+        nonlocal state
+        state, values = step(state, batches, 1.0)
+        return values["loss"]
 
     sides, result = {"avsal_jax": ours}, {}
-    if torch:
-        first = next(peer.parameters())
-        y = torch.from_numpy(np.moveaxis(x, -1, 1).copy()).to(first.device, first.dtype)
-        z = torch.from_numpy(target).to(first.device)
-        for name, net, layout in _formats(torch, peer):
-            sides[f"torch, {name}"] = _torch_step(torch, net, y.to(memory_format=layout), z)
-        values = [side() for side in sides.values()]  # the loss before the first update
+    for name, net, clips in pair.forms():
+        sides[name] = peers.torch_step(pair.torch, net, clips, pair.clips["density"], args.dtype)
+    if pair.torch is not None:
+        values = [float(side()) for side in sides.values()]  # the loss before the first update
         result["first losses"] = values
         if abs(values[0] - values[1]) > (1e-3 if args.dtype == "float32" else 0.1) * abs(values[1]):
             sys.exit(f"the two implementations disagree: losses {values}")
-    return result | _compare(sides, args.repeats)
-
-
-def _torch_step(torch, net, x, target):
-    net.train()
-    optimizer = torch.optim.Adam(net.parameters(), 1e-4)
-
-    def run():
-        optimizer.zero_grad()
-        p = torch.sigmoid(net(x).float())
-        p = p / p.sum((1, 2), keepdim=True)
-        value = (target * torch.log(target / p)).sum((1, 2)).mean()
-        value.backward()
-        optimizer.step()
-        return float(value.detach())
-
-    return run
+    return result | compare(time_in_turn(sides, args.repeats, wait=peers.wait), "avsal_jax")
 
 
 def _predict(args):
@@ -228,16 +122,10 @@ def _predict(args):
 
     The peer decodes, resizes and normalises each frame once, and works in its faster memory format.
     """
-    from avsal_jax.data.video import Video, resize_frame
     from avsal_jax.inference.predictor import Model
-    from avsal_jax.inference.windows import window
-    from avsal_jax.ops.pixels import normalize_pixels
 
-    torch = _torch(args)
-    peer = _peer(torch, args) if torch else None
-    preset, network, variables = _ours(args, peer)
-    runtime = Runtime(dtype=jnp.dtype(args.dtype))
-    model = Model(StoredModel(preset, network, variables, {"system": "vinet"}), runtime)
+    pair = _Pair(args)
+    model = Model(StoredModel(pair.preset, pair.network, pair.variables, {"system": "vinet"}), pair.runtime)
     compile_seconds = model.engine(args.batch).compile_seconds
 
     def ours():
@@ -247,29 +135,31 @@ def _predict(args):
         return np.stack(maps)
 
     sides, result = {"avsal_jax": ours}, {"compile_seconds": compile_seconds, "maps": args.maps}
-    if torch:
-        first = next(peer.parameters())
-        spec = preset.input
+    if pair.torch is not None:
+        for name, net, place in peers.torch_forms(pair.torch, pair.peer):
+            sides[name] = functools.partial(_torch_maps, pair, net, place, args)
+        result |= pair.check(ours(), sides["torch, contiguous"]())
+    return result | compare(time_in_turn(sides, args.repeats, wait=peers.wait), "avsal_jax")
 
-        def loop(net, layout):
-            frames, needed = [], 2 * FRAMES - 1
-            for frame in Video(args.video):
-                small = resize_frame(frame.image, spec.height, spec.width)
-                frames.append(np.moveaxis(np.asarray(normalize_pixels(small, spec.pixel_norm)), -1, 0))
-                if len(frames) == needed:
-                    break
-            maps = []
-            for index in range(args.maps):
-                picked = np.stack([frames[i] for i in window(index, None, FRAMES, "last")], 1)[None]
-                x = torch.from_numpy(picked).to(first.device, first.dtype).to(memory_format=layout)
-                with torch.inference_mode():
-                    maps.append(torch.sigmoid(net(x).float()).cpu().numpy()[0])
-            return np.stack(maps)
 
-        for name, net, layout in _formats(torch, peer):
-            sides[f"torch, {name}"] = functools.partial(loop, net, layout)
-        result["disagreement"] = _agree(ours(), sides["torch, contiguous"](), args.dtype)
-    return result | _compare(sides, args.repeats)
+def _torch_maps(pair, net, place, args):
+    from avsal_jax.data.video import Video, resize_frame
+    from avsal_jax.inference.windows import window
+    from avsal_jax.ops.pixels import normalize_pixels
+
+    frames, length = [], pair.spec.frames
+    for frame in Video(args.video):
+        small = resize_frame(frame.image, pair.spec.height, pair.spec.width)
+        frames.append(np.moveaxis(np.asarray(normalize_pixels(small, pair.spec.pixel_norm)), -1, 0))
+        if len(frames) == 2 * length - 1:
+            break
+    maps, device = [], next(net.parameters()).device
+    for index in range(args.maps):
+        frames_of_map = np.stack([frames[i] for i in window(index, None, length, "last")], 1)[None]
+        clips = place(pair.torch.from_numpy(frames_of_map).to(device))
+        logits = peers.torch_forward(pair.torch, net, clips, args.dtype)()
+        maps.append(pair.torch.sigmoid(logits.float()).cpu().numpy()[0])
+    return np.stack(maps)
 
 
 def _chain(args):
@@ -282,31 +172,6 @@ def _interaction(args):
     from interaction import measure_interaction
 
     return measure_interaction(args.repeats)
-
-
-def _compare(sides, repeats):
-    """Times the sides in turn; the ratio of each pair is against the faster peer by median."""
-    for run in sides.values():
-        run()  # compile, warm up
-    seconds = {name: [] for name in sides}
-    for _ in range(repeats):
-        for name, run in sides.items():
-            started = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - started)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    result = {"seconds": seconds, "medians": medians}
-    peers = {name: value for name, value in medians.items() if name != "avsal_jax"}
-    if peers:
-        best = min(peers, key=peers.get)
-        pairs = [b / a for a, b in zip(seconds["avsal_jax"], seconds[best], strict=True)]
-        result["ratio"] = {
-            "against": best,
-            "median": statistics.median(pairs),
-            "smallest": min(pairs),
-            "largest": max(pairs),
-        }
-    return result
 
 
 def _table(report):
@@ -324,25 +189,11 @@ def _table(report):
         median = report["medians"][name]
         lines.append(f"| {name} | {median:.3f} | {min(values):.3f} | {max(values):.3f} |")
     if "ratio" in report:
-        r = report["ratio"]
-        lines.append(
-            f"\n{r['median']:.2f}x {r['against']} (pairs from {r['smallest']:.2f} to {r['largest']:.2f})"
-        )
+        lines.append(f"\n{ratio_text(report['ratio'])}")
     for key in ("disagreement", "compile_seconds", "maps"):
         if key in report:
             lines.append(f"{key}: {report[key]:.3g}")
     return "\n".join(lines)
-
-
-def _machine():
-    import os
-
-    return {
-        "device": jax.devices()[0].device_kind,
-        "cores": os.cpu_count(),
-        "jax": jax.__version__,
-        "python": platform.python_version(),
-    }
 
 
 WHATS = {

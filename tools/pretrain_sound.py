@@ -22,7 +22,8 @@ import optax
 
 import avsal_jax
 from avsal_jax.compile_cache import use_compile_cache
-from avsal_jax.data.audio import ClipSound, Sound, read_sound, resample
+from avsal_jax.data.audio import read_sound
+from avsal_jax.data.clip_sound import ClipSound, Sound, resample
 from avsal_jax.data.datasets import open_dataset
 from avsal_jax.data.synthetic import read_scene
 from avsal_jax.data.synthetic.settings import CLASSES

@@ -21,7 +21,8 @@ import tqdm
 
 from avsal_jax import load_model, metrics
 from avsal_jax.compile_cache import use_compile_cache
-from avsal_jax.data.audio import ClipSound, read_sound, silence
+from avsal_jax.data.audio import read_sound
+from avsal_jax.data.clip_sound import ClipSound, silence
 from avsal_jax.data.datasets import open_dataset
 from avsal_jax.data.synthetic import read_scene, read_settings
 from avsal_jax.data.video import resize_frame

@@ -18,7 +18,8 @@ import time
 import numpy as np
 
 from avsal_jax import metrics
-from avsal_jax.data.audio import read_sound, resample
+from avsal_jax.data.audio import read_sound
+from avsal_jax.data.clip_sound import resample
 from avsal_jax.data.datasets import open_dataset
 from avsal_jax.data.log_mel import RATE, log_mel
 from avsal_jax.data.synthetic import GRADES, read_scene, settings_from, write_synthetic

@@ -15,7 +15,7 @@ import numpy as np
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else TensorFlow greets on stderr
 import tensorflow as tf
 
-from avsal_jax.data.audio import ClipSound, silence
+from avsal_jax.data.clip_sound import ClipSound, silence
 from avsal_jax.data.prepared import PreparedVideo
 from avsal_jax.data.sampling import ClipChoice, Sampler, Sampling
 from avsal_jax.errors import AvsalError

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from avsal_jax.data.audio import Sound
+from avsal_jax.data.clip_sound import Sound
 from avsal_jax.data.shards import ShardFolder
 from avsal_jax.errors import AvsalError
 

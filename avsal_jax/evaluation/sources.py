@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from avsal_jax.data.audio import ClipSound, read_own_sound
+from avsal_jax.data.audio import read_own_sound
+from avsal_jax.data.clip_sound import ClipSound
 from avsal_jax.data.fixation_maps import NO_FIXATIONS, Fixations
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.evaluation.protocols import Protocol

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import jax
 import numpy as np
 
-from avsal_jax.data.audio import ClipSound, clean_sound
+from avsal_jax.data.audio import clean_sound
+from avsal_jax.data.clip_sound import ClipSound
 from avsal_jax.data.video import resize_frame
 from avsal_jax.errors import AvsalError
 from avsal_jax.inference.feature_engine import FeatureEngine
@@ -141,7 +142,7 @@ class Model:
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Yields (index, map float32 [H, W]) for every RGB uint8 image of a stream.
 
-        `sound` gives the sound of a clip (`data.audio.ClipSound.clip`); None is silence.
+        `sound` gives the sound of a clip (`data.clip_sound.ClipSound.clip`); None is silence.
         """
         engine = self.engine(batch)
         height, width = self.spec.height, self.spec.width

@@ -6,7 +6,8 @@ import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 
-from avsal_jax.data.audio import ClipSound, read_own_sound, read_sound
+from avsal_jax.data.audio import read_own_sound, read_sound
+from avsal_jax.data.clip_sound import ClipSound
 from avsal_jax.data.frame_times import FrameTimes
 from avsal_jax.data.image_videos import (
     DEFAULT_RATE,

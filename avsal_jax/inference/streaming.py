@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from avsal_jax.data.audio import silence
+from avsal_jax.data.clip_sound import silence
 from avsal_jax.errors import AvsalError
 from avsal_jax.inference.windows import oldest_needed, window
 from avsal_jax.models.network import SaliencyNetwork
@@ -23,7 +23,7 @@ from avsal_jax.ops.pixels import normalize_pixels
 from avsal_jax.specs import InputSpec
 
 _IN_FLIGHT = 2
-# (frames of a clip, number of frames of the video or None) -> float32 [L]; see `data.audio.ClipSound`.
+# (frames of a clip, number of frames of the video or None) -> float32 [L]; see `data.clip_sound.ClipSound`.
 SoundOfClip = Callable[[list[int], int | None], np.ndarray]
 
 

@@ -3,7 +3,7 @@
 import sys
 
 from avsal_jax.cli.main import main
-from avsal_jax.testing.models import small_parts
+from avsal_jax.testing.parts import small_parts
 
 if __name__ == "__main__":
     with small_parts():

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-from collections.abc import Iterator
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from avsal_jax.inference.predictor import Model
-from avsal_jax.models.layers import ConvNorm, Runtime, scaled
 from avsal_jax.models.network import SaliencyNetwork, init_variables
-from avsal_jax.models.registry import SLOTS
 from avsal_jax.models.systems import Preset, build, resolve
 from avsal_jax.ops.resize import resize_linear
 from avsal_jax.specs import AudioSpec, InputSpec
@@ -29,69 +23,12 @@ TINY_HEARING = {**TINY, "audio_encoder.width": 1 / 16, "audio.samples": 35_280}
 def tiny_stored(
     frames: int = 8, height: int = 64, width: int = 96, seed: int = 0, system: str = "vinet", **overrides
 ) -> StoredModel:
-    """Returns a small system with random weights; a ViNet, if no other is named. Needs `small_parts`."""
+    """Returns a small system with random weights, by default a ViNet. Needs `parts.small_parts`."""
     small = TINY if system == "vinet" else TINY_HEARING
     preset = resolve(system, {"frames": frames, "height": height, "width": width, **small, **overrides})
     network = build(preset)
     variables = init_variables(network, preset.input, seed)
     return StoredModel(preset, network, variables, {"system": system})
-
-
-class SmallEncoder(nn.Module):
-    """A visual encoder with the pyramid of S3D out of five convolutions: it compiles in seconds.
-
-    Its convolutions are 3-D ones on every backend, which trace and compile fastest.
-
-    Fields:
-      width: multiplier of the channel counts.
-    """
-
-    width: float = 1.0
-    runtime: Runtime = Runtime()
-
-    def setup(self):
-        levels = ((192, (2, 2, 2)), (480, (1, 2, 2)), (832, (2, 2, 2)), (1024, (2, 2, 2)))
-        self.first = self._unit(64, (1, 3, 3), (1, 2, 2), (0, 1, 1))
-        self.levels = [self._unit(channels, (3, 3, 3), stride, (1, 1, 1)) for channels, stride in levels]
-
-    def _unit(self, channels, *shape):
-        direct = dataclasses.replace(self.runtime, lowering="direct")
-        return ConvNorm(scaled(channels, self.width), *shape, runtime=direct)
-
-    def stem(self, frames: jax.Array, train: bool = False) -> jax.Array:
-        return self.first(frames, train)
-
-    def trunk(self, stem: jax.Array, train: bool = False) -> tuple[jax.Array, ...]:
-        pyramid = []
-        for level in self.levels:
-            stem = level(stem, train)
-            pyramid.append(stem)
-        return tuple(pyramid)
-
-
-class SmallDecoder(nn.Module):
-    """A decoder that weighs the channels of every level, and adds the levels at the size of the frames."""
-
-    runtime: Runtime = Runtime()
-
-    @nn.compact
-    def __call__(self, pyramid: tuple[jax.Array, ...], train: bool = False) -> jax.Array:
-        size = tuple(4 * side for side in pyramid[0].shape[2:4])
-        maps = [nn.Dense(1, name=f"level{n}")(level.mean(1)) for n, level in enumerate(pyramid)]
-        return sum(resize_linear(level, size) for level in maps)[..., 0]  # [B, H, W]
-
-
-@contextlib.contextmanager
-def small_parts() -> Iterator[None]:
-    """Makes `visual_encoder=small` and `decoder=small` known parts, also within itself."""
-    before = {slot: dict(SLOTS[slot]) for slot in ("visual_encoder", "decoder")}
-    SLOTS["visual_encoder"]["small"], SLOTS["decoder"]["small"] = SmallEncoder, SmallDecoder
-    try:
-        yield
-    finally:
-        for slot, parts in before.items():
-            SLOTS[slot].clear()
-            SLOTS[slot].update(parts)
 
 
 def probe_model(frames: int = 8, height: int = 64, width: int = 96, label_frame: str = "last") -> Model:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from avsal_jax.data.audio import ClipSound
+from avsal_jax.data.clip_sound import ClipSound
 from avsal_jax.data.prepared import PreparedVideo
 from avsal_jax.data.sampling import Sampler, Sampling
 from avsal_jax.data.sources import PreparedSources

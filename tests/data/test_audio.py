@@ -7,17 +7,8 @@ import numpy as np
 import pytest
 
 from avsal_jax import AudioSpec, AvsalError
-from avsal_jax.data.audio import (
-    ClipSound,
-    Sound,
-    centred,
-    envelope,
-    excerpt_bounds,
-    has_sound,
-    read_sound,
-    resample,
-    silence,
-)
+from avsal_jax.data.audio import envelope, has_sound, read_sound
+from avsal_jax.data.clip_sound import ClipSound, Sound, centred, excerpt_bounds, resample, silence
 from avsal_jax.testing.golden import tone
 from avsal_jax.testing.videos import moving_spot, write_audio_only, write_video
 

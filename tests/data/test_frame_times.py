@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from avsal_jax import AudioSpec
-from avsal_jax.data.audio import ClipSound, Sound
+from avsal_jax.data.clip_sound import ClipSound, Sound
 from avsal_jax.data.frame_times import FrameTimes
 
 RATE, T, FPS = 10_000, 8, 25.0

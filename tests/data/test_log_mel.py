@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from avsal_jax import AudioSpec, AvsalError
-from avsal_jax.data.audio import ClipSound, Sound, excerpt_bounds
+from avsal_jax.data.clip_sound import ClipSound, Sound, excerpt_bounds
 from avsal_jax.data.log_mel import PATCH_SAMPLES, log_mel, log_mel_patches, mel_matrix, samples_for
 from avsal_jax.testing.golden import tone
 

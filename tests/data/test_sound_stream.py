@@ -10,7 +10,8 @@ import pytest
 
 from avsal_jax import AvsalError
 from avsal_jax.data import audio, sound_stream
-from avsal_jax.data.audio import has_sound, is_silent, read_sound, resample
+from avsal_jax.data.audio import has_sound, is_silent, read_sound
+from avsal_jax.data.clip_sound import resample
 from avsal_jax.data.sound_frames import SoundFrame
 from avsal_jax.data.sound_stream import SoundStream
 from avsal_jax.testing.videos import moving_spot, write_video

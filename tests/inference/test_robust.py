@@ -29,7 +29,7 @@ def run_limited(arguments, limit):
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
         "from avsal_jax.cli.main import main\n"
-        "from avsal_jax.testing.models import small_parts\n"
+        "from avsal_jax.testing.parts import small_parts\n"
         "with small_parts():\n"
         f"    sys.exit(main({arguments!r}))\n"
     )

@@ -12,7 +12,7 @@ import sys
 import jax
 
 from avsal_jax.testing.interruptions import committed
-from avsal_jax.testing.models import small_parts
+from avsal_jax.testing.parts import small_parts
 from avsal_jax.training import launch
 from avsal_jax.training.loop import train
 from avsal_jax.training.schema import build_config

@@ -1,0 +1,175 @@
+"""A network here and its PyTorch peer: the same weights, inputs and training step, on the same device.
+
+Imports neither TensorFlow nor PyTorch by itself; `import_torch` says whether there is a peer.
+"""
+
+import contextlib
+import copy
+import functools
+import types
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+from avsal_jax.convert import avinet, rules, vinet
+from avsal_jax.losses import Term
+from avsal_jax.models.network import SaliencyNetwork, abstract_variables
+from avsal_jax.models.systems import Preset, build, resolve
+from avsal_jax.ops.pixels import normalize_pixels
+from avsal_jax.specs import InputSpec
+from avsal_jax.storage import flatten
+from avsal_jax.testing import golden
+from avsal_jax.training.objectives import Supervised
+from avsal_jax.training.optimizer import OptimizerConfig, make_optimizer
+from avsal_jax.training.state import TrainState, new_state
+from avsal_jax.training.step import make_step
+
+RATE = 1e-4  # of Adam
+STEPS = 1000  # of the run that a measured step is part of
+_TABLES = {"vinet": vinet, "avinet": avinet}
+
+
+def import_torch() -> types.ModuleType | None:
+    """Returns PyTorch, or None where it is not installed."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    torch.backends.cudnn.benchmark = True
+    return torch
+
+
+def variables_of(system: str, preset: Preset, tensors: dict[str, np.ndarray]) -> dict:
+    """Returns the variables of a network whose weights are those of a PyTorch state dict."""
+    tables = _TABLES[system]
+    leaves = flatten(abstract_variables(build(preset), preset.input))
+    shapes = {name: tuple(leaf.shape) for name, leaf in leaves.items()}
+    rows = list(tables.table(tables.recognise(tensors), tensors))
+    flat = rules.apply_table(tensors, rows, tables.IGNORED, shapes)
+    return traverse_util.unflatten_dict(flat, sep="/")
+
+
+def vinet_preset(height: int, width: int, multiplier: float = 1.0, parts: dict | None = None) -> Preset:
+    """Returns a ViNet for 32 frames, with `multiplier` times its channels, and with other `parts`."""
+    settings = {**(parts or {}), "visual_encoder.width": multiplier, "decoder.width": multiplier}
+    return resolve("vinet", {"frames": 32, "height": height, "width": width, **settings})
+
+
+def torch_vinet(torch, multiplier: float = 1.0):
+    """Returns a PyTorch ViNet on the device, with weights as golden files have them."""
+    from torch_vinet import ViNet
+
+    net = ViNet(multiplier).eval()
+    arrays = {name: golden.fill(name, value.shape) for name, value in net.state_dict().items()}
+    net.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+    return net.to("cpu" if jax.default_backend() == "cpu" else "cuda")
+
+
+def weights_of(net) -> dict[str, np.ndarray]:
+    """Returns the state dict of a PyTorch network as arrays."""
+    return {name: value.float().cpu().numpy() for name, value in net.state_dict().items()}
+
+
+def random_clips(spec: InputSpec, batch: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Returns a batch as the training step takes it: frames, truth, and sound for an audio-visual network."""
+    rng = np.random.default_rng(seed)
+    density = rng.random((batch, spec.height, spec.width), np.float32)
+    clips = {
+        "frames": rng.integers(0, 256, (batch, spec.frames, spec.height, spec.width, 3), np.uint8),
+        "density": density,
+        "fixations": density > 0.99,
+        "mask": np.ones(batch, bool),
+    }
+    if spec.audio is not None:
+        clips["audio"] = rng.standard_normal((batch, *spec.audio.shape), np.float32)
+    return clips
+
+
+def training_step(
+    network: SaliencyNetwork, spec: InputSpec, variables: dict
+) -> tuple[Callable, Callable[[], TrainState]]:
+    """Returns our step(state, batches, plateau_scale), not jitted, and what makes its first state.
+
+    KL divergence (ViNet's form), batch statistics of the batch, Adam.
+    """
+    optimizer = make_optimizer(OptimizerConfig(learning_rate=RATE), variables["params"], STEPS)
+    step = make_step(Supervised(network, spec, (Term("kl"),)), optimizer, STEPS, seed=0, ema=0.0)
+    return step, lambda: jax.tree.map(jax.numpy.array, new_state(variables, optimizer, ema=False))
+
+
+def torch_clips(torch, net, spec: InputSpec, frames: np.ndarray):
+    """Returns normalised frames [B, 3, T, H, W] on the device of `net`."""
+    normal = np.asarray(normalize_pixels(frames, spec.pixel_norm))
+    clips = torch.from_numpy(np.ascontiguousarray(np.moveaxis(normal, -1, 1)))
+    return clips.to(next(net.parameters()).device)
+
+
+def torch_forms(torch, net, compiled: bool = False) -> Iterator[tuple[str, object, Callable]]:
+    """Yields (name, network, what brings clips into its memory format) of the forms that are measured."""
+    for name, layout in (("contiguous", torch.contiguous_format), ("channels-last", torch.channels_last_3d)):
+        if compiled and name == "contiguous":
+            continue
+        form = copy.deepcopy(net).to(memory_format=layout)
+        place = functools.partial(torch.Tensor.to, memory_format=layout)
+        yield f"torch, {name}", form, place
+        if compiled:
+            yield f"torch, {name}, compiled", torch.compile(copy.deepcopy(form)), place
+
+
+def torch_forward(torch, net, clips, dtype: str) -> Callable:
+    """Returns a call that evaluates `net` on clips; `wait` waits for the logits."""
+
+    def run():
+        with torch.inference_mode(), _precision(torch, clips, dtype):
+            return net(clips)
+
+    return run
+
+
+def torch_step(torch, net, clips, density, dtype: str) -> Callable:
+    """Returns a call that makes a training step of `net` and returns its loss, for which `wait` waits.
+
+    The same step as `training_step`: samyak0210/ViNet @164beb7 loss.py kldiv, Adam.
+    """
+    net.train()
+    optimizer = torch.optim.Adam(net.parameters(), RATE)
+    epsilon = 2.2204e-16
+    truth = torch.from_numpy(density).to(clips.device)
+    truth = truth / truth.sum((1, 2), keepdim=True)
+
+    def run():
+        optimizer.zero_grad()
+        with _precision(torch, clips, dtype):
+            logits = net(clips)
+        saliency = torch.sigmoid(logits.float())
+        saliency = saliency / saliency.sum((1, 2), keepdim=True)
+        value = (truth * torch.log(epsilon + truth / (saliency + epsilon))).sum((1, 2)).mean()
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    return run
+
+
+def wait(value):
+    """Returns the result of a call, jax's or PyTorch's, when it is there."""
+    if getattr(value, "is_cuda", False):
+        import torch
+
+        torch.cuda.synchronize()
+        return value
+    return jax.block_until_ready(value)
+
+
+def _precision(torch, clips, dtype: str):
+    if dtype == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(clips.device.type, getattr(torch, dtype))
+
+
+def disagreement(values, reference) -> float:
+    """Returns the largest difference of two arrays, over the largest absolute value of the second."""
+    values, reference = np.asarray(values, np.float32), np.asarray(reference, np.float32)
+    return float(np.abs(values - reference).max() / np.abs(reference).max())
