@@ -199,8 +199,7 @@ def test_the_rehearsal_measures_torch_too(tmp_path):
     pair = forward["batch 1, with torch"]
     assert set(pair["seconds"]) == {"avsal_jax", "torch, contiguous", "torch, channels-last"}
     assert 0 < max(pair["disagreement"].values()) < 1e-4 and pair["ratio"]["pairs"] == 3
-    losses = list(step["step, with torch"]["first_losses"].values())
-    assert len(losses) == 3 and max(losses) - min(losses) < 1e-4 * max(losses)
+    assert max(step["step, with torch"]["disagreement"].values()) < 1e-4  # of the loss of the first step
 
 
 @pytest.mark.slow

@@ -162,30 +162,42 @@ def _forward(check: Check, dtype: str) -> None:
     def logits(v, frames):
         return forward(network, spec, v, Clip(frames)).logits
 
-    for batch in check.sizes.batches if dtype == "bfloat16" else check.sizes.batches[:1]:
+    first, *rest = check.sizes.batches
+    flops = matrix_flops(logits, variables, peers.random_clips(spec, 1)["frames"])
+    for batch in (first, *(rest if dtype == "bfloat16" else ())):
         frames = jax.device_put(peers.random_clips(spec, batch)["frames"])
         try:
             program = check.compile(f"batch {batch}", logits, device_variables, frames)
-            sides = {"avsal_jax": functools.partial(program, device_variables, frames)}
-            jax.block_until_ready(sides["avsal_jax"]())
-        except jax.errors.JaxRuntimeError as error:
+            run = functools.partial(program, device_variables, frames)
+            jax.block_until_ready(run())
+        except jax.errors.JaxRuntimeError as error:  # out of memory
             check.put(f"batch {batch}", {"refused": str(error).splitlines()[0]})
             continue
-        flops = matrix_flops(logits, variables, frames)
-        check.put(f"batch {batch}", check.rate(sides, flops, batch, dtype) | memory())
-        if peer is not None and batch == check.sizes.batches[0]:
-            _torch_forward(check, peer, spec, frames, sides, flops, batch, dtype)
+        check.put(f"batch {batch}", check.rate({"avsal_jax": run}, batch * flops, batch, dtype) | memory())
+        if peer is not None and batch == first:
+            clips = peers.torch_clips(check.torch, peer, spec, np.asarray(frames))
+            make = functools.partial(peers.torch_forward, check.torch, dtype=dtype)
+            _with_torch(check, f"batch {batch}", run, peer, clips, make, batch * flops, batch, dtype)
 
 
-def _torch_forward(check, peer, spec, frames, sides, flops, batch, dtype):
-    torch, errors = check.torch, {}
-    clips = peers.torch_clips(torch, peer, spec, np.asarray(frames))
-    for name, net, place in peers.torch_forms(torch, peer, compiled=clips.is_cuda):
-        run = peers.torch_forward(torch, net, place(clips), dtype)
-        errors[name] = peers.disagreement(sides["avsal_jax"](), run().float().cpu())
+def _with_torch(check, title, call, peer, clips, make, flops, units, dtype):
+    """Measures all forms of PyTorch in turn with `call`; one that cannot run is named.
+
+    `make(net, clips)` returns the call of a form. The first values of all are kept, to be compared.
+    """
+    sides, first = {"avsal_jax": call}, {"avsal_jax": np.asarray(call(), np.float32)}
+    for name, net, place in peers.torch_forms(check.torch, peer, compiled=clips.is_cuda):
+        try:
+            run = make(net, place(clips))
+            first[name] = run().float().cpu().numpy()
+        except Exception as error:  # the compiler of PyTorch needs more than PyTorch
+            check.put(f"{title}, {name}", {"refused": f"{type(error).__name__}: {error}"[:200]})
+            continue
         sides = {**sides, name: run}
-        result = check.rate(sides, flops, batch, dtype)
-        check.put(f"batch {batch}, with torch", result | {"disagreement": errors})
+        errors = {
+            key: peers.disagreement(first["avsal_jax"], first[key]) for key in first if key != "avsal_jax"
+        }
+        check.put(f"{title}, with torch", check.rate(sides, flops, units, dtype) | {"disagreement": errors})
 
 
 def forward_bfloat16(check: Check) -> None:
@@ -213,25 +225,17 @@ def _train(check: Check, dtype: str, remat: bool = False, with_torch: bool = Tru
         losses.append(values["loss"])
         return values["loss"]
 
-    run()
-    flops = 3 * matrix_flops(
-        lambda v, f: forward(network, spec, v, Clip(f)).logits, variables, clips["frames"]
-    )
+    def logits(v, frames):
+        return forward(network, spec, v, Clip(frames)).logits
+
+    flops = 3 * matrix_flops(logits, variables, clips["frames"])
     check.put("step", check.rate({"avsal_jax": run}, flops, 1, dtype) | memory())
     check.put("losses", {"first": float(losses[0]), "last": float(losses[-1]), "steps": len(losses)})
     if peer is not None:
-        _torch_train(check, peer, spec, clips, run, flops, dtype, float(losses[0]))
-
-
-def _torch_train(check, peer, spec, clips, step, flops, dtype, first):
-    torch, sides, losses = check.torch, {"avsal_jax": step}, {}
-    frames = peers.torch_clips(torch, peer, spec, clips["frames"])
-    for name, net, place in peers.torch_forms(torch, peer, compiled=frames.is_cuda):
-        run = peers.torch_step(torch, net, place(frames), clips["density"], dtype)
-        losses[name] = float(run())
-        sides = {**sides, name: run}
-        result = check.rate(sides, flops, 1, dtype)
-        check.put("step, with torch", result | {"first_losses": {"avsal_jax": first, **losses}})
+        state, density = first_state(), clips["density"]  # the loss before the first update is compared
+        clips = peers.torch_clips(check.torch, peer, spec, clips["frames"])
+        make = functools.partial(peers.torch_step, check.torch, density=density, dtype=dtype)
+        _with_torch(check, "step", run, peer, clips, make, flops, 1, dtype)
 
 
 def train_bfloat16(check: Check) -> None:

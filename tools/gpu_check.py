@@ -128,7 +128,7 @@ def _run(case: Case, args, deadline: float) -> str:
     if left < case.least_seconds:
         return f"{max(0, left):.0f} s left of the {case.least_seconds:.0f} s that it takes"
     command = [sys.executable, str(ROOT / "tools" / "gpu_cases.py"), case.name, "--folder", str(args.output)]
-    seconds = min(case.limit_seconds, left)
+    seconds = left if args.rehearse else min(case.limit_seconds, left)
     with (
         open(args.output / f"{case.name}.log", "wb") as log,
         subprocess.Popen(
@@ -157,6 +157,9 @@ def _environment(case: Case, args) -> dict[str, str]:
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # PyTorch needs memory in the same process
         "XLA_FLAGS": " ".join(filter(None, (os.environ.get("XLA_FLAGS"), case.flags))),
     }
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    if platforms and "cpu" not in platforms.split(","):
+        environment["JAX_PLATFORMS"] = f"{platforms},cpu"  # systems are compared with the host's own CPU
     if args.rehearse:
         environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # compiles faster
     return environment

@@ -32,10 +32,12 @@ _TABLES = {"vinet": vinet, "avinet": avinet}
 
 
 def import_torch() -> types.ModuleType | None:
-    """Returns PyTorch, or None where it is not installed."""
+    """Returns PyTorch, or None where it is not installed, or cannot use the device that jax uses."""
     try:
         import torch
     except ImportError:
+        return None
+    if jax.default_backend() != "cpu" and not torch.cuda.is_available():
         return None
     torch.backends.cudnn.benchmark = True
     return torch
@@ -75,16 +77,23 @@ def weights_of(net) -> dict[str, np.ndarray]:
 def random_clips(spec: InputSpec, batch: int, seed: int = 0) -> dict[str, np.ndarray]:
     """Returns a batch as the training step takes it: frames, truth, and sound for an audio-visual network."""
     rng = np.random.default_rng(seed)
-    density = rng.random((batch, spec.height, spec.width), np.float32)
+    density = _blobs(rng.uniform(0.2, 0.8, (batch, 2)), spec.height, spec.width)
     clips = {
         "frames": rng.integers(0, 256, (batch, spec.frames, spec.height, spec.width, 3), np.uint8),
         "density": density,
-        "fixations": density > 0.99,
+        "fixations": density > 0.9,
         "mask": np.ones(batch, bool),
     }
     if spec.audio is not None:
         clips["audio"] = rng.standard_normal((batch, *spec.audio.shape), np.float32)
     return clips
+
+
+def _blobs(centres: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Returns densities float32 [B, H, W]: a Gaussian around each centre, in shares of the sides."""
+    y, x = np.arange(height) / height, np.arange(width) / width
+    squares = (y[:, None] - centres[:, :1, None]) ** 2 + (x - centres[:, 1:, None]) ** 2
+    return np.exp(-squares / 0.02).astype(np.float32)
 
 
 def training_step(
