@@ -1,0 +1,70 @@
+"""Writes small model directories as this version stores them, with what each network gives.
+
+  python tools/make_saved_models.py --output tests/saved_models/format1
+
+They are part of the tests: every later version must read them and give the same (tests/test_saved_models.py).
+Run it once for each new format and commit the folder. Never write a folder of an earlier format again.
+"""
+
+import argparse
+import json
+import pathlib
+
+import numpy as np
+
+from avsal_jax import __version__
+from avsal_jax.models.network import abstract_variables
+from avsal_jax.models.systems import build, resolve
+from avsal_jax.storage import StoredModel, write_model
+from avsal_jax.testing.saved_models import EXPECTED, outputs_of, probes, random_values
+
+THIN = {"height": 64, "width": 96, "visual_encoder.width": 1 / 32}
+SYSTEM = {**THIN, "decoder.width": 1 / 32}
+HEARING = {**SYSTEM, "audio_encoder.width": 1 / 32}
+SHORT = {**HEARING, "frames": 16, "audio.samples": 35_280}
+CASP = {**HEARING, "neck.width": 1 / 64}
+AVRSP = {**SHORT, "neck.width": 1 / 64, "fusion.width": 1 / 32, "fusion.blocks": 1}
+VARIANT = {"decoder.hierarchy": 2, "decoder.join": "channels", "decoder.upsample": "transposed"}
+STAGES = {"fusion.stages": 34, "fusion.coding": False, "neck.rates": "2-4-6", "decoder": "unet"}
+GATES = {"fusion": "mbt", "fusion.gates": 2, "fusion.blocks": 2}
+VISUAL = {"audio_encoder": "none", "fusion": "none"}
+# name -> (system or part, settings): every form that a part's fields take in `model.json`.
+MODELS = {
+    "vinet": ("vinet", SYSTEM),
+    "vinet_variant": ("vinet", {**SYSTEM, "frames": 16, **VARIANT}),
+    "avinet_bilinear": ("avinet", HEARING),
+    "avinet_concatenation": ("avinet", {**SHORT, "fusion": "concatenation"}),
+    "avinet_transformer": ("avinet", {**SHORT, "fusion": "transformer", "fusion.width": 1 / 32}),
+    "dual_domain": ("dual_domain", {**SHORT, "fusion.width": 1 / 32}),
+    "casp_net": ("casp_net", {**CASP, "decoder.dense_layers": 1}),
+    "casp_net_stages": ("casp_net", {**CASP, **STAGES}),
+    "avrsp": ("avrsp", AVRSP),
+    "avrsp_mbt_gates": ("avrsp", {**AVRSP, **GATES}),
+    "avrsp_visual": ("avrsp", {**SYSTEM, "frames": 16, "neck.width": 1 / 64, **VISUAL}),
+    "s3d": ("s3d", {**THIN, "frames": 16, "visual_encoder.classes": 10}),
+    "soundnet": ("soundnet", {"audio_encoder.width": 1 / 32}),
+    "vggish": ("vggish", {"audio_encoder.width": 1 / 32}),
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=pathlib.Path, required=True)
+    args = parser.parse_args()
+    for name, (system, settings) in MODELS.items():
+        preset = resolve(system, settings)
+        network = build(preset)
+        variables = random_values(abstract_variables(network, preset.input))
+        provenance = {"by": f"avsal_jax {__version__}", "made by": "tools/make_saved_models.py"}
+        folder = write_model(args.output / name, preset, variables, provenance)
+        outputs = outputs_of(StoredModel(preset, network, variables, {}))
+        assert all(np.isfinite(values).all() and values.std() > 0 for values in outputs.values()), name
+        content = {key: probes(values) for key, values in outputs.items()}
+        (folder / EXPECTED).write_text(json.dumps(content) + "\n")
+        print(f"{name}: {sum(file.stat().st_size for file in folder.iterdir()) / 1024:.0f} KiB")
+
+
+if __name__ == "__main__":
+    main()
