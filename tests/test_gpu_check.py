@@ -25,7 +25,7 @@ MISSING = (
 
 def test_its_modules_need_nothing_that_the_machine_lacks():
     """Models, operations, the training step, the sliding window and the benchmark."""
-    modules = ("benchmark", "gpu_cases", "gpu_check", "gpu_record", "gpu_tables", "measure", "peers")
+    modules = ("benchmark", "gpu_cases", "gpu_check", "gpu_parity", "gpu_record", "gpu_speed", "peers")
     code = (
         "import sys\n"
         f"sys.modules.update(dict.fromkeys({MISSING!r}))\n"
@@ -56,22 +56,59 @@ def test_an_unknown_case_is_one_line_with_the_known_ones(tmp_path):
     assert result.returncode == 2 and "unknown case 'rooof'; there are small, roof, parity" in result.stderr
 
 
-def test_a_case_that_takes_too_long_is_stopped_and_keeps_its_results(tmp_path, monkeypatch):
+def test_a_case_that_takes_too_long_is_stopped_and_keeps_its_results(tmp_path, monkeypatch, capsys):
     """And one that fails is named; both leave JSON that can be read."""
     tool = load_tool("gpu_check")
     monkeypatch.setattr(tool, "ROOT", root_with(tmp_path, PLAIN_CASES))
-    cases = (tool.Case("slow", "never ends", 3, 1), tool.Case("bad", "fails", 20, 1))
+    cases = (
+        tool.Case("slow", "never ends", 3, 1),
+        tool.Case("bad", "fails", 20, 1),
+        tool.Case("crash", "is killed", 20, 1),
+    )
     monkeypatch.setattr(tool, "CASES", cases)
-    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--output", str(tmp_path / "out")])
+    output, work = tmp_path / "out", tmp_path / "work"
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--output", str(output), "--work", str(work)])
     with pytest.raises(SystemExit) as stop:
         tool.main()
     assert stop.value.code == 1
-    report = json.loads((tmp_path / "out" / "slow.json").read_text())
-    assert report["results"] == {"first": 1} and report["complete"] is False
-    text = (tmp_path / "out" / "summary.md").read_text()
+    results = json.loads((output / "results.json").read_text())["cases"]
+    assert results["slow"]["results"] == {"first": 1} and results["slow"]["complete"] is False
+    text = (output / "summary.md").read_text()
     assert "- never ends (`slow`): stopped after 3 s; it kept 1 results" in text
     assert "- fails (`bad`): failed with exit code 1; it kept 0 results" in text
+    assert "- is killed (`crash`): failed with exit code -6" in text
     assert "**failed**: ValueError: no such operation" in text
+    assert "the last words of bad" in (output / "log.txt").read_text()
+    printed = capsys.readouterr().out
+    assert "failed or out of bounds: bad\nthe last words of bad\n" in printed
+    assert "failed or out of bounds: crash" in printed and "of bounds: slow" not in printed
+
+
+def test_a_result_out_of_its_bounds_fails_the_run():
+    tool = load_tool("gpu_check")
+    fine = {"within": True, "finite": True, "error_over_absmax": 0.1}
+    assert not tool._out_of_bounds({"results": {"a": fine, "machine": {}, "torch": "2.11"}})
+    for name in ("within", "finite"):
+        assert tool._out_of_bounds({"results": {"a": fine, "b": {**fine, name: False}}})
+
+
+def test_numbers_that_are_not_finite_are_in_the_tables_too():
+    tables = load_tool("gpu_tables")
+    result = {
+        "per_second": "nan",
+        "flops_per_second": "inf",
+        "share_of_roof": 0.25,
+        "peak_bytes_in_use": 2**30,
+    }
+    report = {"results": {"batch 8": result}, "programs": {"step": {"compile_seconds": 2.0, "cached": True}}}
+    text = tables.summary({"a": report}, {"a": "Speed"}, {})
+    row = "| batch 8 | **nan per second**; inf TFLOP/s; 25 % of the roof; peak so far 1 GiB |"
+    assert row in text and "step 2.0 s (from the cache)" in text
+
+
+def test_without_an_accelerator_it_fails_and_says_so(tmp_path):
+    result = check(tmp_path, "--only", "small")
+    assert result.returncode == 1 and "RuntimeError: jax sees no accelerator" in result.stdout
 
 
 def test_it_ends_with_the_process_that_started_it(tmp_path):
@@ -81,11 +118,12 @@ def test_it_ends_with_the_process_that_started_it(tmp_path):
         f"import sys; sys.path.insert(0, {str(TOOL.parent)!r}); import gpu_check, pathlib\n"
         f"gpu_check.ROOT = pathlib.Path({str(root)!r})\n"
         "gpu_check.CASES = (gpu_check.Case('slow', 'never ends', 60, 1),)\n"
-        f"sys.argv = ['gpu_check.py', '--output', {str(tmp_path / 'out')!r}]\n"
+        f"folders = ['--output', {str(tmp_path / 'out')!r}, '--work', {str(tmp_path)!r}]\n"
+        "sys.argv = ['gpu_check.py', *folders, '--rehearse']\n"
         "gpu_check.main()\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
-    path = tmp_path / "out" / "slow.json"
+    path = tmp_path / "slow.json"
     wait_for(lambda: path.exists() and json.loads(path.read_text())["results"])
     case = json.loads(path.read_text())["results"]["process"]
     parent.kill()
@@ -96,14 +134,17 @@ def test_it_ends_with_the_process_that_started_it(tmp_path):
 # Stand in for `gpu_cases.py`: the first without jax, so that three seconds are enough; the second is the real
 # one with a case more.
 PLAIN_CASES = """
-import json, pathlib, sys, time
+import json, os, pathlib, sys, time
 name, folder = sys.argv[1], pathlib.Path(sys.argv[3])
 report = {"case": name, "complete": False, "seconds": 0.0, "programs": {}, "results": {}}
+if name == "crash":
+    os.abort()
 if name == "slow":
     report["results"]["first"] = 1
 else:
     report["error"] = "ValueError: no such operation"
 (folder / f"{name}.json").write_text(json.dumps(report))
+print("the last words of", name, flush=True)
 time.sleep(60 if name == "slow" else 0)
 sys.exit(1)
 """
@@ -115,7 +156,7 @@ spec = importlib.util.spec_from_file_location("cases", {str(TOOL.parent / "gpu_c
 cases = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(cases)
 def slow(check):
-    check.put("process", os.getpid())
+    check.record("process", os.getpid())
     time.sleep(60)
 cases.CASES["slow"] = slow
 cases.main()
@@ -138,7 +179,7 @@ def wait_for(condition, seconds=40):
 
 def check(folder, *arguments, python=sys.executable, environment=None, timeout=60):
     return subprocess.run(
-        [python, str(TOOL), "--output", str(folder), *arguments],
+        [python, str(TOOL), "--output", str(folder), "--work", str(folder / "work"), *arguments],
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -177,13 +218,14 @@ def image_python(folder):
 def test_the_rehearsal_passes_with_what_the_machine_has(tmp_path):
     python = image_python(tmp_path / "environment")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    arguments = ("--rehearse", "--minutes", "4", "--cache", str(tmp_path / "cache"))
-    result = check(tmp_path / "out", *arguments, python=python, environment=environment, timeout=400)
+    arguments = ("--rehearse", "--minutes", "8")
+    result = check(tmp_path / "out", *arguments, python=python, environment=environment, timeout=540)
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.splitlines()[-1] == "left out: nothing"
-    reports = [json.loads(path.read_text()) for path in (tmp_path / "out").glob("*.json")]
-    assert len(reports) == len(load_tool("gpu_check").CASES)
-    assert all(report["complete"] and report["results"] for report in reports)
+    reports = results_of(tmp_path / "out")
+    assert set(reports) == {case.name for case in load_tool("gpu_check").CASES}
+    assert all(report["complete"] and report["results"] for report in reports.values())
+    assert sum(path.is_file() for path in (tmp_path / "out").iterdir()) == 3
     for name in ("av", "librosa", "tensorflow", "ml_collections"):
         assert subprocess.run([python, "-c", f"import {name}"], capture_output=True, check=False).returncode
 
@@ -192,10 +234,9 @@ def test_the_rehearsal_passes_with_what_the_machine_has(tmp_path):
 def test_the_rehearsal_measures_torch_too(tmp_path):
     needs.torch()
     cases = "forward_float32,train_float32"
-    result = check(tmp_path, "--rehearse", "--only", cases, "--cache", str(tmp_path / "cache"), timeout=300)
+    result = check(tmp_path, "--rehearse", "--only", cases, timeout=300)
     assert result.returncode == 0, result.stdout + result.stderr
-    forward = json.loads((tmp_path / "forward_float32.json").read_text())["results"]
-    step = json.loads((tmp_path / "train_float32.json").read_text())["results"]
+    forward, step = (results_of(tmp_path)[case]["results"] for case in cases.split(","))
     pair = forward["batch 1, with torch"]
     assert set(pair["seconds"]) == {"avsal_jax", "torch, contiguous", "torch, channels-last"}
     assert 0 < max(pair["disagreement"].values()) < 1e-4 and pair["ratio"]["pairs"] == 3
@@ -205,11 +246,15 @@ def test_the_rehearsal_measures_torch_too(tmp_path):
 @pytest.mark.slow
 def test_a_run_that_is_killed_keeps_whole_cases(tmp_path):
     arguments = [sys.executable, str(TOOL), "--output", str(tmp_path), "--rehearse", "--only", "roof,parity"]
-    parent = subprocess.Popen([*arguments, "--cache", str(tmp_path / "cache")], stdout=subprocess.DEVNULL)
+    parent = subprocess.Popen([*arguments, "--work", str(tmp_path / "work")], stdout=subprocess.DEVNULL)
     wait_for((tmp_path / "summary.md").exists, 120)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    reports = {path.stem: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
-    assert reports["roof"]["complete"] and len(reports["roof"]["results"]) == 10
-    assert reports["parity"]["complete"] is False
+    reports = results_of(tmp_path)
+    assert set(reports) == {"roof"} and reports["roof"]["complete"] and len(reports["roof"]["results"]) == 11
+    assert json.loads((tmp_path / "work" / "parity.json").read_text())["complete"] is False
     assert "| matrix product, float32 | " in (tmp_path / "summary.md").read_text()
+
+
+def results_of(folder):
+    return json.loads((folder / "results.json").read_text())["cases"]

@@ -3,7 +3,7 @@ video chain and CASP-Net's audio-visual interaction.
 
   python tools/benchmark.py forward|train|predict|chain|interaction [--output DIR] ...
 
-Runs are interleaved; medians, and the ratio pair by pair with its smallest and largest value, go to the
+Runs are interleaved; medians, and the ratio pair by pair with its interval, go to the
 terminal as a Markdown table and to DIR/NAME.json. Without torch its column is left out. `forward`, `train`
 and `predict` first check that both give the same output.
 """

@@ -34,36 +34,47 @@ def _words(value) -> str:
         return str(value)
     words = []
     if "per_second" in value:
-        words.append(f"**{value['per_second']:.4g} a second**")
+        words.append(f"**{_short(value['per_second'])} per second**")
     if "flops_per_second" in value:
-        words.append(f"{value['flops_per_second'] / 1e12:.4g} TFLOP/s")
+        words.append(f"{_scaled(value['flops_per_second'], 1e12)} TFLOP/s")
     if value.get("share_of_roof"):
-        words.append(f"{value['share_of_roof']:.1%} of the roof")
+        words.append(f"{_scaled(value['share_of_roof'], 0.01)} % of the roof")
     if "ratio" in value:
         ratio = value["ratio"]
-        words.append(f"{ratio['median']:.2f}x {ratio['against']} ({ratio['low']:.2f} to {ratio['high']:.2f})")
-    if "peak_bytes_in_use" in value:
-        words.append(f"peak {value['peak_bytes_in_use'] / 2**30:.2f} GiB")
-    first = ("per_second", "flops_per_second", "share_of_roof", "ratio", "peak_bytes_in_use")
-    hidden = ("seconds", "medians", "bytes_in_use")
-    rest = {name: item for name, item in value.items() if name not in (*first, *hidden)}
+        low, high = _short(ratio["low"]), _short(ratio["high"])
+        words.append(f"{_short(ratio['median'])}x {ratio['against']} ({low} to {high})")
+    for name, title in (("peak_bytes_in_use", "peak so far"), ("torch_peak_bytes", "of torch")):
+        if name in value:
+            words.append(f"{title} {_scaled(value[name], 2**30)} GiB")
+    rates = ("per_second", "flops_per_second", "share_of_roof", "ratio", "seconds", "medians")
+    sizes = ("peak_bytes_in_use", "torch_peak_bytes", "bytes_in_use")
+    rest = {name: item for name, item in value.items() if name not in (*rates, *sizes)}
     return "; ".join(words + [f"{name.replace('_', ' ')} {_short(item)}" for name, item in rest.items()])
 
 
-def _short(item) -> str:
-    if isinstance(item, float):
-        return f"{item:.3g}"
-    if isinstance(item, dict):
-        return ", ".join(f"{name} {_short(inner)}" for name, inner in item.items())
-    return {True: "yes", False: "no"}.get(item, str(item)) if isinstance(item, bool) else str(item)
+def _scaled(value, unit: float) -> str:
+    return _short(value / unit) if isinstance(value, int | float) else str(value)
+
+
+def _short(value) -> str:
+    """Returns a value in few digits; numbers that are not finite are text already."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_short(inner)}" for name, inner in value.items())
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
 
 
 def _programs(programs: dict) -> list[str]:
     if not programs:
         return []
-    parts = [
-        f"{name} {times.get('trace_seconds', 0) + times['compile_seconds']:.1f} s"
-        + (" (from the cache)" if times.get("cached") else "")
-        for name, times in programs.items()
-    ]
+    parts = []
+    for name, measured in programs.items():
+        seconds = measured.get("trace_seconds", 0) + measured["compile_seconds"]
+        notes = ["from the cache"] if measured.get("cached") else []
+        if "temp_bytes" in measured:
+            notes.append(f"{_scaled(measured['temp_bytes'], 2**30)} GiB of temporary arrays")
+        parts.append(f"{name} {seconds:.1f} s" + (f" ({', '.join(notes)})" if notes else ""))
     return [f"Trace and compile: {'; '.join(parts)}.", ""]

@@ -113,10 +113,14 @@ def machine() -> dict:
         "jaxlib": jaxlib.__version__,
     }
     if "torch" in sys.modules:
-        values["torch"] = sys.modules["torch"].__version__
+        torch = sys.modules["torch"]
+        values["torch"] = torch.__version__
+        if torch.cuda.is_available():
+            values["cuDNN of torch"] = torch.backends.cudnn.version()
+            values["TF32 in cuDNN of torch"] = torch.backends.cudnn.allow_tf32
     if jax.default_backend() != "cpu":
         values["platform"] = devices[0].client.platform_version
-        values |= _nvidia()
+        values |= card()
     return values
 
 
@@ -134,13 +138,16 @@ def _memory_gib() -> float | None:
         return None
 
 
-def _nvidia() -> dict:
-    """Driver, clocks in MHz, power limit and temperature, as nvidia-smi prints them; {} without it."""
+def card() -> dict:
+    """Returns driver, clocks, power limit and temperature as nvidia-smi prints them; {} without an answer."""
     if shutil.which("nvidia-smi") is None:
         return {}
     fields = ("driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem", "power.limit", "temperature.gpu")
     command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"]
-    query = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    try:
+        query = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except subprocess.TimeoutExpired:
+        return {}
     lines = query.stdout.splitlines()
     return dict(zip(fields, map(str.strip, lines[0].split(",")), strict=False)) if lines else {}
 

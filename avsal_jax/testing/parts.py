@@ -13,6 +13,8 @@ from avsal_jax.models.layers import ConvNorm, Runtime, scaled
 from avsal_jax.models.registry import SLOTS
 from avsal_jax.ops.resize import resize_linear
 
+SMALL = {"visual_encoder": "small"}  # in place of S3D; see `small_parts`
+
 
 class SmallEncoder(nn.Module):
     """A visual encoder with the pyramid of S3D out of five convolutions: it compiles in seconds.

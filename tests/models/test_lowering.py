@@ -28,14 +28,25 @@ HEARING = {**THIN, "audio_encoder.width": 1 / 32, "audio.samples": 4574}
 SYSTEMS = {
     "vinet": THIN,
     "avinet": HEARING,
+    "avinet_t": {**HEARING, "fusion": "transformer", "fusion.width": 1 / 16},
     "dual_domain": {**HEARING, "fusion.width": 1 / 16},
     "casp_net": {**THIN, "audio_encoder.width": 1 / 32, "neck.width": 1 / 32},
     "avrsp": {**HEARING, "neck.width": 1 / 32, "fusion.width": 1 / 16},
 }
 
+# Spatial dimensions -> how many, of a forward pass with S3D on a GPU.
+CONVOLUTIONS = {
+    "avinet": {2: 49, 3: 3},
+    "avinet_t": {2: 49, 3: 3},
+    "dual_domain": {2: 49, 3: 3},
+    "casp_net": {2: 59, 3: 27},
+    "avrsp": {2: 63, 3: 44},
+}
+
 
 def preset_of(system, **settings):
-    return resolve(system, {"frames": 8, "height": 64, "width": 96, **SYSTEMS[system], **settings})
+    name = {"avinet_t": "avinet"}.get(system, system)
+    return resolve(name, {"frames": 8, "height": 64, "width": 96, **SYSTEMS[system], **settings})
 
 
 def clips_of(spec):
@@ -116,10 +127,31 @@ def test_the_training_step_of_every_system_lowers(system, platform):
 
 
 @pytest.mark.slow
-def test_convolutions_of_vinet_are_as_docs_performance_lists_them():
+def test_convolutions_are_as_docs_performance_lists_them():
     """S3D has none in 3-D. The decoder has four on a GPU, which join frames, unless they are folded too."""
     preset = preset_of("vinet", frames=32, **TINY_S3D)
     for lowering, expected in (("auto", {2: 41, 3: 4}), ("folded", {2: 45})):
         text = lowered(*forward_of(preset, Runtime(jnp.bfloat16, lowering=lowering)), "cuda")
         check(text)
         assert convolutions(text) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("system", ["avinet", "avinet_t", "dual_domain", "casp_net", "avrsp"])
+def test_convolutions_of_the_other_systems_are_listed_too(system):
+    text = lowered(*forward_of(preset_of(system, visual_encoder="s3d"), Runtime(jnp.bfloat16)), "cuda")
+    check(text)
+    assert convolutions(text) == CONVOLUTIONS[system]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_the_training_step_with_s3d_and_recomputed_stages_lowers(platform):
+    preset = preset_of("vinet", **TINY_S3D)
+    counts = {}
+    for remat in (False, True):
+        text = lowered(*step_of(preset, Runtime(dtype=jnp.bfloat16, remat=remat)), platform)
+        check(text)
+        assert "select_and_scatter" not in text  # of pooling, which is slow on GPUs
+        counts[remat] = convolutions(text)[2]
+    assert counts[True] > 1.2 * counts[False]

@@ -1,0 +1,158 @@
+"""Whether the networks give the right values: against golden files, and against the host's own CPU."""
+
+import functools
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import peers
+from gpu_record import Check
+from measure import matrix_flops
+
+from avsal_jax.inference.streaming import WindowEngine
+from avsal_jax.losses import Term
+from avsal_jax.models.layers import Runtime
+from avsal_jax.models.network import forward, init_variables
+from avsal_jax.models.systems import Preset, build, resolve
+from avsal_jax.testing import golden
+from avsal_jax.testing.parts import SMALL
+from avsal_jax.training.domain_adversarial import AdaptConfig, DomainAdversarial
+from avsal_jax.training.objectives import Supervised
+from avsal_jax.training.optimizer import OptimizerConfig, make_optimizer
+from avsal_jax.training.state import new_state
+from avsal_jax.training.step import make_step
+from avsal_jax.types import Clip
+
+GOLDEN = pathlib.Path(__file__).parent.parent / "tests" / "golden"
+THIN = {"visual_encoder.width": 1 / 16, "decoder.width": 1 / 16, **SMALL}
+HEARING = {**THIN, "audio_encoder.width": 1 / 32, "audio.samples": 4574}
+CASP = {"audio_encoder.width": 1 / 32, "neck.width": 1 / 32, "decoder.dense_layers": 1}
+CODING = {"fusion.iterations": 1, "fusion.stages": 4}
+AVRSP = {"neck.width": 1 / 32, "neck.pairs": 1, "fusion.width": 1 / 16, "fusion.gates": 1, "fusion.blocks": 1}
+# name -> (system, its settings at full size, those that make it small)
+SYSTEMS = {
+    "vinet": ("vinet", {}, THIN),
+    "avinet_b": ("avinet", {}, HEARING),
+    "avinet_t": ("avinet", {"fusion": "transformer"}, {**HEARING, "fusion.width": 1 / 16}),
+    "dual_domain": ("dual_domain", {}, {**HEARING, "fusion.width": 1 / 16}),
+    "casp_net": ("casp_net", {}, {**THIN, **CASP, **CODING}),
+    "avrsp": ("avrsp", {}, {**HEARING, **AVRSP}),
+}
+# Of the taps and logits of a golden file, over the largest absolute value, by (dtype, precision). The first
+# is that of the golden files; TF32 has 10 bits of mantissa, bfloat16 has 7, through some ten layers.
+GOLDEN_BOUNDS = {("float32", "highest"): 1e-4, ("float32", "default"): 5e-3, ("bfloat16", "default"): 0.1}
+# Of one step on two devices, in float32 of highest precision. Rounding moves the loss by 1e-6 to 1e-5 of
+# itself between processors; the gradient norm sums the squares of all gradients, some ill-conditioned.
+LOSS_BOUND, NORM_BOUND = 1e-3, 1e-2
+MAP_BOUND = 1e-4  # of logits of two devices, over their largest absolute value: that of the golden files
+
+
+def compare_golden(check: Check, file: str, system: str, settings: dict, precisions: tuple) -> None:
+    """A network against its golden file: weights and inputs from seeds, error over the largest value."""
+    oracle = json.loads((GOLDEN / f"{file}.json").read_text())
+    tensors = {name: golden.fill(name, shape) for name, shape in oracle["keys"].items()}
+    preset = resolve(system, settings)
+    frames, wave = golden.inputs(32)
+    sound = wave[:, 0, :, 0] if preset.input.audio else None
+    clip = Clip(np.moveaxis(frames, 1, -1), sound, normalized=True)
+    variables, clip = jax.device_put((peers.variables_of(system, preset, tensors), clip))
+    for dtype, precision in precisions:
+        network, title = build(preset, Runtime(dtype=jnp.dtype(dtype))), f"{dtype}, {precision} precision"
+        run = functools.partial(forward, network, preset.input, features=("taps",))
+        with jax.default_matmul_precision(precision):
+            program = check.compile(title, run, variables, clip)
+        prediction = program(variables, clip)
+        outputs = {f"y{3 - i}": np.moveaxis(tap, -1, 1) for i, tap in enumerate(prediction.features["taps"])}
+        outputs["logits"] = np.asarray(prediction.logits)[:, None, None]
+        errors = {
+            name: golden.disagreement(np.asarray(value, np.float32), oracle["outputs"][name])
+            for name, value in outputs.items()
+        }
+        within = max(errors.values()) <= GOLDEN_BOUNDS[dtype, precision]
+        check.record(title, {"error_over_absmax": errors, "within": within})
+
+
+def compare_system(check: Check, name: str) -> None:
+    """A system on the device and on this host's own CPU at small size, and at full size on the device."""
+    system, settings, _ = SYSTEMS[name]
+    if name == "avinet_b" and not check.rehearse:
+        compare_golden(check, name, system, settings, (("float32", "highest"),))
+    preset = small_preset(name)
+    places = {"device": jax.devices()[0], "cpu": jax.devices("cpu")[0]}
+    logits = {place: _logits(check, f"small, {place}", preset, device) for place, device in places.items()}
+    worst = peers.disagreement(logits["device"], logits["cpu"])
+    check.record("small", {"error_over_absmax": worst, "within": worst <= MAP_BOUND})
+    _full_size(check, preset if check.rehearse else resolve(system, settings))
+    steps = {place: one_step(check, f"step, {place}", preset, device) for place, device in places.items()}
+    differences = {
+        value: abs(steps["device"][value] - steps["cpu"][value]) / abs(steps["cpu"][value])
+        for value in ("loss", "gradient_norm")
+    }
+    within = differences["loss"] <= LOSS_BOUND and differences["gradient_norm"] <= NORM_BOUND
+    check.record("step", {**steps, "differences": differences, "within": within})
+
+
+def small_preset(name: str) -> Preset:
+    """Returns a system with narrow parts, and an encoder of five convolutions in place of S3D's 77."""
+    system, settings, parts = SYSTEMS[name]
+    frames = 8 if resolve(system).input.frames == 32 else resolve(system).input.frames
+    return resolve(system, {"frames": frames, "height": 64, "width": 96, **settings, **parts})
+
+
+def _arguments(network, spec, batch, device):
+    clips = peers.random_clips(spec, batch)
+    clip = Clip(clips["frames"], clips.get("audio"))
+    return jax.device_put((init_variables(network, spec, 0), clip), device)
+
+
+def _logits(check, title, preset, device):
+    network, spec = build(preset), preset.input
+    arguments = _arguments(network, spec, 2, device)
+    with jax.default_matmul_precision("highest"):
+        program = check.compile(title, lambda v, c: forward(network, spec, v, c).logits, *arguments)
+    return np.asarray(program(*arguments))
+
+
+def _full_size(check, preset):
+    network, spec, batch = build(preset, Runtime(dtype=jnp.bfloat16)), preset.input, check.sizes.batch
+    arguments = _arguments(network, spec, batch, jax.devices()[0])
+
+    def logits(v, c):
+        return forward(network, spec, v, c).logits
+
+    program = check.compile(f"full size, batch {batch}", logits, *arguments)
+    call, flops = functools.partial(program, *arguments), matrix_flops(logits, *arguments)
+    finite = bool(np.isfinite(np.asarray(call())).all())
+    check.record("full size", check.rate({"avsal_jax": call}, flops, batch, "bfloat16") | {"finite": finite})
+
+
+def short_stream(preset: Preset) -> dict:
+    """Returns whether the sliding window gives finite maps for a few frames."""
+    network, spec = build(preset), preset.input
+    engine = WindowEngine(network, jax.device_put(init_variables(network, spec, 0)), spec, 2)
+    frames = np.zeros((24, spec.height, spec.width, 3), np.uint8)
+    maps = [saliency for _, saliency in engine.maps(frames)]
+    return {"maps": len(maps), "finite": bool(np.isfinite(maps).all())}
+
+
+def one_step(check: Check, title: str, preset: Preset, device) -> dict:
+    """Returns loss and gradient norm of one training step; of both domains for `dual_domain`."""
+    network, spec, terms = build(preset), preset.input, (Term("kl"),)
+    variables, batches = init_variables(network, spec, 0), {"source": peers.random_clips(spec, 2)}
+    objective = Supervised(network, spec, terms)
+    if preset.system == "dual_domain":
+        objective = DomainAdversarial(network, spec, terms, AdaptConfig(sources=("target",)))
+        clips = peers.random_clips(spec, 2, seed=1)
+        batches["target"] = {name: clips[name] for name in ("frames", "audio")}
+    extra = objective.extra_variables(network, spec, 0)
+    variables = {name: {**variables.get(name, {}), **extra[name]} for name in ("params", "batch_stats")}
+    optimizer = make_optimizer(OptimizerConfig(), variables["params"], peers.STEPS)
+    step = make_step(objective, optimizer, peers.STEPS, seed=0, ema=0.0)
+    arguments = jax.device_put((new_state(variables, optimizer, ema=False), batches, np.float32(1)), device)
+    with jax.default_matmul_precision("highest"):
+        program = check.compile(title, step, *arguments)
+    _, values = program(*arguments)
+    result = {name: float(values[name]) for name in ("loss", "gradient_norm")}
+    return result | {"finite": bool(np.isfinite(list(result.values())).all())}
