@@ -13,9 +13,10 @@ from avsal_jax.inference.feature_views import VIEWS, Layout
 from avsal_jax.inference.streaming import check_finite, saliency_of
 from avsal_jax.models.fusion.casp_net import CASPNetFusion
 from avsal_jax.models.fusion.gates import RegulatorGates
+from avsal_jax.models.fusion.predictive_coding import Iterations
 from avsal_jax.models.fusion.transformer import Transformer
 from avsal_jax.models.network import SaliencyNetwork, feature_shapes
-from avsal_jax.models.registry import RANGES
+from avsal_jax.spec.fields import value_of
 from avsal_jax.specs import InputSpec
 from avsal_jax.types import Clip, Prediction
 
@@ -69,8 +70,8 @@ class FeatureEngine:
         self.layout = _layout(network, shapes)
         if iterations is not None and ITERATIONS not in self.names:
             raise AvsalError("--iterations is about the feature iterations: of predictive coding, with sound")
-        if iterations is not None and iterations not in RANGES["iterations"]:
-            raise AvsalError(f"--iterations must be {RANGES['iterations']}; got {iterations}")
+        if iterations is not None:
+            value_of(Iterations, iterations, "--iterations")
         self.counts = () if last is None else _thinned(last if iterations is None else iterations)
         self._variables, self._evaluate = variables, run
         self._maps = jax.jit(_after(network, self.counts)) if ITERATIONS in self.names else None

@@ -7,13 +7,20 @@ a function is computed and never which function it is.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from avsal_jax.ops.convolution import conv3d, conv_transpose3d
+from avsal_jax.spec.fields import Range
+
+# Types of fields that many parts have.
+Width = Annotated[float, Range(0, 16, above=True)]  # multiplier of channel counts
+Channels = Annotated[int, Range(1, 4096)]
+Count = Annotated[int, Range(1, 64)]
+Dropout = Annotated[float, Range(0, 0.99)]
 
 
 @dataclasses.dataclass(frozen=True)

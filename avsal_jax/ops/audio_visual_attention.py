@@ -12,12 +12,15 @@ equal columns in the L x L similarity of the paper, so the sums over them close:
 
 from __future__ import annotations
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 
 from avsal_jax.errors import AvsalError
+from avsal_jax.spec.fields import value_of
 
-NORMALIZERS = ("elements", "tokens", "none")
+Normalizer = Literal["elements", "tokens", "none"]
 MAX_SIMILARITIES = 2**28  # entries of L x S for one clip: 1 GiB in float32, 16,384 tokens with S = L
 
 
@@ -27,7 +30,7 @@ def kernel_features(x: jax.Array) -> jax.Array:
 
 
 def linear_interaction(
-    query: jax.Array, keys: jax.Array, values: jax.Array, *, normalizer: str = "none"
+    query: jax.Array, keys: jax.Array, values: jax.Array, *, normalizer: Normalizer = "none"
 ) -> jax.Array:
     """Returns phi(Q) (phi(K)^T V) (Eqs. 3 to 5), never through an L x L matrix.
 
@@ -41,8 +44,7 @@ def linear_interaction(
     Returns:
       [B, L, D], of the query's dtype; sums are formed in float32 at least.
     """
-    if normalizer not in NORMALIZERS:
-        raise AvsalError(f"normalizer {normalizer!r} is none of {', '.join(NORMALIZERS)}")
+    value_of(Normalizer, normalizer, "normalizer")
     length, count = _lengths(query, keys, values)
     total = _accumulator(query)
     q, k = kernel_features(query), kernel_features(keys)

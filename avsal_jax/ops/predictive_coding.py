@@ -16,18 +16,19 @@ with refreshed, simultaneous updates leave the second layer without effect: so t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from avsal_jax.errors import AvsalError
+from avsal_jax.spec.fields import value_of
 
-UPDATES = ("both", "own", "above")
-ORDERS = ("top_down", "simultaneous")
-REDUCTIONS = ("sum", "mean")
-STOPS = ("none", "sound", "inference")
+Update = Literal["both", "own", "above"]
+Order = Literal["top_down", "simultaneous"]
+Reduction = Literal["sum", "mean"]
+Stop = Literal["none", "sound", "inference"]
 
 
 class CodingTrace(NamedTuple):
@@ -53,11 +54,11 @@ def predictive_coding(
     *,
     iterations: int = 3,
     rate: float = 0.1,
-    update: str = "both",
-    order: str = "top_down",
+    update: Update = "both",
+    order: Order = "top_down",
     refresh: bool = True,
-    reduction: str = "sum",
-    stop_gradient: str = "none",
+    reduction: Reduction = "sum",
+    stop_gradient: Stop = "none",
 ) -> tuple[jax.Array, CodingTrace]:
     """Returns mu_0 after inference, and how it went.
 
@@ -84,10 +85,10 @@ def predictive_coding(
     Raises:
       AvsalError: an unknown choice, or negative iterations.
     """
-    choices = {"update": (update, UPDATES), "order": (order, ORDERS), "reduction": (reduction, REDUCTIONS)}
-    for name, (value, allowed) in {**choices, "stop_gradient": (stop_gradient, STOPS)}.items():
-        if value not in allowed:
-            raise AvsalError(f"{name} {value!r} is none of {', '.join(allowed)}")
+    value_of(Update, update, "update")
+    value_of(Order, order, "order")
+    value_of(Reduction, reduction, "reduction")
+    value_of(Stop, stop_gradient, "stop_gradient")
     if iterations < 0:
         raise AvsalError(f"iterations must be 0 or more; got {iterations}")
     dtype = jnp.promote_types(vision.dtype, jnp.float32)

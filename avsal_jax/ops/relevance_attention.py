@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-RETENTION_ACTIVATIONS = ("none", "sigmoid")
+RetentionActivation = Literal["none", "sigmoid"]
 
 
 class Projected(NamedTuple):
@@ -34,7 +34,9 @@ class Relevance(NamedTuple):
     retention_visual: jax.Array
 
 
-def relevance_attention(visual: Projected, audio: Projected, activation: str = "none") -> Relevance:
+def relevance_attention(
+    visual: Projected, audio: Projected, activation: RetentionActivation = "none"
+) -> Relevance:
     """Returns Ret_A A_V + V_V and Ret_V V_V + A_V, with Ret_A = V_Q A_K^T / sqrt(d) and its mirror.
 
     Retention is not normalised over tokens. Where it is 0, v2a_attn is V_V: sound leaves no trace.

@@ -9,14 +9,15 @@ from collections.abc import Iterator
 import flax.linen as nn
 import jax
 
-from avsal_jax.models.layers import ConvNorm, Runtime, scaled
+from avsal_jax.models.layers import ConvNorm, Runtime, Width, scaled
+from avsal_jax.models.part import Part
 from avsal_jax.models.registry import SLOTS
 from avsal_jax.ops.resize import resize_linear
 
 SMALL = {"visual_encoder": "small"}  # in place of S3D; see `small_parts`
 
 
-class SmallEncoder(nn.Module):
+class SmallEncoder(Part):
     """A visual encoder with the pyramid of S3D out of five convolutions: it compiles in seconds.
 
     Its convolutions are 3-D ones on every backend, which trace and compile fastest.
@@ -25,7 +26,7 @@ class SmallEncoder(nn.Module):
       width: multiplier of the channel counts.
     """
 
-    width: float = 1.0
+    width: Width = 1.0
     runtime: Runtime = Runtime()
 
     def setup(self):
@@ -48,7 +49,7 @@ class SmallEncoder(nn.Module):
         return tuple(pyramid)
 
 
-class SmallDecoder(nn.Module):
+class SmallDecoder(Part):
     """A decoder that weighs the channels of every level, and adds the levels at the size of the frames."""
 
     runtime: Runtime = Runtime()

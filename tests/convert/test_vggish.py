@@ -70,5 +70,5 @@ def test_an_unknown_activation_is_told():
     from avsal_jax.models.encoders.vggish import VGGish
 
     patches = jax.ShapeDtypeStruct((1, 1, 96, 64), np.float32)
-    with pytest.raises(AvsalError, match="activation 'gelu' is none of relu, none"):
+    with pytest.raises(AvsalError, match="activation 'gelu' is not one of relu, none"):
         jax.eval_shape(VGGish(activation="gelu").init, jax.random.key(0), patches)

@@ -299,13 +299,13 @@ def test_importance_pooling_starts_from_average_pooling():
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"decoder.skips": "some"}, "decoder.skips 'some' is none of plain, none"),
+        ({"decoder.skips": "some"}, "decoder.skips 'some' is not one of plain, none"),
         (
             {"visual_encoder": "s3d", "visual_encoder.pool": "mean"},
-            "visual_encoder.pool 'mean' is none of max, lip",
+            "visual_encoder.pool 'mean' is not one of max, lip",
         ),
-        ({"neck.pairs": 5}, "neck.pairs must be from 0 to 4; got 5"),
-        ({"fusion.gates": 5}, "fusion.gates must be from 0 to 4; got 5"),
+        ({"neck.pairs": 5}, "neck.pairs must be a whole number from 0 to 4; got 5"),
+        ({"fusion.gates": 5}, "fusion.gates must be a whole number from 0 to 4; got 5"),
     ],
 )
 def test_what_it_refuses(setting, message):

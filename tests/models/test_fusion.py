@@ -145,11 +145,11 @@ def test_without_tokens_the_step_is_the_identity(name):
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
-        ("concatenation", {"audio_time": "first"}, "fusion.audio_time 'first' is none of resampled, mean"),
-        ("cross_modal", {"residual": "X"}, "fusion.residual 'X' is none of X_V, O_V"),
-        ("cross_modal", {"restore": "cubic"}, "fusion.restore 'cubic' is none of linear, trilinear"),
+        ("concatenation", {"audio_time": "first"}, "fusion.audio_time 'first' is not one of resampled, mean"),
+        ("cross_modal", {"residual": "X"}, "fusion.residual 'X' is not one of X_V, O_V"),
+        ("cross_modal", {"restore": "cubic"}, "fusion.restore 'cubic' is not one of linear, trilinear"),
         ("cross_modal", {"heads": 3}, "16 channels does not divide into 3 heads"),
-        ("transformer", {"heads": 0}, "fusion.heads must be from 1 to 64; got 0"),
+        ("transformer", {"heads": 0}, "fusion.heads must be a whole number from 1 to 64; got 0"),
     ],
 )
 def test_wrong_fields_are_told(name, fields, message):

@@ -143,12 +143,18 @@ def test_without_gates_there_is_no_wrapper():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"gates": 5}, "fusion.gates must be from 0 to 4; got 5"),
-        ({"gates": -1}, "fusion.gates must be from 0 to 4; got -1"),
-        ({"gates": 1, "gate_order": "mean"}, "gate_order 'mean' is none of sigmoid_average, average_sigmoid"),
-        ({"gates": 0, "gate_order": "mean"}, "gate_order 'mean' is none of sigmoid_average, average_sigmoid"),
-        ({"gates": 1, "decoder_inputs": "all"}, "decoder_inputs 'all' is none of gated_and_visual, gated"),
-        ({"gates": "many"}, "fusion.gates takes int from 0 to 4; got 'many'"),
+        ({"gates": 5}, "fusion.gates must be a whole number from 0 to 4; got 5"),
+        ({"gates": -1}, "fusion.gates must be a whole number from 0 to 4; got -1"),
+        (
+            {"gates": 1, "gate_order": "mean"},
+            "gate_order 'mean' is not one of sigmoid_average, average_sigmoid",
+        ),
+        (
+            {"gates": 0, "gate_order": "mean"},
+            "gate_order 'mean' is not one of sigmoid_average, average_sigmoid",
+        ),
+        ({"gates": 1, "decoder_inputs": "all"}, "decoder_inputs 'all' is not one of gated_and_visual, gated"),
+        ({"gates": "many"}, "fusion.gates must be a whole number from 0 to 4; got 'many'"),
         ({"gate": 3}, r"no field 'gate' \(did you mean 'gates'\?\); it has gates, gate_order"),
         ({"heads": 8}, "fusion 'none' has no field 'heads'"),
     ],

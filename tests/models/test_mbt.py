@@ -44,7 +44,7 @@ def test_elementwise_fusions_join_the_projected_sound_everywhere(cls, join, time
 
 def test_an_unknown_time_of_the_sound_is_refused():
     pyramid, tokens = inputs()
-    with pytest.raises(AvsalError, match="fusion.audio_time 'first' is none of resampled, mean"):
+    with pytest.raises(AvsalError, match="audio_time 'first' is not one of resampled, mean"):
         Addition("first").init(jax.random.key(0), pyramid, tokens)
 
 
@@ -87,8 +87,8 @@ def test_mbt_exchanges_bottleneck_tokens_between_layers():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"blocks": 1}, "fusion.blocks must be from 2 to 64; got 1"),
-        ({"bottlenecks": 0}, "fusion.bottlenecks must be from 1 to 64; got 0"),
+        ({"blocks": 1}, "blocks must be a whole number from 2 to 64; got 1"),
+        ({"bottlenecks": 0}, "bottlenecks must be a whole number from 1 to 64; got 0"),
         ({"heads": 3}, "512 channels does not divide into 3 heads"),
     ],
 )

@@ -158,11 +158,11 @@ def test_without_an_audio_encoder_it_is_the_identity_and_has_no_weights():
     ("fields", "message"),
     [
         ({"heads": 7}, "fusion.heads must divide the 512 channels of RAVF's attention; got 7"),
-        ({"blocks": 65}, "fusion.blocks must be from 1 to 64; got 65"),
-        ({"blocks": 0}, "fusion.blocks must be from 1 to 64; got 0"),
-        ({"heads": 0}, "fusion.heads must be from 1 to 64; got 0"),
-        ({"expansion": -1}, "fusion.expansion must be from 1 to 64; got -1"),
-        ({"retention_activation": "relu"}, "retention_activation 'relu' is none of none, sigmoid"),
+        ({"blocks": 65}, "blocks must be a whole number from 1 to 64; got 65"),
+        ({"blocks": 0}, "blocks must be a whole number from 1 to 64; got 0"),
+        ({"heads": 0}, "heads must be a whole number from 1 to 64; got 0"),
+        ({"expansion": -1}, "expansion must be a whole number from 1 to 64; got -1"),
+        ({"retention_activation": "relu"}, "retention_activation 'relu' is not one of none, sigmoid"),
     ],
 )
 def test_what_it_refuses(fields, message):

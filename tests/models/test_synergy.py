@@ -159,7 +159,7 @@ def test_without_lip_its_parameters_are_gone():
 
 def test_pairs_out_of_range_are_refused():
     for pairs in (-1, 5):
-        with pytest.raises(AvsalError, match=f"neck.pairs must be from 0 to 4; got {pairs}"):
+        with pytest.raises(AvsalError, match=f"pairs must be a whole number from 0 to 4; got {pairs}"):
             neck(pairs=pairs).init(jax.random.key(0), pyramid_of())
     with pytest.raises(AvsalError, match="neck.lip_size must be an odd number of pixels; got 2"):
         neck(lip_size=2).init(jax.random.key(0), pyramid_of())

@@ -216,11 +216,11 @@ def test_unknown_names_are_told_with_the_known_ones():
         create_model("vinet", **{"decoder.hierachy": 2})
     with pytest.raises(AvsalError, match=r"unknown setting 'decodr.width' .*settings are the slots"):
         create_model("vinet", **{"decodr.width": 2})
-    with pytest.raises(AvsalError, match="decoder.hierarchy takes int from 0 to 3; got 'many'"):
+    with pytest.raises(AvsalError, match="decoder.hierarchy must be a whole number from 0 to 3; got 'many'"):
         create_model("vinet", **{"decoder.hierarchy": "many"})
     with pytest.raises(AvsalError, match="unknown decoder 'pix2pix'"):
         create_model("vinet", decoder="pix2pix")
-    with pytest.raises(AvsalError, match="decoder.hierarchy must be from 0 to 3; got 4"):
+    with pytest.raises(AvsalError, match="decoder.hierarchy must be a whole number from 0 to 3; got 4"):
         network, spec = create_model("vinet", **{"decoder.hierarchy": 4})
         abstract_variables(network, spec)
     with pytest.raises(AvsalError, match="height must be divisible by 32; got 200"):

@@ -156,7 +156,7 @@ def test_bfloat16_is_summed_in_float32():
 
 
 def test_what_is_refused():
-    with pytest.raises(AvsalError, match="normalizer 'sum' is none of elements, tokens, none"):
+    with pytest.raises(AvsalError, match="normalizer 'sum' is not one of elements, tokens, none"):
         ava.linear_interaction(QUERY, QUERY, QUERY, normalizer="sum")
     with pytest.raises(ValueError, match="number of sound tokens divides"):
         ava.linear_interaction(QUERY, QUERY[:, :5], QUERY[:, :5])

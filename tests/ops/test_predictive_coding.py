@@ -218,7 +218,7 @@ def test_activities_are_at_least_float32():
 
 def test_unknown_choices_are_told():
     for name in ("update", "order", "reduction", "stop_gradient"):
-        with pytest.raises(AvsalError, match=f"{name} 'else' is none of "):
+        with pytest.raises(AvsalError, match=f"{name} 'else' is not one of "):
             run(**{name: "else"})
     with pytest.raises(AvsalError, match="iterations must be 0 or more; got -1"):
         run(iterations=-1)

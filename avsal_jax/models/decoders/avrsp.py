@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from avsal_jax.errors import AvsalError
-from avsal_jax.models.layers import Conv3D, Runtime, scaled
+from avsal_jax.models.layers import Conv3D, Runtime, Width, scaled
+from avsal_jax.models.part import Part
 from avsal_jax.ops.resize import resize_linear
 
-SKIPS = ("plain", "none")
 _CHANNELS = (256, 192, 128, 64)
 
 
-class AVRSPDecoder(nn.Module):
+class AVRSPDecoder(Part):
     """Pyramid [B, T', H', W', C'] x 4, finest first -> logits [B, H, W] (before the sigmoid).
 
     Each block convolves 3x3x3 and upsamples in space: to the size of the next finer level, the last one
@@ -30,14 +31,12 @@ class AVRSPDecoder(nn.Module):
       width: multiplier of the channel counts 256, 192, 128, 64.
     """
 
-    skips: str = SKIPS[0]
-    width: float = 1.0
+    skips: Literal["plain", "none"] = "plain"
+    width: Width = 1.0
     runtime: Runtime = Runtime()
 
     @nn.compact
     def __call__(self, pyramid: tuple[jax.Array, ...], train: bool = False) -> jax.Array:
-        if self.skips not in SKIPS:
-            raise AvsalError(f"decoder.skips {self.skips!r} is none of {', '.join(SKIPS)}")
         levels = pyramid[::-1]
         x, steps = levels[0], levels[0].shape[1]
         for number, channels in enumerate(scaled(c, self.width) for c in _CHANNELS):

@@ -6,10 +6,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from avsal_jax.models.layers import Conv3D, ConvTranspose3D, Norm, Runtime, scaled
+from avsal_jax.models.layers import Conv3D, ConvTranspose3D, Norm, Runtime, Width, scaled
+from avsal_jax.models.part import Part
 
 
-class FCNDecoder(nn.Module):
+class FCNDecoder(Part):
     """Coarsest level [B, T', H/32, W/32, C] of the pyramid -> logits [B, H, W] (before the sigmoid).
 
     "Multi-layers network with architecture: 3D Deconv + ReLU + BN": five transposed convolutions (1,4,4) with
@@ -22,7 +23,7 @@ class FCNDecoder(nn.Module):
       width: multiplier of the channel counts 256, 128, 64, 32, 16.
     """
 
-    width: float = 1.0
+    width: Width = 1.0
     runtime: Runtime = Runtime()
 
     @nn.compact

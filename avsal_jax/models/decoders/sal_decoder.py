@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from avsal_jax.errors import AvsalError
-from avsal_jax.models.layers import Conv3D, ConvNorm, Norm, Runtime, scaled
+from avsal_jax.models.layers import Channels, Conv3D, ConvNorm, Norm, Runtime, Width, scaled
+from avsal_jax.models.part import Part
 from avsal_jax.ops.resize import resize_linear
+from avsal_jax.spec.fields import Range
 
-SKIPS = ("all", "previous")
 _EPSILON = 1e-5
 
 
@@ -56,7 +58,7 @@ class DenseBlock(nn.Module):
         return Conv3D(self.features, (time, 1, 1), (time, 1, 1), runtime=self.runtime, name="align")(x)
 
 
-class SalDecoder(nn.Module):
+class SalDecoder(Part):
     """Pyramid [B, T', H', W', C'] x 4, finest first -> logits [B, H, W] (before the sigmoid).
 
     Stage i = 4 .. 1: a dense block, which brings time to that of the coarsest level (2 for 16 frames); the
@@ -73,21 +75,14 @@ class SalDecoder(nn.Module):
       width: multiplier of the channel counts, with the growth.
     """
 
-    skips: str = "all"
-    dense_layers: int = 2
-    growth: int = 32
-    width: float = 1.0
+    skips: Literal["all", "previous"] = "all"
+    dense_layers: Annotated[int, Range(0, 16)] = 2
+    growth: Channels = 32
+    width: Width = 1.0
     runtime: Runtime = Runtime()
 
     @nn.compact
     def __call__(self, pyramid: tuple[jax.Array, ...], train: bool = False) -> jax.Array:
-        if self.skips not in SKIPS:
-            raise AvsalError(f"decoder.skips {self.skips!r} is none of {', '.join(SKIPS)}")
-        if self.dense_layers < 0 or self.growth < 1:
-            raise AvsalError(
-                "SalDecoder takes 0 or more dense layers and a growth of 1 or more; got "
-                f"{self.dense_layers} and {self.growth}"
-            )
         features, frames = scaled(64, self.width), pyramid[-1].shape[1]
         growth = scaled(self.growth, self.width)
         outputs = []

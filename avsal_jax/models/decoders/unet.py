@@ -6,11 +6,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from avsal_jax.models.layers import Conv3D, ConvNorm, Runtime, scaled
+from avsal_jax.models.layers import Conv3D, ConvNorm, Runtime, Width, scaled
+from avsal_jax.models.part import Part
 from avsal_jax.ops.resize import resize_linear
 
 
-class UNetDecoder(nn.Module):
+class UNetDecoder(Part):
     """Pyramid [B, T', H', W', C'] x 4, finest first -> logits [B, H, W] (before the sigmoid).
 
     "Alternates 3D Conv and Trilinear layers while adding UNet skip connections": 3x3x3 convolutions with
@@ -23,7 +24,7 @@ class UNetDecoder(nn.Module):
       width: multiplier of the channel counts 128, 128, 96, 64, 32, 16.
     """
 
-    width: float = 1.0
+    width: Width = 1.0
     runtime: Runtime = Runtime()
 
     @nn.compact

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from avsal_jax.errors import AvsalError
-from avsal_jax.models.layers import Conv3D, ConvTranspose3D, Norm, Runtime, scaled
+from avsal_jax.models.layers import Conv3D, ConvTranspose3D, Norm, Runtime, Width, scaled
+from avsal_jax.models.part import Part
 from avsal_jax.ops.resize import resize_linear
+from avsal_jax.spec.fields import Range
 
-JOINS = ("time", "channels")
-UPSAMPLES = ("trilinear", "transposed")
 CLIP_LENGTHS = (8, 16, 32, 48)
 
 
-class ViNetDecoder(nn.Module):
+class ViNetDecoder(Part):
     """Pyramid [B, T', H', W', C'] x 4, finest first -> logits [B, H, W] (before the sigmoid).
 
     Fields:
@@ -35,10 +37,10 @@ class ViNetDecoder(nn.Module):
       AvsalError: with `join="time"`, for clips of another length than 8, 16, 32 or 48 frames.
     """
 
-    hierarchy: int = 3
-    upsample: str = "trilinear"
-    join: str = "time"
-    width: float = 1.0
+    hierarchy: Annotated[int, Range(0, 3)] = 3
+    upsample: Literal["trilinear", "transposed"] = "trilinear"
+    join: Literal["time", "channels"] = "time"
+    width: Width = 1.0
     runtime: Runtime = Runtime()
 
     @nn.compact
@@ -65,10 +67,6 @@ class ViNetDecoder(nn.Module):
         return x[:, 0, :, :, 0].astype(jnp.float32)
 
     def _check(self, pyramid):
-        for name, allowed in (("upsample", UPSAMPLES), ("join", JOINS), ("hierarchy", range(4))):
-            if getattr(self, name) not in allowed:
-                choices = ", ".join(map(str, allowed))
-                raise AvsalError(f"decoder.{name} {getattr(self, name)!r} is none of {choices}")
         frames = 8 * pyramid[3].shape[1]
         if self.join == "time" and frames not in CLIP_LENGTHS:
             raise AvsalError(f"ViNet takes clips of 8, 16, 32 or 48 frames; got {frames}")

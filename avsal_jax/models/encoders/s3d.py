@@ -5,13 +5,17 @@ Arrays are [B, T, H, W, C]. There is no feature gating; batch norm comes before 
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import flax.linen as nn
 import jax
 
 from avsal_jax.errors import AvsalError
 from avsal_jax.models.importance_pooling import LocalImportancePool
-from avsal_jax.models.layers import Conv3D, ConvNorm, Runtime, SeparableConv, scaled
+from avsal_jax.models.layers import Conv3D, ConvNorm, Runtime, SeparableConv, Width, scaled
+from avsal_jax.models.part import Part
 from avsal_jax.ops.pooling import avg_pool3d, max_pool3d
+from avsal_jax.spec.fields import Range
 
 # Mixed blocks: widths of branch 0 | branch 1 reduce, out | branch 2 reduce, out | branch 3.
 MIXED = {
@@ -33,7 +37,6 @@ _POOLS = {
     3: ((3, 3, 3), (2, 2, 2), (1, 1, 1)),
     4: ((2, 2, 2), (2, 2, 2), (0, 0, 0)),
 }
-POOLS = ("max", "lip")
 
 
 class Mixed(nn.Module):
@@ -63,7 +66,7 @@ class Mixed(nn.Module):
         return jax.numpy.concatenate(branches, -1)
 
 
-class S3D(nn.Module):
+class S3D(Part):
     """Frames -> pyramid of four levels, each taken before the pooling that follows it.
 
     Fields:
@@ -79,14 +82,12 @@ class S3D(nn.Module):
     It is `trunk(stem(frames))`: `stem` works on each frame alone, so that sliding windows share it.
     """
 
-    width: float = 1.0
-    classes: int | None = None
-    pool: str = "max"
+    width: Width = 1.0
+    classes: Annotated[int, Range(1, 100_000)] | None = None
+    pool: Literal["max", "lip"] = "max"
     runtime: Runtime = Runtime()
 
     def setup(self):
-        if self.pool not in POOLS:
-            raise AvsalError(f"visual_encoder.pool {self.pool!r} is none of {', '.join(POOLS)}")
         if self.pool == "lip":
             for number, (window, stride, padding) in _POOLS.items():
                 pool = LocalImportancePool(window[1], stride[1], padding[1], self.runtime)

@@ -10,7 +10,8 @@ import flax.linen as nn
 import jax
 
 from avsal_jax.errors import AvsalError
-from avsal_jax.models.layers import Conv3D, Norm, Runtime, scaled
+from avsal_jax.models.layers import Conv3D, Norm, Runtime, Width, scaled
+from avsal_jax.models.part import Part
 from avsal_jax.ops.pooling import max_pool3d
 from avsal_jax.specs import AudioSpec
 
@@ -18,7 +19,7 @@ from avsal_jax.specs import AudioSpec
 LAYERS = ((16, 64, 8), (32, 32, 8), (64, 16, 1), (128, 8, 1), (256, 4, 4), (512, 4, 1), (1024, 4, 1))
 
 
-class SoundNet(nn.Module):
+class SoundNet(Part):
     """Waveform [B, L] in +-256, centred in its buffer (`AudioSpec`) -> tokens [B, S, 1024].
 
     22,050 Hz is what it was trained on, but the public code feeds each file's own rate. 70,560 samples
@@ -33,7 +34,7 @@ class SoundNet(nn.Module):
       AvsalError: no waveforms, or too short for one token.
     """
 
-    width: float = 1.0
+    width: Width = 1.0
     runtime: Runtime = Runtime()
 
     default_sound = AudioSpec("waveform", samples=70_560)

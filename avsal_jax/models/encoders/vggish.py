@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import flax.linen as nn
 import jax
 
 from avsal_jax.errors import AvsalError
-from avsal_jax.models.layers import Linear, Runtime, scaled
+from avsal_jax.models.layers import Linear, Runtime, Width, scaled
+from avsal_jax.models.part import Part
 from avsal_jax.specs import AudioSpec
 
-ACTIVATIONS = ("relu", "none")
 _STAGES = ((64,), (128,), (256, 256), (512, 512))  # convolutions before each pooling
 
 
-class VGGish(nn.Module):
+class VGGish(Part):
     """Log-mel patches [B, P, 96, 64] -> tokens [B, P, 128], one for each patch of 0.96 s.
 
     Fields:
@@ -29,8 +31,8 @@ class VGGish(nn.Module):
       AvsalError: sound of another shape, or no patch.
     """
 
-    activation: str = "relu"
-    width: float = 1.0
+    activation: Literal["relu", "none"] = "relu"
+    width: Width = 1.0
     runtime: Runtime = Runtime()
 
     default_sound = AudioSpec("logmel")
@@ -44,10 +46,6 @@ class VGGish(nn.Module):
         self.embedding = Linear(128, runtime=self.runtime)
 
     def __call__(self, patches: jax.Array, train: bool = False) -> jax.Array:
-        if self.activation not in ACTIVATIONS:
-            raise AvsalError(
-                f"audio_encoder.activation {self.activation!r} is none of {', '.join(ACTIVATIONS)}"
-            )
         shape = patches.shape
         if len(shape) != 4 or shape[1] < 1 or shape[2:] != (96, 64):
             raise AvsalError(

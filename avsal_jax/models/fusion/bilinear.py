@@ -8,9 +8,10 @@ import jax.numpy as jnp
 
 from avsal_jax.models.fusion.tokens import as_level, as_tokens, pooled
 from avsal_jax.models.layers import Linear, Runtime
+from avsal_jax.models.part import Part
 
 
-class Bilinear(nn.Module):
+class Bilinear(Part):
     """Replaces the coarsest level by z_o = sum_ij v_i W_ijo a_j + b_o, weights shared over the channels.
 
     v are the tokens of the pooled level (`tokens.pooled`), a those of the sound, o the places of the

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from avsal_jax.errors import AvsalError
-from avsal_jax.models.fusion.predictive_coding import PredictiveCoding
-from avsal_jax.models.fusion.tokens import AUDIO_TIMES, as_level, as_tokens
+from avsal_jax.models.fusion.predictive_coding import Iterations, Layers, PredictiveCoding, Rate, Target
+from avsal_jax.models.fusion.tokens import AudioTime, as_level, as_tokens
 from avsal_jax.models.layers import Linear, Runtime
+from avsal_jax.models.part import Part
 from avsal_jax.ops.audio_visual_attention import (
-    NORMALIZERS,
+    Normalizer,
     bilinear_interaction,
     linear_interaction,
     quadratic_interaction,
 )
-from avsal_jax.ops.predictive_coding import ORDERS, REDUCTIONS, STOPS, UPDATES
+from avsal_jax.ops.predictive_coding import Order, Reduction, Stop, Update
 from avsal_jax.ops.resize import resize_linear
+from avsal_jax.spec.fields import Range
 
-INTERACTIONS = ("linear", "quadratic", "bilinear", "none")
-VALUES = ("vision", "audio")
-SEQUENCES = ("coding_first", "interaction_first")
+Values = Literal["vision", "audio"]
 
 
 class AudioVisualInteraction(nn.Module):
@@ -40,8 +42,8 @@ class AudioVisualInteraction(nn.Module):
     """
 
     kind: str = "linear"
-    normalizer: str = "elements"
-    values: str = "vision"
+    normalizer: Normalizer = "elements"
+    values: Values = "vision"
     residual: bool = True
     runtime: Runtime = Runtime()
 
@@ -79,7 +81,7 @@ class AudioVisualInteraction(nn.Module):
         return bilinear_interaction(tokens, sound.astype(kernel.dtype), kernel) + bias.reshape(1, 1, -1)
 
 
-class CASPNetFusion(nn.Module):
+class CASPNetFusion(Part):
     """Pyramid x 4 (finest first) and sound tokens [B, S, A] -> pyramid of the same shapes.
 
     Stage i is level i of the pyramid, 1 the finest (8, H/4, W/4 for 16 frames), 4 the coarsest. Without sound
@@ -109,26 +111,26 @@ class CASPNetFusion(nn.Module):
     Features recorded: `fused` [B, N, C], the tokens of the coarsest level that was worked on.
 
     Raises:
-      AvsalError: an unknown choice, or stages that are no digits from 1 to 4.
+      AvsalError: stages other than digits from 1 to 4.
     """
 
-    interaction: str = "linear"
-    stages: int = 1234
-    normalizer: str = "elements"
-    values: str = "vision"
+    interaction: Literal["linear", "quadratic", "bilinear", "none"] = "linear"
+    stages: Annotated[int, Range(1, 4321)] = 1234
+    normalizer: Normalizer = "elements"
+    values: Values = "vision"
     residual: bool = True
-    audio_time: str = "mean"
+    audio_time: AudioTime = "mean"
     coding: bool = True
-    sequence: str = "coding_first"
-    iterations: int = 3
-    rate: float = 0.1
-    update: str = "both"
-    order: str = "top_down"
+    sequence: Literal["coding_first", "interaction_first"] = "coding_first"
+    iterations: Iterations = 3
+    rate: Rate = 0.1
+    update: Update = "both"
+    order: Order = "top_down"
     refresh: bool = True
-    reduction: str = "sum"
-    stop_gradient: str = "none"
-    coding_layers: int = 2
-    coding_target: str = "tiled"
+    reduction: Reduction = "sum"
+    stop_gradient: Stop = "none"
+    coding_layers: Layers = 2
+    coding_target: Target = "tiled"
     runtime: Runtime = Runtime()
 
     @nn.compact
@@ -154,20 +156,6 @@ class CASPNetFusion(nn.Module):
         return tuple(levels)
 
     def _stages(self) -> list[int]:
-        choices = (
-            ("interaction", INTERACTIONS),
-            ("values", VALUES),
-            ("audio_time", AUDIO_TIMES),
-            ("sequence", SEQUENCES),
-            ("normalizer", NORMALIZERS),
-            ("update", UPDATES),
-            ("order", ORDERS),
-            ("reduction", REDUCTIONS),
-            ("stop_gradient", STOPS),
-        )
-        for name, allowed in choices:
-            if getattr(self, name) not in allowed:
-                raise AvsalError(f"fusion.{name} {getattr(self, name)!r} is none of {', '.join(allowed)}")
         digits = str(self.stages)
         if not set(digits) <= set("1234") or len(set(digits)) != len(digits):
             raise AvsalError(

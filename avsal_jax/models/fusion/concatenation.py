@@ -6,11 +6,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from avsal_jax.models.fusion.tokens import as_level, as_tokens, audio_level
+from avsal_jax.models.fusion.tokens import AudioTime, as_level, as_tokens, audio_level
 from avsal_jax.models.layers import Linear, Runtime
+from avsal_jax.models.part import Part
 
 
-class Concatenation(nn.Module):
+class Concatenation(Part):
     """Replaces the coarsest level by a 1x1 convolution of it and the repeated sound, joined on channels.
 
     The result has the channels of the level: "we apply 1x1 convolution to reduce the number of channels".
@@ -23,7 +24,7 @@ class Concatenation(nn.Module):
     Records `fused`: the result as tokens [B, N, C].
     """
 
-    audio_time: str = "resampled"
+    audio_time: AudioTime = "resampled"
     runtime: Runtime = Runtime()
 
     @nn.compact

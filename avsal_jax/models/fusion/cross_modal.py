@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import flax.linen as nn
 import jax
 
-from avsal_jax.errors import AvsalError
 from avsal_jax.models.fusion.attention import MultiHeadAttention
 from avsal_jax.models.fusion.tokens import as_level, as_tokens, pooled
-from avsal_jax.models.layers import Linear, Runtime, scaled
+from avsal_jax.models.layers import Count, Linear, Runtime, Width, scaled
+from avsal_jax.models.part import Part
 from avsal_jax.ops.resize import resize_linear
-
-RESIDUALS = ("X_V", "O_V")
-RESTORES = ("linear", "trilinear")
+from avsal_jax.spec.fields import Range
 
 
-class CrossModal(nn.Module):
+class CrossModal(Part):
     """The picture's tokens read from the sound's (paper 000, Eq. 1), in place of the coarsest level O_V.
 
     X_V: the pooled level (`tokens.pooled`, 42 tokens as in the paper), brought to 512 channels by a
@@ -34,25 +34,19 @@ class CrossModal(nn.Module):
 
     Records `fused`: O_AV, [B, 42, 512] or, with the residual `O_V`, [B, 336, 1024]; and `attention`
     [B, heads, 42, 3].
-
-    Raises:
-      AvsalError: an unknown residual or way to restore.
     """
 
-    width: float = 1.0
-    heads: int = 1
-    expansion: float = 4.0
-    residual: str = "X_V"
-    restore: str = "linear"
+    width: Width = 1.0
+    heads: Count = 1
+    expansion: Annotated[float, Range(0, 64, above=True)] = 4.0
+    residual: Literal["X_V", "O_V"] = "X_V"
+    restore: Literal["linear", "trilinear"] = "linear"
     runtime: Runtime = Runtime()
 
     @nn.compact
     def __call__(
         self, pyramid: tuple[jax.Array, ...], tokens: jax.Array | None, train: bool = False
     ) -> tuple[jax.Array, ...]:
-        for name, allowed in (("residual", RESIDUALS), ("restore", RESTORES)):
-            if getattr(self, name) not in allowed:
-                raise AvsalError(f"fusion.{name} {getattr(self, name)!r} is none of {', '.join(allowed)}")
         if tokens is None:
             return pyramid
         *finer, level = pyramid

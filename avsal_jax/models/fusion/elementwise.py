@@ -5,11 +5,12 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 
-from avsal_jax.models.fusion.tokens import AUDIO_TIMES, as_tokens, audio_level
+from avsal_jax.models.fusion.tokens import AudioTime, as_tokens, audio_level
 from avsal_jax.models.layers import Linear, Runtime
+from avsal_jax.models.part import Part
 
 
-class _Elementwise(nn.Module):
+class _Elementwise(Part):
     """Joins sound to the coarsest level [B, T, H, W, C]; records `fused` [B, T*H*W, C].
 
     A linear map brings the tokens to C channels; they are the same everywhere in space (neither is stated
@@ -19,7 +20,7 @@ class _Elementwise(nn.Module):
       audio_time: of the sound beside the level's T time steps, see `tokens.audio_level`.
     """
 
-    audio_time: str = AUDIO_TIMES[0]
+    audio_time: AudioTime = "resampled"
     runtime: Runtime = Runtime()
 
     @nn.compact

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from avsal_jax.errors import AvsalError
 from avsal_jax.models.layers import Conv3D, Runtime
+from avsal_jax.models.part import Part
 from avsal_jax.ops.resize import resize_linear
+from avsal_jax.spec.fields import Range
 
-GATE_ORDERS = ("sigmoid_average", "average_sigmoid")
-DECODER_INPUTS = ("gated_and_visual", "gated")
+GateOrder = Literal["sigmoid_average", "average_sigmoid"]
 
 
-class RegulatorGates(nn.Module):
+class RegulatorGates(Part):
     """Hands what a fusion made of the coarsest level to the finer ones, through a gate on each.
 
     F^0 is the coarsest level that the fusion returned (without a fusion, or without sound, the visual one);
@@ -33,13 +35,12 @@ class RegulatorGates(nn.Module):
     """
 
     fusion: nn.Module | None = None
-    gates: int = 0
-    gate_order: str = GATE_ORDERS[0]
-    decoder_inputs: str = DECODER_INPUTS[0]
+    gates: Annotated[int, Range(0, 4)] = 0
+    gate_order: GateOrder = "sigmoid_average"
+    decoder_inputs: Literal["gated_and_visual", "gated"] = "gated_and_visual"
     runtime: Runtime = Runtime()
 
     def setup(self):
-        self.check()
         if self.fusion is not None:
             nn.share_scope(self, self.fusion)
         for level in range(4 - self.gates, 4):
@@ -61,14 +62,6 @@ class RegulatorGates(nn.Module):
                 returned.append(fused[3 - level])
         return tuple(reversed(returned))
 
-    def check(self) -> None:
-        """Raises AvsalError for a field with a value that is none."""
-        if not 0 <= self.gates <= 4:
-            raise AvsalError(f"fusion.gates must be from 0 to 4; got {self.gates}")
-        for name, allowed in (("gate_order", GATE_ORDERS), ("decoder_inputs", DECODER_INPUTS)):
-            if getattr(self, name) not in allowed:
-                raise AvsalError(f"fusion.{name} {getattr(self, name)!r} is none of {', '.join(allowed)}")
-
 
 class RegulatorGate(nn.Module):
     """Eqs. 14 and 15: weighs the channels of `fused` by what it and `visual` show together.
@@ -81,7 +74,7 @@ class RegulatorGate(nn.Module):
     3x3x3 with a bias (not stated in the paper).
     """
 
-    order: str = GATE_ORDERS[0]
+    order: GateOrder = "sigmoid_average"
     runtime: Runtime = Runtime()
 
     @nn.compact

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from avsal_jax.errors import AvsalError
 from avsal_jax.models.fusion.attention import MultiHeadAttention
 from avsal_jax.models.fusion.tokens import as_level, as_tokens
-from avsal_jax.models.layers import Linear, Runtime, scaled
+from avsal_jax.models.layers import Count, Linear, Runtime, Width, scaled
+from avsal_jax.models.part import Part
+from avsal_jax.spec.fields import Range
 
 
-class MBT(nn.Module):
+class MBT(Part):
     """Lets picture and sound talk through a few tokens; replaces the coarsest level [B, T, H, W, C].
 
     In every block each modality attends to its own tokens and the bottleneck; the bottleneck of the next
@@ -26,17 +29,14 @@ class MBT(nn.Module):
       width: multiplier of the 512 channels.
     """
 
-    blocks: int = 3
-    heads: int = 8
-    bottlenecks: int = 4
-    width: float = 1.0
+    blocks: Annotated[int, Range(2, 64)] = 3
+    heads: Count = 8
+    bottlenecks: Count = 4
+    width: Width = 1.0
     runtime: Runtime = Runtime()
 
     @nn.compact
     def __call__(self, pyramid: tuple[jax.Array, ...], tokens, train: bool = False) -> tuple[jax.Array, ...]:
-        for name, least in (("blocks", 2), ("bottlenecks", 1)):
-            if not least <= getattr(self, name) <= 64:
-                raise AvsalError(f"fusion.{name} must be from {least} to 64; got {getattr(self, name)}")
         if tokens is None:
             return pyramid
         *finer, level = pyramid

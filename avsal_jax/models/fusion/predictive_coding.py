@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from avsal_jax.errors import AvsalError
 from avsal_jax.models.fusion.tokens import audio_level
 from avsal_jax.models.layers import Runtime
+from avsal_jax.models.part import Part
 from avsal_jax.ops.convolution import conv3d, conv_transpose3d
-from avsal_jax.ops.predictive_coding import predictive_coding
+from avsal_jax.ops.predictive_coding import Order, Reduction, Stop, Update, predictive_coding
+from avsal_jax.spec.fields import Range
 
-TARGETS = ("tiled", "pooled")
+Target = Literal["tiled", "pooled"]
+Layers = Annotated[int, Range(1, 8)]
+Iterations = Annotated[int, Range(0, 100)]
+Rate = Annotated[float, Range(0, 10)]
 _SIZE, _PAD = (3, 3, 3), (1, 1, 1)
 
 
@@ -33,7 +39,7 @@ class _Kernel(nn.Module):
         return kernel, self.param("bias", nn.initializers.zeros, (self.features,))
 
 
-class PredictiveCoding(nn.Module):
+class PredictiveCoding(Part):
     """Picture [B, T, H, W, C] and sound [B, S, A] -> picture, more consistent with the sound.
 
     Bottom-up: 3-D convolution 3x3x3, ReLU; top-down: 3-D transposed convolution 3x3x3, affine. Sizes, strides
@@ -51,26 +57,19 @@ class PredictiveCoding(nn.Module):
     upwards; `coding_norm` [B, N+1, L+1], the norms of mu_0 .. mu_L.
     """
 
-    layers: int = 2
-    iterations: int = 3
-    rate: float = 0.1
-    update: str = "both"
-    order: str = "top_down"
+    layers: Layers = 2
+    iterations: Iterations = 3
+    rate: Rate = 0.1
+    update: Update = "both"
+    order: Order = "top_down"
     refresh: bool = True
-    reduction: str = "sum"
-    stop_gradient: str = "none"
-    target: str = "tiled"
+    reduction: Reduction = "sum"
+    stop_gradient: Stop = "none"
+    target: Target = "tiled"
     runtime: Runtime = Runtime()
 
     @nn.compact
     def __call__(self, vision: jax.Array, sound: jax.Array) -> jax.Array:
-        if self.target not in TARGETS:
-            raise AvsalError(f"fusion.coding_target {self.target!r} is none of {', '.join(TARGETS)}")
-        if not (1 <= self.layers <= 8 and 0 <= self.iterations <= 100):
-            raise AvsalError(
-                f"predictive coding takes 1 to 8 layers and 0 to 100 iterations; got {self.layers} and "
-                f"{self.iterations}"
-            )
         channels = vision.shape[-1]
         bottom_up = [self._bottom_up(f"up{i}", channels) for i in range(1, self.layers + 1)]
         top_down = [self._top_down("down0", channels, sound.shape[-1])]

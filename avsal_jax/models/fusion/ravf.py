@@ -8,12 +8,13 @@ import jax.numpy as jnp
 
 from avsal_jax.errors import AvsalError
 from avsal_jax.models.fusion.tokens import as_level, as_tokens
-from avsal_jax.models.layers import Linear, Runtime, scaled
+from avsal_jax.models.layers import Count, Linear, Runtime, Width, scaled
+from avsal_jax.models.part import Part
 from avsal_jax.ops.attention import sinusoids
-from avsal_jax.ops.relevance_attention import RETENTION_ACTIVATIONS, Projected, Relevance, relevance_attention
+from avsal_jax.ops.relevance_attention import Projected, Relevance, RetentionActivation, relevance_attention
 
 
-class RAVF(nn.Module):
+class RAVF(Part):
     """Replaces the coarsest level X^0 [B, T, H, W, C] by what it and the sound make of each other.
 
     X^0 as N = T H W tokens goes through `blocks` blocks with the same sound. Features recorded:
@@ -35,14 +36,14 @@ class RAVF(nn.Module):
       width: multiplier of the 512 channels of queries, keys and values.
     """
 
-    blocks: int = 3
-    heads: int = 8
-    expansion: int = 4
-    retention_activation: str = "none"
+    blocks: Count = 3
+    heads: Count = 8
+    expansion: Count = 4
+    retention_activation: RetentionActivation = "none"
     positions: bool = False
     output: bool = True
     head_scale: bool = False
-    width: float = 1.0
+    width: Width = 1.0
     runtime: Runtime = Runtime()
 
     @nn.compact
@@ -77,18 +78,10 @@ class RAVF(nn.Module):
         return (*finer, as_level(visual, level))
 
     def _check(self):
-        for name in ("blocks", "heads", "expansion"):
-            if not 1 <= getattr(self, name) <= 64:
-                raise AvsalError(f"fusion.{name} must be from 1 to 64; got {getattr(self, name)}")
         if scaled(512, self.width) % self.heads:
             raise AvsalError(
                 f"fusion.heads must divide the {scaled(512, self.width)} channels of RAVF's attention; "
                 f"got {self.heads}"
-            )
-        if self.retention_activation not in RETENTION_ACTIVATIONS:
-            allowed = ", ".join(RETENTION_ACTIVATIONS)
-            raise AvsalError(
-                f"fusion.retention_activation {self.retention_activation!r} is none of {allowed}"
             )
 
 
@@ -106,7 +99,7 @@ class RAVFBlock(nn.Module):
     channels: int
     heads: int
     expansion: int = 4
-    retention_activation: str = "none"
+    retention_activation: RetentionActivation = "none"
     output: bool = True
     head_scale: bool = False
     runtime: Runtime = Runtime()

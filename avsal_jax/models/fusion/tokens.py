@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 
-from avsal_jax.errors import AvsalError
 from avsal_jax.ops.pooling import max_pool3d
 from avsal_jax.ops.resize import resize_linear
 
-AUDIO_TIMES = ("resampled", "mean")
+AudioTime = Literal["resampled", "mean"]
 
 
 def as_tokens(level: jax.Array) -> jax.Array:
@@ -31,7 +32,7 @@ def pooled(level: jax.Array) -> jax.Array:
     return max_pool3d(level, (min(4, level.shape[1]), 1, 1), (2, 1, 2))
 
 
-def audio_level(tokens: jax.Array, like: jax.Array, time: str = "resampled") -> jax.Array:
+def audio_level(tokens: jax.Array, like: jax.Array, time: AudioTime = "resampled") -> jax.Array:
     """Returns sound [B, S, C] repeated over the places of a level: [B, T, H, W, C] with its T, H, W.
 
     Args:
@@ -39,10 +40,6 @@ def audio_level(tokens: jax.Array, like: jax.Array, time: str = "resampled") -> 
       like: the level.
       time: `resampled` (linearly, from S to T) or `mean` over the tokens.
 
-    Raises:
-      AvsalError: another `time`.
     """
-    if time not in AUDIO_TIMES:
-        raise AvsalError(f"fusion.audio_time {time!r} is none of {', '.join(AUDIO_TIMES)}")
     sound = tokens.mean(1, keepdims=True) if time == "mean" else resize_linear(tokens, (like.shape[1],))
     return jnp.broadcast_to(sound[:, :, None, None], (*like.shape[:4], tokens.shape[-1]))

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 
 from avsal_jax.models.fusion.attention import MultiHeadAttention
 from avsal_jax.models.fusion.tokens import as_level, as_tokens, audio_level
-from avsal_jax.models.layers import Linear, Runtime, scaled
+from avsal_jax.models.layers import Count, Dropout, Linear, Runtime, Width, scaled
+from avsal_jax.models.part import Part
 from avsal_jax.ops.attention import sinusoids
 
 
-class Transformer(nn.Module):
+class Transformer(Part):
     """Self-attention over the tokens of the coarsest level and of the sound, one sequence.
 
     Both are brought to 512 channels; the picture's 4 x 7 x 12 = 336 tokens come first, then the sound's
@@ -29,11 +30,11 @@ class Transformer(nn.Module):
     layer.
     """
 
-    width: float = 1.0
-    layers: int = 3
-    heads: int = 4
+    width: Width = 1.0
+    layers: Count = 3
+    heads: Count = 4
     positions: bool = True
-    dropout: float = 0.1
+    dropout: Dropout = 0.1
     runtime: Runtime = Runtime()
 
     @nn.compact

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from avsal_jax.errors import AvsalError
-from avsal_jax.models.layers import ConvNorm, Runtime, scaled
+from avsal_jax.models.layers import Channels, ConvNorm, Count, Runtime, Width, scaled
+from avsal_jax.models.part import Part
 
 
 class AtrousPyramidPooling(nn.Module):
@@ -59,7 +60,7 @@ def fitted_rates(rates: tuple[int, ...], size: tuple[int, int]) -> tuple[int, ..
     )
 
 
-class ASPP(nn.Module):
+class ASPP(Part):
     """Atrous spatial pyramid pooling of each level: channels become `channels`, T, H, W stay.
 
     Only C = 256 is stated in the paper (003, section 3.2); the rest is DeepLab's.
@@ -75,13 +76,13 @@ class ASPP(nn.Module):
       AvsalError: rates that are not whole numbers of at least 1, or an even temporal kernel.
     """
 
-    channels: int = 256
-    branch_channels: int = 256
+    channels: Channels = 256
+    branch_channels: Channels = 256
     rates: str | int = "6-12-18"
     fit_rates: bool = True
-    temporal: int = 1
+    temporal: Count = 1
     pooling: bool = True
-    width: float = 1.0
+    width: Width = 1.0
     runtime: Runtime = Runtime()
 
     @nn.compact
@@ -91,7 +92,7 @@ class ASPP(nn.Module):
             if self.runtime.remat
             else AtrousPyramidPooling
         )
-        if self.temporal < 1 or self.temporal % 2 == 0:
+        if self.temporal % 2 == 0:
             raise AvsalError(f"neck.temporal must be an odd number of frames; got {self.temporal}")
         pool = [
             cls(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import flax.linen as nn
 import jax
 
 from avsal_jax.errors import AvsalError
 from avsal_jax.models.importance_pooling import LocalImportancePool
-from avsal_jax.models.layers import ConvNorm, Runtime
+from avsal_jax.models.layers import Channels, ConvNorm, Count, Runtime, Width
 from avsal_jax.models.necks.aspp import ASPP
+from avsal_jax.models.part import Part
 from avsal_jax.ops.resize import resize_linear
+from avsal_jax.spec.fields import Range
 
 
-class SynergyNeck(nn.Module):
+class SynergyNeck(Part):
     """Pyramid, finest level (X^3) first -> pyramid of equal sizes with 256 channels on every level.
 
     Every level goes through ASPP and LIP. Then the `pairs` finest levels are replaced by the synergy of
@@ -30,22 +34,20 @@ class SynergyNeck(nn.Module):
         costs: a clip of 32x224x384 takes 2,535 GMAC, with half the width 732.
     """
 
-    pairs: int = 3
+    pairs: Annotated[int, Range(0, 4)] = 3
     lip: bool = True
-    lip_size: int = 3
-    branch_channels: int = ASPP.branch_channels
+    lip_size: Count = 3
+    branch_channels: Channels = ASPP.branch_channels
     rates: str | int = ASPP.rates
     fit_rates: bool = ASPP.fit_rates
-    temporal: int = ASPP.temporal
+    temporal: Count = ASPP.temporal
     pooling: bool = ASPP.pooling
-    width: float = 1.0
+    width: Width = 1.0
     runtime: Runtime = Runtime()
 
     @nn.compact
     def __call__(self, pyramid: tuple[jax.Array, ...], train: bool = False) -> tuple[jax.Array, ...]:
-        if not 0 <= self.pairs <= len(pyramid):
-            raise AvsalError(f"neck.pairs must be from 0 to {len(pyramid)}; got {self.pairs}")
-        if self.lip_size < 1 or self.lip_size % 2 == 0:
+        if self.lip_size % 2 == 0:
             raise AvsalError(f"neck.lip_size must be an odd number of pixels; got {self.lip_size}")
         last = len(pyramid) - 1
         aspp = ASPP(

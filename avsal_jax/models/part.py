@@ -1,0 +1,29 @@
+"""The base of all modules that fill a slot."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+
+from avsal_jax.spec.fields import checked, field_types
+
+_NOT_SET = ("parent", "name", "runtime", "fusion")  # fields that say nothing about the function
+
+
+class Part(nn.Module):
+    """A module that fills a slot of the network.
+
+    Its fields have types that say which values they take (`spec.fields`). They are checked when it is made.
+
+    Raises:
+      AvsalError: a value that a field does not take.
+    """
+
+    def __post_init__(self):
+        hints, name = self.field_types(), type(self).__name__
+        checked({field: getattr(self, field) for field in hints}, hints, name, f"{name}.")
+        super().__post_init__()
+
+    @classmethod
+    def field_types(cls) -> dict[str, object]:
+        """Returns the types of the fields that can be set by name."""
+        return {name: hint for name, hint in field_types(cls).items() if name not in _NOT_SET}

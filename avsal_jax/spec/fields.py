@@ -1,0 +1,121 @@
+"""What the fields of a dataclass take, as their types say, with errors that help.
+
+  heads: Annotated[int, Range(1, 64)] = 8
+  skips: Literal["all", "previous"] = "all"
+
+`typing` has no numbers in an interval. Libraries that check types (msgspec, cattrs) say what is wrong, but
+not which name was meant.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import types
+import typing
+from collections.abc import Mapping
+
+from avsal_jax.errors import AvsalError, did_you_mean
+
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", tuple: "a tuple"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`; with `above` without `low`, with `below` without `high`."""
+
+    low: float
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+
+    def __contains__(self, value) -> bool:
+        after = value > self.low if self.above else value >= self.low
+        return after and (value < self.high if self.below else value <= self.high)
+
+    def __str__(self) -> str:
+        if self.high < math.inf and not (self.above or self.below):
+            return f"from {self.low} to {self.high}"
+        words = f"above {self.low}" if self.above else f"of at least {self.low}"
+        if self.high < math.inf:
+            words += f" and {'below' if self.below else 'at most'} {self.high}"
+        return words
+
+
+@functools.cache
+def field_types(cls: type) -> dict[str, object]:
+    """Returns the types of the fields of a dataclass by name, with what `Annotated` adds."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
+
+
+def checked(values: Mapping, hints: Mapping[str, object], owner: str, path: str) -> dict:
+    """Returns the values of fields, as their types have them.
+
+    Args:
+      values: by name of the field.
+      hints: the types of all fields that can be set.
+      owner: whose fields they are, as an error names it: `decoder 'vinet'`.
+      path: before the name of a field in an error: `decoder.`.
+
+    Raises:
+      AvsalError: an unknown field (with the nearest one), or a value that its field does not take.
+    """
+    for name in values:
+        if name not in hints:
+            nearest = did_you_mean(name, hints)
+            raise AvsalError(f"{owner} has no field {name!r}{nearest}; it has {', '.join(hints)}")
+    return {name: value_of(hints[name], value, f"{path}{name}") for name, value in values.items()}
+
+
+def value_of(hint, value, path: str):
+    """Returns `value` as a type has it: whole numbers become floats where these are meant.
+
+    Args:
+      hint: int, float, bool, str, tuple, `Literal`, a union with None, or any of these `Annotated` with a
+        `Range`.
+      value: what was given.
+      path: of the field, for the error.
+
+    Raises:
+      AvsalError: another type, a number out of its range, or a text that is not one of the choices.
+    """
+    kind, numbers, optional = unwrapped(hint)
+    if value is None and optional:
+        return None
+    if typing.get_origin(kind) is typing.Literal:
+        allowed = typing.get_args(kind)
+        if not isinstance(value, str) or value not in allowed:
+            choices = ", ".join(map(str, allowed))
+            raise AvsalError(f"{path} {value!r} is not one of {choices}{did_you_mean(value, allowed)}")
+        return value
+    if not _is_a(value, kind) or (numbers is not None and value not in numbers):
+        kinds = typing.get_args(kind) or (kind,)
+        words = " or ".join(_KINDS.get(option, str(option)) for option in kinds)
+        more = f" {numbers}" if numbers is not None else ""
+        raise AvsalError(f"{path} must be {words}{more}{', or None' if optional else ''}; got {value!r}")
+    return float(value) if kind is float else value
+
+
+def unwrapped(hint) -> tuple[object, Range | None, bool]:
+    """Returns (type, range or None, whether None is allowed) of a type."""
+    optional = False
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        inner = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+        optional = len(inner) < len(typing.get_args(hint))
+        hint = inner[0] if len(inner) == 1 else typing.Union[tuple(inner)]  # noqa: UP007
+    if typing.get_origin(hint) is typing.Annotated:
+        kind, numbers = typing.get_args(hint)
+        return kind, numbers, optional
+    return hint, None, optional
+
+
+def _is_a(value, kind) -> bool:
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return any(_is_a(value, option) for option in typing.get_args(kind))
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+    if kind is int and isinstance(value, bool):
+        return False
+    return isinstance(value, typing.get_origin(kind) or kind)
