@@ -7,14 +7,14 @@ import fractions
 import json
 import math
 import re
+from typing import Annotated, Literal
 
 from avsal_jax.errors import AvsalError
+from avsal_jax.spec.fields import Range, build, checked, field_types
 
-PIXEL_NORMS = ("imagenet", "signed")
-RESIZES = ("pil_bilinear",)
-LABEL_FRAMES = ("last", "middle")
-AUDIO_KINDS = ("waveform", "logmel")
-_MAX_FRAMES, _MAX_SIDE = 512, 4096  # a model file from outside cannot ask for absurd buffers
+PixelNorm = Literal["imagenet", "signed"]
+# A model file from outside cannot ask for absurd buffers.
+Side = Annotated[int, Range(32, 4096)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,24 +35,18 @@ class AudioSpec:
         silence; `context` takes the sound around it, as far as there is any.
     """
 
-    kind: str
-    samples: int = 0
-    sample_rate: int | None = None
-    window: str = "hann"
-    patches: int = 1
-    hop: float = 0.96
-    pad_rule: str = "centre"
+    kind: Literal["waveform", "logmel"]
+    samples: Annotated[int, Range(0, 10_000_000)] = 0
+    sample_rate: Annotated[int, Range(1_000, 768_000)] | None = None
+    window: Literal["hann", "none"] = "hann"
+    patches: Annotated[int, Range(1, 1_000)] = 1
+    hop: Annotated[float, Range(0.01, 60)] = 0.96
+    pad_rule: Literal["centre", "context"] = "centre"
 
     def __post_init__(self):
-        _one_of("audio.kind", self.kind, AUDIO_KINDS)
-        _one_of("audio.window", self.window, ("hann", "none"))
-        _one_of("audio.pad_rule", self.pad_rule, ("centre", "context"))
-        _in_range("audio.samples", self.samples, 0 if self.kind == "logmel" else 1, 10_000_000)
-        _in_range("audio.patches", self.patches, 1, 1_000)
-        if self.sample_rate is not None:
-            _in_range("audio.sample_rate", self.sample_rate, 1_000, 768_000)
-        if not isinstance(self.hop, int | float) or not 0.01 <= self.hop <= 60:
-            raise AvsalError(f"audio.hop must be a number of seconds from 0.01 to 60; got {self.hop!r}")
+        _check(self, "audio.")
+        if self.kind == "waveform" and not self.samples:
+            raise AvsalError("audio.samples must be a whole number from 1 to 10000000; got 0")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -78,23 +72,17 @@ class InputSpec:
       audio: the sound, or None for a network on picture alone.
     """
 
-    frames: int = 32
-    height: int = 224
-    width: int = 384
-    pixel_norm: str = "imagenet"
-    resize: str = "pil_bilinear"
-    label_frame: str = "last"
+    frames: Annotated[int, Range(1, 512)] = 32
+    height: Side = 224
+    width: Side = 384
+    pixel_norm: PixelNorm = "imagenet"
+    resize: Literal["pil_bilinear"] = "pil_bilinear"
+    label_frame: Literal["last", "middle"] = "last"
     audio: AudioSpec | None = None
 
     def __post_init__(self):
-        _one_of("pixel_norm", self.pixel_norm, PIXEL_NORMS)
-        _one_of("resize", self.resize, RESIZES)
-        _one_of("label_frame", self.label_frame, LABEL_FRAMES)
-        if not isinstance(self.audio, AudioSpec | None):
-            raise AvsalError(f"audio is an AudioSpec, set by its fields as audio.samples; got {self.audio!r}")
-        _in_range("frames", self.frames, 1, _MAX_FRAMES)
+        _check(self, "")
         for name in ("height", "width"):
-            _in_range(name, getattr(self, name), 32, _MAX_SIDE)
             if getattr(self, name) % 32:
                 raise AvsalError(f"{name} must be divisible by 32; got {getattr(self, name)}")
 
@@ -114,14 +102,9 @@ def parse_setting(text: str):
         return text
 
 
-def _one_of(name, value, allowed):
-    if value not in allowed:
-        raise AvsalError(f"{name} {value!r} is none of {', '.join(map(str, allowed))}")
-
-
-def _in_range(name, value, low, high):
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise AvsalError(f"{name} must be a whole number from {low} to {high}; got {value!r}")
+def _check(spec, path: str) -> None:
+    hints = field_types(type(spec))
+    checked({name: getattr(spec, name) for name in hints}, hints, type(spec).__name__, path)
 
 
 def spec_to_dict(spec: InputSpec) -> dict:
@@ -131,19 +114,4 @@ def spec_to_dict(spec: InputSpec) -> dict:
 
 def spec_from_dict(values: dict) -> InputSpec:
     """Returns the spec that `spec_to_dict` wrote; refuses unknown fields and wrong values."""
-    if isinstance(values, dict) and values.get("audio") is not None:
-        values = {**values, "audio": _build(AudioSpec, values["audio"])}
-    return _build(InputSpec, values)
-
-
-def _build(cls, values: dict):
-    if not isinstance(values, dict):
-        raise AvsalError(f"an {cls.__name__} is an object with fields; got {type(values).__name__}")
-    fields = dataclasses.fields(cls)
-    known = [field.name for field in fields]
-    if unknown := sorted(set(values) - set(known)):
-        raise AvsalError(f"unknown field {unknown[0]!r} of {cls.__name__}; it has {', '.join(known)}")
-    needed = [field.name for field in fields if field.default is dataclasses.MISSING]
-    if missing := [name for name in needed if name not in values]:
-        raise AvsalError(f"an {cls.__name__} needs the field {missing[0]!r}")
-    return cls(**values)
+    return build(InputSpec, values, owner="the input of a model")

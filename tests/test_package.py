@@ -14,7 +14,7 @@ ROOT = pathlib.Path(avsal_jax.__file__).parent
 # Lower layers first; a module imports its own layer and the ones before it, and nothing after.
 ALLOWED = {
     "errors": set(),
-    "specs": {"errors"},
+    "specs": {"errors", "spec"},
     "spec": {"errors"},
     "types": {"errors", "specs"},
     "bundled": set(),

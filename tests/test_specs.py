@@ -16,16 +16,19 @@ def test_a_spec_comes_back():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"audio": 5}, "an AudioSpec is an object with fields; got int"),
-        ({"audio": ["waveform"]}, "an AudioSpec is an object with fields; got list"),
-        ({"audio": {"samples": 9}}, "an AudioSpec needs the field 'kind'"),
-        ({"audio": {"kind": "waveform", "samples": 9, "x": 1}}, "unknown field 'x' of AudioSpec"),
+        ({"audio": 5}, "audio has fields kind, samples, .*; got 5"),
+        ({"audio": ["waveform"]}, r"audio has fields kind, samples, .*; got \['waveform'\]"),
+        ({"audio": {"samples": 9}}, "audio needs the field 'kind'"),
+        (
+            {"audio": {"kind": "waveform", "samples": 9, "x": 1}},
+            "audio has no field 'x'; it has",
+        ),
         ({"audio": {"kind": "waveform", "samples": 9, "sample_rate": "fast"}}, "sample_rate must be a whole"),
         (
             {"audio": {"kind": "waveform", "samples": 9, "sample_rate": 0}},
-            "number from 1000 to 768000; got 0",
+            "number from 1000 to 768000, or None; got 0",
         ),
-        ({"audio": {"kind": ["waveform"], "samples": 9}}, r"audio.kind \['waveform'\] is none of"),
+        ({"audio": {"kind": ["waveform"], "samples": 9}}, r"audio.kind \['waveform'\] is not one of"),
         ({"audio": {"kind": "waveform", "samples": 2**63}}, "audio.samples must be a whole number"),
         ({"frames": float("nan")}, "frames must be a whole number from 1 to 512; got nan"),
         ({"height": {}}, "height must be a whole number"),
@@ -40,7 +43,5 @@ def test_what_is_no_spec_is_told(change, words):
 
 @pytest.mark.parametrize("values", [None, 5, [], "x"], ids=str)
 def test_a_spec_is_an_object(values):
-    with pytest.raises(
-        AvsalError, match=f"an InputSpec is an object with fields; got {type(values).__name__}"
-    ):
+    with pytest.raises(AvsalError, match="the input of a model has fields frames, height, width, .*; got "):
         spec_from_dict(values)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import typing
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from avsal_jax.specs import PIXEL_NORMS
+from avsal_jax.specs import PixelNorm
 
 _IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 _IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
@@ -31,5 +33,5 @@ def normalize_pixels(frames: jax.Array, pixel_norm: str, dtype=jnp.float32) -> j
     elif pixel_norm == "signed":
         x = (2 * x - 255) / 255
     else:
-        raise ValueError(f"pixel_norm {pixel_norm!r} is none of {', '.join(PIXEL_NORMS)}")
+        raise ValueError(f"pixel_norm {pixel_norm!r} is not one of {', '.join(typing.get_args(PixelNorm))}")
     return x.astype(dtype)

@@ -15,8 +15,11 @@ import math
 import types
 import typing
 from collections.abc import Mapping
+from typing import TypeVar
 
 from avsal_jax.errors import AvsalError, did_you_mean
+
+T = TypeVar("T")
 
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", tuple: "a tuple"}
 
@@ -50,6 +53,31 @@ def field_types(cls: type) -> dict[str, object]:
     return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
 
 
+def build(cls: type[T], values, path: str = "", owner: str = "") -> T:
+    """Returns the dataclass `cls` with the values of its fields.
+
+    Args:
+      cls: the dataclass.
+      values: a mapping by name, or a tuple in the order of the fields.
+      path: of the object in what it belongs to: '' or `optimizer.schedule`.
+      owner: what an error calls the object; by default its path.
+
+    Raises:
+      AvsalError: what `checked` raises, a field without a value, or values of another form.
+    """
+    hints, owner = field_types(cls), owner or path
+    if isinstance(values, tuple) and len(values) <= len(hints):
+        values = dict(zip(hints, values, strict=False))
+    if not isinstance(values, Mapping):
+        raise AvsalError(f"{owner} has fields {', '.join(hints)}; got {values!r}")
+    arguments = checked(values, hints, owner, f"{path}." if path else "")
+    for field in dataclasses.fields(cls):
+        required = field.default is field.default_factory is dataclasses.MISSING
+        if required and field.init and field.name not in arguments:
+            raise AvsalError(f"{owner} needs the field {field.name!r}")
+    return cls(**arguments)
+
+
 def checked(values: Mapping, hints: Mapping[str, object], owner: str, path: str) -> dict:
     """Returns the values of fields, as their types have them.
 
@@ -73,9 +101,9 @@ def value_of(hint, value, path: str):
     """Returns `value` as a type has it: whole numbers become floats where these are meant.
 
     Args:
-      hint: int, float, bool, str, tuple, `Literal`, a union with None, or any of these `Annotated` with a
-        `Range`.
-      value: what was given.
+      hint: int, float, bool, str, tuple, a tuple of one type, a dataclass, `Literal`, a union with None, or
+        any of these `Annotated` with a `Range`.
+      value: what was given; lists become tuples, and a mapping becomes the dataclass.
       path: of the field, for the error.
 
     Raises:
@@ -90,8 +118,14 @@ def value_of(hint, value, path: str):
             choices = ", ".join(map(str, allowed))
             raise AvsalError(f"{path} {value!r} is not one of {choices}{did_you_mean(value, allowed)}")
         return value
+    if dataclasses.is_dataclass(kind):
+        return value if isinstance(value, kind) else build(kind, value, path)
+    if tuple in (kind, typing.get_origin(kind)) and isinstance(value, tuple | list):
+        items = typing.get_args(kind)[:1]
+        return tuple(value_of(items[0], item, path) if items else _deep_tuple(item) for item in value)
     if not _is_a(value, kind) or (numbers is not None and value not in numbers):
-        kinds = typing.get_args(kind) or (kind,)
+        kinds = typing.get_args(kind) if typing.get_origin(kind) is typing.Union else (kind,)
+        kinds = [typing.get_origin(option) or option for option in kinds]
         words = " or ".join(_KINDS.get(option, str(option)) for option in kinds)
         more = f" {numbers}" if numbers is not None else ""
         raise AvsalError(f"{path} must be {words}{more}{', or None' if optional else ''}; got {value!r}")
@@ -109,6 +143,10 @@ def unwrapped(hint) -> tuple[object, Range | None, bool]:
         kind, numbers = typing.get_args(hint)
         return kind, numbers, optional
     return hint, None, optional
+
+
+def _deep_tuple(value):
+    return tuple(map(_deep_tuple, value)) if isinstance(value, tuple | list) else value
 
 
 def _is_a(value, kind) -> bool:

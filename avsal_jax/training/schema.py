@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import types
-import typing
 from collections.abc import Mapping
 
 from avsal_jax.data.sampling import Sampling
-from avsal_jax.errors import AvsalError, did_you_mean
+from avsal_jax.errors import AvsalError
 from avsal_jax.losses import LOSSES, Term
 from avsal_jax.models.systems import Preset, resolve
+from avsal_jax.spec.fields import build
 from avsal_jax.specs import parse_setting
 from avsal_jax.training.domain_adversarial import AdaptConfig
 from avsal_jax.training.initialise import Init
@@ -235,7 +234,7 @@ def build_config(values: Mapping) -> TrainConfig:
       AvsalError: an unknown key (with the nearest known one), a value of a wrong type or out of range, or
         what does not go together.
     """
-    config = _build(TrainConfig, values, "")
+    config = build(TrainConfig, values, owner="the config")
     config.model.preset()
     config.loss.terms()
     if not config.data.sources:
@@ -243,47 +242,3 @@ def build_config(values: Mapping) -> TrainConfig:
     if config.adapt is not None and not config.adapt.sources:
         raise AvsalError("adapt.sources is empty: name the target domain, as (('diem', 1),)")
     return config
-
-
-def _build(kind: type, values, path: str):
-    """Makes the dataclass `kind` of a mapping by name, or of a sequence by position."""
-    known = {f.name: f for f in dataclasses.fields(kind)}
-    hints = typing.get_type_hints(kind)
-    if isinstance(values, tuple | list):
-        values = dict(zip(known, values, strict=False))
-    if not isinstance(values, Mapping):
-        raise AvsalError(f"{path or 'a config'} has fields {', '.join(known)}; got {values!r}")
-    for key in values:
-        if key not in known:
-            where = f"{path}.{key}" if path else key
-            raise AvsalError(f"unknown key {where!r}{did_you_mean(key, known)}; keys are {', '.join(known)}")
-    made = {k: _value(hints[k], v, f"{path}.{k}" if path else k) for k, v in values.items()}
-    try:
-        return kind(**made)
-    except TypeError as error:
-        raise AvsalError(f"{path or 'the config'}: {error}") from error
-
-
-def _value(hint, value, path: str):
-    """Returns `value` as the type `hint` asks for, or raises AvsalError."""
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        if value is None:
-            return None
-        return _value(next(kind for kind in inner if kind is not type(None)), value, path)
-    if dataclasses.is_dataclass(hint):
-        return value if isinstance(value, hint) else _build(hint, value, path)
-    if hint is tuple or origin is tuple:
-        if not isinstance(value, tuple | list):
-            raise AvsalError(f"{path} is a tuple; got {value!r}")
-        kind = inner[0] if inner else None
-        return tuple(_deep_tuple(v) if kind is None else _value(kind, v, path) for v in value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not hint:
-        raise AvsalError(f"{path} is of type {hint.__name__}; got {value!r}")
-    return value
-
-
-def _deep_tuple(value):
-    return tuple(map(_deep_tuple, value)) if isinstance(value, tuple | list) else value

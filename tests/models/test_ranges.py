@@ -48,7 +48,7 @@ def test_every_number_has_a_range(slot, name, field):
         ({"fusion": None}, "unknown fusion None .*; there are none, addition"),
         ({"audio_encoder": "soundnet", "audio.sample_rate": 0}, "sample_rate must be a whole number from"),
         ({"audio_encoder": "soundnet", "audio.samples": -5}, "audio.samples must be a whole number from"),
-        ({"audio_encoder": "vggish", "audio.hop": math.inf}, "audio.hop must be a number of seconds"),
+        ({"audio_encoder": "vggish", "audio.hop": math.inf}, "audio.hop must be a number from 0.01 to 60"),
     ],
 )  # fmt: skip
 def test_messages(settings, message):

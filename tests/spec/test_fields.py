@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import pytest
 
 from avsal_jax import AvsalError
-from avsal_jax.spec.fields import Range, checked, field_types, value_of
+from avsal_jax.spec.fields import Range, build, checked, field_types, value_of
 
 
 @dataclasses.dataclass
@@ -73,3 +73,45 @@ def test_ranges_have_ends_and_words(numbers, inside, outside, words):
     assert str(numbers) == words
     with pytest.raises(AvsalError, match=f"x must be a number {words}; got {outside[0]}$"):
         value_of(Annotated[float, numbers], outside[0], "x")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outer:
+    name: str
+    example: Example = dataclasses.field(default_factory=Example)
+    examples: tuple[Example, ...] = ()
+    sources: tuple = ()
+    early: Example | None = None
+
+
+def test_a_dataclass_is_built_of_nested_values():
+    values = {
+        "name": "x",
+        "example": {"heads": 2},
+        "examples": [{"heads": 3}, (4, 2)],
+        "sources": [["diem", 1]],
+    }
+    outer = build(Outer, values, owner="the config")
+    assert outer == Outer("x", Example(2), (Example(3), Example(4, 2.0)), (("diem", 1),))
+    assert build(Outer, {"name": "x", "example": Example(5), "early": {}}).early == Example()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "the config needs the field 'name'"),
+        ({"name": "x", "exampel": {}}, "the config has no field 'exampel' (did you mean 'example'?)"),
+        ({"name": "x", "example": {"head": 1}}, "example has no field 'head' (did you mean 'heads'?)"),
+        ({"name": "x", "example": {"heads": 0}}, "example.heads must be a whole number from 1 to 64; got 0"),
+        ({"name": "x", "example": 5}, "example has fields heads, width, skips, classes, rates, output"),
+        ({"name": "x", "example": ["all"]}, "example has fields heads, width"),
+        ({"name": "x", "examples": 5}, "examples must be a tuple; got 5"),
+        ({"name": "x", "examples": ({"heads": "4"},)}, "examples.heads must be a whole number from 1 to 64"),
+        ({"name": 5}, "name must be a text; got 5"),
+        ("x", "the config has fields name, example, examples, sources, early; got 'x'"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_nested_values_are_named(values, message):
+    with pytest.raises(AvsalError) as caught:
+        build(Outer, values, owner="the config")
+    assert str(caught.value).startswith(message)

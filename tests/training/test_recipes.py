@@ -343,7 +343,7 @@ def test_variants_of_a_plain_config(started, tmp_path):
         (SOURCES + "  return c\n", "give either steps or epochs; got 0 and 0"),
         ("  c.batch = 4\n  return c\n", "plain.py: unknown key 'batch'"),
         ("  c.data = {'bach': 4}\n  return c\n", "unknown key 'data.bach' (did you mean 'data.batch'?)"),
-        (SOURCES + "  c.steps = 'four'\n  return c\n", "steps is of type int; got 'four'"),
+        (SOURCES + "  c.steps = 'four'\n  return c\n", "steps must be a whole number; got 'four'"),
         ("  return 3\n", "get_config must return a ConfigDict; got 3"),
     ],
 )
