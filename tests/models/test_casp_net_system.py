@@ -91,7 +91,7 @@ def test_skips_reach_past_the_next_stage():
     assert through[3] > 0 and cut[3] == cut[2] == 0 and cut[1] > 0
     with pytest.raises(AvsalError, match="skips 'some' is not one of all, previous"):
         decoded(SalDecoder(skips="some"), pyramid_of(8))
-    with pytest.raises(AvsalError, match="0 or more dense layers and a growth of 1 or more; got -1 and 32"):
+    with pytest.raises(AvsalError, match="dense_layers must be a whole number from 0 to 16; got -1"):
         decoded(SalDecoder(dense_layers=-1), pyramid_of(8))
 
 

@@ -83,7 +83,7 @@ def test_pixel_norms():
     np.testing.assert_allclose(normalize_pixels(frames, "signed"), [[-1, 1 / 255, 1]], atol=1e-6)
     imagenet = [[-0.485 / 0.229, (128 / 255 - 0.456) / 0.224, (1 - 0.406) / 0.225]]
     np.testing.assert_allclose(normalize_pixels(frames, "imagenet"), imagenet, atol=1e-6)
-    with pytest.raises(ValueError, match="none of imagenet, signed"):
+    with pytest.raises(ValueError, match="not one of imagenet, signed"):
         normalize_pixels(frames, "caffe")
 
 
