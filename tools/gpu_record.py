@@ -54,7 +54,7 @@ REHEARSAL = Sizes(
     channels=8,
     frames=4,
     steps=6,
-    maps=48,
+    maps=24,
 )
 
 
