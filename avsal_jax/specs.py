@@ -81,6 +81,8 @@ class InputSpec:
     audio: AudioSpec | None = None
 
     def __post_init__(self):
+        if not isinstance(self.audio, AudioSpec | None):
+            raise AvsalError(f"audio is an AudioSpec, set by its fields as audio.samples; got {self.audio!r}")
         _check(self, "")
         for name in ("height", "width"):
             if getattr(self, name) % 32:

@@ -45,3 +45,8 @@ def test_what_is_no_spec_is_told(change, words):
 def test_a_spec_is_an_object(values):
     with pytest.raises(AvsalError, match="the input of a model has fields frames, height, width, .*; got "):
         spec_from_dict(values)
+
+
+def test_a_spec_in_python_takes_the_sound_as_a_spec_only():
+    with pytest.raises(AvsalError, match="audio is an AudioSpec, set by its fields as audio.samples; got "):
+        InputSpec(audio={"kind": "waveform", "samples": 9})

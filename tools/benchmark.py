@@ -21,8 +21,7 @@ import peers
 from measure import compare, machine, ratio_text, time_in_turn
 
 from avsal_jax.models.layers import Runtime
-from avsal_jax.models.network import forward, init_variables
-from avsal_jax.models.systems import build
+from avsal_jax.models.network import forward
 from avsal_jax.storage import StoredModel
 from avsal_jax.types import Clip
 
@@ -53,20 +52,13 @@ def main():
         (args.output / f"{args.what}.json").write_text(json.dumps(report, indent=2) + "\n")
 
 
-class _Pair:
-    """Our ViNet, and the PyTorch one with the same weights where there is PyTorch."""
+class _Pair(peers.Pair):
+    """With the clips that both are given."""
 
     def __init__(self, args):
-        self.preset = peers.vinet_preset(args.height, args.width)
-        self.spec, self.dtype = self.preset.input, args.dtype
-        self.runtime = Runtime(dtype=jnp.dtype(args.dtype))
-        self.network = build(self.preset, self.runtime)
-        self.torch = None if args.no_torch else peers.import_torch()
-        if self.torch is None:
-            self.variables = init_variables(self.network, self.spec, 0)
-        else:
-            self.peer = peers.torch_vinet(self.torch)
-            self.variables = peers.variables_of("vinet", self.preset, peers.weights_of(self.peer))
+        self.dtype, self.runtime = args.dtype, Runtime(dtype=jnp.dtype(args.dtype))
+        torch = None if args.no_torch else peers.import_torch()
+        super().__init__(peers.vinet_preset(args.height, args.width), self.runtime, torch)
         self.clips = peers.random_clips(self.spec, args.batch)
 
     def forms(self):

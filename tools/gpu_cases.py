@@ -26,7 +26,7 @@ from avsal_jax.testing.parts import small_parts
 
 
 def small(check: Check) -> None:
-    """Imports, builds, compiles and runs a network of either kind once: a changed API shows in seconds."""
+    """Compiles and runs a network with and without sound, so that a changed API shows in seconds."""
     check.record("machine", machine())
     for name in ("vinet", "avinet_b"):
         preset = small_preset(name)

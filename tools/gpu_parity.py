@@ -19,7 +19,7 @@ from avsal_jax.models.systems import Preset, build, resolve
 from avsal_jax.testing import golden
 from avsal_jax.testing.parts import SMALL
 from avsal_jax.training.domain_adversarial import AdaptConfig, DomainAdversarial
-from avsal_jax.training.objectives import Supervised
+from avsal_jax.training.objectives import Supervised, joined_variables
 from avsal_jax.training.optimizer import OptimizerConfig, make_optimizer
 from avsal_jax.training.state import new_state
 from avsal_jax.training.step import make_step
@@ -150,8 +150,7 @@ def one_step(check: Check, title: str, preset: Preset, device) -> dict:
         objective = DomainAdversarial(network, spec, terms, AdaptConfig(sources=("target",)))
         clips = peers.random_clips(spec, 2, seed=1)
         batches["target"] = {name: clips[name] for name in ("frames", "audio")}
-    extra = objective.extra_variables(network, spec, 0)
-    variables = {name: {**variables.get(name, {}), **extra[name]} for name in ("params", "batch_stats")}
+    variables = joined_variables(variables, objective.extra_variables(network, spec, 0))
     optimizer = make_optimizer(OptimizerConfig(), variables["params"], peers.STEPS)
     step = make_step(objective, optimizer, peers.STEPS, seed=0, ema=0.0)
     arguments = jax.device_put((new_state(variables, optimizer, ema=False), batches, np.float32(1)), device)

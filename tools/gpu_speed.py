@@ -13,8 +13,7 @@ from measure import matrix_flops
 
 from avsal_jax.inference.streaming import WindowEngine
 from avsal_jax.models.layers import Runtime
-from avsal_jax.models.network import forward, init_variables
-from avsal_jax.models.systems import build
+from avsal_jax.models.network import forward
 from avsal_jax.testing.parts import SMALL
 from avsal_jax.types import Clip
 
@@ -41,21 +40,14 @@ class Work:
     dtype: str
 
 
-class ViNet:
-    """ViNet with 32 frames at the sizes of the check, and its PyTorch peer where there is one."""
+class ViNet(peers.Pair):
+    """ViNet with 32 frames at the sizes of the check."""
 
     def __init__(self, check: Check, dtype: str, *, remat: bool = False, with_torch: bool = True):
-        sizes, self.check, self.dtype = check.sizes, check, dtype
-        with_torch = with_torch and check.torch is not None
-        parts = SMALL if check.rehearse and not with_torch else {}
-        self.preset = peers.vinet_preset(sizes.height, sizes.width, sizes.multiplier, parts)
-        self.spec = self.preset.input
-        self.network = build(self.preset, Runtime(dtype=jnp.dtype(dtype), remat=remat))
-        self.peer = peers.torch_vinet(check.torch, sizes.multiplier) if with_torch else None
-        if self.peer is None:
-            self.variables = init_variables(self.network, self.spec, 0)
-        else:
-            self.variables = peers.variables_of("vinet", self.preset, peers.weights_of(self.peer))
+        sizes, self.check, torch = check.sizes, check, check.torch if with_torch else None
+        parts = SMALL if check.rehearse and torch is None else {}
+        preset = peers.vinet_preset(sizes.height, sizes.width, sizes.multiplier, parts)
+        super().__init__(preset, Runtime(dtype=jnp.dtype(dtype), remat=remat), torch, sizes.multiplier)
 
     def logits(self, variables, frames):
         return forward(self.network, self.spec, variables, Clip(frames)).logits
@@ -72,7 +64,7 @@ class ViNet:
           frames: uint8; PyTorch is given them normalised, and is not timed for that.
           make: (network, clips) -> the call of a form. The first values of all are compared.
         """
-        check, torch, bound = self.check, self.check.torch, TORCH_BOUNDS[work.dtype]
+        check, torch, bound = self.check, self.torch, TORCH_BOUNDS[work.dtype]
         clips = peers.torch_clips(torch, self.peer, self.spec, frames)
         reference, sides, errors = np.asarray(work.call(), np.float32), {"avsal_jax": work.call}, {}
         compiled = clips.is_cuda and check.seconds_left() > COMPILER_SECONDS
@@ -143,6 +135,7 @@ def measure_stream(check: Check) -> None:
     """Maps a second of the sliding window, from frames in memory to maps in memory, bfloat16."""
     vinet = ViNet(check, "bfloat16", with_torch=False)
     spec, count = vinet.spec, check.sizes.maps
+    flops = count * vinet.flops()
     frames = np.random.default_rng(0).integers(0, 256, (64, spec.height, spec.width, 3), np.uint8)
     for batch in check.sizes.batches[:2]:
         engine = WindowEngine(vinet.network, jax.device_put(vinet.variables), spec, batch)
@@ -151,9 +144,7 @@ def measure_stream(check: Check) -> None:
         def call(engine=engine):
             return sum(1 for _ in engine.maps(frames[i % len(frames)] for i in range(count)))
 
-        check.record(
-            f"batch {batch}", check.rate({"avsal_jax": call}, count * vinet.flops(), count, "bfloat16")
-        )
+        check.record(f"batch {batch}", check.rate({"avsal_jax": call}, flops, count, "bfloat16"))
 
 
 def measure_repeats(check: Check) -> None:

@@ -15,7 +15,8 @@ from flax import traverse_util
 
 from avsal_jax.convert import avinet, rules, vinet
 from avsal_jax.losses import Term
-from avsal_jax.models.network import SaliencyNetwork, abstract_variables
+from avsal_jax.models.layers import Runtime
+from avsal_jax.models.network import SaliencyNetwork, abstract_variables, init_variables
 from avsal_jax.models.systems import Preset, build, resolve
 from avsal_jax.ops.pixels import normalize_pixels
 from avsal_jax.specs import InputSpec
@@ -67,6 +68,24 @@ def torch_vinet(torch, multiplier: float = 1.0):
     arrays = {name: golden.fill(name, value.shape) for name, value in net.state_dict().items()}
     net.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
     return net.to("cpu" if jax.default_backend() == "cpu" else "cuda")
+
+
+class Pair:
+    """A ViNet here, and in PyTorch with the same weights.
+
+    Attributes:
+      preset, spec, network, variables: ours.
+      torch, peer: PyTorch and its network, or None.
+    """
+
+    def __init__(self, preset: Preset, runtime: Runtime, torch, multiplier: float = 1.0):
+        self.preset, self.spec, self.torch = preset, preset.input, torch
+        self.network, self.peer = build(preset, runtime), None
+        if torch is None:
+            self.variables = init_variables(self.network, self.spec, 0)
+        else:
+            self.peer = torch_vinet(torch, multiplier)
+            self.variables = variables_of("vinet", preset, weights_of(self.peer))
 
 
 def weights_of(net) -> dict[str, np.ndarray]:

@@ -59,7 +59,7 @@ class _Resampled(Sequence):
     def __init__(self, wave: Sequence, rate: int, target: int):
         shared = math.gcd(rate, target)
         self._wave, self._rate, self._target = wave, rate, target
-        self._from, self._to = rate // shared, target // shared  # so many samples become so many
+        self._from, self._to = rate // shared, target // shared  # `_from` samples become `_to`
 
     def __len__(self) -> int:
         return math.ceil(len(self._wave) * self._to / self._from)

@@ -66,6 +66,11 @@ class Objective(abc.ABC):
         """
 
 
+def joined_variables(variables: dict, extra: dict) -> dict:
+    """Returns the variables of a network together with an objective's `extra_variables`."""
+    return {name: {**variables.get(name, {}), **extra[name]} for name in ("params", "batch_stats")}
+
+
 class Supervised(Objective):
     """The weighted sum of losses between maps and targets, meaned over the clips that count.
 

@@ -26,7 +26,13 @@ from avsal_jax.training.checkpointing import Checkpoints
 from avsal_jax.training.domain_adversarial import DomainAdversarial
 from avsal_jax.training.feed import Feed
 from avsal_jax.training.initialise import initialise
-from avsal_jax.training.objectives import BatchSpec, Objective, Supervised, apply_network
+from avsal_jax.training.objectives import (
+    BatchSpec,
+    Objective,
+    Supervised,
+    apply_network,
+    joined_variables,
+)
 from avsal_jax.training.optimizer import group_labels, make_optimizer
 from avsal_jax.training.overview import Overview, forward_flops, overview
 from avsal_jax.training.parallel import DataParallel
@@ -186,16 +192,12 @@ def _objective(config: TrainConfig, network: SaliencyNetwork, spec: InputSpec) -
 
 def _abstract(network: SaliencyNetwork, spec: InputSpec, objective: Objective) -> dict:
     extra = jax.eval_shape(lambda: objective.extra_variables(network, spec, 0))
-    return _joined(abstract_variables(network, spec), extra)
+    return joined_variables(abstract_variables(network, spec), extra)
 
 
 def _initial_variables(network, spec, objective, config: TrainConfig) -> dict:
     extra = objective.extra_variables(network, spec, config.seed)
-    return _joined(init_variables(network, spec, config.seed), extra)
-
-
-def _joined(variables: dict, extra: dict) -> dict:
-    return {name: {**variables.get(name, {}), **extra[name]} for name in ("params", "batch_stats")}
+    return joined_variables(init_variables(network, spec, config.seed), extra)
 
 
 def _flops(network: SaliencyNetwork, spec: InputSpec, abstract: dict) -> float | None:

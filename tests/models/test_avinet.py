@@ -247,7 +247,7 @@ def test_settings_of_the_sound():
     mistakes = [
         ({"audio.sample": 1}, r"audio has no field 'sample' \(did you mean 'samples'\?\)"),
         ({"audio_encoder": "none", "audio.samples": 1}, "does not hear: set audio_encoder before"),
-        ({"audio": "off"}, "audio has fields kind, samples, .*; got 'off'"),
+        ({"audio": "off"}, "audio is an AudioSpec, set by its fields as audio.samples; got 'off'"),
         ({"audio.samples": 0}, "audio.samples must be a whole number"),
         ({"fusion": "bilinaer"}, r"unknown fusion 'bilinaer' \(did you mean 'bilinear'\?\)"),
     ]

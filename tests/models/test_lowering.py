@@ -17,7 +17,7 @@ from avsal_jax.models.network import abstract_variables, forward
 from avsal_jax.models.systems import build, resolve
 from avsal_jax.testing.models import TINY_S3D
 from avsal_jax.training.domain_adversarial import AdaptConfig, DomainAdversarial
-from avsal_jax.training.objectives import Supervised
+from avsal_jax.training.objectives import Supervised, joined_variables
 from avsal_jax.training.optimizer import OptimizerConfig, make_optimizer
 from avsal_jax.training.state import new_state
 from avsal_jax.training.step import make_step
@@ -78,11 +78,8 @@ def step_of(preset, runtime):
     if preset.system == "dual_domain":
         objective = DomainAdversarial(network, spec, terms, AdaptConfig(sources=("target",), memory=2))
         batches["target"] = {name: clips_of(spec)[name] for name in ("frames", "audio")}
-    variables, extra = (
-        abstract_variables(network, spec),
-        jax.eval_shape(lambda: objective.extra_variables(network, spec, 0)),
-    )
-    variables = {name: {**variables.get(name, {}), **extra[name]} for name in ("params", "batch_stats")}
+    extra = jax.eval_shape(lambda: objective.extra_variables(network, spec, 0))
+    variables = joined_variables(abstract_variables(network, spec), extra)
     optimizer = make_optimizer(OptimizerConfig(), variables["params"], 10)
     state = jax.eval_shape(functools.partial(new_state, optimizer=optimizer, ema=True), variables)
     step = make_step(objective, optimizer, 10, seed=0, ema=0.9)

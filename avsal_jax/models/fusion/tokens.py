@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from avsal_jax.ops.pooling import max_pool3d
 from avsal_jax.ops.resize import resize_linear
+from avsal_jax.spec.fields import value_of
 
 AudioTime = Literal["resampled", "mean"]
 
@@ -40,6 +41,9 @@ def audio_level(tokens: jax.Array, like: jax.Array, time: AudioTime = "resampled
       like: the level.
       time: `resampled` (linearly, from S to T) or `mean` over the tokens.
 
+    Raises:
+      AvsalError: another `time`.
     """
+    value_of(AudioTime, time, "fusion.audio_time")
     sound = tokens.mean(1, keepdims=True) if time == "mean" else resize_linear(tokens, (like.shape[1],))
     return jnp.broadcast_to(sound[:, :, None, None], (*like.shape[:4], tokens.shape[-1]))

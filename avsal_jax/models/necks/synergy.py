@@ -47,6 +47,8 @@ class SynergyNeck(Part):
 
     @nn.compact
     def __call__(self, pyramid: tuple[jax.Array, ...], train: bool = False) -> tuple[jax.Array, ...]:
+        if self.pairs > len(pyramid):
+            raise AvsalError(f"neck.pairs must be from 0 to {len(pyramid)}; got {self.pairs}")
         if self.lip_size % 2 == 0:
             raise AvsalError(f"neck.lip_size must be an odd number of pixels; got {self.lip_size}")
         last = len(pyramid) - 1
