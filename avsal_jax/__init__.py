@@ -1,7 +1,7 @@
 """Audio-visual saliency prediction in JAX: where people look in a video, given picture and sound.
 
 Use a model:       load_model, Model, Clip, Prediction
-Build a network:   create_model, InputSpec, AudioSpec, Runtime
+Build a network:   create_model, InputSpec, Waveform, LogMel, Runtime
 What went wrong:   AvsalError
 """
 
@@ -18,8 +18,9 @@ _HOMES = {
     "Prediction": "avsal_jax.types",
     "create_model": "avsal_jax.models.systems",
     "Runtime": "avsal_jax.models.layers",
-    "InputSpec": "avsal_jax.specs",
-    "AudioSpec": "avsal_jax.specs",
+    "InputSpec": "avsal_jax.spec.input",
+    "Waveform": "avsal_jax.spec.sound",
+    "LogMel": "avsal_jax.spec.sound",
     "AvsalError": "avsal_jax.errors",
 }
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604

@@ -54,19 +54,22 @@ def find_cluster(environment: Mapping[str, str] = os.environ) -> Cluster | None:
     """
     if all(name in environment for name in _OPEN_MPI):  # before SLURM, whose variables mpirun passes on
         count, index, local = (_number(environment, name) for name in _OPEN_MPI)
-        found = Cluster("Open MPI", None, count, index, local)
+        cluster = Cluster("Open MPI", coordinator=None, count=count, index=index, local=local)
     elif all(name in environment for name in _SLURM):
         count, index, local = (_number(environment, name) for name in _SLURM[2:])
-        found = Cluster("SLURM", _slurm_coordinator(environment), count, index, local)
+        cluster = Cluster(
+            "SLURM", coordinator=_slurm_coordinator(environment), count=count, index=index, local=local
+        )
     elif _on_tpu(environment):
         return Cluster("a TPU machine")
     else:
         return None
-    if not 0 <= found.index < found.count:
+    if not 0 <= cluster.index < cluster.count:
         raise AvsalError(
-            f"{found.kind} says that this is process {found.index} (from 0) of {found.count}; start it anew"
+            f"{cluster.kind} says that this is process {cluster.index} (from 0) of {cluster.count}: "
+            "restart it"
         )
-    return found if found.count > 1 else None
+    return cluster if cluster.count > 1 else None
 
 
 def own_gpus(cluster: Cluster, environment: Mapping[str, str] = os.environ) -> list[int] | None:

@@ -33,7 +33,9 @@ def tree_identity(path: pathlib.Path) -> str:
 def model_identity(card: dict) -> str:
     """Returns the identity of a model: what computes, on what clip, with which weights."""
     weights = (card.get("weights") or {}).get("sha256")
-    return digest([card.get("system"), card.get("slots"), card.get("input"), weights])
+    if "slots" in card:  # of a model of format 1; results that name it remain valid
+        return digest([card.get("system"), card["slots"], card.get("input"), weights])
+    return digest([card.get("model"), weights])
 
 
 def digest(content) -> str:

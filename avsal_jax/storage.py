@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 
@@ -17,12 +18,14 @@ from flax import traverse_util
 
 from avsal_jax.bundled import bundled_models, model_directory
 from avsal_jax.errors import AvsalError, damage_reason
+from avsal_jax.models.changes import merged
 from avsal_jax.models.layers import Runtime
-from avsal_jax.models.network import SaliencyNetwork, abstract_variables
-from avsal_jax.models.systems import Preset, build
-from avsal_jax.specs import spec_from_dict, spec_to_dict
+from avsal_jax.models.network import Network, abstract_variables
+from avsal_jax.models.renamings import model_of_format1, renamed_path
+from avsal_jax.models.systems import Preset, build, preset_of
 
-FORMAT = "avsal_jax model 1"
+FORMAT = "avsal_jax model 2"
+EARLIER_FORMATS = ("avsal_jax model 1",)
 CARD, WEIGHTS = "model.json", "weights.safetensors"
 _MAX_CARD_BYTES = 1_000_000
 WRONG_VALUES = (
@@ -36,7 +39,7 @@ class StoredModel:
     """What a model directory holds: the network, its variables, and `model.json` as a dict."""
 
     preset: Preset
-    network: SaliencyNetwork
+    network: Network
     variables: dict
     card: dict
 
@@ -61,9 +64,7 @@ def write_model(path, preset: Preset, variables: dict, provenance: dict | None =
     card = {
         "format": FORMAT,
         "kind": preset.kind,
-        "system": preset.system,
-        "slots": preset.slots,
-        "input": spec_to_dict(preset.input),
+        "model": preset.to_dict(),
         "provenance": provenance or {},
         "weights": {
             "file": WEIGHTS,
@@ -73,13 +74,17 @@ def write_model(path, preset: Preset, variables: dict, provenance: dict | None =
         },
     }
     try:
+        text = json.dumps(card, indent=2) + "\n"
+    except TypeError as error:  # a part, or a front end, that is given as a class
+        raise AvsalError(f"cannot write {path}: its parts need names, and one is a class: {error}") from error
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     except OSError as error:
         raise AvsalError(f"cannot write {path}: {error.strerror}") from error
     try:
         (partial / WEIGHTS).write_bytes(blob)
-        (partial / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        (partial / CARD).write_text(text, encoding="utf-8")
         partial.chmod(0o755)
         os.replace(partial, path)
     except OSError as error:
@@ -103,16 +108,14 @@ def read_model(path, runtime: Runtime | None = None) -> StoredModel:
     path = model_directory(path)
     card = _read_card(path)
     try:
-        spec = spec_from_dict(card["input"])
-        slots = {str(s): {"name": p["name"], "fields": dict(p["fields"])} for s, p in card["slots"].items()}
-        preset = Preset(str(card["system"]), slots, spec, kind=str(card["kind"]))
+        preset = _preset(card)
         network = build(preset, runtime)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         reason = f"no field {error}" if isinstance(error, KeyError) else damage_reason(error)
         raise AvsalError(f"{path / CARD} does not describe a model of this version: {reason}") from error
     flat = _read_weights(path, card)
     try:
-        expected = flatten(abstract_variables(network, preset.input))
+        expected = flatten(abstract_variables(network))
     except Exception as error:  # of flax or jax, where a damaged card names parts that do not fit together
         reason = damage_reason(error)
         raise AvsalError(f"{path / CARD} describes parts that make no network: {reason}") from error
@@ -123,7 +126,7 @@ def read_model(path, runtime: Runtime | None = None) -> StoredModel:
         if fault := value_fault(value, name):
             raise AvsalError(f"{path / WEIGHTS}: {name} {fault}: {WRONG_VALUES}")
     variables = traverse_util.unflatten_dict({k: v.astype(np.float32) for k, v in flat.items()}, sep="/")
-    return StoredModel(preset, network, variables, card)
+    return StoredModel(preset, network=network, variables=variables, card=card)
 
 
 def flatten(variables: dict) -> dict:
@@ -189,13 +192,32 @@ def _read_card(path: pathlib.Path) -> dict:
         card = json.loads(card_path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise AvsalError(f"{card_path} is damaged: {error}") from error
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
-        given = card.get("format") if isinstance(card, dict) else type(card).__name__
-        raise AvsalError(f"{card_path} has format {given!r}; this version reads {FORMAT!r}")
-    for field in ("provenance", "weights", "slots", "input"):
+    if not isinstance(card, dict) or card.get("format") not in (FORMAT, *EARLIER_FORMATS):
+        version = card.get("format") if isinstance(card, dict) else type(card).__name__
+        raise AvsalError(f"{card_path} {_about_format(version)}")
+    groups = ("model",) if card["format"] == FORMAT else ("slots", "input")
+    for field in ("provenance", "weights", *groups):
         if not isinstance(card.get(field), dict):
             raise AvsalError(f"{card_path} does not describe a model: {field!r} is not an object")
     return card
+
+
+def _about_format(version) -> str:
+    number = re.fullmatch(r"avsal_jax model (\d{1,6})", str(version))
+    readable = ", ".join(map(repr, (*EARLIER_FORMATS, FORMAT)))
+    if number and int(number[1]) > int(FORMAT.rsplit(maxsplit=1)[-1]):
+        return (
+            f"has format {version!r}, of a newer avsal_jax; this version reads {readable}: update avsal_jax"
+        )
+    return f"has format {version!r}; this version reads {readable}"
+
+
+def _preset(card: dict) -> Preset:
+    """Returns the model that a card of any format describes."""
+    if card["format"] == FORMAT:
+        return preset_of(card["model"], str(card["kind"]))
+    model = {"system": card["system"], **merged({}, model_of_format1(card))}
+    return preset_of(model, str(card["kind"]))
 
 
 def _read_weights(path: pathlib.Path, card: dict) -> dict[str, np.ndarray]:
@@ -210,7 +232,8 @@ def _read_weights(path: pathlib.Path, card: dict) -> dict[str, np.ndarray]:
             f"{weights} is damaged: its sha256 is not the one in {CARD}; fetch or convert it again"
         )
     try:
-        return safetensors.numpy.load(blob)
+        flat = safetensors.numpy.load(blob)
+        return {renamed_path(name): value for name, value in flat.items()}
     except KeyError as error:
         raise AvsalError(f"{weights} has tensors of type {error}; a model directory holds float32") from error
     except (safetensors.SafetensorError, ValueError) as error:

@@ -19,6 +19,7 @@ class Clip:
         part that only hears.
       audio: waveform [B, L] or log-mel patches [B, P, 96, 64]; None for no sound.
       normalized: whether `frames` are what the network takes (`ops.pixels`).
+      source: where the frames come from: `video`, or `still` for one picture that is repeated.
 
     Raises:
       ValueError: float frames without `normalized=True`, or uint8 frames with it.
@@ -27,6 +28,7 @@ class Clip:
     frames: jax.Array | np.ndarray | None
     audio: jax.Array | np.ndarray | None = None
     normalized: bool = flax.struct.field(pytree_node=False, default=False)
+    source: str = flax.struct.field(pytree_node=False, default="video")
 
     def __post_init__(self):
         dtype = getattr(self.frames, "dtype", None)
@@ -37,6 +39,23 @@ class Clip:
                 f"clip frames are uint8 RGB in 0..255, or floats with normalized=True; got dtype "
                 f"{dtype} with normalized={self.normalized}"
             )
+        if self.source not in ("video", "still"):
+            raise ValueError(f"the source of a clip is video or still; got {self.source!r}")
+
+
+@flax.struct.dataclass
+class Outputs:
+    """What a network gives for a batch of clips.
+
+    Attributes:
+      logits: by head; those of `saliency` are [B, H, W]. Empty for a part without a head.
+      features: what was asked for by name.
+      batch_stats: running statistics after the clips, where these were for training.
+    """
+
+    logits: dict
+    features: dict
+    batch_stats: dict
 
 
 @flax.struct.dataclass
@@ -47,8 +66,10 @@ class Prediction:
       saliency: [B, H, W] in [0, 1], the sigmoid of `logits`; not normalised to sum 1.
       logits: [B, H, W].
       features: what was asked for by name.
+      heads: logits of all heads by name, `saliency` among them.
     """
 
-    saliency: jax.Array
-    logits: jax.Array
+    saliency: jax.Array | None
+    logits: jax.Array | None
     features: dict
+    heads: dict

@@ -21,20 +21,23 @@ import ml_collections
 from avsal_jax.training import recipes
 from avsal_jax.training.recipes import SIX_SETS, Row, splits
 
-START = (("runs/vinet_dhf1k/model", "", ""), ("checkpoints/soundnet", "audio_encoder", ""))
+START = {
+    "vinet": {"path": "runs/vinet_dhf1k/model"},
+    "soundnet": {"path": "checkpoints/soundnet", "slot": "audio_encoder"},
+}
 ROWS = {
     "bilinear": Row(
-        {"model.set": "fusion=bilinear"},
+        {"model.fusion": "bilinear"},
         "test, mean of the splits, CC and NSS: DIEM 0.632 2.53, Coutrot1 0.56 2.73, Coutrot2 0.754 5.95, "
         "AVAD 0.674 3.77, ETMD 0.571 3.08, SumMe 0.463 2.41",
     ),
     "transformer": Row(
-        {"model.set": "fusion=transformer"},
+        {"model.fusion": "transformer"},
         "test, mean of the splits, CC and NSS: DIEM 0.637 2.54, Coutrot1 0.561 2.71, Coutrot2 0.738 5.73, "
         "AVAD 0.689 3.74, ETMD 0.576 3.07, SumMe 0.470 2.42",
     ),
     "concatenation": Row(
-        {"model.set": "fusion=concatenation"},
+        {"model.fusion": "concatenation"},
         "test, mean of the splits, CC and NSS: DIEM 0.631 2.50, Coutrot1 0.556 2.68, Coutrot2 0.753 5.81, "
         "AVAD 0.683 3.74, ETMD 0.566 3.05, SumMe 0.471 2.42",
     ),

@@ -17,12 +17,15 @@ import ml_collections
 from avsal_jax.training import recipes
 from avsal_jax.training.recipes import Row
 
-START = (("runs/vinet_dhf1k/model", "", ""), ("checkpoints/soundnet", "audio_encoder", ""))
+START = {
+    "vinet": {"path": "runs/vinet_dhf1k/model"},
+    "soundnet": {"path": "checkpoints/soundnet", "slot": "audio_encoder"},
+}
 PAPER = "AVE test, of AViNet without a letter: CC 0.655, s-AUC 0.744, AUC 0.901, NSS 2.55, SIM 0.516"
 ROWS = {
-    "bilinear": Row({"model.set": "fusion=bilinear"}, PAPER),
-    "transformer": Row({"model.set": "fusion=transformer"}, PAPER),
-    "concatenation": Row({"model.set": "fusion=concatenation"}, PAPER),
+    "bilinear": Row({"model.fusion": "bilinear"}, PAPER),
+    "transformer": Row({"model.fusion": "transformer"}, PAPER),
+    "concatenation": Row({"model.fusion": "concatenation"}, PAPER),
 }
 
 

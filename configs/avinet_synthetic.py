@@ -31,26 +31,29 @@ from avsal_jax.training import recipes
 from avsal_jax.training.recipes import Row, adaptation
 
 TARGET = (("synthetic", None),)
-DUAL = {"model.set": "fusion=cross_modal,fusion.width=0.25"}
-PITCHED = (("runs/pitch", "audio_encoder", ""),)
+DUAL = {"model.fusion": "cross_modal", "model.fusion.width": 0.25}
+PITCHED = {"soundnet": {"path": "runs/pitch", "slot": "audio_encoder"}}
 ALONE = DUAL | {"init": PITCHED, "optimizer.groups": (("audio_encoder/.*", 0.1),)}
-ADAPTED = DUAL | {"init": (("runs/source_only/model", "", ""),), "model.norm": "frozen", "ema": 0.99}
-ADAPTED |= {"optimizer.learning_rate": 2e-4, "optimizer.b1": 0.5, "steps": 2600}
+ADAPTED = DUAL | {"init": {"source_only": {"path": "runs/source_only/model"}}, "ema": 0.99}
+ADAPTED |= {"model.norm": "frozen", "optimizer.learning_rate": 2e-4, "optimizer.b1": 0.5, "steps": 2600}
 ADAPTED |= {"optimizer.groups": (("discriminator_.*", 5.0),), "evaluation.export": "last"}
 HOW = {"root": "prepared_b", "feature_loss": "inverted", "source_share": 0.0, "reversal": "ramp"}
 HOW |= {"memory": 1024, "updates": 4}
 BOTH = ADAPTED | {"adapt": adaptation(TARGET, "audio", "fused", **HOW)}
-AGAIN = {"init": (("runs/da_both/model", "", ""),), "optimizer.learning_rate": 1e-4, "steps": 900}
-AGAIN |= {"adapt": adaptation(TARGET, "audio", "fused", **HOW | {"updates": 16})}
+SECOND_ROUND = {"init": {"da_both": {"path": "runs/da_both/model"}}, "optimizer.learning_rate": 1e-4}
+SECOND_ROUND |= {"steps": 900, "adapt": adaptation(TARGET, "audio", "fused", **HOW | {"updates": 16})}
+NARROW = {"width": 0.25}
 ROWS = {
-    "bilinear": Row({"model.set": "fusion=bilinear"}, "nothing published"),
-    "concatenation": Row({"model.set": "fusion=concatenation"}, "nothing published"),
-    "transformer": Row({"model.set": "fusion=transformer,fusion.width=0.25"}, "nothing published"),
-    "picture": Row({"model.set": "audio_encoder=none,fusion=none,audio=null", "init": ()}, "ViNet"),
+    "bilinear": Row({"model.fusion": "bilinear"}, "nothing published"),
+    "concatenation": Row({"model.fusion": "concatenation"}, "nothing published"),
+    "transformer": Row({"model.fusion": "transformer", "model.fusion.width": 0.25}, "nothing published"),
+    "picture": Row(
+        {"model.audio_encoder": None, "model.fusion": None, "model.audio": None, "init": {}}, "ViNet"
+    ),
     "source_only": Row(ALONE, "the dual domain-adversarial model on domain a alone"),
     "da_audio": Row(ADAPTED | {"adapt": adaptation(TARGET, "audio", **HOW)}, "from a to b"),
     "da_both": Row(BOTH, "from a to b"),
-    "da_again": Row(BOTH | AGAIN, "da_both, and a second round"),
+    "da_again": Row(BOTH | SECOND_ROUND, "da_both, and a second round"),
 }
 
 
@@ -58,13 +61,12 @@ def get_config(variants: str = "") -> ml_collections.ConfigDict:
     """Returns the config of a row; of concatenation where none is named."""
     config = ml_collections.ConfigDict(recipes.defaults())
     config.model.system = "avinet"
-    config.model.set = (
-        "frames=8,height=64,width=96,audio.samples=12766,fusion=concatenation,"
-        "visual_encoder.width=0.25,audio_encoder.width=0.25,decoder.width=0.25"
-    )
+    config.model.update(frames=8, height=64, width=96, audio={"samples": 12766})
+    config.model.update(visual_encoder=NARROW, audio_encoder=NARROW, heads={"saliency": NARROW})
+    config.model.fusion = {"name": "concatenation"}
     config.model.norm_momentum = 0.99
     config.data.sources = (("synthetic", None),)
-    config.init = (("runs/soundnet_synthetic", "audio_encoder", ""),)
+    config.init = {"soundnet": {"path": "runs/soundnet_synthetic", "slot": "audio_encoder"}}
     config.optimizer.learning_rate = 4e-4
     config.optimizer.schedule.name = "cosine"
     config.steps, config.epochs = 3000, 0

@@ -21,15 +21,17 @@ import ml_collections
 from avsal_jax.training import recipes
 from avsal_jax.training.recipes import SIX_SETS, Row, splits
 
-VISUAL, SOUND = ("runs/avrsp_dhf1k_pairs3/model", "", ""), ("checkpoints/soundnet", "audio_encoder", "")
-WHOLE = "fusion.gates=3,neck.pairs=3,decoder.skips=plain"
+VISUAL = {"visual": {"path": "runs/avrsp_dhf1k_pairs3/model"}}
+SOUND = {"soundnet": {"path": "checkpoints/soundnet", "slot": "audio_encoder"}}
+PARTS = {"model.regulator": {"name": "gates", "gates": 3}, "model.neck.pairs": 3}
+PARTS |= {"model.heads.saliency.skips": "plain"}
 PAPER = "test, SIM, CC, NSS and AUC-J: "
 # fmt: off
 ROWS = {
-    "visual": Row({"model.set": "audio_encoder=none,fusion=none," + WHOLE, "init": (VISUAL,)}, PAPER +
+    "visual": Row(PARTS | {"model.audio_encoder": None, "model.fusion": None, "init": VISUAL}, PAPER +
         "DIEM 0.545 0.668 2.67 0.907, ETMD 0.470 0.611 3.33 0.930, AVAD 0.533 0.697 3.75 0.933, "
         "Coutrot1 0.459 0.590 2.83 0.895, Coutrot2 0.602 0.820 6.28 0.963, SumMe 0.374 0.494 2.57 0.900"),
-    "audio_visual": Row({"model.set": "fusion=ravf," + WHOLE}, PAPER +
+    "audio_visual": Row(PARTS | {"model.fusion": "ravf"}, PAPER +
         "DIEM 0.559 0.685 2.78 0.911, ETMD 0.474 0.611 3.36 0.934, AVAD 0.549 0.704 3.84 0.933, "
         "Coutrot1 0.463 0.595 2.87 0.899, Coutrot2 0.617 0.837 6.47 0.964, SumMe 0.381 0.504 2.72 0.903"),
 } | splits("split", SIX_SETS)
@@ -44,7 +46,7 @@ def get_config(variants: str = "") -> ml_collections.ConfigDict:
     config.loss.update(cc=-0.1, sim=-0.1, kl_form="avrsp")
     config.optimizer.update(name="adamw", weight_decay=1e-5)
     config.optimizer.schedule.update(name="plateau", factor=0.5)
-    config.init = (VISUAL, SOUND)
+    config.init = VISUAL | SOUND
     config.epochs, config.evaluation.metric = 100, "loss"
     config.evaluation.every = config.save_every = 21  # an epoch: 169 videos (168 of split 3) in batches of 8
     return recipes.apply(config, variants, ROWS)

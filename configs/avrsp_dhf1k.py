@@ -13,7 +13,7 @@ From the paper: 32 frames of 224x384, 80 epochs, AdamW, rate 1e-4, weight decay 
 validation loss does not fall, KL - 0.1 CC - 0.1 SIM.
 Open in it: batch (here 8), patience (torch's 10 validations, one an epoch), batch norm momentum (0.99: most
 is fresh), and channels. The 256 of the neck make AVRSP 22 times the work of ViNet; with half of them
-(--config.model.set="neck.width=0.5", here and in the step after) a clip takes 732 instead of 2,535 GMAC.
+(--config.model.neck.width=0.5, here and in the step after) a clip takes 732 instead of 2,535 GMAC.
 """
 
 import ml_collections
@@ -24,8 +24,9 @@ from avsal_jax.training.recipes import Row
 
 def row(paper: str, pairs: int, gates: int, skips: str = "plain") -> Row:
     """Returns a network; all is stated, so that rows of one network are equal."""
-    parts = f"audio_encoder=none,fusion=none,fusion.gates={gates},neck.pairs={pairs},decoder.skips={skips}"
-    return Row({"model.set": parts}, paper)
+    regulator = {"name": "gates", "gates": gates} if gates else None
+    parts = {"model.regulator": regulator, "model.neck.pairs": pairs, "model.heads.saliency.skips": skips}
+    return Row(parts | {"model.audio_encoder": None, "model.fusion": None}, paper)
 
 
 ROWS = {
@@ -39,12 +40,12 @@ def get_config(variants: str = "") -> ml_collections.ConfigDict:
     """Returns the config of a row; pairs3 where none is named."""
     config = ml_collections.ConfigDict(recipes.defaults())
     config.model.system, config.model.norm_momentum = "avrsp", 0.99
-    config.model.set = ROWS["pairs3"].changes["model.set"]
+    config.model.update(audio_encoder=None, fusion=None)
     config.data.sources = (("dhf1k", None),)
     config.loss.update(cc=-0.1, sim=-0.1, kl_form="avrsp")
     config.optimizer.update(name="adamw", weight_decay=1e-5)
     config.optimizer.schedule.update(name="plateau", factor=0.5)
-    config.init = (("checkpoints/s3d_kinetics400", "visual_encoder", ""),)
+    config.init = {"s3d": {"path": "checkpoints/s3d_kinetics400", "slot": "visual_encoder"}}
     config.epochs, config.evaluation.metric = 80, "loss"
     config.evaluation.every = config.save_every = 75  # an epoch: 600 videos in batches of 8
     return recipes.apply(config, variants, ROWS)

@@ -15,8 +15,10 @@ import ml_collections
 from avsal_jax.training import recipes
 from avsal_jax.training.recipes import SIX_SETS, Row, splits
 
-VISUAL, SOUND = ("runs/avrsp_dhf1k_pairs3/model", "", ""), ("checkpoints/soundnet", "audio_encoder", "")
-REST = "fusion.gates=3,neck.pairs=3,decoder.skips=plain"
+VISUAL = {"visual": {"path": "runs/avrsp_dhf1k_pairs3/model"}}
+SOUND = {"soundnet": {"path": "checkpoints/soundnet", "slot": "audio_encoder"}}
+REST = {"model.regulator": {"name": "gates", "gates": 3}, "model.neck.pairs": 3}
+REST |= {"model.heads.saliency.skips": "plain"}
 TABLE5 = {
     "addition": "DIEM 0.547 0.665 2.54 0.897, AVAD 0.531 0.690 3.61 0.920",
     "multiplication": "DIEM 0.542 0.658 2.53 0.903, AVAD 0.528 0.688 3.61 0.913",
@@ -27,12 +29,12 @@ TABLE5 = {
 }
 ROWS = {
     "visual": Row(
-        {"model.set": "audio_encoder=none,fusion=none," + REST, "init": (VISUAL,)},
+        REST | {"model.audio_encoder": None, "model.fusion": None, "init": VISUAL},
         "SIM, CC, NSS, AUC-J: DIEM 0.546 0.668 2.67 0.907, AVAD 0.533 0.697 3.75 0.933",
     ),
 }
 for name, printed in TABLE5.items():
-    ROWS[name] = Row({"model.set": f"fusion={name},{REST}"}, f"SIM, CC, NSS, AUC-J: {printed}")
+    ROWS[name] = Row(REST | {"model.fusion": name}, f"SIM, CC, NSS, AUC-J: {printed}")
 ROWS |= splits("split", ("diem", "avad")) | splits("six", SIX_SETS, 21)
 
 
@@ -44,7 +46,7 @@ def get_config(variants: str = "") -> ml_collections.ConfigDict:
     config.loss.update(cc=-0.1, sim=-0.1, kl_form="avrsp")
     config.optimizer.update(name="adamw", weight_decay=1e-5)
     config.optimizer.schedule.update(name="plateau", factor=0.5)
-    config.init = (VISUAL, SOUND)
+    config.init = VISUAL | SOUND
     config.epochs, config.evaluation.metric = 100, "loss"
     config.evaluation.every = config.save_every = 12  # an epoch: 94 videos in batches of 8
     return recipes.apply(config, variants, ROWS)

@@ -19,7 +19,7 @@ import ml_collections
 from avsal_jax.training import recipes
 from avsal_jax.training.recipes import SIX_SETS, Row, splits
 
-SOUND = ("checkpoints/soundnet", "audio_encoder", "")
+SOUND = {"soundnet": {"path": "checkpoints/soundnet", "slot": "audio_encoder"}}
 TABLE3 = {  # picture alone; with sound
     "bare": ("DIEM 0.519 0.628 2.38 0.901, AVAD 0.514 0.673 3.56 0.927",
              "DIEM 0.539 0.663 2.57 0.905, AVAD 0.528 0.683 3.69 0.922"),
@@ -45,11 +45,12 @@ PARTS["both"] = PARTS["3"]
 def row(paper: str, name: str, hears: bool) -> Row:
     """Returns a network that states all its parts, after its own step on DHF1K."""
     before, pairs, gates, skips = PARTS[name]
-    parts = f"fusion.gates={gates},neck.pairs={pairs},decoder.skips={skips}"
-    first = (f"runs/avrsp_dhf1k_{before}/model", "", "")
+    regulator = {"name": "gates", "gates": gates} if gates else None
+    parts = {"model.regulator": regulator, "model.neck.pairs": pairs, "model.heads.saliency.skips": skips}
+    first = {"visual": {"path": f"runs/avrsp_dhf1k_{before}/model"}}
     if hears:
-        return Row({"model.set": f"fusion=ravf,{parts}", "init": (first, SOUND)}, paper)
-    return Row({"model.set": f"audio_encoder=none,fusion=none,{parts}", "init": (first,)}, paper)
+        return Row(parts | {"model.fusion": "ravf", "init": first | SOUND}, paper)
+    return Row(parts | {"model.audio_encoder": None, "model.fusion": None, "init": first}, paper)
 
 
 ROWS = {}
@@ -68,7 +69,7 @@ def get_config(variants: str = "") -> ml_collections.ConfigDict:
     config.loss.update(cc=-0.1, sim=-0.1, kl_form="avrsp")
     config.optimizer.update(name="adamw", weight_decay=1e-5)
     config.optimizer.schedule.update(name="plateau", factor=0.5)
-    config.init = (("runs/avrsp_dhf1k_pairs3/model", "", ""), SOUND)
+    config.init = {"visual": {"path": "runs/avrsp_dhf1k_pairs3/model"}} | SOUND
     config.epochs, config.evaluation.metric = 100, "loss"
     config.evaluation.every = config.save_every = 12  # an epoch: 94 videos in batches of 8
     return recipes.apply(config, variants, ROWS)

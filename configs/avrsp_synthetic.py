@@ -19,13 +19,14 @@ import ml_collections
 from avsal_jax.training import recipes
 from avsal_jax.training.recipes import Row
 
+NARROW = {"width": 0.25}
 ROWS = {
     "picture": Row(
-        {"model.set": "audio_encoder=none,fusion=none,fusion.gates=3,audio=null", "init": ()},
+        {"model.audio_encoder": None, "model.fusion": None, "model.audio": None, "init": {}},
         "nothing published",
     ),
-    "concatenation": Row({"model.set": "fusion=concatenation,fusion.gates=3"}, "nothing published"),
-    "ravf": Row({"model.set": "fusion=ravf,fusion.gates=3,fusion.width=0.25"}, "nothing published"),
+    "concatenation": Row({"model.fusion": "concatenation"}, "nothing published"),
+    "ravf": Row({"model.fusion": "ravf", "model.fusion.width": 0.25}, "nothing published"),
 }
 
 
@@ -33,13 +34,12 @@ def get_config(variants: str = "") -> ml_collections.ConfigDict:
     """Returns the config of a row; of ravf where none is named."""
     config = ml_collections.ConfigDict(recipes.defaults())
     config.model.system, config.model.norm_momentum = "avrsp", 0.99
-    config.model.set = (
-        "frames=8,height=64,width=96,audio.samples=12766,fusion=ravf,fusion.gates=3,fusion.width=0.25,"
-        "visual_encoder.width=0.25,neck.width=0.25,audio_encoder.width=0.25,decoder.width=0.25"
-    )
+    config.model.update(frames=8, height=64, width=96, audio={"samples": 12766})
+    config.model.update(visual_encoder=NARROW, neck=NARROW, audio_encoder=NARROW, heads={"saliency": NARROW})
+    config.model.fusion = {"name": "ravf", "width": 0.25}
     config.data.sources = (("synthetic", None),)
     config.loss.update(cc=-0.1, sim=-0.1, kl_form="avrsp")
-    config.init = (("runs/soundnet_synthetic", "audio_encoder", ""),)
+    config.init = {"soundnet": {"path": "runs/soundnet_synthetic", "slot": "audio_encoder"}}
     config.optimizer.update(name="adamw", weight_decay=1e-5, learning_rate=4e-4)
     config.optimizer.schedule.name = "cosine"
     config.steps, config.epochs = 3000, 0

@@ -19,8 +19,8 @@ import ml_collections
 from avsal_jax.training import recipes
 from avsal_jax.training.recipes import SIX_SETS, Row, splits
 
-S3D = ("checkpoints/s3d_kinetics400", "visual_encoder", "")
-VGGISH = ("checkpoints/vggish", "audio_encoder", "")
+S3D = {"s3d": {"path": "checkpoints/s3d_kinetics400", "slot": "visual_encoder"}}
+VGGISH = {"vggish": {"path": "checkpoints/vggish", "slot": "audio_encoder"}}
 DECODERS = {  # parameters in millions; AVAD; ETMD
     "fcn": "1.77, AVAD 0.659 3.57 0.509, ETMD 0.606 3.21 0.463",
     "unet": "3.94, AVAD 0.665 3.65 0.512, ETMD 0.611 3.27 0.468",
@@ -32,18 +32,20 @@ FORMS = {
     "linear": "AVAD 0.675 0.519, ETMD 0.615 0.470",
 }
 STAGES = {
-    1: "AVAD 0.670 0.510, ETMD 0.610 0.467", 2: "AVAD 0.672 0.512, ETMD 0.613 0.469",
-    3: "AVAD 0.673 0.514, ETMD 0.611 0.468", 4: "AVAD 0.671 0.513, ETMD 0.611 0.467",
-    234: "AVAD 0.674 0.515, ETMD 0.613 0.471", 1234: "AVAD 0.675 0.518, ETMD 0.615 0.470",
+    (1,): "AVAD 0.670 0.510, ETMD 0.610 0.467", (2,): "AVAD 0.672 0.512, ETMD 0.613 0.469",
+    (3,): "AVAD 0.673 0.514, ETMD 0.611 0.468", (4,): "AVAD 0.671 0.513, ETMD 0.611 0.467",
+    (2, 3, 4): "AVAD 0.674 0.515, ETMD 0.613 0.471", (1, 2, 3, 4): "AVAD 0.675 0.518, ETMD 0.615 0.470",
 }  # fmt: skip
 
 
-def row(paper: str, decoder="sal", interaction="linear", stages=1234, coding=False) -> Row:
+def row(paper: str, decoder="sal", interaction="linear", stages=(1, 2, 3, 4), coding=False) -> Row:
     """Returns a row that states every part, so that rows of one network are equal."""
     hears = interaction != "none"
-    fusion = f"fusion.interaction={interaction},fusion.stages={stages},fusion.coding={str(coding).lower()}"
-    settings = f"decoder={decoder}," + (fusion if hears else "audio_encoder=none,fusion=none")
-    return Row({"model.set": settings, "init": (S3D, VGGISH) if hears else (S3D,)}, paper)
+    model = {"model.heads.saliency": decoder}
+    if not hears:
+        return Row(model | {"model.audio_encoder": None, "model.fusion": None, "init": S3D}, paper)
+    fusion = {"interaction": interaction, "stages": stages, "coding": {} if coding else None}
+    return Row(model | {"model.fusion": fusion, "init": S3D | VGGISH}, paper)
 
 
 PARAMETERS, BOTH = "visual, decoder's million parameters, then CC, NSS, SIM: ", "CC and SIM: "
@@ -51,7 +53,7 @@ ROWS = {f"table1_{name}": row(PARAMETERS + p, name, "none") for name, p in DECOD
 ROWS["table2_visual"] = row(BOTH + "AVAD 0.671 0.515, ETMD 0.613 0.469", interaction="none")
 ROWS |= {f"table2_{name}": row(BOTH + p, interaction=name) for name, p in FORMS.items()}
 ROWS["table2_coding"] = row(BOTH + "AVAD 0.685 0.528, ETMD 0.616 0.476 (the whole network)", coding=True)
-ROWS |= {f"table3_stages{digits}": row(BOTH + p, stages=digits) for digits, p in STAGES.items()}
+ROWS |= {f"table3_stages{''.join(map(str, s))}": row(BOTH + p, stages=s) for s, p in STAGES.items()}
 ROWS |= splits("split", ("avad", "etmd")) | splits("six", SIX_SETS, 105, epochs=200)
 
 
@@ -61,7 +63,7 @@ def get_config(variants: str = "") -> ml_collections.ConfigDict:
     config.model.system, config.model.norm_momentum = "casp_net", 0.99
     config.data.sources = (("avad", 1), ("etmd", 1))
     config.loss.update(cc=-0.1, sim=-0.1, kl_form="casp_net")
-    config.init = (S3D, VGGISH)
+    config.init = S3D | VGGISH
     config.epochs, config.evaluation.metric = 400, "loss"
     config.evaluation.every = config.save_every = 100  # 20 epochs: 38 videos in batches of 8
     return recipes.apply(config, variants, ROWS)

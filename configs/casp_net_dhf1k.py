@@ -9,7 +9,7 @@ Expected: nothing is printed for this step; what follows is casp_net_av:visual_d
 From the paper: 16 frames of 224x384, batch 8, Adam, rate 1e-4, KL - 0.1 CC - 0.1 SIM (Eq. 8 without epsilon;
 Eqs. 9 and 11 together would punish correlation, which is taken as a slip).
 Open in it: epochs (here 40, of which the lowest validation loss counts), schedule (none), which frame a map
-is of (the middle one, as in the evaluation that it names; --config.model.set="label_frame=last" for ViNet's),
+is of (the middle one, as in the evaluation that it names; --config.model.label_frame=last for ViNet's),
 pixels (as ImageNet), batch norm momentum (0.99: neck and decoder are fresh).
 """
 
@@ -27,11 +27,11 @@ def get_config(variants: str = "") -> ml_collections.ConfigDict:
     """Returns the config."""
     config = ml_collections.ConfigDict(recipes.defaults())
     config.model.system = "casp_net"
-    config.model.set = "audio_encoder=none,fusion=none"
+    config.model.update(audio_encoder=None, fusion=None)
     config.model.norm_momentum = 0.99
     config.data.sources = (("dhf1k", None),)
     config.loss.update(cc=-0.1, sim=-0.1, kl_form="casp_net")
-    config.init = (("checkpoints/s3d_kinetics400", "visual_encoder", ""),)
+    config.init = {"s3d": {"path": "checkpoints/s3d_kinetics400", "slot": "visual_encoder"}}
     config.epochs = 40
     config.evaluation.metric = "loss"
     config.evaluation.every = config.save_every = 75  # an epoch: 600 videos in batches of 8

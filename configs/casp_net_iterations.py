@@ -18,9 +18,12 @@ import ml_collections
 from avsal_jax.training import recipes
 from avsal_jax.training.recipes import SIX_SETS, Row, splits
 
-START = (("checkpoints/s3d_kinetics400", "visual_encoder", ""), ("checkpoints/vggish", "audio_encoder", ""))
+START = {
+    "s3d": {"path": "checkpoints/s3d_kinetics400", "slot": "visual_encoder"},
+    "vggish": {"path": "checkpoints/vggish", "slot": "audio_encoder"},
+}
 ROWS = {
-    f"figure5_n{number}": Row({"model.set": f"fusion.iterations={number}"}, "a curve, no figure")
+    f"figure5_n{number}": Row({"model.fusion.coding.iterations": number}, "a curve, no figure")
     for number in range(6)
 }
 ROWS |= splits("split", ("avad", "diem")) | splits("six", SIX_SETS, 105)

@@ -18,14 +18,15 @@ import ml_collections
 from avsal_jax.training import recipes
 from avsal_jax.training.recipes import Row
 
+NARROW = {"width": 0.25}
 ROWS = {
-    "picture": Row(
-        {"model.set": "audio_encoder=none,fusion=none,audio=null", "init": ()}, "nothing published"
-    ),
-    "heard": Row({"model.set": "fusion.values=audio"}, "nothing published"),
+    "picture": Row({"model.audio_encoder": None, "model.fusion": None, "init": {}}, "nothing published"),
+    "heard": Row({"model.fusion.values": "audio"}, "nothing published"),
     "printed": Row({}, "nothing published"),
-    "linear": Row({"model.set": "fusion.coding=false"}, "nothing published"),
-    "quadratic": Row({"model.set": "fusion.interaction=quadratic,fusion.coding=false"}, "nothing published"),
+    "linear": Row({"model.fusion.coding": None}, "nothing published"),
+    "quadratic": Row(
+        {"model.fusion.interaction": "quadratic", "model.fusion.coding": None}, "nothing published"
+    ),
 }
 
 
@@ -33,13 +34,11 @@ def get_config(variants: str = "") -> ml_collections.ConfigDict:
     """Returns the config of a row; of the network as printed where none is named."""
     config = ml_collections.ConfigDict(recipes.defaults())
     config.model.system, config.model.norm_momentum = "casp_net", 0.99
-    config.model.set = (
-        "frames=16,height=64,width=96,"
-        "visual_encoder.width=0.25,neck.width=0.25,audio_encoder.width=0.25,decoder.width=0.25"
-    )
+    config.model.update(frames=16, height=64, width=96)
+    config.model.update(visual_encoder=NARROW, neck=NARROW, audio_encoder=NARROW, heads={"saliency": NARROW})
     config.data.sources = (("synthetic", None),)
     config.loss.update(cc=-0.1, sim=-0.1, kl_form="casp_net")
-    config.init = (("runs/vggish_synthetic", "audio_encoder", ""),)
+    config.init = {"vggish": {"path": "runs/vggish_synthetic", "slot": "audio_encoder"}}
     config.optimizer.learning_rate = 4e-4
     config.optimizer.schedule.name = "cosine"
     config.steps, config.epochs = 3000, 0

@@ -23,7 +23,10 @@ import ml_collections
 from avsal_jax.training import recipes
 from avsal_jax.training.recipes import Row, adaptation
 
-START = (("runs/vinet_dhf1k/model", "", ""), ("checkpoints/soundnet", "audio_encoder", ""))
+START = {
+    "vinet": {"path": "runs/vinet_dhf1k/model"},
+    "soundnet": {"path": "checkpoints/soundnet", "slot": "audio_encoder"},
+}
 TABLE = {  # target from source: the rows w/o DA, DA(audio), DA(audio + fusion) as printed
     "diem": ("0.5640 2.281 0.6744 0.8857 0.4710", "0.5692 2.300 0.6782 0.8898 0.4712",
              "0.5758 2.315 0.6797 0.8911 0.4714"),

@@ -19,22 +19,25 @@ import ml_collections
 from avsal_jax.training import recipes
 from avsal_jax.training.recipes import SIX_SETS, Row, splits
 
-START = (("runs/vinet_dhf1k/model", "", ""), ("checkpoints/soundnet", "audio_encoder", ""))
+START = {
+    "vinet": {"path": "runs/vinet_dhf1k/model"},
+    "soundnet": {"path": "checkpoints/soundnet", "slot": "audio_encoder"},
+}
 ROWS = {
     "cross_modal": Row(
-        {"model.set": "fusion=cross_modal"},
+        {"model.fusion": "cross_modal"},
         "six sets: CC 0.6138, NSS 3.428, s-AUC 0.6757, AUC-J 0.9191, SIM 0.4735 (CM, Ours)",
     ),
     "bilinear": Row(
-        {"model.set": "fusion=bilinear"},
+        {"model.fusion": "bilinear"},
         "six sets: CC 0.6090, NSS 3.412, s-AUC 0.6965, AUC-J 0.9152, SIM 0.4427 (B)",
     ),
     "concatenation": Row(
-        {"model.set": "fusion=concatenation"},
+        {"model.fusion": "concatenation"},
         "six sets: CC 0.6167, NSS 3.367, s-AUC 0.6993, AUC-J 0.9155, SIM 0.4422 (C)",
     ),
     "avinet": Row(
-        {"model.set": "fusion=transformer"},
+        {"model.fusion": "transformer"},
         "six sets: CC 0.6118, NSS 3.3683, s-AUC 0.6998, AUC-J 0.9178, SIM 0.4445 (AViNet)",
     ),
 } | splits("split", SIX_SETS)

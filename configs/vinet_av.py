@@ -4,7 +4,7 @@
     avsal train --config vinet_av:split1 --workdir runs/vinet_av_1     # likewise split2, split3
 
 Starts from: S3D (Kinetics-400) -> runs/vinet_dhf1k/model, the whole network. To start from the authors' DHF1K
-weights, convert them and add --config.init="(('checkpoints/vinet_dhf1k', '', ''),)".
+weights, convert them and add --config.init.vinet.path=checkpoints/vinet_dhf1k.
 Expected: the figures of the rows, means over the three splits (DIEM has one). To evaluate:
     avsal evaluate --dataset avad --root DATA --output results
         --model 1=runs/vinet_av_1/model,2=runs/vinet_av_2/model,3=runs/vinet_av_3/model
@@ -34,7 +34,7 @@ def get_config(variants: str = "") -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict(recipes.defaults())
     config.data.sources = tuple((name, 1) for name in SIX_SETS)
     config.data.stride = 64
-    config.init = (("runs/vinet_dhf1k/model", "", ""),)
+    config.init = {"vinet": {"path": "runs/vinet_dhf1k/model"}}
     config.epochs = 40
     config.evaluation.metric = "loss"
     config.evaluation.every = config.save_every = 21  # an epoch: 169 videos (168 of split 3) in batches of 8

@@ -4,7 +4,7 @@
     avsal train --config vinet_ave --workdir runs/vinet_ave
 
 Starts from: S3D (Kinetics-400) -> runs/vinet_dhf1k/model, the whole network. To start from the authors' DHF1K
-weights, convert them and add --config.init="(('checkpoints/vinet_dhf1k', '', ''),)".
+weights, convert them and add --config.init.vinet.path=checkpoints/vinet_dhf1k.
 Expected: CC 0.671, s-AUC 0.742, AUC 0.903, NSS 2.60, SIM 0.533 on the test list (29 videos).
 From the paper: trained on AVE's training list, early stopping on its validation list.
 Open in the paper: epochs, patience and rate of the fine-tuning; here 40 epochs and 1e-4, and validation clips
@@ -26,7 +26,7 @@ def get_config(variants: str = "") -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict(recipes.defaults())
     config.data.sources = (("ave", None),)
     config.data.stride = 64
-    config.init = (("runs/vinet_dhf1k/model", "", ""),)
+    config.init = {"vinet": {"path": "runs/vinet_dhf1k/model"}}
     config.epochs = 40
     config.evaluation.metric = "loss"
     config.evaluation.every = config.save_every = 12  # an epoch: 92 videos in batches of 8

@@ -21,19 +21,20 @@ from avsal_jax.training.recipes import Row
 ROWS = {
     "table1_hierarchy": Row({}, "DHF1K val: CC 0.5212, SIM 0.3881, NSS 2.9565 (the recipe itself)"),
     "table1_no_hierarchy": Row(
-        {"model.set": "decoder.hierarchy=0"}, "DHF1K val: CC 0.5002, SIM 0.361, NSS 2.7371"
+        {"model.heads.saliency.hierarchy": 0}, "DHF1K val: CC 0.5002, SIM 0.361, NSS 2.7371"
     ),
-    "hierarchy1": Row({"model.set": "decoder.hierarchy=1"}, "one level, a class of the code; no figure"),
-    "hierarchy2": Row({"model.set": "decoder.hierarchy=2"}, "two levels, a class of the code; no figure"),
-    "table2_t8": Row({"model.set": "frames=8"}, "DHF1K val: CC 0.4978, SIM 0.363, NSS 2.8221"),
-    "table2_t16": Row({"model.set": "frames=16"}, "DHF1K val: CC 0.5112, SIM 0.378, NSS 2.9067"),
-    "table2_t32": Row({"model.set": "frames=32"}, "DHF1K val: CC 0.5212, SIM 0.3881, NSS 2.9565"),
-    "table2_t48": Row({"model.set": "frames=48"}, "DHF1K val: CC 0.5231, SIM 0.3807, NSS 2.9477"),
-    "trilinear": Row({"model.set": "decoder.upsample=trilinear"}, "DHF1K val: CC 0.5212 (section 4.4)"),
-    "transposed": Row({"model.set": "decoder.upsample=transposed"}, "DHF1K val: CC 0.5178 (section 4.4)"),
-    "join_time": Row({"model.set": "decoder.join=time"}, "DHF1K val: CC 0.5212 (section 4.4)"),
+    "hierarchy1": Row({"model.heads.saliency.hierarchy": 1}, "one level, a class of the code; no figure"),
+    "hierarchy2": Row({"model.heads.saliency.hierarchy": 2}, "two levels, a class of the code; no figure"),
+    "table2_t8": Row({"model.frames": 8}, "DHF1K val: CC 0.4978, SIM 0.363, NSS 2.8221"),
+    "table2_t16": Row({"model.frames": 16}, "DHF1K val: CC 0.5112, SIM 0.378, NSS 2.9067"),
+    "table2_t32": Row({"model.frames": 32}, "DHF1K val: CC 0.5212, SIM 0.3881, NSS 2.9565"),
+    "table2_t48": Row({"model.frames": 48}, "DHF1K val: CC 0.5231, SIM 0.3807, NSS 2.9477"),
+    "trilinear": Row({"model.heads.saliency.upsample": "trilinear"}, "DHF1K val: CC 0.5212 (section 4.4)"),
+    "transposed": Row({"model.heads.saliency.upsample": "transposed"}, "DHF1K val: CC 0.5178 (section 4.4)"),
+    "join_time": Row({"model.heads.saliency.join": "time"}, "DHF1K val: CC 0.5212 (section 4.4)"),
     "join_channels": Row(
-        {"model.set": "decoder.join=channels"}, "DHF1K val: 'a similar performance', no figure (section 4.4)"
+        {"model.heads.saliency.join": "channels"},
+        "DHF1K val: 'a similar performance', no figure (section 4.4)",
     ),
 }
 
@@ -42,7 +43,7 @@ def get_config(variants: str = "") -> ml_collections.ConfigDict:
     """Returns the config of a row, or of several that go together."""
     config = ml_collections.ConfigDict(recipes.defaults())
     config.data.sources = (("dhf1k", None),)
-    config.init = (("checkpoints/s3d_kinetics400", "visual_encoder", ""),)
+    config.init = {"s3d": {"path": "checkpoints/s3d_kinetics400", "slot": "visual_encoder"}}
     config.epochs = 40
     config.evaluation.metric = "loss"
     config.evaluation.every = config.save_every = 75  # an epoch: 600 videos in batches of 8

@@ -4,7 +4,7 @@
     avsal train --config vinet_hollywood2 --workdir runs/vinet_hollywood2
 
 Starts from: S3D (Kinetics-400) -> runs/vinet_dhf1k/model, the whole network. To start from the authors' DHF1K
-weights, convert them and add --config.init="(('checkpoints/vinet_dhf1k', '', ''),)".
+weights, convert them and add --config.init.vinet.path=checkpoints/vinet_dhf1k.
 Expected: CC 0.693, s-AUC 0.813, AUC 0.930, NSS 3.73, SIM 0.550 on the test list.
 Validation is on the TEST list: the paper stops early on it, so its figures are of a chosen model. For a fair
 choice: --config.data.validation=holdout (a tenth of the training list).
@@ -28,7 +28,7 @@ def get_config(variants: str = "") -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict(recipes.defaults())
     config.data.sources = (("hollywood2", None),)
     config.data.stride = 32
-    config.init = (("runs/vinet_dhf1k/model", "", ""),)
+    config.init = {"vinet": {"path": "runs/vinet_dhf1k/model"}}
     config.epochs = 40
     config.evaluation.metric = "loss"
     config.evaluation.every = config.save_every = 338  # an epoch: 2,699 shots in batches of 8

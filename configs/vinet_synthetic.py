@@ -24,11 +24,12 @@ from avsal_jax.training import recipes
 from avsal_jax.training.recipes import Row
 
 ROWS = {
-    "t8": Row({"model.set": "frames=8"}, "nothing published"),
-    "t16": Row({"model.set": "frames=16"}, "nothing published"),
+    "t8": Row({"model.frames": 8}, "nothing published"),
+    "t16": Row({"model.frames": 16}, "nothing published"),
     "avsal_mini": Row(
         {
-            "model.set": "visual_encoder.width=0.25,decoder.width=0.25",
+            "model.visual_encoder.width": 0.25,
+            "model.heads.saliency.width": 0.25,
             "data.sampling.flip": True,
             "data.sampling.reverse": True,
             "loss.cc": -1.0,
@@ -47,7 +48,7 @@ ROWS = {
 def get_config(variants: str = "") -> ml_collections.ConfigDict:
     """Returns the config of full width, or of variants."""
     config = ml_collections.ConfigDict(recipes.defaults())
-    config.model.set = "frames=8,height=64,width=96"
+    config.model.update(frames=8, height=64, width=96)
     config.model.norm_momentum = 0.99
     config.data.sources = (("synthetic", None),)
     config.optimizer.learning_rate = 1e-3

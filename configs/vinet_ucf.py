@@ -4,7 +4,7 @@
     avsal train --config vinet_ucf --workdir runs/vinet_ucf
 
 Starts from: S3D (Kinetics-400) -> runs/vinet_dhf1k/model, the whole network. To start from the authors' DHF1K
-weights, convert them and add --config.init="(('checkpoints/vinet_dhf1k', '', ''),)".
+weights, convert them and add --config.init.vinet.path=checkpoints/vinet_dhf1k.
 Expected: CC 0.673, s-AUC 0.810, AUC 0.924, NSS 3.62, SIM 0.522 on the test list.
 Validation is on the TEST list: the paper stops early on it, so its figures are of a chosen model. For a fair
 choice: --config.data.validation=holdout (a tenth of the training list).
@@ -27,7 +27,7 @@ def get_config(variants: str = "") -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict(recipes.defaults())
     config.data.sources = (("ucf", None),)
     config.data.stride = 32
-    config.init = (("runs/vinet_dhf1k/model", "", ""),)
+    config.init = {"vinet": {"path": "runs/vinet_dhf1k/model"}}
     config.epochs = 40
     config.evaluation.metric = "loss"
     config.evaluation.every = config.save_every = 13  # an epoch: 103 videos in batches of 8

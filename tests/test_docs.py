@@ -61,7 +61,8 @@ def test_commands_on_training_are_known(tests_dir):
     root = tests_dir.parent
     text = "\n".join(p.read_text() for p in (root / "docs/training.md", root / "configs/README.md"))
     lines = re.findall(r"^avsal train (--config .*)", text, re.MULTILINE)
-    lines += [f"--config vinet_dhf1k {init}" for init in re.findall(r"^--config.init=.*", text, re.MULTILINE)]
+    inits = re.findall(r"^--config\.init[.=].*", text, re.MULTILINE)
+    lines += [f"--config vinet_dhf1k {init}" for init in inits]
     known = [line for line in lines if "my/recipe.py" not in line]
     assert len(known) >= 10
     for line in known:

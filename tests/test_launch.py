@@ -95,15 +95,17 @@ def test_every_file_is_tested_here():
 def test_the_slurm_job_is_one_that_the_program_takes(stubs, tmp_path):
     stubs("srun")
     odd = str(tmp_path / 'a run\'s "dir"')
-    more = ("--config.model.set=frames=8,height=64", "--config.data.sources=(('synthetic', None),)")
-    done = run("slurm.sh", *more, DRY_RUN="1", WORKDIR=odd)
-    assert done.returncode == 0 and not stubs.called(), done.stderr
-    subprocess.run(["bash", "-c", done.stdout], check=True)  # what is printed is a command
-    assert run("slurm.sh", *more, WORKDIR=odd, SLURM_JOB_ID="7").returncode == 0
+    model = ("--config.model.frames=8", "--config.model.height=64")
+    overrides = (*model, "--config.data.sources=(('synthetic', None),)")
+    result = run("slurm.sh", *overrides, DRY_RUN="1", WORKDIR=odd)
+    assert result.returncode == 0 and not stubs.called(), result.stderr
+    subprocess.run(["bash", "-c", result.stdout], check=True)  # what is printed is a command
+    assert run("slurm.sh", *overrides, WORKDIR=odd, SLURM_JOB_ID="7").returncode == 0
     printed, started = stubs.called()
     assert printed == started and printed[0] == "srun" and "--kill-on-bad-exit=0" in printed
     args, config = config_of(printed[printed.index("train") :])
     assert str(args.workdir) == odd and config.data.sources == (("synthetic", None),)
+    assert (config.model.preset().input.frames, config.model.preset().input.height) == (8, 64)
     assert config.data.batch % int(sbatch_options()["ntasks-per-node"]) == 0
 
 

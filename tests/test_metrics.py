@@ -334,7 +334,7 @@ MISTAKES = {
     "baseline .4, 5. and fixations .2, 4, 5. must have the same axes": lambda: metrics.info_gain(
         np.zeros((2, 4, 5)), np.zeros((2, 4, 5)), A
     ),
-    "rule 'best' of auc_judd is none of mit, distinct, rank": lambda: metrics.auc_judd(A, F, rule="best"),
+    "rule 'best' of auc_judd is not one of mit, distinct, rank": lambda: metrics.auc_judd(A, F, rule="best"),
     "need a numpy Generator or a seed from 0 on; got -1": lambda: metrics.auc_judd(A, F, jitter=-1),
     "step of the thresholds must be from 0.0001 to 1; got 0": lambda: metrics.auc_borji(A, F, N, step=0),
     "negatives must be integers .splits, N, 2.; got float64": lambda: metrics.auc_borji(A, F, N * 0.5),

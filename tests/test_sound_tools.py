@@ -23,7 +23,7 @@ SETTINGS = {
     "audio_encoder.width": 1 / 16,
     "audio.samples": 4574,
     "fusion": "concatenation",
-    "decoder.width": 1 / 16,
+    "heads.saliency.width": 1 / 16,
 }
 
 
@@ -41,7 +41,7 @@ def folders(tmp_path_factory):
 def model(tmp_path_factory):
     preset = resolve("avinet", SETTINGS)
     path = tmp_path_factory.mktemp("model") / "m"
-    return write_model(path, preset, init_variables(build(preset), preset.input, 0), {"by": "a test"})
+    return write_model(path, preset, init_variables(build(preset), 0), {"by": "a test"})
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_sound_report_of_relevance(tool, tmp_path):
     settings = {"preset": "tiny", "videos": "20", "frames": "16", "objects": "2", "inconsistent": "0.5"}
     prepare_synthetic(settings, None, tmp_path, (32, 64), workers=1)
     preset = resolve("avinet", {**SETTINGS, "fusion": "ravf", "fusion.width": 1 / 16})
-    variables = init_variables(build(preset), preset.input, 0)
+    variables = init_variables(build(preset), 0)
     model = write_model(tmp_path / "m", preset, variables, {"by": "a test"})
     root = tmp_path / "synthetic-source"
     table = tool("sound_report", "--model", model, "--root", root, "--split", "train", "--every", 8)
@@ -176,5 +176,5 @@ def test_vggish_starts_from_the_classes_of_sound_too(tool, folders, tmp_path):
     )
     assert "step 2/2  loss" in text
     found = read_model(tmp_path / "v")
-    assert found.preset.slots["audio_encoder"]["name"] == "vggish" and found.preset.input.frames == 16
+    assert found.preset.parts["audio_encoder"]["name"] == "vggish" and found.preset.input.frames == 16
     assert set(found.variables["params"]) == {"audio_encoder"}

@@ -21,8 +21,9 @@ import peers
 from measure import compare, machine, ratio_text, time_in_turn
 
 from avsal_jax.models.layers import Runtime
-from avsal_jax.models.network import forward
+from avsal_jax.models.network import SALIENCY
 from avsal_jax.storage import StoredModel
+from avsal_jax.testing.training import random_clips
 from avsal_jax.types import Clip
 
 CLIP = pathlib.Path(__file__).parent.parent / "tests" / "media" / "big_buck_bunny_5s.mp4"
@@ -59,7 +60,7 @@ class _Pair(peers.Pair):
         self.dtype, self.runtime = args.dtype, Runtime(dtype=jnp.dtype(args.dtype))
         torch = None if args.no_torch else peers.import_torch()
         super().__init__(peers.vinet_preset(args.height, args.width), self.runtime, torch)
-        self.clips = peers.random_clips(self.spec, args.batch)
+        self.clips = random_clips(self.spec, args.batch)
 
     def forms(self):
         """Yields (name, network, clips) of PyTorch."""
@@ -78,7 +79,7 @@ class _Pair(peers.Pair):
 def _forward(args):
     pair = _Pair(args)
     variables, clip = jax.device_put((pair.variables, Clip(pair.clips["frames"])))
-    run = jax.jit(lambda v, c: forward(pair.network, pair.spec, v, c).logits)
+    run = jax.jit(lambda v, c: pair.network.run(v, c).logits[SALIENCY])
     sides, result = {"avsal_jax": lambda: run(variables, clip)}, {}
     for name, net, clips in pair.forms():
         sides[name] = peers.torch_forward(pair.torch, net, clips, args.dtype)
@@ -89,7 +90,7 @@ def _forward(args):
 def _train(args):
     """Forward with batch statistics, KL divergence, backward, Adam: the step of `avsal train`."""
     pair = _Pair(args)
-    step, first_state = peers.training_step(pair.network, pair.spec, pair.variables)
+    step, first_state = peers.training_step(pair.network, pair.variables)
     step, state = jax.jit(step, donate_argnums=0), first_state()
     batches = jax.device_put({"source": pair.clips})
 
@@ -117,7 +118,7 @@ def _predict(args):
     from avsal_jax.inference.predictor import Model
 
     pair = _Pair(args)
-    model = Model(StoredModel(pair.preset, pair.network, pair.variables, {"system": "vinet"}), pair.runtime)
+    model = Model(StoredModel(pair.preset, pair.network, pair.variables, {}), pair.runtime)
     compile_seconds = model.engine(args.batch).compile_seconds
 
     def ours():
@@ -135,14 +136,15 @@ def _predict(args):
 
 
 def _torch_maps(pair, net, place, args):
-    from avsal_jax.data.video import Video, resize_frame
+    from avsal_jax.data.fitting import resize_frame
+    from avsal_jax.data.video import Video
     from avsal_jax.inference.windows import window
     from avsal_jax.ops.pixels import normalize_pixels
 
     frames, length = [], pair.spec.frames
     for frame in Video(args.video):
         small = resize_frame(frame.image, pair.spec.height, pair.spec.width)
-        frames.append(np.moveaxis(np.asarray(normalize_pixels(small, pair.spec.pixel_norm)), -1, 0))
+        frames.append(np.moveaxis(np.asarray(normalize_pixels(small, pair.spec.pixels)), -1, 0))
         if len(frames) == 2 * length - 1:
             break
     maps, device = [], next(net.parameters()).device

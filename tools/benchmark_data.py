@@ -115,11 +115,11 @@ def _jpeg_error(folder):
 
 
 def _ours(folder, batches):
-    from avsal_jax import AudioSpec, InputSpec
+    from avsal_jax import InputSpec, Waveform
     from avsal_jax.data.pipeline import clip_batches
     from avsal_jax.data.sources import PreparedSources
 
-    spec = InputSpec(FRAMES, HEIGHT, WIDTH, audio=AudioSpec("waveform", SAMPLES))
+    spec = InputSpec(FRAMES, HEIGHT, WIDTH, audio=Waveform(SAMPLES))
     videos = PreparedSources(folder / "jpeg").videos([("diem", 1)], "train")
     reading = _time_reading()
     stream = iter(clip_batches(videos, spec, BATCH))

@@ -9,19 +9,20 @@ import time
 import numpy as np
 import scipy.ndimage
 
-from avsal_jax.data.video import Video, resize_frame
+from avsal_jax.data.fitting import resize_frame
+from avsal_jax.data.video import Video
 from avsal_jax.inference.predict import Settings, predict_file
 from avsal_jax.inference.writers import MapWriter, OverlayWriter
 from avsal_jax.models.layers import Runtime
 from avsal_jax.pictures import overlay, resize_map, to_grey
-from avsal_jax.specs import InputSpec
+from avsal_jax.spec.input import InputSpec
 
 
 class RecordedModel:
     """Stands in for a model: a recorded map for every frame after `seconds`; counts its idle time."""
 
     def __init__(self, maps, seconds=0.0):
-        self.spec, self.runtime, self.card = InputSpec(), Runtime(), {"system": "recorded"}
+        self.spec, self.runtime, self.card = InputSpec(), Runtime(), {"model": {"system": "recorded"}}
         self.compile_seconds, self.idle, self.steady = 0.0, 0.0, 0.0
         self._recorded, self._seconds = maps, seconds
 

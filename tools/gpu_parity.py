@@ -14,10 +14,11 @@ from measure import matrix_flops
 from avsal_jax.inference.streaming import WindowEngine
 from avsal_jax.losses import Term
 from avsal_jax.models.layers import Runtime
-from avsal_jax.models.network import forward, init_variables
+from avsal_jax.models.network import SALIENCY, init_variables
 from avsal_jax.models.systems import Preset, build, resolve
 from avsal_jax.testing import golden
 from avsal_jax.testing.parts import SMALL
+from avsal_jax.testing.training import random_clips
 from avsal_jax.training.domain_adversarial import AdaptConfig, DomainAdversarial
 from avsal_jax.training.objectives import Supervised, joined_variables
 from avsal_jax.training.optimizer import OptimizerConfig, make_optimizer
@@ -26,12 +27,12 @@ from avsal_jax.training.step import make_step
 from avsal_jax.types import Clip
 
 GOLDEN = pathlib.Path(__file__).parent.parent / "tests" / "golden"
-THIN = {"visual_encoder.width": 1 / 16, "decoder.width": 1 / 16, **SMALL}
+THIN = {"visual_encoder.width": 1 / 16, "heads.saliency.width": 1 / 16, **SMALL}
 HEARING = {**THIN, "audio_encoder.width": 1 / 32, "audio.samples": 4574}
-NECK = {"neck.width": 1 / 32, "neck.rates": "2"}
-CASP = {"audio_encoder.width": 1 / 32, **NECK, "decoder.dense_layers": 1}
-CODING = {"fusion.iterations": 1, "fusion.stages": 4}
-AVRSP = {**NECK, "neck.pairs": 1, "fusion.width": 1 / 16, "fusion.gates": 1, "fusion.blocks": 1}
+NECK = {"neck.width": 1 / 32, "neck.rates": (2,)}
+CASP = {"audio_encoder.width": 1 / 32, **NECK, "heads.saliency.dense_layers": 1}
+CODING = {"fusion.coding.iterations": 1, "fusion.stages": (4,)}
+AVRSP = {**NECK, "neck.pairs": 1, "fusion.width": 1 / 16, "regulator.gates": 1, "fusion.blocks": 1}
 # name -> (system, its settings at full size, those that make it small)
 SYSTEMS = {
     "vinet": ("vinet", {}, THIN),
@@ -61,15 +62,15 @@ def compare_golden(check: Check, file: str, system: str, settings: dict, precisi
     variables, clip = jax.device_put((peers.variables_of(system, preset, tensors), clip))
     for dtype, precision in precisions:
         network, title = build(preset, Runtime(dtype=jnp.dtype(dtype))), f"{dtype}, {precision} precision"
-        run = functools.partial(forward, network, preset.input, features=("taps",))
+        run = functools.partial(network.run, features=("taps",))
         with jax.default_matmul_precision(precision):
             program = check.compile(title, run, variables, clip)
-        prediction = program(variables, clip)
-        outputs = {f"y{3 - i}": np.moveaxis(tap, -1, 1) for i, tap in enumerate(prediction.features["taps"])}
-        outputs["logits"] = np.asarray(prediction.logits)[:, None, None]
+        outputs = program(variables, clip)
+        arrays = {f"y{3 - i}": np.moveaxis(tap, -1, 1) for i, tap in enumerate(outputs.features["taps"])}
+        arrays["logits"] = np.asarray(outputs.logits[SALIENCY])[:, None, None]
         errors = {
             name: golden.disagreement(np.asarray(value, np.float32), oracle["outputs"][name])
-            for name, value in outputs.items()
+            for name, value in arrays.items()
         }
         within = max(errors.values()) <= GOLDEN_BOUNDS[dtype, precision]
         check.record(title, {"error_over_absmax": errors, "within": within})
@@ -105,26 +106,26 @@ def small_preset(name: str) -> Preset:
     return resolve(system, {"frames": frames, "height": 64, "width": 96, **settings, **parts})
 
 
-def _arguments(network, spec, batch, device):
-    clips = peers.random_clips(spec, batch)
+def _arguments(network, batch, device):
+    clips = random_clips(network.input, batch)
     clip = Clip(clips["frames"], clips.get("audio"))
-    return jax.device_put((init_variables(network, spec, 0), clip), device)
+    return jax.device_put((init_variables(network, 0), clip), device)
 
 
 def _logits(check, title, preset, device):
-    network, spec = build(preset), preset.input
-    arguments = _arguments(network, spec, 2, device)
+    network = build(preset)
+    arguments = _arguments(network, 2, device)
     with jax.default_matmul_precision("highest"):
-        program = check.compile(title, lambda v, c: forward(network, spec, v, c).logits, *arguments)
+        program = check.compile(title, lambda v, c: network.run(v, c).logits[SALIENCY], *arguments)
     return np.asarray(program(*arguments))
 
 
 def _full_size(check, preset):
-    network, spec, batch = build(preset, Runtime(dtype=jnp.bfloat16)), preset.input, check.sizes.batch
-    arguments = _arguments(network, spec, batch, jax.devices()[0])
+    network, batch = build(preset, Runtime(dtype=jnp.bfloat16)), check.sizes.batch
+    arguments = _arguments(network, batch, jax.devices()[0])
 
     def logits(v, c):
-        return forward(network, spec, v, c).logits
+        return network.run(v, c).logits[SALIENCY]
 
     program = check.compile(f"full size, batch {batch}", logits, *arguments)
     call, flops = functools.partial(program, *arguments), matrix_flops(logits, *arguments)
@@ -135,7 +136,7 @@ def _full_size(check, preset):
 def short_stream(preset: Preset) -> dict:
     """Returns whether the sliding window gives finite maps for a few frames."""
     network, spec = build(preset), preset.input
-    engine = WindowEngine(network, jax.device_put(init_variables(network, spec, 0)), spec, 2)
+    engine = WindowEngine(network, jax.device_put(init_variables(network, 0)), 2)
     frames = np.zeros((24, spec.height, spec.width, 3), np.uint8)
     maps = [saliency for _, saliency in engine.maps(frames)]
     return {"maps": len(maps), "finite": bool(np.isfinite(maps).all())}
@@ -144,13 +145,13 @@ def short_stream(preset: Preset) -> dict:
 def one_step(check: Check, title: str, preset: Preset, device) -> dict:
     """Returns loss and gradient norm of one training step; of both domains for `dual_domain`."""
     network, spec, terms = build(preset), preset.input, (Term("kl"),)
-    variables, batches = init_variables(network, spec, 0), {"source": peers.random_clips(spec, 2)}
-    objective = Supervised(network, spec, terms)
+    variables, batches = init_variables(network, 0), {"source": random_clips(spec, 2)}
+    objective = Supervised(network, terms)
     if preset.system == "dual_domain":
-        objective = DomainAdversarial(network, spec, terms, AdaptConfig(sources=("target",)))
-        clips = peers.random_clips(spec, 2, seed=1)
+        objective = DomainAdversarial(network, terms, AdaptConfig(sources=("target",)))
+        clips = random_clips(spec, 2, seed=1)
         batches["target"] = {name: clips[name] for name in ("frames", "audio")}
-    variables = joined_variables(variables, objective.extra_variables(network, spec, 0))
+    variables = joined_variables(variables, objective.extra_variables(0))
     optimizer = make_optimizer(OptimizerConfig(), variables["params"], peers.STEPS)
     step = make_step(objective, optimizer, peers.STEPS, seed=0, ema=0.0)
     arguments = jax.device_put((new_state(variables, optimizer, ema=False), batches, np.float32(1)), device)

@@ -13,8 +13,9 @@ from measure import matrix_flops
 
 from avsal_jax.inference.streaming import WindowEngine
 from avsal_jax.models.layers import Runtime
-from avsal_jax.models.network import forward
+from avsal_jax.models.network import SALIENCY
 from avsal_jax.testing.parts import SMALL
+from avsal_jax.testing.training import random_clips
 from avsal_jax.types import Clip
 
 # How far logits, or the loss of the first step, may be from PyTorch's, over the largest absolute value.
@@ -50,11 +51,11 @@ class ViNet(peers.Pair):
         super().__init__(preset, Runtime(dtype=jnp.dtype(dtype), remat=remat), torch, sizes.multiplier)
 
     def logits(self, variables, frames):
-        return forward(self.network, self.spec, variables, Clip(frames)).logits
+        return self.network.run(variables, Clip(frames)).logits[SALIENCY]
 
     def flops(self) -> int:
         """Of the forward pass of one clip."""
-        return matrix_flops(self.logits, self.variables, peers.random_clips(self.spec, 1)["frames"])
+        return matrix_flops(self.logits, self.variables, random_clips(self.spec, 1)["frames"])
 
     def with_torch(self, work: Work, frames: np.ndarray, make: Callable) -> None:
         """Measures the forms of PyTorch in turn with `work`; a form that cannot run is named.
@@ -89,7 +90,7 @@ def measure_forward(check: Check, dtype: str) -> None:
     variables, flops, works = jax.device_put(vinet.variables), vinet.flops(), []
     batches = check.sizes.batches if dtype == "bfloat16" else check.sizes.batches[:1]
     for batch in batches:
-        clips = peers.random_clips(vinet.spec, batch)
+        clips = random_clips(vinet.spec, batch)
         frames, title = jax.device_put(clips["frames"]), f"batch {batch}"
         try:
             program = check.compile(title, vinet.logits, variables, frames)
@@ -108,9 +109,9 @@ def measure_forward(check: Check, dtype: str) -> None:
 def measure_training(check: Check, dtype: str, *, remat: bool = False, with_torch: bool = True) -> None:
     """Speed and memory of training steps of ViNet."""
     vinet = ViNet(check, dtype, remat=remat, with_torch=with_torch)
-    clips = peers.random_clips(vinet.spec, check.sizes.batch)
+    clips = random_clips(vinet.spec, check.sizes.batch)
     batches = jax.device_put({"source": clips})
-    step, first_state = peers.training_step(vinet.network, vinet.spec, vinet.variables)
+    step, first_state = peers.training_step(vinet.network, vinet.variables)
     state = first_state()
     program = check.compile("step", step, state, batches, 1.0, donate_argnums=0)
     losses = []
@@ -138,7 +139,7 @@ def measure_stream(check: Check) -> None:
     flops = count * vinet.flops()
     frames = np.random.default_rng(0).integers(0, 256, (64, spec.height, spec.width, 3), np.uint8)
     for batch in check.sizes.batches[:2]:
-        engine = WindowEngine(vinet.network, jax.device_put(vinet.variables), spec, batch)
+        engine = WindowEngine(vinet.network, jax.device_put(vinet.variables), batch)
         check.report["programs"][f"batch {batch}"] = {"compile_seconds": engine.compile_seconds}
 
         def call(engine=engine):
@@ -150,8 +151,8 @@ def measure_stream(check: Check) -> None:
 def measure_repeats(check: Check) -> None:
     """The same steps twice; and memory after many steps, unless determinism is what the flags are for."""
     vinet = ViNet(check, "bfloat16", with_torch=False)
-    batches = jax.device_put({"source": peers.random_clips(vinet.spec, check.sizes.batch)})
-    step, first_state = peers.training_step(vinet.network, vinet.spec, vinet.variables)
+    batches = jax.device_put({"source": random_clips(vinet.spec, check.sizes.batch)})
+    step, first_state = peers.training_step(vinet.network, vinet.variables)
     program = check.compile("step", step, first_state(), batches, 1.0, donate_argnums=0)
 
     def run(steps):

@@ -115,15 +115,15 @@ def _network(system):
     import jax.numpy as jnp
 
     from avsal_jax import Clip, create_model
-    from avsal_jax.models.network import forward, init_variables
+    from avsal_jax.models.network import SALIENCY, init_variables
 
     network, spec = create_model(system)
     clip = Clip(
         jnp.zeros((1, spec.frames, spec.height, spec.width, 3), "uint8"), _wave(1.1, 1, *spec.audio.shape)
     )
     # On the device already, so that no call copies the weights.
-    variables = jax.device_put(init_variables(network, spec, 0), may_alias=True)
-    return lambda v, c: forward(network, spec, v, c).logits, (variables, clip)
+    variables = jax.device_put(init_variables(network, 0), may_alias=True)
+    return lambda v, c: network.run(v, c).logits[SALIENCY], (variables, clip)
 
 
 def _wave(scale, *shape):

@@ -1,6 +1,6 @@
 """Writes small model directories as this version stores them, with what each network gives.
 
-  python tools/make_saved_models.py --output tests/saved_models/format1
+  python tools/make_saved_models.py --output tests/saved_models/format2
 
 They are part of the tests: every later version must read them and give the same (tests/test_saved_models.py).
 Run it once for each new format and commit the folder. Never write a folder of an earlier format again.
@@ -19,15 +19,17 @@ from avsal_jax.storage import StoredModel, write_model
 from avsal_jax.testing.saved_models import EXPECTED, outputs_of, probes, random_values
 
 THIN = {"height": 64, "width": 96, "visual_encoder.width": 1 / 32}
-SYSTEM = {**THIN, "decoder.width": 1 / 32}
+SYSTEM = {**THIN, "heads.saliency.width": 1 / 32}
 HEARING = {**SYSTEM, "audio_encoder.width": 1 / 32}
 SHORT = {**HEARING, "frames": 16, "audio.samples": 35_280}
 CASP = {**HEARING, "neck.width": 1 / 64}
 AVRSP = {**SHORT, "neck.width": 1 / 64, "fusion.width": 1 / 32, "fusion.blocks": 1}
-VARIANT = {"decoder.hierarchy": 2, "decoder.join": "channels", "decoder.upsample": "transposed"}
-STAGES = {"fusion.stages": 34, "fusion.coding": False, "neck.rates": "2-4-6", "decoder": "unet"}
-GATES = {"fusion": "mbt", "fusion.gates": 2, "fusion.blocks": 2}
-VISUAL = {"audio_encoder": "none", "fusion": "none"}
+VARIANT = {"heads.saliency": {"hierarchy": 2, "join": "channels", "upsample": "transposed"}}
+STAGES = {"fusion.stages": (3, 4), "fusion.coding": None, "neck.rates": (2, 4, 6), "heads.saliency": "unet"}
+GATES = {"fusion": "mbt", "fusion.blocks": 2, "regulator.gates": 2}
+OPTIONS = {"fusion.coding": {"iterations": 1, "target": "pooled", "order": "simultaneous"}}
+REGULATOR = {"regulator": {"gates": 1, "order": "average_sigmoid", "returns": "gated"}}
+VISUAL = {"audio_encoder": None, "fusion": None, "regulator": None}
 # name -> (system or part, settings): every form that a part's fields take in `model.json`.
 MODELS = {
     "vinet": ("vinet", SYSTEM),
@@ -36,9 +38,11 @@ MODELS = {
     "avinet_concatenation": ("avinet", {**SHORT, "fusion": "concatenation"}),
     "avinet_transformer": ("avinet", {**SHORT, "fusion": "transformer", "fusion.width": 1 / 32}),
     "dual_domain": ("dual_domain", {**SHORT, "fusion.width": 1 / 32}),
-    "casp_net": ("casp_net", {**CASP, "decoder.dense_layers": 1}),
+    "casp_net": ("casp_net", {**CASP, "heads.saliency.dense_layers": 1}),
     "casp_net_stages": ("casp_net", {**CASP, **STAGES}),
+    "casp_net_coding": ("casp_net", {**CASP, "heads.saliency.dense_layers": 1, **OPTIONS}),
     "avrsp": ("avrsp", AVRSP),
+    "avrsp_regulator": ("avrsp", {**AVRSP, **REGULATOR}),
     "avrsp_mbt_gates": ("avrsp", {**AVRSP, **GATES}),
     "avrsp_visual": ("avrsp", {**SYSTEM, "frames": 16, "neck.width": 1 / 64, **VISUAL}),
     "s3d": ("s3d", {**THIN, "frames": 16, "visual_encoder.classes": 10}),
@@ -52,11 +56,13 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", type=pathlib.Path, required=True)
+    parser.add_argument("--only", nargs="*", choices=tuple(MODELS), default=tuple(MODELS), help="models")
     args = parser.parse_args()
-    for name, (system, settings) in MODELS.items():
+    for name in args.only:
+        system, settings = MODELS[name]
         preset = resolve(system, settings)
         network = build(preset)
-        variables = random_values(abstract_variables(network, preset.input))
+        variables = random_values(abstract_variables(network))
         provenance = {"by": f"avsal_jax {__version__}", "made by": "tools/make_saved_models.py"}
         folder = write_model(args.output / name, preset, variables, provenance)
         outputs = outputs_of(StoredModel(preset, network, variables, {}))

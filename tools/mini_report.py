@@ -34,11 +34,12 @@ from avsal_jax.data.synthetic.gaze import centre_map, luminance, motion_maps
 from avsal_jax.evaluation.compare import compare
 from avsal_jax.evaluation.results import read_results
 from avsal_jax.metrics import MeanState
+from avsal_jax.models.network import SALIENCY
 from avsal_jax.models.systems import build
 from avsal_jax.pictures import to_grey
 from avsal_jax.training import recipes
 from avsal_jax.training.metrics_log import read_metrics
-from avsal_jax.training.objectives import apply_network
+from avsal_jax.training.objectives import clip_of
 from avsal_jax.training.schema import build_config
 from avsal_jax.training.setup import prepare_run, runtime_of
 
@@ -126,10 +127,9 @@ def held_out(workdir):
     state = run.parallel.replicate(run.checkpoints.restore(run.checkpoints.best(), run.shapes))
 
     def with_batch_statistics(batch):
-        logits, _ = apply_network(
-            network, run.spec, state.params, state.batch_stats, batch, True, jax.random.key(0)
-        )
-        return jax.nn.sigmoid(logits)
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        outputs = network.run(variables, clip_of(batch), train=True, rngs={"dropout": jax.random.key(0)})
+        return jax.nn.sigmoid(outputs.logits[SALIENCY])
 
     batched = jax.jit(with_batch_statistics)
     means = {name: MeanState() for name in ("model", "model with batch statistics", "motion", "centre")}

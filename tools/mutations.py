@@ -100,7 +100,7 @@ AREAS = {
         ("evaluation/protocols.py",), ("tests/evaluation/test_*.py",), ("tests/test_metrics*.py",)
     ),
     "audio": Area(
-        ("data/audio.py", "data/clip_sound.py", "data/sound_*.py", "data/log_mel.py"),
+        ("data/audio.py", "data/clip_sound.py", "data/sound_*.py", "spec/log_mel.py", "spec/sound.py"),
         ("tests/data/test_*.py",),
         ("tests/inference/test_*.py", "tests/fuzz/test_*.py"),
     ),

@@ -16,10 +16,10 @@ from flax import traverse_util
 from avsal_jax.convert import avinet, rules, vinet
 from avsal_jax.losses import Term
 from avsal_jax.models.layers import Runtime
-from avsal_jax.models.network import SaliencyNetwork, abstract_variables, init_variables
+from avsal_jax.models.network import Network, abstract_variables, init_variables
 from avsal_jax.models.systems import Preset, build, resolve
 from avsal_jax.ops.pixels import normalize_pixels
-from avsal_jax.specs import InputSpec
+from avsal_jax.spec.input import InputSpec
 from avsal_jax.storage import flatten
 from avsal_jax.testing import golden
 from avsal_jax.training.objectives import Supervised
@@ -47,7 +47,7 @@ def import_torch() -> types.ModuleType | None:
 def variables_of(system: str, preset: Preset, tensors: dict[str, np.ndarray]) -> dict:
     """Returns the variables of a network whose weights are those of a PyTorch state dict."""
     tables = _TABLES[system]
-    leaves = flatten(abstract_variables(build(preset), preset.input))
+    leaves = flatten(abstract_variables(build(preset)))
     shapes = {name: tuple(leaf.shape) for name, leaf in leaves.items()}
     rows = list(tables.table(tables.recognise(tensors), tensors))
     flat = rules.apply_table(tensors, rows, tables.IGNORED, shapes)
@@ -56,7 +56,7 @@ def variables_of(system: str, preset: Preset, tensors: dict[str, np.ndarray]) ->
 
 def vinet_preset(height: int, width: int, multiplier: float = 1.0, parts: dict | None = None) -> Preset:
     """Returns a ViNet for 32 frames, with `multiplier` times its channels, and with other `parts`."""
-    settings = {**(parts or {}), "visual_encoder.width": multiplier, "decoder.width": multiplier}
+    settings = {**(parts or {}), "visual_encoder.width": multiplier, "heads.saliency.width": multiplier}
     return resolve("vinet", {"frames": 32, "height": height, "width": width, **settings})
 
 
@@ -82,7 +82,7 @@ class Pair:
         self.preset, self.spec, self.torch = preset, preset.input, torch
         self.network, self.peer = build(preset, runtime), None
         if torch is None:
-            self.variables = init_variables(self.network, self.spec, 0)
+            self.variables = init_variables(self.network, 0)
         else:
             self.peer = torch_vinet(torch, multiplier)
             self.variables = variables_of("vinet", preset, weights_of(self.peer))
@@ -93,44 +93,20 @@ def weights_of(net) -> dict[str, np.ndarray]:
     return {name: value.float().cpu().numpy() for name, value in net.state_dict().items()}
 
 
-def random_clips(spec: InputSpec, batch: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Returns a batch as the training step takes it: frames, truth, and sound for an audio-visual network."""
-    rng = np.random.default_rng(seed)
-    density = _blobs(rng.uniform(0.2, 0.8, (batch, 2)), spec.height, spec.width)
-    clips = {
-        "frames": rng.integers(0, 256, (batch, spec.frames, spec.height, spec.width, 3), np.uint8),
-        "density": density,
-        "fixations": density > 0.9,
-        "mask": np.ones(batch, bool),
-    }
-    if spec.audio is not None:
-        clips["audio"] = rng.standard_normal((batch, *spec.audio.shape), np.float32)
-    return clips
-
-
-def _blobs(centres: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Returns densities float32 [B, H, W]: a Gaussian around each centre, in shares of the sides."""
-    y, x = np.arange(height) / height, np.arange(width) / width
-    squares = (y[:, None] - centres[:, :1, None]) ** 2 + (x - centres[:, 1:, None]) ** 2
-    return np.exp(-squares / 0.02).astype(np.float32)
-
-
-def training_step(
-    network: SaliencyNetwork, spec: InputSpec, variables: dict
-) -> tuple[Callable, Callable[[], TrainState]]:
+def training_step(network: Network, variables: dict) -> tuple[Callable, Callable[[], TrainState]]:
     """Returns our step(state, batches, plateau_scale), not jitted, and what makes its first state.
 
     KL divergence (ViNet's form), batch statistics of the batch, Adam.
     """
     optimizer = make_optimizer(OptimizerConfig(learning_rate=RATE), variables["params"], STEPS)
-    step = make_step(Supervised(network, spec, (Term("kl"),)), optimizer, STEPS, seed=0, ema=0.0)
+    step = make_step(Supervised(network, (Term("kl"),)), optimizer, STEPS, seed=0, ema=0.0)
     make_state = jax.jit(functools.partial(new_state, optimizer=optimizer, ema=False))
     return step, lambda: make_state(variables)  # new buffers, which the step may donate
 
 
 def torch_clips(torch, net, spec: InputSpec, frames: np.ndarray):
     """Returns normalised frames [B, 3, T, H, W] on the device of `net`."""
-    normal = np.asarray(normalize_pixels(frames, spec.pixel_norm))
+    normal = np.asarray(normalize_pixels(frames, spec.pixels))
     clips = torch.from_numpy(np.ascontiguousarray(np.moveaxis(normal, -1, 1)))
     return clips.to(next(net.parameters()).device)
 

@@ -6,8 +6,9 @@
 SET is the folder that holds synthetic.json; the classes of several sets are told apart from one another, as
 nobody says which belong together. A softmax on the mean of the tokens tells the class (`kind` of scene.json)
 of a random clip's sound; it is thrown away. DIR becomes a model of the encoder alone, for
---config.init="((DIR, 'audio_encoder', ''),)". Only the training list is learnt from; the share of clips told
-right is printed for the validation list. Clips have the frames and buffer of the network that it is for.
+--config.init.sound.path=DIR --config.init.sound.slot=audio_encoder. Only the training list is used for
+training; the accuracy over the clips of the validation list is printed. Clips have the frames and buffer of
+the network that it is for.
 With --pitch each video is heard at eight pitches, drawn from so many octaves below to as many above its own,
 so that the pitch tells no class: the encoders of the papers have heard more than one instrument of a kind.
 """
@@ -28,9 +29,10 @@ from avsal_jax.data.datasets import open_dataset
 from avsal_jax.data.synthetic import read_scene
 from avsal_jax.data.synthetic.settings import CLASSES
 from avsal_jax.errors import AvsalError
-from avsal_jax.models.network import init_variables, recorded_features
+from avsal_jax.models.network import init_variables
 from avsal_jax.models.systems import build, resolve
 from avsal_jax.storage import write_model
+from avsal_jax.types import Clip
 
 BATCH, RATE = 32, 1e-3
 PITCHES = 8  # of a video, with --pitch
@@ -61,7 +63,7 @@ def main():
     variables = pretrain(preset, train, args.steps, args.seed)
     told = accuracy(preset, variables, held)
     print(f"{100 * told:.1f} % of the clips of {len(held.names)} validation videos told right")
-    slots = {name: {"audio_encoder": tree["audio_encoder"]} for name, tree in variables.items()}
+    slots = {name: {"audio_encoder": tree["audio_encoder"]} for name, tree in variables.items() if tree}
     provenance = {
         "by": f"avsal_jax {avsal_jax.__version__}, tools/pretrain_sound.py",
         "trained on": f"the {train.classes} classes of sound of {len(train.names)} training videos of "
@@ -128,7 +130,7 @@ def transposed(sound: Sound, factor: float) -> Sound:
 def pretrain(preset, sounds: Sounds, steps: int, seed: int) -> dict:
     """Returns variables of the network, and among `params` the softmax's, `classes`."""
     network = build(preset)
-    variables = init_variables(network, preset.input, seed)
+    variables = {"batch_stats": {}, **init_variables(network, seed)}  # VGGish has no statistics
     channels = jax.eval_shape(lambda v: tokens_of(network, v, silent(preset)), variables).shape[-1]
     variables["params"]["classes"] = np.zeros((channels, sounds.classes), np.float32)
     optimizer = optax.adam(optax.cosine_decay_schedule(RATE, steps))
@@ -137,16 +139,15 @@ def pretrain(preset, sounds: Sounds, steps: int, seed: int) -> dict:
     def step(variables, state, waves, kinds):
         def loss(params):
             full = {**variables, "params": params}
-            _, new = network.apply(full, None, waves, train=True, mutable=["batch_stats", "intermediates"])
-            tokens = recorded_features(new["intermediates"], ("audio",))["audio"]
-            scores = tokens.mean(1) @ params["classes"]
+            outputs = network.run(full, Clip(None, waves), train=True, features=("audio",))
+            scores = outputs.features["audio"].mean(1) @ params["classes"]
             entropy = optax.softmax_cross_entropy_with_integer_labels(scores, kinds).mean()
-            return entropy, {name: tree for name, tree in new.items() if name == "batch_stats"}
+            return entropy, outputs.batch_stats
 
         (value, stats), gradients = jax.value_and_grad(loss, has_aux=True)(variables["params"])
         updates, state = optimizer.update(gradients, state)
         params = optax.apply_updates(variables["params"], updates)
-        return {"params": params, **stats}, state, value
+        return {"params": params, "batch_stats": stats}, state, value
 
     state, draws = optimizer.init(variables["params"]), np.random.RandomState(seed)
     for number in range(1, steps + 1):
@@ -171,8 +172,7 @@ def accuracy(preset, variables: dict, sounds: Sounds) -> float:
 
 def tokens_of(network, variables, waves):
     """Returns the tokens [B, S, C] by running statistics."""
-    _, state = network.apply(variables, None, waves, mutable=["intermediates"])
-    return recorded_features(state["intermediates"], ("audio",))["audio"]
+    return network.run(variables, Clip(None, waves), features=("audio",)).features["audio"]
 
 
 def silent(preset):

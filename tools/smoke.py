@@ -57,11 +57,10 @@ def main() -> int:
 
 def program(config: TrainConfig) -> tuple:
     """What the compiled step depends on."""
-    preset = config.model.preset()
-    network = build(preset, runtime_of(config.model))
+    network = build(config.model.preset(), runtime_of(config.model))
     optimizer = dataclasses.replace(config.optimizer, learning_rate=1.0)
     adapt = config.adapt and dataclasses.replace(config.adapt, sources=(), root="")
-    return network, preset.input, config.loss, optimizer, config.data.batch, bool(config.ema), adapt
+    return network, config.loss, optimizer, config.data.batch, bool(config.ema), adapt
 
 
 def step(config: TrainConfig, workdir: pathlib.Path) -> str:

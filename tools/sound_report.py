@@ -22,10 +22,10 @@ import tqdm
 from avsal_jax import load_model, metrics
 from avsal_jax.compile_cache import use_compile_cache
 from avsal_jax.data.audio import read_sound
-from avsal_jax.data.clip_sound import ClipSound, silence
+from avsal_jax.data.clip_sound import ClipSound
 from avsal_jax.data.datasets import open_dataset
+from avsal_jax.data.fitting import fitted_frame
 from avsal_jax.data.synthetic import read_scene, read_settings
-from avsal_jax.data.video import resize_frame
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation.compare import bootstrap_interval
 from avsal_jax.evaluation.swap import swap_measure, swap_pairs
@@ -59,7 +59,8 @@ class Maps:
 
     Attributes:
       scenes: of the videos. size: of the pictures in which they count pixels.
-      frames: whose maps are given. hears: whether the model does. recorded: names of its features.
+      frames: whose maps are given. hears: whether the model does.
+      recorded: names of its features, without paths.
     """
 
     def __init__(self, model, root, split, every):
@@ -88,7 +89,7 @@ class Maps:
 
     @functools.cached_property
     def recorded(self) -> set[str]:
-        return set(feature_shapes(self._model.network, self._spec, None))
+        return {path.rpartition("/")[2] for path in feature_shapes(self._model.network, None)}
 
     def retention(self, video: int) -> tuple[float, float]:
         """Returns the means of Ret_A and |Ret_A| (paper 002, Eq. 2), of a network that records it."""
@@ -107,13 +108,13 @@ class Maps:
     def _read_pictures(self, picture):
         entry, spec = self._entries[picture], self._spec
         images = [entry.frame(index) for index in range(entry.frames)]
-        return np.stack([resize_frame(image, spec.height, spec.width) for image in images])
+        return np.stack([fitted_frame(image, spec) for image in images])
 
     def _sound(self, number):
         if not self.hears:
             return None
         if number == SILENCE:
-            return np.stack([silence(self._spec.audio)] * len(self._windows))
+            return np.stack([self._spec.audio.silence] * len(self._windows))
         entry = self._entries[number]
         sound = ClipSound(read_sound(entry.sound), self._spec.audio, self._spec.frames, entry.fps)
         return np.stack([sound.clip(window, entry.frames) for window in self._windows])

@@ -21,7 +21,6 @@ from avsal_jax import metrics
 from avsal_jax.data.audio import read_sound
 from avsal_jax.data.clip_sound import resample
 from avsal_jax.data.datasets import open_dataset
-from avsal_jax.data.log_mel import RATE, log_mel
 from avsal_jax.data.synthetic import GRADES, read_scene, settings_from, write_synthetic
 from avsal_jax.data.synthetic.gaze import (
     BLUR,
@@ -32,6 +31,7 @@ from avsal_jax.data.synthetic.gaze import (
     luminance,
     motion_maps,
 )
+from avsal_jax.spec.log_mel import RATE, log_mel
 
 PICTURE = ("motion", "motion without camera", "contrast", "centre")
 MIXED = ("mixed", "mixed with mean map")

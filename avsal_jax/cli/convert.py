@@ -7,7 +7,7 @@ import shutil
 
 from avsal_jax.cli import flags
 from avsal_jax.errors import AvsalError
-from avsal_jax.specs import parse_setting
+from avsal_jax.spec.parsing import parse_setting
 
 # The rows of `convert.convert.TABLES` by `models.systems`, whose import takes a second; a test compares them.
 SYSTEMS, PARTS = ("vinet", "avinet"), ("s3d", "soundnet", "vggish")
@@ -33,7 +33,9 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     from avsal_jax.convert.convert import convert_checkpoint, verify
 
-    report = convert_checkpoint(args.system, args.input, args.output, dict(args.set), args.key)
+    report = convert_checkpoint(
+        args.system, source=args.input, output=args.output, settings=dict(args.set), key=args.key
+    )
     variant = ", ".join(f"{key}={value}" for key, value in report.settings.items()) or "the defaults"
     print(f"{args.system}: {variant}")
     for note in report.notes:
@@ -44,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.verify:
         try:
-            print(f"verified: {verify(args.system, args.input, args.output, args.key)}")
+            print(f"verified: {verify(args.system, source=args.input, output=args.output, key=args.key)}")
         except AvsalError:
             shutil.rmtree(args.output, ignore_errors=True)  # just made, and wrong
             raise

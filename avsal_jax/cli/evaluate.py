@@ -52,7 +52,9 @@ def run(args: argparse.Namespace) -> int:
     def progress(units):
         return tqdm.tqdm(units, unit="video", desc="evaluating", file=sys.stderr)
 
-    summary = evaluate(request, args.output, lambda line: print(line, file=sys.stderr), progress)
+    summary = evaluate(
+        request, output=args.output, say=lambda line: print(line, file=sys.stderr), progress=progress
+    )
     if "submission" in summary:
         print(f"{summary['videos']} videos for submission in {summary['submission']}")
     elif "metrics" in summary:

@@ -58,10 +58,11 @@ def run(args: argparse.Namespace) -> int:
     from avsal_jax.inference.sources import SoundChoice, list_inputs, open_source
     from avsal_jax.models.layers import Runtime
 
-    chosen = FeatureSettings(args.features, args.feature_frames, args.compare_audio, args.iterations)
-    settings = Settings(
-        args.save, args.postprocess, args.audio, args.fps, args.frame_step, args.batch, chosen, args.stream
+    feature_settings = FeatureSettings(
+        args.features, args.feature_frames, compare_audio=args.compare_audio, iterations=args.iterations
     )
+    names = ("postprocess", "audio", "fps", "frame_step", "batch", "stream")
+    settings = Settings(args.save, features=feature_settings, **{name: getattr(args, name) for name in names})
     listed = list_inputs(args.input, args.output, lambda line: print(f"note: {line}", file=sys.stderr))
     inputs = own_inputs(listed, args.shard)
     if not inputs:

@@ -43,21 +43,25 @@ def run(args: argparse.Namespace) -> int:
 
     options = {"encoding": args.encoding, "workers": args.workers, "bar": bar}
     if args.dataset == "synthetic":
-        done = prepare_synthetic(dict(args.settings), args.root, args.output, args.size, **options)
+        summary = prepare_synthetic(
+            dict(args.settings), root=args.root, output=args.output, size=args.size, **options
+        )
     elif args.settings:
         raise AvsalError(f"--set is for the synthetic set; {args.dataset} takes none")
     elif args.root is None:
         raise AvsalError(f"--root is missing: the folder where {args.dataset} was unpacked")
     else:
-        done = prepare(args.dataset, args.root, args.output, args.size or (224, 384), **options)
+        summary = prepare(
+            args.dataset, root=args.root, output=args.output, size=args.size or (224, 384), **options
+        )
     print(
-        f"{done['videos']} videos, {done['frames']} frames, {done['bytes'] / 1e6:.1f} MB in "
-        f"{done['folder']}; {done['prepared']} prepared now; what was found is in {done['report']}"
+        f"{summary['videos']} videos, {summary['frames']} frames, {summary['bytes'] / 1e6:.1f} MB in "
+        f"{summary['folder']}; {summary['prepared']} prepared now; what was found is in {summary['report']}"
     )
-    for line in done["problems"][:_NOTES]:
+    for line in summary["problems"][:_NOTES]:
         print(f"note: {line}", file=sys.stderr)
-    if (more := len(done["problems"]) - _NOTES) > 0:
-        print(f"note: and {more} more such lines in the report", file=sys.stderr)
-    for line in done["failed"]:
+    if (omitted := len(summary["problems"]) - _NOTES) > 0:
+        print(f"note: and {omitted} more such lines in the report", file=sys.stderr)
+    for line in summary["failed"]:
         print(f"failed: {line}", file=sys.stderr)
-    return 1 if done["failed"] else 0
+    return 1 if summary["failed"] else 0

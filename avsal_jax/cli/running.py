@@ -25,7 +25,9 @@ def predict_all(model: Model, inputs: dict[pathlib.Path, pathlib.Path], settings
         if len(inputs) > 1:
             _say(f"[{number}/{len(inputs)}] {source}")
         try:
-            summary = predict_file(model, source, output, settings, _say, _progress)
+            summary = predict_file(
+                model, source=source, output=output, settings=settings, say=_say, progress=_progress
+            )
         except Exception as error:
             if len(inputs) == 1:
                 raise

@@ -46,11 +46,11 @@ def run(args: argparse.Namespace) -> int:
     cluster = launch.chosen_cluster(args.coordinator, args.num_processes, args.process_id)
     limits = launch.Limits(args.join, args.heartbeat, args.stall)
     try:
-        done = launch.train_together(config, args.workdir, say, cluster, limits)
+        summary = launch.train_together(config, workdir=args.workdir, say=say, cluster=cluster, limits=limits)
     except launch.Preempted as stopped:
         say(f"{stopped}, and saved; the same command goes on from there")
         return launch.PREEMPTED
-    if done:
-        best = "best {} {:.4f} at step {}; ".format(*done["best"]) if done["best"] else ""
-        print(f"{done['steps']} steps; {best}the model is {done['model']}")
+    if summary:
+        best = "best {} {:.4f} at step {}; ".format(*summary["best"]) if summary["best"] else ""
+        print(f"{summary['steps']} steps; {best}the model is {summary['model']}")
     return 0

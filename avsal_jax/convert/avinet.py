@@ -45,14 +45,21 @@ def table(settings: dict, tensors: dict[str, np.ndarray]) -> Iterator[Entry]:
 
 
 def _transformer(layers: int) -> Iterator[Entry]:
-    yield from _linear("conv_in_1x1", "picture", "projection", "pointwise3d")
-    yield from _linear("audio_conv_1x1", "sound", "projection", "pointwise2d")
+    yield from _linear("conv_in_1x1", target="picture", leaf="projection", transform="pointwise3d")
+    yield from _linear("audio_conv_1x1", target="sound", leaf="projection", transform="pointwise2d")
     for number in range(layers):
         source, target = _layer(f"{number}"), f"layer{number}"
         for piece, name in enumerate(("query", "key", "value")):
             ours, thirds = f"params/fusion/{target}/attention/{name}", (piece, 3)
-            yield Entry(f"{source}.self_attn.in_proj_weight", f"{ours}/projection", "linear", thirds)
-            yield Entry(f"{source}.self_attn.in_proj_bias", f"{ours}/bias", "vector", thirds)
+            yield Entry(
+                f"{source}.self_attn.in_proj_weight",
+                target=f"{ours}/projection",
+                transform="linear",
+                piece=thirds,
+            )
+            yield Entry(
+                f"{source}.self_attn.in_proj_bias", target=f"{ours}/bias", transform="vector", piece=thirds
+            )
         yield from _linear(f"{source}.self_attn.out_proj", f"{target}/attention/output", "projection")
         yield from _linear(f"{source}.linear1", f"{target}/expand", "kernel")
         yield from _linear(f"{source}.linear2", f"{target}/reduce", "projection")

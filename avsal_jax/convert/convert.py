@@ -18,9 +18,11 @@ from avsal_jax.convert.candidates import Checkpoint, StoredTensor, described
 from avsal_jax.convert.reader import read_checkpoint
 from avsal_jax.convert.rules import apply_table
 from avsal_jax.errors import AvsalError, did_you_mean
-from avsal_jax.models.network import abstract_variables, forward
+from avsal_jax.models.changes import dotted
+from avsal_jax.models.network import abstract_variables
+from avsal_jax.models.registry import HEADS
 from avsal_jax.models.systems import build, resolve
-from avsal_jax.specs import InputSpec
+from avsal_jax.spec.input import InputSpec
 from avsal_jax.storage import flatten, read_model, write_model
 from avsal_jax.types import Clip
 
@@ -76,13 +78,13 @@ def convert_checkpoint(
     tables = TABLES[system]
     checkpoint = read_checkpoint(source, tables.MARKS, key)
     tensors = checkpoint.tensors
-    settings = {**_recognised(system, source, checkpoint), **(settings or {})}
+    settings = {**_recognised(system, source, checkpoint), **dotted(settings or {})}
     preset = resolve(system, settings)
-    expected = flatten(abstract_variables(build(preset), preset.input))
+    expected = flatten(abstract_variables(build(preset)))
     shapes = {name: tuple(leaf.shape) for name, leaf in expected.items()}
     rows = list(tables.table(settings, tensors))
     try:
-        flat = apply_table(tensors, rows, tables.IGNORED, shapes)
+        flat = apply_table(tensors, table=rows, ignored=tables.IGNORED, expected=shapes)
     except AvsalError as error:
         raise AvsalError(f"{source}: {error}") from error
     provenance = {
@@ -91,11 +93,13 @@ def convert_checkpoint(
         "by": f"avsal_jax {avsal_jax.__version__}",
     }
     variables = traverse_util.unflatten_dict(flat, sep="/")
-    path = write_model(output, preset, variables, provenance)
+    path = write_model(output, preset=preset, variables=variables, provenance=provenance)
     parameters = sum(v.size for name, v in flat.items() if name.startswith("params/"))
     used = len({row.source for row in rows})
     notes = (*checkpoint.notes, *_types({row.source: tensors[row.source] for row in rows}))
-    return Report(path, settings, used, len(tensors) - used, parameters, notes)
+    return Report(
+        path, settings=settings, used=used, ignored=len(tensors) - used, parameters=parameters, notes=notes
+    )
 
 
 def _types(used: dict[str, StoredTensor]) -> list[str]:
@@ -136,8 +140,10 @@ def verify(system: str, source, output, key: str | None = None) -> str:
         if not np.array_equal(row.undo(flat[row.target]), theirs.astype(np.float32)):
             raise AvsalError(f"{row.target} in {output} differs from {row.source} in {source}")
     names = () if preset.kind == "system" else _first_feature(stored.network)
-    run = jax.jit(lambda v, clip: forward(stored.network, preset.input, v, clip, names))
-    leaves = jax.tree.leaves(run(stored.variables, _random_clip(preset.input)))
+    outputs = jax.jit(stored.network.run, static_argnames="features")(
+        stored.variables, _random_clip(preset.input), features=names
+    )
+    leaves = jax.tree.leaves((outputs.logits, outputs.features))
     if not all(np.isfinite(leaf).all() for leaf in leaves):
         raise AvsalError(f"{output} gives values that are not finite on a random clip")
     low = min(float(np.min(leaf)) for leaf in leaves)
@@ -159,10 +165,10 @@ def _random_clip(spec: InputSpec) -> Clip:
 
 
 def _settings(preset) -> dict:
+    parts = {slot: part for slot, part in preset.parts.items() if slot != HEADS}
+    parts |= {f"{HEADS}.{name}": part for name, part in preset.parts[HEADS].items()}
     fields = {
-        f"{slot}.{field}": value
-        for slot, part in preset.slots.items()
-        for field, value in part["fields"].items()
+        f"{path}.{field}": value for path, part in parts.items() for field, value in (part or {}).items()
     }
     return {"frames": preset.input.frames, **fields}
 

@@ -91,7 +91,7 @@ def _safetensors(path: pathlib.Path) -> Content:
     def tensor(name: str, one: dict) -> StoredTensor:
         begin, _ = one["data_offsets"]
         load = functools.partial(_raw, path, name, one["dtype"], tuple(one["shape"]), 8 + length + begin)
-        return StoredTensor("", name, tuple(one["shape"]), one["dtype"], load)
+        return StoredTensor("", name=name, shape=tuple(one["shape"]), dtype=one["dtype"], load=load)
 
     return Content(tuple(tensor(name, one) for name, one in header.items()))
 
@@ -135,7 +135,7 @@ def _torch(path: pathlib.Path) -> Content:
                 f"{path} has more than {_MAX_ENTRIES:,} entries: no checkpoint of a network here"
             )
         if isinstance(value, torch.Tensor):
-            tensors.append(_stored(folder, name, value, torch))
+            tensors.append(_stored(folder, name=name, tensor=value, torch=torch))
         else:
             others.append((folder, name))
     return Content(tuple(tensors), tuple(others))
@@ -167,7 +167,13 @@ def _entries(content, folder: str = "", depth: int = 0) -> Iterator[tuple[str, s
 def _stored(folder: str, name: str, tensor, torch) -> StoredTensor:
     dtype = str(tensor.dtype).removeprefix("torch.")
     shape = () if tensor.is_nested else tuple(tensor.shape)
-    return StoredTensor(folder, name, shape, dtype, functools.partial(_values, folder + name, tensor, torch))
+    return StoredTensor(
+        folder,
+        name=name,
+        shape=shape,
+        dtype=dtype,
+        load=functools.partial(_values, folder + name, tensor, torch),
+    )
 
 
 def _values(name: str, tensor, torch) -> np.ndarray:

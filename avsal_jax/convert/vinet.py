@@ -12,6 +12,7 @@ from avsal_jax.errors import AvsalError
 
 IGNORED = s3d.IGNORED
 MARKS = ("decoder.convtsp2.0.weight", "backbone.base1.0.conv_s.weight")
+_HEAD = "heads/saliency"
 # The trunk is cut into base1 = [0..3], base2 = [5, 6], base3 = [8..12], base4 = [14, 15].
 _CUTS = {1: 0, 2: 5, 3: 8, 4: 14}
 
@@ -40,15 +41,15 @@ def recognise(tensors: dict[str, np.ndarray]) -> dict:
             f"{collapse}; clips of 8, 16, 32, 48 frames have (1, 1), (2, 1), (2, 2), (2, 3)"
         )
     upsample = "transposed" if transposed else "trilinear"
-    return {"frames": frames, "decoder.hierarchy": hierarchy, "decoder.upsample": upsample}
+    return {"frames": frames, "heads.saliency.hierarchy": hierarchy, "heads.saliency.upsample": upsample}
 
 
 def table(settings: dict, tensors: dict[str, np.ndarray]) -> Iterator[Entry]:
     """Rows for a ViNet checkpoint with these settings; `tensors` are its content."""
     yield from s3d.trunk(_backbone)
-    transposed = settings["decoder.upsample"] == "transposed"
+    transposed = settings["heads.saliency.upsample"] == "transposed"
     frames = settings["frames"]
-    root = "params/decoder"
+    root = f"params/{_HEAD}"
     for level in (1, 2, 3):
         source = f"decoder.convtsp{level}"
         yield Entry(f"{source}.0.weight", f"{root}/conv{level}/kernel", "conv3d")
@@ -83,7 +84,7 @@ def _positions(transposed: bool) -> tuple[int, int, int]:
 
 
 def _upsample(source: str, position: int, number: int) -> Iterator[Entry]:
-    target = f"decoder/upsample{number}"
+    target = f"{_HEAD}/upsample{number}"
     yield Entry(f"{source}.{position}.weight", f"params/{target}/kernel", "conv_transpose3d")
     yield from batch_norm(f"{source}.{position + 1}", f"{target}_norm")
 

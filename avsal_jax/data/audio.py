@@ -43,7 +43,7 @@ def read_sound(path) -> Sound:
             file.write(wave)
             file.flush()
             wave = np.memmap(file, np.float32, "r", shape=(count,))
-    return Sound(wave, stream.rate, stream.start, stream.notes)
+    return Sound(wave, rate=stream.rate, start=stream.start, notes=stream.notes)
 
 
 def has_sound(path) -> bool:

@@ -7,18 +7,13 @@ agree. Rates in Hz; waveforms are float32 in [-1, 1].
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from avsal_jax.data import log_mel
 from avsal_jax.data.frame_times import FrameTimes
-from avsal_jax.specs import AudioSpec
-
-SOUNDNET_SCALE = 256.0  # SoundNet was trained on 24-bit samples times 2^-23 read as 32-bit: +-256
-FALLBACK_RATE = 22_050  # SoundNet's own; the published buffers are sized for it
+from avsal_jax.spec.sound import FrontEnd
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +82,9 @@ def excerpt_bounds(first: int, last: int, rate: float, fps: float, samples: int)
     Args:
       rate: samples per second; fps: frames per second; samples: length of the waveform.
     """
-    return _bounds((first - 1) * (1.0 / fps), (last - 1) * (1.0 / fps), rate, fps, samples)
+    return _bounds(
+        (first - 1) * (1.0 / fps), last=(last - 1) * (1.0 / fps), rate=rate, fps=fps, samples=samples
+    )
 
 
 def _bounds(first: float, last: float, rate: float, fps: float, samples: int) -> tuple[int, int]:
@@ -96,40 +93,6 @@ def _bounds(first: float, last: float, rate: float, fps: float, samples: int) ->
     begin = math.trunc(max(0.0, first * rate - half))
     end = math.trunc(min(float(samples), abs(last * rate + half)))
     return begin, min(end + 1, samples)
-
-
-def centred(excerpt: np.ndarray, spec: AudioSpec) -> np.ndarray:
-    """Returns float32 [spec.samples]: the windowed excerpt in the middle of a silent buffer, times 256.
-
-    The Hann window has the excerpt's own length. An even excerpt of N samples lies at
-    [c - N/2, c + N/2) around c = samples // 2, an odd one at [c - N//2, c + N//2 + 1). Of an excerpt
-    longer than the buffer the middle is kept.
-    """
-    if len(excerpt) > spec.samples:
-        excerpt = _in_the_middle(excerpt, spec.samples)
-    window = _hann(len(excerpt)) if spec.window == "hann" else 1.0
-    return _in_the_middle(excerpt * window * SOUNDNET_SCALE, spec.samples).astype(np.float32)
-
-
-def silence(spec: AudioSpec) -> np.ndarray:
-    """Returns float32 [L] or [P, 96, 64]: what a network hears where there is no sound."""
-    return np.full(spec.shape, spec.silence, np.float32)
-
-
-def _in_the_middle(wave: np.ndarray, length: int) -> np.ndarray:
-    """Returns `length` samples: `wave` amid silence, or the middle of a longer one."""
-    if len(wave) > length:
-        spare = len(wave) - length
-        return wave[spare // 2 : spare // 2 + length]
-    buffer = np.zeros(length, wave.dtype)
-    at = length // 2 - len(wave) // 2
-    buffer[at : at + len(wave)] = wave
-    return buffer
-
-
-@functools.lru_cache(maxsize=256)
-def _hann(length: int) -> np.ndarray:
-    return np.hanning(length)
 
 
 class ClipSound:
@@ -141,9 +104,9 @@ class ClipSound:
     pause in the picture, the middle is kept.
 
     Args:
-      sound: the waveform; resampled to 16,000 Hz for log-mel, from a higher rate to 22,050 Hz where a clip
-        would not fit the buffer of a waveform.
-      spec: the buffer that the network takes, and the rate that it takes it at, if it names one.
+      sound: the waveform; resampled to the rate of the front end, if it has one, and from a higher rate to
+        its fallback where a clip would not fit.
+      front_end: what the network takes.
       frames: T, frames of a clip.
       fps: frames per second of the video that the clips are cut from; the average, where it varies.
       video_start: seconds; presentation time of its first frame, on the clock of `sound.start`.
@@ -155,23 +118,19 @@ class ClipSound:
     def __init__(
         self,
         sound: Sound,
-        spec: AudioSpec,
+        front_end: FrontEnd,
         frames: int,
         fps: float,
         video_start: float = 0.0,
         times: FrameTimes | None = None,
     ):
         self.warning, self.times, self._cut = None, times, 0
-        self._length = spec.samples
-        if spec.kind == "logmel":
-            sound = resample(sound, log_mel.RATE)
-            self._length = log_mel.samples_for(spec.patches, spec.hop)
-        else:
-            sound = resample(sound, spec.sample_rate or sound.rate)
-            if frames * sound.rate / fps > spec.samples:
-                sound, self.warning = _fitted(sound, frames, fps, spec.samples)
+        self._length = front_end.length
+        sound = resample(sound, front_end.rate or sound.rate)
+        if front_end.fallback_rate is not None and frames * sound.rate / fps > self._length:
+            sound, self.warning = _fitted(sound, frames=frames, fps=fps, front_end=front_end)
         self._wave, self._rate = sound.wave, sound.rate
-        self._spec, self._fps = spec, fps
+        self._front_end, self._fps = front_end, fps
         # Samples before the first frame are cut, a late start is filled with silence.
         self._shift = round((video_start - sound.start) * sound.rate)
         self._regular = frames * sound.rate / fps  # samples of a clip at a constant rate
@@ -187,7 +146,7 @@ class ClipSound:
         )
 
     def clip(self, frames: list[int], count: int | None) -> np.ndarray:
-        """Returns float32 [L] or [P, 96, 64] (`AudioSpec.shape`): the sound of a clip, reversed where it is.
+        """Returns float32 [L] or [P, 96, 64] (`FrontEnd.shape`): the sound of a clip, reversed where it is.
 
         Args:
           frames: indices from 0 in the order of the clip, as `inference.windows.window` gives them. Runs
@@ -204,17 +163,12 @@ class ClipSound:
         silence = round(before * per_frame), round(after * per_frame)
         length = max(0, len(self._wave) - self._shift)
         first, last = (self._time(index) for index in (ordered[0], ordered[-1]))
-        begin, end = _bounds(first, last, self._rate, self._fps, length)
+        begin, end = _bounds(first, last=last, rate=self._rate, fps=self._fps, samples=length)
         excerpt = self._amid_silence(begin, max(begin, end), silence)
-        if self._spec.kind == "waveform":
-            buffer = centred(excerpt, self._spec)
-            return buffer[::-1] if backwards else buffer
         missing = self._length - len(excerpt)
-        if self._spec.pad_rule == "context" and missing > 0 and not any(silence):
+        if self._front_end.takes_context and missing > 0 and not any(silence):
             excerpt = self._samples(begin - missing // 2, end + missing - missing // 2)
-        wave = _in_the_middle(excerpt, self._length)
-        wave = wave[::-1] if backwards else wave
-        return log_mel.log_mel_patches(wave, self._spec.patches, self._spec.hop)
+        return self._front_end.cut(excerpt, backwards)
 
     def _time(self, index: int) -> float:
         return index * (1.0 / self._fps) if self.times is None else self.times[index]
@@ -236,13 +190,14 @@ class ClipSound:
         return np.pad(piece, (before, end - begin - before - len(piece)))
 
 
-def _fitted(sound: Sound, frames: int, fps: float, samples: int) -> tuple[Sound, str]:
-    """Returns a sound whose clips are too long for the buffer at the fallback rate, and what to say of it."""
-    words = [f"{frames} frames at {fps:.3g} fps of {sound.rate} Hz sound do not fit {samples} samples"]
-    if sound.rate > FALLBACK_RATE:
-        sound = resample(sound, FALLBACK_RATE)
-        words.append(f"resampled to {FALLBACK_RATE} Hz")
-    if frames * sound.rate / fps > samples:
+def _fitted(sound: Sound, frames: int, fps: float, front_end: FrontEnd) -> tuple[Sound, str]:
+    """Returns a sound whose clips are too long for the front end at its fallback rate, and a warning."""
+    rate, length = front_end.fallback_rate, front_end.length
+    words = [f"{frames} frames at {fps:.3g} fps of {sound.rate} Hz sound do not fit {length} samples"]
+    if sound.rate > rate:
+        sound = resample(sound, rate)
+        words.append(f"resampled to {rate} Hz")
+    if frames * sound.rate / fps > length:
         words.append("only the middle of each clip's sound is kept")
     return sound, words[0] + ": " + ", and ".join(words[1:])
 

@@ -95,8 +95,8 @@ def open_dataset(
     else:
         _check_fold(name, dataset, fold)
         rows = ()
-    packaging = _open_packaging(dataset, root, split, {row.dataset for row in rows} | {name})
-    rows = rows or _split_rows(name, dataset, root, packaging, split, fold)
+    packaging = _open_packaging(dataset, root=root, split=split, names={row.dataset for row in rows} | {name})
+    rows = rows or _split_rows(name, dataset=dataset, root=root, packaging=packaging, split=split, fold=fold)
     for one in dict.fromkeys(row.dataset for row in rows):
         packaging.check(one)
     entries = tuple(packaging.entry(row, row.dataset) for row in _with_rates(rows, root))

@@ -72,7 +72,9 @@ def fixations_of(values: np.ndarray, name, lossy: bool = False) -> Fixations:
         damaged = 0
     if not numbers.any():
         return NO_FIXATIONS._replace(damaged=damaged)
-    kind, limit = _classify(numbers, numbers.max(), values.shape[0] * values.shape[1], name, lossy)
+    kind, limit = _classify(
+        numbers, high=numbers.max(), pixels=values.shape[0] * values.shape[1], name=name, lossy=lossy
+    )
     if sparse:
         found = values.tocoo()
         keep = numbers >= limit

@@ -51,9 +51,9 @@ def read_orientation(frame: av.VideoFrame, before: Orientation | None = None) ->
     sign = -1 if mirrored else 1
     if straight >= crossed:
         x = 1 if a + sign * d >= 0 else -1  # of the two entries together, as of a noisy rotation
-        return Orientation(False, sign * x, x, note)
+        return Orientation(False, rows=sign * x, columns=x, note=note)
     y = 1 if b - sign * c >= 0 else -1
-    return Orientation(True, y, -sign * y, note)
+    return Orientation(True, rows=y, columns=-sign * y, note=note)
 
 
 class OrientationReader:

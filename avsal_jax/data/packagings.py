@@ -218,19 +218,19 @@ def _entry(
         sound = None
     return VideoEntry(
         dataset,
-        row.video,
-        frames,
-        row.fps,
-        row.frames,
-        row.category,
-        tuple(notes),
-        sound,
-        files["images"],
-        files["density maps"],
-        files["fixation maps"],
-        published,
-        without_truth,
-        variable,
+        name=row.video,
+        frames=frames,
+        fps=row.fps,
+        listed=row.frames,
+        category=row.category,
+        notes=tuple(notes),
+        sound=sound,
+        images=files["images"],
+        maps=files["density maps"],
+        fixation_maps=files["fixation maps"],
+        published=published,
+        without_truth=without_truth,
+        variable=variable,
     )
 
 

@@ -12,16 +12,18 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else TensorFlow greets on stderr
+# Else TensorFlow prints greetings and tracebacks; jax sets 1 where it was imported before.
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = max("2", os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"))
 import tensorflow as tf
 
-from avsal_jax.data.clip_sound import ClipSound, silence
+from avsal_jax.data.clip_sound import ClipSound
 from avsal_jax.data.prepared import PreparedVideo
 from avsal_jax.data.sampling import ClipChoice, Sampler, Sampling
 from avsal_jax.errors import AvsalError
-from avsal_jax.specs import InputSpec
+from avsal_jax.spec.input import InputSpec
 
 TARGETS = ("model", "native")
+PREPARED = {"resize": "pil_bilinear", "fit": "stretch"}  # how `prepare_video` fits pictures
 _NODE = re.compile(r"\{\{.*?\}\} ?")  # how TensorFlow names the place in its graph
 for _kind in ("GPU", "TPU"):
     tf.config.set_visible_devices([], _kind)
@@ -67,13 +69,13 @@ def clip_batches(
       AvsalError: videos of another size, a batch that the processes cannot share, no videos.
     """
     sampling = sampling or Sampling()
-    _check(videos, spec, batch, shard, targets, sampling)
-    sampler = Sampler(videos, spec, sampling, seed)
+    _check(videos, spec=spec, batch=batch, shard=shard, targets=targets, sampling=sampling)
+    sampler = Sampler(videos, spec=spec, sampling=sampling, seed=seed)
     if one_pass:
         steps = -(-sampler.epoch // batch) - first_step
     share = batch // shard[1]
     last = np.iinfo(np.int64).max if steps is None else (first_step + steps) * share
-    loader = _Loader(videos, spec, sampler, sampler.epoch if one_pass else None)
+    loader = _Loader(videos, spec=spec, sampler=sampler, valid_rows=sampler.epoch if one_pass else None)
     decode = functools.partial(_decode, spec=spec, targets=targets, load=loader.load)
 
     def clip_of(local):
@@ -111,9 +113,15 @@ def _check(videos, spec, batch, shard, targets, sampling) -> None:
     if batch < 1 or count < 1 or batch % count or not 0 <= index < count:
         raise AvsalError(f"a batch of {batch} cannot be shared by {count} processes (this one is {index})")
     if targets not in TARGETS:
-        raise AvsalError(f"targets {targets!r} is none of {', '.join(TARGETS)}")
+        raise AvsalError(f"targets {targets!r} is not one of {', '.join(TARGETS)}")
     if targets == "native" and sampling.flip:
         raise AvsalError("targets at native size are for evaluation, where clips are not mirrored")
+    for field, value in PREPARED.items():
+        if getattr(spec, field) != value:
+            raise AvsalError(
+                f"prepared pictures have {field} {value!r}, and this network takes {getattr(spec, field)!r}: "
+                f"train with {field}={value}"
+            )
     for video in videos:
         if video.shards.size != (spec.height, spec.width):
             raise AvsalError(
@@ -127,7 +135,7 @@ class _Loader:
 
     def __init__(self, videos, spec: InputSpec, sampler: Sampler, valid_rows: int | None):
         self._videos, self._spec, self._sampler, self._valid = videos, spec, sampler, valid_rows
-        self._silence = None if spec.audio is None else silence(spec.audio)
+        self._silence = None if spec.audio is None else np.asarray(spec.audio.silence)
 
     def load(self, row: np.int64) -> tuple:
         """Returns (pictures [T] bytes, target bytes, sound, [video, label, flip, mask])."""
@@ -145,7 +153,7 @@ class _Loader:
             return np.zeros(0, np.float32)
         if video.sound is None:
             return self._silence
-        clips = ClipSound(video.sound, spec.audio, spec.frames, video.fps)
+        clips = ClipSound(video.sound, front_end=spec.audio, frames=spec.frames, fps=video.fps)
         return np.ascontiguousarray(clips.clip(list(choice.frames), video.frames), np.float32)
 
 

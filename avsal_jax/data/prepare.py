@@ -67,27 +67,29 @@ def prepare(
     folder = folder_of(output, dataset)
     preparation = Preparation(dataset, *size, encoding, tuple((e.dataset, e.name) for e in entries), lists)
     _claim(folder, preparation)
-    shards = ShardFolder(folder, len(entries), size, encoding)
+    shards = ShardFolder(folder, count=len(entries), size=size, encoding=encoding)
     todo = [i for i, entry in enumerate(entries) if not _is_done(shards, i, entry)]
     counted = bar(total=sum(entries[i].frames for i in todo)) if bar else None
     try:
-        found = _prepare_all(shards, entries, todo, workers or os.cpu_count() or 1, counted)
+        counts = _prepare_all(
+            shards, entries=entries, todo=todo, workers=workers or os.cpu_count() or 1, counted=counted
+        )
     finally:
         if counted is not None:
             counted.close()
-    lost = [i for i in todo if found[i].failed]
-    failed = refused + [f"{entries[i].name}: {found[i].failed}" for i in lost]
+    failures = [i for i in todo if counts[i].failed]
+    failed = refused + [f"{entries[i].name}: {counts[i].failed}" for i in failures]
     with _writes(folder):
         for kind in KINDS:
             described = _DESCRIPTION.format(kind=kind, dataset=dataset, height=size[0], width=size[1])
             shards.write_metadata(kind, described)
-        report = _write_report(folder, shards, entries, found, problems)
-        whole = dataclasses.replace(preparation, failed=tuple(lost), complete=True)
-        write_json(folder / FILE, whole.to_json())
+        report = _write_report(folder, shards=shards, entries=entries, found=counts, problems=problems)
+        finished = dataclasses.replace(preparation, failed=tuple(failures), complete=True)
+        write_json(folder / FILE, finished.to_json())
     return {
         "folder": str(folder),
         "videos": len(entries),
-        "prepared": len(todo) - len(lost),
+        "prepared": len(todo) - len(failures),
         "frames": sum(entry.frames for entry in entries),
         "bytes": sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
         "failed": failed,
@@ -126,16 +128,24 @@ def prepare_synthetic(
             yield video
             counted.update(1)
 
-    write_synthetic(root, made, progress if counted is not None else iter, workers)
+    write_synthetic(root, made, progress=progress if counted is not None else iter, workers=workers)
     if counted is not None:
         counted.close()
     contact_sheet(root, root / "contact_sheet.png")
-    return prepare("synthetic", root, output, size or (made.height, made.width), encoding, workers, bar)
+    return prepare(
+        "synthetic",
+        root=root,
+        output=output,
+        size=size or (made.height, made.width),
+        encoding=encoding,
+        workers=workers,
+        bar=bar,
+    )
 
 
 def _check(size: tuple[int, int], encoding: str) -> None:
     if encoding not in ENCODINGS:
-        raise AvsalError(f"encoding {encoding!r} is none of {', '.join(ENCODINGS)}")
+        raise AvsalError(f"encoding {encoding!r} is not one of {', '.join(ENCODINGS)}")
     if not all(isinstance(side, int) and 0 < side <= MAX_SIDE for side in size):
         raise AvsalError(f"height and width are 1 to {MAX_SIDE} pixels; got {size[0]}x{size[1]}")
 
@@ -149,7 +159,7 @@ def _all_videos(dataset: str, root) -> tuple[list[VideoEntry], Lists, list[str],
     opened, errors = {}, []
     for split, fold in _parts(dataset, root):
         try:
-            opened[split, fold] = open_dataset(dataset, root, split, fold)
+            opened[split, fold] = open_dataset(dataset, root=root, split=split, fold=fold)
         except AvsalError as error:
             errors.append(error)
     if not opened:
@@ -235,7 +245,7 @@ def _prepare_all(shards, entries, todo, workers: int, counted) -> dict[int, Foun
 def _prepare_or_fail(shards: ShardFolder, index: int, entry: VideoEntry, tick: Callable) -> Found:
     """Prepares one video; one that fails, for whatever reason, gets empty shards and loses no other."""
     try:
-        return prepare_video(shards, index, entry, tick)
+        return prepare_video(shards, index=index, entry=entry, tick=tick)
     except (WriteError, _Stopped):
         raise
     except Exception as error:

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from PIL import Image
 
+from avsal_jax.data.fitting import resize_frame
 from avsal_jax.data.fixation_maps import NO_FIXATIONS, Fixations, fixation_findings
 from avsal_jax.data.prepared import FORMAT
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.data.shards import ShardFolder, WriteError
 from avsal_jax.data.sound_stream import SoundStream
-from avsal_jax.data.video import resize_frame
 from avsal_jax.errors import AvsalError
 from avsal_jax.identity import digest
 
@@ -115,7 +115,7 @@ def _target(entry: VideoEntry, i: int, add: Callable) -> _Target:
         density, map_ = entry.encoded_density(i), entry.density(i)
         fixations = NO_FIXATIONS if entry.fixation_maps is None else entry.read_fixations(i)
         size = entry.truth_size(i)
-        target = _Target(not map_.any(), size, fixations, map_.shape != tuple(size))
+        target = _Target(not map_.any(), size=size, fixations=fixations, other_size=map_.shape != tuple(size))
     add({"density": density, "fixations": fixations.points, "size": np.array(target.size, np.int32)})
     return target
 

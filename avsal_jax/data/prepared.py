@@ -195,7 +195,9 @@ class PreparedSet:
                 f"{self.folder} is not complete: preparing {made.dataset} was broken off; run the same "
                 "avsal prepare again, which does what is missing"
             )
-        self._shards = ShardFolder(self.folder, len(made.videos), (made.height, made.width), made.encoding)
+        self._shards = ShardFolder(
+            self.folder, count=len(made.videos), size=(made.height, made.width), encoding=made.encoding
+        )
         self._videos: dict[int, PreparedVideo | None] = {}
 
     def names(self) -> dict[tuple[str, str], int]:

@@ -142,7 +142,7 @@ def _diem_observer(path: pathlib.Path, corner: tuple[float, float], size: tuple[
     seen = fixating.any(1)
     total = np.where(fixating[..., None], eyes[..., :2], 0).sum(1)[seen]
     place = total / fixating.sum(1)[seen, None] - corner
-    return _observer(path.stem, frames[seen].astype(np.int32) - 1, place, size)
+    return _observer(path.stem, frames=frames[seen].astype(np.int32) - 1, place=place, size=size)
 
 
 def _observer(name: str, frames: np.ndarray, place: np.ndarray, size: tuple[int, int]) -> Observer:
@@ -151,14 +151,15 @@ def _observer(name: str, frames: np.ndarray, place: np.ndarray, size: tuple[int,
     inside = ((points >= 0) & (points < size)).all(1)
     frames, first = np.unique(frames[inside], return_index=True)
     points = points[inside][first].astype(np.int32)
-    return Observer(name, frames.astype(np.int32), points, int((~inside).sum()))
+    return Observer(name, frames=frames.astype(np.int32), points=points, outside=int((~inside).sum()))
 
 
 def _coutrot_clip(clip, path: pathlib.Path, name: str) -> RawClip:
     fields = _structure(clip, path, name)
     info = _structure(fields.get("info"), path, f"{name}.info")
     fps, width, height, count = (
-        _number(info, field, path, name) for field in ("fps", "vidwidth", "vidheight", "nframe")
+        _number(info, field=field, path=path, name=name)
+        for field in ("fps", "vidwidth", "vidheight", "nframe")
     )
     data = fields.get("data")
     if not isinstance(data, np.ndarray) or data.dtype.kind not in "fiu" or data.ndim not in (2, 3):
@@ -172,8 +173,10 @@ def _coutrot_clip(clip, path: pathlib.Path, name: str) -> RawClip:
     for number in range(data.shape[2]):
         place = data[:, :, number].T
         seen = np.isfinite(place).all(1)
-        observers.append(_observer(f"observer {number + 1}", frames[seen], place[seen], size))
-    return RawClip(fps, int(width), int(height), count, tuple(observers))
+        observers.append(
+            _observer(f"observer {number + 1}", frames=frames[seen], place=place[seen], size=size)
+        )
+    return RawClip(fps, width=int(width), height=int(height), frames=count, observers=tuple(observers))
 
 
 def _structure(value, path: pathlib.Path, name: str) -> Mapping[str, object]:

@@ -7,14 +7,14 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
 from avsal_jax.data.prepared import PreparedVideo
 from avsal_jax.errors import AvsalError
-from avsal_jax.specs import InputSpec
-
-POLICIES = ("one_per_video_per_epoch", "uniform", "all_windows")
+from avsal_jax.spec.fields import Positive, check_fields
+from avsal_jax.spec.input import InputSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,18 +32,15 @@ class Sampling:
       skip_black: clips whose labelled frame has black truth are not drawn, unless a video has no other.
     """
 
-    policy: str = "one_per_video_per_epoch"
-    stride: int = 1
+    policy: Literal["one_per_video_per_epoch", "uniform", "all_windows"] = "one_per_video_per_epoch"
+    stride: Positive = 1
     shuffle: bool = True
     flip: bool = False
     reverse: bool = False
     skip_black: bool = True
 
     def __post_init__(self):
-        if self.policy not in POLICIES:
-            raise AvsalError(f"sampling policy {self.policy!r} is none of {', '.join(POLICIES)}")
-        if not isinstance(self.stride, int) or self.stride < 1:
-            raise AvsalError(f"stride must be a whole number of frames from 1 on; got {self.stride!r}")
+        check_fields(self, "sampling.")
         if not self.shuffle and self.policy != "all_windows":
             raise AvsalError(f"policy {self.policy} draws at random; shuffle=False goes with all_windows")
 
@@ -106,7 +103,7 @@ class Sampler:
         reverse, flip = self._coins("clip", epoch, video, salt)
         starts = self._starts(video, reverse)
         start = starts[self._random("start", epoch, video, salt).randint(len(starts))]
-        return self._made(video, int(start), reverse, flip)
+        return self._made(video, start=int(start), reverse=reverse, flip=flip)
 
     def _count(self, video: PreparedVideo) -> int:
         """Clips of a video: those inside it; of one shorter than a clip, one for each labelled frame."""
@@ -137,7 +134,7 @@ class Sampler:
         first = start if count >= self._length else start - self._label
         frames = [min(max(first + k, 0), count - 1) for k in range(self._length)]
         frames = tuple(frames[::-1] if reverse else frames)
-        return ClipChoice(video, frames, frames[self._label], flip)
+        return ClipChoice(video, frames=frames, label=frames[self._label], flip=flip)
 
     def _coins(self, *key) -> tuple[bool, bool]:
         """Returns (reverse, flip), where these are on."""

@@ -88,7 +88,7 @@ class SoundFrames:
                 )
             if frame.layout.name != layout:
                 layout, names = frame.layout.name, tuple(channel.name for channel in frame.layout.channels)
-            yield SoundFrame(samples(frame), frame.sample_rate, frame.time, names)
+            yield SoundFrame(samples(frame), rate=frame.sample_rate, time=frame.time, channels=names)
 
     def _decoded(self):
         """Yields PyAV's frames. Its Ogg reader gives up where chained files change their form."""

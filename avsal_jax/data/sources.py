@@ -69,7 +69,7 @@ class PreparedSources:
         if validation == "holdout":
             return *_held_out(train, fraction, seed), f"holdout({fraction:g}, {seed}) of the training list"
         if validation != "published":
-            raise AvsalError(f"validation {validation!r} is none of {', '.join(VALIDATIONS)}")
+            raise AvsalError(f"validation {validation!r} is not one of {', '.join(VALIDATIONS)}")
         if any(isinstance(source, str) for source in sources):
             raise AvsalError("a list file has no published validation list; use validation holdout")
         rules: dict[str, None] = {}

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 import av
 import numpy as np
-from PIL import Image
 
 from avsal_jax.data.color import ToneMapper, settle_matrix, tone_mapping_of
 from avsal_jax.data.containers import is_whole
@@ -95,7 +94,9 @@ class Video:
             first = next(self._decoded(container, chosen, times), None)
             if first is None:
                 raise AvsalError(f"{self.path} has no frame that can be decoded")
-            rate, about_rate = frame_rate(container, chosen, times, first.interlaced_frame)
+            rate, about_rate = frame_rate(
+                container, stream=chosen, times=times, interlaced=first.interlaced_frame
+            )
             count = chosen.frames
             if not count and container.duration:
                 count = round(container.duration / av.time_base * rate)
@@ -241,17 +242,6 @@ def open_container(path: pathlib.Path):
         container.close()
         raise AvsalError(f"{path} is a text, not a video that can be read")
     return container
-
-
-def resize_frame(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Returns RGB uint8 [height, width, 3] by Pillow's bilinear filter with antialiasing.
-
-    This is what torchvision's Resize did on PIL images in the public code; the aspect ratio is lost.
-    """
-    if image.shape[:2] == (height, width):
-        return image
-    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(resized)
 
 
 def _rgb(frame: av.VideoFrame) -> np.ndarray:

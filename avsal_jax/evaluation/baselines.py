@@ -12,11 +12,11 @@ import numpy as np
 import scipy.ndimage
 from PIL import Image
 
+from avsal_jax.data.fitting import resize_frame
 from avsal_jax.data.fixation_maps import Fixations
 from avsal_jax.data.raw_fixations import Observer, coutrot_clips, diem_observers
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.data.synthetic.gaze import BLUR, luminance, motion_maps
-from avsal_jax.data.video import resize_frame
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation.protocols import Protocol, rescale_points
 from avsal_jax.evaluation.sources import MapSource

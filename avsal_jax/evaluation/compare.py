@@ -118,12 +118,17 @@ def _check(results: Sequence[Result]) -> None:
     for dataset in dict.fromkeys(r.dataset for r in measured):
         here = [r for r in measured if r.dataset == dataset]
         for field in ("protocol", "split"):
-            _same(here, dataset, field, lambda r, field=field: getattr(r, field))
+            _same(here, dataset=dataset, what=field, value=lambda r, field=field: getattr(r, field))
         if dataset != "diem":  # it has one split: every fold number means it
             folds = {
                 m: sorted({r.fold for r in here if r.method == m}, key=str) for m in {r.method for r in here}
             }
-            _same(here, dataset, "folds", lambda r, folds=folds: ", ".join(map(str, folds[r.method])))
+            _same(
+                here,
+                dataset=dataset,
+                what="folds",
+                value=lambda r, folds=folds: ", ".join(map(str, folds[r.method])),
+            )
 
 
 def _same(results: list[Result], dataset: str, what: str, value: Callable[[Result], str]) -> None:

@@ -9,7 +9,7 @@ import optax
 
 from avsal_jax.errors import AvsalError
 from avsal_jax.models.domain import DomainDiscriminator
-from avsal_jax.models.network import initial_values
+from avsal_jax.models.initial import fresh_variables
 
 STEPS = 1600  # of a fresh discriminator; one of 400 had not learnt yet what tells domains nearly alike
 _BATCH = 32  # of either domain
@@ -46,7 +46,7 @@ def separability(
     train, held_out = (
         [((part - mean) / deviation).astype(np.float32) for part in parts] for parts in (train, held_out)
     )
-    variables = _trained(DomainDiscriminator(channels), train, steps, rate, seed)
+    variables = _trained(DomainDiscriminator(channels), train=train, steps=steps, rate=rate, seed=seed)
     judge = jax.jit(DomainDiscriminator(channels).apply)
 
     def accuracy(source, target):
@@ -57,8 +57,7 @@ def separability(
 
 
 def _trained(discriminator: DomainDiscriminator, train, steps, rate, seed) -> dict:
-    shapes = jax.eval_shape(discriminator.init, jax.random.key(0), train[0][:1])
-    variables = initial_values(shapes, seed)
+    variables = fresh_variables(lambda key: discriminator.init(key, train[0][:1]), seed)
     optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
 
     @jax.jit

@@ -80,8 +80,10 @@ def evaluate(
     except OSError as error:
         raise AvsalError(f"cannot write to {output}: {error.strerror}") from error
     if not any(unit.entry.published for unit in units if unit.entry.frames):
-        return write_submission(own, settings.protocol, output, say, progress)
-    failed = runner.evaluate_units(own, settings, output, say, progress, units)
+        return write_submission(own, protocol=settings.protocol, output=output, say=say, progress=progress)
+    failed = runner.evaluate_units(
+        own, settings=settings, output=output, say=say, progress=progress, pool=units
+    )
     parts = [runner.read_part(output, unit, settings) for unit in units]
     tried = sum(part is not None for part in parts)
     done = [part for part in parts if part is not None and "failed" not in part]
@@ -106,7 +108,9 @@ def evaluate(
         },
     }
     try:
-        summary = tables.write_results(output, done, settings.metrics, settings.protocol, about)
+        summary = tables.write_results(
+            output, parts=done, metrics=settings.metrics, protocol=settings.protocol, about=about
+        )
     except OSError as error:
         raise AvsalError(f"cannot write to {output}: {error.strerror}") from error
     return {**summary, "failed": failed}
@@ -133,7 +137,9 @@ def _units(request: Request) -> list[runner.Unit]:
 
 
 def _entries(request: Request, split: str, fold: int | None) -> tuple[VideoEntry, ...]:
-    entries = open_dataset(request.dataset, request.root, split, fold, request.list_file)
+    entries = open_dataset(
+        request.dataset, root=request.root, split=split, fold=fold, list_file=request.list_file
+    )
     if not entries:
         raise AvsalError(f"{request.dataset} {split} has no videos in {request.root}")
     return entries

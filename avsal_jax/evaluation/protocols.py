@@ -66,10 +66,35 @@ class Protocol:
 
 PROTOCOLS = {
     "stavis": Protocol(
-        "stavis", "none", False, True, 9, "video", "videos", "atsiami/STAViS @71fd51f eval_code"
+        "stavis",
+        postprocess="none",
+        at_frame_size=False,
+        smooth=True,
+        first_frame=9,
+        others="video",
+        average="videos",
+        source="atsiami/STAViS @71fd51f eval_code",
     ),
-    "vinet": Protocol("vinet", "vinet", True, False, 1, "video", "videos", "samyak0210/ViNet @2a52666"),
-    "dhf1k": Protocol("dhf1k", "none", True, False, 1, "set", "frames", "wenguanwang/DHF1K @35570c7"),
+    "vinet": Protocol(
+        "vinet",
+        postprocess="vinet",
+        at_frame_size=True,
+        smooth=False,
+        first_frame=1,
+        others="video",
+        average="videos",
+        source="samyak0210/ViNet @2a52666",
+    ),
+    "dhf1k": Protocol(
+        "dhf1k",
+        postprocess="none",
+        at_frame_size=True,
+        smooth=False,
+        first_frame=1,
+        others="set",
+        average="frames",
+        source="wenguanwang/DHF1K @35570c7",
+    ),
 }
 LOWER_IS_BETTER = frozenset({"kl"})
 DEFAULTS = {"dhf1k": "dhf1k", "hollywood2": "dhf1k", "ucf": "dhf1k"}  # other sets: vinet

@@ -107,7 +107,7 @@ def evaluate_units(
         if known is not None and "failed" not in known:
             continue
         try:
-            part = _score(unit, pool, settings, output)
+            part = _score(unit, pool=pool, settings=settings, output=output)
             for line in part["findings"]:
                 say(f"note: {unit.entry.name}: {line}")
         except Exception as error:
@@ -167,16 +167,18 @@ def _score(unit: Unit, pool: Sequence[Unit], settings: Settings, output: pathlib
 
         scored = protocol.score_map(stored)
         fixated = fixation_map(points[index], size)
-        values = score_frame(scored, density, fixated, other, settings.metrics, draw)
+        values = score_frame(
+            scored, density=density, fixated=fixated, other=other, names=settings.metrics, draw=draw
+        )
         rows.append([index + 1, *(_json_number(values[name]) for name in settings.metrics)])
         if index in shown:
-            _save_example(output / "examples" / unit.key, unit, index, stored)
+            _save_example(output / "examples" / unit.key, unit=unit, index=index, stored=stored)
         first = settings.metrics[0]
         goodness = -values[first] if first in LOWER_IS_BETTER else values[first]
-        _keep_extremes(extremes, goodness, index, stored)
+        _keep_extremes(extremes, value=goodness, index=index, stored=stored)
     _save_sound(output / "examples" / unit.key, entry)
     for index, stored in {kept[1]: kept[2] for kept in extremes.values()}.items():
-        _save_example(output / "extremes" / unit.key, unit, index, stored)
+        _save_example(output / "extremes" / unit.key, unit=unit, index=index, stored=stored)
     return {
         "dataset": entry.dataset,
         "video": entry.name,

@@ -72,7 +72,7 @@ class ModelMaps(MapSource):
         sound, _ = (None, "") if spec.audio is None else read_own_sound(entry.sound)
         if sound is not None:
             sound = dataclasses.replace(sound, start=0.0)
-            clips = ClipSound(sound, spec.audio, spec.frames, entry.fps).clip
+            clips = ClipSound(sound, front_end=spec.audio, frames=spec.frames, fps=entry.fps).clip
         size = entry.frame(0).shape[:2]
         frames = (entry.frame(index) for index in range(entry.frames))
         for _, saliency in self._model.iter_frames(frames, self._batch, clips):

@@ -68,7 +68,7 @@ def swap_pairs(scenes: Sequence[Scene]) -> list[Pair]:
         for silent, looks in enumerate(scene.appearances):
             named = [k for k in following if scenes[k].sounding is not None and scenes[k].kind == looks]
             if silent != scene.sounding and named:
-                pairs.append(Pair(number, named[0], scene.sounding, silent))
+                pairs.append(Pair(number, sound=named[0], sounding=scene.sounding, silent=silent))
     if not pairs:
         raise AvsalError("no sound names a silent object of another video; take a set of more videos")
     return pairs
@@ -102,7 +102,7 @@ def swap_measure(
         shares = []
         for saliency in (own[pair.picture], maps(pair.picture, pair.sound)):
             silent, sounding = (
-                mass_at(saliency, scenes[pair.picture], number, frames, size)
+                mass_at(saliency, scene=scenes[pair.picture], number=number, frames=frames, size=size)
                 for number in (pair.silent, pair.sounding)
             )
             shares.append(silent / (silent + sounding) if silent + sounding > 0 else np.nan)

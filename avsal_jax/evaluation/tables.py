@@ -90,7 +90,7 @@ def write_results(
     )
     table = markdown(summary, metrics)
     write_text(output / "table.md", table)
-    write_text(output / "report.html", _page(output, parts, metrics, summary))
+    write_text(output / "report.html", _page(output, parts=parts, metrics=metrics, summary=summary))
     write_json(output / "summary.json", summary)
     return summary
 

@@ -9,15 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from avsal_jax.errors import AvsalError, did_you_mean
-from avsal_jax.inference.feature_views import VIEWS, Layout
+from avsal_jax.inference.feature_views import VIEWS, Layout, kind_of
 from avsal_jax.inference.streaming import check_finite, saliency_of
-from avsal_jax.models.fusion.casp_net import CASPNetFusion
-from avsal_jax.models.fusion.gates import RegulatorGates
-from avsal_jax.models.fusion.predictive_coding import Iterations
-from avsal_jax.models.fusion.transformer import Transformer
-from avsal_jax.models.network import SaliencyNetwork, feature_shapes
+from avsal_jax.models.network import SALIENCY, Network, feature_shapes
+from avsal_jax.ops.predictive_coding import Iterations
 from avsal_jax.spec.fields import value_of
-from avsal_jax.specs import InputSpec
 from avsal_jax.types import Clip, Prediction
 
 ITERATIONS = "iterations"  # evaluated here; all other features are recorded by the network
@@ -28,15 +24,15 @@ class FeatureEngine:
     """Evaluates one clip at a time with the features that pictures are made of.
 
     Args:
-      network, variables, spec: of the model.
+      network, variables: of the model.
       run: `Model.__call__`, or what does the same.
-      names: features that the network records (`taps`, `fused`, ...), or `iterations`: the maps of a network
-        with predictive coding after 0, 1, ... N iterations, of which 8 at most are evaluated. With no name,
-        all that have a picture.
+      names: features that the network records, by path or by its end (`taps`, `fused`; `attention` is that
+        of every layer), or `iterations`: the maps of a network with predictive coding after 0, 1, ... N
+        iterations, of which 8 at most are evaluated. With no name, all that have a picture.
       iterations: the largest N, which may be more than the network's own; None for that.
 
     Attributes:
-      names: in the order of `feature_views.VIEWS`.
+      names: in the order of `feature_views.VIEWS`; paths where modules record the same name.
       layout: of the network's places, for `feature_views.view`.
       counts: numbers of iterations that `iterations` shows.
 
@@ -47,26 +43,20 @@ class FeatureEngine:
 
     def __init__(
         self,
-        network: SaliencyNetwork,
+        network: Network,
         variables: dict,
-        spec: InputSpec,
         run: Callable[[Clip, Sequence[str]], Prediction],
         names: Sequence[str] = (),
         iterations: int | None = None,
     ):
-        if network.decoder is None:
-            raise AvsalError("a part without a decoder predicts no maps, and has no pictures of its features")
-        shapes = feature_shapes(network, spec, None)
-        last = _iterations(network)
-        known = {*shapes, *(() if last is None else (ITERATIONS,))}
-        for name in names:
-            if name not in known:
-                listed = ", ".join(sorted(known))
-                raise AvsalError(
-                    f"unknown feature {name!r}{did_you_mean(name, known)}; this network records {listed}"
-                )
-        chosen = set(names) or known & set(VIEWS)
-        self.names = tuple(sorted(chosen, key=lambda name: ([*VIEWS, name].index(name), name)))
+        if SALIENCY not in network.heads:
+            raise AvsalError(
+                f"a part without the head {SALIENCY!r} predicts no maps, and has no pictures of its features"
+            )
+        shapes = feature_shapes(network, None)
+        last = network.fusion.iterations if _has_iterations(network) else None
+        self._paths = _paths_by_name(shapes) | ({} if last is None else {ITERATIONS: ITERATIONS})
+        self.names = _selected(names, self._paths)
         self.layout = _layout(network, shapes)
         if iterations is not None and ITERATIONS not in self.names:
             raise AvsalError("--iterations is about the feature iterations: of predictive coding, with sound")
@@ -81,7 +71,7 @@ class FeatureEngine:
 
         Args:
           frames: uint8 [T, H, W, 3] at the size of the `InputSpec`.
-          sound: as `AudioSpec.shape`; None is silence.
+          sound: as `FrontEnd.shape`; None is silence.
 
         Returns:
           `taps` come as `taps_1` (the finest) to `taps_4`, means over the channels [T', H', W'];
@@ -90,7 +80,7 @@ class FeatureEngine:
         Raises:
           AvsalError: the map, or that of a number of iterations, is not finite.
         """
-        recorded = {name for name in self.names if name != ITERATIONS}
+        recorded = {self._paths[name] for name in self.names if name != ITERATIONS}
         if self._maps is not None:
             recorded |= {"taps", "audio"}
         given = Clip(frames[None], None if sound is None else np.asarray(sound, np.float32)[None])
@@ -103,7 +93,7 @@ class FeatureEngine:
                 means = (level[0].mean(-1, dtype=jnp.float32) for level in features["taps"])
                 found |= {f"taps_{number}": mean for number, mean in enumerate(means, 1)}
             else:
-                found[name] = features[name][0]
+                found[name] = features[self._paths[name]][0]
         arrays = {name: np.asarray(value, np.float32) for name, value in found.items()}
         check_finite(arrays["saliency"], "a chosen frame")
         if ITERATIONS in arrays:
@@ -116,31 +106,47 @@ class FeatureEngine:
         return arrays
 
 
-def _iterations(network: SaliencyNetwork) -> int | None:
-    """The number of iterations of predictive coding, or None for a network without it, or without sound."""
-    if network.audio_encoder is None:
-        return None
-    fusion = network.fusion.fusion if isinstance(network.fusion, RegulatorGates) else network.fusion
-    return fusion.iterations if isinstance(fusion, CASPNetFusion) and fusion.coding else None
+def _has_iterations(network: Network) -> bool:
+    """Whether the map depends on a number of iterations: of a fusion, which does nothing without sound."""
+    return network.audio_encoder is not None and getattr(network.fusion, "iterations", None) is not None
 
 
-def _with_iterations(network: SaliencyNetwork, count: int) -> SaliencyNetwork:
-    """The same network, with the same parameters, after another number of iterations."""
-    if isinstance(network.fusion, RegulatorGates):
-        inner = network.fusion.fusion.clone(iterations=count)
-        return network.clone(fusion=network.fusion.clone(fusion=inner))
-    return network.clone(fusion=network.fusion.clone(iterations=count))
+def _paths_by_name(paths: Sequence[str]) -> dict[str, str]:
+    """Returns {name: path}: what each feature is called, its bare name where one module alone records it.
+
+    Where an outer module records a name too, as the network does its `taps`, that one is meant.
+    """
+    by_end: dict[str, list[str]] = {}
+    for path in paths:
+        by_end.setdefault(path.rpartition("/")[2], []).append(path)
+    by_name = {}
+    for end, alike in by_end.items():
+        least = min(path.count("/") for path in alike)
+        outer = [path for path in alike if path.count("/") == least]
+        by_name |= {end: outer[0]} if len(outer) == 1 else {path: path for path in outer}
+    return by_name
 
 
-def _after(network: SaliencyNetwork, counts: Sequence[int]):
+def _selected(names: Sequence[str], paths: dict[str, str]) -> tuple[str, ...]:
+    """Returns the by_name features, or all that have a picture, in the order of `VIEWS`."""
+    selection = set()
+    for name in names:
+        matches = {key for key in paths if name in (key, paths[key]) or key.endswith(f"/{name}")}
+        if not matches:
+            hint, options = did_you_mean(name, paths), ", ".join(sorted(paths))
+            raise AvsalError(f"unknown feature {name!r}{hint}; this network records {options}")
+        selection |= matches
+    if not names:
+        selection = {name for name in paths if kind_of(name) in VIEWS}
+    return tuple(sorted(selection, key=lambda name: ([*VIEWS, kind_of(name)].index(kind_of(name)), name)))
+
+
+def _after(network: Network, counts: Sequence[int]):
     """A function of variables, pyramid and sound that gives the maps after `counts` iterations."""
-    variants = [_with_iterations(network, count) for count in counts]
-
-    def head(module, pyramid, tokens):
-        return module.decoder(module.fusion(pyramid, tokens))
+    variants = [network.clone(fusion=network.fusion.with_iterations(count)) for count in counts]
 
     def maps(variables, pyramid, tokens):
-        logits = [one.apply(variables, pyramid, tokens, method=head) for one in variants]
+        logits = [network.run_taps(variables, pyramid, tokens).logits[SALIENCY] for network in variants]
         return saliency_of(jnp.concatenate(logits))
 
     return maps
@@ -151,8 +157,7 @@ def _thinned(last: int) -> tuple[int, ...]:
     return tuple(int(n) for n in np.unique(np.linspace(0, last, min(last + 1, _MOST_MAPS)).round()))
 
 
-def _layout(network: SaliencyNetwork, shapes: dict) -> Layout:
+def _layout(network: Network, shapes: dict) -> Layout:
     levels = tuple(level.shape[1:4] for level in shapes["taps"])
     sounds = shapes["audio"].shape[1] if "audio" in shapes else 0
-    fusion = network.fusion.fusion if isinstance(network.fusion, RegulatorGates) else network.fusion
-    return Layout(levels, sounds, isinstance(fusion, Transformer))
+    return Layout(levels, sounds, getattr(network.fusion, "joins_tokens", False))

@@ -25,9 +25,12 @@ def draw(blocks: Sequence[tuple[str, Maps]], aspect: float) -> np.ndarray:
       aspect: height over width of the picture.
     """
     ranges = _ranges([maps for _, maps in blocks])
-    drawn = [_block(heading, maps, ranges, max(8, round(_CELL * aspect))) for heading, maps in blocks]
-    beside = len(drawn) * drawn[0].shape[1] <= _WIDEST
-    return np.concatenate(drawn, 1 if beside else 0)
+    blocks_drawn = [
+        _block(heading, maps=maps, ranges=ranges, cell_height=max(8, round(_CELL * aspect)))
+        for heading, maps in blocks
+    ]
+    beside = len(blocks_drawn) * blocks_drawn[0].shape[1] <= _WIDEST
+    return np.concatenate(blocks_drawn, 1 if beside else 0)
 
 
 def _ranges(several: Sequence[Maps]) -> list[tuple[float, float]]:

@@ -62,25 +62,34 @@ def view(
     """Returns how a feature is shown, or None where it has no picture.
 
     Args:
-      name: of the feature.
+      name: of the feature, or its path.
       features: of one clip, as `FeatureEngine` gives them.
       layout: of the network.
       counts: numbers of iterations that `iterations` shows.
     """
-    if name not in VIEWS:
+    kind = kind_of(name)
+    if kind not in VIEWS:
         return None
-    if name == "taps":
+    if kind == "taps":
         return _taps([features[f"taps_{number}"] for number in range(1, 1 + len(layout.levels))], layout)
-    if name == "iterations":
+    if kind == "iterations":
         text = "The map after so many iterations of predictive coding."
         return Maps([f"after {n}" for n in counts], [("map", list(features[name]))], text)
-    return VIEWS[name](features[name], layout)
+    return VIEWS[kind](features[name], layout)
+
+
+def kind_of(name: str) -> str:
+    """Returns the name that a module gave to a feature: the end of its path."""
+    return name.rpartition("/")[2]
 
 
 def _taps(levels, layout):
     rows = [(f"level {number}", level) for number, level in enumerate(levels, 1)]
     return _over_time(
-        rows, layout, "Pyramid before the fusion, finest level first; mean over channels.", True
+        rows,
+        layout=layout,
+        text="Pyramid before the fusion, finest level first; mean over channels.",
+        by_row=True,
     )
 
 
@@ -108,18 +117,18 @@ def _attention(weights, layout):
 def _retention_audio(retention, layout):
     rows = [(f"block {i}", r) for i, r in enumerate(retention.mean((1, 5)), 1)]
     text = "Ret_A: how much of the sound each place retains; mean over heads and tokens of the sound."
-    return _over_time(rows, layout, text, True)
+    return _over_time(rows, layout=layout, text=text, by_row=True)
 
 
 def _retention_visual(retention, layout):
     rows = [(f"block {i}", r) for i, r in enumerate(retention.mean((1, 2)), 1)]
     text = "Ret_V: how much of each place the sound retains; mean over heads and tokens of the sound."
-    return _over_time(rows, layout, text, True)
+    return _over_time(rows, layout=layout, text=text, by_row=True)
 
 
 def _head_weights(weights, layout):
     lines = [(f"head {i}", line) for i, line in enumerate(weights.T, 1)]
-    return Lines(lines, "block", 1, "How much each head of the attention counts; 1 in sum.")
+    return Lines(lines, unit="block", first=1, text="How much each head of the attention counts; 1 in sum.")
 
 
 def _coding_activity(activity, layout):
@@ -132,12 +141,17 @@ def _coding_activity(activity, layout):
 
 def _coding_error(error, layout):
     lines = [(f"e_{i}", line) for i, line in enumerate(error.T)]
-    return Lines(lines, "iteration", 0, "Squared prediction errors over the squared norm of all activities.")
+    return Lines(
+        lines,
+        unit="iteration",
+        first=0,
+        text="Squared prediction errors over the squared norm of all activities.",
+    )
 
 
 def _coding_norm(norm, layout):
     lines = [(f"mu_{i}", line) for i, line in enumerate(norm.T)]
-    return Lines(lines, "iteration", 0, "Norms of the activities of predictive coding.")
+    return Lines(lines, unit="iteration", first=0, text="Norms of the activities of predictive coding.")
 
 
 # In the order in which a page shows them. Without another choice all of these are shown that a network has.
@@ -159,7 +173,9 @@ def _over_time(rows, layout: Layout, text: str, by_row: bool = False) -> Maps:
     """Rows [T, H, W] as maps in columns: the coarsest level's time steps, at most four; means in between."""
     columns = min(_MOST_COLUMNS, layout.levels[-1][0], *(len(values) for _, values in rows))
     split = [(name, [part.mean(0) for part in np.array_split(v, columns)]) for name, v in rows]
-    return Maps([f"time {i} of {columns}" for i in range(1, columns + 1)], split, text, by_row)
+    return Maps(
+        [f"time {i} of {columns}" for i in range(1, columns + 1)], rows=split, text=text, by_row=by_row
+    )
 
 
 def _places(tokens: int, layout: Layout) -> tuple[int, int, int] | None:

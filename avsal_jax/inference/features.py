@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 from PIL import Image
 
-from avsal_jax.data.video import Frame, resize_frame
+from avsal_jax.data.fitting import fitted_frame, fitted_map
+from avsal_jax.data.video import Frame
 from avsal_jax.errors import AvsalError
 from avsal_jax.inference.feature_engine import FeatureEngine
 from avsal_jax.inference.feature_pictures import draw
@@ -20,7 +21,7 @@ from avsal_jax.inference.streaming import SoundOfClip
 from avsal_jax.inference.windows import window
 from avsal_jax.pages import Curves, Grid, Pictures, Section, render_page
 from avsal_jax.pictures import overlay, resize_map, shrink, to_grey
-from avsal_jax.specs import InputSpec
+from avsal_jax.spec.input import InputSpec
 
 _WIDTH = 480
 PAGE, FOLDER = "features.html", "features"
@@ -97,25 +98,30 @@ def write_features(
     every = [float(frame.pts * video.info.time_base) for frame in video]
     times = every[::step]
     chosen = _chosen(times, settings.frames, note)
-    sounds = {_label(audio): SoundChoice(audio).clips(video, model.spec, step, note)}
+    sounds = {_label(audio): SoundChoice(audio).clips(video, model.spec, step=step, say=note)}
     if settings.compare_audio is not None:
         label = _label(settings.compare_audio)
         label += " (compared)" if label in sounds else ""
-        sounds[label] = SoundChoice(settings.compare_audio).clips(video, model.spec, step, note)
+        sounds[label] = SoundChoice(settings.compare_audio).clips(video, model.spec, step=step, say=note)
     for clips in filter(None, sounds.values()):
         for time in times:
             clips.times.add(time)
-    windows = {i: window(i, len(times), model.spec.frames, model.spec.label_frame) for i in chosen}
+    windows = {
+        i: window(i, count=len(times), frames=model.spec.frames, label_frame=model.spec.label_frame)
+        for i in chosen
+    }
     frames = (dataclasses.replace(f, index=f.index // step) for f in video if f.index % step == 0)
     (folder / FOLDER).mkdir()
     sections, size = [], (0, 0)
-    for clip in _clips(frames, windows, times, model.spec):
+    for clip in _clips(frames, windows=windows, times=times, spec=model.spec):
         say(f"features of frame {clip.number * step + 1} ...")
         size = clip.image.shape[:2]
         found = {
             label: engine(clip.frames, _heard(s and s.clip, clip, len(times))) for label, s in sounds.items()
         }
-        sections += _written(folder / FOLDER, clip, step, found, engine)
+        for recorded in found.values():
+            recorded["saliency"] = fitted_map(recorded["saliency"], size, model.spec)
+        sections += _written(folder / FOLDER, clip=clip, step=step, found=found, engine=engine)
     lead = f"What the network recorded for {len(chosen)} frames: {', '.join(engine.names)}."
     page = render_page(f"Features of {video.path.name}", lead, sections)
     (folder / PAGE).write_text(page, encoding="utf-8")
@@ -152,11 +158,13 @@ def _clips(
         if frame.index in windows:
             images[frame.index] = frame.image
         if any(frame.index in windows[i] for i in waiting):
-            kept[frame.index] = resize_frame(frame.image, spec.height, spec.width)
+            kept[frame.index] = fitted_frame(frame.image, spec)
         while waiting and max(windows[waiting[0]]) <= frame.index:
             number = waiting.pop(0)
             clip = np.stack([kept[i] for i in windows[number]])
-            yield _Clip(number, times[number], images.pop(number), windows[number], clip)
+            yield _Clip(
+                number, time=times[number], image=images.pop(number), window=windows[number], frames=clip
+            )
             kept = {i: image for i, image in kept.items() if any(i in windows[j] for j in waiting)}
     if waiting:
         raise AvsalError(f"the video has fewer frames than the {len(times)} it had a moment ago; try again")
@@ -177,7 +185,10 @@ def _written(folder, clip: _Clip, step: int, found: dict[str, dict], engine: Fea
     text = _change([features["saliency"] for features in found.values()])
     sections = [Section(title, Pictures([(title, image), *pictures]), text)]
     for name in engine.names:
-        views = [(label, view(name, f, engine.layout, engine.counts)) for label, f in found.items()]
+        views = [
+            (label, view(name, features=f, layout=engine.layout, counts=engine.counts))
+            for label, f in found.items()
+        ]
         heading = f"Frame {number}: {name}"
         first = views[0][1]
         if first is None:

@@ -105,7 +105,7 @@ class Outputs:
     def finish(self, summary: dict, card: dict) -> None:
         """Writes the report, where one is wanted."""
         if self._report is not None:
-            self._report.write(self._folder / "report.html", summary, card, self._sound)
+            self._report.write(self._folder / "report.html", summary=summary, card=card, sound=self._sound)
 
     def _render(self, item: Item) -> None:
         self.count, self.size = self.count + 1, item.size

@@ -17,7 +17,7 @@ import av
 import jax
 
 import avsal_jax
-from avsal_jax.data.video import resize_frame
+from avsal_jax.data.fitting import fitted_frame, fitted_map
 from avsal_jax.errors import AvsalError
 from avsal_jax.identity import model_identity, tree_identity
 from avsal_jax.inference import features
@@ -111,9 +111,9 @@ def predict_file(
     choice.check()
     compared = SoundChoice(settings.features.compare_audio or "off")
     compared.check()
-    job = _job(model, video, settings, choice.file(video), compared.file(video))
+    job = _job(model, video=video, settings=settings, sound=choice.file(video), compared=compared.file(video))
     previous = _previous(output)
-    if _finished(output, previous, job, settings):
+    if _finished(output, previous=previous, job=job, settings=settings):
         say(f"{video.path} is done already; its results are in {output}")
         return {**previous, "resumed": True}
     notes: list[str] = []
@@ -132,9 +132,21 @@ def predict_file(
     with _complete_or_nothing(output) as folder:
         outputs, figures = None, {}
         if set(settings.save) != {"features"}:
-            outputs, figures = _predicted(model, video, choice, folder, settings, say, note, progress)
+            outputs, figures = _predicted(
+                model,
+                video=video,
+                choice=choice,
+                folder=folder,
+                settings=settings,
+                say=say,
+                note=note,
+                progress=progress,
+            )
         if "features" in settings.save:
-            figures = {**_features(model, video, folder, settings, say, note), **figures}
+            figures = {
+                **_features(model, video=video, folder=folder, settings=settings, say=say, note=note),
+                **figures,
+            }
         for line in damage_notes(video, figures["frames"]):
             note(line)
         summary = {
@@ -157,12 +169,18 @@ def predict_file(
 
 def _predicted(model, video, choice, folder, settings, say, note, progress) -> tuple[Outputs, dict]:
     """Predicts all frames and writes all but features; returns the outputs, and figures for the summary."""
-    sound = choice.clips(video, model.spec, settings.frame_step, note)
+    sound = choice.clips(video, model.spec, step=settings.frame_step, say=note)
     say("compiling the model ...")
     compile_seconds = model.engine(settings.batch).compile_seconds
-    outputs = Outputs(folder, settings.save, settings.postprocess, video.info, choice.file(video))
+    outputs = Outputs(
+        folder,
+        save=settings.save,
+        postprocess=settings.postprocess,
+        info=video.info,
+        sound=choice.file(video),
+    )
     started = time.perf_counter()
-    maps = _run(model, video, sound, outputs, settings, progress)
+    maps = _run(model, video=video, sound=sound, outputs=outputs, settings=settings, progress=progress)
     seconds = time.perf_counter() - started
     for line in (*outputs.notes, *(sound.notes if sound else ())):
         note(line)
@@ -183,14 +201,23 @@ def _predicted(model, video, choice, folder, settings, say, note, progress) -> t
 def _features(model, video, folder, settings, say, note) -> dict:
     """Writes the features; returns figures for the summary."""
     step = settings.frame_step
-    done = features.write_features(model, video, settings.audio, step, settings.features, folder, say, note)
-    frames, height, width = (done.pop(name) for name in ("count", "height", "width"))
-    return {"frames": frames, "maps": 0, "height": height, "width": width, "features": done}
+    summary = features.write_features(
+        model,
+        video=video,
+        audio=settings.audio,
+        step=step,
+        settings=settings.features,
+        folder=folder,
+        say=say,
+        note=note,
+    )
+    frames, height, width = (summary.pop(name) for name in ("count", "height", "width"))
+    return {"frames": frames, "maps": 0, "height": height, "width": width, "features": summary}
 
 
 def _run(model, video, sound, outputs, settings, progress) -> int:
     """Decodes, resizes, predicts and writes in overlapping threads; returns the number of maps."""
-    spec, step, maps = model.spec, settings.frame_step, 0
+    step, maps = settings.frame_step, 0
     waiting: collections.deque[Item] = collections.deque()  # frames whose maps are still computed
 
     def resized():
@@ -198,8 +225,8 @@ def _run(model, video, sound, outputs, settings, progress) -> int:
             if sound is not None and not frame.index % step:
                 sound.times.add(float(frame.pts * video.info.time_base))
             image = frame.image if outputs.shows_frames else None
-            item = Item(frame.index, frame.pts, frame.image.shape[:2], image, None)
-            yield item, None if frame.index % step else resize_frame(frame.image, spec.height, spec.width)
+            item = Item(frame.index, pts=frame.pts, size=frame.image.shape[:2], image=image, saliency=None)
+            yield item, None if frame.index % step else fitted_frame(frame.image, model.spec)
 
     def feed():
         for item, one in pairs:
@@ -216,7 +243,8 @@ def _run(model, video, sound, outputs, settings, progress) -> int:
         for _, saliency in progress(stream, total):
             while waiting[0].index % step:  # frames in between show the last map
                 outputs.put(waiting.popleft())
-            outputs.put(dataclasses.replace(waiting.popleft(), saliency=saliency))
+            item = waiting.popleft()
+            outputs.put(dataclasses.replace(item, saliency=fitted_map(saliency, item.size, model.spec)))
             maps += 1
         while waiting:
             outputs.put(waiting.popleft())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import collections
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,13 +12,13 @@ import numpy as np
 
 from avsal_jax.data.audio import clean_sound
 from avsal_jax.data.clip_sound import ClipSound
-from avsal_jax.data.video import resize_frame
+from avsal_jax.data.fitting import fitted_frame, fitted_map
 from avsal_jax.errors import AvsalError
 from avsal_jax.inference.feature_engine import FeatureEngine
 from avsal_jax.inference.sources import HEARS_SILENCE, SoundChoice, Source, damage_notes, open_source
 from avsal_jax.inference.streaming import SoundOfClip, WindowEngine
 from avsal_jax.models.layers import Runtime
-from avsal_jax.models.network import forward
+from avsal_jax.models.network import SALIENCY
 from avsal_jax.storage import StoredModel, read_model
 from avsal_jax.threads import prefetched
 from avsal_jax.types import Clip, Prediction
@@ -31,6 +31,7 @@ class Model:
 
     Attributes:
       network: the Flax module.
+      system: its name.
       variables: `params` and `batch_stats`.
       spec: the `InputSpec`.
       card: `model.json` as a dict.
@@ -40,27 +41,29 @@ class Model:
     def __init__(self, stored: StoredModel, runtime: Runtime | None = None):
         self.runtime = runtime or Runtime()
         self.network, self.spec, self.card = stored.network, stored.preset.input, stored.card
+        self.system = stored.preset.system
         self.variables = jax.device_put(stored.variables)
         self._engines: dict[int, WindowEngine] = {}
         self._feature_engines: dict[tuple[str, ...], FeatureEngine] = {}
-        self._forward = jax.jit(
-            functools.partial(forward, self.network, self.spec), static_argnames="features"
-        )
+        self._run = jax.jit(self.network.run, static_argnames="features")
 
     def __call__(self, clip: Clip, features: Sequence[str] = ()) -> Prediction:
         """Evaluates the network on preprocessed clips.
 
         Args:
-          clip: frames uint8 RGB [B, T, H, W, 3] at T of `spec`; any H and W divisible by 32.
+          clip: frames uint8 RGB [B, T, H, W, 3] at T of `spec`; any H and W divisible by `spec.divisor`.
           features: names of recorded features to return.
 
         Returns:
-          Prediction with saliency and logits [B, H, W] (None for a part without a decoder).
+          Prediction with saliency and logits [B, H, W] (None for a part without the head `saliency`).
 
         Raises:
           AvsalError: the clip does not fit, or a feature is unknown (the known ones are listed).
         """
-        return self._forward(self.variables, clip, features=tuple(sorted(features)))
+        outputs = self._run(self.variables, clip, features=tuple(sorted(features)))
+        logits = outputs.logits.get(SALIENCY)
+        saliency = None if logits is None else jax.nn.sigmoid(logits)
+        return Prediction(saliency, logits=logits, features=outputs.features, heads=outputs.logits)
 
     def predict_video(
         self, path, audio: str = "auto", batch: int | None = None, stream: int | None = None
@@ -69,7 +72,9 @@ class Model:
 
         Takes the arguments of `iter_video`, and raises what it raises.
         """
-        return np.stack([saliency for _, saliency in self.iter_video(path, audio, batch, stream)])
+        return np.stack(
+            [saliency for _, saliency in self.iter_video(path, audio=audio, batch=batch, stream=stream)]
+        )
 
     def iter_video(
         self, path, audio: str = "auto", batch: int | None = None, stream: int | None = None
@@ -93,7 +98,7 @@ class Model:
         for line in source.info.notes:
             warnings.warn(line, stacklevel=2)
         said: list[str] = []
-        sound = choice.clips(source, self.spec, 1, said.append)
+        sound = choice.clips(source, self.spec, step=1, say=said.append)
         if self.spec.audio is not None:
             if said == [HEARS_SILENCE] and audio == "auto":
                 said = [f"{path} has no sound: {HEARS_SILENCE}"]
@@ -134,7 +139,7 @@ class Model:
             wave = clean_sound(audio, rate)
             for line in wave.notes:
                 warnings.warn(line, stacklevel=2)
-            sound = ClipSound(wave, self.spec.audio, self.spec.frames, fps).clip
+            sound = ClipSound(wave, front_end=self.spec.audio, frames=self.spec.frames, fps=fps).clip
         return np.stack([saliency for _, saliency in self.iter_frames(frames, None, sound)])
 
     def iter_frames(
@@ -142,27 +147,33 @@ class Model:
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Yields (index, map float32 [H, W]) for every RGB uint8 image of a stream.
 
+        Maps are smaller where the network pads pictures (`InputSpec.fit`): the padding is cut off.
         `sound` gives the sound of a clip (`data.clip_sound.ClipSound.clip`); None is silence.
         """
-        engine = self.engine(batch)
-        height, width = self.spec.height, self.spec.width
-        resized = (resize_frame(image, height, width) for image in images)
-        return engine.maps(prefetched(resized, _AHEAD), sound)
+        engine, sizes = self.engine(batch), collections.deque()
+
+        def frames():
+            for image in images:
+                sizes.append(image.shape[:2])
+                yield fitted_frame(image, self.spec)
+
+        maps = engine.maps(prefetched(frames(), _AHEAD), sound)
+        return ((index, fitted_map(saliency, sizes.popleft(), self.spec)) for index, saliency in maps)
 
     def engine(self, batch: int | None = None) -> WindowEngine:
         """Returns the compiled sliding-window functions for `batch` windows per call."""
         batch = batch or (1 if jax.default_backend() == "cpu" else 8)
-        if self.network.decoder is None:
-            raise AvsalError(f"{self.card.get('system')} is a part without a decoder: it predicts no maps")
+        if SALIENCY not in self.network.heads:
+            raise AvsalError(f"{self.system} is a part without the head {SALIENCY!r}: it predicts no maps")
         if batch not in self._engines:
-            self._engines[batch] = WindowEngine(self.network, self.variables, self.spec, batch)
+            self._engines[batch] = WindowEngine(self.network, self.variables, batch)
         return self._engines[batch]
 
     def feature_engine(self, names: Sequence[str] = (), iterations: int | None = None) -> FeatureEngine:
         """Returns what evaluates single clips with features for pictures; see `FeatureEngine`."""
         key = tuple(names), iterations
         if key not in self._feature_engines:
-            engine = FeatureEngine(self.network, self.variables, self.spec, self, *key)
+            engine = FeatureEngine(self.network, self.variables, self, *key)
             self._feature_engines[key] = engine
         return self._feature_engines[key]
 

@@ -86,13 +86,22 @@ def _notes(summary: dict) -> list[Section]:
 
 
 def _card_rows(card: dict) -> list[tuple[str, str]]:
-    rows = [("system", str(card.get("system")))]
-    for slot, part in (card.get("slots") or {}).items():
-        fields = ", ".join(f"{k}={v}" for k, v in part["fields"].items())
-        if part["name"] != "none":
-            rows.append((slot.replace("_", " "), f"{part['name']} {fields}".strip()))
-    rows += [(f"input {k}", str(v)) for k, v in (card.get("input") or {}).items()]
+    rows = _model_rows(card.get("model") or {})
     rows += [(k.replace("_", " "), str(v)) for k, v in (card.get("provenance") or {}).items()]
+    return rows
+
+
+def _model_rows(model: dict, path: str = "") -> list[tuple[str, str]]:
+    """A row for each part and each value of the input; empty slots are left out."""
+    rows = []
+    for key, value in model.items():
+        if isinstance(value, dict) and "name" in value:
+            fields = ", ".join(f"{name}={field}" for name, field in value.items() if name != "name")
+            rows.append((f"{path}{key}".replace("_", " "), f"{value['name']} {fields}".strip()))
+        elif isinstance(value, dict):
+            rows += _model_rows(value, f"{path}{key} ")
+        elif value is not None:
+            rows.append((f"{path}{key}".replace("_", " "), str(value)))
     return rows
 
 

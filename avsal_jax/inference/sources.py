@@ -21,7 +21,7 @@ from avsal_jax.data.image_videos import (
 from avsal_jax.data.sound_frames import audio_stream
 from avsal_jax.data.video import Video, open_container
 from avsal_jax.errors import AvsalError
-from avsal_jax.specs import InputSpec
+from avsal_jax.spec.input import InputSpec
 
 Source = Video | ImageFolder | ImageFile
 HEARS_SILENCE = "the model hears silence"
@@ -192,7 +192,14 @@ class SoundChoice:
             sound = dataclasses.replace(sound, start=source.info.start)
         rate = float(source.info.rate) / step
         times = FrameTimes(rate, float(source.info.time_base))
-        clips = ClipSound(sound, spec.audio, spec.frames, rate, source.info.start, times)
+        clips = ClipSound(
+            sound,
+            front_end=spec.audio,
+            frames=spec.frames,
+            fps=rate,
+            video_start=source.info.start,
+            times=times,
+        )
         if clips.warning:
             say(clips.warning)
         return clips

@@ -1,7 +1,7 @@
 """Sliding windows over a stream of frames with O(window) memory.
 
-What works on one frame alone (the encoder's stem) runs once per frame: its result stays on the
-device in a ring of fixed size, from which every window gathers its frames.
+What works on one frame alone (the encoder's stem, where it has one) runs once per frame: its result is kept
+on the device in a ring of fixed size, from which every window gathers its frames.
 """
 
 from __future__ import annotations
@@ -15,12 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from avsal_jax.data.clip_sound import silence
 from avsal_jax.errors import AvsalError
 from avsal_jax.inference.windows import oldest_needed, window
-from avsal_jax.models.network import SaliencyNetwork
-from avsal_jax.ops.pixels import normalize_pixels
-from avsal_jax.specs import InputSpec
+from avsal_jax.models.network import SALIENCY, Network
 
 _IN_FLIGHT = 2
 # (frames of a clip, number of frames of the video or None) -> float32 [L]; see `data.clip_sound.ClipSound`.
@@ -31,24 +28,25 @@ class WindowEngine:
     """Compiled functions that turn a stream of resized frames into maps.
 
     Args:
-      network, variables, spec: of the model.
+      network, variables: of the model.
       batch: windows per call.
 
     `compile_seconds` is what tracing and compiling took.
     """
 
-    def __init__(self, network: SaliencyNetwork, variables: dict, spec: InputSpec, batch: int):
-        self._variables, self._spec, self.batch = variables, spec, batch
+    def __init__(self, network: Network, variables: dict, batch: int):
+        self._variables, self._spec, self.batch = variables, network.input, batch
+        spec = network.input
         # Before its first window a stream holds 2T-1 frames rounded up to a batch; later a batch of
         # windows may wait while the next batch of frames arrives.
         self._slots = 2 * spec.frames - 1 + 2 * batch
         started = time.perf_counter()
-        push = functools.partial(_push, network, spec)
+        push = functools.partial(_push, network)
         run = functools.partial(_run, network)
         frames = jax.ShapeDtypeStruct((batch, spec.height, spec.width, 3), jnp.uint8)
         slots = jax.ShapeDtypeStruct((batch,), jnp.int32)
-        stem = jax.eval_shape(functools.partial(_stem, network, spec), variables, frames)
-        self._ring = jax.ShapeDtypeStruct((self._slots, *stem.shape[1:]), stem.dtype)
+        shared = jax.eval_shape(network.frame_features, variables, frames)
+        self._ring = jax.ShapeDtypeStruct((self._slots, *shared.shape[1:]), shared.dtype)
         indices = jax.ShapeDtypeStruct((batch, spec.frames), jnp.int32)
         audio = spec.audio and jax.ShapeDtypeStruct((batch, *spec.audio.shape), jnp.float32)
         self._push = jax.jit(push, donate_argnums=1).lower(variables, self._ring, frames, slots).compile()
@@ -106,14 +104,17 @@ class WindowEngine:
         if self._spec.audio is None:
             return None
         if sound is None:
-            return np.stack([silence(self._spec.audio)] * self.batch)
+            return np.stack([self._spec.audio.silence] * self.batch)
         return _filled(np.stack([sound(one, count) for one in windows]), self.batch)
 
     def _ready(self, done: int, read: int, count: int | None) -> list[list[int]]:
         """Returns the next batch of windows whose frames are all there; [] if it is not full yet."""
         spec = self._spec
         last = min(done + self.batch, read)
-        windows = [window(i, count, spec.frames, spec.label_frame) for i in range(done, last)]
+        windows = [
+            window(i, count=count, frames=spec.frames, label_frame=spec.label_frame)
+            for i in range(done, last)
+        ]
         if count is None and (len(windows) < self.batch or max(map(max, windows)) >= read):
             return []
         assert oldest_needed(done, spec.frames, spec.label_frame) >= read - self._slots
@@ -144,17 +145,13 @@ def _filled(rows: np.ndarray, size: int) -> np.ndarray:
     return np.concatenate([rows, np.repeat(rows[-1:], missing, 0)]) if missing else rows
 
 
-def _stem(network, spec, variables, frames):
-    """[N, H, W, 3] -> [N, H', W', C]; frames go in as a clip, in which the stem sees no neighbours."""
-    return network.apply(variables, normalize_pixels(frames, spec.pixel_norm)[None], method="stem")[0]
-
-
-def _push(network, spec, variables, ring, frames, slots):
-    return ring.at[slots].set(_stem(network, spec, variables, frames))
+def _push(network, variables, ring, frames, slots):
+    return ring.at[slots].set(network.frame_features(variables, frames))
 
 
 def _run(network, variables, ring, indices, audio):
-    return saliency_of(network.apply(variables, ring[indices], audio, method="trunk"))  # [B, H, W]
+    outputs = network.run_windows(variables, ring[indices], audio)
+    return saliency_of(outputs.logits[SALIENCY])  # [B, H, W]
 
 
 def saliency_of(logits: jax.Array) -> jax.Array:

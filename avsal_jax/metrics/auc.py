@@ -40,13 +40,13 @@ def auc_judd(
       AvsalError: shapes, types, `rule` or `jitter` do not fit; fixations with fractions.
     """
     if rule not in RULES:
-        raise AvsalError(f"rule {rule!r} of auc_judd is none of {', '.join(RULES)}")
+        raise AvsalError(f"rule {rule!r} of auc_judd is not one of {', '.join(RULES)}")
     noise = None if jitter is None else _generator(jitter)
     maps, fixated = _prepare(prediction, fixations)
     result = np.empty(fixated.shape[:-2])
     for index in np.ndindex(result.shape):
         frame = one_frame(maps, index, fixated.shape[-2:])
-        result[index] = _judd(frame, fixated[index], rule, noise)
+        result[index] = _judd(frame, fixated=fixated[index], rule=rule, noise=noise)
     return result[()]
 
 
@@ -57,7 +57,7 @@ def _judd(p: Maps, fixated: np.ndarray, rule: str, noise: np.random.Generator | 
     low, high = values.min(), values.max()
     if not fixated.any() or not np.isfinite(high - low):
         return np.nan
-    if is_constant(np, p if noise is None else Maps(values), low, high):
+    if is_constant(np, maps=p if noise is None else Maps(values), low=low, high=high):
         return np.nan if rule == "mit" else 0.5
     ordered = np.sort(values, axis=None)  # stretching from 0 to 1 would change no order
     at_fixations = np.sort(values[fixated])[::-1]
@@ -93,7 +93,7 @@ def auc_borji(
     Raises:
       AvsalError: shapes or types do not fit, a negative outside the map, `step` not from 0.0001 to 1.
     """
-    return _sampled(prediction, fixations, negatives, step, at_least=2)
+    return _sampled(prediction, fixations=fixations, negatives=negatives, step=step, at_least=2)
 
 
 def auc_shuffled(
@@ -111,7 +111,7 @@ def auc_shuffled(
     Raises:
       AvsalError: as `auc_borji`.
     """
-    return _sampled(prediction, fixations, negatives, step, at_least=1)
+    return _sampled(prediction, fixations=fixations, negatives=negatives, step=step, at_least=1)
 
 
 def _sampled(prediction, fixations, negatives, step, at_least):
@@ -125,7 +125,11 @@ def _sampled(prediction, fixations, negatives, step, at_least):
             values, constant = stretch(np, one_frame(maps, index, fixated.shape[-2:]))
         hits = np.sort(values[fixated[index]])
         undefined = constant.item() or np.isnan(values).any() or hits.size < at_least
-        splits = [] if undefined else [_split(values, hits, points, step) for points in negatives[index]]
+        splits = (
+            []
+            if undefined
+            else [_split(values, hits=hits, points=points, step=step) for points in negatives[index]]
+        )
         result[index] = np.mean(splits) if splits else np.nan
     return result[()]
 
@@ -200,7 +204,7 @@ def sample_shuffled_negatives(
       AvsalError: as `sample_uniform_negatives`; the maps differ in size.
     """
     fixated, others = _one_map(fixations), _one_map(other)
-    same_batch("fixations", fixated, "other", others, sizes=True)
+    same_batch("fixations", maps=fixated, other_name="other", other=others, sizes=True)
     generator = _generator(generator)
     points = np.argwhere(others)
     count = min(np.count_nonzero(fixated), len(points))
@@ -210,7 +214,7 @@ def sample_shuffled_negatives(
 
 def _prepare(prediction, fixations) -> tuple[np.ndarray, np.ndarray]:
     maps, fixated = as_maps("prediction", prediction), as_fixations(fixations)
-    same_batch("prediction", maps, "fixations", fixated)
+    same_batch("prediction", maps=maps, other_name="fixations", other=fixated)
     return maps, fixated
 
 

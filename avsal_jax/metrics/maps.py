@@ -115,21 +115,23 @@ def info_gain(prediction: np.ndarray, fixations: np.ndarray, baseline: np.ndarra
       AvsalError: as `nss`.
     """
     baseline, given = as_maps("baseline", baseline), as_maps("fixations", fixations)
-    same_batch("baseline", baseline, "fixations", given)
+    same_batch("baseline", maps=baseline, other_name="fixations", other=given)
     return _score_numpy(_info_gain, prediction, fixations, baseline, fixated=True)
 
 
 def _score(core, prediction, truth, *, fixated: bool = False):
     """Applies `core(xp, prediction, truth)` to JAX arrays at once, to others frame by frame in float64."""
     if is_jax(prediction, truth):
-        return _score_jax(core, prediction, "fixations" if fixated else "density", truth)
+        return _score_jax(
+            core, prediction=prediction, name="fixations" if fixated else "density", truth=truth
+        )
     return _score_numpy(core, prediction, truth, fixated=fixated)
 
 
 def _score_numpy(core, prediction, truth, *others, fixated: bool):
     name = "fixations" if fixated else "density"
     prediction, truth = as_maps("prediction", prediction), as_maps(name, truth)
-    same_batch("prediction", prediction, name, truth)
+    same_batch("prediction", maps=prediction, other_name=name, other=truth)
     if fixated:
         truth = as_fixations(truth)
     result, size = np.empty(truth.shape[:-2]), truth.shape[-2:]
@@ -162,7 +164,7 @@ def _score_jax(core, prediction, name, truth):
     prediction, truth = jnp.asarray(prediction), jnp.asarray(truth)
     for label, maps in (("prediction", prediction), (name, truth)):
         check_jax_maps(label, maps)
-    same_batch("prediction", prediction, name, truth, sizes=True)
+    same_batch("prediction", maps=prediction, other_name=name, other=truth, sizes=True)
     p, g = (
         Maps(maps.astype(jnp.promote_types(maps.dtype, jnp.float32)), tolerance(maps.dtype))
         for maps in (prediction, truth)
@@ -186,7 +188,7 @@ def is_constant(xp, maps: Maps, low, high):
 def stretch(xp, maps: Maps):
     """Returns maps from 0 to 1, and whether each is constant (those are not stretched), [..., 1, 1]."""
     low, high = _low_high(maps)
-    constant = is_constant(xp, maps, low, high)
+    constant = is_constant(xp, maps=maps, low=low, high=high)
     values = maps.values - low
     values /= xp.where(constant, 1, high - low)  # in place for NumPy, here and below
     return values, constant

@@ -42,10 +42,10 @@ class DomainDiscriminator(nn.Module):
     def __call__(self, tokens: jax.Array, train: bool = False) -> jax.Array:
         x = tokens
         for number, channels in enumerate(self.channels, start=1):
-            x = self._layer(f"conv{number}", channels, x, train)
+            x = self._layer(f"conv{number}", channels=channels, x=x, train=train)
         x = x.reshape(x.shape[0], -1)
         for number, channels in enumerate(self.hidden, start=1):
-            x = self._layer(f"full{number}", channels, x, train)
+            x = self._layer(f"full{number}", channels=channels, x=x, train=train)
         x = Linear(1, runtime=self.runtime, name=f"full{len(self.hidden) + 1}")(x)
         return x[:, 0].astype(jnp.float32)
 

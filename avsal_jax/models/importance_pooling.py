@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from avsal_jax.models.initial import ONES, ZEROS
 from avsal_jax.models.layers import Runtime
 from avsal_jax.ops.convolution import conv3d
 from avsal_jax.ops.local_importance_pooling import local_importance_pool
@@ -33,7 +34,7 @@ class LocalImportancePool(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         channels, dtype = x.shape[-1], self.runtime.dtype
-        kernel = self.param("zero_kernel", nn.initializers.zeros, (1, 3, 3, channels, channels))
+        kernel = self.param("zero_kernel", ZEROS, (1, 3, 3, channels, channels))
         logit = conv3d(
             x.astype(dtype), kernel.astype(dtype), padding=(0, 1, 1), lowering=self.runtime.lowering
         )
@@ -41,13 +42,15 @@ class LocalImportancePool(nn.Module):
         window, stride, padding = (
             (one, n, n) for one, n in ((1, self.size), (1, self.stride), (0, self.padding))
         )
-        return local_importance_pool(x.astype(dtype), logit, window, stride, padding)
+        return local_importance_pool(
+            x.astype(dtype), logit=logit, window=window, stride=stride, padding=padding
+        )
 
     def _frame_norm(self, x):
         """Instance norm over height and width, with a scale and a bias per channel."""
         shape = (1, 1, 1, 1, x.shape[-1])
-        scale = self.param("scale", nn.initializers.ones, shape[-1:]).reshape(shape)
-        bias = self.param("bias", nn.initializers.zeros, shape[-1:]).reshape(shape)
+        scale = self.param("scale", ONES, shape[-1:]).reshape(shape)
+        bias = self.param("bias", ZEROS, shape[-1:]).reshape(shape)
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         mean = x.mean((2, 3), keepdims=True)
         variance = ((x - mean) ** 2).mean((2, 3), keepdims=True)

@@ -7,12 +7,14 @@ a function is computed and never which function it is.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from avsal_jax.models.initial import BEFORE_RELU, ONES, ZEROS, Constant, Weights, bias_of
 from avsal_jax.ops.convolution import conv3d, conv_transpose3d
 from avsal_jax.spec.fields import Range
 
@@ -62,7 +64,7 @@ class Conv3D(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (*self.kernel, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+        kernel = self.param("kernel", BEFORE_RELU, shape)
         dtype = self.runtime.dtype
         y = conv3d(
             x.astype(dtype),
@@ -73,7 +75,7 @@ class Conv3D(nn.Module):
             lowering=self.runtime.lowering,
         )
         if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros, (self.features,))
+            bias = self.param("bias", bias_of(math.prod(shape[:-1])), (self.features,))
             y = y + bias.astype(dtype).reshape(1, 1, 1, 1, -1)
         return y
 
@@ -90,7 +92,8 @@ class ConvTranspose3D(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (*self.kernel, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+        bound = 1 / math.sqrt(math.prod(self.kernel) * self.features)  # torch's fan-in is that of the output
+        kernel = self.param("kernel", Weights(2.0, bound), shape)
         dtype = self.runtime.dtype
         return conv_transpose3d(
             x.astype(dtype),
@@ -105,21 +108,28 @@ class Linear(nn.Module):
     """Linear map of the channels [..., I] -> [..., features], with ReLU after it where `relu`.
 
     The weights are a leaf `kernel` where a ReLU follows, else `projection`: they start with variance
-    2 / I and 1 / I (`network.initial_values`).
+    2 / I and 1 / I.
+
+    Fields:
+      public_start: bounds of the weights and of the bias under the start `torch`, where torch's layer is
+        not its Linear; None for that.
     """
 
     features: int
     use_bias: bool = True
     relu: bool = False
+    public_start: tuple[float, float] | None = None
     runtime: Runtime = Runtime()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         dtype, shape = self.runtime.dtype, (x.shape[-1], self.features)
-        weights = self.param("kernel" if self.relu else "projection", nn.initializers.he_normal(), shape)
+        bounds = self.public_start or (1 / math.sqrt(shape[0]),) * 2
+        name, initial = ("kernel", 2.0) if self.relu else ("projection", 1.0)
+        weights = self.param(name, Weights(initial, bounds[0]), shape)
         y = jnp.einsum("...i,io->...o", x.astype(dtype), weights.astype(dtype))
         if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(dtype)
+            bias = self.param("bias", Constant(0.0, bounds[1]), (self.features,)).astype(dtype)
             y = y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
         return nn.relu(y) if self.relu else y
 
@@ -138,8 +148,15 @@ class Norm(nn.Module):
             momentum=self.runtime.norm_momentum if self.momentum is None else self.momentum,
             epsilon=self.epsilon,
             dtype=self.runtime.dtype,
+            scale_init=ONES,
+            bias_init=ZEROS,
             name="batch",
         )(x)
+
+
+def layer_norm(epsilon: float, runtime: Runtime, name: str) -> nn.LayerNorm:
+    """Returns layer normalisation of the channels, with a scale and a bias."""
+    return nn.LayerNorm(epsilon=epsilon, dtype=runtime.dtype, scale_init=ONES, bias_init=ZEROS, name=name)
 
 
 class ConvNorm(nn.Module):
@@ -156,10 +173,10 @@ class ConvNorm(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         x = Conv3D(
             self.features,
-            self.kernel,
-            self.stride,
-            self.padding,
-            self.dilation,
+            kernel=self.kernel,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
             runtime=self.runtime,
             name="conv",
         )(x)
@@ -177,8 +194,12 @@ class SeparableConv(nn.Module):
 
     def setup(self):
         k, s, p = self.size, self.stride, self.padding
-        self.spatial = ConvNorm(self.features, (1, k, k), (1, s, s), (0, p, p), runtime=self.runtime)
-        self.temporal = ConvNorm(self.features, (k, 1, 1), (s, 1, 1), (p, 0, 0), runtime=self.runtime)
+        self.spatial = ConvNorm(
+            self.features, kernel=(1, k, k), stride=(1, s, s), padding=(0, p, p), runtime=self.runtime
+        )
+        self.temporal = ConvNorm(
+            self.features, kernel=(k, 1, 1), stride=(s, 1, 1), padding=(p, 0, 0), runtime=self.runtime
+        )
 
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         return self.temporal(self.spatial(x, train), train)

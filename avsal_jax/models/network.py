@@ -1,51 +1,98 @@
-"""The one network: visual encoder, neck, audio encoder, fusion, decoder."""
+"""The one network: visual encoder, neck, audio encoder, fusion, regulator, heads."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from avsal_jax.errors import AvsalError
+from avsal_jax.errors import AvsalError, did_you_mean
+from avsal_jax.models.initial import Start, fresh_variables, traced_init, unboxed
 from avsal_jax.ops.pixels import normalize_pixels
-from avsal_jax.specs import InputSpec
-from avsal_jax.types import Clip, Prediction
+from avsal_jax.spec.input import InputSpec
+from avsal_jax.types import Clip, Outputs
+
+SALIENCY = "saliency"  # the head whose logits are the map
 
 
-class SaliencyNetwork(nn.Module):
-    """Normalised frames [B, T, H, W, 3] and sound -> logits [B, H, W].
+@dataclasses.dataclass(frozen=True)
+class _NamedModules:
+    """Modules by name; flax does not look into it, so that `Heads` gives each its own name."""
 
-    Fields are the five slots; an empty slot is None. A network with an encoder alone (a converted
-    part) has no logits and is there for its features; one that only hears takes no frames. Features
-    recorded here: `taps` (the pyramid after the neck, finest level first) and `audio` (tokens [B, S, C]);
-    fusions record `fused` (tokens [B, N, C]).
+    items: tuple[tuple[str, nn.Module], ...] = ()
+
+
+class Heads(nn.Module):
+    """What reads the pyramid, by name; the variables of each lie under `heads/NAME`.
+
+    Made by `Heads.of({"saliency": ViNetDecoder()})`. `heads["saliency"]`, `len(heads)` and iteration are as
+    of a dict.
     """
 
+    modules: _NamedModules = _NamedModules()
+
+    @classmethod
+    def of(cls, modules: Mapping[str, nn.Module]) -> Heads:
+        for name in modules:
+            if not (name.isidentifier() and name.islower()) or hasattr(cls, name) or name == "name":
+                raise AvsalError(f"a head has a name of small letters, as saliency; got {name!r}")
+        return cls(_NamedModules(tuple(modules.items())))
+
+    def setup(self):
+        for name, module in self.modules.items:
+            setattr(self, name, module)
+
+    def __call__(self, pyramid: tuple[jax.Array, ...], train: bool = False) -> dict[str, jax.Array]:
+        return {name: getattr(self, name)(pyramid, train) for name in self}
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, _ in self.modules.items)
+
+    def __len__(self) -> int:
+        return len(self.modules.items)
+
+    def __getitem__(self, name: str) -> nn.Module:
+        return dict(self.modules.items)[name]
+
+
+class Network(nn.Module):
+    """A clip -> logits of each head.
+
+    Fields are the clip that it takes and the slots; an empty slot is None. A network with an encoder alone
+    (a converted part) has no head and is there for its features; one that only hears takes no frames.
+    Features recorded here: `taps` (the pyramid after the neck, finest level first) and `audio` (tokens
+    [B, S, C]); parts record others under their own paths, as `fusion/fused`.
+
+    `run` is how a network is used. A sliding window shares what depends on one frame alone: `frame_features`
+    once for each frame, then `run_windows`.
+    """
+
+    input: InputSpec = InputSpec()
     visual_encoder: nn.Module | None = None
-    decoder: nn.Module | None = None
     neck: nn.Module | None = None
     audio_encoder: nn.Module | None = None
     fusion: nn.Module | None = None
+    regulator: nn.Module | None = None
+    heads: Heads = Heads()
 
-    def __call__(self, frames: jax.Array | None, audio=None, train: bool = False) -> jax.Array | None:
-        stem = None if self.visual_encoder is None else self.stem(frames, train)
-        return self.trunk(stem, audio, train)
+    def __call__(self, frames: jax.Array | None, audio=None, train: bool = False) -> dict[str, jax.Array]:
+        """Normalised frames [B, T, H, W, 3] and sound -> logits [B, ...] by head."""
+        pyramid = None if self.visual_encoder is None else self.visual_encoder(frames, train)
+        return self._from_pyramid(pyramid, audio, train)
 
-    def stem(self, frames: jax.Array, train: bool = False) -> jax.Array:
-        """The part that works on each frame alone: [B, T, H, W, 3] -> [B, T, H', W', C]."""
-        return self.visual_encoder.stem(frames, train)
+    def _stem(self, frames: jax.Array) -> jax.Array:
+        return self.visual_encoder.stem(frames, False)
 
-    def trunk(self, stem: jax.Array | None, audio=None, train: bool = False) -> jax.Array | None:
-        """The rest: what `stem` gave for the frames of a clip, and its sound -> logits [B, H, W]."""
-        pyramid = None
-        if self.visual_encoder is not None:
-            pyramid = self.visual_encoder.trunk(stem, train)
+    def _from_stem(self, stem: jax.Array, audio=None, train: bool = False) -> dict[str, jax.Array]:
+        return self._from_pyramid(self.visual_encoder.trunk(stem, train), audio, train)
+
+    def _from_pyramid(self, pyramid, audio, train):
+        if pyramid is not None:
             if self.neck is not None:
                 pyramid = self.neck(pyramid, train)
             self.sow("intermediates", "taps", pyramid)
@@ -53,153 +100,206 @@ class SaliencyNetwork(nn.Module):
         if self.audio_encoder is not None:
             tokens = self.audio_encoder(audio, train)
             self.sow("intermediates", "audio", tokens)
-        if self.fusion is not None:
-            pyramid = self.fusion(pyramid, tokens, train)
-        return self.decoder(pyramid, train) if self.decoder is not None else None
+        return self._from_taps(pyramid, tokens, train)
+
+    def _from_taps(self, pyramid, tokens, train: bool = False) -> dict[str, jax.Array]:
+        """What follows the encoders and the neck: pyramid and tokens of the sound -> logits by head."""
+        fused = pyramid if self.fusion is None else self.fusion(pyramid, tokens, train)
+        if self.regulator is not None:
+            fused = self.regulator(pyramid, fused, train)
+        return self.heads(fused, train)
+
+    @property
+    def shares_frames(self) -> bool:
+        """Whether the visual encoder has a part that works on each frame alone (`stem`, then `trunk`)."""
+        return hasattr(self.visual_encoder, "stem")
+
+    def run(
+        self,
+        variables: dict,
+        clip: Clip,
+        *,
+        train: bool = False,
+        rngs: dict | None = None,
+        features: Sequence[str] | None = (),
+    ) -> Outputs:
+        """Evaluates the network on a batch of clips; pure, to be jitted by its caller.
+
+        A network that hears is given silence where the clip has no sound.
+
+        Args:
+          variables: `params` and `batch_stats`.
+          clip: frames uint8 [B, T, H, W, 3], or float with `normalized=True`.
+          train: whether batch norm uses the batch, and dropout drops.
+          rngs: keys by purpose, as {"dropout": key}, where `train`.
+          features: names of recorded features to return, such as `taps`; None for all of them, by path.
+
+        Raises:
+          AvsalError: a clip that does not fit the input or the weights, or an unknown feature (the known
+            ones are listed).
+        """
+        frames = self._checked_frames(clip) if self.visual_encoder is not None else None
+        audio = self._checked_audio(clip) if self.audio_encoder is not None else None
+        return self._evaluated(variables, (frames, audio), train=train, rngs=rngs, features=features)
+
+    def frame_features(self, variables: dict, frames: jax.Array) -> jax.Array:
+        """Returns what windows share of frames uint8 [N, H, W, 3]: the encoder's stem [N, H', W', C].
+
+        They are the frames themselves where the encoder has no part that works on one frame alone.
+        """
+        if not self.shares_frames:
+            return frames
+        clip = normalize_pixels(frames, self.input.pixels)[None]  # the stem sees no neighbours
+        return self.apply(variables, clip, method="_stem")[0]
+
+    def run_windows(
+        self, variables: dict, shared: jax.Array, audio: jax.Array | None = None, features=()
+    ) -> Outputs:
+        """Evaluates clips of shared frames.
+
+        Args:
+          variables: as in `run`.
+          shared: what `frame_features` gave, as clips [B, T, ...].
+          audio: sound of the clips, or None for silence.
+          features: as in `run`.
+        """
+        if not self.shares_frames:
+            return self.run(variables, Clip(shared, audio), features=features)
+        audio = (
+            self._checked_audio(Clip(None, audio), len(shared)) if self.audio_encoder is not None else None
+        )
+        return self._evaluated(variables, (shared, audio), method="_from_stem", features=features)
+
+    def run_taps(self, variables: dict, pyramid: tuple[jax.Array, ...], tokens: jax.Array | None) -> Outputs:
+        """Evaluates what follows the features `taps` and `audio`."""
+        return self._evaluated(variables, (pyramid, tokens), method="_from_taps")
+
+    def _evaluated(
+        self, variables, inputs, *, train=False, rngs=None, features=(), method="__call__"
+    ) -> Outputs:
+        mutable = ["batch_stats", "intermediates"] if train else ["intermediates"]
+        try:
+            logits, state = self.apply(
+                variables, *inputs, train=train, mutable=mutable, rngs=rngs, method=method
+            )
+        except flax.errors.ScopeParamShapeError as error:
+            raise AvsalError(_misfit(self.input, *inputs)) from error
+        stats = {**variables.get("batch_stats", {}), **state.get("batch_stats", {})}
+        return Outputs(logits, recorded_features(state.get("intermediates", {}), features), stats)
+
+    def _checked_frames(self, clip: Clip) -> jax.Array:
+        length = self.input.frames if self.heads else None
+        shape = () if clip.frames is None else clip.frames.shape
+        if len(shape) != 5 or shape[-1] != 3 or length not in (None, shape[1]):
+            size = "T" if length is None else length
+            raise AvsalError(f"a clip for this network has frames [B, {size}, H, W, 3]; got {tuple(shape)}")
+        if clip.normalized:
+            return jnp.asarray(clip.frames)
+        return normalize_pixels(clip.frames, self.input.pixels)
+
+    def _checked_audio(self, clip: Clip, batch: int | None = None) -> jax.Array:
+        """Returns the sound of the clips; silence where they have none."""
+        batch = batch if clip.frames is None else clip.frames.shape[0]
+        if clip.audio is None:
+            return self._silence(batch or 1)
+        shape, expected = clip.audio.shape, self.input.audio.shape if self.input.audio else ("samples",)
+        if len(shape) != 1 + len(expected) or batch not in (None, shape[0]):
+            sizes = ", ".join(map(str, (batch or "B", *expected)))
+            raise AvsalError(f"the sound of these clips has the shape [{sizes}]; got {tuple(shape)}")
+        return jnp.asarray(clip.audio)
+
+    def _silence(self, batch: int) -> jax.Array:
+        audio = self.input.audio
+        if audio is None:
+            raise AvsalError(
+                "this network takes audio, and its input has none: set audio.name and its fields"
+            )
+        return jnp.full((batch, *audio.shape), audio.silence.level, jnp.float32)
 
 
-def abstract_variables(network: SaliencyNetwork, spec: InputSpec) -> dict:
+def abstract_variables(network: Network) -> dict:
     """Returns `params` and `batch_stats` as shapes and dtypes, computing nothing.
 
     Raises:
       AvsalError: parts that do not fit each other, or the clip.
     """
-    return jax.tree.map(lambda leaf: leaf, _traced_variables(network, spec))  # a tree of the caller's own
+    return unboxed(_traced_variables(network))
 
 
 @functools.lru_cache(maxsize=64)
-def _traced_variables(network: SaliencyNetwork, spec: InputSpec) -> dict:
-    """`abstract_variables`, traced once: S3D takes seconds, and converting or loading asks several times."""
-
-    def init():
-        frames = jnp.zeros((1, spec.frames, spec.height, spec.width, 3))
-        audio = _silence(spec, 1) if network.audio_encoder is not None else None
-        variables = network.init(jax.random.key(0), frames, audio)
-        return {name: variables[name] for name in ("params", "batch_stats") if name in variables}
-
-    return jax.eval_shape(init)
+def _traced_variables(network: Network) -> dict:
+    """Traced once: S3D takes seconds, and converting or loading asks several times."""
+    return traced_init(functools.partial(_init, network))
 
 
-def init_variables(network: SaliencyNetwork, spec: InputSpec, seed: int) -> dict:
-    """Returns fresh `params` and `batch_stats` as float32 NumPy arrays, by `initial_values`."""
-    return initial_values(abstract_variables(network, spec), seed)
+def _init(network: Network, key: jax.Array) -> dict:
+    spec = network.input
+    frames = jnp.zeros((1, spec.frames, spec.height, spec.width, 3))
+    audio = network._silence(1) if network.audio_encoder is not None else None
+    variables = network.init(key, frames, audio)
+    return {name: variables[name] for name in ("params", "batch_stats") if name in variables}
 
 
-def initial_values(abstract: dict, seed: int) -> dict:
-    """Returns fresh float32 NumPy arrays for the leaves of `abstract`, a tree of shapes.
-
-    A `kernel`, before a ReLU, is normal with variance 2 / fan-in (He); a `projection`, before none, with
-    1 / fan-in; norms and biases are neutral, a `zero_kernel` is zero. A leaf depends on the seed and its
-    path alone, so the same on every device. NumPy draws them because XLA takes half a minute on CPU to
-    compile the random numbers of a hundred leaves.
-    """
-    constants = {"bias": 0.0, "scale": 1.0, "mean": 0.0, "var": 1.0, "zero_kernel": 0.0}
-    gains = {"kernel": 2.0, "projection": 1.0}
-
-    def fill(path, leaf):
-        name = path[-1].key
-        if name in constants:
-            return np.full(leaf.shape, constants[name], np.float32)
-        if name not in gains:
-            raise AssertionError(f"no initial value is stated for {jax.tree_util.keystr(path)}")
-        address = zlib.crc32(jax.tree_util.keystr(path).encode())
-        draw = np.random.default_rng([seed, address]).standard_normal(leaf.shape, np.float32)
-        return draw * np.float32(np.sqrt(gains[name] / np.prod(leaf.shape[:-1])))
-
-    return jax.tree_util.tree_map_with_path(fill, abstract)
-
-
-def forward(
-    network: SaliencyNetwork,
-    spec: InputSpec,
-    variables: dict,
-    clip: Clip,
-    features: Sequence[str] | None = (),
-) -> Prediction:
-    """Evaluates `network` on a batch of clips; pure, to be jitted by its caller.
-
-    A network that hears is given silence where the clip has no sound.
-
-    Args:
-      network, spec: from `create_model`.
-      variables: `params` and `batch_stats`.
-      clip: frames uint8 [B, T, H, W, 3], or float with `normalized=True`.
-      features: names of recorded features to return, such as `taps`; None for all of them.
-
-    Raises:
-      AvsalError: a clip that does not fit `spec` or the weights, or an unknown feature (the known ones are
-        listed).
-    """
-    frames = None
-    if network.visual_encoder is not None:
-        frames = _checked_frames(clip, spec, spec.frames if network.decoder else None)
-    audio = _checked_audio(clip, spec) if network.audio_encoder is not None else None
-    try:
-        logits, state = network.apply(variables, frames, audio, mutable=["intermediates"])
-    except flax.errors.ScopeParamShapeError as error:
-        raise AvsalError(_misfit(spec, frames, audio)) from error
-    chosen = recorded_features(state["intermediates"], features)
-    saliency = None if logits is None else jax.nn.sigmoid(logits)
-    return Prediction(saliency, logits, chosen)
+def init_variables(network: Network, seed: int, start: Start = "he") -> dict:
+    """Returns fresh `params` and `batch_stats` as float32 NumPy arrays; see `models.initial`."""
+    return fresh_variables(
+        functools.partial(_init, network), seed=seed, start=start, traced=_traced_variables(network)
+    )
 
 
 def recorded_features(intermediates: dict, names: Sequence[str] | None) -> dict:
-    """Returns by name what a network recorded in its collection `intermediates`; all of it for None.
+    """Returns what a network recorded in its collection `intermediates`.
+
+    Args:
+      intermediates: as flax returns it.
+      names: a path, as `fusion/layer1/attention/attention`, or its end, as `fused`, where one path alone has
+        that end or one is shorter than the others; None for all.
+
+    Returns:
+      By name as given; by path for None.
 
     Raises:
-      AvsalError: a name that it does not record, with those that it does.
+      AvsalError: a name that is not recorded, or that several modules record, with those that there are.
     """
-    known = _recorded(intermediates)
-    return _select(known, known if names is None else names)
+    by_path = dict(_recorded(intermediates, ""))
+    if names is None:
+        return dict(sorted(by_path.items()))
+    return {name: by_path[feature_path(name, by_path)] for name in sorted(names)}
 
 
-def feature_shapes(network: SaliencyNetwork, spec: InputSpec, names: Sequence[str] | None) -> dict:
+def feature_path(name: str, paths: Sequence[str]) -> str:
+    """Returns the path among `paths` that a feature's name means; see `recorded_features`."""
+    if name in paths:
+        return name
+    ends = sorted((path for path in paths if path.endswith(f"/{name}")), key=lambda path: path.count("/"))
+    if not ends:
+        short = sorted({path.rpartition("/")[2] for path in paths})
+        hint = did_you_mean(name, [*short, *paths])
+        raise AvsalError(f"unknown feature {name!r}{hint}; this network records {', '.join(sorted(paths))}")
+    if len(ends) > 1 and ends[1].count("/") == ends[0].count("/"):
+        raise AvsalError(f"several modules record {name!r}; give its path, one of {', '.join(ends)}")
+    return ends[0]
+
+
+def feature_shapes(network: Network, names: Sequence[str] | None) -> dict:
     """Returns the named features of one clip, or all for None, as shapes and dtypes, computing nothing.
 
     Raises:
       AvsalError: as `recorded_features`.
     """
+    spec = network.input
     frames = jax.ShapeDtypeStruct((1, spec.frames, spec.height, spec.width, 3), jnp.uint8)
-    names = names if names is None else tuple(names)
-    run = functools.partial(forward, network, spec, features=names)
-    return jax.eval_shape(run, abstract_variables(network, spec), Clip(frames)).features
+    run = functools.partial(network.run, features=names if names is None else tuple(names))
+    return jax.eval_shape(run, abstract_variables(network), Clip(frames)).features
 
 
-def _recorded(intermediates: dict) -> dict:
-    """Returns what modules recorded by `sow`, by bare name; outer modules win over inner ones."""
-    found = {}
+def _recorded(intermediates: Mapping, path: str) -> Iterator[tuple[str, object]]:
+    """Yields (path, value) of what modules recorded by `sow`."""
     for name, value in intermediates.items():
-        if isinstance(value, dict):
-            found = {**_recorded(value), **found}
+        if isinstance(value, Mapping):
+            yield from _recorded(value, f"{path}{name}/")
         else:
-            found[name] = value[0]
-    return found
-
-
-def _select(known: dict, names: Sequence[str]) -> dict:
-    """Returns the named entries of `known`, or an error that lists what there is."""
-    unknown = sorted(set(names) - set(known))
-    if unknown:
-        raise AvsalError(f"unknown feature {unknown[0]!r}; this network records {', '.join(sorted(known))}")
-    return {name: known[name] for name in sorted(names)}
-
-
-def _silence(spec: InputSpec, batch: int) -> jax.Array:
-    if spec.audio is None:
-        raise AvsalError("this network hears, and its input names no sound: set audio.samples or the like")
-    return jnp.full((batch, *spec.audio.shape), spec.audio.silence, jnp.float32)
-
-
-def _checked_audio(clip: Clip, spec: InputSpec) -> jax.Array:
-    """Returns the sound of the clips; silence where they have none."""
-    batch = None if clip.frames is None else clip.frames.shape[0]
-    if clip.audio is None:
-        return _silence(spec, batch or 1)
-    shape, wanted = clip.audio.shape, spec.audio.shape if spec.audio else ("samples",)
-    if len(shape) != 1 + len(wanted) or batch not in (None, shape[0]):
-        sizes = ", ".join(map(str, (batch or "B", *wanted)))
-        raise AvsalError(f"the sound of these clips has the shape [{sizes}]; got {tuple(shape)}")
-    return jnp.asarray(clip.audio)
+            yield f"{path}{name}", value[0]
 
 
 def _misfit(spec: InputSpec, frames, audio) -> str:
@@ -210,13 +310,3 @@ def _misfit(spec: InputSpec, frames, audio) -> str:
         f"{' with '.join(given)} do not fit the weights of this network: some of them belong to one size "
         f"of clip, here frames of {spec.height}x{spec.width}{sound}"
     )
-
-
-def _checked_frames(clip: Clip, spec: InputSpec, length: int | None) -> jax.Array:
-    shape = () if clip.frames is None else clip.frames.shape
-    if len(shape) != 5 or shape[-1] != 3 or length not in (None, shape[1]):
-        wanted = "T" if length is None else length
-        raise AvsalError(f"a clip for this network has frames [B, {wanted}, H, W, 3]; got {tuple(shape)}")
-    if clip.normalized:
-        return jnp.asarray(clip.frames)
-    return normalize_pixels(clip.frames, spec.pixel_norm)

@@ -6,7 +6,7 @@ import flax.linen as nn
 
 from avsal_jax.spec.fields import checked, field_types
 
-_NOT_SET = ("parent", "name", "runtime", "fusion")  # fields that say nothing about the function
+_NOT_SET = ("parent", "name", "runtime")  # fields that say nothing about the function
 
 
 class Part(nn.Module):
@@ -20,10 +20,15 @@ class Part(nn.Module):
 
     def __post_init__(self):
         hints, name = self.field_types(), type(self).__name__
-        checked({field: getattr(self, field) for field in hints}, hints, name, f"{name}.")
+        checked({field: getattr(self, field) for field in hints}, hints=hints, owner=name, path=f"{name}.")
         super().__post_init__()
 
     @classmethod
     def field_types(cls) -> dict[str, object]:
         """Returns the types of the fields that can be set by name."""
-        return {name: hint for name, hint in field_types(cls).items() if name not in _NOT_SET}
+        return settable_fields(cls)
+
+
+def settable_fields(cls: type[nn.Module]) -> dict[str, object]:
+    """Returns the types of the fields of a module that say which function it is."""
+    return {name: hint for name, hint in field_types(cls).items() if name not in _NOT_SET}

@@ -1,6 +1,10 @@
-"""Names of the modules that fit each slot; building one from a name and fields."""
+"""Names of the modules of each kind; building one from its name and fields."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+
+import flax.linen as nn
 
 from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.models.decoders.avrsp import AVRSPDecoder
@@ -16,34 +20,31 @@ from avsal_jax.models.fusion.casp_net import CASPNetFusion
 from avsal_jax.models.fusion.concatenation import Concatenation
 from avsal_jax.models.fusion.cross_modal import CrossModal
 from avsal_jax.models.fusion.elementwise import Addition, Multiplication
-from avsal_jax.models.fusion.gates import RegulatorGates
 from avsal_jax.models.fusion.mbt import MBT
 from avsal_jax.models.fusion.ravf import RAVF
 from avsal_jax.models.fusion.transformer import Transformer
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.necks.aspp import ASPP
 from avsal_jax.models.necks.synergy import SynergyNeck
-from avsal_jax.models.part import Part
-from avsal_jax.spec.fields import checked
+from avsal_jax.models.part import Part, settable_fields
+from avsal_jax.models.regulators.gates import RegulatorGates
+from avsal_jax.spec.fields import checked, field_types
 
-# An audio encoder's class names the sound that it takes by default: `default_sound`, an `AudioSpec`.
-SLOTS: dict[str, dict[str, type[Part] | None]] = {
+# The class of a visual encoder may name fields of `InputSpec` that it needs: `default_input`, a dict by name;
+# that of an audio encoder the sound that it takes: `default_sound`, a `spec.sound.FrontEnd`.
+MODULES: dict[str, dict[str, type[Part]]] = {
     "visual_encoder": {
-        "none": None,
         "s3d": S3D,
     },
     "neck": {
-        "none": None,
         "aspp": ASPP,
         "synergy": SynergyNeck,
     },
     "audio_encoder": {
-        "none": None,
         "soundnet": SoundNet,
         "vggish": VGGish,
     },
     "fusion": {
-        "none": None,
         "addition": Addition,
         "bilinear": Bilinear,
         "casp_net": CASPNetFusion,
@@ -54,8 +55,10 @@ SLOTS: dict[str, dict[str, type[Part] | None]] = {
         "ravf": RAVF,
         "transformer": Transformer,
     },
-    "decoder": {
-        "none": None,
+    "regulator": {
+        "gates": RegulatorGates,
+    },
+    "head": {
         "avrsp": AVRSPDecoder,
         "fcn": FCNDecoder,
         "sal": SalDecoder,
@@ -63,37 +66,44 @@ SLOTS: dict[str, dict[str, type[Part] | None]] = {
         "vinet": ViNetDecoder,
     },
 }
+HEADS = "heads"
+SLOTS = tuple(kind for kind in MODULES if kind != "head")  # which hold one part each; `heads` holds many
 
 
-def build_part(slot: str, name: str, fields: dict, runtime: Runtime) -> Part | None:
-    """Returns the module `name` of `slot` with `fields`, or None for `none`.
+def build_part(kind: str, part: Mapping | None, runtime: Runtime, path: str = "") -> nn.Module | None:
+    """Returns the module that a part describes, or None for None.
 
-    The fusion slot also takes the fields of `RegulatorGates` (`gates` and others), whatever its name:
-    with `gates` above 0, the gates wrap the fusion, and they stand alone where it is `none`.
+    Args:
+      kind: `fusion`, `head`, ...; see `MODULES`.
+      part: its `name`, in `MODULES` or a class, and its fields.
+      runtime: how it is run.
+      path: of the part in the model, for errors: `heads.saliency`; by default its kind.
 
     Raises:
-      AvsalError: an unknown slot, name or field (with what is allowed), or a value of a wrong type.
+      AvsalError: an unknown name or field (with what is allowed), or a value that a field does not take.
     """
-    cls = part_class(slot, name)
-    gate_types = RegulatorGates.field_types() if slot == "fusion" else {}
-    hints = (cls.field_types() if cls is not None else {}) | gate_types
-    if not hints and fields:
-        raise AvsalError(f"{slot} is 'none' and takes no field; got {', '.join(sorted(fields))}")
-    values = checked(fields, hints, f"{slot} {name!r}", f"{slot}.")
-    gates = {field: value for field, value in values.items() if field in gate_types}
-    rest = {field: value for field, value in values.items() if field not in gate_types}
-    part = cls(**rest, runtime=runtime) if cls is not None else None
-    if not gates:
-        return part
-    wrapped = RegulatorGates(part, **gates, runtime=runtime)
-    return wrapped if wrapped.gates else part
+    if part is None:
+        return None
+    path, fields = path or kind, dict(part)
+    if "name" not in fields:
+        raise AvsalError(f"{path} needs a name, one of {', '.join(MODULES[kind])}; got {fields}")
+    cls = part_class(kind, fields.pop("name"))
+    hints = settable_fields(cls)
+    values = checked(fields, hints=hints, owner=f"{path} {name_of(kind, cls)!r}", path=f"{path}.")
+    run = {"runtime": runtime} if "runtime" in field_types(cls) else {}
+    return cls(**values, **run)
 
 
-def part_class(slot: str, name: str) -> type[Part] | None:
-    """Returns the module class called `name` in `slot`."""
-    if slot not in SLOTS:
-        raise AvsalError(f"unknown slot {slot!r}{did_you_mean(slot, SLOTS)}; slots are {', '.join(SLOTS)}")
-    if not isinstance(name, str) or name not in SLOTS[slot]:
-        hint = did_you_mean(name, SLOTS[slot])
-        raise AvsalError(f"unknown {slot} {name!r}{hint}; there are {', '.join(SLOTS[slot])}")
-    return SLOTS[slot][name]
+def part_class(kind: str, name: str | type[nn.Module]) -> type[nn.Module]:
+    """Returns the module class called `name`; a class is returned as it is."""
+    if isinstance(name, type) and issubclass(name, nn.Module):
+        return name
+    if not isinstance(name, str) or name not in MODULES[kind]:
+        hint = did_you_mean(name, MODULES[kind])
+        raise AvsalError(f"unknown {kind} {name!r}{hint}; it is none, or one of {', '.join(MODULES[kind])}")
+    return MODULES[kind][name]
+
+
+def name_of(kind: str, cls: type[nn.Module]) -> str:
+    """Returns the name of a class in `MODULES`; of any other its own."""
+    return next((name for name, entry in MODULES[kind].items() if entry is cls), cls.__name__)

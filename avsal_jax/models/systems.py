@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Mapping
 
 from avsal_jax.errors import AvsalError, did_you_mean
+from avsal_jax.models.changes import INPUT_FIELDS, copied, merged
 from avsal_jax.models.encoders.soundnet import SoundNet
 from avsal_jax.models.encoders.vggish import VGGish
 from avsal_jax.models.layers import Runtime
-from avsal_jax.models.network import SaliencyNetwork
-from avsal_jax.models.registry import SLOTS, build_part, part_class
-from avsal_jax.specs import AudioSpec, InputSpec
+from avsal_jax.models.network import SALIENCY, Heads, Network
+from avsal_jax.models.part import settable_fields
+from avsal_jax.models.registry import HEADS, SLOTS, build_part, part_class
+from avsal_jax.models.renamings import renamed_setting
+from avsal_jax.spec.input import SIGNED, InputSpec, input_from_dict, input_to_dict
+from avsal_jax.spec.sound import front_end_to_dict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,141 +24,199 @@ class Preset:
 
     Attributes:
       system: the name it started from.
-      slots: slot -> {"name": part, "fields": {field: value}}.
+      parts: slot -> {"name": part, field: value} or None, and `heads`: name -> the same.
       input: the clip it takes.
       kind: `system`, or `part` for an encoder on its own.
     """
 
     system: str
-    slots: dict[str, dict]
+    parts: dict
     input: InputSpec
     kind: str = "system"
 
+    def to_dict(self) -> dict:
+        """Returns the model as plain nested values, which `preset_of` and `resolve` take again."""
+        parts = _plain(self.parts)
+        parts[HEADS] = {SALIENCY: None, **parts[HEADS]}  # so that a system's own is not left in place
+        return {"system": self.system, **input_to_dict(self.input), **parts}
 
-def _slots(**parts: str) -> dict[str, dict]:
-    return {slot: {"name": parts.get(slot, "none"), "fields": {}} for slot in SLOTS}
+    def complete(self) -> Preset:
+        """Returns the same model with the fields of all parts stated, also those that have their defaults."""
+        parts = {slot: _complete_part(slot, self.parts[slot]) for slot in SLOTS}
+        heads = {name: _complete_part("head", part) for name, part in self.parts[HEADS].items()}
+        return dataclasses.replace(self, parts={**parts, HEADS: heads})
+
+
+def _complete_part(kind: str, part: dict | None) -> dict | None:
+    module = build_part(kind, part, Runtime())
+    if module is None:
+        return None
+    return {"name": part["name"]} | {
+        name: _plain(getattr(module, name)) for name in settable_fields(type(module))
+    }
+
+
+def _parts(saliency: str | None = None, **parts: str) -> dict:
+    slots = {slot: {"name": parts[slot]} if slot in parts else None for slot in SLOTS}
+    return {**slots, HEADS: {SALIENCY: {"name": saliency}} if saliency else {}}
 
 
 def _hearing(system: str, fusion: str) -> Preset:
     """S3D, SoundNet and ViNet's decoder with a fusion."""
-    slots = _slots(visual_encoder="s3d", audio_encoder="soundnet", fusion=fusion, decoder="vinet")
-    return Preset(system, slots, InputSpec(audio=SoundNet.default_sound))
+    parts = _parts("vinet", visual_encoder="s3d", audio_encoder="soundnet", fusion=fusion)
+    return Preset(system, parts, InputSpec(audio=SoundNet.default_sound))
 
 
 SYSTEMS: dict[str, Preset] = {
-    "vinet": Preset("vinet", _slots(visual_encoder="s3d", decoder="vinet"), InputSpec()),
+    "vinet": Preset("vinet", _parts("vinet", visual_encoder="s3d"), InputSpec()),
     "avinet": _hearing("avinet", "bilinear"),
     "avrsp": Preset(
-        "avrsp",
-        {
-            **_slots(visual_encoder="s3d", neck="synergy", audio_encoder="soundnet", decoder="avrsp"),
-            "fusion": {"name": "ravf", "fields": {"gates": 3}},
-        },
-        InputSpec(audio=SoundNet.default_sound),
+        system="avrsp",
+        parts=_parts(
+            saliency="avrsp",
+            visual_encoder="s3d",
+            neck="synergy",
+            audio_encoder="soundnet",
+            fusion="ravf",
+            regulator="gates",
+        ),
+        input=InputSpec(audio=SoundNet.default_sound),
     ),
     "dual_domain": _hearing("dual_domain", "cross_modal"),
     "casp_net": Preset(
-        "casp_net",
-        _slots(visual_encoder="s3d", neck="aspp", audio_encoder="vggish", fusion="casp_net", decoder="sal"),
-        InputSpec(16, label_frame="middle", audio=VGGish.default_sound),
+        system="casp_net",
+        parts=_parts(
+            saliency="sal", visual_encoder="s3d", neck="aspp", audio_encoder="vggish", fusion="casp_net"
+        ),
+        input=InputSpec(16, label_frame="middle", audio=VGGish.default_sound),
     ),
 }
 # Parts that are published and stored on their own, with the clip they were trained on.
 PARTS: dict[str, Preset] = {
-    "s3d": Preset(
-        "s3d", _slots(visual_encoder="s3d"), InputSpec(64, 224, 224, pixel_norm="signed"), kind="part"
-    ),
+    "s3d": Preset("s3d", _parts(visual_encoder="s3d"), InputSpec(64, 224, 224, pixels=SIGNED), kind="part"),
     "soundnet": Preset(
-        "soundnet", _slots(audio_encoder="soundnet"), InputSpec(audio=SoundNet.default_sound), kind="part"
+        "soundnet", _parts(audio_encoder="soundnet"), InputSpec(audio=SoundNet.default_sound), kind="part"
     ),
     "vggish": Preset(
-        "vggish", _slots(audio_encoder="vggish"), InputSpec(audio=VGGish.default_sound), kind="part"
+        "vggish", _parts(audio_encoder="vggish"), InputSpec(audio=VGGish.default_sound), kind="part"
     ),
 }
 
 
-def resolve(system: str, overrides: dict | None = None) -> Preset:
-    """Returns the preset of `system` with overrides.
+def resolve(system: str, changes: Mapping | None = None) -> Preset:
+    """Returns the preset of `system` with changes.
 
     Args:
       system: a name in `SYSTEMS` or `PARTS`.
-      overrides: `slot` -> part name (its fields start from their defaults), `slot.field` -> value, a
-        field of `InputSpec` -> value, or `audio.field` -> value for a field of its `AudioSpec`. Slots are
-        replaced before their fields are set: another audio encoder brings its default sound, `none` takes
-        the sound away.
+      changes: by slot, `heads`, and field of `InputSpec`; see `models.changes`. An encoder that is chosen
+        brings its own numbers of the input (`default_input`, `default_sound`), where these are not changed
+        too; without an audio encoder there is no sound.
 
     Raises:
       AvsalError: an unknown name, with the known ones.
     """
     known = {**SYSTEMS, **PARTS}
-    if system not in known:
+    if not isinstance(system, str) or system not in known:
         hint = did_you_mean(system, known)
         raise AvsalError(
             f"unknown system {system!r}{hint}; systems are {', '.join(SYSTEMS)}, parts {', '.join(PARTS)}"
         )
-    preset = known[system]
-    slots = {slot: {"name": p["name"], "fields": dict(p["fields"])} for slot, p in preset.slots.items()}
-    spec_fields = [f.name for f in dataclasses.fields(InputSpec)]
-    changes, sound = {}, {}
-    for key, value in sorted((overrides or {}).items(), key=lambda item: "." in item[0]):
-        slot, _, field = key.partition(".")
-        if key in spec_fields:
-            changes[key] = value
-        elif slot == "audio":
-            sound[field] = value
-        elif slot not in slots:
-            hint = did_you_mean(key, [*slots, *spec_fields])
-            raise AvsalError(
-                f"unknown setting {key!r}{hint}; settings are the slots "
-                f"{', '.join(slots)} (as slot or slot.field), {', '.join(spec_fields)} and audio.field"
-            )
-        elif field:
-            slots[slot]["fields"][field] = value
-        else:
-            cls = part_class(slot, value)
-            slots[slot] = {"name": value, "fields": {}}
-            if slot == "audio_encoder":
-                changes.setdefault("audio", cls and cls.default_sound)
-    spec = dataclasses.replace(preset.input, **changes)
-    if sound:
-        spec = dataclasses.replace(spec, audio=_with_fields(spec.audio, sound))
-    return dataclasses.replace(preset, slots=slots, input=spec)
+    preset, changes = known[system], merged({}, changes or {})
+    spec = {**input_to_dict(preset.input), **_defaults_of_encoders(changes)}
+    parts = merged({**spec, **copied(preset.parts)}, changes)
+    parts[HEADS] = {name: part for name, part in parts[HEADS].items() if part is not None}
+    values = {name: parts.pop(name) for name in INPUT_FIELDS}
+    for path, kind, part in _named_parts(parts):
+        _refuse_old_fields(path, part, part_class(kind, part["name"]))
+    return dataclasses.replace(preset, parts=parts, input=input_from_dict(values))
 
 
-def _with_fields(audio: AudioSpec | None, fields: dict) -> AudioSpec:
-    known = [f.name for f in dataclasses.fields(AudioSpec)]
-    for name in fields:
-        if name not in known:
-            hint = did_you_mean(name, known)
-            raise AvsalError(f"audio has no field {name!r}{hint}; it has {', '.join(known)}")
+def _named_parts(parts: Mapping) -> Iterator[tuple[str, str, Mapping]]:
+    """Yields (path, kind, part) of the parts of a model that have a name."""
+    candidates = [(slot, slot, parts[slot]) for slot in SLOTS]
+    candidates += [(f"{HEADS}.{name}", "head", part) for name, part in parts[HEADS].items()]
+    yield from ((path, kind, part) for path, kind, part in candidates if part and "name" in part)
+
+
+def _refuse_old_fields(path: str, part: Mapping, cls: type) -> None:
+    """Raises AvsalError for a field that a part had in an earlier version, with today's name."""
+    for name in set(part) - {"name", *settable_fields(cls)}:
+        if (today := renamed_setting(f"{path}.{name}")) != f"{path}.{name}":
+            raise AvsalError(f"{f'{path}.{name}'!r} is now {today!r}")
+
+
+def _defaults_of_encoders(changes: Mapping) -> dict:
+    """Returns the fields of the input that come with the encoders that changes choose."""
+    fields, visual, audio = {}, changes.get("visual_encoder"), changes.get("audio_encoder", {})
+    if visual is not None and "name" in visual:
+        cls = part_class("visual_encoder", visual["name"])
+        fields |= {name: _plain(value) for name, value in getattr(cls, "default_input", {}).items()}
     if audio is None:
-        raise AvsalError("this network does not hear: set audio_encoder before the fields of its sound")
-    return dataclasses.replace(audio, **fields)
+        fields["audio"] = None
+    elif "name" in audio:
+        sound = getattr(part_class("audio_encoder", audio["name"]), "default_sound", None)
+        fields["audio"] = sound and front_end_to_dict(sound)
+    return fields
 
 
-def build(preset: Preset, runtime: Runtime | None = None) -> SaliencyNetwork:
+def _plain(value):
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    is_instance = dataclasses.is_dataclass(value) and not isinstance(value, type)
+    return dataclasses.asdict(value) if is_instance else value
+
+
+def preset_of(values: Mapping, kind: str) -> Preset:
+    """Returns the model that `Preset.to_dict` described, all of whose slots are stated.
+
+    Raises:
+      AvsalError: an unknown field of the input, or a wrong value.
+      KeyError, TypeError, AttributeError: values of another form.
+    """
+    parts = {slot: _stored_part(slot, values[slot]) for slot in SLOTS}
+    heads = {name: _stored_part(f"{HEADS}.{name}", part) for name, part in values[HEADS].items()}
+    parts[HEADS] = {name: part for name, part in heads.items() if part is not None}
+    rest = {name: value for name, value in values.items() if name not in parts and name != "system"}
+    return Preset(str(values["system"]), parts=parts, input=input_from_dict(rest), kind=kind)
+
+
+def _stored_part(path: str, part) -> dict | None:
+    """A part as JSON has it: lists stand for tuples."""
+    if part is not None and not isinstance(part, Mapping):
+        raise AvsalError(f"{path} is a part with a name and fields; got {part!r}")
+    return None if part is None else _with_tuples(part)
+
+
+def _with_tuples(value):
+    if isinstance(value, Mapping):
+        return {name: _with_tuples(inner) for name, inner in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+
+
+def build(preset: Preset, runtime: Runtime | None = None) -> Network:
     """Returns the network that `preset` describes."""
     runtime = runtime or Runtime()
-    parts = {
-        slot: build_part(slot, part["name"], part["fields"], runtime) for slot, part in preset.slots.items()
+    slots = {slot: build_part(slot, preset.parts[slot], runtime) for slot in SLOTS}
+    heads = {
+        name: build_part("head", part=part, runtime=runtime, path=f"{HEADS}.{name}")
+        for name, part in preset.parts[HEADS].items()
     }
-    return SaliencyNetwork(**parts)
+    return Network(preset.input, **slots, heads=Heads.of(heads))
 
 
-def create_model(
-    system: str, runtime: Runtime | None = None, **overrides
-) -> tuple[SaliencyNetwork, InputSpec]:
+def create_model(system: str, runtime: Runtime | None = None, **changes) -> tuple[Network, InputSpec]:
     """Returns a network without weights, and the clip it takes.
 
-    Example: `create_model("vinet", frames=16, **{"decoder.hierarchy": 2})`.
+    Example: `create_model("vinet", frames=16, heads={"saliency": {"hierarchy": 2}})`, or
+    `create_model("vinet", frames=16, **{"heads.saliency.hierarchy": 2})`.
 
     Args:
       system: one of `avsal_jax.models.systems.SYSTEMS`.
       runtime: how it is run (dtype, remat, batch norm, lowering); see `layers.Runtime`.
-      **overrides: see `resolve`.
+      **changes: nested or dotted; see `resolve`.
 
     Raises:
       AvsalError: an unknown system, slot, part or field, or a value of a wrong type.
     """
-    preset = resolve(system, overrides)
+    preset = resolve(system, changes)
     return build(preset, runtime), preset.input

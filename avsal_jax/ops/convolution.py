@@ -64,9 +64,11 @@ def conv3d(
     if dilation[0] != 1:
         raise ValueError(f"conv3d dilates in space only; got dilation {dilation}")
     if lowering not in LOWERINGS:
-        raise ValueError(f"lowering {lowering!r} is none of {', '.join(LOWERINGS)}")
+        raise ValueError(f"lowering {lowering!r} is not one of {', '.join(LOWERINGS)}")
     pads = tuple((p, p) if isinstance(p, int) else tuple(p) for p in padding)
-    return _conv(x, kernel, _Geometry(tuple(stride), pads, tuple(dilation), lowering))
+    return _conv(
+        x, kernel, _Geometry(tuple(stride), padding=pads, dilation=tuple(dilation), lowering=lowering)
+    )
 
 
 def conv_transpose3d(
@@ -128,9 +130,9 @@ def _conv_bwd(g, residuals, dy):
     _, pull_x = jax.vjp(lambda v: _forward(v, kernel, g), x)
     (dx,) = pull_x(dy)
     if g.lowering == "folded":
-        return dx, _kernel_gradient_folded(x, kernel, dy, g)
+        return dx, _kernel_gradient_folded(x, kernel=kernel, dy=dy, g=g)
     if g.lowering == "direct":
-        return dx, _kernel_gradient_xla(x, kernel, dy, g)
+        return dx, _kernel_gradient_xla(x, kernel=kernel, dy=dy, g=g)
     dk = lax.platform_dependent(
         x,
         kernel,
@@ -186,7 +188,12 @@ def _folded(x, kernel, g: _Geometry):
     pointwise = (kh, kw) == (1, 1) and g.stride[1:] == (1, 1) and not any(map(any, g.padding[1:]))
     if pointwise and kt > 1 and not (g.stride[0] == kt and not any(g.padding[0])):
         b, t, h, w, c = x.shape
-        y = _conv2d(x.reshape(b, t, h * w, c), kernel[:, 0], (g.stride[0], 1), (g.padding[0], (0, 0)))
+        y = _conv2d(
+            x.reshape(b, t, h * w, c),
+            kernel=kernel[:, 0],
+            stride=(g.stride[0], 1),
+            padding=(g.padding[0], (0, 0)),
+        )
         return y.reshape(b, y.shape[1], h, w, out)
 
     taps = _time_slices(x, kt, g)  # kt arrays [B, T', H, W, I]
@@ -196,7 +203,11 @@ def _folded(x, kernel, g: _Geometry):
     folded = jnp.concatenate(taps, -1) if kt > 1 else taps[0]  # [B, T', H, W, kt * I]
     kernel2d = jnp.moveaxis(kernel, 0, 2).reshape(kh, kw, -1, out)
     y = _conv2d(
-        folded.reshape(b * t, *folded.shape[2:]), kernel2d, g.stride[1:], g.padding[1:], g.dilation[1:]
+        folded.reshape(b * t, *folded.shape[2:]),
+        kernel=kernel2d,
+        stride=g.stride[1:],
+        padding=g.padding[1:],
+        dilation=g.dilation[1:],
     )
     return y.reshape(b, t, *y.shape[1:])
 
@@ -218,8 +229,8 @@ def _kernel_gradient_folded(x, kernel, dy, g: _Geometry):
     """The gradient with respect to the kernel, by whichever form is fastest on CPU."""
     kt, kh, kw, cin, _ = kernel.shape
     if (kh, kw) == (1, 1) or (kt == 1 and cin >= _WIDE):
-        return _kernel_gradient_products(x, kernel, dy, g)
-    return _kernel_gradient_xla(x, kernel, dy, g, "folded")
+        return _kernel_gradient_products(x, kernel=kernel, dy=dy, g=g)
+    return _kernel_gradient_xla(x, kernel=kernel, dy=dy, g=g, lowering="folded")
 
 
 def _kernel_gradient_products(x, kernel, dy, g: _Geometry):
@@ -232,12 +243,14 @@ def _kernel_gradient_products(x, kernel, dy, g: _Geometry):
         return lax.slice_in_dim(v, begin, begin + (count - 1) * stride + 1, stride, axis=axis)
 
     padded = jnp.pad(x, ((0, 0), *g.padding, (0, 0)))
-    columns = jnp.concatenate([shifted(padded, 3, k * g.dilation[2], w) for k in range(kw)], -1)
+    columns = jnp.concatenate(
+        [shifted(padded, axis=3, begin=k * g.dilation[2], count=w) for k in range(kw)], -1
+    )
     flat_dy = dy.reshape(-1, cout)
     products = []
     for at in range(kt):
-        frames = shifted(columns, 1, at, t)
+        frames = shifted(columns, axis=1, begin=at, count=t)
         for ah in range(kh):
-            piece = shifted(frames, 2, ah * g.dilation[1], h)  # [B, T', H', W', kw * I]
+            piece = shifted(frames, axis=2, begin=ah * g.dilation[1], count=h)  # [B, T', H', W', kw * I]
             products.append(piece.reshape(-1, kw * cin).T @ flat_dy)
     return jnp.stack(products).reshape(kernel.shape).astype(kernel.dtype)

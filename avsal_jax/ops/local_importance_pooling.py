@@ -33,5 +33,5 @@ def local_importance_pool(
         raise ValueError(f"x and logit must have one shape; got {x.shape} and {logit.shape}")
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     weight = jnp.exp(logit.astype(dtype))
-    total = avg_pool3d(x.astype(dtype) * weight, window, stride, padding)
-    return (total / avg_pool3d(weight, window, stride, padding)).astype(x.dtype)
+    total = avg_pool3d(x.astype(dtype) * weight, window=window, stride=stride, padding=padding)
+    return (total / avg_pool3d(weight, window=window, stride=stride, padding=padding)).astype(x.dtype)

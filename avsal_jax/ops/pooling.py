@@ -27,7 +27,7 @@ def max_pool3d(
     Returns:
       [B, T', H', W', C] with T' = (T + 2 * padding - window) // stride + 1, and so on.
     """
-    return _pool(x, window, stride, padding, jnp.maximum, -jnp.inf)
+    return _pool(x, window=window, stride=stride, padding=padding, reduce=jnp.maximum, neutral=-jnp.inf)
 
 
 def avg_pool3d(
@@ -48,11 +48,11 @@ def avg_pool3d(
     Returns:
       [B, T', H', W', C].
     """
-    total = _pool(x, window, stride, padding, jnp.add, 0.0)
+    total = _pool(x, window=window, stride=stride, padding=padding, reduce=jnp.add, neutral=0.0)
     if count_include_pad:
         return total / (window[0] * window[1] * window[2])
     ones = jnp.ones((1, *x.shape[1:4], 1), x.dtype)
-    return total / _pool(ones, window, stride, padding, jnp.add, 0.0)
+    return total / _pool(ones, window=window, stride=stride, padding=padding, reduce=jnp.add, neutral=0.0)
 
 
 def _pool(x, window, stride, padding, reduce, neutral):

@@ -15,20 +15,55 @@ with refreshed, simultaneous updates leave the second layer without effect: so t
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from avsal_jax.errors import AvsalError
-from avsal_jax.spec.fields import value_of
+from avsal_jax.spec.fields import Range, check_fields
 
-Update = Literal["both", "own", "above"]
-Order = Literal["top_down", "simultaneous"]
-Reduction = Literal["sum", "mean"]
-Stop = Literal["none", "sound", "inference"]
+Iterations = Annotated[int, Range(0, 100)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Coding:
+    """How predictive coding is done; the module says what the paper leaves open.
+
+    Attributes:
+      layers: L, the number of maps above mu_0.
+      target: what the lowest prediction is held against: `tiled`, the sound at every place (of its time
+        step, where it has as many tokens); or `pooled`: its mean over space (and over time, where there is
+        one token) against the sound.
+      iterations: N; 0 returns the picture.
+      rate: alpha.
+      update: the errors by whose gradient mu_i moves: `own` (e_{i+1}, in which mu_i is the target), `above`
+        (e_i, in which mu_i predicts), `both`.
+      order: `top_down` (from mu_L to mu_0, each step sees the ones before it) or `simultaneous`.
+      refresh: whether each iteration begins with a feedforward pass from its mu_0.
+      reduction: `sum` of squares over a clip, or their `mean` as MSE says. Over the 43,008 elements of a
+        mu_0 of 2x7x12x256 a mean makes alpha = 0.1 inert, so `sum` is the default, against the paper's word.
+      stop_gradient: what the outer gradient does not pass: `none`, `sound`, or `inference` (the steps are
+        constants: only the picture's own way to mu_0 remains).
+
+    Raises:
+      AvsalError: an unknown choice, or a number out of its range.
+    """
+
+    layers: Annotated[int, Range(1, 8)] = 2
+    target: Literal["tiled", "pooled"] = "tiled"
+    iterations: Iterations = 3
+    rate: Annotated[float, Range(0, 10)] = 0.1
+    update: Literal["both", "own", "above"] = "both"
+    order: Literal["top_down", "simultaneous"] = "top_down"
+    refresh: bool = True
+    reduction: Literal["sum", "mean"] = "sum"
+    stop_gradient: Literal["none", "sound", "inference"] = "none"
+
+    def __post_init__(self):
+        check_fields(self, "coding.")
 
 
 class CodingTrace(NamedTuple):
@@ -51,14 +86,7 @@ def predictive_coding(
     sound: jax.Array,
     bottom_up: Sequence[Callable],
     top_down: Sequence[Callable],
-    *,
-    iterations: int = 3,
-    rate: float = 0.1,
-    update: Update = "both",
-    order: Order = "top_down",
-    refresh: bool = True,
-    reduction: Reduction = "sum",
-    stop_gradient: Stop = "none",
+    coding: Coding = Coding(),
 ) -> tuple[jax.Array, CodingTrace]:
     """Returns mu_0 after inference, and how it went.
 
@@ -71,47 +99,31 @@ def predictive_coding(
       sound: [B, ...], of the shape that `top_down[0]` gives.
       bottom_up: L functions, mu_{i-1} -> mu_i.
       top_down: L + 1 functions; number i predicts mu_{i-1} from mu_i, number 0 the sound from mu_0.
-      iterations: N; 0 gives `vision` back.
-      rate: alpha.
-      update: the errors by whose gradient mu_i moves: `own` (e_{i+1}, in which mu_i is the target), `above`
-        (e_i, in which mu_i predicts), `both`.
-      order: `top_down` (from mu_L to mu_0, each step sees the ones before it) or `simultaneous`.
-      refresh: whether each iteration begins with a feedforward pass from its mu_0.
-      reduction: `sum` of squares over a clip, or their `mean` as MSE says. Over the 43,008 elements of a
-        mu_0 of 2x7x12x256 a mean makes alpha = 0.1 inert, so `sum` is the default, against the paper's word.
-      stop_gradient: what the outer gradient does not pass: `none`, `sound`, or `inference` (the steps are
-        constants: only the picture's own way to mu_0 remains).
-
-    Raises:
-      AvsalError: an unknown choice, or negative iterations.
+      coding: how; its `layers` and `target` are the functions' concern.
     """
-    value_of(Update, update, "update")
-    value_of(Order, order, "order")
-    value_of(Reduction, reduction, "reduction")
-    value_of(Stop, stop_gradient, "stop_gradient")
-    if iterations < 0:
-        raise AvsalError(f"iterations must be 0 or more; got {iterations}")
     dtype = jnp.promote_types(vision.dtype, jnp.float32)
     sound = sound.astype(dtype)
-    if stop_gradient == "sound":
+    if coding.stop_gradient == "sound":
         sound = lax.stop_gradient(sound)
 
     def step(i: int, activities) -> jax.Array:
-        change = rate * _gradient(i, activities, sound, top_down, update, reduction)
-        if stop_gradient == "inference":
+        change = coding.rate * _gradient(
+            i, activities=activities, sound=sound, top_down=top_down, coding=coding
+        )
+        if coding.stop_gradient == "inference":
             change = lax.stop_gradient(change)
         return activities[i] - change
 
     def iterate(activities, _):
-        if refresh:
+        if coding.refresh:
             activities = feedforward(activities[0], bottom_up)
         old, new = activities, list(activities)
         for i in reversed(range(len(new))):
-            new[i] = step(i, new if order == "top_down" else old)
+            new[i] = step(i, new if coding.order == "top_down" else old)
         return tuple(new), _measured(new, sound, top_down)
 
     start = feedforward(vision.astype(dtype), bottom_up)
-    end, states = lax.scan(iterate, start, length=iterations)
+    end, states = lax.scan(iterate, start, length=coding.iterations)
     first = _measured(start, sound, top_down)
     trace = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, states)
     return end[0], trace
@@ -131,17 +143,17 @@ def prediction_errors(activities, sound: jax.Array, top_down: Sequence[Callable]
     return [target - function(mu) for target, mu, function in zip(targets, activities, top_down, strict=True)]
 
 
-def _gradient(i, activities, sound, top_down, update, reduction):
+def _gradient(i, activities, sound, top_down, coding):
     """The gradient with respect to mu_i of the squared errors that move it."""
     mu = activities[i]
     total = jnp.zeros_like(mu)
-    if update in ("own", "both") and i + 1 < len(activities):
+    if coding.update in ("own", "both") and i + 1 < len(activities):
         error = mu - top_down[i + 1](activities[i + 1])
-        total = total + 2 * error * _scale(error, reduction)
-    if update in ("above", "both"):
+        total = total + 2 * error * _scale(error, coding.reduction)
+    if coding.update in ("above", "both"):
         prediction, pull = jax.vjp(top_down[i], mu)
         error = (sound if i == 0 else activities[i - 1]) - prediction
-        total = total - pull((2 * error * _scale(error, reduction)).astype(prediction.dtype))[0]
+        total = total - pull((2 * error * _scale(error, coding.reduction)).astype(prediction.dtype))[0]
     return total
 
 

@@ -52,7 +52,7 @@ def relevance_attention(
     retention_visual = retain(scale * jnp.einsum("bshd,bnhd->bhsn", audio.query, visual.key))
     return Relevance(
         jnp.einsum("bhns,bshd->bnhd", retention_audio, audio.value) + visual.value,
-        jnp.einsum("bhsn,bnhd->bshd", retention_visual, visual.value) + audio.value,
-        retention_audio,
-        retention_visual,
+        audio=jnp.einsum("bhsn,bnhd->bshd", retention_visual, visual.value) + audio.value,
+        retention_audio=retention_audio,
+        retention_visual=retention_visual,
     )

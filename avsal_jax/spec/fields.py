@@ -15,13 +15,20 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 from avsal_jax.errors import AvsalError, did_you_mean
 
 T = TypeVar("T")
 
-_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", tuple: "a tuple"}
+_KINDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    tuple: "a tuple",
+    dict: "a mapping",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +51,13 @@ class Range:
         if self.high < math.inf:
             words += f" and {'below' if self.below else 'at most'} {self.high}"
         return words
+
+
+Natural = Annotated[int, Range(0)]
+Positive = Annotated[int, Range(1)]
+Share = Annotated[float, Range(0, 1)]
+Decay = Annotated[float, Range(0, 1, below=True)]  # of a moving average
+NotNegative = Annotated[float, Range(0)]
 
 
 @functools.cache
@@ -70,12 +84,26 @@ def build(cls: type[T], values, path: str = "", owner: str = "") -> T:
         values = dict(zip(hints, values, strict=False))
     if not isinstance(values, Mapping):
         raise AvsalError(f"{owner} has fields {', '.join(hints)}; got {values!r}")
-    arguments = checked(values, hints, owner, f"{path}." if path else "")
+    arguments = checked(values, hints=hints, owner=owner, path=f"{path}." if path else "")
     for field in dataclasses.fields(cls):
         required = field.default is field.default_factory is dataclasses.MISSING
         if required and field.init and field.name not in arguments:
             raise AvsalError(f"{owner} needs the field {field.name!r}")
     return cls(**arguments)
+
+
+def check_fields(instance, path: str) -> None:
+    """Gives a new frozen dataclass the values of its fields as their types have them; for `__post_init__`.
+
+    Raises:
+      AvsalError: as `checked`, whose `path` this is.
+    """
+    hints = field_types(type(instance))
+    before = {name: getattr(instance, name) for name in hints}
+    values = checked(before, hints=hints, owner=type(instance).__name__, path=path)
+    for name, value in values.items():
+        if value is not before[name]:
+            object.__setattr__(instance, name, value)
 
 
 def checked(values: Mapping, hints: Mapping[str, object], owner: str, path: str) -> dict:
@@ -101,8 +129,8 @@ def value_of(hint, value, path: str):
     """Returns `value` as a type has it: whole numbers become floats where these are meant.
 
     Args:
-      hint: int, float, bool, str, tuple, a tuple of one type, a dataclass, `Literal`, a union with None, or
-        any of these `Annotated` with a `Range`.
+      hint: int, float, bool, str, tuple, a tuple of one type, a dict of one type by name, a dataclass,
+        `Literal`, a union with None, or any of these `Annotated` with a `Range`.
       value: what was given; lists become tuples, and a mapping becomes the dataclass.
       path: of the field, for the error.
 
@@ -110,7 +138,7 @@ def value_of(hint, value, path: str):
       AvsalError: another type, a number out of its range, or a text that is not one of the choices.
     """
     kind, numbers, optional = unwrapped(hint)
-    if value is None and optional:
+    if optional and (value is None or (value == "none" and not _takes_text(kind))):
         return None
     if typing.get_origin(kind) is typing.Literal:
         allowed = typing.get_args(kind)
@@ -119,17 +147,29 @@ def value_of(hint, value, path: str):
             raise AvsalError(f"{path} {value!r} is not one of {choices}{did_you_mean(value, allowed)}")
         return value
     if dataclasses.is_dataclass(kind):
-        return value if isinstance(value, kind) else build(kind, value, path)
+        return value if isinstance(value, kind) else _built(kind, value, path)
+    if typing.get_origin(kind) is dict and isinstance(value, Mapping):
+        _, inner = typing.get_args(kind)
+        return {str(name): value_of(inner, item, f"{path}.{name}") for name, item in value.items()}
     if tuple in (kind, typing.get_origin(kind)) and isinstance(value, tuple | list):
         items = typing.get_args(kind)[:1]
         return tuple(value_of(items[0], item, path) if items else _deep_tuple(item) for item in value)
     if not _is_a(value, kind) or (numbers is not None and value not in numbers):
         kinds = typing.get_args(kind) if typing.get_origin(kind) is typing.Union else (kind,)
-        kinds = [typing.get_origin(option) or option for option in kinds]
-        words = " or ".join(_KINDS.get(option, str(option)) for option in kinds)
+        words = " or ".join(map(_words, kinds))
         more = f" {numbers}" if numbers is not None else ""
         raise AvsalError(f"{path} must be {words}{more}{', or None' if optional else ''}; got {value!r}")
     return float(value) if kind is float else value
+
+
+def _words(kind) -> str:
+    """What a field takes: `a whole number`, `a tuple of whole numbers from 1 to 4`."""
+    origin, items = typing.get_origin(kind) or kind, typing.get_args(kind)
+    if origin is not tuple or not items:
+        return _KINDS.get(origin, getattr(origin, "__name__", str(origin)))
+    item, numbers, _ = unwrapped(items[0])
+    plural = {int: "whole numbers", float: "numbers", str: "texts"}.get(item, getattr(item, "__name__", ""))
+    return f"a tuple of {plural}{f' {numbers}' if numbers is not None else ''}"
 
 
 def unwrapped(hint) -> tuple[object, Range | None, bool]:
@@ -143,6 +183,17 @@ def unwrapped(hint) -> tuple[object, Range | None, bool]:
         kind, numbers = typing.get_args(hint)
         return kind, numbers, optional
     return hint, None, optional
+
+
+def _built(kind, value, path: str):
+    """A dataclass with a plain form of its own has `from_values`."""
+    if hasattr(kind, "from_values") and isinstance(value, Mapping):
+        return kind.from_values(value, path)
+    return build(kind, value, path)
+
+
+def _takes_text(kind) -> bool:
+    return kind is str or typing.get_origin(kind) is typing.Literal
 
 
 def _deep_tuple(value):

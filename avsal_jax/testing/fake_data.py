@@ -71,16 +71,23 @@ def fake_video(
     sound = 0.4 * np.sin(np.arange(int(count / fps * SAMPLE_RATE)) * rng.uniform(0.02, 0.1))
     listed = count if listed is None else listed
     return FakeVideo(
-        name, fps, frames, densities, tuple(fixations), listed, tuple(black), sound.astype(np.float32)
+        name,
+        fps=fps,
+        frames=frames,
+        densities=densities,
+        fixations=tuple(fixations),
+        listed=listed,
+        black=tuple(black),
+        sound=sound.astype(np.float32),
     )
 
 
 def fake_videos(names=("first_52x36", "second_64x40", "third_40x48")) -> tuple[FakeVideo, ...]:
     """Makes three videos: a good one, one with black truth, one shorter than its list says."""
     return (
-        fake_video(names[0], 6, (36, 52), 24.99975, seed=1),
-        fake_video(names[1], 7, (40, 64), 29.9997, black=(0, 4), seed=2),
-        fake_video(names[2], 5, (48, 40), 24.99975, listed=6, seed=3),
+        fake_video(names[0], count=6, size=(36, 52), fps=24.99975, seed=1),
+        fake_video(names[1], count=7, size=(40, 64), fps=29.9997, black=(0, 4), seed=2),
+        fake_video(names[2], count=5, size=(48, 40), fps=24.99975, listed=6, seed=3),
     )
 
 
@@ -98,7 +105,7 @@ def write_stavis(root, folder: str, videos, lists: dict[str, tuple[str, ...]] | 
         truth = root / "annotations" / folder / video.name
         _write_images(root / "video_frames" / folder / video.name, "img_{:05d}.jpg", video.frames)
         _write_images(truth / "maps", "eyeMap_{:05d}.jpg", video.densities)
-        write_mat_maps(truth, "fixMap_{:05d}.mat", video, "eyeMap")
+        write_mat_maps(truth, form="fixMap_{:05d}.mat", video=video, variable="eyeMap")
         scipy.io.savemat(truth / "eye_tracks.mat", {"eye_tracks": np.zeros((2, 3))})
         sound = root / "video_audio" / folder / video.name
         sound.mkdir(parents=True)
@@ -135,7 +142,7 @@ def write_dhf1k(root, videos, fixation: str = "png") -> pathlib.Path:
             _write_images(truth / "fixation", "{:04d}.png", fixation_maps(video))
         else:
             folder = truth / ("maps" if fixation == "mat beside maps" else "fixation/maps")
-            write_mat_maps(folder, "{:04d}.mat", video, "I")
+            write_mat_maps(folder, form="{:04d}.mat", video=video, variable="I")
     return root
 
 
@@ -152,9 +159,9 @@ def write_rearranged(root, split: str, videos, form: str = "{:04d}.png", first: 
     root = pathlib.Path(root)
     for video in videos:
         folder = root / split / video.name
-        _write_images(folder / "images", form, video.frames, first)
-        _write_images(folder / "maps", form, video.densities, first)
-        _write_images(folder / "fixation", form, fixation_maps(video), first)
+        _write_images(folder / "images", form=form, images=video.frames, first=first)
+        _write_images(folder / "maps", form=form, images=video.densities, first=first)
+        _write_images(folder / "fixation", form=form, images=fixation_maps(video), first=first)
     return root
 
 

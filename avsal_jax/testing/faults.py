@@ -8,7 +8,11 @@ from avsal_jax.testing.interruptions import FULL, HEARTBEAT, KILL, STOP_SAVING, 
 from avsal_jax.training.launch import LOST
 
 # The network does not matter here, and all processes but the first compile it anew at every start.
-SMALL = ("--config.model.set=visual_encoder=small,visual_encoder.width=0.0625,decoder=small",)
+SMALL = (
+    "--config.model.visual_encoder=small",
+    "--config.model.visual_encoder.width=0.0625",
+    "--config.model.heads.saliency=small",
+)
 
 
 def check(run: Interrupted, found: list[dict]) -> list[str]:

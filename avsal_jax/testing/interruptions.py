@@ -74,7 +74,7 @@ class Interrupted:
         draw, workdir, found = random.Random(seed), self._folder / f"run{seed}", []
         with _disk(workdir / "checkpoints", FULL in events) as resize:
             for event in events:
-                found.append(self._event(event, draw, workdir, resize))
+                found.append(self._event(event, draw=draw, workdir=workdir, resize=resize))
             text = self.run(workdir)
             for one, next_text in zip(found, [*(f["texts"][0] for f in found[1:]), text], strict=True):
                 one["restored"] = _restored(next_text)

@@ -7,14 +7,15 @@ import jax
 import jax.numpy as jnp
 
 from avsal_jax.inference.predictor import Model
-from avsal_jax.models.network import SaliencyNetwork, init_variables
+from avsal_jax.models.network import SALIENCY, Heads, Network, init_variables
 from avsal_jax.models.systems import Preset, build, resolve
 from avsal_jax.ops.resize import resize_linear
-from avsal_jax.specs import AudioSpec, InputSpec
+from avsal_jax.spec.input import SIGNED, InputSpec
+from avsal_jax.spec.sound import FrontEnd
 from avsal_jax.storage import StoredModel
 
 # A sixteenth of the width, with five convolutions in place of S3D's 77; TINY_S3D keeps S3D.
-TINY = {"visual_encoder": "small", "visual_encoder.width": 1 / 16, "decoder.width": 1 / 16}
+TINY = {"visual_encoder": "small", "visual_encoder.width": 1 / 16, "heads.saliency.width": 1 / 16}
 TINY_S3D = {**TINY, "visual_encoder": "s3d"}
 # TINY for the audio-visual systems, with a buffer of two tokens.
 TINY_HEARING = {**TINY, "audio_encoder.width": 1 / 16, "audio.samples": 35_280}
@@ -27,57 +28,76 @@ def tiny_stored(
     small = TINY if system == "vinet" else TINY_HEARING
     preset = resolve(system, {"frames": frames, "height": height, "width": width, **small, **overrides})
     network = build(preset)
-    variables = init_variables(network, preset.input, seed)
-    return StoredModel(preset, network, variables, {"system": system})
+    variables = init_variables(network, seed)
+    return StoredModel(preset, network=network, variables=variables, card={"system": system})
 
 
-def probe_model(frames: int = 8, height: int = 64, width: int = 96, label_frame: str = "last") -> Model:
+def probe_model(frames: int = 8, height: int = 64, width: int = 96, **fields) -> Model:
     """Returns a model whose map is the blurred luminance of the labelled frame of its clip.
+
+    `fields` are those of its `InputSpec`.
 
     Maps of random weights are mostly border pattern; this one tells right frames from wrong ones.
     """
-    spec = InputSpec(frames, height, width, pixel_norm="signed", label_frame=label_frame)
-    network = SaliencyNetwork(visual_encoder=_ProbeEncoder(), decoder=_ProbeDecoder(spec.label_index))
-    return Model(StoredModel(Preset("probe", {}, spec), network, {}, {"system": "probe"}))
+    spec = InputSpec(frames, height, width, pixels=SIGNED, **fields)
+    network = Network(spec, _ProbeEncoder(), heads=_heads(_ProbeDecoder(spec.label_index)))
+    return Model(
+        StoredModel(Preset("probe", {}, spec), network=network, variables={}, card={"system": "probe"})
+    )
 
 
 def hearing_probe(
-    audio: AudioSpec, frames: int = 8, height: int = 64, width: int = 96, tells: str = "loudness"
+    audio: FrontEnd, frames: int = 8, height: int = 64, width: int = 96, tells: str = "loudness"
 ) -> Model:
     """Returns a model whose map is constant and says one thing of its sound, through a sigmoid.
 
     `tells`: how loud it is, 0 for silence; or the `place` of its loudest sample in the buffer, from 0 for the
     first to nearly 1, and -9 for silence.
     """
-    spec = InputSpec(frames, height, width, pixel_norm="signed", audio=audio)
-    network = SaliencyNetwork(
+    spec = InputSpec(frames, height, width, pixels=SIGNED, audio=audio)
+    network = Network(
+        spec,
         visual_encoder=_ProbeEncoder(),
         audio_encoder={"loudness": _LoudnessEncoder, "place": _PlaceEncoder}[tells](),
         fusion=_ProbeFusion(),
-        decoder=_ProbeDecoder(frames - 1),
+        heads=_heads(_ProbeDecoder(frames - 1)),
     )
-    return Model(StoredModel(Preset("hearing probe", {}, spec), network, {}, {"system": "hearing probe"}))
+    return Model(
+        StoredModel(
+            Preset("hearing probe", {}, spec), network=network, variables={}, card={"system": "hearing probe"}
+        )
+    )
 
 
 def fusing_probe(
-    fusion: nn.Module, audio: AudioSpec, frames: int = 8, height: int = 32, width: int = 64, channels: int = 1
+    fusion: nn.Module, audio: FrontEnd, frames: int = 8, height: int = 32, width: int = 64, channels: int = 1
 ) -> Model:
     """Returns a hearing model with a real fusion between trivial parts, so that it compiles quickly.
 
     Encoders are those of the other probes, the picture's in powers for more than one of `channels`; the map
     is the first channel of the coarsest level that the fusion returned.
     """
-    spec = InputSpec(frames, height, width, pixel_norm="signed", audio=audio)
-    network = SaliencyNetwork(
+    spec = InputSpec(frames, height, width, pixels=SIGNED, audio=audio)
+    network = Network(
+        spec,
         visual_encoder=_ProbeEncoder((1, 1, 1, 2), channels),
         audio_encoder=_LoudnessEncoder(),
         fusion=fusion,
-        decoder=_CoarsestDecoder(),
+        heads=_heads(_CoarsestDecoder()),
     )
-    variables = init_variables(network, spec, 0)
+    variables = init_variables(network, 0)
     return Model(
-        StoredModel(Preset("fusing probe", {}, spec), network, variables, {"system": "fusing probe"})
+        StoredModel(
+            Preset("fusing probe", {}, spec),
+            network=network,
+            variables=variables,
+            card={"system": "fusing probe"},
+        )
     )
+
+
+def _heads(decoder: nn.Module) -> Heads:
+    return Heads.of({SALIENCY: decoder})
 
 
 class _CoarsestDecoder(nn.Module):
@@ -106,6 +126,9 @@ class _ProbeFusion(nn.Module):
 class _ProbeEncoder(nn.Module):
     strides: tuple[int, ...] = (1, 1, 1, 1)
     channels: int = 1
+
+    def __call__(self, frames: jax.Array, train: bool = False) -> tuple[jax.Array, ...]:
+        return self.trunk(self.stem(frames, train), train)
 
     def stem(self, frames: jax.Array, train: bool = False) -> jax.Array:
         luminance = frames @ jnp.array([0.299, 0.587, 0.114])  # [B, T, H, W]

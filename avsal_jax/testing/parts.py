@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import flax.linen as nn
 import jax
 
+from avsal_jax.models.initial import BEFORE_RELU, ZEROS
 from avsal_jax.models.layers import ConvNorm, Runtime, Width, scaled
 from avsal_jax.models.part import Part
-from avsal_jax.models.registry import SLOTS
+from avsal_jax.models.registry import MODULES
 from avsal_jax.ops.resize import resize_linear
 
 SMALL = {"visual_encoder": "small"}  # in place of S3D; see `small_parts`
@@ -31,12 +32,18 @@ class SmallEncoder(Part):
 
     def setup(self):
         levels = ((192, (2, 2, 2)), (480, (1, 2, 2)), (832, (2, 2, 2)), (1024, (2, 2, 2)))
-        self.first = self._unit(64, (1, 3, 3), (1, 2, 2), (0, 1, 1))
-        self.levels = [self._unit(channels, (3, 3, 3), stride, (1, 1, 1)) for channels, stride in levels]
+        self.first = self._unit(64, kernel=(1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))
+        self.levels = [
+            self._unit(channels, kernel=(3, 3, 3), stride=stride, padding=(1, 1, 1))
+            for channels, stride in levels
+        ]
 
-    def _unit(self, channels, *shape):
+    def _unit(self, channels, **shape):
         direct = dataclasses.replace(self.runtime, lowering="direct")
-        return ConvNorm(scaled(channels, self.width), *shape, runtime=direct)
+        return ConvNorm(scaled(channels, self.width), **shape, runtime=direct)
+
+    def __call__(self, frames: jax.Array, train: bool = False) -> tuple[jax.Array, ...]:
+        return self.trunk(self.stem(frames, train), train)
 
     def stem(self, frames: jax.Array, train: bool = False) -> jax.Array:
         return self.first(frames, train)
@@ -57,18 +64,23 @@ class SmallDecoder(Part):
     @nn.compact
     def __call__(self, pyramid: tuple[jax.Array, ...], train: bool = False) -> jax.Array:
         size = tuple(4 * side for side in pyramid[0].shape[2:4])
-        maps = [nn.Dense(1, name=f"level{n}")(level.mean(1)) for n, level in enumerate(pyramid)]
+
+        def weighed(number, level):
+            dense = nn.Dense(1, kernel_init=BEFORE_RELU, bias_init=ZEROS, name=f"level{number}")
+            return dense(level.mean(1))
+
+        maps = [weighed(number, level) for number, level in enumerate(pyramid)]
         return sum(resize_linear(level, size) for level in maps)[..., 0]  # [B, H, W]
 
 
 @contextlib.contextmanager
 def small_parts() -> Iterator[None]:
-    """Makes `visual_encoder=small` and `decoder=small` known parts, also within itself."""
-    before = {slot: dict(SLOTS[slot]) for slot in ("visual_encoder", "decoder")}
-    SLOTS["visual_encoder"]["small"], SLOTS["decoder"]["small"] = SmallEncoder, SmallDecoder
+    """Makes the visual encoder `small` and the head `small` known parts, also within itself."""
+    before = {kind: dict(MODULES[kind]) for kind in ("visual_encoder", "head")}
+    MODULES["visual_encoder"]["small"], MODULES["head"]["small"] = SmallEncoder, SmallDecoder
     try:
         yield
     finally:
-        for slot, parts in before.items():
-            SLOTS[slot].clear()
-            SLOTS[slot].update(parts)
+        for kind, parts in before.items():
+            MODULES[kind].clear()
+            MODULES[kind].update(parts)

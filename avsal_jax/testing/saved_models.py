@@ -9,8 +9,8 @@ import zlib
 import jax
 import numpy as np
 
-from avsal_jax.models.network import forward
-from avsal_jax.specs import InputSpec
+from avsal_jax.models.network import SALIENCY
+from avsal_jax.spec.input import InputSpec
 from avsal_jax.storage import StoredModel
 from avsal_jax.types import Clip
 
@@ -50,11 +50,13 @@ def outputs_of(model: StoredModel) -> dict[str, np.ndarray]:
     spec, is_part = model.preset.input, model.preset.kind == "part"
     clip = random_clip(spec, model.network.visual_encoder is not None)
     features = None if is_part else ()
-    run = jax.jit(lambda variables, clip: forward(model.network, spec, variables, clip, features))
-    prediction = run(model.variables, clip)
+    run = jax.jit(model.network.run, static_argnames="features")
+    outputs = run(model.variables, clip, features=features)
     if not is_part:
-        return {"logits": np.asarray(prediction.logits)}
-    leaves = jax.tree_util.tree_leaves_with_path(prediction.features)
+        return {"logits": np.asarray(outputs.logits[SALIENCY])}
+    deepest_first = sorted(outputs.features.items(), key=lambda item: -item[0].count("/"))
+    features = {path.rpartition("/")[2]: value for path, value in deepest_first}  # an outer module's counts
+    leaves = jax.tree_util.tree_leaves_with_path(features)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
 

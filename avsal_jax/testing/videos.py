@@ -65,7 +65,7 @@ def moving_spot(count: int, height: int = 72, width: int = 128, radius: float = 
     rows, columns = np.mgrid[0:height, 0:width]
     frames = np.empty((count, height, width, 3), np.uint8)
     for index in range(count):
-        y, x = spot_centre(index, count, height, width)
+        y, x = spot_centre(index, count=count, height=height, width=width)
         spot = np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * radius**2))
         frames[index] = (40 + 200 * spot)[..., None].astype(np.uint8)
     return frames

@@ -13,13 +13,14 @@ import shutil
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
 from avsal_jax.errors import AvsalError, damage_reason
+from avsal_jax.models.renamings import earlier_layout, todays_layout
 from avsal_jax.storage import differences
 
 _STATE, _RECORD, _DROPPED = "state", "record", ".dropped"
@@ -171,20 +172,28 @@ class Checkpoints:
             leaves that are missing, not known, or of another shape or type).
         """
         self._check(step)
-        where = f"checkpoint {step} in {self.folder}"
-        with _damage_of(where):
+        with _damage_of(self._name_of(step)):
             stored = _described(self._open().item_metadata(step)[_STATE].tree)
-        problems = differences(stored, _described(like), limit=8)
+        if any("/decoder/" in path for path in stored):  # of the first version
+            return _relaid(self._restored(step, stored, _relaid(like, earlier_layout)), todays_layout)
+        return self._restored(step, stored, like)
+
+    def _restored(self, step: int, stored: dict[str, tuple], like):
+        """Returns the state of a checkpoint whose leaves are `stored`, in the layout that it has there."""
+        checkpoint, problems = self._name_of(step), differences(stored, _described(like), limit=8)
         if problems:
             raise AvsalError(
-                f"{where} does not fit this run: {'; '.join(problems)}; restore it with the configuration "
-                "that wrote it, or begin in another folder"
+                f"{checkpoint} does not fit this run: {'; '.join(problems)}; restore it with the "
+                "configuration that wrote it, or begin in another folder"
             )
         target = jax.tree.map(_target, like)
-        with _damage_of(where):
+        with _damage_of(checkpoint):
             items = ocp.args.Composite(**{_STATE: ocp.args.StandardRestore(target)})
             state = self._open().restore(step, args=items)[_STATE]
         return jax.tree.map(_exact, like, state)
+
+    def _name_of(self, step: int) -> str:
+        return f"checkpoint {step} in {self.folder}"
 
     def should_preserve(self, checkpoints, *, context=None) -> list[bool]:
         """Orbax's preservation policy: the last `keep` and the best stay."""
@@ -251,7 +260,7 @@ class Checkpoints:
 
     def _record(self, step: int) -> dict:
         folder = self.folder.absolute() / str(step) / _RECORD
-        with _damage_of(f"checkpoint {step} in {self.folder}"):
+        with _damage_of(self._name_of(step)):
             if sum(file.stat().st_size for file in folder.iterdir()) > _MOST_RECORD_BYTES:
                 raise ValueError("its record is too large")
             record = ocp.JsonCheckpointHandler().restore(folder)
@@ -308,6 +317,17 @@ def _described(tree) -> dict[str, tuple]:
         dtype = jax.dtypes.canonicalize_dtype(leaf.dtype) if _on_device(leaf) else leaf.dtype
         described[name] = (*leaf.shape, str(dtype))
     return described
+
+
+def _relaid(state, layout: Callable[[dict], dict]):
+    """Returns a state whose trees by slot (parameters, statistics, what an optimizer keeps of each) have
+    another layout; see `models.renamings`."""
+    slots = {"visual_encoder", "heads", "decoder"}
+
+    def by_slot(node) -> bool:
+        return isinstance(node, dict) and bool(slots & set(node))
+
+    return jax.tree.map(lambda node: layout(node) if by_slot(node) else node, state, is_leaf=by_slot)
 
 
 def _on_device(leaf) -> bool:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from avsal_jax import losses
-from avsal_jax.errors import AvsalError, did_you_mean
+from avsal_jax.errors import AvsalError
 from avsal_jax.losses import Term
 from avsal_jax.models.domain import CHANNELS, DomainDiscriminator
-from avsal_jax.models.network import SaliencyNetwork, feature_shapes, initial_values
+from avsal_jax.models.initial import fresh_variables
+from avsal_jax.models.network import SALIENCY, Network, feature_shapes
 from avsal_jax.ops.gradient_reversal import reversal_ramp, reverse_gradient
-from avsal_jax.specs import InputSpec
-from avsal_jax.training.objectives import BatchSpec, Objective, masked_mean, run_network
+from avsal_jax.spec.fields import NotNegative, Range, Share, check_fields
+from avsal_jax.training.objectives import BatchSpec, Objective, clip_of, masked_mean
 from avsal_jax.training.replay import parted, remembered, replay_state, updated
-
-REVERSALS = ("constant", "ramp")
-MOST = 4096  # clips in a memory, which is a part of every checkpoint
-MOST_UPDATES = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +31,7 @@ class AdaptedFeature:
     """
 
     name: str
-    weight: float = 1.0
+    weight: NotNegative = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,34 +65,19 @@ class AdaptConfig:
     sources: tuple = ()
     root: str = ""
     features: tuple[AdaptedFeature, ...] = (AdaptedFeature("audio"), AdaptedFeature("fused"))
-    feature_loss: str = "reversed"
-    reversal: str = "constant"
-    strength: float = 1.0
-    source_share: float = 1.0
-    memory: int = 0
-    updates: int = 0
-    update_rate: float = 1e-3
+    feature_loss: Literal["reversed", "confusion", "inverted"] = "reversed"
+    reversal: Literal["constant", "ramp"] = "constant"
+    strength: NotNegative = 1.0
+    source_share: Share = 1.0
+    memory: Annotated[int, Range(0, 4096)] = 0  # clips; a part of every checkpoint
+    updates: Annotated[int, Range(0, 64)] = 0
+    update_rate: NotNegative = 1e-3
 
     def __post_init__(self):
-        for field, allowed in (("feature_loss", FEATURE_LOSSES), ("reversal", REVERSALS)):
-            value = getattr(self, field)
-            if value not in allowed:
-                hint = did_you_mean(value, allowed)
-                raise AvsalError(f"adapt.{field} {value!r} is none of {', '.join(allowed)}{hint}")
+        check_fields(self, "adapt.")
         names = [feature.name for feature in self.features]
         if not names or len(set(names)) < len(names):
             raise AvsalError(f"adapt.features names each feature once, and one at least; got {names}")
-        for name, value in [("adapt.strength", self.strength), ("adapt.update_rate", self.update_rate)] + [
-            (f"the weight of {f.name} in adapt.features", f.weight) for f in self.features
-        ]:
-            if not 0 <= value < float("inf"):
-                raise AvsalError(f"{name} must be a number in [0, inf); got {value!r}")
-        if not 0 <= self.source_share <= 1:
-            raise AvsalError(f"adapt.source_share must be a number in [0, 1]; got {self.source_share!r}")
-        if not 0 <= self.memory <= MOST:
-            raise AvsalError(f"adapt.memory must be a number of clips in 0 to {MOST}; got {self.memory!r}")
-        if not 0 <= self.updates <= MOST_UPDATES:
-            raise AvsalError(f"adapt.updates must be a number in 0 to {MOST_UPDATES}; got {self.updates!r}")
         if self.updates and not self.memory:
             raise AvsalError("adapt.updates are made on remembered clips: set adapt.memory too, to 512 say")
 
@@ -124,19 +107,17 @@ class DomainAdversarial(Objective):
     `domain/FEATURE/confusion` or `.../inverted`, likewise; `domain/strength`.
 
     Args:
-      network, spec, terms: as `Supervised`.
+      network, terms: as `Supervised`.
       config: features, weights and the strength of the reversal.
 
     Raises:
       AvsalError: a feature that the network does not record, or that is not one array of tokens.
     """
 
-    def __init__(
-        self, network: SaliencyNetwork, spec: InputSpec, terms: tuple[Term, ...], config: AdaptConfig
-    ):
-        self._network, self._spec, self._terms, self._config = network, spec, terms, config
+    def __init__(self, network: Network, terms: tuple[Term, ...], config: AdaptConfig):
+        self._network, self._terms, self._config = network, terms, config
         try:
-            shapes = feature_shapes(network, spec, config.names)
+            shapes = feature_shapes(network, config.names)
         except AvsalError as error:
             raise AvsalError(f"adapt.features does not fit the system: {error}") from error
         for name, shape in shapes.items():
@@ -152,20 +133,23 @@ class DomainAdversarial(Objective):
     def batch_specs(self):
         return {"source": BatchSpec(), "target": BatchSpec(labelled=False, domain="target")}
 
-    def extra_variables(self, network, spec, seed):
-        found = {"params": {}, "batch_stats": {}}
-        for name, discriminator in self._discriminators.items():
-            tokens = jnp.zeros((1, *self._tokens[name]))
-            shapes = jax.eval_shape(discriminator.init, jax.random.key(0), tokens)
-            for collection, tree in shapes.items():
-                found[collection][variables_of(name)] = tree
-        found, size = initial_values(found, seed), self._config.memory
+    def extra_variables(self, seed):
+        variables, size = fresh_variables(self._init, seed), self._config.memory
         for name, tokens in self._tokens.items():
             own = variables_of(name)
-            found["batch_stats"][own] |= replay_state(
-                found["params"][own], tokens, size, self._config.updates
+            variables["batch_stats"][own] |= replay_state(
+                variables["params"][own], tokens=tokens, size=size, updates=self._config.updates
             )
-        return found
+        return variables
+
+    def _init(self, key) -> dict:
+        """Returns the variables of all discriminators."""
+        variables = {"params": {}, "batch_stats": {}}
+        for name, discriminator in self._discriminators.items():
+            tokens = jnp.zeros((1, *self._tokens[name]))
+            for collection, tree in discriminator.init(key, tokens).items():
+                variables[collection][variables_of(name)] = tree
+        return variables
 
     def inner_updates(self, params, batch_stats, batches, step, rng):
         if not self._config.updates:
@@ -175,14 +159,14 @@ class DomainAdversarial(Objective):
             own = variables_of(name)
             new, stats = updated(
                 discriminator,
-                lambda logits: domain_loss(*_parts(logits)),
-                params[own],
-                batch_stats[own],
-                step,
-                clips,
-                self._config.updates,
-                self._config.update_rate,
-                jax.random.fold_in(rng, number),
+                loss=lambda logits: domain_loss(*_parts(logits)),
+                params=params[own],
+                stats=batch_stats[own],
+                step=step,
+                clips=clips,
+                updates=self._config.updates,
+                rate=self._config.update_rate,
+                key=jax.random.fold_in(rng, number),
             )
             params, batch_stats = {**params, own: new}, {**batch_stats, own: stats}
         return params, batch_stats
@@ -190,11 +174,19 @@ class DomainAdversarial(Objective):
     def loss(self, params, batch_stats, batches, step, total, rng):
         source, target = batches["source"], batches["target"]
         inputs = {name: _interleaved(source[name], rows) for name, rows in target.items()}
-        logits, batch_stats, features = run_network(
-            self._network, self._spec, params, batch_stats, inputs, True, rng, self._config.names
+        outputs = self._network.run(
+            {"params": params, "batch_stats": batch_stats},
+            clip_of(inputs),
+            train=True,
+            rngs={"dropout": rng},
+            features=self._config.names,
         )
+        batch_stats = outputs.batch_stats
         per_clip, scores = losses.weighted(
-            _parts(logits)[0], source["density"], source["fixations"], self._terms
+            _parts(outputs.logits[SALIENCY])[0],
+            density=source["density"],
+            fixations=source["fixations"],
+            terms=self._terms,
         )
         values = {f"loss/{name}": masked_mean(score, source["mask"]) for name, score in scores.items()}
         loss = masked_mean(per_clip, source["mask"])
@@ -202,7 +194,12 @@ class DomainAdversarial(Objective):
         values["domain/strength"] = strength
         for feature in self._config.features:
             stats, parts, accuracy = self._domain(
-                feature.name, features[feature.name], params, batch_stats, strength, step
+                feature.name,
+                tokens=outputs.features[feature.name],
+                params=params,
+                batch_stats=batch_stats,
+                strength=strength,
+                step=step,
             )
             batch_stats = {**batch_stats, **stats}
             loss = loss + feature.weight * sum(parts.values())
@@ -274,7 +271,6 @@ def inverted_loss(source: jax.Array, target: jax.Array) -> jax.Array:
 
 
 OWN_LOSSES = {"confusion": confusion_loss, "inverted": inverted_loss}  # of features, without reversal
-FEATURE_LOSSES = ("reversed", *OWN_LOSSES)
 
 
 def variables_of(feature: str) -> str:

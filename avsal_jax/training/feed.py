@@ -10,7 +10,7 @@ from avsal_jax.data.prepared import PreparedVideo
 from avsal_jax.data.sampling import Sampler, Sampling
 from avsal_jax.data.sources import PreparedSources
 from avsal_jax.errors import AvsalError
-from avsal_jax.specs import InputSpec
+from avsal_jax.spec.input import InputSpec
 from avsal_jax.threads import prefetched
 from avsal_jax.training.domain_adversarial import AdaptConfig
 from avsal_jax.training.objectives import BatchSpec
@@ -54,12 +54,12 @@ class Feed:
         self._config, self._spec, self._seed, self._parallel = config, spec, seed, parallel
         sources = PreparedSources(config.root)
         self.train, self.validation, self.rule = sources.split(
-            config.sources, config.validation, config.holdout, seed
+            config.sources, validation=config.validation, fraction=config.holdout, seed=seed
         )
         self._target_root = config.root if adapt is None else adapt.root or config.root
         self.target = [] if adapt is None else self._target_videos(adapt)
         self._passing = Sampling("all_windows", stride=config.stride or 4 * spec.frames, shuffle=False)
-        self.epoch = Sampler(self.train, spec, config.sampling, seed).epoch
+        self.epoch = Sampler(self.train, spec=spec, sampling=config.sampling, seed=seed).epoch
         self.warnings = _sound_warnings([*self.train, *self.validation, *self.target], spec)
 
     def batches(self, stream: BatchSpec, first_step: int, steps: int) -> Iterator[dict]:
@@ -135,7 +135,7 @@ def _sound_warnings(videos: list[PreparedVideo], spec: InputSpec) -> list[str]:
     told: dict[str, int] = {}
     for video in videos:
         if video.sound is not None:
-            words = ClipSound(video.sound, spec.audio, spec.frames, video.fps).warning
+            words = ClipSound(video.sound, front_end=spec.audio, frames=spec.frames, fps=video.fps).warning
             if words:
                 told[words] = told.get(words, 0) + 1
     lines = [f"{count} of {len(videos)} videos: {words}" for words, count in told.items()]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import collections
 import dataclasses
 import re
+from collections.abc import Sequence
 
 import numpy as np
 from flax import traverse_util
 
 from avsal_jax.errors import AvsalError
+from avsal_jax.models.renamings import renamed_slot
 from avsal_jax.storage import differences, flatten, read_model
+from avsal_jax.training.overview import module_of
 
 _COLLECTIONS = ("params", "batch_stats")
 
@@ -21,7 +24,7 @@ class Init:
 
     Attributes:
       path: a model directory: a whole system, or a converted part.
-      slot: whose leaves are taken, such as `visual_encoder`; '' for all slots.
+      slot: whose leaves are taken, such as `visual_encoder` or `heads/saliency`; '' for all slots.
       pattern: a regular expression, found (`re.search`) in the path of a leaf inside the slot, such as
         `conv1/spatial/conv/kernel`; with slot '' the path begins with the slot's name. '' for all.
     """
@@ -29,6 +32,10 @@ class Init:
     path: str
     slot: str = ""
     pattern: str = ""
+
+    def __post_init__(self):
+        if (today := renamed_slot(self.slot)) != self.slot:
+            raise AvsalError(f"the slot {self.slot!r} of init is now {today!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +65,7 @@ class InitReport:
         return "\n".join(lines)
 
 
-def initialise(variables: dict, sources: tuple[Init, ...]) -> tuple[dict, InitReport]:
+def initialise(variables: dict, sources: Sequence[Init]) -> tuple[dict, InitReport]:
     """Copies stored weights over fresh ones.
 
     Args:
@@ -78,7 +85,7 @@ def initialise(variables: dict, sources: tuple[Init, ...]) -> tuple[dict, InitRe
     for source in sources:
         chosen = _chosen(flatten(read_model(source.path).variables), source)
         taken = {name: value for name, value in chosen.items() if name in flat}
-        _check(taken, chosen, flat, source)
+        _check(taken, chosen=chosen, flat=flat, source=source)
         flat.update({name: np.asarray(value, flat[name].dtype) for name, value in taken.items()})
         fresh -= set(taken)
         copied.append((source, tuple(sorted(taken))))
@@ -131,6 +138,6 @@ def _where(source: Init) -> str:
 
 
 def _by_module(names) -> str:
-    """Returns `visual_encoder/conv1 (6), ...`: the first two parts of the paths, with counts."""
-    counts = collections.Counter("/".join(name.split("/")[1:-1][:2]) for name in names)
+    """Returns `visual_encoder/conv1 (6), ...`: the modules of leaves, with counts."""
+    counts = collections.Counter(module_of(name.partition("/")[2]) for name in names)
     return ", ".join(f"{module} ({count})" for module, count in sorted(counts.items()))

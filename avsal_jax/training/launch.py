@@ -88,7 +88,11 @@ def chosen_cluster(coordinator: str | None, count: int | None, index: int | None
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise AvsalError(f"the coordinator is HOST:PORT, as 10.0.0.1:4321; got {coordinator!r}")
-    return Cluster(known.kind, coordinator, count, index, known.local) if count > 1 else None
+    return (
+        Cluster(known.kind, coordinator=coordinator, count=count, index=index, local=known.local)
+        if count > 1
+        else None
+    )
 
 
 def join_processes(cluster: Cluster, say: Callable[[str], None], limits: Limits) -> None:
@@ -173,7 +177,13 @@ def joined_watch(say: Callable[[str], None], folder, limits: Limits) -> Iterator
     watch, several = Watch(say, limits.stall, lambda words: end(LOST, words)), jax.process_count() > 1
     try:
         if several:
-            watch.join(folder, jax.process_index(), jax.process_count(), _run_word(), limits.heartbeat)
+            watch.join(
+                folder,
+                index=jax.process_index(),
+                count=jax.process_count(),
+                run=_run_word(),
+                limit=limits.heartbeat,
+            )
         yield watch
     except Preempted:
         raise

@@ -50,10 +50,10 @@ class Progress:
     @classmethod
     def from_json(cls, values: dict) -> Progress:
         return cls(
-            PlateauState(**values["plateau"]),
-            EarlyStopState(**values["early"]),
-            list(values["restarts"]),
-            dict(values["validated"]),
+            plateau=PlateauState(**values["plateau"]),
+            early=EarlyStopState(**values["early"]),
+            restarts=list(values["restarts"]),
+            validated=dict(values["validated"]),
         )
 
 
@@ -91,14 +91,14 @@ def train(
             validated = due and progress.validated.get("step") != step
             if validated:
                 _settle(run, flying, 0)
-                _validate(run, state, progress, step, moved)
+                _validate(run, state=state, progress=progress, step=step, moved=moved)
             stop = config.early_stop is not None and progress.early.stop(config.early_stop)
             preempted = asked_to_stop(step)
             due = (step % config.save_every == 0 and step > start) or step == total
             if due or validated or stop or preempted:  # what is validated is saved, since it may be the best
                 _settle(run, flying, 0)
                 moved(f"saving step {step} of {total}")
-                _save(run, state, progress, step)
+                _save(run, state=state, progress=progress, step=step)
             if preempted:
                 run.checkpoints.wait()
                 raise Preempted(step)
@@ -115,11 +115,24 @@ def train(
             _settle(run, flying, _IN_FLIGHT - 1)
             if step % config.log_every == 0 or step == total:
                 _settle(run, flying, 0)
-                log.record(step, learning_rate(config.optimizer, step - 1, total, progress.plateau.scale))
+                log.record(
+                    step,
+                    learning_rate(
+                        config.optimizer,
+                        step=step - 1,
+                        total_steps=total,
+                        plateau_scale=progress.plateau.scale,
+                    ),
+                )
         moved("writing the model and the report")
         return _finish(run, progress, step)
     except _NotFinite:
-        _save(run, state.replace(failed=jnp.full_like(state.failed, -1)), progress, int(state.step))
+        _save(
+            run,
+            state=state.replace(failed=jnp.full_like(state.failed, -1)),
+            progress=progress,
+            step=int(state.step),
+        )
         run.checkpoints.wait()
         raise
     finally:
@@ -140,18 +153,24 @@ def _restore(run: Run):
     """
     own = run.checkpoints.latest()
     if own is not None:
-        return _restored(run, run.checkpoints, own, "restored")
+        return _restored(run, checkpoints=run.checkpoints, step=own, words="restored")
     if run.config.resume:
         folder = pathlib.Path(run.config.resume) / "checkpoints"
         other = Checkpoints(folder, read_only=True)
         last = other.latest()
         if last is None:
             raise AvsalError(f"{folder} holds no complete checkpoint to resume from")
-        state, progress, step = _restored(run, other, last, f"resumed from {run.config.resume},")
+        state, progress, step = _restored(
+            run, checkpoints=other, step=last, words=f"resumed from {run.config.resume},"
+        )
         other.close()
         scale = progress.plateau.scale if run.config.optimizer.schedule.name == "plateau" else 1.0
-        return state, Progress(PlateauState(scale), EarlyStopState(), progress.restarts, {}), step
-    return run.initial_state(), Progress(PlateauState(), EarlyStopState(), [], {}), 0
+        return (
+            state,
+            Progress(PlateauState(scale), early=EarlyStopState(), restarts=progress.restarts, validated={}),
+            step,
+        )
+    return run.initial_state(), Progress(PlateauState(), early=EarlyStopState(), restarts=[], validated={}), 0
 
 
 def _restored(run: Run, checkpoints: Checkpoints, step: int, words: str):
@@ -216,17 +235,19 @@ def _validate(run: Run, state, progress: Progress, step: int, moved: Callable[[s
         at = f"validating at step {step} of {run.total}"
         batches = (batch for batch in run.feed.validation_batches() if moved(at) is None)
         label, pictures = run.spec.label_index, run.config.evaluation.pictures
-        found = validate(run.validation_step, state, batches, label, pictures)
-    run.log.validated(step, found, run.feed.rule)
-    value = found.means[run.config.evaluation.metric]
+        validation = validate(
+            run.validation_step, state=state, batches=batches, label=label, pictures=pictures
+        )
+    run.log.validated(step, validation, run.feed.rule)
+    value = validation.means[run.config.evaluation.metric]
     schedule = run.config.optimizer.schedule
     if schedule.name == "plateau":
-        watched = found.means["loss"] if schedule.mode == "min" else value
+        watched = validation.means["loss"] if schedule.mode == "min" else value
         progress.plateau = progress.plateau.update(watched, schedule)
     if run.config.early_stop is not None:
-        watched = found.means["loss"] if run.config.early_stop.mode == "min" else value
+        watched = validation.means["loss"] if run.config.early_stop.mode == "min" else value
         progress.early = progress.early.update(watched, run.config.early_stop)
-    means = {name: mean if math.isfinite(mean) else None for name, mean in found.means.items()}
+    means = {name: mean if math.isfinite(mean) else None for name, mean in validation.means.items()}
     progress.validated = {"step": step, "means": means}
 
 
@@ -236,7 +257,7 @@ def _save(run: Run, state, progress: Progress, step: int) -> None:
         means = progress.validated["means"] if fresh else {}
         metrics = {name: value for name, value in means.items() if value is not None}
         meta = {"progress": progress.to_json(), "pending": run.log.pending(), "data": _data(run)}
-        run.checkpoints.save(step, state, meta, metrics)
+        run.checkpoints.save(step, state, meta=meta, metrics=metrics)
 
 
 def _finish(run: Run, progress: Progress, step: int) -> dict:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
 from avsal_jax import losses
 from avsal_jax.losses import Term
-from avsal_jax.models.network import SaliencyNetwork, recorded_features
-from avsal_jax.ops.pixels import normalize_pixels
-from avsal_jax.specs import InputSpec
+from avsal_jax.models.network import SALIENCY, Network
+from avsal_jax.types import Clip
 
 Batch = dict  # as `data.pipeline.clip_batches` gives, on the device
 
@@ -38,7 +36,7 @@ class Objective(abc.ABC):
     def batch_specs(self) -> dict[str, BatchSpec]:
         """Returns the streams by name; `source` is the labelled training data."""
 
-    def extra_variables(self, network: SaliencyNetwork, spec: InputSpec, seed: int) -> dict:
+    def extra_variables(self, seed: int) -> dict:
         """Returns `params` and `batch_stats` of modules of its own, by module name."""
         return {"params": {}, "batch_stats": {}}
 
@@ -75,53 +73,36 @@ class Supervised(Objective):
     """The weighted sum of losses between maps and targets, meaned over the clips that count.
 
     Args:
-      network: with a decoder.
-      spec: the clip that it takes.
+      network: with the head `saliency`.
       terms: losses with their weights.
     """
 
-    def __init__(self, network: SaliencyNetwork, spec: InputSpec, terms: tuple[Term, ...]):
-        self._network, self._spec, self._terms = network, spec, terms
+    def __init__(self, network: Network, terms: tuple[Term, ...]):
+        self._network, self._terms = network, terms
 
     def batch_specs(self):
         return {"source": BatchSpec()}
 
     def loss(self, params, batch_stats, batches, step, total, rng):
         batch = batches["source"]
-        logits, batch_stats = apply_network(self._network, self._spec, params, batch_stats, batch, True, rng)
-        per_clip, scores = losses.weighted(logits, batch["density"], batch["fixations"], self._terms)
-        mask = batch["mask"]
+        variables = {"params": params, "batch_stats": batch_stats}
+        outputs = self._network.run(variables, clip_of(batch), train=True, rngs={"dropout": rng})
+        value, values = self.head_losses(outputs.logits, batch)
+        return value, (outputs.batch_stats, values)
+
+    def head_losses(self, logits: dict[str, jax.Array], batch: Batch) -> tuple[jax.Array, dict]:
+        """Returns (scalar, values to log by name) of the logits of all heads; other heads' losses go here."""
+        saliency, mask = logits[SALIENCY], batch["mask"]
+        per_clip, scores = losses.weighted(
+            saliency, density=batch["density"], fixations=batch["fixations"], terms=self._terms
+        )
         values = {f"loss/{name}": masked_mean(score, mask) for name, score in scores.items()}
-        return masked_mean(per_clip, mask), (batch_stats, values)
+        return masked_mean(per_clip, mask), values
 
 
-def apply_network(
-    network: SaliencyNetwork, spec: InputSpec, params, batch_stats, batch: Batch, train: bool, rng=None
-) -> tuple[jax.Array, dict]:
-    """Returns (logits [B, H, W], new batch_stats; the old ones where `train` is False)."""
-    return run_network(network, spec, params, batch_stats, batch, train, rng)[:2]
-
-
-def run_network(
-    network: SaliencyNetwork,
-    spec: InputSpec,
-    params,
-    batch_stats,
-    batch: Batch,
-    train: bool,
-    rng=None,
-    features: Sequence[str] = (),
-) -> tuple[jax.Array, dict, dict]:
-    """Returns (logits, new batch_stats) as `apply_network`, and the named features that were recorded."""
-    frames = normalize_pixels(batch["frames"], spec.pixel_norm)
-    variables = {"params": params, "batch_stats": batch_stats}
-    mutable = ["batch_stats", "intermediates"] if train else ["intermediates"]
-    rngs = {"dropout": rng} if train else None
-    logits, state = network.apply(
-        variables, frames, batch.get("audio"), train=train, mutable=mutable, rngs=rngs
-    )
-    chosen = recorded_features(state.get("intermediates", {}), features)
-    return logits, {**batch_stats, **state.get("batch_stats", {})}, chosen
+def clip_of(batch: Batch) -> Clip:
+    """Returns the clips of a batch as the network takes them."""
+    return Clip(batch["frames"], batch.get("audio"))
 
 
 def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:

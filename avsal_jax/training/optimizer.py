@@ -11,20 +11,16 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from avsal_jax.errors import AvsalError
-from avsal_jax.training.schedules import (
-    ScheduleConfig,
-    check_name,
-    check_number,
-    check_steps,
-    schedule_factor,
-)
+from avsal_jax.models.renamings import renamed_path
+from avsal_jax.spec.fields import Decay, NotNegative, Positive, Range, check_fields
+from avsal_jax.training.schedules import ScheduleConfig, check_steps, schedule_factor
 
 _ADAM = ("b1", "b2", "eps")
 _FIELDS = {"adam": _ADAM, "adamw": _ADAM, "sgd": ("momentum", "dampening", "nesterov")}
@@ -42,8 +38,8 @@ class Group:
     """
 
     pattern: str
-    scale: float = 1.0
-    weight_decay: float | None = None
+    scale: NotNegative = 1.0
+    weight_decay: NotNegative | None = None
 
     def __post_init__(self):
         try:
@@ -52,9 +48,7 @@ class Group:
             raise AvsalError(
                 f"the pattern {self.pattern!r} of a parameter group is no regular expression: {error}"
             ) from None
-        check_number(f"the scale of group {self.pattern!r}", self.scale, "[0, inf)")
-        if self.weight_decay is not None:
-            check_number(f"the weight_decay of group {self.pattern!r}", self.weight_decay, "[0, inf)")
+        check_fields(self, f"group {self.pattern!r}: ")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,32 +67,22 @@ class OptimizerConfig:
       schedule: of the learning rate.
     """
 
-    name: str = "adam"
-    learning_rate: float = 1e-4
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-8
-    momentum: float = 0.0
-    dampening: float = 0.0
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: Annotated[float, Range(0, above=True)] = 1e-4
+    b1: Decay = 0.9
+    b2: Decay = 0.999
+    eps: NotNegative = 1e-8
+    momentum: Decay = 0.0
+    dampening: Decay = 0.0
     nesterov: bool = False
-    weight_decay: float = 0.0
-    clip_norm: float | None = None
-    accumulate: int = 1
+    weight_decay: NotNegative = 0.0
+    clip_norm: Annotated[float, Range(0, above=True)] | None = None
+    accumulate: Positive = 1
     groups: tuple[Group, ...] = ()
     schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
 
     def __post_init__(self):
-        check_name("optimizer.name", self.name, _FIELDS)
-        check_number("optimizer.learning_rate", self.learning_rate, "(0, inf)")
-        for name in ("b1", "b2", "momentum", "dampening"):
-            check_number(f"optimizer.{name}", getattr(self, name), "[0, 1)")
-        for name in ("eps", "weight_decay"):
-            check_number(f"optimizer.{name}", getattr(self, name), "[0, inf)")
-        if self.clip_norm is not None:
-            check_number("optimizer.clip_norm", self.clip_norm, "(0, inf)")
-        check_number("optimizer.accumulate", self.accumulate, "[1, inf)", whole=True)
-        if not isinstance(self.groups, tuple) or not all(isinstance(group, Group) for group in self.groups):
-            raise AvsalError(f"optimizer.groups must be a tuple of Group; got {self.groups!r}")
+        check_fields(self, "optimizer.")
         for other in sorted({name for names in _FIELDS.values() for name in names} - {*_FIELDS[self.name]}):
             if getattr(self, other) != getattr(OptimizerConfig, other):
                 raise AvsalError(f"optimizer {self.name!r} has no {other}; leave it out")
@@ -170,6 +154,9 @@ def group_labels(config: OptimizerConfig, params) -> dict[str, str]:
     for index, group in enumerate(config.groups):
         matched = {path for path in paths if re.fullmatch(group.pattern, path)}
         if not matched:
+            today = renamed_path(f"params/{group.pattern}").removeprefix("params/")
+            if today != group.pattern:
+                raise AvsalError(f"the parameter group {group.pattern!r} is now {today!r}")
             close = difflib.get_close_matches(group.pattern, paths, 3, 0.0)
             raise AvsalError(
                 f"the parameter group {group.pattern!r} matches none of {len(paths)} parameters; a pattern "

@@ -7,18 +7,23 @@ import dataclasses
 import fractions
 import math
 import re
-import types
 import typing
 from collections.abc import Iterator, Sequence
 
 from avsal_jax.errors import AvsalError, did_you_mean
+from avsal_jax.models.changes import INPUT_FIELDS
+from avsal_jax.models.registry import HEADS, SLOTS
+from avsal_jax.spec.fields import field_types, unwrapped
+from avsal_jax.spec.parsing import parse_setting
 from avsal_jax.training import recipes
-from avsal_jax.training.schema import TrainConfig, joined_settings
+from avsal_jax.training.schema import TrainConfig, changed_model
 
 _KEY = r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*"
 _NAMED = re.compile(rf"(?:--)?config\.({_KEY})(?:=(.*))?", re.DOTALL)
 _PLAIN = re.compile(rf"({_KEY})=(.*)", re.DOTALL)
 _FORM = "values of the config are set by --config.KEY=VALUE, --config.KEY VALUE or KEY=VALUE, as "
+# Keys below `model` that change the network; those of earlier versions say what to write.
+_MODEL_SETTINGS = (*SLOTS, HEADS, *INPUT_FIELDS, "set", "decoder", "pixel_norm")
 _BOOLEANS = {
     **dict.fromkeys(("true", "yes", "on", "1"), True),
     **dict.fromkeys(("false", "no", "off", "0"), False),
@@ -28,6 +33,7 @@ _FORMS = {
     int: "a whole number, as 4, 10_000 or 1e4",
     float: "a number, as 0.5, 1e-4 or 30000/1001",
     tuple: "a tuple as Python writes it, as \"(('diem', 1),)\"",
+    dict: "a mapping as Python writes it, as \"{'sound': {'path': 'runs/s/model'}}\"",
 }
 
 
@@ -68,64 +74,85 @@ def overridden(values: dict, pairs: Sequence[tuple[str, str]]) -> dict:
 
     Args:
       values: nested, by the fields of `TrainConfig`; changed in place.
-      pairs: (dotted key, text). A group that is None gets its defaults where one of its fields is set;
-        `model.set` is joined with what is there.
+      pairs: (dotted key, text). A group that is None gets its defaults where one of its fields is set. What
+        is about the model is changed as `models.systems` says.
 
     Raises:
       AvsalError: a key that is not in the config (with the nearest one), or is a group; a text that is no
         value of the key's type (with the form that is).
     """
     for key, text in pairs:
-        hint = _hint(key)
-        *groups, field = key.split(".")
-        place, kind = values, TrainConfig
-        for group in groups:
-            kind, _ = _unwrapped(typing.get_type_hints(kind)[group])
-            if place[group] is None:
-                place[group] = dataclasses.asdict(kind())
-            place = place[group]
-        place[field] = joined_settings(place[field], text) if key == "model.set" else _value(hint, text, key)
+        if key == "model":
+            raise AvsalError("model is a group of the config; set a field, as --config.model.frames=16")
+        group, _, name = key.partition(".")
+        if group == "model" and name.partition(".")[0] in _MODEL_SETTINGS:
+            values["model"] = changed_model(values["model"], {name: parse_setting(text)})
+        else:
+            _override(values, key, _value(_hint(key), text, key))
     return values
+
+
+def _override(values: dict, key: str, value) -> None:
+    *groups, field = key.split(".")
+    place, kind = values, TrainConfig
+    for group in groups:
+        if typing.get_origin(kind) is dict:  # `init`, where each has a name
+            kind = typing.get_args(kind)[1]
+            place = place.setdefault(group, {})
+            continue
+        kind, _, _ = unwrapped(field_types(kind)[group])
+        if place[group] is None:
+            place[group] = dataclasses.asdict(kind())
+        place = place[group]
+    place[field] = value
 
 
 def _hint(key: str):
     """Returns the type of the field that a dotted key names."""
-    known = dict(_fields(TrainConfig))
-    if key not in known:
-        nearest = did_you_mean(key, known)
-        same = [name for name in known if name.rpartition(".")[2] == key]
+    hints = dict(_fields(TrainConfig)) | {f"model.{name}": str for name in (*SLOTS, HEADS, *INPUT_FIELDS)}
+    group, _, field = key.rpartition(".")
+    inner = hints.get(group.rpartition(".")[0])
+    if key not in hints and typing.get_origin(inner) is dict:
+        return _hint_of(typing.get_args(inner)[1], field, key)
+    if key not in hints and typing.get_origin(hints.get(group)) is dict:
+        raise AvsalError(f"{key!r} is a group of the config; set a field, as --config.{key}.path=PATH")
+    if key not in hints:
+        nearest = did_you_mean(key, hints)
+        matches = [name for name in hints if name.rpartition(".")[2] == key]
         raise AvsalError(
-            f"unknown key {key!r} in the config{f' (did you mean {same[0]!r}?)' if same else nearest}"
+            f"unknown key {key!r} in the config{f' (did you mean {matches[0]!r}?)' if matches else nearest}"
         )
-    return known[key]
+    return hints[key]
 
 
 def _fields(kind: type, path: str = "") -> Iterator[tuple[str, object]]:
     """Yields (dotted key, type) of all fields, groups among them."""
-    for name, hint in typing.get_type_hints(kind).items():
+    for name, hint in field_types(kind).items():
         yield path + name, hint
-        inner, _ = _unwrapped(hint)
+        inner, _, _ = unwrapped(hint)
         if dataclasses.is_dataclass(inner):
             yield from _fields(inner, f"{path}{name}.")
 
 
-def _unwrapped(hint) -> tuple[type, bool]:
-    """Returns a type without `| None`, and whether it had that."""
-    if typing.get_origin(hint) not in (typing.Union, types.UnionType):
-        return hint, False
-    return next(kind for kind in typing.get_args(hint) if kind is not type(None)), True
+def _hint_of(kind: type, field: str, key: str):
+    """Returns the type of a field of one of the objects that a mapping holds."""
+    hints = field_types(kind)
+    if field not in hints:
+        nearest = did_you_mean(field, hints)
+        raise AvsalError(f"unknown key {key!r} in the config{nearest}; fields are {', '.join(hints)}")
+    return hints[field]
 
 
 def _value(hint, text: str, key: str):
     """Returns the value of a type that `text` is."""
-    kind, optional = _unwrapped(hint)
+    kind, _, optional = unwrapped(hint)
     if optional and text.strip().lower() in ("none", "null", ""):
         return None
     if dataclasses.is_dataclass(kind):
         fields = ", ".join(field.name for field in dataclasses.fields(kind))
         unset = ", or set it to None" if optional else ""
         raise AvsalError(f"{key} is a group of the config; set a field{unset}: {fields}")
-    kind = typing.get_origin(kind) or kind
+    kind = str if typing.get_origin(kind) is typing.Literal else typing.get_origin(kind) or kind
     try:
         return _PARSERS[kind](text.strip())
     except (ValueError, KeyError, SyntaxError, OverflowError, ZeroDivisionError, RecursionError) as error:
@@ -159,6 +186,15 @@ def _sequence(text: str) -> tuple:
     return tuple(value)
 
 
+def _mapping(text: str) -> dict:
+    if text.lower() in ("none", "null", "()"):
+        return {}
+    value = ast.literal_eval(text)
+    if not isinstance(value, dict):
+        raise ValueError(text)
+    return value
+
+
 def _text(text: str) -> str:
     quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
     return text[1:-1] if quoted else text
@@ -170,4 +206,5 @@ _PARSERS = {
     float: _number,
     str: _text,
     tuple: _sequence,
+    dict: _mapping,
 }

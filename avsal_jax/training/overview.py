@@ -9,6 +9,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from avsal_jax.models.registry import HEADS
 from avsal_jax.storage import flatten
 
 
@@ -39,7 +40,7 @@ class Overview:
         """Returns rows of text: module, arrays, parameters, share; slots first, then their modules."""
         slots: dict[str, list] = collections.defaultdict(list)
         for row in self.rows:
-            slots[row[0].split("/")[0]].append(row)
+            slots[slot_of(row[0])].append(row)
         lines = []
         for slot, rows in slots.items():
             lines.append((slot, sum(r[1] for r in rows), sum(r[2] for r in rows)))
@@ -65,21 +66,31 @@ class Overview:
         return "\n".join(lines)
 
 
-def overview(params: dict, flops: float | None = None, depth: int = 2) -> Overview:
+def slot_of(path: str) -> str:
+    """Returns the slot of a module or leaf, `heads/saliency` for a head."""
+    return "/".join(path.split("/")[: 2 if path.startswith(f"{HEADS}/") else 1])
+
+
+def module_of(path: str) -> str:
+    """Returns the module of a leaf: its slot and the first name in that, as `visual_encoder/conv1`."""
+    slot, modules = slot_of(path), path.split("/")[:-1]
+    return "/".join(modules[: slot.count("/") + 2])
+
+
+def overview(params: dict, flops: float | None = None) -> Overview:
     """Counts parameters by module.
 
     Args:
       params: the tree of parameters, arrays or shapes; it begins with the slots.
       flops: from `forward_flops`.
-      depth: how many parts of a path name a module.
     """
     arrays, counts = collections.Counter(), collections.Counter()
     for path, leaf in flatten(params).items():
-        module = "/".join(path.split("/")[:-1][:depth])
+        module = module_of(path)
         arrays[module] += 1
         counts[module] += int(np.prod(leaf.shape))
     rows = tuple((module, arrays[module], counts[module]) for module in counts)
-    return Overview(rows, sum(arrays.values()), sum(counts.values()), flops)
+    return Overview(rows, arrays=sum(arrays.values()), parameters=sum(counts.values()), flops=flops)
 
 
 def forward_flops(function: Callable, *arguments) -> float | None:

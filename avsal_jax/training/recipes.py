@@ -19,11 +19,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import avsal_jax
 from avsal_jax.errors import AvsalError, did_you_mean
-from avsal_jax.models.registry import part_class
-from avsal_jax.models.systems import resolve
+from avsal_jax.models.part import settable_fields
+from avsal_jax.models.registry import HEADS, SLOTS, part_class
+from avsal_jax.spec.fields import field_types, unwrapped
 from avsal_jax.training.domain_adversarial import AdaptConfig, AdaptedFeature
 from avsal_jax.training.schedules import ScheduleConfig
-from avsal_jax.training.schema import TrainConfig, joined_settings, overrides_of
+from avsal_jax.training.schema import RUN_FIELDS, ModelConfig, TrainConfig, changed_model
 
 SIX_SETS = ("diem", "coutrot1", "coutrot2", "avad", "etmd", "summe")
 
@@ -33,7 +34,7 @@ class Row:
     """A variant of a recipe.
 
     Attributes:
-      changes: dotted path -> value; `model.set` is added to what is there, the rest replaces it.
+      changes: dotted path -> value; what begins with `model.` as in `models.systems`.
       paper: what the paper prints for it, or that it prints nothing.
       width: set for every part that has this field; None leaves all as they are.
     """
@@ -49,17 +50,20 @@ _ON_SYNTHETIC = {
     "data.stride": 0,
     "adapt.sources": (("synthetic", None),),  # what is set in `adapt` is for recipes that adapt
     "adapt.root": "prepared_b",
-    "init": (),
+    "init": {},
     "epochs": 0,
     "model.norm_momentum": 0.99,  # from scratch
     "evaluation.metric": "cc",
 }
-# For every recipe: the row's structure and clip length, on `avsal prepare --dataset synthetic --size 64x96`.
+# For every recipe. `smoke` and `mini` keep the row's structure and clip length, and take what
+# `avsal prepare --dataset synthetic --size 64x96` makes.
 COMMON: dict[str, Row] = {
+    "public_start": Row({"model.start": "torch"}, "the initial values of the public code: torch's defaults"),
     "smoke": Row(
         _ON_SYNTHETIC
         | {
-            "model.set": "height=64,width=96",
+            "model.height": 64,
+            "model.width": 96,
             "data.batch": 2,
             "optimizer.schedule.warmup_steps": 0,
             "steps": 4,
@@ -74,7 +78,8 @@ COMMON: dict[str, Row] = {
     "mini": Row(
         _ON_SYNTHETIC
         | {
-            "model.set": "height=64,width=96",
+            "model.height": 64,
+            "model.width": 96,
             "data.batch": 8,
             "optimizer.learning_rate": 1e-3,
             "optimizer.schedule": dataclasses.asdict(ScheduleConfig("cosine", warmup_steps=20)),
@@ -108,7 +113,8 @@ class Recipe:
 
 def defaults() -> dict:
     """Returns the fields of a `TrainConfig` as nested values; a recipe names `data.sources` at least."""
-    return dataclasses.asdict(TrainConfig(epochs=1))
+    values = dataclasses.asdict(TrainConfig(epochs=1))
+    return values | {"model": {name: values["model"][name] for name in RUN_FIELDS}}
 
 
 def apply(config, variants: str, rows: Mapping[str, Row]):
@@ -133,10 +139,27 @@ def apply(config, variants: str, rows: Mapping[str, Row]):
             changes = dict(known[name].changes)
             if config.adapt is None:
                 changes = {key: value for key, value in changes.items() if not key.startswith("adapt.")}
-            for settings in (changes.pop("model.set", ""), _widths(config, known[name].width)):
-                config.model.set = joined_settings(config.model.set, settings)
-            config.update_from_flattened_dict(changes)
+            for model in (_of_model(changes), _widths(config, known[name].width)):
+                config.model = type(config)(changed_model(config.model.to_dict(), model))
+            for key, value in changes.items():
+                _set(config, key, value)
     return config
+
+
+def _of_model(changes: dict[str, object]) -> dict[str, object]:
+    """Takes what is about the model out of changes; returns it without `model.`."""
+    names = [key for key in changes if key.startswith("model.")]
+    return {key.removeprefix("model."): changes.pop(key) for key in names}
+
+
+def _set(config, key: str, value) -> None:
+    """Sets a field of a ConfigDict by its dotted name; a mapping replaces the field."""
+    *groups, last = key.split(".")
+    place = functools.reduce(lambda inner, group: inner[group], groups, config)
+    if last not in place:
+        raise AvsalError(f"unknown key {key!r} in a row{did_you_mean(last, place)}")
+    with place.ignore_type():
+        place[last] = type(config)(value) if isinstance(value, Mapping) else value
 
 
 def adaptation(sources: tuple, *features: str, **others) -> dict:
@@ -161,13 +184,15 @@ def splits(prefix: str, sets: Sequence[str], every: int = 0, **changes) -> dict[
     return {f"{prefix}{n}": Row(fold | changes, f"a split of {name}") for n, fold in folds.items()}
 
 
-def _widths(config, width: float | None) -> str:
-    """Returns `SLOT.width=WIDTH` for every part of the network that has this field."""
+def _widths(config, width: float | None) -> dict[str, float]:
+    """Returns {`SLOT.width`: width} for every part of the network that has this field."""
     if width is None:
-        return ""
-    preset = resolve(config.model.system, overrides_of(config.model.set))
-    parts = {slot: part_class(slot, part["name"]) for slot, part in preset.slots.items()}
-    return ",".join(f"{slot}.width={width}" for slot, part in parts.items() if hasattr(part, "width"))
+        return {}
+    parts = ModelConfig.from_values(config.model.to_dict(), "model").preset().parts
+    described = {slot: (slot, parts[slot]) for slot in SLOTS}
+    described |= {f"{HEADS}.{name}": ("head", part) for name, part in parts[HEADS].items()}
+    classes = {path: part_class(kind, part["name"]) for path, (kind, part) in described.items() if part}
+    return {f"{path}.width": width for path, cls in classes.items() if "width" in settable_fields(cls)}
 
 
 def recipe(name: str) -> Recipe:
@@ -198,7 +223,7 @@ def recipe(name: str) -> Recipe:
         )
     rows = found.get("ROWS", {})
     made = functools.partial(_made, path, get_config, rows)
-    return Recipe(path.stem, found["__doc__"] or "", rows, made)
+    return Recipe(path.stem, about=found["__doc__"] or "", rows=rows, get_config=made)
 
 
 def config(text: str):
@@ -232,26 +257,29 @@ def _made(path: pathlib.Path, get_config: Callable, rows: Mapping[str, Row], var
     if not isinstance(given, Mapping):
         raise AvsalError(f"{path} is no config: get_config must return a ConfigDict; got {given!r}")
     try:
-        made = ConfigDict(_completed(TrainConfig, defaults() | {"epochs": 0}, given, ""))
+        config = ConfigDict(_completed(TrainConfig, values=defaults() | {"epochs": 0}, given=given, path=""))
     except AvsalError as error:
         raise AvsalError(f"{path}: {error}") from error
-    return made if positional else apply(made, variants, rows)
+    return config if positional else apply(config, variants, rows)
 
 
 def _completed(kind: type, values: dict, given: Mapping, path: str) -> dict:
     """Returns the fields of a config, `values` where they are not given."""
-    hints = typing.get_type_hints(kind)
+    hints = field_types(kind)
     for name, value in given.items():
         if name not in hints:
             known, wrong = [f"{path}{field}" for field in hints], f"{path}{name}"
             raise AvsalError(
                 f"unknown key {wrong!r}{did_you_mean(wrong, known)}; keys are {', '.join(known)}"
             )
-        options = (hints[name], *typing.get_args(hints[name]))
-        group = next((option for option in options if dataclasses.is_dataclass(option)), None)
-        if group is not None and isinstance(value, Mapping):
-            values[name] = _completed(group, dataclasses.asdict(group()), value, f"{path}{name}.")
-        elif hints[name] is float and type(value) is int:
+        group, _, _ = unwrapped(hints[name])
+        if group is ModelConfig and isinstance(value, Mapping):
+            values[name] = changed_model(values[name], value)
+        elif dataclasses.is_dataclass(group) and isinstance(value, Mapping):
+            values[name] = _completed(
+                group, values=dataclasses.asdict(group()), given=value, path=f"{path}{name}."
+            )
+        elif group is float and type(value) is int:
             values[name] = float(value)
         else:
             values[name] = tuple(value) if isinstance(value, list) else value
@@ -295,9 +323,7 @@ def listing() -> str:
 def _refuse_clashes(names: Sequence[str], known: Mapping[str, Row]) -> None:
     taken: dict[str, tuple[str, object]] = {}
     for name in names:
-        changes = dict(known[name].changes)
-        changes |= overrides_of(str(changes.pop("model.set", "")))
-        for key, value in changes.items():
+        for key, value in known[name].changes.items():
             other, before = taken.setdefault(key, (name, value))
             if before != value:
                 raise AvsalError(f"the variants {other} and {name} set {key} differently; take one of them")

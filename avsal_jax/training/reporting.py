@@ -159,7 +159,7 @@ def write_report(
     flops = f"A forward pass takes {parameters.work}." if parameters.work else ""
     columns = ("module", "arrays", "parameters", "share")
     sections += [
-        Section("This run", Table(_run_rows(records, best, restarts, notes))),
+        Section("This run", Table(_run_rows(records, best=best, restarts=restarts, notes=notes))),
         Section("Parameters", Grid(columns, parameters.table()), flops),
         Section("Settings", Table([(name, str(value)) for name, value in _flat(settings)])),
     ]

@@ -77,7 +77,7 @@ class RunLog:
         values |= {"lr": learning_rate, "waiting": rates.waiting, "steps_per_second": rates.steps_per_second}
         self._write(step, values)
         shown = {name: value for name, value in values.items() if name in ("loss", "lr")}
-        self.say(console_line(step, self._total, shown, rates))
+        self.say(console_line(step, total=self._total, values=shown, rates=rates))
         self._count, self._sums = 0, {}
 
     def validated(self, step: int, found: Validation, rule: str) -> None:
@@ -99,10 +99,10 @@ class RunLog:
         write_curves(self._workdir / "curves.png", records)
         write_report(
             self._workdir / "report.html",
-            f"Training in {self._workdir.name}",
-            settings,
-            records,
-            parameters,
+            title=f"Training in {self._workdir.name}",
+            settings=settings,
+            records=records,
+            parameters=parameters,
             pictures=read_pictures(self._workdir / "pictures", 6),
             **options,
         )

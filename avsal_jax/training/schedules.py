@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from avsal_jax.errors import AvsalError, did_you_mean
+from avsal_jax.errors import AvsalError
+from avsal_jax.spec.fields import Natural, Positive, Range, Share, check_fields, value_of
 
-MODES = ("min", "max")
+Mode = Literal["min", "max"]
+Inside = Annotated[float, Range(0, 1, above=True, below=True)]
 _FIELDS = {  # of each schedule, beside `warmup_steps`
     "constant": (),
     "cosine": ("final_fraction",),
@@ -40,26 +42,20 @@ class ScheduleConfig:
       min_scale: the smallest factor that `plateau` goes down to (torch's min_lr / lr).
     """
 
-    name: str = "constant"
-    warmup_steps: int = 0
-    final_fraction: float = 0.0
-    milestones: tuple[float, ...] = ()
-    gamma: float = 0.1
-    mode: str = "min"
-    factor: float = 0.1
-    patience: int = 10
-    threshold: float = 1e-4
-    cooldown: int = 0
-    min_scale: float = 0.0
+    name: Literal["constant", "cosine", "step", "plateau"] = "constant"
+    warmup_steps: Natural = 0
+    final_fraction: Share = 0.0
+    milestones: tuple[Inside, ...] = ()
+    gamma: Share = 0.1
+    mode: Mode = "min"
+    factor: Inside = 0.1
+    patience: Natural = 10
+    threshold: Share = 1e-4
+    cooldown: Natural = 0
+    min_scale: Share = 0.0
 
     def __post_init__(self):
-        check_name("schedule.name", self.name, _FIELDS)
-        check_name("schedule.mode", self.mode, MODES)
-        for name in ("warmup_steps", "patience", "cooldown"):
-            check_number(f"schedule.{name}", getattr(self, name), "[0, inf)", whole=True)
-        for name in ("final_fraction", "gamma", "threshold", "min_scale"):
-            check_number(f"schedule.{name}", getattr(self, name), "[0, 1]")
-        check_number("schedule.factor", self.factor, "(0, 1)")
+        check_fields(self, "schedule.")
         self._check_milestones()
         for field in dataclasses.fields(self):
             foreign = field.name not in ("name", "warmup_steps", *_FIELDS[self.name])
@@ -70,10 +66,6 @@ class ScheduleConfig:
                 )
 
     def _check_milestones(self):
-        if not isinstance(self.milestones, tuple):
-            raise AvsalError(f"schedule.milestones must be a tuple of numbers; got {self.milestones!r}")
-        for milestone in self.milestones:
-            check_number("a milestone, a part of the run,", milestone, "(0, 1)")
         if list(self.milestones) != sorted(set(self.milestones)):
             raise AvsalError(f"schedule.milestones must rise; got {self.milestones}")
         if self.name == "step" and not self.milestones:
@@ -90,14 +82,12 @@ class EarlyStopConfig:
       threshold: by which part of itself the best value must be beaten.
     """
 
-    patience: int = 10
-    mode: str = "min"
-    threshold: float = 0.0
+    patience: Positive = 10
+    mode: Mode = "min"
+    threshold: Share = 0.0
 
     def __post_init__(self):
-        check_number("early_stop.patience", self.patience, "[1, inf)", whole=True)
-        check_name("early_stop.mode", self.mode, MODES)
-        check_number("early_stop.threshold", self.threshold, "[0, 1]")
+        check_fields(self, "early_stop.")
 
 
 def schedule_factor(config: ScheduleConfig, step: int | jax.Array, total_steps: int) -> jax.Array:
@@ -122,7 +112,7 @@ def schedule_factor(config: ScheduleConfig, step: int | jax.Array, total_steps: 
 
 def check_steps(config: ScheduleConfig, total_steps: int) -> None:
     """Raises AvsalError unless a run of `total_steps` is possible and ends after the warm-up."""
-    check_number("total_steps", total_steps, "[1, inf)", whole=True)
+    value_of(Positive, total_steps, "total_steps")
     if config.warmup_steps >= total_steps:
         raise AvsalError(
             f"schedule.warmup_steps {config.warmup_steps} must be less than the run's {total_steps} steps"
@@ -187,20 +177,3 @@ def _compare(state, value, config) -> dict:
     if math.isfinite(value) and (better or state.improved == 0):
         return {"best": value, "improved": state.improved + 1, "bad": 0}
     return {"bad": state.bad + 1}
-
-
-def check_name(what: str, value: str, known) -> None:
-    """Raises AvsalError unless `value` is one of the `known` names."""
-    if value not in known:
-        raise AvsalError(f"{what} {value!r} is none of {', '.join(known)}{did_you_mean(value, known)}")
-
-
-def check_number(what: str, value, interval: str, *, whole: bool = False) -> None:
-    """Raises AvsalError unless `value` is a number in `interval`, such as `[0, 1)` or `(0, inf)`."""
-    low, high = (float(end) for end in interval[1:-1].split(","))
-    if isinstance(value, int if whole else int | float) and not isinstance(value, bool):
-        above = value > low if interval[0] == "(" else value >= low
-        below = value < high if interval[-1] == ")" else value <= high
-        if above and below:
-            return
-    raise AvsalError(f"{what} must be a {'whole ' if whole else ''}number in {interval}; got {value!r}")

@@ -3,31 +3,47 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from avsal_jax.data.sampling import Sampling
-from avsal_jax.errors import AvsalError
+from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.losses import LOSSES, Term
+from avsal_jax.models.changes import INPUT_FIELDS, merged
+from avsal_jax.models.initial import Start
+from avsal_jax.models.registry import HEADS, SLOTS
+from avsal_jax.models.renamings import refuse_old_setting
 from avsal_jax.models.systems import Preset, resolve
-from avsal_jax.spec.fields import build
-from avsal_jax.specs import parse_setting
+from avsal_jax.spec.fields import (
+    Decay,
+    Natural,
+    Positive,
+    Range,
+    build,
+    check_fields,
+    checked,
+    field_types,
+)
 from avsal_jax.training.domain_adversarial import AdaptConfig
 from avsal_jax.training.initialise import Init
 from avsal_jax.training.optimizer import OptimizerConfig
-from avsal_jax.training.schedules import EarlyStopConfig, check_name, check_number
+from avsal_jax.training.schedules import EarlyStopConfig
 from avsal_jax.training.step import VALIDATION_METRICS
-
-_DTYPES = ("float32", "bfloat16")
-_NORMS = ("global", "frozen")
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """The network.
 
+    In a config, `changes` stand next to the other fields: `config.model.fusion = {"name": "ravf"}`,
+    `--config.model.frames=16`.
+
     Attributes:
       system: a name in `models.systems.SYSTEMS`.
-      set: parts, fields and input by name, as `frames=16,decoder.hierarchy=2` (see `systems.resolve`).
+      changes: to its slots, heads and input, as nested data (see `models.systems`).
+      start: initial values: `he`, or `torch`, the default of torch's layers, as the public code starts (see
+        `models.initial`).
       dtype: of the computation: `float32` or `bfloat16`.
       remat: recompute each encoder stage in the backward pass, to save memory.
       norm: batch norm by `global` (the batch over all devices) or `frozen` (running) statistics.
@@ -36,20 +52,58 @@ class ModelConfig:
     """
 
     system: str = "vinet"
-    set: str = ""
-    dtype: str = "float32"
+    changes: dict = dataclasses.field(default_factory=dict)
+    start: Start = "he"
+    dtype: Literal["float32", "bfloat16"] = "float32"
     remat: bool = False
-    norm: str = "global"
-    norm_momentum: float = 0.999
+    norm: Literal["global", "frozen"] = "global"
+    norm_momentum: Decay = 0.999
 
-    def __post_init__(self):
-        check_name("model.dtype", self.dtype, _DTYPES)
-        check_name("model.norm", self.norm, _NORMS)
-        check_number("model.norm_momentum", self.norm_momentum, "[0, 1)")
+    @classmethod
+    def from_values(cls, values: Mapping, path: str) -> ModelConfig:
+        """Returns the config of plain values, in which changes stand next to the other fields."""
+        run = {name: value for name, value in values.items() if name in RUN_FIELDS}
+        rest = {name: value for name, value in values.items() if name not in RUN_FIELDS}
+        _check_settings(rest, path)
+        hints = {name: hint for name, hint in field_types(cls).items() if name in RUN_FIELDS}
+        return cls(**checked(run, hints=hints, owner=path, path=f"{path}."), changes=merged({}, rest))
 
     def preset(self) -> Preset:
         """Returns the network's description; AvsalError for what does not exist."""
-        return resolve(self.system, overrides_of(self.set))
+        return resolve(self.system, self.changes)
+
+    def to_values(self) -> dict:
+        """Returns the whole model as plain nested values, which `from_values` takes again."""
+        return {**self.preset().complete().to_dict(), **{name: getattr(self, name) for name in RUN_FIELDS}}
+
+
+# Fields of a model's config that say how the network is run, or where it starts from.
+RUN_FIELDS = ("system", "start", "dtype", "remat", "norm", "norm_momentum")
+
+
+def changed_model(model: Mapping, changes: Mapping) -> dict:
+    """Returns the plain values of a `ModelConfig` with others in their place; see `systems.merged`."""
+    run = {name: value for name, value in {**model, **changes}.items() if name in RUN_FIELDS}
+    rest = [{n: v for n, v in values.items() if n not in RUN_FIELDS} for values in (model, changes)]
+    _check_settings(changes, "model")
+    return run | merged(*rest)
+
+
+def _check_settings(values: Mapping, path: str) -> None:
+    """Raises AvsalError for a key below `model` that is not a field or a setting of a network."""
+    settings = (*RUN_FIELDS, *SLOTS, HEADS, *INPUT_FIELDS)
+    for key in values:
+        name = str(key).partition(".")[0]
+        if name == "set":
+            raise AvsalError(
+                f"{path}.set is no longer there: write each setting by itself, as --config.model.fusion=ravf "
+                "--config.model.fusion.heads=8"
+            )
+        if name not in settings:
+            refuse_old_setting(key)
+        if name not in settings:
+            hint = did_you_mean(name, settings).replace("'", f"'{path}.", 1)
+            raise AvsalError(f"{path} has no setting {name!r}{hint}; it has {', '.join(settings)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,18 +124,15 @@ class DataConfig:
 
     root: str = "prepared"
     sources: tuple = ()
-    batch: int = 8
+    batch: Positive = 8
     sampling: Sampling = dataclasses.field(default_factory=Sampling)
-    validation: str = "published"
-    holdout: float = 0.1
-    stride: int = 0
-    workers: int = 0
+    validation: Literal["published", "holdout"] = "published"
+    holdout: Annotated[float, Range(0, 1, above=True, below=True)] = 0.1
+    stride: Natural = 0
+    workers: Natural = 0
 
     def __post_init__(self):
-        check_number("data.batch", self.batch, "[1, inf)", whole=True)
-        check_number("data.stride", self.stride, "[0, inf)", whole=True)
-        check_number("data.workers", self.workers, "[0, inf)", whole=True)
-        check_number("data.holdout", self.holdout, "(0, 1)")
+        check_fields(self, "data.")
         _check_sources(self.sources)
 
 
@@ -118,16 +169,13 @@ class EvaluationConfig:
       pictures: clips shown as frame, truth and map.
     """
 
-    every: int = 1000
-    metric: str = "cc"
-    export: str = "best"
-    pictures: int = 4
+    every: Positive = 1000
+    metric: Literal[*VALIDATION_METRICS] = "cc"
+    export: Literal["best", "last"] = "best"
+    pictures: Annotated[int, Range(0, 64)] = 4
 
     def __post_init__(self):
-        check_number("evaluation.every", self.every, "[1, inf)", whole=True)
-        check_number("evaluation.pictures", self.pictures, "[0, 64]", whole=True)
-        check_name("evaluation.metric", self.metric, VALIDATION_METRICS)
-        check_name("evaluation.export", self.export, ("best", "last"))
+        check_fields(self, "evaluation.")
 
     @property
     def mode(self) -> str:
@@ -143,7 +191,8 @@ class TrainConfig:
       steps: optimizer is called so often; 0 for `epochs`.
       epochs: passes over the training videos, where `steps` is 0.
       seed: of everything that is drawn.
-      init: model directories to start from, in turn; see `training.initialise`.
+      init: model directories to start from by any name, taken in the order of their names; see
+        `training.initialise`.
       resume: another run's workdir, to go on from its last checkpoint with this config.
       ema: decay of the averaged parameters that are validated and exported; 0 for none.
       save_every, keep: steps between checkpoints (each validation is followed by one too), and how many are
@@ -160,23 +209,18 @@ class TrainConfig:
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
     adapt: AdaptConfig | None = None
     early_stop: EarlyStopConfig | None = None
-    init: tuple[Init, ...] = ()
+    init: dict[str, Init] = dataclasses.field(default_factory=dict)
     resume: str = ""
-    steps: int = 0
-    epochs: int = 0
-    seed: int = 0
-    ema: float = 0.0
-    save_every: int = 1000
-    keep: int = 3
-    log_every: int = 50
+    steps: Natural = 0
+    epochs: Natural = 0
+    seed: Annotated[int, Range(0, 2**32 - 1)] = 0  # jax's keys take 32 bits
+    ema: Decay = 0.0
+    save_every: Positive = 1000
+    keep: Positive = 3
+    log_every: Positive = 50
 
     def __post_init__(self):
-        for name in ("steps", "epochs"):
-            check_number(name, getattr(self, name), "[0, inf)", whole=True)
-        check_number("seed", self.seed, "[0, 4294967296)", whole=True)  # jax's keys take 32 bits
-        for name in ("save_every", "keep", "log_every"):
-            check_number(name, getattr(self, name), "[1, inf)", whole=True)
-        check_number("ema", self.ema, "[0, 1)")
+        check_fields(self, "")
         if bool(self.steps) == bool(self.epochs):
             raise AvsalError(f"give either steps or epochs; got {self.steps} and {self.epochs}")
         if self.adapt is not None:
@@ -208,23 +252,10 @@ def _check_sources(sources: tuple) -> None:
             )
 
 
-def overrides_of(text: str) -> dict:
-    """Returns {"frames": 16, "decoder.hierarchy": 2} of `frames=16,decoder.hierarchy=2`."""
-    found = {}
-    for pair in filter(None, (part.strip() for part in text.split(","))):
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise AvsalError(f"{pair!r} in model.set is not name=value, as in fusion=ravf,fusion.heads=8")
-        found[key] = parse_setting(value)
-    return found
-
-
-def joined_settings(first: str, then: str) -> str:
-    """Returns two texts like `model.set` as one, without what `then` sets anew, or replaces the slot of."""
-    new = overrides_of(then)
-    pairs = [pair.strip() for pair in first.split(",") if pair.strip()]
-    kept = [pair for pair in pairs if not {key := pair.partition("=")[0], key.partition(".")[0]} & set(new)]
-    return ",".join(kept + [pair.strip() for pair in then.split(",") if pair.strip()])
+def plain_values(config: TrainConfig) -> dict:
+    """Returns a config as plain JSON values that state the whole model; `build_config` takes them again."""
+    values = dataclasses.asdict(config) | {"model": config.model.to_values()}
+    return json.loads(json.dumps(values))
 
 
 def build_config(values: Mapping) -> TrainConfig:
@@ -234,6 +265,8 @@ def build_config(values: Mapping) -> TrainConfig:
       AvsalError: an unknown key (with the nearest known one), a value of a wrong type or out of range, or
         what does not go together.
     """
+    if isinstance(values, Mapping) and isinstance(values.get("init"), tuple | list) and values["init"]:
+        raise AvsalError("init is a mapping by any name, as init = {'vinet': {'path': 'runs/vinet/model'}}")
     config = build(TrainConfig, values, owner="the config")
     config.model.preset()
     config.loss.terms()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import os
 import pathlib
 import shutil
@@ -18,9 +17,10 @@ import numpy as np
 import avsal_jax
 from avsal_jax.errors import AvsalError
 from avsal_jax.models.layers import Runtime
-from avsal_jax.models.network import SaliencyNetwork, abstract_variables, init_variables
+from avsal_jax.models.network import Network, abstract_variables, init_variables
+from avsal_jax.models.registry import HEADS, SLOTS
 from avsal_jax.models.systems import Preset, build
-from avsal_jax.specs import InputSpec
+from avsal_jax.spec.input import InputSpec
 from avsal_jax.storage import write_model
 from avsal_jax.training.checkpointing import Checkpoints
 from avsal_jax.training.domain_adversarial import DomainAdversarial
@@ -30,14 +30,14 @@ from avsal_jax.training.objectives import (
     BatchSpec,
     Objective,
     Supervised,
-    apply_network,
+    clip_of,
     joined_variables,
 )
 from avsal_jax.training.optimizer import group_labels, make_optimizer
 from avsal_jax.training.overview import Overview, forward_flops, overview
 from avsal_jax.training.parallel import DataParallel
 from avsal_jax.training.run_log import RunLog
-from avsal_jax.training.schema import ModelConfig, TrainConfig
+from avsal_jax.training.schema import ModelConfig, TrainConfig, plain_values
 from avsal_jax.training.state import TrainState, new_state
 from avsal_jax.training.step import make_step, make_validation_step
 from avsal_jax.training.workdir import Workdir
@@ -84,7 +84,7 @@ class Run:
         """Writes a model directory of a state, in place of the one before."""
         params = state.ema or state.params
         variables = {"params": params, "batch_stats": state.batch_stats}
-        slots = set(self.preset.slots)
+        slots = {*SLOTS, HEADS}
         variables = {
             name: {slot: tree for slot, tree in part.items() if slot in slots}
             for name, part in variables.items()
@@ -92,7 +92,7 @@ class Run:
         made = {"by": f"avsal_jax {avsal_jax.__version__}", "trained on": self.notes["training data"]}
         partial = path.with_name(f".{path.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        write_model(partial, self.preset, variables, {**made, **provenance})
+        write_model(partial, preset=self.preset, variables=variables, provenance={**made, **provenance})
         shutil.rmtree(path, ignore_errors=True)
         try:
             os.replace(partial, path)
@@ -120,34 +120,45 @@ def prepare_run(config: TrainConfig, workdir, say: Callable[[str], None], device
     network, spec = build(preset, runtime_of(config.model)), preset.input
     if preset.kind != "system":
         raise AvsalError(f"{config.model.system} is a part, without maps to train on; name a system")
-    objective = _objective(config, network, spec)
-    feed = Feed(config.data, spec, config.seed, parallel, config.adapt)
+    objective = _objective(config, network)
+    feed = Feed(config.data, spec=spec, seed=config.seed, parallel=parallel, adapt=config.adapt)
     total = config.steps or -(-config.epochs * feed.epoch // config.data.batch)
-    settings = json.loads(json.dumps(dataclasses.asdict(config)))
+    settings = plain_values(config)
     claim = Workdir(workdir, settings, writes)
-    abstract = _abstract(network, spec, objective)
+    abstract = _abstract(network, objective)
     optimizer = make_optimizer(config.optimizer, abstract["params"], total)
     make_state = functools.partial(new_state, optimizer=optimizer, ema=bool(config.ema))
     chex.clear_trace_counter()  # it counts by source text, over all runs of a process
-    step = chex.assert_max_traces(make_step(objective, optimizer, total, config.seed, config.ema), n=1)
-    validation_step = chex.assert_max_traces(make_validation_step(network, spec, config.loss.terms()), n=1)
-    checkpoints = Checkpoints(
-        workdir / "checkpoints", config.keep, config.evaluation.metric, config.evaluation.mode
+    step = chex.assert_max_traces(
+        make_step(objective, optimizer=optimizer, total=total, seed=config.seed, ema=config.ema), n=1
     )
-    log = RunLog(workdir, total, writes, say)
+    validation_step = chex.assert_max_traces(make_validation_step(network, config.loss.terms()), n=1)
+    checkpoints = Checkpoints(
+        workdir / "checkpoints",
+        keep=config.keep,
+        metric=config.evaluation.metric,
+        mode=config.evaluation.mode,
+    )
+    log = RunLog(workdir, total=total, writes=writes, say=say)
 
     @functools.cache
     def parameters():  # lowering the network for its FLOP takes seconds
-        return overview(abstract["params"], _flops(network, spec, abstract))
+        return overview(abstract["params"], _flops(network, abstract))
 
-    notes = _notes(config, feed, total, parallel)
+    notes = _notes(config, feed=feed, total=total, parallel=parallel)
     if checkpoints.latest() is None:
-        _tell(log, parameters(), notes, feed, group_labels(config.optimizer, abstract["params"]))
+        _tell(
+            log,
+            parameters=parameters(),
+            notes=notes,
+            feed=feed,
+            labels=group_labels(config.optimizer, abstract["params"]),
+        )
 
     def initial_state():
-        variables = _initial_variables(network, spec, objective, config)
+        variables = _initial_variables(network, objective, config)
         if config.init:
-            variables, report = initialise(variables, config.init)
+            variables, report = initialise(variables, [source for _, source in sorted(config.init.items())])
             log.say(report.text())
         return parallel.jit(make_state)(parallel.replicate(variables))
 
@@ -183,31 +194,32 @@ def runtime_of(model: ModelConfig) -> Runtime:
     )
 
 
-def _objective(config: TrainConfig, network: SaliencyNetwork, spec: InputSpec) -> Objective:
+def _objective(config: TrainConfig, network: Network) -> Objective:
     terms = config.loss.terms()
     if config.adapt is None:
-        return Supervised(network, spec, terms)
-    return DomainAdversarial(network, spec, terms, config.adapt)
+        return Supervised(network, terms)
+    return DomainAdversarial(network, terms, config.adapt)
 
 
-def _abstract(network: SaliencyNetwork, spec: InputSpec, objective: Objective) -> dict:
-    extra = jax.eval_shape(lambda: objective.extra_variables(network, spec, 0))
-    return joined_variables(abstract_variables(network, spec), extra)
+def _abstract(network: Network, objective: Objective) -> dict:
+    extra = jax.eval_shape(lambda: objective.extra_variables(0))
+    return joined_variables(abstract_variables(network), extra)
 
 
-def _initial_variables(network, spec, objective, config: TrainConfig) -> dict:
-    extra = objective.extra_variables(network, spec, config.seed)
-    return joined_variables(init_variables(network, spec, config.seed), extra)
+def _initial_variables(network, objective, config: TrainConfig) -> dict:
+    extra = objective.extra_variables(config.seed)
+    return joined_variables(init_variables(network, config.seed, config.model.start), extra)
 
 
-def _flops(network: SaliencyNetwork, spec: InputSpec, abstract: dict) -> float | None:
+def _flops(network: Network, abstract: dict) -> float | None:
     """FLOP of a forward pass of one clip."""
+    spec = network.input
     clip = {"frames": jax.ShapeDtypeStruct((1, spec.frames, spec.height, spec.width, 3), np.uint8)}
     if spec.audio is not None:
         clip["audio"] = jax.ShapeDtypeStruct((1, *spec.audio.shape), np.float32)
 
     def run(variables, batch):
-        return apply_network(network, spec, variables["params"], variables["batch_stats"], batch, False)[0]
+        return network.run(variables, clip_of(batch)).logits
 
     return forward_flops(run, abstract, clip)
 

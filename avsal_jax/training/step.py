@@ -8,9 +8,8 @@ import optax
 
 from avsal_jax import losses, metrics
 from avsal_jax.losses import Term
-from avsal_jax.models.network import SaliencyNetwork
-from avsal_jax.specs import InputSpec
-from avsal_jax.training.objectives import Objective, apply_network
+from avsal_jax.models.network import SALIENCY, Network
+from avsal_jax.training.objectives import Objective, clip_of
 from avsal_jax.training.state import TrainState, step_key
 
 VALIDATION_METRICS = ("loss", "cc", "sim", "nss", "kl")
@@ -32,10 +31,14 @@ def make_step(
     def step(state: TrainState, batches: dict, plateau_scale):
         rng = step_key(seed, state.step, "dropout")
         inner = step_key(seed, state.step, "inner updates")
-        start, stats = objective.inner_updates(state.params, state.batch_stats, batches, state.step, inner)
+        start, stats = objective.inner_updates(
+            state.params, batch_stats=state.batch_stats, batches=batches, step=state.step, rng=inner
+        )
 
         def loss(params):
-            return objective.loss(params, stats, batches, state.step, total, rng)
+            return objective.loss(
+                params, batch_stats=stats, batches=batches, step=state.step, total=total, rng=rng
+            )
 
         (value, (batch_stats, values)), gradients = jax.value_and_grad(loss, has_aux=True)(start)
         if axis_name is not None:
@@ -45,7 +48,14 @@ def make_step(
         params = optax.apply_updates(start, updates)
         averaged = jax.tree.map(lambda a, p: ema * a + (1 - ema) * p, state.ema, params) if ema else {}
         fine = (state.failed < 0) & jnp.isfinite(value) & jnp.isfinite(norm)
-        new = TrainState(state.step + 1, state.failed, params, batch_stats, opt_state, averaged)
+        new = TrainState(
+            state.step + 1,
+            failed=state.failed,
+            params=params,
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            ema=averaged,
+        )
         old = state.replace(failed=jnp.where(state.failed < 0, state.step, state.failed))
         state = jax.tree.map(lambda a, b: jnp.where(fine, a, b), new, old)
         return state, {"loss": value, "gradient_norm": norm, **values, "failed": state.failed}
@@ -53,12 +63,15 @@ def make_step(
     return step
 
 
-def make_validation_step(network: SaliencyNetwork, spec: InputSpec, terms: tuple[Term, ...]):
+def make_validation_step(network: Network, terms: tuple[Term, ...]):
     """Returns step(params, batch_stats, batch) -> (metrics and `mask` [B] by name, maps [B, H, W])."""
 
     def step(params, batch_stats, batch):
-        logits, _ = apply_network(network, spec, params, batch_stats, batch, train=False)
-        per_clip, _ = losses.weighted(logits, batch["density"], batch["fixations"], terms)
+        outputs = network.run({"params": params, "batch_stats": batch_stats}, clip_of(batch))
+        logits = outputs.logits[SALIENCY]
+        per_clip, _ = losses.weighted(
+            logits, density=batch["density"], fixations=batch["fixations"], terms=terms
+        )
         saliency, density = jax.nn.sigmoid(logits.astype(jnp.float32)), batch["density"]
         values = {
             "loss": per_clip,

@@ -38,7 +38,7 @@ def validate(step, state, batches: Iterable[dict], label: int, pictures: int) ->
       pictures: clips to keep for a picture.
     """
     means = {name: MeanState() for name in VALIDATION_METRICS}
-    clips, shown = 0, None
+    clips, examples = 0, None
     params = state.ema or state.params
     for batch in batches:
         values, maps = step(params, state.batch_stats, batch)
@@ -47,9 +47,9 @@ def validate(step, state, batches: Iterable[dict], label: int, pictures: int) ->
             kept = np.asarray(values[name], np.float64)[mask]
             means[name] = mean.add(np.where(np.isfinite(kept), kept, np.nan))
         clips += int(mask.sum())
-        if shown is None and pictures:
-            shown = _shown(batch, maps, label, pictures)
-    return Validation({name: mean.mean() for name, mean in means.items()}, clips, shown)
+        if examples is None and pictures:
+            examples = _shown(batch, maps=maps, label=label, pictures=pictures)
+    return Validation({name: mean.mean() for name, mean in means.items()}, clips, examples)
 
 
 def _shown(batch, maps, label, pictures):

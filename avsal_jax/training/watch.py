@@ -69,7 +69,7 @@ class Watch:
         folder = pathlib.Path(folder)
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-        self._index, self._peers = index, Peers(folder, index, count, run, limit)
+        self._index, self._peers = index, Peers(folder, index=index, count=count, run=run, limit=limit)
         if not self._peers.beat(self._at):
             self.say(f"warning: cannot write to {folder}, so the other processes cannot see this one")
         command = [sys.executable, "-P", "-m", __name__, str(folder), str(index), str(count), run]
@@ -251,7 +251,10 @@ def witness(folder: str, index: str, count: str, run: str) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which asks the run to stop; then the parent dismisses it
     if sys.stdin.buffer.read():
         return
-    peers, ends = Peers(pathlib.Path(folder), int(index), int(count), run, _STILL), time.monotonic() + _AFTER
+    peers, ends = (
+        Peers(pathlib.Path(folder), index=int(index), count=int(count), run=run, limit=_STILL),
+        time.monotonic() + _AFTER,
+    )
     while time.monotonic() < ends:
         gone, silent = peers.look(time.monotonic())
         if gone and f"process {int(index) + 1} of {count} (" in gone:

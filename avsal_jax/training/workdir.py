@@ -9,6 +9,7 @@ import pathlib
 
 from avsal_jax.errors import AvsalError
 from avsal_jax.files import write_json
+from avsal_jax.training.earlier_configs import is_earlier, numbered, todays_values
 
 _MOST_CONFIG_BYTES = 1_000_000
 
@@ -72,17 +73,27 @@ class Workdir:
         try:
             if path.stat().st_size > _MOST_CONFIG_BYTES:
                 raise ValueError("it is too large")
-            there = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(there, dict):
-                raise ValueError(f"it holds a {type(there).__name__}")
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(stored, dict):
+                raise ValueError(f"it holds a {type(stored).__name__}")
         except (ValueError, RecursionError) as error:
             raise AvsalError(f"{path} is no config: {error}; name another --workdir") from error
-        if different := _differences(there, settings):
+        if is_earlier(stored):
+            stored = json.loads(json.dumps(_todays(stored, path)))
+            settings = settings | {"init": numbered(settings["init"].values())}
+        if different := _differences(stored, settings):
             more = f"; and {len(different) - 6} more" if len(different) > 6 else ""
             raise AvsalError(
                 f"{self.path} is of another config: {'; '.join(different[:6])}{more}; name another --workdir "
                 "(resume=... takes its last checkpoint along)"
             )
+
+
+def _todays(values: dict, path: pathlib.Path) -> dict:
+    try:
+        return todays_values(values)
+    except AvsalError as error:
+        raise AvsalError(f"{path} is no config: {error}; name another --workdir") from error
 
 
 def _differences(there, here, path: str = "") -> list[str]:

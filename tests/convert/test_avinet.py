@@ -18,6 +18,7 @@ from avsal_jax.testing import golden
 from avsal_jax.testing.models import TINY_S3D
 from tests import needs
 
+HEAD = {"heads.saliency.hierarchy": 3, "heads.saliency.upsample": "trilinear"}
 SMALL = {**TINY_S3D, "audio_encoder.width": 1 / 16, "height": 64, "width": 96}
 
 
@@ -63,15 +64,15 @@ def test_avinet_b_agrees_with_the_public_code(tests_dir, tmp_path, optimised):
 
 def small_tensors(fusion, **settings):
     """A small AViNet state dict with the public names, filled from the names; for the T variant its table."""
-    found = {"frames": 32, "decoder.hierarchy": 3, "decoder.upsample": "trilinear", "fusion": fusion}
+    variant = {"frames": 32, **HEAD, "fusion": fusion}
     if fusion == "transformer":
-        found["fusion.layers"] = 3
-    preset = resolve("avinet", {**found, **SMALL, **settings})
-    shapes = {k: v.shape for k, v in flatten(abstract_variables(build(preset), preset.input)).items()}
+        variant["fusion.layers"] = 3
+    preset = resolve("avinet", {**variant, **SMALL, **settings})
+    shapes = {k: v.shape for k, v in flatten(abstract_variables(build(preset))).items()}
     names = {"audionet.conv1.weight": np.zeros((1, 1, 64, 1))}
     keys = {"audionet.conv8_objs.weight": (1000, 64, 8, 1), "audionet.conv8_objs.bias": (1000,)}
     keys |= {"audionet.conv8_scns.weight": (401, 64, 8, 1), "audionet.conv8_scns.bias": (401,)}
-    for row in avinet.table(found, names):
+    for row in avinet.table(variant, names):
         first, *rest = row.shape_in_source(shapes[row.target])
         keys[row.source] = (first * row.piece[1], *rest)
         if row.source.endswith("running_var"):
@@ -192,7 +193,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(b_tensors, t_tensors, tmp_pat
         converted({"conv1.weight": np.ones((16, 1, 64, 1), np.float32)}, tmp_path)
 
 
-def test_another_size_of_clip_is_told(b_tensors, tmp_path):
+def test_another_size_of_clip_is_refused(b_tensors, tmp_path):
     with pytest.raises(AvsalError, match=r"bilinear.weight has shape \(24, 4, 3\), not \(336, 42, 3\)"):
         converted(b_tensors, tmp_path, height=224, width=384)
     with pytest.raises(AvsalError, match=r"not \(24, 4, 2\)"):

@@ -9,11 +9,12 @@ import safetensors.numpy
 from avsal_jax import AvsalError, Clip, load_model
 from avsal_jax.cli.main import main
 from avsal_jax.convert.convert import convert_checkpoint, verify
-from avsal_jax.models.network import abstract_variables
+from avsal_jax.models.network import Network, abstract_variables
 from avsal_jax.models.systems import build, resolve
 from avsal_jax.storage import flatten, read_model
 from avsal_jax.testing import golden
 from avsal_jax.testing.models import TINY_S3D
+from avsal_jax.types import Outputs
 
 
 def golden_file(tests_dir, name):
@@ -84,9 +85,13 @@ def small_keys(tests_dir, frames=32, hierarchy=3):
     """A ViNet state dict of a sixteenth of the width: the keys of the public one with small shapes."""
     from avsal_jax.convert import vinet
 
-    settings = {"frames": frames, "decoder.hierarchy": hierarchy, "decoder.upsample": "trilinear"}
+    settings = {
+        "frames": frames,
+        "heads.saliency.hierarchy": hierarchy,
+        "heads.saliency.upsample": "trilinear",
+    }
     preset = resolve("vinet", {**settings, **TINY_S3D})
-    shapes = {k: v.shape for k, v in flatten(abstract_variables(build(preset), preset.input)).items()}
+    shapes = {k: v.shape for k, v in flatten(abstract_variables(build(preset))).items()}
     keys = {}
     for row in vinet.table(settings, {}):
         shape = shapes[row.target]
@@ -120,13 +125,13 @@ def test_the_names_of_the_small_checkpoint_are_the_published_ones(tests_dir):
 )
 def test_the_variant_is_recognised(small, frames, hierarchy):
     report, source = small(frames=frames, hierarchy=hierarchy)
-    assert (report.settings["frames"], report.settings["decoder.hierarchy"]) == (frames, hierarchy)
-    assert report.settings["decoder.upsample"] == "trilinear"
+    assert (report.settings["frames"], report.settings["heads.saliency.hierarchy"]) == (frames, hierarchy)
+    assert report.settings["heads.saliency.upsample"] == "trilinear"
     flat, tensors = flatten(read_model(report.output).variables), safetensors.numpy.load_file(source)
     assert report.used == len(flat)
     for name, target in (("convtsp1.0", "conv1"), ("convtsp4.0", "conv4")):
         expected = tensors[f"decoder.{name}.weight"].transpose(2, 3, 4, 1, 0)
-        np.testing.assert_array_equal(flat[f"params/decoder/{target}/kernel"], expected)
+        np.testing.assert_array_equal(flat[f"params/heads/saliency/{target}/kernel"], expected)
     if (frames, hierarchy) in ((8, 3), (16, 2)):  # which compiles the network
         assert "tensors equal their source" in verify("vinet", source, report.output)
 
@@ -134,9 +139,9 @@ def test_the_variant_is_recognised(small, frames, hierarchy):
 def test_transposed_upsampling_is_recognised(tests_dir, tmp_path):
     from avsal_jax.convert import vinet
 
-    settings = {"frames": 32, "decoder.hierarchy": 3, "decoder.upsample": "transposed"}
+    settings = {"frames": 32, "heads.saliency.hierarchy": 3, "heads.saliency.upsample": "transposed"}
     preset = resolve("vinet", {**settings, **TINY_S3D})
-    shapes = {k: v.shape for k, v in flatten(abstract_variables(build(preset), preset.input)).items()}
+    shapes = {k: v.shape for k, v in flatten(abstract_variables(build(preset))).items()}
     orders = {"conv3d": (4, 3, 0, 1, 2), "conv_transpose3d": (3, 4, 0, 1, 2), "vector": (0,)}
     keys = {
         row.source: [shapes[row.target][axis] for axis in orders[row.transform]]
@@ -190,7 +195,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(small, tmp_path, case):
 
 def test_settings_that_contradict_the_tensors_are_refused(small):
     with pytest.raises(AvsalError, match="has shape"):
-        small(settings={**TINY_S3D, "decoder.hierarchy": 2})
+        small(settings={**TINY_S3D, "heads.saliency.hierarchy": 2})
     with pytest.raises(AvsalError, match="does not fit"):
         small(settings={})
 
@@ -248,7 +253,7 @@ def test_help_lists_all_systems_and_parts(capsys):
     assert "a system (vinet, avinet) or a part (s3d, soundnet, vggish)" in text
 
 
-def test_a_checkpoint_of_another_system_is_told(tmp_path, capsys):
+def test_a_checkpoint_of_another_system_is_named(tmp_path, capsys):
     tensors = {"base.0.conv_s.weight": np.ones((2, 3, 1, 7, 7), np.float32)}
     safetensors.numpy.save_file(tensors, tmp_path / "s3d.safetensors")
     arguments = ["--input", str(tmp_path / "s3d.safetensors"), "--output", str(tmp_path / "out")]
@@ -257,8 +262,12 @@ def test_a_checkpoint_of_another_system_is_told(tmp_path, capsys):
     assert "it has 1 tensors, base.0.conv_s.weight; it looks like one of s3d" in error
 
 
-def test_the_range_over_all_outputs_is_told(small, monkeypatch):
+def test_the_range_over_all_outputs_is_reported(small, monkeypatch):
     report, source = small()
-    outputs = (np.float32([0, 1]), np.float32([-3, 5]), np.float32([-1, 2]))
-    monkeypatch.setattr("avsal_jax.convert.convert.forward", lambda *_: outputs)
+    logits = {"saliency": np.float32([0, 1]), "other": np.float32([-3, 4])}
+
+    def run(self, variables, clip, features=()):
+        return Outputs(logits, {"taps": np.float32([-1, 5])}, {})
+
+    monkeypatch.setattr(Network, "run", run)
     assert verify("vinet", source, report.output).endswith("outputs on a random clip from -3 to 5")

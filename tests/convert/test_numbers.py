@@ -128,9 +128,9 @@ def stored():
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("params/decoder/conv1/kernel", lambda v: v * np.nan, "values that are not finite"),
-        ("params/decoder/conv1/kernel", lambda v: v.astype(np.float64) * 1e300, "beyond float32"),
-        ("params/decoder/conv1/kernel", lambda v: v.astype(np.int32), "is of type int32"),
+        ("params/heads/saliency/conv1/kernel", lambda v: v * np.nan, "values that are not finite"),
+        ("params/heads/saliency/conv1/kernel", lambda v: v.astype(np.float64) * 1e300, "beyond float32"),
+        ("params/heads/saliency/conv1/kernel", lambda v: v.astype(np.int32), "is of type int32"),
         ("batch_stats/visual_encoder/first/norm/batch/var", lambda v: v - 2, "below 0, and is a variance"),
     ],
 )

@@ -155,7 +155,7 @@ def test_a_training_checkpoint_goes_the_whole_way(tests_dir, tmp_path):
         f"prefix _orig_mod.module. removed from {len(ours)} names",
         f"{sum(v.ndim == 5 for v in ours.values())} tensors of bfloat16, stored as float32",
     )
-    kernel, name = "decoder.convtsp1.0.weight", "params/decoder/conv1/kernel"
+    kernel, name = "decoder.convtsp1.0.weight", "params/heads/saliency/conv1/kernel"
     flat = flatten(read_model(report.output).variables)
     np.testing.assert_array_equal(flat[name], short[kernel].float().numpy().transpose(2, 3, 4, 1, 0))
     with pytest.raises(AvsalError, match=r"several of its entries fit: ema.model \(\d+ tensors\), model"):

@@ -7,7 +7,6 @@ import safetensors.numpy
 
 from avsal_jax import AvsalError, Clip
 from avsal_jax.cli.main import main
-from avsal_jax.models.network import forward
 from avsal_jax.storage import read_model
 from avsal_jax.testing import golden
 from tests.convert.test_convert import golden_file, golden_weights
@@ -34,7 +33,7 @@ def test_vggish_agrees_with_the_public_code(tests_dir, tmp_path, activation, cap
     assert sum(leaf.size for leaf in jax.tree.leaves(stored.variables)) == 72_141_184  # of the public code
     patches = (np.random.RandomState(1).standard_normal((2, 1, 96, 64)) * 0.8).astype(np.float32)
     names = ("audio", "vggish_maps")
-    run = jax.jit(lambda v, x: forward(stored.network, stored.preset.input, v, Clip(None, x), names))
+    run = jax.jit(lambda v, x: stored.network.run(v, Clip(None, x), features=names))
     oracle = golden_file(tests_dir, "vggish")["outputs"]
     embedding = oracle["embedding" if activation == "relu" else "embedding_before_relu"]
     for layout in ((2, 1), (1, 2)):  # two clips of a patch, a clip of two patches

@@ -6,13 +6,13 @@ import av
 import numpy as np
 import pytest
 
-from avsal_jax import AudioSpec, AvsalError
+from avsal_jax import AvsalError, LogMel, Waveform
 from avsal_jax.data.audio import envelope, has_sound, read_sound
-from avsal_jax.data.clip_sound import ClipSound, Sound, centred, excerpt_bounds, resample, silence
+from avsal_jax.data.clip_sound import ClipSound, Sound, excerpt_bounds, resample
 from avsal_jax.testing.golden import tone
 from avsal_jax.testing.videos import moving_spot, write_audio_only, write_video
 
-SPEC = {16: AudioSpec("waveform", 35_280), 32: AudioSpec("waveform", 70_560)}
+SPEC = {16: Waveform(35_280), 32: Waveform(70_560)}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_a_reversed_clip_hears_its_buffer_reversed():
 
 def flat(spec):
     """Without a window, so that samples can be compared."""
-    return AudioSpec("waveform", spec.samples, window="none")
+    return Waveform(spec.samples, window="none")
 
 
 def test_frames_that_padding_invented_are_silent():
@@ -115,7 +115,7 @@ def test_slow_sound_is_not_made_longer():
 
 
 def test_a_network_may_ask_for_a_rate():
-    spec = AudioSpec("waveform", 35_280, sample_rate=11_025, window="none")
+    spec = Waveform(35_280, rate=11_025, window="none")
     clip = ClipSound(Sound(tone(1, 60_000).astype(np.float32), 22_050), spec, 16, 25.0).clip(
         list(range(8, 24)), None
     )
@@ -124,9 +124,7 @@ def test_a_network_may_ask_for_a_rate():
 
 def test_the_middle_is_kept():
     excerpt = np.arange(1, 12, dtype=np.float32)
-    np.testing.assert_array_equal(
-        centred(excerpt, AudioSpec("waveform", 4, window="none")), 256 * excerpt[3:7]
-    )
+    np.testing.assert_array_equal(Waveform(4, window="none").cut(excerpt), 256 * excerpt[3:7])
 
 
 def test_resampling_keeps_a_tone():
@@ -151,8 +149,8 @@ def test_a_part_is_resampled_as_in_the_whole(rates):
 
 
 def test_silence_sounds_as_a_silent_file_does():
-    np.testing.assert_array_equal(silence(SPEC[16]), np.zeros(35_280))
-    np.testing.assert_allclose(silence(AudioSpec("logmel")), np.full((1, 96, 64), np.log(0.01)), rtol=1e-6)
+    np.testing.assert_array_equal(SPEC[16].silence, np.zeros(35_280))
+    np.testing.assert_allclose(np.asarray(LogMel().silence), np.full((1, 96, 64), np.log(0.01)), rtol=1e-6)
 
 
 def test_reading_the_sound_of_real_clips(tests_dir):

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from avsal_jax import AudioSpec
+from avsal_jax import LogMel, Waveform
 from avsal_jax.data.clip_sound import ClipSound, Sound
 from avsal_jax.data.frame_times import FrameTimes
 
 RATE, T, FPS = 10_000, 8, 25.0
-SPEC = AudioSpec("waveform", 2 * RATE, window="none")
+SPEC = Waveform(2 * RATE, window="none")
 
 
 def frame_times(seconds, fps=FPS, unit=0.001):
@@ -82,7 +82,7 @@ def test_a_pause_of_hours_asks_for_no_more_than_the_buffer(kind):
 
     endless = Endless()
     seconds = [0.0, 0.04, 0.08, 0.12, 5_000.0, 5_000.04, 5_000.08, 5_000.12]
-    spec = SPEC if kind == "waveform" else AudioSpec("logmel")
+    spec = SPEC if kind == "waveform" else LogMel()
     clips = ClipSound(Sound(endless, 16_000), spec, T, FPS, times=frame_times(seconds))
     assert clips.notes == ()
     heard = clips.clip(list(range(T)), None)

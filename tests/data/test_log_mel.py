@@ -7,9 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from avsal_jax import AudioSpec, AvsalError
+from avsal_jax import AvsalError, LogMel, Waveform
 from avsal_jax.data.clip_sound import ClipSound, Sound, excerpt_bounds
-from avsal_jax.data.log_mel import PATCH_SAMPLES, log_mel, log_mel_patches, mel_matrix, samples_for
+from avsal_jax.spec.log_mel import PATCH_SAMPLES, log_mel, log_mel_patches, mel_matrix, samples_for
+from avsal_jax.spec.sound import front_end_of
 from avsal_jax.testing.golden import tone
 
 
@@ -55,7 +56,7 @@ def test_patches_are_cut_out_of_the_frames(golden):
 
 
 def test_reading_sound_does_not_load_librosa():
-    code = "import sys, avsal_jax.data.audio, avsal_jax.data.log_mel; print('librosa' in sys.modules)"
+    code = "import sys, avsal_jax.data.audio, avsal_jax.spec.log_mel; print('librosa' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
@@ -69,7 +70,7 @@ class TestClips:
 
     def clips(self, **spec):
         wave = tone(5, 4 * self.RATE).astype(np.float32)
-        return ClipSound(Sound(wave, self.RATE), AudioSpec("logmel", **spec), 16, 25.0), wave
+        return ClipSound(Sound(wave, self.RATE), LogMel(**spec), 16, 25.0), wave
 
     def test_a_short_clip_lies_in_the_middle_of_silence(self):
         clips, wave = self.clips()
@@ -83,7 +84,7 @@ class TestClips:
         assert np.allclose(got[0][:10], np.log(0.01), atol=1e-4)  # silence at both ends
 
     def test_or_amid_its_context(self):
-        clips, wave = self.clips(pad_rule="context")
+        clips, wave = self.clips(pad="context")
         begin, end = excerpt_bounds(31, 46, self.RATE, 25.0, len(wave))
         missing = 15_600 - (end - begin)
         around = wave[begin - missing // 2 : end + missing - missing // 2]
@@ -106,16 +107,18 @@ class TestClips:
 
     def test_other_rates_are_resampled_and_a_silent_video_has_a_patch(self):
         wave = tone(5, 2 * 44_100).astype(np.float32)
-        high = ClipSound(Sound(wave, 44_100), AudioSpec("logmel"), 16, 25.0)
+        high = ClipSound(Sound(wave, 44_100), LogMel(), 16, 25.0)
         assert high.clip(list(range(10, 26)), None).shape == (1, 96, 64)
-        short = ClipSound(Sound(np.zeros(10, np.float32), 44_100), AudioSpec("logmel"), 16, 25.0)
+        short = ClipSound(Sound(np.zeros(10, np.float32), 44_100), LogMel(), 16, 25.0)
         np.testing.assert_allclose(short.clip(list(range(10, 26)), None), np.log(0.01), atol=1e-6)
 
     def test_the_spec_is_checked(self):
-        assert AudioSpec("logmel", patches=9).shape == (9, 96, 64)
-        assert AudioSpec("waveform", 35_280).shape == (35_280,)
-        for wrong in ({"pad_rule": "mirror"}, {"hop": 0.0}, {"patches": 0}):
+        assert LogMel(patches=9).shape == (9, 96, 64)
+        assert Waveform(35_280).shape == (35_280,)
+        for wrong in ({"pad": "mirror"}, {"hop": 0.0}, {"patches": 0}):
             with pytest.raises(AvsalError, match=next(iter(wrong))):
-                AudioSpec("logmel", **wrong)
+                LogMel(**wrong)
         with pytest.raises(AvsalError, match=r"audio.samples must be a whole number from 1"):
-            AudioSpec("waveform")
+            Waveform(0)
+        with pytest.raises(AvsalError, match="audio 'waveform' needs the field 'samples'"):
+            front_end_of({"name": "waveform"})

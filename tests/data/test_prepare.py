@@ -13,7 +13,7 @@ import pytest
 import scipy.io
 import scipy.io.wavfile
 
-from avsal_jax import AudioSpec, AvsalError, InputSpec
+from avsal_jax import AvsalError, InputSpec, Waveform
 from avsal_jax.cli.main import main
 from avsal_jax.data import schema
 from avsal_jax.data.prepare import prepare
@@ -25,7 +25,7 @@ from avsal_jax.testing import fake_data
 from tests import needs
 
 SIZE = (32, 64)
-SPEC = InputSpec(frames=4, height=32, width=64, audio=AudioSpec("waveform", 35_280))
+SPEC = InputSpec(frames=4, height=32, width=64, audio=Waveform(35_280))
 
 
 @pytest.fixture
@@ -362,7 +362,7 @@ def test_other_mistakes(root, tmp_path, capsys):
     (tmp_path / "mine/diem/photo.jpg").write_bytes(b"mine")
     with pytest.raises(AvsalError, match="is not empty and holds no preparation"):
         prepare("diem", root, tmp_path / "mine", SIZE)
-    with pytest.raises(AvsalError, match="encoding 'gif' is none of jpeg, png"):
+    with pytest.raises(AvsalError, match="encoding 'gif' is not one of jpeg, png"):
         prepare("diem", root, tmp_path / "out", SIZE, "gif")
     with pytest.raises(SystemExit):
         main(["prepare", "--dataset", "diem", "--output", "x", "--size", "big"])
@@ -392,7 +392,7 @@ def test_sources_and_validation(tmp_path):
     assert [v.name for v in sources.videos(mixed, "train")] == ["a", "b", "g", "c"]
     for call, words in (
         (lambda: sources.split(mixed), "a list file has no published validation list"),
-        (lambda: sources.split(union, "random"), "validation 'random' is none of published, holdout"),
+        (lambda: sources.split(union, "random"), "validation 'random' is not one of published, holdout"),
         (lambda: sources.split(union, "holdout", 0.01), "both parts need at least one"),
         (
             lambda: sources.videos([("diem", 1)], "train"),

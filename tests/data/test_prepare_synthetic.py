@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from avsal_jax import AudioSpec, InputSpec
+from avsal_jax import InputSpec, LogMel
 from avsal_jax.cli.main import main
 from avsal_jax.data.sources import PreparedSources
 
@@ -16,7 +16,7 @@ def test_one_command_makes_and_prepares_the_set(tmp_path, capsys):
     assert (len(train), len(held), rule) == (7, 1, "synthetic: val list")
     from avsal_jax.data.pipeline import clip_batches
 
-    spec = InputSpec(8, 32, 64, audio=AudioSpec("logmel"))
+    spec = InputSpec(8, 32, 64, audio=LogMel())
     batch = next(clip_batches(train, spec, 7, steps=1).as_numpy_iterator())
     assert batch["mask"].all() and batch["density"].max() > 0.5 and batch["fixations"].any(axis=(1, 2)).all()
     assert len({patch.tobytes() for patch in batch["audio"]}) == 7 and np.ptp(batch["audio"]) > 2

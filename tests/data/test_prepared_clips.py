@@ -8,13 +8,13 @@ import scipy.io
 import scipy.io.wavfile
 from PIL import Image
 
-from avsal_jax import AudioSpec, InputSpec
+from avsal_jax import InputSpec, LogMel, Waveform
 from avsal_jax.data.prepare import prepare
 from avsal_jax.data.sources import PreparedSources
 from avsal_jax.testing import fake_data
 
 HEIGHT, WIDTH = 32, 64
-WAVE = AudioSpec("waveform", 35_280)
+WAVE = Waveform(35_280)
 LONG = (
     fake_data.fake_video("long", 40, (36, 52), 24.99975, seed=1),
     fake_data.fake_video("short", 6, (40, 64), 29.9997, seed=2),
@@ -113,7 +113,7 @@ def check_batch(batch, videos, files, spec, tolerance):
         if spec.audio is None or count < spec.frames:
             continue
         span = indices[0] + 1, indices[-1] + 1
-        if spec.audio.kind == "waveform":
+        if isinstance(spec.audio, Waveform):
             expected = expected_waveform(sound, fps, *span, spec.audio.samples)
             np.testing.assert_allclose(batch["audio"][i], expected, atol=256e-5)
         else:
@@ -142,11 +142,11 @@ def diem(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("audio", [None, WAVE, AudioSpec("logmel")], ids=["mute", "waveform", "logmel"])
+@pytest.mark.parametrize("audio", [None, WAVE, LogMel()], ids=["mute", "waveform", "logmel"])
 @pytest.mark.parametrize("label", ["last", "middle"])
 @pytest.mark.parametrize("frames", [8, 16, 32])
 def test_one_preparation_serves_every_clip(diem, frames, label, audio):
-    audio = AudioSpec("waveform", 70_560) if audio is WAVE and frames == 32 else audio
+    audio = Waveform(70_560) if audio is WAVE and frames == 32 else audio
     videos = PreparedSources(diem / "prepared").videos([("diem", 1)], "train")
     spec = spec_of(frames, label, audio)
     found = batches(videos, spec, batch=2, steps=2)

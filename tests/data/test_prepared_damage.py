@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from avsal_jax import AudioSpec, AvsalError, InputSpec
+from avsal_jax import AvsalError, InputSpec, Waveform
 from avsal_jax.cli.main import main
 from avsal_jax.data.prepare import prepare
 from avsal_jax.data.prepared import PreparedSet
@@ -21,7 +21,7 @@ from avsal_jax.data.sources import PreparedSources
 from avsal_jax.testing import fake_data
 
 SIZE = (32, 64)
-SPEC = InputSpec(frames=4, height=32, width=64, audio=AudioSpec("waveform", 35_280))
+SPEC = InputSpec(frames=4, height=32, width=64, audio=Waveform(35_280))
 
 
 @pytest.fixture(scope="module")

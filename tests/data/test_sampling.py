@@ -7,13 +7,13 @@ import sys
 import numpy as np
 import pytest
 
-from avsal_jax import AudioSpec, AvsalError, InputSpec
+from avsal_jax import AvsalError, InputSpec, Waveform
 from avsal_jax.data.prepare import prepare
 from avsal_jax.data.sampling import Sampler, Sampling
 from avsal_jax.data.sources import PreparedSources
 from avsal_jax.testing import fake_data
 
-SPEC = InputSpec(frames=8, height=32, width=64, audio=AudioSpec("waveform", 35_280))
+SPEC = InputSpec(frames=8, height=32, width=64, audio=Waveform(35_280))
 NAMES = tuple(f"v{i}" for i in range(5))  # a batch of 4 or 6 does not divide them
 
 
@@ -135,15 +135,15 @@ def test_black_targets_are_not_drawn(tmp_path):
 
 def test_mistakes(videos):
     for options, words in (
-        ({"policy": "random"}, "'random' is none of one_per_video_per_epoch, uniform, all_windows"),
-        ({"stride": 0}, "stride must be a whole number of frames from 1 on; got 0"),
+        ({"policy": "random"}, "'random' is not one of one_per_video_per_epoch, uniform, all_windows"),
+        ({"stride": 0}, "sampling.stride must be a whole number of at least 1; got 0"),
         ({"shuffle": False}, "shuffle=False goes with all_windows"),
     ):
         with pytest.raises(AvsalError, match=words):
             Sampling(**options)
     for options, words in (
         ({"batch": 5, "shard": (0, 2)}, "a batch of 5 cannot be shared by 2 processes"),
-        ({"batch": 4, "targets": "big"}, "'big' is none of model, native"),
+        ({"batch": 4, "targets": "big"}, "'big' is not one of model, native"),
         ({"batch": 4, "targets": "native", "sampling": Sampling(flip=True)}, "clips are not mirrored"),
     ):
         with pytest.raises(AvsalError, match=words):

@@ -239,13 +239,13 @@ def test_a_contact_sheet(root, tmp_path):
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
-        ({"preset": "huge"}, "preset 'huge' is none of tiny, experiment"),
+        ({"preset": "huge"}, "preset 'huge' is not one of tiny, experiment"),
         ({"colour": "red"}, "no setting 'colour'; it has preset, videos, frames, height"),
-        ({"grade": "loudness"}, "grade 'loudness' is none of position, identity, synchrony"),
-        ({"domain": "c"}, "domain 'c' is none of a, b"),
+        ({"grade": "loudness"}, "grade 'loudness' is not one of position, identity, synchrony"),
+        ({"domain": "c"}, "domain 'c' is not one of a, b"),
         ({"videos": "2"}, "videos must be a whole number from 3 to 100000; got 2"),
         ({"frames": "many"}, "frames must be a whole number from 2 to 10000; got 'many'"),
-        ({"fps": "nan"}, "fps must be a number from 5 to 120; got nan"),
+        ({"fps": "nan"}, "fps must be a number from 5 to 120; got 'nan'"),
         ({"fps": "fast"}, "fps must be a number from 5 to 120; got 'fast'"),
         ({"inconsistent": "1.5"}, "inconsistent must be a number from 0 to 1; got 1.5"),
         ({"grade": "position", "objects": "3"}, "position has 2 objects, .*; leave out objects=3"),

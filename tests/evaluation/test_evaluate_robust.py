@@ -14,7 +14,7 @@ import scipy.io
 import scipy.ndimage
 from PIL import Image
 
-from avsal_jax import AudioSpec
+from avsal_jax import Waveform
 from avsal_jax.cli import flags
 from avsal_jax.cli.main import main
 from avsal_jax.data.datasets import open_dataset
@@ -160,7 +160,7 @@ def test_stretched_maps_and_silent_sound_are_told(root, videos, predictions, tmp
     said.clear()
     evaluate(request(mute, predictions=predictions, metrics=("cc",)), tmp_path / "out2", said.append)
     assert said == [f"note: {NAMES[0]}: {NAMES[0]}.wav is silent from beginning to end"]
-    hearing = ModelMaps(hearing_probe(AudioSpec("waveform", 35_280)), "probe")
+    hearing = ModelMaps(hearing_probe(Waveform(35_280)), "probe")
     assert hearing.problems(open_dataset("diem", mute)[0], PROTOCOLS["vinet"]) == []
     open_dataset("diem", mute)[0].sound.unlink()
     assert "has no sound" in hearing.problems(open_dataset("diem", mute)[0], PROTOCOLS["vinet"])[0]

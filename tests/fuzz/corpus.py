@@ -20,9 +20,11 @@ TINY = {
     "width": 32,
     "visual_encoder": "s3d",
     "visual_encoder.width": 1 / 16,
-    "decoder.width": 1 / 16,
-    "decoder.hierarchy": 0,
+    "heads.saliency.width": 1 / 16,
+    "heads.saliency.hierarchy": 0,
 }
+# What `avsal convert` recognises in a checkpoint of it.
+CONVERTED = {"frames": 8, "heads.saliency.hierarchy": 0, "heads.saliency.upsample": "trilinear"}
 RATE = 22_050
 NAMES = ("first", "second")
 _CODECS = {
@@ -94,8 +96,7 @@ def _models(folder: pathlib.Path) -> None:
     stored = tiny_stored(**TINY)
     write_model(folder / "model", stored.preset, stored.variables)
     flat = flatten(stored.variables)
-    settings = {"frames": TINY["frames"], "decoder.hierarchy": 0, "decoder.upsample": "trilinear"}
-    rows = vinet.table(settings, {})
+    rows = vinet.table(CONVERTED, {})
     tensors = {row.source: np.ascontiguousarray(row.undo(np.asarray(flat[row.target]))) for row in rows}
     safetensors.numpy.save_file(tensors, folder / "vinet.safetensors")
     state = {f"module.{name}": torch.from_numpy(value) for name, value in tensors.items()}
@@ -174,5 +175,5 @@ def _workdir(folder: pathlib.Path) -> None:
     checkpoints.close()
 
 
-CONFIG = {"model": {"system": "vinet", "set": "frames=8"}, "steps": 4, "optimizer": {"rate": 1e-4}, "seed": 0}
+CONFIG = {"model": {"system": "vinet", "frames": 8}, "steps": 4, "optimizer": {"rate": 1e-4}, "seed": 0}
 STATE = {"params": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}, "step": np.int32(4)}

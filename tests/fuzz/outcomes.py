@@ -13,6 +13,7 @@ import numpy as np
 import safetensors.numpy
 from PIL import Image
 
+from tests.fuzz import corpus
 from tests.fuzz.targets import Attempt, Target
 
 UNFORESEEN = 70  # the exit code of `avsal` for an exception that no one expected
@@ -214,11 +215,10 @@ def _converted(attempt: Attempt, code: int) -> list[str]:
     flat = flatten(read_model(attempt.output).variables)
     if lost := [name for name, value in flat.items() if not np.isfinite(value).all()]:
         return [f"{lost[0]} is not finite"]
-    settings = {"frames": 8, "decoder.hierarchy": 0, "decoder.upsample": "trilinear"}
     tensors = _tensors(attempt.victim)
     return [
         f"{row.source} is not what the checkpoint holds"
-        for row in vinet.table(settings, tensors)
+        for row in vinet.table(corpus.CONVERTED, tensors)
         if not np.array_equal(row.undo(flat[row.target]), tensors[row.source].astype(np.float32))
     ][:1]
 

@@ -10,14 +10,15 @@ import numpy as np
 
 from avsal_jax.data.pipeline import clip_batches, numpy_batches
 from avsal_jax.data.sources import PreparedSources
-from avsal_jax.specs import AudioSpec, InputSpec
+from avsal_jax.spec.input import InputSpec
+from avsal_jax.spec.sound import Waveform
 from avsal_jax.training.checkpointing import Checkpoints
 from avsal_jax.training.metrics_log import MetricsLog
 from avsal_jax.training.reporting import read_pictures, write_curves
 from avsal_jax.training.workdir import Workdir
 from tests.fuzz import corpus
 
-_SPEC = InputSpec(frames=3, height=32, width=64, audio=AudioSpec("waveform", 2_000))
+_SPEC = InputSpec(frames=3, height=32, width=64, audio=Waveform(2_000))
 
 
 def read_workdir(folder: pathlib.Path) -> None:

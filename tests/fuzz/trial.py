@@ -166,13 +166,13 @@ def _captured(scratch: pathlib.Path, texts: list[str]) -> Iterator[None]:
 def _lend_models() -> None:
     """Has `--model picture` and `--model hearing` mean small networks that are compiled once in a process."""
     from avsal_jax.inference import predictor
-    from avsal_jax.specs import AudioSpec
+    from avsal_jax.spec.sound import Waveform
     from avsal_jax.testing.models import hearing_probe, probe_model
 
     models, load = {}, predictor.load_model
     makers = {
         "picture": lambda: probe_model(8, 32, 32),
-        "hearing": lambda: hearing_probe(AudioSpec("waveform", 20_000), 8, 32, 32),
+        "hearing": lambda: hearing_probe(Waveform(20_000), 8, 32, 32),
     }
 
     def lent(path, runtime=None):
@@ -190,11 +190,10 @@ def _remember_shapes() -> None:
 
     remembered, trace = {}, storage.abstract_variables
 
-    def abstract_variables(network, spec):
-        key = network, spec
-        if key not in remembered:
-            remembered[key] = trace(network, spec)
-        return remembered[key]
+    def abstract_variables(network):
+        if network not in remembered:
+            remembered[network] = trace(network)
+        return remembered[network]
 
     storage.abstract_variables = convert.abstract_variables = abstract_variables
 
@@ -205,10 +204,10 @@ def _remember_programs() -> None:
 
     remembered, compile_programs = {}, WindowEngine.__init__
 
-    def remembering(self, network, variables, spec, batch):
-        key = network, spec, batch
+    def remembering(self, network, variables, batch):
+        key = network, batch
         if key not in remembered:
-            compile_programs(self, network, variables, spec, batch)
+            compile_programs(self, network, variables, batch)
             remembered[key] = self
         self.__dict__ |= {**remembered[key].__dict__, "_variables": variables}
 

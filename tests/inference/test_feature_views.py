@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from avsal_jax import AudioSpec
+from avsal_jax import Waveform
 from avsal_jax.inference.feature_pictures import draw
 from avsal_jax.inference.feature_views import Layout, Lines, Maps, view
 from avsal_jax.models.fusion.cross_modal import CrossModal
@@ -13,7 +13,7 @@ from avsal_jax.models.fusion.transformer import Transformer
 from avsal_jax.pictures import false_colour
 from avsal_jax.testing.models import fusing_probe
 
-SOUND = AudioSpec("waveform", 1_000)
+SOUND = Waveform(1_000)
 
 
 def shown(fusion):
@@ -58,8 +58,12 @@ def test_a_transformer_shows_what_picture_reads_from_sound():
 
 
 def test_attention_without_a_place_is_not_shown():
-    _, found, views = shown(MBT(blocks=2, heads=2, width=1 / 64))
-    assert "attention" in found and views["attention"] is None and views["fused"] is not None
+    names, arrays, views = shown(MBT(blocks=2, heads=2, width=1 / 64))
+    attention = [name for name in names if name.endswith("/attention")]
+    blocks = ("audio1", "visual1", "visual2")
+    assert attention == [f"fusion/{block}/attention/attention" for block in blocks]
+    assert set(attention) < set(arrays) and all(views[name] is None for name in attention)
+    assert views["fused"] is not None
 
 
 def test_time_is_averaged_to_the_steps_of_the_coarsest_level():

@@ -1,7 +1,6 @@
 """`avsal predict --save features`: which clips, which features, and what the files hold."""
 
 import argparse
-import functools
 import json
 import re
 import shlex
@@ -12,7 +11,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from avsal_jax import AudioSpec
+from avsal_jax import Waveform
 from avsal_jax.cli import predict
 from avsal_jax.cli.main import main
 from avsal_jax.errors import AvsalError
@@ -20,22 +19,27 @@ from avsal_jax.inference import features
 from avsal_jax.inference.feature_engine import FeatureEngine, _thinned
 from avsal_jax.inference.feature_views import VIEWS
 from avsal_jax.inference.predict import FeatureSettings, Settings, predict_file
+from avsal_jax.inference.predictor import Model
 from avsal_jax.models.fusion.casp_net import CASPNetFusion
-from avsal_jax.models.fusion.gates import RegulatorGates
 from avsal_jax.models.fusion.ravf import RAVF
-from avsal_jax.models.network import SaliencyNetwork, forward
-from avsal_jax.specs import InputSpec
+from avsal_jax.models.network import Network, init_variables
+from avsal_jax.models.regulators.gates import RegulatorGates
+from avsal_jax.models.systems import Preset
+from avsal_jax.ops.predictive_coding import Coding
+from avsal_jax.storage import StoredModel
 from avsal_jax.testing.models import fusing_probe
 from avsal_jax.testing.videos import moving_spot, write_video
 from avsal_jax.types import Clip
 from tests.inference.folders import listed
 
-CODING = {"interaction": "none", "coding_layers": 1}
+
+def coding_fusion(iterations):
+    return CASPNetFusion(interaction="none", coding=Coding(layers=1, iterations=iterations))
 
 
 @pytest.fixture(scope="module")
 def coding():
-    return fusing_probe(CASPNetFusion(**CODING, iterations=2), AudioSpec("waveform", 8_000))
+    return fusing_probe(coding_fusion(2), Waveform(8_000))
 
 
 @pytest.fixture(scope="module")
@@ -90,35 +94,39 @@ def test_arrays_are_of_the_window_and_the_sound_that_make_the_map(coding, video,
 def test_maps_after_each_iteration_are_those_of_a_network_with_so_many(done):
     found = arrays(done[0] / "features" / "000016.npz")
     np.testing.assert_allclose(found["iterations"][2], found["saliency"], atol=1e-6)
-    gated = fusing_probe(gates_around(2), AudioSpec("waveform", 1_000))
+    gated = gated_probe()
     clip = np.random.default_rng(0).integers(0, 256, (8, 32, 64, 3), np.uint8)
     sound = np.random.default_rng(1).standard_normal(1_000).astype(np.float32)
     maps = gated.feature_engine(["iterations"])(clip, sound)["iterations"]
     for count in range(3):
-        network = gated.network.clone(fusion=gates_around(count))
-        run = jax.jit(functools.partial(forward, network, gated.spec))
-        expected = run(gated.variables, Clip(clip[None], sound[None])).saliency
+        network = gated.network.clone(fusion=coding_fusion(count))
+        outputs = jax.jit(network.run)(gated.variables, Clip(clip[None], sound[None]))
+        expected = jax.nn.sigmoid(outputs.logits["saliency"])
         np.testing.assert_allclose(maps[count], expected[0], atol=1e-6)
     assert np.abs(np.diff(maps, axis=0)).max((1, 2)).min() > 1e-4  # each iteration changes the map
     more = gated.feature_engine(["iterations"], iterations=4)
     assert more.counts == (0, 1, 2, 3, 4)
     np.testing.assert_allclose(more(clip, sound)["iterations"][:3], maps, atol=1e-6)
     deaf = gated.network.clone(audio_encoder=None)
-    engine = FeatureEngine(deaf, gated.variables, gated.spec, gated)
+    engine = FeatureEngine(deaf, gated.variables, gated)
     assert "iterations" not in engine.names
     with pytest.raises(AvsalError, match="--iterations is about the feature iterations"):
-        FeatureEngine(deaf, gated.variables, gated.spec, gated, iterations=4)
+        FeatureEngine(deaf, gated.variables, gated, iterations=4)
 
 
-def gates_around(iterations):
-    return RegulatorGates(CASPNetFusion(**CODING, iterations=iterations), gates=4)
+def gated_probe():
+    """Returns a probe with two iterations of predictive coding and then four gates."""
+    probe = fusing_probe(coding_fusion(2), Waveform(1_000))
+    network = probe.network.clone(regulator=RegulatorGates(gates=4))
+    preset = Preset("gated probe", {}, probe.spec)
+    return Model(StoredModel(preset, network, init_variables(network, 0), {"system": "gated probe"}))
 
 
 def test_what_two_sounds_retain_stands_side_by_side(video, tmp_path):
     """Figure 6 of AVRSP's paper: the clip's own sound, and that of a file."""
     other = tmp_path / "other.wav"
     soundfile.write(other, 0.5 * np.sin(np.arange(22_050) * 1.3), 22_050)
-    model = fusing_probe(RAVF(blocks=2, heads=2, width=1 / 64), AudioSpec("waveform", 8_000), channels=3)
+    model = fusing_probe(RAVF(blocks=2, heads=2, width=1 / 64), Waveform(8_000), channels=3)
     chosen = FeatureSettings(("retention_audio", "retention_visual"), 1, compare_audio=str(other))
     out = tmp_path / "out"
     found = predict_file(model, video, out, Settings(save=("features",), features=chosen))["features"]
@@ -169,7 +177,7 @@ def test_a_rerun_does_nothing_and_another_choice_replaces_all(coding, video, tmp
 
 
 def test_an_interrupted_run_leaves_nothing(coding, video, tmp_path, monkeypatch):
-    def fail(*args):
+    def fail(*args, **arguments):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(features, "_written", fail)
@@ -219,8 +227,8 @@ def test_times_and_numbers_of_frames_are_checked(value, capsys):
 
 
 def test_a_part_has_no_pictures():
-    with pytest.raises(AvsalError, match="a part without a decoder"):
-        FeatureEngine(SaliencyNetwork(), {}, InputSpec(), None)
+    with pytest.raises(AvsalError, match="a part without the head 'saliency' predicts no maps"):
+        FeatureEngine(Network(), {}, None)
 
 
 def test_a_video_that_shrinks_while_it_is_read_is_told(coding):

@@ -11,9 +11,9 @@ from avsal_jax.inference.predict import Settings, predict_file
 from avsal_jax.inference.predictor import Model
 from avsal_jax.inference.streaming import check_finite, saliency_of
 from avsal_jax.models.layers import Runtime
-from avsal_jax.models.network import SaliencyNetwork
+from avsal_jax.models.network import Heads, Network
 from avsal_jax.models.systems import Preset
-from avsal_jax.specs import InputSpec
+from avsal_jax.spec.input import SIGNED, InputSpec
 from avsal_jax.storage import StoredModel
 
 
@@ -41,8 +41,9 @@ class Power(nn.Module):
 
 
 def model(gain=1e13, dtype=jnp.float32):
-    spec = InputSpec(8, 32, 32, pixel_norm="signed")
-    network = SaliencyNetwork(visual_encoder=Brightness(), decoder=Power(gain, dtype))
+    spec = InputSpec(8, 32, 32, pixels=SIGNED)
+    heads = Heads.of({"saliency": Power(gain, dtype)})
+    network = Network(spec, visual_encoder=Brightness(), heads=heads)
     stored = StoredModel(Preset("power", {}, spec), network, {}, {"system": "power"})
     return Model(stored, Runtime(dtype=dtype))
 

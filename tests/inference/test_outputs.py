@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from avsal_jax import AudioSpec
+from avsal_jax import Waveform
 from avsal_jax.cli.main import main
 from avsal_jax.compile_cache import use_compile_cache
 from avsal_jax.inference.predict import Settings, predict_file
@@ -30,7 +30,7 @@ from tests.inference.folders import listed
 
 @pytest.fixture(scope="module")
 def hearing():
-    return hearing_probe(AudioSpec("waveform", 35_280))
+    return hearing_probe(Waveform(35_280))
 
 
 def test_npz_holds_the_maps_at_model_size(tmp_path, probe):

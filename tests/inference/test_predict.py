@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from avsal_jax.cli.main import main
-from avsal_jax.data.video import Video, resize_frame
+from avsal_jax.data.fitting import resize_frame
+from avsal_jax.data.video import Video
 from avsal_jax.inference import predict
 from avsal_jax.inference.predict import Settings, predict_file
 from avsal_jax.pictures import resize_map

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from avsal_jax import AudioSpec, AvsalError
+from avsal_jax import AvsalError, Waveform
 from avsal_jax.data.datasets import open_dataset
 from avsal_jax.data.prepare import prepare
 from avsal_jax.data.sources import PreparedSources
@@ -27,7 +27,7 @@ FORMATS = {"22,050 Hz mono": (22_050, "mono", 1), "44.1 kHz stereo": (44_100, "s
 
 @pytest.fixture(scope="module")
 def listening():
-    audio = AudioSpec("waveform", LENGTH, window="none")
+    audio = Waveform(LENGTH, window="none")
     return hearing_probe(audio, FRAMES, 32, 64, tells="place")
 
 
@@ -101,7 +101,7 @@ def test_evaluation_hears_the_same_of_a_set(listening, tmp_path):
 
 def test_predict_hears_the_same_of_a_file(tmp_path):
     """Louder from frame to frame, so that sound of another place, and none, would give other maps."""
-    model = hearing_probe(AudioSpec("waveform", LENGTH, window="none"), FRAMES, 32, 64)
+    model = hearing_probe(Waveform(LENGTH, window="none"), FRAMES, 32, 64)
     time = np.arange(COUNT * 22_050 // RATE)
     wave = 0.15 * time / len(time) * np.sin(time / 5)
     source = write_video(tmp_path / "a.mp4", moving_spot(COUNT, 32, 64), RATE, sound=wave.astype(np.float32))
@@ -171,7 +171,7 @@ def test_sound_goes_by_the_times_of_frames(listening, tmp_path, times, fps, clic
 
 
 def test_the_same_sound_with_a_sample_that_is_nan(tmp_path):
-    model = hearing_probe(AudioSpec("waveform", LENGTH), FRAMES, 32, 64)
+    model = hearing_probe(Waveform(LENGTH), FRAMES, 32, 64)
     wave = 0.4 * np.sin(np.arange(COUNT * 22_050 // RATE) / 5).astype(np.float32)
     maps = {}
     for name, value in (("zero", 0), ("nan", np.nan)):

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from avsal_jax import AvsalError
+from avsal_jax.models.initial import fresh_variables
 from avsal_jax.models.layers import Runtime
-from avsal_jax.models.necks.aspp import ASPP, AtrousPyramidPooling, fitted_rates, parse_rates
-from avsal_jax.models.network import initial_values
+from avsal_jax.models.necks.aspp import ASPP, AtrousPyramidPooling, fitted_rates
+from avsal_jax.models.registry import build_part
 
 LEVELS = ((4, 8, 12, 6), (4, 4, 6, 8), (2, 2, 3, 10), (1, 1, 2, 12))  # T, H, W, C
 
 
 def variables_of(module, *inputs):
-    abstract = jax.eval_shape(lambda: module.init(jax.random.key(0), *inputs))
-    return initial_values({name: abstract[name] for name in ("params", "batch_stats")}, 0)
+    return fresh_variables(lambda key: module.init(key, *inputs), 0)
 
 
 @pytest.mark.parametrize(
@@ -104,10 +104,36 @@ def test_remat_changes_nothing():
         np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
-def test_what_is_no_rate_is_told():
-    assert parse_rates("6-12-18") == (6, 12, 18) and parse_rates(4) == (4,)
-    for wrong in ("6,12", "0-2", "", "2--3", "-4", "1001"):
-        with pytest.raises(AvsalError, match="whole numbers from 1 to 1000 joined by '-', as 6-12-18; got"):
-            parse_rates(wrong)
-    with pytest.raises(AvsalError, match="neck.temporal must be an odd number of frames; got 2"):
-        jax.eval_shape(ASPP(temporal=2).init, jax.random.key(0), (jnp.ones((1, 2, 2, 2, 2)),))
+def neck(**fields):
+    return build_part("neck", {"name": "aspp", **fields}, Runtime())
+
+
+@pytest.mark.parametrize(
+    ("rates", "message"),
+    [
+        ((0, 2), "neck.rates must be a whole number from 1 to 1000; got 0"),
+        ((2, -3), "neck.rates must be a whole number from 1 to 1000; got -3"),
+        ((1001,), "neck.rates must be a whole number from 1 to 1000; got 1001"),
+        ((2.5,), "neck.rates must be a whole number from 1 to 1000; got 2.5"),
+        (("6", "12"), "neck.rates must be a whole number from 1 to 1000; got '6'"),
+        ("6-12-18", "neck.rates must be a tuple.*; got '6-12-18'"),
+        (4, "neck.rates must be a tuple.*; got 4"),
+    ],
+    ids=str,
+)
+def test_rates_are_a_tuple_of_numbers_in_range(rates, message):
+    assert neck(rates=[6, 12, 18]) == neck(rates=(6, 12, 18)) and neck(rates=(4,)).rates == (4,)
+    with pytest.raises(AvsalError, match=message):
+        neck(rates=rates)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"rates": ()}, r"neck.rates names at least one dilation, as \(6, 12, 18\); got \(\)"),
+        ({"temporal": 2}, "neck.temporal must be an odd number of frames; got 2"),
+    ],
+)
+def test_fields_that_make_no_pooling_are_refused(fields, message):
+    with pytest.raises(AvsalError, match=message):
+        jax.eval_shape(ASPP(**fields).init, jax.random.key(0), (jnp.ones((1, 2, 2, 2, 2)),))

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from avsal_jax import AvsalError, Clip, create_model
-from avsal_jax.data.clip_sound import ClipSound, Sound, silence
+from avsal_jax.data.clip_sound import ClipSound, Sound
 from avsal_jax.inference.predictor import Model
 from avsal_jax.inference.windows import window
 from avsal_jax.models.encoders.soundnet import SoundNet, tokens_of
 from avsal_jax.models.layers import Runtime
-from avsal_jax.models.network import abstract_variables, feature_shapes, forward, init_variables
+from avsal_jax.models.network import abstract_variables, feature_shapes, init_variables
 from avsal_jax.models.systems import build, resolve
-from avsal_jax.specs import AudioSpec, InputSpec
+from avsal_jax.spec.input import InputSpec
+from avsal_jax.spec.sound import LogMel, Waveform
 from avsal_jax.testing.models import TINY, TINY_HEARING, tiny_stored
 
 HEADS = (1024 * 8 * 1000 + 1000) + (1024 * 8 * 401 + 401)  # SoundNet's classifiers, which nothing uses
@@ -42,8 +43,8 @@ FUSIONS = {
 }
 
 
-def count(network, spec):
-    return sum(leaf.size for leaf in jax.tree.leaves(abstract_variables(network, spec)["params"]))
+def count(network):
+    return sum(leaf.size for leaf in jax.tree.leaves(abstract_variables(network)["params"]))
 
 
 @pytest.mark.parametrize(
@@ -57,33 +58,37 @@ def count(network, spec):
     ],
 )
 def test_parameter_counts(system, fusion, unused, expected):
-    network, spec = create_model(system, fusion=fusion)
-    assert count(network, spec) + unused == expected
+    network, _ = create_model(system, fusion=fusion)
+    assert count(network) + unused == expected
 
 
 def test_presets_are_as_published():
     for system, fusion in (("avinet", "bilinear"), ("dual_domain", "cross_modal")):
         preset = resolve(system)
-        names = [
-            preset.slots[slot]["name"] for slot in ("visual_encoder", "audio_encoder", "fusion", "decoder")
-        ]
-        assert names == ["s3d", "soundnet", fusion, "vinet"]
-        assert preset.input == InputSpec(32, 224, 384, audio=AudioSpec("waveform", samples=70_560))
+        names = [preset.parts[slot]["name"] for slot in ("visual_encoder", "audio_encoder", "fusion")]
+        assert names == ["s3d", "soundnet", fusion] and preset.parts["heads"] == {
+            "saliency": {"name": "vinet"}
+        }
+        assert preset.parts["neck"] is preset.parts["regulator"] is None
+        assert preset.input == InputSpec(32, 224, 384, audio=Waveform(samples=70_560))
 
 
 def test_features_have_the_stated_shapes():
     expected = {
         "bilinear": {"fused": (1, 336, 1024)},
-        "transformer": {"fused": (1, 339, 512), "attention": (1, 4, 339, 339)},
+        "transformer": {
+            "fused": (1, 339, 512),
+            **{f"fusion/layer{number}/attention/attention": (1, 4, 339, 339) for number in range(3)},
+        },
         "cross_modal": {"fused": (1, 42, 512), "attention": (1, 1, 42, 3)},
     }
     for fusion, stated in expected.items():
-        network, spec = create_model("avinet", fusion=fusion)
-        shapes = feature_shapes(network, spec, ("audio", *stated))
+        network, _ = create_model("avinet", fusion=fusion)
+        shapes = feature_shapes(network, ("audio", *stated))
         assert {k: v.shape for k, v in shapes.items()} == {"audio": (1, 3, 1024), **stated}
-    network, spec = create_model("vinet")
-    with pytest.raises(AvsalError, match="unknown feature 'audio'; this network records taps"):
-        feature_shapes(network, spec, ("audio",))
+    network, _ = create_model("vinet")
+    with pytest.raises(AvsalError, match="unknown feature 'audio'; this network records taps, visual_enc"):
+        feature_shapes(network, ("audio",))
 
 
 def test_soundnet_tokens_of_any_length():
@@ -115,14 +120,13 @@ def test_every_fusion_takes_every_size(fusion, size):
     frames, height, width, samples = size
     fields = {**TINY_HEARING, **FUSIONS[fusion], "audio.samples": samples}
     fields |= {"visual_encoder": "small", "frames": frames, "height": height, "width": width}
-    network, spec = create_model("avinet", fusion=fusion, **fields)
+    network, _ = create_model("avinet", fusion=fusion, **fields)
     clip = Clip(
         jax.ShapeDtypeStruct((2, frames, height, width, 3), np.uint8),
         jax.ShapeDtypeStruct((2, samples), np.float32),
     )
-    variables = abstract_variables(network, spec)
-    shape = jax.eval_shape(lambda v, c: forward(network, spec, v, c), variables, clip).logits.shape
-    assert shape == (2, height, width)
+    outputs = jax.eval_shape(network.run, abstract_variables(network), clip)
+    assert outputs.logits["saliency"].shape == (2, height, width)
 
 
 def small_model(fusion="bilinear"):
@@ -150,10 +154,10 @@ def test_no_sound_is_silence():
     model, (frames, _) = small_model(), clip_of()
     nothing = model(Clip(frames)).logits
     np.testing.assert_array_equal(nothing, model(Clip(frames, np.zeros((1, 35_280), np.float32))).logits)
-    for spec in (model.spec.audio, AudioSpec("logmel", patches=2)):
-        empty = Sound(np.zeros(0, np.float32), spec.sample_rate or 22_050)
+    for spec in (model.spec.audio, LogMel(patches=2)):
+        empty = Sound(np.zeros(0, np.float32), spec.rate or 22_050)
         excerpt = ClipSound(empty, spec, frames=1, fps=25.0).clip([0], 1)
-        np.testing.assert_array_equal(silence(spec), excerpt)
+        np.testing.assert_array_equal(np.asarray(spec.silence), excerpt)
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -162,18 +166,17 @@ def test_without_an_audio_encoder_it_is_a_vinet(fusion):
     network, spec = create_model("avinet", audio_encoder="none", fusion=fusion, **small)
     plain, plain_spec = create_model("vinet", **small)
     assert spec == plain_spec and spec.audio is None
-    variables = init_variables(network, spec, 0)
+    variables = init_variables(network, 0)
     frames = clip_of()[0]
-    logits = [forward(n, spec, variables, Clip(frames)).logits for n in (network, plain)]
+    logits = [n.run(variables, Clip(frames)).logits["saliency"] for n in (network, plain)]
     np.testing.assert_array_equal(*logits)
 
 
 def test_a_part_that_only_hears_takes_no_frames():
-    network, spec = create_model("soundnet", **{"audio_encoder.width": 1 / 16})
-    variables = init_variables(network, spec, 0)
+    network, _ = create_model("soundnet", **{"audio_encoder.width": 1 / 16})
     wave = clip_of(batch=2)[1]
-    result = forward(network, spec, variables, Clip(None, wave), ("audio",))
-    assert result.logits is None and result.features["audio"].shape == (2, 2, 64)
+    outputs = network.run(init_variables(network, 0), Clip(None, wave), features=("audio",))
+    assert outputs.logits == {} and outputs.features["audio"].shape == (2, 2, 64)
 
 
 def test_every_window_of_a_video_hears_its_own_sound():
@@ -199,10 +202,10 @@ def test_training_reaches_the_sound(fusion):
     x = jnp.asarray(frames, jnp.float32) / 64 - 2
 
     def loss(params):
-        variables = {**model.variables, "params": params}
+        variables, clip = {**model.variables, "params": params}, Clip(x, wave, normalized=True)
         rngs = {"dropout": jax.random.key(0)}
-        logits, state = model.network.apply(variables, x, wave, True, mutable=["batch_stats"], rngs=rngs)
-        return (logits**2).mean(), state["batch_stats"]
+        outputs = model.network.run(variables, clip, train=True, rngs=rngs)
+        return (outputs.logits["saliency"] ** 2).mean(), outputs.batch_stats
 
     (_, statistics), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(model.variables["params"])
     for slot in ("audio_encoder", "fusion", "visual_encoder"):
@@ -223,13 +226,12 @@ def test_bfloat16_stays_close():
     )
     network = build(stored.preset, runtime)
     expected = np.asarray(Model(stored)(Clip(frames, wave)).logits)
-    run = jax.jit(lambda v, c: forward(network, stored.preset.input, v, c))
-    got = run(stored.variables, Clip(frames, wave)).logits
-    assert got.dtype == jnp.float32
-    np.testing.assert_allclose(got, expected, atol=0.06 * np.abs(expected).max())
+    result = jax.jit(network.run)(stored.variables, Clip(frames, wave)).logits["saliency"]
+    assert result.dtype == jnp.float32
+    np.testing.assert_allclose(result, expected, atol=0.06 * np.abs(expected).max())
 
 
-def test_sound_of_another_shape_is_told():
+def test_sound_of_another_shape_is_refused():
     model, (frames, wave) = small_model(), clip_of(batch=2)
     with pytest.raises(AvsalError, match=r"has the shape \[2, 35280\]; got \(1, 35280\)"):
         model(Clip(frames, wave[:1]))
@@ -245,15 +247,15 @@ def test_settings_of_the_sound():
     assert resolve("avinet", {"audio.samples": 35_280}).input.audio.samples == 35_280
     assert resolve("vinet", {"audio_encoder": "soundnet"}).input.audio == SoundNet.default_sound
     mistakes = [
-        ({"audio.sample": 1}, r"audio has no field 'sample' \(did you mean 'samples'\?\)"),
-        ({"audio_encoder": "none", "audio.samples": 1}, "does not hear: set audio_encoder before"),
-        ({"audio": "off"}, "audio is an AudioSpec, set by its fields as audio.samples; got 'off'"),
+        ({"audio.sample": 1}, r"audio 'waveform' has no field 'sample' \(did you mean 'samples'\?\)"),
+        ({"audio_encoder": "none", "audio.samples": 1}, "takes no audio: set audio_encoder before"),
+        ({"audio": "off"}, "audio.name 'off' is not one of waveform, logmel"),
         ({"audio.samples": 0}, "audio.samples must be a whole number"),
         ({"fusion": "bilinaer"}, r"unknown fusion 'bilinaer' \(did you mean 'bilinear'\?\)"),
     ]
     for overrides, message in mistakes:
         with pytest.raises(AvsalError, match=message):
             resolve("avinet", overrides)
-    network, spec = create_model("avinet", audio=None)
-    with pytest.raises(AvsalError, match="this network hears, and its input names no sound"):
-        abstract_variables(network, spec)
+    network, _ = create_model("avinet", audio=None)
+    with pytest.raises(AvsalError, match="this network takes audio, and its input has none: set audio.name"):
+        abstract_variables(network)

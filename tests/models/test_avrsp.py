@@ -1,5 +1,7 @@
 """AVRSP: its decoder, its preset, and its sizes for every number of pairs, with and without sound."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +11,9 @@ from avsal_jax import AvsalError, Clip, create_model
 from avsal_jax.models.decoders.avrsp import AVRSPDecoder
 from avsal_jax.models.encoders.s3d import S3D
 from avsal_jax.models.importance_pooling import LocalImportancePool
+from avsal_jax.models.initial import fresh_variables
 from avsal_jax.models.layers import Runtime
-from avsal_jax.models.network import abstract_variables, forward, initial_values
+from avsal_jax.models.network import abstract_variables
 from avsal_jax.models.registry import build_part
 from avsal_jax.ops.pooling import avg_pool3d
 from tests.models.numpy_layers import conv3d, random_variables, trilinear
@@ -20,7 +23,7 @@ SMALL = {
     "visual_encoder": "small",
     "visual_encoder.width": 1 / 16,
     "neck.width": 1 / 16,
-    "decoder.width": 1 / 16,
+    "heads.saliency.width": 1 / 16,
 }
 HEARING = {"audio_encoder.width": 1 / 16, "fusion.width": 1 / 16}
 DEAF = {"audio_encoder": "none"}
@@ -33,24 +36,32 @@ def shapes(tree):
 
 
 def small(**overrides):
-    return create_model("avrsp", DIRECT, **{"height": 64, "width": 96, **SMALL, **overrides})
+    network, _ = create_model("avrsp", DIRECT, **{"height": 64, "width": 96, **SMALL, **overrides})
+    return network
+
+
+def behind_the_encoder(runtime, pairs, gates, **fusion):
+    """Neck, RAVF, gates (or None) and decoder."""
+    narrow = {"width": 1 / 16}
+    parts = (
+        ("neck", {"name": "synergy", "pairs": pairs, **narrow}),
+        ("fusion", {"name": "ravf", **narrow, **fusion}),
+        ("regulator", {"name": "gates", "gates": gates} if gates else None),
+        ("head", {"name": "avrsp", **narrow}),
+    )
+    return [build_part(kind, part, runtime) for kind, part in parts]
 
 
 @pytest.mark.parametrize("pairs", range(5))
 def test_every_number_of_pairs_gives_a_map_at_frame_size(pairs):
     """From the encoder's levels of 224x384, the coarsest of which is 7x12."""
-    neck, fusion, decoder = (
-        build_part(slot, name, {"width": 1 / 16, **fields}, DIRECT)
-        for slot, name, fields in (
-            ("neck", "synergy", {"pairs": pairs}),
-            ("fusion", "ravf", {"gates": pairs}),
-            ("decoder", "avrsp", {}),
-        )
-    )
+    neck, fusion, regulator, decoder = behind_the_encoder(DIRECT, pairs, gates=pairs)
 
     def run(pyramid, tokens):
         taps, _ = neck.init_with_output(jax.random.key(0), pyramid)
         fused, _ = fusion.init_with_output(jax.random.key(0), taps, tokens)
+        if regulator is not None:
+            fused, _ = regulator.init_with_output(jax.random.key(0), taps, fused)
         return taps, fused, decoder.init_with_output(jax.random.key(0), fused)[0]
 
     for batch, frames, tokens in ((1, 16, True), (2, 32, False), (2, 32, True)):
@@ -78,19 +89,20 @@ def test_the_preset_is_the_paper_s_best_row():
     network, spec = create_model("avrsp")
     assert (spec.frames, spec.height, spec.width, spec.label_frame) == (32, 224, 384, "last")
     assert spec.audio.samples == 70_560
-    params = abstract_variables(network, spec)["params"]
+    params = abstract_variables(network)["params"]
     assert {name for name in params["neck"] if name.startswith("synergy")} == {
         "synergy1",
         "synergy2",
         "synergy3",
     }
-    assert {name for name in params["fusion"] if name.startswith("gate")} == {"gate1", "gate2", "gate3"}
+    assert set(params["regulator"]) == {"gate1", "gate2", "gate3"}
+    assert not {name for name in params["fusion"] if name.startswith("gate")}
 
 
 def test_visual_only_training_carries_over_all_but_sound_and_its_fusion():
     """Encoder, neck, gates and decoder of the first stage have their places in the second."""
-    first = shapes(abstract_variables(*small(**DEAF)))
-    second = shapes(abstract_variables(*small(**HEARING)))
+    first = shapes(abstract_variables(small(**DEAF)))
+    second = shapes(abstract_variables(small(**HEARING)))
     assert first.items() <= second.items()
     new = set(second) - set(first)
     assert all("audio_encoder" in name or "['fusion']['block" in name for name in new) and new
@@ -99,28 +111,27 @@ def test_visual_only_training_carries_over_all_but_sound_and_its_fusion():
 @pytest.mark.parametrize(
     ("off", "prefixes"),
     [
-        ({"fusion.gates": 0}, ("['params']['fusion']['gate",)),
+        ({"regulator": None}, ("['params']['regulator']['gate",)),
         ({"neck.pairs": 0}, ("['params']['neck']['synergy", "['batch_stats']['neck']['synergy")),
         ({"neck.lip": False}, ("['params']['neck']['lip",)),
     ],
     ids=["gates", "synergy", "lip"],
 )
 def test_a_part_that_is_off_takes_exactly_its_parameters_along(off, prefixes):
-    whole, less = (shapes(abstract_variables(*small(**settings))) for settings in ({}, off))
-    gone = {name for name in whole if name not in less}
-    assert gone and gone == {name for name in whole if name.startswith(prefixes)}
-    changed = {name for name in less if less[name] != whole[name]}
-    assert all(name.startswith("['params']['decoder']['tap") for name in changed)  # they read what gates gave
-    assert bool(changed) == ("fusion.gates" in off)
+    network_shapes, less = (shapes(abstract_variables(small(**settings))) for settings in ({}, off))
+    missing = {name for name in network_shapes if name not in less}
+    assert missing and missing == {name for name in network_shapes if name.startswith(prefixes)}
+    changed = {name for name in less if less[name] != network_shapes[name]}
+    taps = "['params']['heads']['saliency']['tap"  # which read what gates gave
+    assert all(name.startswith(taps) for name in changed) and bool(changed) == ("regulator" in off)
 
 
 def test_records_what_sound_and_picture_retain():
-    network, spec = small(**HEARING)
+    network = small(**HEARING)
     names = ("audio", "fused", "head_weights", "retention_audio", "retention_visual")
     clip = Clip(np.zeros((1, 32, 64, 96, 3), np.uint8), np.zeros((1, 70_560), np.float32))
-    features = jax.eval_shape(
-        lambda v, c: forward(network, spec, v, c, names).features, abstract_variables(network, spec), clip
-    )
+    run = functools.partial(network.run, features=names)
+    features = jax.eval_shape(run, abstract_variables(network), clip).features
     assert {name: value.shape for name, value in features.items()} == {
         "audio": (1, 3, 64),
         "fused": (1, 4 * 2 * 3, 16),
@@ -130,41 +141,37 @@ def test_records_what_sound_and_picture_retain():
     }
 
 
-def behind_the_encoder(runtime):
-    """Neck, gated RAVF and decoder as a function of variables, levels and tokens; and fresh variables."""
-    neck, fusion, decoder = (
-        build_part(slot, name, {"width": 1 / 16, **fields}, runtime)
-        for slot, name, fields in (
-            ("neck", "synergy", {"pairs": 1}),
-            ("fusion", "ravf", {"blocks": 1, "gates": 1}),
-            ("decoder", "avrsp", {}),
-        )
-    )
+def function_behind_the_encoder(runtime):
+    """Neck, RAVF, a gate and decoder as a function of variables, levels and tokens; and its arguments."""
+    neck, fusion, regulator, decoder = behind_the_encoder(runtime, pairs=1, gates=1, blocks=1)
 
     def run(v, levels, tokens):
-        taps = neck.apply(v[0], levels)
-        return decoder.apply(v[2], fusion.apply(v[1], taps, tokens))
+        taps = neck.apply(v["neck"], levels)
+        fused = fusion.apply(v["fusion"], taps, tokens)
+        return decoder.apply(v["decoder"], regulator.apply(v["regulator"], taps, fused))
 
-    def fresh(levels, tokens):
-        taps, v0 = neck.init_with_output(jax.random.key(0), levels)
-        fused, v1 = fusion.init_with_output(jax.random.key(0), taps, tokens)
-        return v0, v1, decoder.init(jax.random.key(0), fused)
+    def fresh(levels, tokens, key):
+        v = {}
+        taps, v["neck"] = neck.init_with_output(key, levels)
+        fused, v["fusion"] = fusion.init_with_output(key, taps, tokens)
+        gated, v["regulator"] = regulator.init_with_output(key, taps, fused)
+        return {**v, "decoder": decoder.init(key, gated)}
 
     rng = np.random.default_rng(0)
     sizes = [(4, 16, 24, 4), (4, 8, 12, 5), (2, 4, 6, 6), (1, 2, 3, 7)]
     levels = tuple(rng.standard_normal((1, *size)).astype(np.float32) for size in sizes)
     tokens = rng.standard_normal((1, 3, 8)).astype(np.float32)
-    return run, initial_values(jax.eval_shape(fresh, levels, tokens), 0), levels, tokens
+    return run, fresh_variables(functools.partial(fresh, levels, tokens), 0), levels, tokens
 
 
 @pytest.fixture(scope="module")
 def plain_map():
-    run, *inputs = behind_the_encoder(DIRECT)
+    run, *inputs = function_behind_the_encoder(DIRECT)
     return np.asarray(jax.jit(run)(*inputs))
 
 
 def test_bfloat16_stays_close_and_gives_float32(plain_map):
-    run, *inputs = behind_the_encoder(Runtime(jnp.bfloat16, lowering="direct"))
+    run, *inputs = function_behind_the_encoder(Runtime(jnp.bfloat16, lowering="direct"))
     low = jax.jit(run)(*inputs)
     assert low.shape == (1, 64, 96) and low.dtype == jnp.float32
     # A bfloat16 is off by up to 0.4 %; 2.5 % of the largest were seen after some ten layers.
@@ -173,13 +180,17 @@ def test_bfloat16_stays_close_and_gives_float32(plain_map):
 
 @pytest.mark.slow
 def test_gradients_reach_neck_fusion_gates_and_decoder_and_remat_changes_no_value(plain_map):
-    run, variables, *inputs = behind_the_encoder(Runtime(remat=True, lowering="direct"))
+    run, variables, *inputs = function_behind_the_encoder(Runtime(remat=True, lowering="direct"))
     value, gradient = jax.jit(jax.value_and_grad(lambda v: (run(v, *inputs) ** 2).mean()))(variables)
     np.testing.assert_allclose(value, (plain_map**2).mean(), rtol=1e-4)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
-    for part, names in enumerate(
-        (("aspp", "lip0", "synergy3"), ("block1", "gate3"), ("conv1", "tap4", "readout"))
-    ):
+    modules = {
+        "neck": ("aspp", "lip0", "synergy3"),
+        "fusion": ("block1",),
+        "regulator": ("gate3",),
+        "decoder": ("conv1", "tap4", "readout"),
+    }
+    for part, names in modules.items():
         for name in names:
             assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(gradient[part]["params"][name])) > 0
 
@@ -291,7 +302,7 @@ def test_importance_pooling_in_the_encoder_follows_maxima_over_time(number, time
 def test_importance_pooling_starts_from_average_pooling():
     module = LocalImportancePool()
     x = np.random.default_rng(0).standard_normal((1, 2, 5, 4, 3)).astype(np.float32)
-    fresh = initial_values(jax.eval_shape(lambda: module.init(jax.random.key(0), x)), 0)
+    fresh = fresh_variables(lambda key: module.init(key, x), 0)
     expected = avg_pool3d(jnp.asarray(x), (1, 3, 3), (1, 1, 1), (0, 1, 1), count_include_pad=False)
     np.testing.assert_allclose(module.apply(fresh, x), expected, atol=1e-5)
 
@@ -299,15 +310,16 @@ def test_importance_pooling_starts_from_average_pooling():
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"decoder.skips": "some"}, "decoder.skips 'some' is not one of plain, none"),
+        ({"heads.saliency.skips": "some"}, "heads.saliency.skips 'some' is not one of plain, none"),
         (
             {"visual_encoder": "s3d", "visual_encoder.pool": "mean"},
             "visual_encoder.pool 'mean' is not one of max, lip",
         ),
         ({"neck.pairs": 5}, "neck.pairs must be a whole number from 0 to 4; got 5"),
-        ({"fusion.gates": 5}, "fusion.gates must be a whole number from 0 to 4; got 5"),
+        ({"regulator.gates": 5}, "regulator.gates must be a whole number from 1 to 4; got 5"),
+        ({"regulator.gates": 0}, "regulator.gates must be a whole number from 1 to 4; got 0"),
     ],
 )
 def test_what_it_refuses(setting, message):
     with pytest.raises(AvsalError, match=message):
-        abstract_variables(*small(**setting))
+        abstract_variables(small(**setting))

@@ -12,21 +12,23 @@ import pytest
 from avsal_jax import AvsalError
 from avsal_jax.models.fusion.casp_net import AudioVisualInteraction, CASPNetFusion
 from avsal_jax.models.fusion.predictive_coding import PredictiveCoding
+from avsal_jax.models.initial import fresh_variables
 from avsal_jax.models.layers import Runtime
-from avsal_jax.models.network import initial_values
+from avsal_jax.models.registry import build_part
+from avsal_jax.ops.predictive_coding import Coding
 
 DOUBLE = Runtime(dtype=jnp.float64)
 
 
 def variables_of(module, *inputs):
     """Initial values of the package, with biases that are not zero; a leaf depends on its path alone."""
-    params = jax.eval_shape(lambda: module.init(jax.random.key(0), *inputs))["params"]
+    params = fresh_variables(lambda key: module.init(key, *inputs), 0)["params"]
 
     def fill(path, leaf):
         rng = np.random.default_rng(zlib.crc32(jax.tree_util.keystr(path).encode()))
         return leaf + (0.1 * rng.standard_normal(leaf.shape, np.float32) if path[-1].key == "bias" else 0)
 
-    return {"params": jax.tree_util.tree_map_with_path(fill, initial_values(params, 0))}
+    return {"params": jax.tree_util.tree_map_with_path(fill, params)}
 
 
 def draw(*shape, seed=0):
@@ -120,7 +122,7 @@ def spread(x, kernel, bias):
 def test_the_coding_uses_convolutions_up_and_transposed_ones_down(target, count):
     picture, sound = draw(1, 2, 2, 3, 4), draw(1, count, 3, seed=1)
     with jax.enable_x64(True):
-        module = PredictiveCoding(target=target, iterations=1, runtime=DOUBLE)
+        module = PredictiveCoding(Coding(target=target, iterations=1), DOUBLE)
         variables = variables_of(module, picture, sound)
         _, state = jax.jit(functools.partial(module.apply, mutable=["intermediates"]))(
             variables, picture, sound
@@ -196,9 +198,11 @@ def test_shapes_are_kept_and_features_recorded():
     assert all(params[f"interaction{stage}"]["audio"]["projection"].shape == (5, 8) for stage in (1, 2, 3, 4))
 
 
-@pytest.mark.parametrize(("stages", "changed"), [(2, [2]), (4, [4]), (234, [2, 3, 4]), (41, [1, 4])])
+@pytest.mark.parametrize(
+    ("stages", "changed"), [((2,), [2]), ((4,), [4]), ((2, 3, 4), [2, 3, 4]), ((4, 1), [1, 4])]
+)
 def test_stages_that_are_not_chosen_pass(stages, changed):
-    levels, recorded, params = fused(stages=stages, coding=False)
+    levels, recorded, params = fused(stages=stages, coding=None)
     moved = difference(levels, PYRAMID)
     assert [stage for stage in (1, 2, 3, 4) if moved[stage - 1] > 0] == changed
     assert set(params) == {f"interaction{stage}" for stage in changed}
@@ -226,7 +230,7 @@ HEARS = {
 def test_what_sound_changes_in_each_interaction(variant):
     kind, _, rest = variant.partition(", ")
     fields = {"resampled": {"audio_time": "resampled"}, "audio": {"values": "audio"}, "": {}}[rest]
-    run = functools.partial(fused, interaction=kind, coding=False, **fields)
+    run = functools.partial(fused, interaction=kind, coding=None, **fields)
     with jax.default_matmul_precision("highest"):
         changes = difference(run()[0], run(tokens=50 * TOKENS[:, ::-1])[0])
     assert (min(changes) > 1e-5) if HEARS[variant] else (max(changes) == 0)
@@ -234,17 +238,17 @@ def test_what_sound_changes_in_each_interaction(variant):
 
 def test_order_of_time_matters_to_resampled_sound_alone():
     reversed_sound = TOKENS[:, ::-1]
-    assert max(difference(fused(coding=False)[0], fused(tokens=reversed_sound, coding=False)[0])) < 1e-5
-    settings = {"audio_time": "resampled", "coding": False}
+    assert max(difference(fused(coding=None)[0], fused(tokens=reversed_sound, coding=None)[0])) < 1e-5
+    settings = {"audio_time": "resampled", "coding": None}
     changes = difference(*(fused(tokens=x, **settings)[0] for x in (TOKENS, reversed_sound)))
     assert min(changes) > 1e-4
 
 
 def test_the_number_of_iterations_leaves_the_parameters_alone():
-    runs = {n: fused(iterations=n) for n in (0, 1, 5)}
+    runs = {n: fused(coding=Coding(iterations=n)) for n in (0, 1, 5)}
     shapes = [jax.tree.map(np.shape, params) for _, _, params in runs.values()]
     assert shapes[0] == shapes[1] == shapes[2]
-    plain, _, _ = fused(coding=False)
+    plain, _, _ = fused(coding=None)
     np.testing.assert_array_equal(runs[0][0][3], plain[3])
     trace = runs[5][1]["coding_activity"][0]
     assert trace.shape[1] == 6
@@ -256,35 +260,35 @@ def test_coding_comes_before_or_after_the_interaction():
     before, after = fused()[0], fused(sequence="interaction_first")[0]
     assert difference(before, after)[:3] == [0, 0, 0] and difference(before, after)[3] > 1e-4
     _, recorded, _ = fused(sequence="interaction_first")
-    plain, _, _ = fused(coding=False)
+    plain, _, _ = fused(coding=None)
     np.testing.assert_allclose(recorded["coding_activity"][0][:, 0], plain[3], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("coding_layers", 1),
+        ("layers", 1),
         ("rate", 0.02),
         ("update", "own"),
         ("order", "simultaneous"),
         ("refresh", False),
         ("reduction", "mean"),
-        ("coding_target", "pooled"),
+        ("target", "pooled"),
     ],
 )
 def test_the_fields_of_the_coding_reach_it(field, value):
-    levels, _, params = fused(interaction="none", **{field: value})
+    coding = Coding(**{field: value})
+    levels, _, params = fused(interaction="none", coding=coding)
     usual, _, _ = fused(interaction="none")
     assert difference(levels, usual)[3] > 1e-4
-    alone = PredictiveCoding(**{field.removeprefix("coding_"): value})
     sound = TOKENS.mean(1, keepdims=True)
-    expected = jax.jit(alone.apply)({"params": params["coding"]}, PYRAMID[3], sound)
+    expected = jax.jit(PredictiveCoding(coding).apply)({"params": params["coding"]}, PYRAMID[3], sound)
     np.testing.assert_allclose(levels[3], expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("stop", ["none", "sound", "inference"])
 def test_every_parameter_of_the_coding_learns_with_the_defaults(stop):
-    module = CASPNetFusion(interaction="none", stop_gradient=stop)
+    module = CASPNetFusion(interaction="none", coding=Coding(stop_gradient=stop))
     variables = variables_of(module, PYRAMID, TOKENS)
 
     def loss(params, tokens):
@@ -303,19 +307,63 @@ def test_bfloat16_stays_close():
         assert np.abs(a - b.astype(np.float32)).max() < 0.05 * np.abs(a).max()
 
 
-def test_unknown_choices_are_told():
-    coding = ("update", "order", "reduction", "stop_gradient")
-    for field in ("interaction", "values", "audio_time", "sequence", "normalizer", *coding):
-        with pytest.raises(AvsalError, match=f"{field} 'else' is not one of "):
-            fused(**{field: "else"}, coding=False)
-    for stages in (5, 11, 1235):
-        with pytest.raises(AvsalError, match=f"digits from 1 to 4, each once, as 1234 or 2; got {stages}"):
-            fused(stages=stages)
-    for stages in (0, 12345, -1):
-        with pytest.raises(AvsalError, match=f"stages must be a whole number from 1 to 4321; got {stages}"):
-            fused(stages=stages)
-    with pytest.raises(AvsalError, match="coding_target 'else' is not one of tiled, pooled"):
-        fused(coding_target="else")
-    for fields in ({"coding_layers": 0}, {"iterations": 101}, {"iterations": -1}):
-        with pytest.raises(AvsalError, match="(layers|iterations) must be a whole number from . to"):
-            fused(**fields)
+def fusion(**fields):
+    return build_part("fusion", {"name": "casp_net", **fields}, Runtime())
+
+
+@pytest.mark.parametrize("field", ["interaction", "values", "audio_time", "sequence", "normalizer"])
+def test_unknown_choices_are_refused(field):
+    with pytest.raises(AvsalError, match=f"CASPNetFusion.{field} 'else' is not one of "):
+        fused(**{field: "else"}, coding=None)
+    with pytest.raises(AvsalError, match=f"fusion.{field} 'else' is not one of "):
+        fusion(**{field: "else"}, coding=None)
+
+
+@pytest.mark.parametrize("field", ["update", "order", "reduction", "stop_gradient", "target"])
+def test_unknown_choices_of_the_coding_are_refused(field):
+    with pytest.raises(AvsalError, match=f"coding.{field} 'else' is not one of "):
+        Coding(**{field: "else"})
+    with pytest.raises(AvsalError, match=f"fusion.coding.{field} 'else' is not one of "):
+        fusion(coding={field: "else"})
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ((5,), "fusion.stages must be a whole number from 1 to 4; got 5"),
+        ((0,), "fusion.stages must be a whole number from 1 to 4; got 0"),
+        ((-1,), "fusion.stages must be a whole number from 1 to 4; got -1"),
+        ((1, 2, 3, 5), "fusion.stages must be a whole number from 1 to 4; got 5"),
+        ((1, 2, 3, 4, 5), "fusion.stages must be a whole number from 1 to 4; got 5"),
+        ((1, 1), r"fusion.stages names each stage once, as \(1, 2\); got \(1, 1\)"),
+        ((), r"fusion.stages .*; got \(\)"),
+        (34, "fusion.stages must be a tuple.*; got 34"),
+        ("34", "fusion.stages must be a tuple.*; got '34'"),
+    ],
+    ids=str,
+)
+def test_stages_are_a_tuple_of_numbers_from_1_to_4_each_once(stages, message):
+    with pytest.raises(AvsalError, match=message):
+        variables_of(fusion(stages=stages), PYRAMID, TOKENS)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"layers": 0}, "coding.layers must be a whole number from 1 to 8; got 0"),
+        ({"iterations": 101}, "coding.iterations must be a whole number from 0 to 100; got 101"),
+        ({"iterations": -1}, "coding.iterations must be a whole number from 0 to 100; got -1"),
+    ],
+)
+def test_numbers_of_the_coding_have_ranges(fields, message):
+    with pytest.raises(AvsalError, match=message):
+        Coding(**fields)
+    with pytest.raises(AvsalError, match=f"fusion.{message}"):
+        fusion(coding=fields)
+
+
+def test_the_coding_is_nested_data_or_none():
+    assert fusion(coding={"iterations": 5}).coding == Coding(iterations=5)
+    assert fusion(coding=None).coding is fusion(coding="none").coding is None
+    with pytest.raises(AvsalError, match="fusion.coding has no field 'iteration' .did you mean 'iterations'"):
+        fusion(coding={"iteration": 5})

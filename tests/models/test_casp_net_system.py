@@ -11,10 +11,11 @@ from avsal_jax import AvsalError, Clip, create_model
 from avsal_jax.models.decoders.fcn import FCNDecoder
 from avsal_jax.models.decoders.sal_decoder import DenseBlock, SalDecoder
 from avsal_jax.models.decoders.unet import UNetDecoder
+from avsal_jax.models.initial import fresh_variables
 from avsal_jax.models.layers import Runtime
-from avsal_jax.models.network import abstract_variables, forward, init_variables, initial_values
+from avsal_jax.models.network import abstract_variables, init_variables
 from avsal_jax.models.systems import build, resolve
-from avsal_jax.specs import AudioSpec
+from avsal_jax.spec.sound import LogMel
 
 SMALL = {
     "height": 64,
@@ -23,7 +24,7 @@ SMALL = {
     "visual_encoder.width": 1 / 16,
     "neck.width": 1 / 32,
     "audio_encoder.width": 1 / 32,
-    "decoder.width": 1 / 16,
+    "heads.saliency.width": 1 / 16,
 }
 VISUAL = {"audio_encoder": "none", "fusion": "none"}
 
@@ -81,7 +82,7 @@ def test_skips_reach_past_the_next_stage():
     def gradient(skips):
         decoder = SalDecoder(skips=skips, width=1 / 16, dense_layers=1)
         pyramid = tuple(np.ones(level.shape, np.float32) for level in pyramid_of(8, 64, 96, channels=2))
-        variables = initial_values(jax.eval_shape(decoder.init, jax.random.key(0), pyramid), 0)
+        variables = fresh_variables(lambda key: decoder.init(key, pyramid), 0)
         kernel = variables["params"]["generate3_2"]["conv"]["kernel"]
         variables["params"]["generate3_2"]["conv"]["kernel"] = 0 * kernel  # cuts what stage 3 hands on
         slope = jax.jit(jax.grad(lambda levels: decoder.apply(variables, levels).sum()))(pyramid)
@@ -98,8 +99,8 @@ def test_skips_reach_past_the_next_stage():
 def test_the_preset_is_the_papers():
     network, spec = create_model("casp_net")
     assert (spec.frames, spec.height, spec.width, spec.label_frame) == (16, 224, 384, "middle")
-    assert spec.audio == AudioSpec("logmel") and spec.audio.shape == (1, 96, 64)
-    params = abstract_variables(network, spec)["params"]
+    assert spec.audio == LogMel() and spec.audio.shape == (1, 96, 64)
+    params = abstract_variables(network)["params"]
     sizes = {slot: count(part) for slot, part in params.items()}
     assert (sizes["visual_encoder"], sizes["audio_encoder"]) == (7_910_048, 72_141_184)  # the public code's
     per_stage = 128 * 256 + 256 + 4 * (256 * 256 + 256)
@@ -108,11 +109,9 @@ def test_the_preset_is_the_papers():
     audio = jax.ShapeDtypeStruct((1, 1, 96, 64), jnp.float32)
     clip = Clip(jax.ShapeDtypeStruct((1, 16, 224, 384, 3), jnp.uint8), audio)
     names = ("taps", "audio", "fused", "coding_activity", "coding_error", "coding_norm")
-    shapes = jax.eval_shape(
-        lambda v, c: forward(network, spec, v, c, names), abstract_variables(network, spec), clip
-    )
-    found = {k: v.shape for k, v in shapes.features.items() if k != "taps"}
-    assert found == {
+    run = functools.partial(network.run, features=names)
+    features = jax.eval_shape(run, abstract_variables(network), clip).features
+    assert {name: feature.shape for name, feature in features.items() if name != "taps"} == {
         "audio": (1, 1, 128),
         "fused": (1, 168, 256),
         "coding_activity": (1, 4, 2, 7, 12, 256),
@@ -120,29 +119,28 @@ def test_the_preset_is_the_papers():
         "coding_norm": (1, 4, 3),
     }
     sizes = [(8, 56, 96), (8, 28, 48), (4, 14, 24), (2, 7, 12)]
-    assert [tap.shape for tap in shapes.features["taps"]] == [(1, *size, 256) for size in sizes]
+    assert [tap.shape for tap in features["taps"]] == [(1, *size, 256) for size in sizes]
 
 
+STAGES = ((1,), (2,), (3,), (4,), (2, 3, 4), (1, 2, 3, 4))
 ROWS = [
-    *({**VISUAL, "decoder": decoder} for decoder in ("fcn", "unet", "sal")),  # Table 1
-    *({"fusion.coding": False, "fusion.interaction": kind} for kind in ("bilinear", "quadratic", "linear")),
+    *({**VISUAL, "heads.saliency": decoder} for decoder in ("fcn", "unet", "sal")),  # Table 1
+    *({"fusion.coding": None, "fusion.interaction": kind} for kind in ("bilinear", "quadratic", "linear")),
     {},  # Table 2
-    *({"fusion.coding": False, "fusion.stages": stages} for stages in (1, 2, 3, 4, 234, 1234)),  # Table 3
-    *({"fusion.iterations": n} for n in (0, 1, 2, 4, 5)),  # Figure 5
+    *({"fusion.coding": None, "fusion.stages": stages} for stages in STAGES),  # Table 3
+    *({"fusion.coding.iterations": n} for n in (0, 1, 2, 4, 5)),  # Figure 5
     {"label_frame": "last", "audio.patches": 8, "audio.hop": 0.08, "fusion.audio_time": "resampled"},
 ]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
 def test_every_row_of_the_tables_builds(row):
-    shallow = {} if "decoder" in row else {"decoder.dense_layers": 1}
+    shallow = {} if "heads.saliency" in row else {"heads.saliency.dense_layers": 1}
     network, spec = create_model("casp_net", **{**unheard(row), **shallow, **row})
     frames = jax.ShapeDtypeStruct((1, spec.frames, 64, 96, 3), jnp.uint8)
     audio = jax.ShapeDtypeStruct((1, *spec.audio.shape), jnp.float32) if spec.audio else None
-    logits = jax.eval_shape(
-        lambda v, c: forward(network, spec, v, c), abstract_variables(network, spec), Clip(frames, audio)
-    ).logits
-    assert logits.shape == (1, 64, 96)
+    outputs = jax.eval_shape(network.run, abstract_variables(network), Clip(frames, audio))
+    assert outputs.logits["saliency"].shape == (1, 64, 96)
 
 
 def unheard(row):
@@ -154,15 +152,20 @@ def unheard(row):
 def small(dtype=jnp.float32):
     """A network that compiles in seconds."""
     runtime = Runtime(dtype=dtype, lowering="direct")
-    network, spec = create_model("casp_net", runtime, **{**SMALL, "decoder.dense_layers": 1})
-    return network, spec, init_variables(network, spec, 0)
+    network, spec = create_model("casp_net", runtime, **{**SMALL, "heads.saliency.dense_layers": 1})
+    return network, spec, init_variables(network, 0)
 
 
 @pytest.fixture(scope="module")
 def small_run():
     """The small network's input and its forward pass, compiled once."""
     network, spec, variables = small()
-    return spec, functools.partial(jax.jit(lambda v, c: forward(network, spec, v, c).logits), variables)
+    return spec, functools.partial(saliency_of(network), variables)
+
+
+def saliency_of(network):
+    """The logits of a network as a compiled function of variables and clip."""
+    return jax.jit(lambda variables, clip: network.run(variables, clip).logits["saliency"])
 
 
 def clip_of(spec, seed=0, **changes):
@@ -182,13 +185,13 @@ def test_sound_changes_the_map_and_none_is_silence(small_run):
 
 def test_the_visual_network_carries_over_by_name():
     """Encoder, neck and decoder of the visual-only network fit the audio-visual one leaf by leaf."""
-    whole = abstract_variables(*create_model("casp_net", **SMALL))["params"]
+    complete = abstract_variables(create_model("casp_net", **SMALL)[0])["params"]
     preset = resolve("casp_net", {**unheard(VISUAL), **VISUAL})
-    visual = abstract_variables(build(preset), preset.input)["params"]
+    visual = abstract_variables(build(preset))["params"]
     assert preset.input.audio is None
-    assert set(visual) == {"visual_encoder", "neck", "decoder"}
+    assert set(visual) == {"visual_encoder", "neck", "heads"}
     for slot, part in visual.items():
-        assert jax.tree.map(np.shape, part) == jax.tree.map(np.shape, whole[slot])
+        assert jax.tree.map(np.shape, part) == jax.tree.map(np.shape, complete[slot])
 
 
 @pytest.mark.slow
@@ -196,7 +199,7 @@ def test_bfloat16_stays_close(small_run):
     spec, run = small_run
     half, _, variables = small(jnp.bfloat16)
     clip = clip_of(spec)
-    close = jax.jit(lambda v, c: forward(half, spec, v, c).logits)(variables, clip)
+    close = saliency_of(half)(variables, clip)
     exact = run(clip)
     assert close.dtype == jnp.float32 and np.corrcoef(exact.ravel(), close.ravel())[0, 1] > 0.98
 
@@ -205,14 +208,13 @@ def test_bfloat16_stays_close(small_run):
 def test_a_training_step_reaches_every_part():
     network, spec, variables = small()
     clip = clip_of(spec)
-    frames = np.asarray(clip.frames, np.float32) / 255
+    clip = Clip(np.asarray(clip.frames, np.float32) / 255, clip.audio, normalized=True)
 
     def loss(params):
-        state = {**variables, "params": params}
-        logits, _ = network.apply(state, frames, clip.audio, True, mutable=["batch_stats"])
-        return (logits**2).mean()
+        outputs = network.run({**variables, "params": params}, clip, train=True)
+        return (outputs.logits["saliency"] ** 2).mean()
 
     gradient = jax.jit(jax.grad(loss))(variables["params"])
     largest = {slot: max(float(jnp.abs(g).max()) for g in jax.tree.leaves(p)) for slot, p in gradient.items()}
-    assert set(largest) == {"visual_encoder", "neck", "audio_encoder", "fusion", "decoder"}
+    assert set(largest) == {"visual_encoder", "neck", "audio_encoder", "fusion", "heads"}
     assert min(largest.values()) > 0 and np.isfinite(list(largest.values())).all()

@@ -16,9 +16,13 @@ NAMES = ("bilinear", "concatenation", "transformer", "cross_modal")
 SMALL = {"transformer": {"width": 1 / 32}, "cross_modal": {"width": 1 / 32}}  # 16 channels
 
 
+def part(name, **fields):
+    return build_part("fusion", {"name": name, **SMALL.get(name, {}), **fields}, Runtime())
+
+
 def fused(name, level=LEVEL, sound=SOUND, **fields):
     """Applies a fusion with random parameters; returns (coarsest level, recorded features, parameters)."""
-    fusion = build_part("fusion", name, {**SMALL.get(name, {}), **fields}, Runtime())
+    fusion = part(name, **fields)
     pyramid = (*FINER, level)
     shapes = jax.eval_shape(fusion.init, jax.random.key(0), pyramid, sound)["params"]
     parameters = jax.tree.map(lambda leaf: RNG.standard_normal(leaf.shape).astype(np.float32) / 4, shapes)
@@ -95,7 +99,7 @@ def test_cross_modal_attention_of_the_paper(residual):
 def test_cross_modal_restored_by_a_resize_fits_any_size():
     _, _, parameters = fused("cross_modal", restore="trilinear")
     assert "places" not in parameters
-    fusion = build_part("fusion", "cross_modal", {"width": 1 / 32, "restore": "trilinear"}, Runtime())
+    fusion = part("cross_modal", restore="trilinear")
     larger = RNG.standard_normal((1, 2, 4, 7, 8)).astype(np.float32)
     parameters = jax.tree.map(np.float32, parameters)
     shape = jax.eval_shape(lambda p: fusion.apply({"params": p}, (larger,), SOUND[:1]), parameters)[0].shape
@@ -103,7 +107,7 @@ def test_cross_modal_restored_by_a_resize_fits_any_size():
 
 
 def test_cross_modal_has_a_row_of_weights_for_each_head():
-    fusion = build_part("fusion", "cross_modal", {"width": 1 / 32, "heads": 4}, Runtime())
+    fusion = part("cross_modal", heads=4)
     variables = fusion.init(jax.random.key(0), (LEVEL,), SOUND)
     _, state = fusion.apply({"params": variables["params"]}, (LEVEL,), SOUND, mutable=["intermediates"])
     weights = state["intermediates"]["attention"]["attention"][0]
@@ -112,7 +116,7 @@ def test_cross_modal_has_a_row_of_weights_for_each_head():
 
 
 def test_transformer_dropout_is_for_training_alone():
-    fusion = build_part("fusion", "transformer", {"width": 1 / 32, "heads": 2}, Runtime())
+    fusion = part("transformer", heads=2)
     variables = {"params": fusion.init(jax.random.key(0), (LEVEL,), SOUND)["params"]}
     keys = jax.random.split(jax.random.key(1))
 
@@ -136,7 +140,7 @@ def test_transformer_positions_tell_equal_tokens_apart():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_without_tokens_the_step_is_the_identity(name):
-    fusion = build_part("fusion", name, SMALL.get(name, {}), Runtime())
+    fusion = part(name)
     pyramid = (*FINER, LEVEL)
     out, variables = fusion.init_with_output(jax.random.key(0), pyramid, None)
     assert all(got is given for got, given in zip(out, pyramid, strict=True)) and not variables
@@ -152,6 +156,6 @@ def test_without_tokens_the_step_is_the_identity(name):
         ("transformer", {"heads": 0}, "fusion.heads must be a whole number from 1 to 64; got 0"),
     ],
 )
-def test_wrong_fields_are_told(name, fields, message):
+def test_wrong_fields_are_refused(name, fields, message):
     with pytest.raises(AvsalError, match=message):
         fused(name, **fields)

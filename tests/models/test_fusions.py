@@ -1,6 +1,5 @@
 """Every fusion in every system: whatever is in the registry and among the presets is tested here."""
 
-import dataclasses
 import functools
 
 import jax
@@ -8,22 +7,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from avsal_jax.models.initial import fresh_variables
 from avsal_jax.models.layers import Runtime
-from avsal_jax.models.network import initial_values
-from avsal_jax.models.registry import SLOTS, build_part
+from avsal_jax.models.registry import MODULES, build_part
 from avsal_jax.models.systems import SYSTEMS
 
 RUNTIME = Runtime(lowering="direct")  # which traces and compiles faster
 GATES = range(5)
-FUSIONS = [name for name in SLOTS["fusion"] if name != "none"]
+FUSIONS = tuple(MODULES["fusion"])
 
 
-def narrow(slot, name, fields=None):
-    """A part of a sixteenth of its width, where it has one."""
-    cls, fields = SLOTS[slot][name], dict(fields or {})
-    if cls is not None and "width" in {f.name for f in dataclasses.fields(cls)}:
-        fields["width"] = 1 / 16
-    return build_part(slot, name, fields, RUNTIME)
+def narrow(kind, part):
+    """A part of a sixteenth of its width, where it has one; None for None."""
+    if part is not None and "width" in MODULES[kind][part["name"]].field_types():
+        part = {**part, "width": 1 / 16}
+    return build_part(kind, part, RUNTIME)
+
+
+def regulator(gates):
+    return build_part("regulator", {"name": "gates", "gates": gates} if gates else None, RUNTIME)
 
 
 def shapes_of(module, *inputs):
@@ -38,44 +40,42 @@ def shapes_of(module, *inputs):
 def before_fusion(system):
     """Shapes of the pyramid after the neck and of the tokens, for the clip that the system takes."""
     preset = SYSTEMS[system]
-    spec, parts = preset.input, preset.slots
+    spec, parts = preset.input, preset.parts
     sizes = [(2, 4, 192), (2, 8, 480), (4, 16, 832), (8, 32, 1024)]
     pyramid = tuple(
         jax.ShapeDtypeStruct((2, spec.frames // t, spec.height // s, spec.width // s, c // 16), np.float32)
         for t, s, c in sizes
     )
-    if parts["neck"]["name"] != "none":
-        pyramid, _ = shapes_of(narrow("neck", **parts["neck"]), pyramid)
+    if parts["neck"] is not None:
+        pyramid, _ = shapes_of(narrow("neck", parts["neck"]), pyramid)
     tokens = jax.ShapeDtypeStruct((2, 3, 64), np.float32)  # systems that do not hear get SoundNet's
-    if parts["audio_encoder"]["name"] != "none":
+    if parts["audio_encoder"] is not None:
         sound = jax.ShapeDtypeStruct((2, *spec.audio.shape), np.float32)
-        tokens, _ = shapes_of(narrow("audio_encoder", **parts["audio_encoder"]), sound)
+        tokens, _ = shapes_of(narrow("audio_encoder", parts["audio_encoder"]), sound)
     return pyramid, tokens
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-@pytest.mark.parametrize("fusion", SLOTS["fusion"])
+@pytest.mark.parametrize("fusion", [None, *FUSIONS])
 def test_every_fusion_fits_every_system_with_any_gates_with_and_without_sound(system, fusion):
     pyramid, tokens = before_fusion(system)
-    decoder = narrow("decoder", **SYSTEMS[system].slots["decoder"])
+    decoder = narrow("head", SYSTEMS[system].parts["heads"]["saliency"])
+    module = narrow("fusion", None if fusion is None else {"name": fusion})
     spec = SYSTEMS[system].input
     decoded = {}
-    for gates in GATES:
-        module = narrow("fusion", fusion, {"gates": gates})
-        for heard in (tokens, None):
-            if module is None:
-                continue
-            levels, params = shapes_of(module, pyramid, heard)
+    for heard in (tokens, None):
+        fused, params = (pyramid, {}) if module is None else shapes_of(module, pyramid, heard)
+        assert not {name for name in params if name.startswith("gate")}
+        if heard is None:
+            assert [level.shape for level in fused] == [level.shape for level in pyramid] and not params
+        for gates in GATES:
+            levels, gate_params = shapes_of(regulator(gates), pyramid, fused) if gates else (fused, {})
             assert [level.shape[:4] for level in levels] == [level.shape[:4] for level in pyramid]
-            assert {name for name in params if name.startswith("gate")} == {
-                f"gate{3 - i}" for i in range(gates)
-            }
-            if heard is None and gates == 0:
-                assert [level.shape for level in levels] == [level.shape for level in pyramid] and not params
+            assert set(gate_params) == {f"gate{3 - i}" for i in range(gates)}
             channels = tuple(level.shape[-1] for level in levels)
             if gates in (0, 4) and channels not in decoded:  # decoders read the channels of every level
                 decoded[channels] = shapes_of(decoder, levels)[0].shape
-    assert set(decoded.values()) <= {(2, spec.height, spec.width)} and (decoded or fusion == "none")
+    assert set(decoded.values()) == {(2, spec.height, spec.width)}
 
 
 def stub_levels(seed=0):
@@ -88,24 +88,35 @@ def stub_levels(seed=0):
 def test_values_and_gradients_of_every_fusion_are_finite_and_depend_on_picture_and_sound(fusion, gates):
     pyramid = stub_levels()
     tokens = np.random.default_rng(1).standard_normal((2, 3, 16)).astype(np.float32)
-    module = narrow("fusion", fusion, {"gates": gates})
-    abstract = jax.eval_shape(functools.partial(module.init, jax.random.key(0)), pyramid, tokens)
-    variables = initial_values({k: v for k, v in abstract.items() if k in ("params", "batch_stats")}, 0)
-    probes = jax.eval_shape(functools.partial(module.apply, variables), pyramid, tokens)
+    module, gate = narrow("fusion", {"name": fusion}), regulator(gates)
+
+    def gated(variables, pyramid, tokens):
+        fused = module.apply(variables["fusion"], pyramid, tokens)
+        return fused if gate is None else gate.apply(variables["regulator"], pyramid, fused)
+
+    def fresh(pyramid, tokens, key):
+        fused, variables = module.init_with_output(key, pyramid, tokens)
+        regulator_variables = {} if gate is None else {"regulator": gate.init(key, pyramid, fused)}
+        return {"fusion": variables, **regulator_variables}
+
+    variables = fresh_variables(functools.partial(fresh, pyramid, tokens), 0)
+    assert all(set(part) <= {"params", "batch_stats"} for part in variables.values())
+    probes = jax.eval_shape(functools.partial(gated, variables), pyramid, tokens)
     rng = np.random.default_rng(2)
     probes = [rng.standard_normal(level.shape).astype(np.float32) for level in probes]
 
     @jax.jit
     @functools.partial(jax.value_and_grad, argnums=(0, 1, 2))
-    def loss(params, pyramid, tokens):
-        levels = module.apply({**variables, "params": params}, pyramid, tokens)
+    def loss(variables, pyramid, tokens):
+        levels = gated(variables, pyramid, tokens)
         return sum(jnp.sum(level * probe) for level, probe in zip(levels, probes, strict=True))
 
-    value, (params, picture, sound) = loss(variables["params"], pyramid, jnp.asarray(tokens))
+    value, (slopes, picture, sound) = loss(variables, pyramid, jnp.asarray(tokens))
     assert np.isfinite(value)
-    for leaf in jax.tree.leaves((params, picture, sound)):
+    for leaf in jax.tree.leaves((slopes, picture, sound)):
         assert np.isfinite(leaf).all()
     assert np.abs(sound).max() > 0 and np.abs(picture[3]).max() > 0
+    params = {slot: slope["params"] for slot, slope in slopes.items()}
     gradients = {jax.tree_util.keystr(p): g for p, g in jax.tree_util.tree_leaves_with_path(params)}
     # A softmax over heads does not change with a bias that all heads share: what is left there is rounding.
     shared = {path for path in gradients if path.endswith("['head_score']['bias']")}

@@ -13,7 +13,7 @@ import pytest
 from avsal_jax import Clip
 from avsal_jax.losses import Term
 from avsal_jax.models.layers import Runtime
-from avsal_jax.models.network import abstract_variables, forward
+from avsal_jax.models.network import abstract_variables
 from avsal_jax.models.systems import build, resolve
 from avsal_jax.testing.models import TINY_S3D
 from avsal_jax.training.domain_adversarial import AdaptConfig, DomainAdversarial
@@ -23,7 +23,7 @@ from avsal_jax.training.state import new_state
 from avsal_jax.training.step import make_step
 
 PLATFORMS = ("cuda", "tpu")
-THIN = {"visual_encoder": "small", "visual_encoder.width": 1 / 16, "decoder.width": 1 / 16}
+THIN = {"visual_encoder": "small", "visual_encoder.width": 1 / 16, "heads.saliency.width": 1 / 16}
 HEARING = {**THIN, "audio_encoder.width": 1 / 32, "audio.samples": 4574}
 SYSTEMS = {
     "vinet": THIN,
@@ -63,23 +63,22 @@ def clips_of(spec):
 
 
 def forward_of(preset, runtime):
-    network, spec = build(preset, runtime), preset.input
-    clips = clips_of(spec)
+    network, clips = build(preset, runtime), clips_of(preset.input)
 
     def saliency(variables, frames, audio):
-        return forward(network, spec, variables, Clip(frames, audio)).saliency
+        return jax.nn.sigmoid(network.run(variables, Clip(frames, audio)).logits["saliency"])
 
-    return saliency, (abstract_variables(network, spec), clips["frames"], clips.get("audio"))
+    return saliency, (abstract_variables(network), clips["frames"], clips.get("audio"))
 
 
 def step_of(preset, runtime):
     network, spec, terms = build(preset, runtime), preset.input, (Term("kl"), Term("cc", -0.1))
-    batches, objective = {"source": clips_of(spec)}, Supervised(network, spec, terms)
+    batches, objective = {"source": clips_of(spec)}, Supervised(network, terms)
     if preset.system == "dual_domain":
-        objective = DomainAdversarial(network, spec, terms, AdaptConfig(sources=("target",), memory=2))
+        objective = DomainAdversarial(network, terms, AdaptConfig(sources=("target",), memory=2))
         batches["target"] = {name: clips_of(spec)[name] for name in ("frames", "audio")}
-    extra = jax.eval_shape(lambda: objective.extra_variables(network, spec, 0))
-    variables = joined_variables(abstract_variables(network, spec), extra)
+    extra = jax.eval_shape(lambda: objective.extra_variables(0))
+    variables = joined_variables(abstract_variables(network), extra)
     optimizer = make_optimizer(OptimizerConfig(), variables["params"], 10)
     state = jax.eval_shape(functools.partial(new_state, optimizer=optimizer, ema=True), variables)
     step = make_step(objective, optimizer, 10, seed=0, ema=0.9)

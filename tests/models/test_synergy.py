@@ -171,7 +171,7 @@ def test_aspp_and_the_window_of_lip_can_be_chosen():
     pyramid = pyramid_of()
     plain, other = (
         jax.eval_shape(lambda part=part: part.init_with_output(jax.random.key(0), pyramid))
-        for part in (neck(), neck(lip_size=5, branch_channels=64, rates="2-4", pooling=False, temporal=3))
+        for part in (neck(), neck(lip_size=5, branch_channels=64, rates=(2, 4), pooling=False, temporal=3))
     )
     assert [level.shape for level in plain[0]] == [level.shape for level in other[0]]
     level = other[1]["params"]["aspp"]["level1"]

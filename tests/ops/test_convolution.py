@@ -149,5 +149,5 @@ def test_wrong_arguments_are_told():
         conv3d(x[..., :2], kernel)
     with pytest.raises(ValueError, match="space only"):
         conv3d(x, kernel, dilation=(2, 1, 1))
-    with pytest.raises(ValueError, match="'fast' is none of"):
+    with pytest.raises(ValueError, match="'fast' is not one of"):
         conv3d(x, kernel, lowering="fast")

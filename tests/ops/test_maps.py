@@ -11,6 +11,7 @@ from avsal_jax.ops.blur import gaussian_blur, gaussian_kernel
 from avsal_jax.ops.pixels import normalize_pixels
 from avsal_jax.ops.resize import resize_linear
 from avsal_jax.pictures import resize_map, to_grey
+from avsal_jax.spec.input import SIGNED, Pixels
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +79,13 @@ def test_doubling_by_shifts_equals_the_general_resize_and_its_gradient():
     )
 
 
-def test_pixel_norms():
+def test_pixels_are_normalised_by_mean_deviation_and_scale():
     frames = np.array([[0, 128, 255]], np.uint8)
-    np.testing.assert_allclose(normalize_pixels(frames, "signed"), [[-1, 1 / 255, 1]], atol=1e-6)
+    np.testing.assert_allclose(normalize_pixels(frames, SIGNED), [[-1, 1 / 255, 1]], atol=1e-6)
     imagenet = [[-0.485 / 0.229, (128 / 255 - 0.456) / 0.224, (1 - 0.406) / 0.225]]
-    np.testing.assert_allclose(normalize_pixels(frames, "imagenet"), imagenet, atol=1e-6)
-    with pytest.raises(ValueError, match="not one of imagenet, signed"):
-        normalize_pixels(frames, "caffe")
+    np.testing.assert_allclose(normalize_pixels(frames, Pixels()), imagenet, atol=1e-6)
+    other = Pixels(mean=(1, 2, 3), deviation=(2, 4, 8), scale=0.5)
+    np.testing.assert_allclose(normalize_pixels(frames, other), [[-1 / 2, 254 / 4, 507 / 8]], atol=1e-6)
 
 
 def test_blur_refuses_what_it_cannot_do():

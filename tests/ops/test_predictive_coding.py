@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from avsal_jax import AvsalError
-from avsal_jax.ops.predictive_coding import feedforward, prediction_errors, predictive_coding
+from avsal_jax.ops.predictive_coding import Coding, feedforward, prediction_errors, predictive_coding
 
 WIDTHS = (6, 5, 4)  # of mu_0, mu_1, mu_2
 HEARD = 3
@@ -28,9 +28,8 @@ def maps(up=UP, down=DOWN, bias=BIAS):
 
 @functools.cache
 def compiled(**settings):
-    return jax.jit(
-        lambda vision, sound, *weights: predictive_coding(vision, sound, *maps(*weights), **settings)
-    )
+    coding = Coding(**settings)
+    return jax.jit(lambda vision, sound, *weights: predictive_coding(vision, sound, *maps(*weights), coding))
 
 
 def run(vision=VISION, sound=SOUND, weights=(UP, DOWN, BIAS), **settings):
@@ -193,7 +192,8 @@ def test_no_iteration_is_the_plain_picture():
 
 def test_one_step_at_the_papers_rate_by_hand():
     """The slope of (3 - mu)^2 at mu = 1 is -4; alpha is 0.1."""
-    result, _ = predictive_coding(jnp.ones((1, 1)), 3 * jnp.ones((1, 1)), [], [lambda mu: mu], iterations=1)
+    step, coding = jnp.ones((1, 1)), Coding(iterations=1)
+    result, _ = predictive_coding(step, 3 * step, [], [lambda mu: mu], coding)
     np.testing.assert_allclose(result, 1.4, atol=1e-6)
 
 
@@ -201,12 +201,10 @@ def test_a_mean_is_inert_where_a_sum_is_not():
     """Over many elements: the reason for the default."""
     vision = jnp.asarray(RNG.standard_normal((1, 6, 4096)))
     identity = [lambda mu: mu], [lambda mu: mu] * 2
-    change = {
-        name: float(
-            jnp.abs(predictive_coding(vision, 0 * vision, *identity, reduction=name)[0] - vision).max()
-        )
-        for name in ("sum", "mean")
-    }
+    change = {}
+    for name in ("sum", "mean"):
+        result, _ = predictive_coding(vision, 0 * vision, *identity, Coding(reduction=name))
+        change[name] = float(jnp.abs(result - vision).max())
     assert change["mean"] < 1e-3 and change["sum"] > 0.1
 
 
@@ -216,9 +214,21 @@ def test_activities_are_at_least_float32():
     assert result.dtype == trace.error.dtype == jnp.float32
 
 
-def test_unknown_choices_are_told():
-    for name in ("update", "order", "reduction", "stop_gradient"):
-        with pytest.raises(AvsalError, match=f"{name} 'else' is not one of "):
-            run(**{name: "else"})
-    with pytest.raises(AvsalError, match="iterations must be 0 or more; got -1"):
-        run(iterations=-1)
+@pytest.mark.parametrize("name", ["update", "order", "reduction", "stop_gradient", "target"])
+def test_unknown_choices_are_refused(name):
+    with pytest.raises(AvsalError, match=f"coding.{name} 'else' is not one of "):
+        Coding(**{name: "else"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("iterations", -1, "a whole number from 0 to 100"),
+        ("iterations", 101, "a whole number from 0 to 100"),
+        ("layers", 0, "a whole number from 1 to 8"),
+        ("rate", -0.1, "a number from 0 to 10"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(name, value, words):
+    with pytest.raises(AvsalError, match=f"coding.{name} must be {words}; got {value}"):
+        Coding(**{name: value})

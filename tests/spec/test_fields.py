@@ -82,6 +82,8 @@ class Outer:
     examples: tuple[Example, ...] = ()
     sources: tuple = ()
     early: Example | None = None
+    by_name: dict[str, Example] = dataclasses.field(default_factory=dict)
+    sizes: tuple[Annotated[int, Range(1, 9)], ...] = ()
 
 
 def test_a_dataclass_is_built_of_nested_values():
@@ -94,6 +96,19 @@ def test_a_dataclass_is_built_of_nested_values():
     outer = build(Outer, values, owner="the config")
     assert outer == Outer("x", Example(2), (Example(3), Example(4, 2.0)), (("diem", 1),))
     assert build(Outer, {"name": "x", "example": Example(5), "early": {}}).early == Example()
+    members = build(Outer, {"name": "x", "by_name": {"a": {"heads": 2}, "b": Example(3)}, "sizes": [1, 2]})
+    assert members.by_name == {"a": Example(2), "b": Example(3)} and members.sizes == (1, 2)
+
+
+@pytest.mark.parametrize("empty", [None, "none"])
+def test_what_may_be_none_takes_the_word_too(empty):
+    """On a command line; a text is a text."""
+    assert build(Outer, {"name": "x", "early": empty}).early is None
+    assert value_of(int | None, empty, "x") is None
+    assert value_of(str | None, "none", "x") == "none"
+    assert value_of(Literal["none", "sound"] | None, "none", "x") == "none"
+    with pytest.raises(AvsalError, match=f"x must be a whole number; got {empty!r}"):
+        value_of(int, empty, "x")
 
 
 @pytest.mark.parametrize(
@@ -105,10 +120,14 @@ def test_a_dataclass_is_built_of_nested_values():
         ({"name": "x", "example": {"heads": 0}}, "example.heads must be a whole number from 1 to 64; got 0"),
         ({"name": "x", "example": 5}, "example has fields heads, width, skips, classes, rates, output"),
         ({"name": "x", "example": ["all"]}, "example has fields heads, width"),
-        ({"name": "x", "examples": 5}, "examples must be a tuple; got 5"),
+        ({"name": "x", "examples": 5}, "examples must be a tuple of Example; got 5"),
         ({"name": "x", "examples": ({"heads": "4"},)}, "examples.heads must be a whole number from 1 to 64"),
         ({"name": 5}, "name must be a text; got 5"),
-        ("x", "the config has fields name, example, examples, sources, early; got 'x'"),
+        ({"name": "x", "by_name": {"a": {"heads": 0}}}, "by_name.a.heads must be a whole number from 1"),
+        ({"name": "x", "by_name": [1]}, "by_name must be a mapping; got [1]"),
+        ({"name": "x", "sizes": (1, 10)}, "sizes must be a whole number from 1 to 9; got 10"),
+        ({"name": "x", "sizes": 5}, "sizes must be a tuple of whole numbers from 1 to 9; got 5"),
+        ("x", "the config has fields name, example, examples, sources, early, by_name, sizes; got 'x'"),
     ],
 )  # fmt: skip
 def test_mistakes_in_nested_values_are_named(values, message):

@@ -1,11 +1,19 @@
 """A prepared tiny data set, and configs of runs that take seconds."""
 
+import copy
+
 import pytest
 
 from avsal_jax.data.prepare import prepare_synthetic
 from avsal_jax.training.schema import build_config
 
-TINY = "frames=8,height=32,width=64,visual_encoder=small,visual_encoder.width=0.015625,decoder=small"
+TINY = {
+    "frames": 8,
+    "height": 32,
+    "width": 64,
+    "visual_encoder": {"name": "small", "width": 1 / 64},
+    "heads": {"saliency": {"name": "small"}},
+}
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +30,7 @@ def values(prepared):
 
     def make(**changes):
         found = {
-            "model": {"set": TINY},
+            "model": copy.deepcopy(TINY),
             "data": {"root": str(prepared), "sources": (("synthetic", None),), "batch": 4},
             "loss": {"kl": 1.0, "cc": -0.1},
             "evaluation": {"every": 6, "pictures": 2},

@@ -117,7 +117,7 @@ def test_pmap_of_the_same_step_gives_the_same(config, tmp_path):
     from avsal_jax.training.setup import runtime_of
 
     network = build(run.preset, runtime_of(frozen.model))
-    objective = Supervised(network, run.spec, frozen.loss.terms())
+    objective = Supervised(network, frozen.loss.terms())
     optimizer = make_optimizer(frozen.optimizer, run.shapes.params, run.total)
     step = make_step(objective, optimizer, run.total, 0, 0.0, axis_name="devices")
     mapped = jax.pmap(step, axis_name="devices", in_axes=(None, 0, None), out_axes=None)

@@ -27,10 +27,17 @@ from avsal_jax.training.loop import Preempted, train
 from avsal_jax.training.metrics_log import read_metrics
 from avsal_jax.training.setup import prepare_run
 
-HEARING = (
-    "frames=8,height=32,width=64,visual_encoder=small,visual_encoder.width=0.015625,audio_encoder.width=0.0625,"
-    "audio.samples=4574,fusion=concatenation,decoder=small"
-)
+HEARING = {
+    "system": "avinet",
+    "frames": 8,
+    "height": 32,
+    "width": 64,
+    "visual_encoder": {"name": "small", "width": 1 / 64},
+    "audio_encoder": {"width": 1 / 16},
+    "audio": {"samples": 4574},
+    "fusion": {"name": "concatenation"},
+    "heads": {"saliency": {"name": "small"}},
+}
 SYNTHETIC = (("synthetic", None),)
 BOTH = (("audio", 1.0), ("fused", 0.5))
 
@@ -61,8 +68,7 @@ def adapted(config, other):
     def make(**changes):
         adapt = {"sources": SYNTHETIC, "root": str(other), "features": BOTH, "memory": 6, "updates": 2}
         adapt |= {k.removeprefix("adapt__"): changes.pop(k) for k in list(changes) if k.startswith("adapt__")}
-        model = {"model__system": "avinet", "model__set": HEARING}
-        return config(**{**model, "steps": 4, "save_every": 2, "adapt": adapt, **changes})
+        return config(**{"model": HEARING, "steps": 4, "save_every": 2, "adapt": adapt, **changes})
 
     return make
 
@@ -114,7 +120,7 @@ def test_what_a_run_logs_and_exports(whole):
     named = {"discriminator_audio", "discriminator_fused"}
     assert named < set(run.shapes.params) and named < set(run.shapes.batch_stats)
     slots = {name.split("/")[1] for name in flatten(read_model(result["model"]).variables)}
-    assert slots == {"visual_encoder", "audio_encoder", "fusion", "decoder"}
+    assert slots == {"visual_encoder", "audio_encoder", "fusion", "heads"}
     assert (
         "to 7 videos of synthetic, without their labels, by audio, fused"
         in (folder / "report.html").read_text()
@@ -153,7 +159,7 @@ def test_discriminators_go_down_and_features_up(adapted, tmp_path):
 
     def objective(strength):
         adapt = dataclasses.replace(run.config.adapt, strength=strength)
-        return DomainAdversarial(network, run.spec, terms, adapt).loss
+        return DomainAdversarial(network, terms, adapt).loss
 
     @jax.jit
     def found(params):
@@ -169,7 +175,7 @@ def test_discriminators_go_down_and_features_up(adapted, tmp_path):
 
     before, gradients, without = found(state.params)
     own = variables_of("audio")
-    for name in ("visual_encoder", "decoder", own):  # what makes the sound's tokens alone is turned
+    for name in ("visual_encoder", "heads", own):  # what makes the sound's tokens alone is turned
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6),
             gradients[name],
@@ -218,7 +224,7 @@ def test_features_lower_a_loss_of_their_own_and_discriminators_learn_as_before(a
 
         def loss(params, feature_loss, strength):
             adapt = dataclasses.replace(run.config.adapt, feature_loss=feature_loss, strength=strength)
-            objective = DomainAdversarial(network, run.spec, terms, adapt)
+            objective = DomainAdversarial(network, terms, adapt)
             value, (_, values) = objective.loss(params, state.batch_stats, batches, 0, 4, jax.random.key(0))
             return value, values.get(f"domain/audio/{kind}")
 
@@ -388,9 +394,9 @@ def test_domains_that_do_not_go(adapted, tmp_path, changes, words):
 
 
 def test_a_system_without_sound_has_no_such_feature(adapted, config, tmp_path):
-    deaf = {"model__system": "vinet", "model__set": config().model.set}
+    deaf = {"system": "vinet", **config().model.changes}
     with pytest.raises(AvsalError, match="adapt.features does not fit the system: unknown feature 'audio'; "):
-        ready(adapted(**deaf), tmp_path)
+        ready(adapted(model=deaf), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -400,19 +406,19 @@ def test_a_system_without_sound_has_no_such_feature(adapted, config, tmp_path):
         ({"sources": (("diem",),)}, "a data source is .set, fold."),
         ({"features": ()}, "adapt.features names each feature once, and one at least; got .."),
         ({"features": (("audio", 1.0), ("audio", 2.0))}, "names each feature once"),
-        ({"features": (("audio", -1.0),)}, "the weight of audio in adapt.features must be a number in"),
+        ({"features": (("audio", -1.0),)}, "adapt.features.weight must be a number of at least 0; got -1.0"),
         ({"features": ("audio",)}, "adapt.features has fields name, weight; got 'audio'"),
-        ({"reversal": "rampp"}, "adapt.reversal 'rampp' is none of constant, ramp .did you mean 'ramp'"),
+        ({"reversal": "rampp"}, "adapt.reversal 'rampp' is not one of constant, ramp .did you mean 'ramp'"),
         (
             {"feature_loss": "confusing"},
-            "adapt.feature_loss 'confusing' is none of reversed, confusion, inverted",
+            "adapt.feature_loss 'confusing' is not one of reversed, confusion, inverted",
         ),
-        ({"source_share": 2.0}, "adapt.source_share must be a number in .0, 1.; got 2.0"),
-        ({"updates": -1}, "adapt.updates must be a number in 0 to 64; got -1"),
+        ({"source_share": 2.0}, "adapt.source_share must be a number from 0 to 1; got 2.0"),
+        ({"updates": -1}, "adapt.updates must be a whole number from 0 to 64; got -1"),
         ({"memory": 0, "updates": 1}, "adapt.updates are made on remembered clips: set adapt.memory too"),
-        ({"update_rate": -1.0}, "adapt.update_rate must be a number in"),
+        ({"update_rate": -1.0}, "adapt.update_rate must be a number of at least 0"),
         ({"strength": float("nan")}, "adapt.strength must be a number"),
-        ({"memory": -1}, "adapt.memory must be a number of clips in 0 to 4096; got -1"),
+        ({"memory": -1}, "adapt.memory must be a whole number from 0 to 4096; got -1"),
         ({"featurs": ()}, "adapt has no field 'featurs' .did you mean 'features'"),
     ],
 )

@@ -5,11 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from avsal_jax import AudioSpec, losses
+from avsal_jax import Waveform, losses
 from avsal_jax.losses import Term
 from avsal_jax.models.domain import CHANNELS, DomainDiscriminator
 from avsal_jax.models.fusion.concatenation import Concatenation
-from avsal_jax.models.network import forward
 from avsal_jax.testing.models import fusing_probe
 from avsal_jax.training.domain_adversarial import AdaptConfig, AdaptedFeature, DomainAdversarial, variables_of
 from avsal_jax.types import Clip
@@ -20,7 +19,7 @@ CLIPS, NAMES = 3, ("audio", "fused")
 @pytest.fixture(scope="module")
 def model():
     """A network without batch norm, so that each clip's map is its own."""
-    return fusing_probe(Concatenation(), AudioSpec("waveform", 500), channels=4)
+    return fusing_probe(Concatenation(), Waveform(500), channels=4)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +42,7 @@ def batches(model):
 def objective(model):
     def make(**adapt):
         config = AdaptConfig(sources=("any",), **adapt)
-        return DomainAdversarial(model.network, model.spec, (Term("kl"),), config)
+        return DomainAdversarial(model.network, (Term("kl"),), config)
 
     return make
 
@@ -51,9 +50,9 @@ def objective(model):
 @pytest.fixture(scope="module")
 def variables(model, objective):
     """Weights of the network are large, so that its maps differ from clip to clip."""
-    own, extra = model.variables, objective().extra_variables(model.network, model.spec, 0)
-    large = jax.tree.map(lambda leaf: 10 * leaf, own["params"])
-    return large | extra["params"], own.get("batch_stats", {}) | extra["batch_stats"]
+    network, extra = model.variables, objective().extra_variables(0)
+    large = jax.tree.map(lambda leaf: 10 * leaf, network["params"])
+    return large | extra["params"], network.get("batch_stats", {}) | extra["batch_stats"]
 
 
 def separately(model, batches, params, stats, share=1.0):
@@ -61,15 +60,15 @@ def separately(model, batches, params, stats, share=1.0):
 
     A `share` of the gradient reaches what the network makes of source clips.
     """
-    network = {"params": params}
-    seen = {
-        side: forward(model.network, model.spec, network, Clip(batch["frames"], batch["audio"]), NAMES)
+    outputs = {
+        side: model.network.run({"params": params}, Clip(batch["frames"], batch["audio"]), features=NAMES)
         for side, batch in batches.items()
     }
-    kl = losses.kl(seen["source"].saliency, batches["source"]["density"]).mean()
+    saliency = jax.nn.sigmoid(outputs["source"].logits["saliency"])
+    kl = losses.kl(saliency, batches["source"]["density"]).mean()
     domains = {}
     for name in NAMES:
-        source, target = (seen[side].features[name] for side in ("source", "target"))
+        source, target = (outputs[side].features[name] for side in ("source", "target"))
         source = share * source + (1 - share) * jax.lax.stop_gradient(source)
         tokens = jnp.concatenate([source, target])
         own = {"params": params[variables_of(name)], "batch_stats": stats[variables_of(name)]}

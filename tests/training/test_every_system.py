@@ -20,12 +20,16 @@ PARTS = {
     "visual_encoder": "small",
     "visual_encoder.width": 1 / 16,
     "audio_encoder.width": 1 / 32,
-    "decoder.width": 1 / 16,
+    "heads.saliency.width": 1 / 16,
 }
 SYSTEMS = {
     "avinet": {"audio.samples": 4574, "fusion": "concatenation"},
     "dual_domain": {"audio.samples": 4574, "fusion.width": 1 / 16},
-    "casp_net": {"neck.width": 1 / 32, "decoder.dense_layers": 1, "fusion.iterations": 1},
+    "casp_net": {
+        "neck.width": 1 / 32,
+        "heads.saliency.dense_layers": 1,
+        "fusion.coding.iterations": 1,
+    },
     "avrsp": {"audio.samples": 4574, "neck.width": 1 / 32, "fusion.width": 1 / 16, "fusion.blocks": 1},
 }
 
@@ -38,8 +42,8 @@ def adaptation(system):
     """Returns params, and the whole objective of two random clips of either domain as a function of them."""
     preset = preset_of(system)
     network, spec = build(preset, Runtime(lowering="direct")), preset.input
-    objective = DomainAdversarial(network, spec, (Term("kl", 1.0),), AdaptConfig(sources=("any",)))
-    variables, extra = init_variables(network, spec, 0), objective.extra_variables(network, spec, 0)
+    objective = DomainAdversarial(network, (Term("kl", 1.0),), AdaptConfig(sources=("any",)))
+    variables, extra = init_variables(network, 0), objective.extra_variables(0)
     stats = variables.get("batch_stats", {}) | extra["batch_stats"]
     rng = np.random.default_rng(0)
 
@@ -84,7 +88,7 @@ def test_adaptation_has_a_gradient_for_every_part(system):
 @pytest.mark.parametrize("system", ["casp_net", "avrsp"])
 def test_predict_features_and_evaluate(system, tmp_path):
     preset = preset_of(system)
-    variables = init_variables(build(preset), preset.input, 0)
+    variables = init_variables(build(preset), 0)
     model = str(write_model(tmp_path / "model", preset, variables, {"by": "a test"}))
     sound = np.random.default_rng(0).uniform(-0.9, 0.9, 9_000)
     clip = write_video(tmp_path / "clip.mp4", moving_spot(10, 32, 64), sound=sound)

@@ -11,6 +11,7 @@ from avsal_jax.models.network import abstract_variables
 from avsal_jax.models.systems import build, resolve
 from avsal_jax.training import recipes
 from avsal_jax.training.schedules import ScheduleConfig
+from avsal_jax.training.schema import ModelConfig
 from tests.training.test_recipes import OTHERWISE_BUILT, ROWS, config_of, printed
 
 MINE = [(name, row) for name, row in ROWS if name.startswith(OTHERWISE_BUILT)]
@@ -81,25 +82,25 @@ FIGURES = {
 
 
 # What a row is about, by the papers' words: AVRSP's (fusion, pairs, gates, skips); CASP-Net's (decoder;
-# interaction, stages, coding).
+# interaction, stages, whether it has predictive coding).
 NETWORKS = {
-    "avrsp_av:visual": ("none", 3, 3, "plain"),
+    "avrsp_av:visual": (None, 3, 3, "plain"),
     "avrsp_av:audio_visual": ("ravf", 3, 3, "plain"),
-    "avrsp_dhf1k:bare": ("none", 0, 0, "none"),
-    "avrsp_dhf1k:ms": ("none", 3, 0, "plain"),
-    "avrsp_dhf1k:mrg": ("none", 0, 3, "plain"),
-    **{f"avrsp_dhf1k:pairs{n}": ("none", n, n, "plain") for n in range(5)},
-    "avrsp_synergy:table3_v_bare": ("none", 0, 0, "none"),
-    "avrsp_synergy:table3_v_ms": ("none", 3, 0, "plain"),
-    "avrsp_synergy:table3_v_mrg": ("none", 0, 3, "plain"),
-    "avrsp_synergy:table3_v_both": ("none", 3, 3, "plain"),
+    "avrsp_dhf1k:bare": (None, 0, 0, "none"),
+    "avrsp_dhf1k:ms": (None, 3, 0, "plain"),
+    "avrsp_dhf1k:mrg": (None, 0, 3, "plain"),
+    **{f"avrsp_dhf1k:pairs{n}": (None, n, n, "plain") for n in range(5)},
+    "avrsp_synergy:table3_v_bare": (None, 0, 0, "none"),
+    "avrsp_synergy:table3_v_ms": (None, 3, 0, "plain"),
+    "avrsp_synergy:table3_v_mrg": (None, 0, 3, "plain"),
+    "avrsp_synergy:table3_v_both": (None, 3, 3, "plain"),
     "avrsp_synergy:table3_av_bare": ("ravf", 0, 0, "none"),
     "avrsp_synergy:table3_av_ms": ("ravf", 3, 0, "plain"),
     "avrsp_synergy:table3_av_mrg": ("ravf", 0, 3, "plain"),
     "avrsp_synergy:table3_av_both": ("ravf", 3, 3, "plain"),
-    **{f"avrsp_synergy:table4_v_{n}": ("none", n, n, "plain") for n in range(5)},
+    **{f"avrsp_synergy:table4_v_{n}": (None, n, n, "plain") for n in range(5)},
     **{f"avrsp_synergy:table4_av_{n}": ("ravf", n, n, "plain") for n in range(5)},
-    "avrsp_fusions:visual": ("none", 3, 3, "plain"),
+    "avrsp_fusions:visual": (None, 3, 3, "plain"),
     "avrsp_fusions:addition": ("addition", 3, 3, "plain"),
     "avrsp_fusions:multiplication": ("multiplication", 3, 3, "plain"),
     "avrsp_fusions:concatenation": ("concatenation", 3, 3, "plain"),
@@ -110,30 +111,28 @@ NETWORKS = {
     "casp_net_ablations:table1_unet": ("unet", None),
     "casp_net_ablations:table1_sal": ("sal", None),
     "casp_net_ablations:table2_visual": ("sal", None),
-    "casp_net_ablations:table2_bilinear": ("sal", ("bilinear", 1234, False)),
-    "casp_net_ablations:table2_quadratic": ("sal", ("quadratic", 1234, False)),
-    "casp_net_ablations:table2_linear": ("sal", ("linear", 1234, False)),
-    "casp_net_ablations:table2_coding": ("sal", ("linear", 1234, True)),
+    "casp_net_ablations:table2_bilinear": ("sal", ("bilinear", (1, 2, 3, 4), False)),
+    "casp_net_ablations:table2_quadratic": ("sal", ("quadratic", (1, 2, 3, 4), False)),
+    "casp_net_ablations:table2_linear": ("sal", ("linear", (1, 2, 3, 4), False)),
+    "casp_net_ablations:table2_coding": ("sal", ("linear", (1, 2, 3, 4), True)),
     **{
-        f"casp_net_ablations:table3_stages{stages}": ("sal", ("linear", stages, False))
-        for stages in (1, 2, 3, 4, 234, 1234)
+        f"casp_net_ablations:table3_stages{''.join(map(str, stages))}": ("sal", ("linear", stages, False))
+        for stages in ((1,), (2,), (3,), (4,), (2, 3, 4), (1, 2, 3, 4))
     },
 }
 
 
 @functools.cache
-def _leaves(network, spec):
-    found = abstract_variables(network, spec)
-    return {
-        jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(found)
-    }
+def _leaves(network):
+    shapes = jax.tree_util.tree_leaves_with_path(abstract_variables(network))
+    return {jax.tree_util.keystr(path): leaf.shape for path, leaf in shapes}
 
 
 def leaves(text):
     """Path -> shape of a row's parameters and statistics, by a stand-in for S3D that is traced sooner."""
     preset = config_of(f"{text},smoke").model.preset()
-    encoder = {"visual_encoder": {"name": "small", "fields": {"width": 1 / 16}}}
-    return _leaves(build(dataclasses.replace(preset, slots=preset.slots | encoder)), preset.input)
+    encoder = {"visual_encoder": {"name": "small", "width": 1 / 16}}
+    return _leaves(build(dataclasses.replace(preset, parts=preset.parts | encoder)))
 
 
 @pytest.mark.parametrize(("name", "row"), MINE)
@@ -165,23 +164,23 @@ def test_figures_stand_as_printed(text):
 @pytest.mark.parametrize("text", NETWORKS)
 def test_each_row_is_the_network_of_its_name(text):
     preset = config_of(text).model.preset()
-    network, slots = build(preset), preset.slots
-    assert slots["visual_encoder"] == {"name": "s3d", "fields": {}}
+    network, parts = build(preset), preset.parts
+    assert parts["visual_encoder"] == {"name": "s3d"}
+    names = {slot: part and part["name"] for slot, part in parts.items() if slot != "heads"}
     if text.startswith("casp_net"):
         decoder, interaction = NETWORKS[text]
-        assert (slots["decoder"]["name"], network.audio_encoder is None) == (decoder, interaction is None)
+        assert parts["heads"]["saliency"]["name"] == decoder
+        assert (network.audio_encoder is None) == (interaction is None)
         if interaction is None:
             assert network.fusion is None
         else:
-            assert (network.fusion.interaction, network.fusion.stages, network.fusion.coding) == interaction
+            fusion = network.fusion
+            assert (fusion.interaction, fusion.stages, fusion.coding is not None) == interaction
         return
     fusion, pairs, gates, skips = NETWORKS[text]
-    assert (slots["audio_encoder"]["name"], slots["fusion"]["name"]) == (
-        "none" if fusion == "none" else "soundnet",
-        fusion,
-    )
-    assert (network.neck.pairs, network.decoder.skips) == (pairs, skips)
-    assert getattr(network.fusion, "gates", 0) == gates
+    assert (names["audio_encoder"], names["fusion"]) == (fusion and "soundnet", fusion)
+    assert (network.neck.pairs, network.heads["saliency"].skips) == (pairs, skips)
+    assert (network.regulator.gates if network.regulator else 0) == gates
 
 
 def test_every_row_of_the_tables_is_there():
@@ -208,10 +207,11 @@ def test_every_row_of_the_tables_is_there():
 def test_what_is_printed_twice_is_one_recipe(one, other):
     first, second = config_of(one), config_of(other)
     assert first.model.preset() == second.model.preset()
-    plain = {"model": None, "data": dataclasses.replace(first.data, sources=())}
-    assert dataclasses.replace(first, **plain) == dataclasses.replace(
-        second, model=None, data=dataclasses.replace(second.data, sources=())
+    first_rest, second_rest = (
+        dataclasses.replace(config, model=ModelConfig(), data=dataclasses.replace(config.data, sources=()))
+        for config in (first, second)
     )
+    assert first_rest == second_rest
     assert set(first.data.sources) == set(second.data.sources)
 
 
@@ -245,7 +245,7 @@ def test_the_step_before_fits(name, row):
     """The network is traced; what DHF1K gave is all carried over, and sound and fusion alone stay fresh."""
     config = config_of(f"{name}:{row}")
     hears = config.model.preset().input.audio is not None
-    by_slot = {init.slot: init.path for init in config.init}
+    by_slot = {init.slot: init.path for init in config.init.values()}
     assert ("audio_encoder" in by_slot) == hears
     if hears and name.startswith("casp_net"):
         assert "vggish" in by_slot["audio_encoder"]
@@ -268,7 +268,7 @@ def test_sets_of_a_split():
     assert config_of("casp_net_iterations:figure5_n0").data.sources == (("avad", 1), ("diem", 1))
     six = config_of("casp_net_ablations:table1_fcn,six3")
     assert six.data.sources == tuple((name, 3) for name in recipes.SIX_SETS) and six.save_every == 105
-    assert six.model.preset().slots["decoder"]["name"] == "fcn"
+    assert six.model.preset().parts["heads"]["saliency"]["name"] == "fcn"
 
 
 def test_mini_has_a_schedule_of_its_own():
@@ -277,11 +277,12 @@ def test_mini_has_a_schedule_of_its_own():
 
 
 def test_synthetic_rows():
-    found = {row: config_of(f"casp_net_synthetic:{row}").model.preset() for row in ("linear", "heard")}
-    assert found["linear"].slots["fusion"]["fields"] == {"coding": False}
-    assert found["heard"].slots["fusion"]["fields"] == {"values": "audio"}
-    assert found["heard"].input.audio.shape == (1, 96, 64)
+    presets = {row: config_of(f"casp_net_synthetic:{row}").model.preset() for row in ("linear", "heard")}
+    assert presets["linear"].parts["fusion"] == {"name": "casp_net", "coding": None}
+    assert presets["heard"].parts["fusion"] == {"name": "casp_net", "values": "audio"}
+    assert presets["heard"].input.audio.shape == (1, 96, 64)
     ravf = config_of("avrsp_synthetic:ravf").model.preset()
-    assert ravf.slots["fusion"]["fields"] == {"gates": 3, "width": 0.25} and ravf.input.frames == 8
+    assert ravf.parts["fusion"] == {"name": "ravf", "width": 0.25} and ravf.input.frames == 8
+    assert build(ravf).regulator.gates == 3
     started = [config_of(f"{name}_synthetic:concatenation").model.preset() for name in ("avinet", "avrsp")]
     assert started[0].input == started[1].input  # SoundNet's start fits both

@@ -37,7 +37,7 @@ def part(tmp_path_factory):
     """A part, as `avsal convert --system s3d` writes it: an S3D with its classifier."""
     fields = {"visual_encoder.width": TINY_S3D["visual_encoder.width"], "visual_encoder.classes": 5}
     preset = resolve("s3d", fields)
-    variables = init_variables(build(preset), preset.input, seed=3)
+    variables = init_variables(build(preset), seed=3)
     return str(write_model(tmp_path_factory.mktemp("init") / "s3d", preset, variables)), flatten(variables)
 
 
@@ -67,14 +67,14 @@ def test_a_part_fills_its_slot_and_the_rest_stays_fresh(fresh, part):
     assert report.unused[0][1] == (f"{head}/bias", f"{head}/kernel")
     text = report.text()
     assert "not used, the network has no place for them: visual_encoder/classifier (2)" in text
-    assert f"{len(report.fresh)} leaves stay fresh: decoder/" in text
+    assert f"{len(report.fresh)} leaves " in text and " fresh: heads/saliency/conv1 (1), " in text
 
 
 @pytest.mark.parametrize(("hearing", "fusion"), [("avinet", "concatenation"), ("dual_domain", "cross_modal")])
 def test_vinet_and_soundnet_begin_a_network_that_hears(trained, system, tmp_path, hearing, fusion):
     """The chain of the papers' recipes: picture and decoder from ViNet, sound from SoundNet, fresh fusion."""
     preset = resolve("soundnet", {"audio_encoder.width": 1 / 16, "audio.samples": 35_280})
-    sound = init_variables(build(preset), preset.input, seed=3)
+    sound = init_variables(build(preset), seed=3)
     sound["batch_stats"] = jax.tree.map(lambda x: x + 0.5, sound["batch_stats"])
     part = str(write_model(tmp_path / "soundnet", preset, sound))
     start = tiny_stored(seed=1, system=hearing, visual_encoder="s3d", fusion=fusion).variables
@@ -82,7 +82,7 @@ def test_vinet_and_soundnet_begin_a_network_that_hears(trained, system, tmp_path
     found, before = flatten(variables), flatten(start)
     given = flatten(trained.variables) | flatten(sound)
     assert all(same(found[name], value) for name, value in given.items())
-    assert {name.split("/")[1] for name in given} == {"visual_encoder", "decoder", "audio_encoder"}
+    assert {name.split("/")[1] for name in given} == {"visual_encoder", "heads", "audio_encoder"}
     assert set(report.fresh) == set(found) - set(given) and report.unused[0][1] == report.unused[1][1] == ()
     assert {name.split("/")[1] for name in report.fresh} == {"fusion"}
     assert all(same(found[name], before[name]) for name in report.fresh)
@@ -97,8 +97,8 @@ def test_a_pattern_chooses_leaves_and_the_later_source_counts(fresh, system, par
     assert len(second) == 3  # conv1 is separable: two kernels; conv2 has one
     for name in report.copied[0][1]:
         assert same(found[name], weights[name] if name in second else whole[name]), name
-    across, report = initialise(fresh, (Init(system, "", "^decoder/"),))
-    assert {name.split("/")[1] for name in report.copied[0][1]} == {"decoder"}
+    across, report = initialise(fresh, (Init(system, "", "^heads/saliency/"),))
+    assert {name.split("/")[1] for name in report.copied[0][1]} == {"heads"}
     assert same(flatten(across)["params/visual_encoder/conv2/conv/kernel"],
                 flatten(fresh)["params/visual_encoder/conv2/conv/kernel"])  # fmt: skip
 
@@ -110,15 +110,15 @@ def test_leaves_keep_the_type_of_the_network(fresh, system):
 
 
 def test_sources_that_do_not_fit_are_refused(fresh, system, part):
-    wide = tiny_stored(**TINY_S3D | {"visual_encoder.width": 1 / 8, "decoder.width": 1 / 8}).variables
+    wide = tiny_stored(**TINY_S3D | {"visual_encoder.width": 1 / 8, "heads.saliency.width": 1 / 8}).variables
     with pytest.raises(AvsalError, match="do not fit this network") as error:
         initialise(wide, (Init(system, "visual_encoder"),))
     text = str(error.value)
     assert "of another shape: " in text and " is (" in text and ", not (" in text and text.endswith("pattern")
     assert text.count(", not (") == 8 and " ...;" in text and "\n" not in text
     cases = {
-        Init(system, "audio_encoder"): "has no 'audio_encoder'; it has decoder, visual_encoder",
-        Init(part[0], "decoder"): "has no 'decoder'; it has visual_encoder",
+        Init(system, "audio_encoder"): "has no 'audio_encoder'; it has heads, visual_encoder",
+        Init(part[0], "heads/saliency"): "has no 'heads/saliency'; it has visual_encoder",
         Init(system, "visual_encoder", "conv9"): r"no leaf of .* that match 'conv9'; its leaves are conv1/",
         Init(
             part[0], "visual_encoder", "classifier"
@@ -129,3 +129,11 @@ def test_sources_that_do_not_fit_are_refused(fresh, system, part):
     for source, message in cases.items():
         with pytest.raises(AvsalError, match=message):
             initialise(fresh, (source,))
+
+
+@pytest.mark.parametrize(
+    ("slot", "today"), [("decoder", "heads/saliency"), ("fusion/gate1", "regulator/gate1")]
+)
+def test_a_slot_of_an_earlier_version_is_refused_with_its_name(slot, today):
+    with pytest.raises(AvsalError, match=f"the slot '{slot}' of init is now '{today}'"):
+        Init("model", slot)

@@ -122,10 +122,11 @@ def test_going_on_from_another_run_with_another_config(whole, config, tmp_path):
 
 def test_starting_from_a_model(whole, config, tmp_path):
     model = whole[1]["model"]
-    result, lines = run(config(init=((model, "visual_encoder", ""),), steps=1), tmp_path / "w")
+    init = {"whole": {"path": model, "slot": "visual_encoder"}}
+    _, lines = run(config(init=init, steps=1), tmp_path / "w")
     text = "\n".join(lines)
     assert "231 leaves" not in text and re.search(r"\d+ leaves from .*model visual_encoder", text)
-    assert "stay fresh: decoder" in text
+    assert " fresh: heads/saliency" in text
 
 
 def test_averaged_parameters_and_frozen_groups(config, tmp_path):
@@ -136,8 +137,9 @@ def test_averaged_parameters_and_frozen_groups(config, tmp_path):
     encoder = {n: v for n, v in flatten({"params": fresh.params}).items() if "visual_encoder" in n}
     for name, value in encoder.items():
         np.testing.assert_array_equal(found[name], np.asarray(value))
-    decoder = {n: v for n, v in flatten({"params": fresh.params}).items() if "decoder" in n}
-    assert all((found[n] != np.asarray(v)).any() for n, v in decoder.items() if n.endswith("kernel"))
+    head = {n: v for n, v in flatten({"params": fresh.params}).items() if "heads/saliency" in n}
+    kernels = [name for name in head if name.endswith("kernel")]
+    assert kernels and all((found[name] != np.asarray(head[name])).any() for name in kernels)
     assert any("arrays are frozen" in line for line in lines)
 
 
@@ -186,11 +188,11 @@ def test_refusals(whole, config, values, tmp_path, prepared):
         run(config(steps=9), workdir)
     for changes, words in (
         ({"data__batch": 3}, "a batch of 3 cannot be shared by 2 devices"),
-        ({"model__set": "frames=8"}, "was prepared at 32x64, the model takes 224x384"),
-        ({"model__set": "frames=8", "model__system": "s3d"}, "s3d is a part"),
+        ({"model": {"frames": 8}}, "was prepared at 32x64, the model takes 224x384"),
+        ({"model": {"system": "s3d", "frames": 8}}, "s3d is a part"),
         ({"data__root": str(tmp_path / "none")}, "synthetic is not prepared in"),
         ({"data__sources": (("avad", 1),)}, "avad is not prepared in .* which holds synthetic"),
-        ({"init": (("nowhere", "", ""),)}, "nowhere"),
+        ({"init": {"wrong": {"path": "nowhere"}}}, "nowhere"),
         ({"optimizer__groups": (("encoder/.*", 0.0),)}, "matches no"),
     ):
         with pytest.raises(AvsalError, match=words):
@@ -204,18 +206,24 @@ def test_refusals(whole, config, values, tmp_path, prepared):
 def test_config_mistakes(config, values):
     for changes, words in (
         ({"optimiser__name": "adam"}, "the config has no field 'optimiser' .did you mean 'optimizer'"),
-        ({"model__sistem": "vinet"}, "model has no field 'sistem'.*'system'"),
-        ({"steps": "many"}, "steps must be a whole number; got 'many'"),
+        ({"model__sistem": "vinet"}, r"'(model\.)?sistem'.*did you mean '(model\.)?system'"),
+        ({"steps": "many"}, "steps must be a whole number of at least 0; got 'many'"),
         ({"steps": 0}, "give either steps or epochs; got 0 and 0"),
         ({"loss__kl": 0.0, "loss__cc": 0.0}, "all losses have weight 0"),
-        ({"model__set": "frames"}, "'frames' in model.set is not name=value"),
-        ({"model__set": "fusion=blend"}, "blend"),
+        ({"model__set": "frames=8"}, "model.set is no longer there: write each setting by itself"),
+        ({"model__fusoin": "ravf"}, "model has no setting 'fusoin' .did you mean 'model.fusion'"),
+        ({"model__frmes": 8}, "model has no setting 'frmes' .did you mean 'model.frames'"),
+        ({"model__decoder": {"width": 0.5}}, "'decoder' is now 'heads.saliency'"),
+        ({"model__dtype": "float31"}, "model.dtype 'float31' is not one of float32, bfloat16"),
+        ({"model__fusion": "blend"}, "blend"),
         ({"data__sources": ()}, "data.sources is empty"),
         ({"data__sources": (("diem", 1, 2),)}, "a data source is"),
-        ({"evaluation__metric": "auc"}, "'auc' is none of loss, cc"),
-        ({"init": (("a",),), "resume": "b"}, "leave init out"),
-        ({"ema": 1.5}, "ema must be a number in"),
-        ({"data__sampling": {"policy": "all"}}, "sampling policy 'all' is none of"),
+        ({"evaluation__metric": "auc"}, "evaluation.metric 'auc' is not one of loss, cc"),
+        ({"init": {"a": {"path": "a"}}, "resume": "b"}, "leave init out"),
+        ({"init": {"a": {"slot": "visual_encoder"}}}, "init.a needs the field 'path'"),
+        ({"init": {"a": {"path": "a", "slots": ""}}}, "init.a has no field 'slots' .did you mean 'slot'"),
+        ({"ema": 1.5}, "ema must be a number of at least 0 and below 1; got 1.5"),
+        ({"data__sampling": {"policy": "all"}}, "data.sampling.policy 'all' is not one of"),
     ):
         with pytest.raises(AvsalError, match=words):
             config(**changes)

@@ -221,29 +221,41 @@ def test_early_stopping_counts_evaluations_without_a_better_value():
     assert not EarlyStopState().update(0.5, rising).update(0.56, rising).stop(rising)
 
 
+TODAY = tree({"regulator/gate1/select/bias": [1.0], "heads/saliency/conv1/kernel": [1.0, 2.0]})
 MISTAKES = [
-    (lambda: OptimizerConfig("adamm"), "optimizer.name 'adamm' is none of adam, adamw, sgd (did you mean"),
-    (lambda: OptimizerConfig(learning_rate=0), "optimizer.learning_rate must be a number in (0, inf); got 0"),
+    (lambda: OptimizerConfig("adamm"), "optimizer.name 'adamm' is not one of adam, adamw, sgd (did you mean"),
+    (lambda: OptimizerConfig(learning_rate=0), "optimizer.learning_rate must be a number above 0; got 0"),
     (lambda: OptimizerConfig(learning_rate="1e-4"), "got '1e-4'"),
-    (lambda: OptimizerConfig(b1=1.0), "optimizer.b1 must be a number in [0, 1); got 1.0"),
-    (lambda: OptimizerConfig(eps=math.nan), "optimizer.eps must be a number in [0, inf); got nan"),
-    (lambda: OptimizerConfig(clip_norm=0), "optimizer.clip_norm must be a number in (0, inf); got 0"),
+    (lambda: OptimizerConfig(b1=1.0), "optimizer.b1 must be a number of at least 0 and below 1; got 1.0"),
+    (lambda: OptimizerConfig(eps=math.nan), "optimizer.eps must be a number of at least 0; got nan"),
+    (lambda: OptimizerConfig(clip_norm=0), "optimizer.clip_norm must be a number above 0, or None; got 0"),
     (
         lambda: OptimizerConfig(accumulate=1.5),
-        "optimizer.accumulate must be a whole number in [1, inf); got 1.5",
+        "optimizer.accumulate must be a whole number of at least 1; got 1.5",
     ),
     (lambda: OptimizerConfig(accumulate=True), "got True"),
     (lambda: OptimizerConfig(momentum=0.9), "optimizer 'adam' has no momentum; leave it out"),
     (lambda: OptimizerConfig("sgd", b2=0.9), "optimizer 'sgd' has no b2; leave it out"),
     (lambda: OptimizerConfig("sgd", nesterov=True), "optimizer.nesterov needs momentum, and dampening 0"),
-    (lambda: OptimizerConfig(groups=({"pattern": "x"},)), "optimizer.groups must be a tuple of Group"),
+    (
+        lambda: OptimizerConfig(groups=("x",)),
+        "optimizer.groups has fields pattern, scale, weight_decay; got 'x'",
+    ),
     (lambda: Group("decoder/("), "'decoder/(' of a parameter group is no regular expression"),
-    (lambda: Group("x", -1), "the scale of group 'x' must be a number in [0, inf); got -1"),
-    (lambda: Group("x", 1, -1), "the weight_decay of group 'x' must be a number in [0, inf); got -1"),
+    (lambda: Group("x", -1), "group 'x': scale must be a number of at least 0; got -1"),
+    (lambda: Group("x", 1, -1), "group 'x': weight_decay must be a number of at least 0, or None; got -1"),
     (
         lambda: make_optimizer(OptimizerConfig(groups=(Group("decoder", 0.1),)), PARAMS, 9),
         "the parameter group 'decoder' matches none of 3 parameters; a pattern takes a whole path, such as "
         "decoder/bias, ",
+    ),
+    (
+        lambda: make_optimizer(OptimizerConfig(groups=(Group("decoder/conv1/.*"),)), TODAY, 9),
+        "the parameter group 'decoder/conv1/.*' is now 'heads/saliency/conv1/.*'",
+    ),
+    (
+        lambda: make_optimizer(OptimizerConfig(groups=(Group("fusion/gate1/.*"),)), TODAY, 9),
+        "the parameter group 'fusion/gate1/.*' is now 'regulator/gate1/.*'",
     ),
     (
         lambda: make_optimizer(OptimizerConfig(groups=(Group(".*"), Group("decoder/.*"))), PARAMS, 9),
@@ -253,31 +265,43 @@ MISTAKES = [
         lambda: make_optimizer(OptimizerConfig(groups=(Group(".*", 0.0),)), PARAMS, 9),
         "every parameter is frozen; give one group a scale above 0",
     ),
-    (lambda: make_optimizer(OptimizerConfig(), PARAMS, 0), "total_steps must be a whole number in [1, inf)"),
+    (
+        lambda: make_optimizer(OptimizerConfig(), PARAMS, 0),
+        "total_steps must be a whole number of at least",
+    ),
     (
         lambda: make_optimizer(OptimizerConfig(schedule=ScheduleConfig(warmup_steps=9)), PARAMS, 9),
         "schedule.warmup_steps 9 must be less than the run's 9 steps",
     ),
     (
         lambda: ScheduleConfig("cosin"),
-        "'cosin' is none of constant, cosine, step, plateau (did you mean 'cosine'?)",
+        "'cosin' is not one of constant, cosine, step, plateau (did you mean 'cosine'?)",
     ),
-    (lambda: ScheduleConfig("plateau", mode="mim"), "schedule.mode 'mim' is none of min, max"),
-    (lambda: ScheduleConfig("plateau", factor=1.0), "schedule.factor must be a number in (0, 1); got 1.0"),
-    (lambda: ScheduleConfig("plateau", patience=-1), "must be a whole number in [0, inf); got -1"),
+    (lambda: ScheduleConfig("plateau", mode="mim"), "schedule.mode 'mim' is not one of min, max"),
+    (
+        lambda: ScheduleConfig("plateau", factor=1.0),
+        "schedule.factor must be a number above 0 and below 1; got",
+    ),
+    (
+        lambda: ScheduleConfig("plateau", patience=-1),
+        "schedule.patience must be a whole number of at least 0; got",
+    ),
     (
         lambda: ScheduleConfig("cosine", milestones=(0.5,)),
         "schedule 'cosine' has no milestones; leave it at (), or choose 'step'",
     ),
     (lambda: ScheduleConfig("step"), "schedule 'step' needs milestones, such as (0.5, 0.75) of the run"),
-    (lambda: ScheduleConfig("step", milestones=[0.5]), "must be a tuple of numbers; got [0.5]"),
+    (
+        lambda: ScheduleConfig("step", milestones=0.5),
+        "schedule.milestones must be a tuple of numbers above 0 and below 1; got 0.5",
+    ),
     (
         lambda: ScheduleConfig("step", milestones=(750,)),
-        "a milestone, a part of the run, must be a number in (0, 1); got 750",
+        "schedule.milestones must be a number above 0 and below 1; got 750",
     ),
     (lambda: ScheduleConfig("step", milestones=(0.7, 0.5)), "schedule.milestones must rise; got (0.7, 0.5)"),
-    (lambda: EarlyStopConfig(0), "early_stop.patience must be a whole number in [1, inf); got 0"),
-    (lambda: EarlyStopConfig(mode="best"), "early_stop.mode 'best' is none of min, max"),
+    (lambda: EarlyStopConfig(0), "early_stop.patience must be a whole number of at least 1; got 0"),
+    (lambda: EarlyStopConfig(mode="best"), "early_stop.mode 'best' is not one of min, max"),
 ]
 
 

@@ -11,12 +11,13 @@ import pytest
 from avsal_jax.cli.main import main
 from avsal_jax.errors import AvsalError
 from avsal_jax.models.network import abstract_variables
-from avsal_jax.models.registry import part_class
-from avsal_jax.models.systems import Preset, build
-from avsal_jax.specs import spec_from_dict
+from avsal_jax.models.registry import SLOTS, part_class
+from avsal_jax.models.systems import build, preset_of
+from avsal_jax.spec.input import Pixels
 from avsal_jax.training import launch, loop, recipes
+from avsal_jax.training.initialise import Init
 from avsal_jax.training.schedules import check_steps
-from avsal_jax.training.schema import build_config, joined_settings
+from avsal_jax.training.schema import build_config, changed_model, plain_values
 
 ROWS = [(recipe.name, row) for recipe in map(recipes.recipe, recipes.shipped()) for row in recipe.rows]
 FIRST_ROWS = {name: row for name, row in reversed(ROWS)}
@@ -85,13 +86,18 @@ def config_of(text):
 
 @functools.cache
 def parameters_of(preset_text):
-    preset = Preset(**{**json.loads(preset_text), "input": spec_from_dict(json.loads(preset_text)["input"])})
-    shapes = abstract_variables(build(preset), preset.input)
+    shapes = abstract_variables(build(preset_of(json.loads(preset_text), "system")))
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes["params"]))
 
 
 def parameters(config):
-    return parameters_of(json.dumps(dataclasses.asdict(config.model.preset()), sort_keys=True))
+    return parameters_of(json.dumps(config.model.preset().to_dict(), sort_keys=True))
+
+
+def parts_of(preset):
+    """Path -> (kind, part) of every slot and head; the part is None for an empty slot."""
+    heads = {f"heads.{name}": ("head", part) for name, part in preset.parts["heads"].items()}
+    return {slot: (slot, preset.parts[slot]) for slot in SLOTS} | heads
 
 
 @pytest.mark.parametrize(("name", "row"), [one for one in ROWS if not one[0].startswith(OTHERWISE_BUILT)])
@@ -109,21 +115,31 @@ def test_every_row_builds(name, row):
         assert 20_000 < parameters(config_of(f"{name}:{row},smoke")) < 300_000
 
 
+def without_width(part):
+    return {name: value for name, value in part.items() if name != "width"}
+
+
 @pytest.mark.parametrize("variant", ["smoke", "mini"])
 @pytest.mark.parametrize(("name", "row"), ROWS)
 def test_every_row_shrinks_and_keeps_its_structure(name, row, variant):
     whole, small = config_of(f"{name}:{row}"), config_of(f"{name}:{row},{variant}")
-    assert small.data.sources == (("synthetic", None),) and small.init == () and small.steps > 0
+    assert small.data.sources == (("synthetic", None),) and small.init == {} and small.steps > 0
     check_steps(small.optimizer.schedule, small.steps)
     one, other = whole.model.preset(), small.model.preset()
     assert other.input.frames == one.input.frames and (other.input.height, other.input.width) == (64, 96)
     assert other.input.audio == one.input.audio
-    for slot, part in one.slots.items():
-        fields = dict(other.slots[slot]["fields"])
-        assert other.slots[slot]["name"] == part["name"]
-        if hasattr(part_class(slot, part["name"]), "width"):
-            assert fields.pop("width") == (1 / 16 if variant == "smoke" else 1 / 4)
-        assert fields == {k: v for k, v in part["fields"].items() if k != "width"}
+    small_parts = parts_of(other)
+    assert small_parts.keys() == parts_of(one).keys()
+    for path, (kind, part) in parts_of(one).items():
+        fields = small_parts[path][1]
+        if part is None:
+            assert fields is None
+            continue
+        if hasattr(part_class(kind, part["name"]), "width"):
+            assert fields["width"] == (1 / 16 if variant == "smoke" else 1 / 4)
+        else:
+            assert "width" not in fields
+        assert without_width(fields) == without_width(part)
     if whole.adapt is None:
         assert small.adapt is None
     else:
@@ -131,12 +147,13 @@ def test_every_row_shrinks_and_keeps_its_structure(name, row, variant):
 
 
 def test_recipes_are_those_of_the_paper_and_the_code():
-    assert config_of("vinet_dhf1k").init[0].slot == "visual_encoder"
+    assert [init.slot for init in config_of("vinet_dhf1k").init.values()] == ["visual_encoder"]
     assert config_of("vinet_ucf").data.stride == 32 and config_of("vinet_av").data.stride == 64
     sources = config_of("vinet_av:split3").data.sources
     assert len(sources) == 6 and {fold for _, fold in sources} == {3}
     spec = config_of("vinet_dhf1k:table2_t48").model.preset().input
-    assert (spec.frames, spec.height, spec.width, spec.pixel_norm) == (48, 224, 384, "imagenet")
+    assert (spec.frames, spec.height, spec.width) == (48, 224, 384)
+    assert spec.pixels == Pixels((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 255.0)  # ImageNet's
     assert config_of("vinet_dhf1k").model.norm_momentum == 0.999
 
 
@@ -149,7 +166,7 @@ def test_rows_of_adaptation():
         both = found[f"{name}_da_both"]
         assert both.adapt.names == ("audio", "fused") and both.adapt.reversal == "constant"
         assert [feature.weight for feature in both.adapt.features] == [1.0, 1.0] and both.adapt.strength == 1
-        assert both.model.preset().slots["fusion"]["name"] == "cross_modal"
+        assert both.model.preset().parts["fusion"]["name"] == "cross_modal"
     assert found["diem_da_both"].data.sources == (("avad", 1),)
     assert found["diem_da_both"].adapt.sources == (("diem", 1),)
     assert found["social_da_audio"].data.sources == ("social.txt",)
@@ -157,15 +174,19 @@ def test_rows_of_adaptation():
 
 
 def test_rows_that_hear():
-    fusions = {row: config_of(f"avinet_av:{row}").model.preset().slots["fusion"]["name"]
+    fusions = {row: config_of(f"avinet_av:{row}").model.preset().parts["fusion"]["name"]
                for row in ("bilinear", "transformer", "concatenation")}  # fmt: skip
     assert all(row == fusion for row, fusion in fusions.items())
     config = config_of("avinet_av:transformer,split2")
     assert config.data.sources[0] == ("diem", 2) and len(config.data.sources) == 6
-    assert [one.slot for one in config.init] == ["", "audio_encoder"]
+    assert {name: init.slot for name, init in config.init.items()} == {
+        "vinet": "",
+        "soundnet": "audio_encoder",
+    }
     picture = config_of("avinet_synthetic:picture")
-    assert picture.model.preset().input.audio is None and picture.init == ()
-    assert {part["name"] for part in picture.model.preset().slots.values()} == {"s3d", "vinet", "none"}
+    assert picture.model.preset().input.audio is None and picture.init == {}
+    parts = [part for _, part in parts_of(picture.model.preset()).values()]
+    assert {part and part["name"] for part in parts} == {"s3d", "vinet", None}
 
 
 def printed(text):
@@ -203,16 +224,28 @@ def test_variants_combine_in_any_order():
 
 
 @pytest.mark.parametrize(
-    ("first", "then", "both"),
+    ("first", "then", "joined"),
     [
-        ("frames=16", "", "frames=16"),
-        ("frames=16, height=64", "frames=8", "height=64,frames=8"),
-        ("fusion=a,fusion.heads=2,frames=8", "fusion=b", "frames=8,fusion=b"),
-        ("fusion=a,fusion.heads=2", "fusion.heads=4", "fusion=a,fusion.heads=4"),
+        ({"frames": 16}, {}, {"frames": 16}),
+        ({"frames": 16, "height": 64}, {"frames": 8}, {"height": 64, "frames": 8}),
+        (
+            {"fusion": {"name": "a", "heads": 2}, "frames": 8},
+            {"fusion": "b"},
+            {"frames": 8, "fusion": {"name": "b"}},
+        ),
+        ({"fusion": {"name": "a", "heads": 2}}, {"fusion.heads": 4}, {"fusion": {"name": "a", "heads": 4}}),
+        ({"fusion": {"heads": 2}}, {"fusion": {"width": 0.5}}, {"fusion": {"heads": 2, "width": 0.5}}),
+        ({"fusion": {"name": "a"}}, {"fusion": "none"}, {"fusion": None}),
+        (
+            {"heads": {"saliency": {"width": 0.5}}},
+            {"heads": {"saliency": {"skips": "none"}}},
+            {"heads": {"saliency": {"width": 0.5, "skips": "none"}}},
+        ),
+        ({"system": "vinet", "frames": 16}, {"system": "avinet"}, {"system": "avinet", "frames": 16}),
     ],
 )
-def test_settings_join(first, then, both):
-    assert joined_settings(first, then) == both
+def test_settings_of_the_model_join(first, then, joined):
+    assert changed_model(first, then) == joined
 
 
 @pytest.fixture
@@ -242,18 +275,86 @@ def test_values_come_from_the_command_line(started, tmp_path, capsys):
         "data.sampling.flip=true",
         "loss.cc=-0.1",
     ]
-    extra += ["model.set=decoder.hierarchy=2,frames=8"]
+    extra += ["model.heads.saliency.hierarchy=2", "model.frames=8"]
     arguments = ["train", "--config", "vinet_dhf1k:table2_t16,smoke", "--workdir", str(tmp_path)]
     assert main([*arguments, *(f"--config.{e}" for e in extra)]) == 0
     assert capsys.readouterr().out == "4 steps; best cc 0.5000 at step 2; the model is w/model\n"
     config = started["config"]
     assert started["workdir"] == tmp_path and config.data.batch == 4 and config.optimizer.learning_rate == 1.0
-    assert config.optimizer.clip_norm == 2.5 and config.early_stop.patience == 3 and config.init == ()
+    assert config.optimizer.clip_norm == 2.5 and config.early_stop.patience == 3 and config.init == {}
     assert config.data.sources == (("diem", 1), ("ave", None)) and config.data.sampling.flip is True
     assert config.loss.cc == -0.1 and config.loss.kl == 1.0
     preset = config.model.preset()  # what is set is added to the row and to smoke
     assert preset.input.frames == 8 and preset.input.height == 64
-    assert preset.slots["decoder"]["fields"] == {"width": 1 / 16, "hierarchy": 2}
+    assert preset.parts["heads"] == {"saliency": {"name": "vinet", "width": 1 / 16, "hierarchy": 2}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fusion"),
+    [
+        ("--config.model.fusion.heads=8", {"name": "ravf", "heads": 8}),
+        (
+            "model.fusion.heads=8 --config.model.fusion.width 1/16",
+            {"name": "ravf", "heads": 8, "width": 1 / 16},
+        ),
+        ("--config.model.fusion=mbt", {"name": "mbt"}),
+        ("--config.model.fusion=mbt --config.model.fusion.heads=2", {"name": "mbt", "heads": 2}),
+        ("--config.model.fusion.heads=2 --config.model.fusion=mbt", {"name": "mbt"}),
+        ("--config.model.fusion=none", None),
+        ("--config.model.fusion=None", None),
+    ],
+)
+def test_parts_and_their_fields_are_set_on_the_command_line(started, tmp_path, arguments, fusion):
+    command = ["train", "--config", "avrsp_av:audio_visual", "--workdir", str(tmp_path)]
+    assert main([*command, *arguments.split()]) == 0
+    preset = started["config"].model.preset()
+    assert preset.parts["fusion"] == fusion
+    assert preset.parts["regulator"] == {"name": "gates", "gates": 3}  # another fusion keeps the gates
+
+
+def test_tuples_and_nested_fields_of_parts_are_set_on_the_command_line(started, tmp_path):
+    command = ["train", "--config", "casp_net_av:audio_visual", "--workdir", str(tmp_path)]
+    fields = ["--config.model.fusion.stages=(3, 4)", "--config.model.fusion.coding.iterations=1"]
+    assert main([*command, *fields, "--config.model.neck.rates=[2, 4]"]) == 0
+    network = build(started["config"].model.preset())
+    assert (network.fusion.stages, network.fusion.iterations, network.neck.rates) == ((3, 4), 1, (2, 4))
+    assert main([*command, "--config.model.fusion.coding=None"]) == 0
+    assert build(started["config"].model.preset()).fusion.coding is None
+
+
+START = Init("runs/vinet_dhf1k/model")  # of vinet_ucf, under the name `vinet`
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--config.init.vinet.path=X"], {"vinet": Init("X")}),
+        (["init.vinet.slot=visual_encoder"], {"vinet": dataclasses.replace(START, slot="visual_encoder")}),
+        (["--config.init.second.path", "X"], {"vinet": START, "second": Init("X")}),
+        (
+            ["--config.init={}", "--config.init.a.path=X", "--config.init.a.slot=heads/saliency"],
+            {"a": Init("X", "heads/saliency")},
+        ),
+        (["--config.init={'a': {'path': 'X', 'pattern': 'conv[12]/'}}"], {"a": Init("X", "", "conv[12]/")}),
+    ],
+)
+def test_what_a_run_starts_from_is_set_by_name(started, tmp_path, arguments, expected):
+    assert main(["train", "--config", "vinet_ucf", "--workdir", str(tmp_path), *arguments]) == 0
+    assert started["config"].init == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["avrsp_synergy:table3_v_bare", "casp_net_ablations:table3_stages234", "dual_domain_adapt"]
+)
+def test_plain_values_state_the_whole_config(text):
+    """Those of a run's config.json give the same config again, whatever the defaults of its system are."""
+    config = config_of(text)
+    values = plain_values(config)
+    assert values == json.loads(json.dumps(values))
+    restored = build_config(values)
+    assert plain_values(restored) == values
+    assert dataclasses.replace(restored, model=config.model) == config
+    assert build(restored.model.preset()) == build(config.model.preset())
 
 
 def test_being_stopped_asks_for_another_start(started, tmp_path, monkeypatch, capsys):
@@ -276,13 +377,82 @@ def test_ones_own_config_file(started, tmp_path):
     assert started["config"].data.sources == (("diem", 1),)
 
 
+MODEL_ROWS = """
+ROWS = {
+    "heads": recipes.Row({"model.fusion.heads": 8}, "nothing"),
+    "mbt": recipes.Row({"model.fusion": "mbt", "model.regulator": None}, "nothing"),
+    "wide": recipes.Row({"model.fusion": {"width": 0.25}, "model.heads.saliency.skips": "none"}, "nothing"),
+}
+
+
+def get_config(variants=""):
+    config = ml_collections.ConfigDict(recipes.defaults())
+    config.model.system = "avrsp"
+    config.model.frames = 16
+    config.model.fusion = {"name": "ravf", "blocks": 2}
+    config.data.sources = (("diem", 1),)
+    return recipes.apply(config, variants, ROWS)
+"""
+
+
+@pytest.mark.parametrize(
+    ("variants", "expected"),
+    [
+        ("", {"fusion": {"name": "ravf", "blocks": 2}}),
+        ("heads", {"fusion": {"name": "ravf", "blocks": 2, "heads": 8}}),
+        ("mbt", {"fusion": {"name": "mbt"}, "regulator": None}),
+        (
+            "heads,wide",
+            {
+                "fusion": {"name": "ravf", "blocks": 2, "heads": 8, "width": 0.25},
+                "heads": {"saliency": {"name": "avrsp", "skips": "none"}},
+            },
+        ),
+        (
+            "wide,smoke",
+            {
+                "fusion": {"name": "ravf", "blocks": 2, "width": 1 / 16},
+                "heads": {"saliency": {"name": "avrsp", "skips": "none", "width": 1 / 16}},
+            },
+        ),
+    ],
+)
+def test_the_model_of_a_config_file_is_nested_data_that_its_rows_change(tmp_path, variants, expected):
+    (tmp_path / "mine.py").write_text(RECIPE + MODEL_ROWS)
+    preset = build_config(recipes.config(f"{tmp_path}/mine.py:{variants}").to_dict()).model.preset()
+    assert preset.input.frames == 16 and {slot: preset.parts[slot] for slot in expected} == expected
+    build(preset)
+
+
+def test_rows_that_set_the_same_of_the_model_differently_clash(tmp_path):
+    row = "ROWS['other'] = recipes.Row({'model.fusion.heads': 4}, 'nothing')\n"
+    (tmp_path / "mine.py").write_text(RECIPE + MODEL_ROWS + row)
+    with pytest.raises(AvsalError, match="the variants heads and other set model.fusion.heads differently"):
+        recipes.config(f"{tmp_path}/mine.py:heads,other")
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("data.bach", "unknown key 'data.bach' in a row .did you mean 'batch'"),
+        ("model.fusoin", "model has no setting 'fusoin' .did you mean 'model.fusion'"),
+        ("model.fusion.gates", "'fusion.gates' is now 'regulator.gates'"),
+    ],
+)
+def test_a_row_of_unknown_keys_is_refused(tmp_path, key, message):
+    row = f"ROWS['odd'] = recipes.Row({{'{key}': 4}}, 'nothing')\n"
+    (tmp_path / "mine.py").write_text(RECIPE + MODEL_ROWS + row)
+    with pytest.raises(AvsalError, match=message):
+        build_config(recipes.config(f"{tmp_path}/mine.py:odd").to_dict())
+
+
 @pytest.mark.parametrize(
     ("config", "extra", "message"),
     [
         ("vinet_dhfk", "", "no config 'vinet_dhfk' (did you mean 'vinet_dhf1k'?); give a .py file or "),
         ("no/such.py", "", "no config 'no/such.py'"),
         ("vinet_dhf1k:table2_t61", "", "unknown variant 'table2_t61' (did you mean 'table2_t16'?);"),
-        ("vinet_dhf1k:table2_t8,table2_t16", "", "table2_t8 and table2_t16 set frames differently; take one"),
+        ("vinet_dhf1k:table2_t8,table2_t16", "", "table2_t16 set model.frames differently; take one of them"),
         ("vinet_dhf1k:smoke,mini", "", "the variants smoke and mini set "),
         ("vinet_ucf", "--config.data.bach=4", "unknown key 'data.bach' in the config (did you mean 'data.ba"),
         ("vinet_ucf", "--config.early_stop.patince=4", "(did you mean 'early_stop.patience'?)"),
@@ -296,9 +466,8 @@ def test_ones_own_config_file(started, tmp_path):
         ("vinet_ucf", "--config.data.sources=None", "of type tuple: a tuple as Python writes it, as "),
         ("vinet_ucf", "--config.early_stop=5", "early_stop is a group of the config; set a field, or "),
         ("vinet_ucf", "--config.learning_rate=1", "(did you mean 'optimizer.learning_rate'?)"),
-        ("vinet_ucf", "--config.init=((", "as \"(('diem', 1),)\"; got '(('"),
+        ("vinet_ucf", "--config.init=((", "as \"{'sound': {'path': 'runs/s/model'}}\"; got '(('"),
         ("vinet_ucf", "--config.steps=9", "give either steps or epochs; got 9 and 40"),
-        ("vinet_ucf", "--config.model.set=decoder.hierachy=2", "'hierachy'"),
         ("vinet_ucf", "--config.data.batch", "'--config.data.batch' has no value; values of the"),
         ("vinet_ucf", "--data.batch=4", "no flag of avsal train; values of the config are set by "),
         ("vinet_ucf", "--data.batch=4", "KEY=VALUE, as --config.data.batch=4"),
@@ -306,7 +475,37 @@ def test_ones_own_config_file(started, tmp_path):
     ],
 )  # fmt: skip
 def test_mistakes_are_one_line(started, tmp_path, capsys, config, extra, message):
-    arguments = ["train", "--config", config, "--workdir", str(tmp_path), *filter(None, [extra])]
+    check_refusal(started, tmp_path, capsys, [config, *filter(None, [extra])], message)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ("model.heads.saliency.hierachy=2", "has no field 'hierachy' (did you mean 'hierarchy'?)"),
+        (
+            "model.set=frames=8,fusion=ravf",
+            "model.set is no longer there: write each setting by itself, as --config.model.fusion=ravf "
+            "--config.model.fusion.heads=8",
+        ),
+        ("model.decoder.hierarchy=2", "'decoder.hierarchy' is now 'heads.saliency.hierarchy'"),
+        ("model=4", "model is a group of the config; set a field, as --config.model.frames=16"),
+        ("model.fusoin=ravf", "unknown key 'model.fusoin' in the config (did you mean 'model.fusion'?)"),
+        ("model.frmes=8", "unknown key 'model.frmes' in the config (did you mean 'model.frames'?)"),
+        ("model.remta=true", "unknown key 'model.remta' in the config (did you mean 'model.remat'?)"),
+        ("model.fusion=rav", "unknown fusion 'rav' (did you mean 'ravf'?)"),
+        ("model.fusion.heads=8", "fusion is none and takes no field; got heads"),
+        ("model.frames=many", "frames must be a whole number from 1 to 512; got 'many'"),
+        ("init.vinet.pth=m", "unknown key 'init.vinet.pth' in the config (did you mean 'path'?)"),
+        ("init.second.slot=neck", "init.second needs the field 'path'"),
+        ("init.vinet.slot=decoder", "the slot 'decoder' of init is now 'heads/saliency'"),
+    ],
+)
+def test_mistakes_in_the_model_and_its_start_are_one_line(started, tmp_path, capsys, extra, message):
+    check_refusal(started, tmp_path, capsys, ["vinet_ucf", f"--config.{extra}"], message)
+
+
+def check_refusal(started, tmp_path, capsys, words, message):
+    arguments = ["train", "--config", words[0], "--workdir", str(tmp_path), *words[1:]]
     assert main(arguments) == 2
     told = capsys.readouterr().err
     assert message in told and told.count("\n") == 1 and told.startswith("avsal: ")
@@ -342,8 +541,15 @@ def test_variants_of_a_plain_config(started, tmp_path):
         ("  c.steps = 4\n  return c\n", "data.sources is empty: name a set to train on"),
         (SOURCES + "  return c\n", "give either steps or epochs; got 0 and 0"),
         ("  c.batch = 4\n  return c\n", "plain.py: unknown key 'batch'"),
+        (
+            "  c.model = {'fusoin': 'ravf'}\n  return c\n",
+            "plain.py: model has no setting 'fusoin' (did you mean 'model.fusion'?)",
+        ),
         ("  c.data = {'bach': 4}\n  return c\n", "unknown key 'data.bach' (did you mean 'data.batch'?)"),
-        (SOURCES + "  c.steps = 'four'\n  return c\n", "steps must be a whole number; got 'four'"),
+        (
+            SOURCES + "  c.steps = 'four'\n  return c\n",
+            "steps must be a whole number of at least 0; got 'four'",
+        ),
         ("  return 3\n", "get_config must return a ConfigDict; got 3"),
     ],
 )
@@ -365,6 +571,8 @@ def test_what_a_plain_config_lacks_is_told(started, tmp_path, capsys, body, mess
         ("--config.optimizer.clip_norm=1/4", {"optimizer.clip_norm": 0.25}),
         ("--config.early_stop.patience=3 --config.early_stop=None", {"early_stop": None}),
         ("--config.early_stop=None early_stop.patience=3", {"early_stop.patience": 3}),
+        ("--config.init=none", {"init": {}}),
+        ("--config.init={}", {"init": {}}),
         ("--config.loss.cc -0.1", {"loss.cc": -0.1}),
         ("--config.model.remat=yes", {"model.remat": True}),
         ("--config.model.remat FALSE", {"model.remat": False}),

@@ -83,7 +83,12 @@ def test_the_timer_leaves_out_compiling_and_pauses():
 def test_the_overview_counts_parameters_by_module():
     params = {
         "visual_encoder": {"conv1": {"kernel": np.zeros((3, 4)), "norm": {"scale": np.zeros(4)}}},
-        "decoder": {"out": {"kernel": jax.ShapeDtypeStruct((2, 2), np.float32)}, "bias": np.zeros(())},
+        "heads": {
+            "saliency": {
+                "readout": {"kernel": jax.ShapeDtypeStruct((2, 2), np.float32)},
+                "bias": np.zeros(()),
+            }
+        },
     }
     found = overview(params, flops=2.5e9)
     assert (found.arrays, found.parameters) == (4, 21)
@@ -91,8 +96,8 @@ def test_the_overview_counts_parameters_by_module():
         ("module", "arrays", "parameters", "share"),
         ("visual_encoder", "2", "16", "76.2", "%"),
         ("visual_encoder/conv1", "2", "16", "76.2", "%"),
-        ("decoder", "2", "5", "23.8", "%"),
-        ("decoder/out", "1", "4", "19.0", "%"),
+        ("heads/saliency", "2", "5", "23.8", "%"),
+        ("heads/saliency/readout", "1", "4", "19.0", "%"),
         ("total", "4", "21", "100.0", "%"),
         ("forward", "pass:", "2.5", "GFLOP"),
     ]
@@ -150,7 +155,7 @@ def test_the_report_is_one_page_that_needs_nothing_else(tmp_path):
         "vinet on <synthetic>",
         {"optimizer": {"name": "adam", "lr": 1e-4}, "seed": 3},
         RECORDS,
-        overview({"decoder": {"out": {"kernel": np.zeros((2, 2))}}}, flops=3e9),
+        overview({"heads": {"saliency": {"kernel": np.zeros((2, 2))}}}, flops=3e9),
         pictures=[(2, np.zeros((10, 30, 3), np.uint8)), (3, np.zeros((10, 30, 3), np.uint8))],
         best=("cc", 0.25, 2),
         restarts=(1, 2),
@@ -172,7 +177,7 @@ def test_the_report_is_one_page_that_needs_nothing_else(tmp_path):
     ):
         assert text in page, text
     assert page.count("data:image/jpeg;base64,") == 3 and "http" not in page
-    write_report(path, "short", {}, [], overview({"decoder": {"bias": np.zeros(2)}}))
+    write_report(path, "short", {}, [], overview({"heads": {"saliency": {"bias": np.zeros(2)}}}))
     page = path.read_text()
     assert (
         "0 steps." in page and "<th>best checkpoint</th><td>none</td>" in page and "Predictions" not in page

@@ -19,10 +19,15 @@ def test_four_clips_are_learnt_by_heart(config, prepared, tmp_path, optimised):
     names = [line.split()[0] for line in lists.read_text().splitlines()]
     listed = tmp_path / "five.txt"
     listed.write_text("".join(f"synthetic {name}\n" for name in names[:5]))
-    width = "visual_encoder=small,visual_encoder.width=0.125,decoder.width=0.125"
-    found = config(
-        model__set=f"frames=8,height=32,width=64,{width}",
-        model__norm_momentum=0.9,
+    train_config = config(
+        model={
+            "frames": 8,
+            "height": 32,
+            "width": 64,
+            "visual_encoder": {"name": "small", "width": 0.125},
+            "heads": {"saliency": {"width": 0.125}},
+            "norm_momentum": 0.9,
+        },
         data__sources=(str(listed),),
         data__validation="holdout",
         data__holdout=0.2,
@@ -34,7 +39,7 @@ def test_four_clips_are_learnt_by_heart(config, prepared, tmp_path, optimised):
         save_every=300,
         log_every=100,
     )
-    run = prepare_run(found, tmp_path / "w", lambda line: None)
+    run = prepare_run(train_config, tmp_path / "w", lambda line: None)
     assert run.feed.epoch == 4
     train(run)
     state = run.parallel.replicate(run.checkpoints.restore(300, run.shapes))

@@ -162,14 +162,14 @@ def test_a_run_killed_before_its_first_checkpoint_shows_each_step_once(tmp_path)
 def test_the_report_does_without_pictures(tmp_path):
     log = RunLog(tmp_path, 9, True, lambda line: None)
     log.open(None)
-    log.finish({}, overview({"decoder": {"bias": np.zeros(2)}}))
+    log.finish({}, overview({"heads": {"saliency": {"bias": np.zeros(2)}}}))
     assert (tmp_path / "report.html").is_file()
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"seed": 2**32}, r"seed must be a whole number in \[0, 4294967296\)"),
+        ({"seed": 2**32}, "seed must be a whole number from 0 to 4294967295; got 4294967296"),
         (
             {"evaluation__metric": "loss", "early_stop": {"mode": "max"}},
             "early_stop.mode 'max' waits for evaluation.metric 'loss' to rise, which shall fall",
@@ -198,10 +198,10 @@ def test_the_largest_seed_has_random_numbers():
 
 def test_a_wrong_start_can_be_mended(config, tmp_path):
     """A wrong file for `init` leaves the workdir to the run with the right one."""
-    wrong = {"init": (("nowhere", "", ""),), **SHORT}
+    wrong = {"init": {"s3d": {"path": "nowhere"}}, **SHORT}
     with pytest.raises(AvsalError, match="there is no model directory nowhere"):
         run(config(**wrong), tmp_path / "w")
-    assert run(config(**wrong | {"init": ()}), tmp_path / "w")[0]["steps"] == 2
+    assert run(config(**wrong | {"init": {}}), tmp_path / "w")[0]["steps"] == 2
 
 
 @pytest.fixture(scope="module")

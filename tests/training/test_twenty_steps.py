@@ -19,13 +19,9 @@ def test_the_loss_falls_by_the_slope_and_goes_on_falling(config, tmp_path, optim
     A step against the gradient g lowers the loss by scale * |g|^2. The second step is so short that this is
     1e-4 of the loss: 1e3 times its rounding, while curvature still changes little. The others aim at 5 %.
     """
-    settings = ",".join(f"{name}={value}" for name, value in (SIZE | SETTINGS[system]).items())
+    model = {"system": system, **SIZE, **SETTINGS[system]}
     sgd = {"name": "sgd", "learning_rate": 1.0}
-    run = prepare_run(
-        config(model__system=system, model__set=settings, optimizer=sgd, steps=20),
-        tmp_path,
-        lambda line: None,
-    )
+    run = prepare_run(config(model=model, optimizer=sgd, steps=20), tmp_path, lambda line: None)
     batches = run.feed.batches(run.streams["source"], 0, 1)
     clips = {"source": next(batches)}
     batches.close()

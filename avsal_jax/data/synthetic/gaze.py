@@ -86,7 +86,9 @@ def look(settings: SyntheticSettings, number: int, scene: Scene, frames: np.ndar
         while begin < settings.frames:
             shown = slice(max(begin, 0), min(begin + length, settings.frames))
             cue = int(rng.choice(4, p=weights))
-            places[observer, shown] = _fixation(rng, settings, scene, cumulative, cue, shown)
+            places[observer, shown] = _fixation(
+                rng, settings=settings, scene=scene, cumulative=cumulative, cue=cue, shown=shown
+            )
             begin += length
             if begin < settings.frames:
                 events[observer, begin - 1] = SACCADE

@@ -29,16 +29,16 @@ class _Appearance(NamedTuple):
 
 _APPEARANCES = {
     "a": (
-        _Appearance("disc", "stripes", (236, 84, 60), (92, 20, 24)),
-        _Appearance("square", "checks", (72, 132, 240), (16, 28, 96)),
-        _Appearance("blob", "noise", (240, 208, 64), (112, 80, 12)),
-        _Appearance("triangle", "rings", (232, 120, 224), (84, 20, 96)),
+        _Appearance("disc", texture="stripes", light=(236, 84, 60), dark=(92, 20, 24)),
+        _Appearance("square", texture="checks", light=(72, 132, 240), dark=(16, 28, 96)),
+        _Appearance("blob", texture="noise", light=(240, 208, 64), dark=(112, 80, 12)),
+        _Appearance("triangle", texture="rings", light=(232, 120, 224), dark=(84, 20, 96)),
     ),
     "b": (
-        _Appearance("square", "sectors", (96, 224, 120), (12, 84, 44)),
-        _Appearance("disc", "zigzag", (244, 164, 72), (108, 48, 8)),
-        _Appearance("triangle", "dots", (120, 220, 236), (12, 72, 96)),
-        _Appearance("blob", "spiral", (240, 240, 236), (72, 72, 80)),
+        _Appearance("square", texture="sectors", light=(96, 224, 120), dark=(12, 84, 44)),
+        _Appearance("disc", texture="zigzag", light=(244, 164, 72), dark=(108, 48, 8)),
+        _Appearance("triangle", texture="dots", light=(120, 220, 236), dark=(12, 72, 96)),
+        _Appearance("blob", texture="spiral", light=(240, 240, 236), dark=(72, 72, 80)),
     ),
 }
 
@@ -126,7 +126,15 @@ def _draw(image, looks: _Appearance, centre, radius, turn, phases, light) -> Non
         share = 0.5 + 0.5 * np.tanh(3 * TEXTURES[looks.texture](at))[..., None]
         return light * (share * np.array(looks.light) + (1 - share) * np.array(looks.dark))
 
-    paint(image, centre, radius, turn, phases, lambda angle: _outline(looks.outline, angle), colour)
+    paint(
+        image,
+        centre=centre,
+        radius=radius,
+        turn=turn,
+        phases=phases,
+        outline=lambda angle: _outline(looks.outline, angle),
+        colour=colour,
+    )
 
 
 def paint(image, centre, radius: float, turn: float, phases, outline: Callable, colour: Callable) -> None:
@@ -147,7 +155,7 @@ def paint(image, centre, radius: float, turn: float, phases, outline: Callable, 
     y = (np.arange(low[0], high[0]) + 0.5 - centre[0])[:, None] / radius
     x = (np.arange(low[1], high[1]) + 0.5 - centre[1])[None, :] / radius
     u, v = np.cos(turn) * x + np.sin(turn) * y, np.cos(turn) * y - np.sin(turn) * x
-    at = Local(u, v, np.hypot(u, v), np.arctan2(v, u), phases)
+    at = Local(u, v=v, distance=np.hypot(u, v), angle=np.arctan2(v, u), phases=phases)
     if at.distance.size == 0:  # outside
         return
     cover = np.clip((outline(at.angle) - at.distance) * radius + 0.5, 0, 1)[..., None]

@@ -76,13 +76,31 @@ def make_scene(settings: SyntheticSettings, number: int) -> Scene:
     sounding, free = int(rng.integers(settings.objects)), _pulse_times(rng, settings.duration)
     timbre, off_screen = int(rng.integers(CLASSES)), INCONSISTENT[int(rng.integers(2))]
     if is_inconsistent(settings, number):
-        return Scene(centres, radii, appearances, pulses, None, None, off_screen, free)
+        return Scene(
+            centres,
+            radii=radii,
+            appearances=appearances,
+            pulses=pulses,
+            sounding=None,
+            kind=None,
+            off_screen=off_screen,
+            sound_pulses=free,
+        )
     if settings.grade == "position":
         kind = int(centres[sounding, 0, 1] > settings.width / 2)
     else:
         kind = appearances[sounding] if settings.grade == "identity" else timbre
     driving = pulses[sounding] if settings.grade == "synchrony" else free
-    return Scene(centres, radii, appearances, pulses, sounding, kind, None, driving)
+    return Scene(
+        centres,
+        radii=radii,
+        appearances=appearances,
+        pulses=pulses,
+        sounding=sounding,
+        kind=kind,
+        off_screen=None,
+        sound_pulses=driving,
+    )
 
 
 def is_inconsistent(settings: SyntheticSettings, number: int) -> bool:

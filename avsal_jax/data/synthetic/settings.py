@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from avsal_jax.errors import AvsalError
+from avsal_jax.spec.fields import Range, Share, check_fields
+from avsal_jax.spec.parsing import parse_setting
 
 # How sound tells -> the usual number of objects; `visual` is silent, and the objects that move count.
 GRADES = {"position": 2, "identity": 3, "synchrony": 3, "visual": 3}
@@ -18,18 +21,6 @@ PRESETS: dict[str, dict] = {
     "experiment": {"videos": 400, "frames": 40, "height": 64, "width": 96, "observers": 30},
     "avsal_mini": {"grade": "visual", "videos": 4000, "frames": 20, "height": 64, "width": 96},
 }
-_WHOLE = {
-    "videos": (3, 100_000),
-    "frames": (2, 10_000),
-    "height": (32, 960),  # DIEM's screen, on which raw gaze is written
-    "width": (32, 1_280),
-    "objects": (2, CLASSES),
-    "observers": (2, 1_000),
-    "sample_rate": (16_000, 48_000),
-    "seed": (0, 2**32 - 1),
-}
-_REAL = {"fps": (5.0, 120.0), "inconsistent": (0.0, 1.0), **dict.fromkeys(WEIGHTS, (0.0, 1.0))}
-_NAMES = {"grade": tuple(GRADES), "domain": DOMAINS}
 _MAX_PIXELS = 30_000_000  # of all frames of a video, which is made in memory: about 1.5 GB
 
 
@@ -57,38 +48,27 @@ class SyntheticSettings:
       AvsalError: a value is out of its range, or values do not go together.
     """
 
-    videos: int = PRESETS["experiment"]["videos"]
-    frames: int = PRESETS["experiment"]["frames"]
-    height: int = PRESETS["experiment"]["height"]
-    width: int = PRESETS["experiment"]["width"]
-    fps: float = 25.0
-    objects: int | None = None
-    grade: str = "identity"
-    inconsistent: float = 0.0
-    domain: str = "a"
-    observers: int = PRESETS["experiment"]["observers"]
-    sample_rate: int = 22_050
-    seed: int = 0
-    sound_weight: float = 0.7
-    motion_weight: float = 0.1
-    contrast_weight: float = 0.1
-    centre_weight: float = 0.1
+    videos: Annotated[int, Range(3, 100_000)] = PRESETS["experiment"]["videos"]
+    frames: Annotated[int, Range(2, 10_000)] = PRESETS["experiment"]["frames"]
+    height: Annotated[int, Range(32, 960)] = PRESETS["experiment"]["height"]  # raw gaze is on DIEM's screen
+    width: Annotated[int, Range(32, 1_280)] = PRESETS["experiment"]["width"]
+    fps: Annotated[float, Range(5, 120)] = 25.0
+    objects: Annotated[int, Range(2, CLASSES)] | None = None
+    grade: Literal[*GRADES] = "identity"
+    inconsistent: Share = 0.0
+    domain: Literal[*DOMAINS] = "a"
+    observers: Annotated[int, Range(2, 1_000)] = PRESETS["experiment"]["observers"]
+    sample_rate: Annotated[int, Range(16_000, 48_000)] = 22_050
+    seed: Annotated[int, Range(0, 2**32 - 1)] = 0
+    sound_weight: Share = 0.7
+    motion_weight: Share = 0.1
+    contrast_weight: Share = 0.1
+    centre_weight: Share = 0.1
 
     def __post_init__(self):
-        for name, allowed in _NAMES.items():
-            if getattr(self, name) not in allowed:
-                raise AvsalError(f"{name} {getattr(self, name)!r} is none of {', '.join(allowed)}")
+        check_fields(self, "")  # 25 and 25.0 are the same setting
         if self.objects is None:
             object.__setattr__(self, "objects", GRADES[self.grade])
-        for name, (low, high) in _WHOLE.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-                raise AvsalError(f"{name} must be a whole number from {low} to {high}; got {value!r}")
-        for name, (low, high) in _REAL.items():
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
-                raise AvsalError(f"{name} must be a number from {low:g} to {high:g}; got {value!r}")
-            object.__setattr__(self, name, float(value))  # 25 and 25.0 are the same setting
         self._check_together()
 
     def _check_together(self) -> None:
@@ -135,21 +115,12 @@ def settings_from(pairs: Mapping[str, str]) -> SyntheticSettings:
     fields = [field.name for field in dataclasses.fields(SyntheticSettings)]
     preset = pairs.get("preset", "experiment")
     if preset not in PRESETS:
-        raise AvsalError(f"preset {preset!r} is none of {', '.join(PRESETS)}")
+        raise AvsalError(f"preset {preset!r} is not one of {', '.join(PRESETS)}")
     values = dict(PRESETS[preset])
     for key, text in pairs.items():
         if key == "preset":
             continue
         if key not in fields:
             raise AvsalError(f"a synthetic set has no setting {key!r}; it has preset, {', '.join(fields)}")
-        values[key] = text if key in _NAMES else _number(key, text)
+        values[key] = parse_setting(text)
     return SyntheticSettings(**values)
-
-
-def _number(key: str, text: str) -> int | float:
-    low, high = _WHOLE.get(key) or _REAL[key]
-    try:
-        return int(text) if key in _WHOLE else float(text)
-    except ValueError:
-        kind = "whole number" if key in _WHOLE else "number"
-        raise AvsalError(f"{key} must be a {kind} from {low:g} to {high:g}; got {text!r}") from None

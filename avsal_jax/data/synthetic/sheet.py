@@ -37,7 +37,9 @@ def contact_sheet(root, path, videos: int = 6, frames: int = 8) -> pathlib.Path:
     if settings is None:
         raise AvsalError(f"{root} holds no synthetic set: it has no {files.SETTINGS_FILE}")
     entries = [e for split in ("train", "val", "test") for e in open_dataset("synthetic", root, split)]
-    strips = [_strip(root, settings, entries[k], frames) for k in _spread(len(entries), videos)]
+    strips = [
+        _strip(root, settings=settings, entry=entries[k], count=frames) for k in _spread(len(entries), videos)
+    ]
     sheet = Image.fromarray(np.concatenate(strips))
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -69,7 +71,7 @@ def _strip(root: pathlib.Path, settings: SyntheticSettings, entry: VideoEntry, c
         share = 0.7 * entry.density(index)[..., None]
         heated = Image.fromarray(np.rint(frame * (1 - share) + _HEAT * share).astype(np.uint8))
         heated = heated.resize((_WIDTH, height), Image.Resampling.BICUBIC)
-        _ring(heated, scene, index, _WIDTH / settings.width)
+        _ring(heated, scene=scene, index=index, scale=_WIDTH / settings.width)
         strip.paste(heated, (corner[0], _LABEL + height + _GAP))
     return np.asarray(strip)
 

@@ -37,13 +37,13 @@ TIMBRES = {
         Timbre("reed", (180, 240), _harmonics(13, 0.8, 2)),
         Timbre("bell", (560, 700), ((1, 1.0), (2.76, 0.6), (5.4, 0.3))),
         Timbre("growl", (70, 95), _harmonics(24, 0.4)),
-        Timbre("whistle", (1_900, 2_400), ((1, 1.0), (2, 0.1)), (2_000, 5_000, 0.1)),
+        Timbre("whistle", pitch=(1_900, 2_400), partials=((1, 1.0), (2, 0.1)), noise=(2_000, 5_000, 0.1)),
     ),
     "b": (
         Timbre("horn", (250, 320), _harmonics(8, 0.6)),
         Timbre("glass", (1_200, 1_500), ((1, 1.0), (1.51, 0.7), (2.32, 0.4), (3.1, 0.3))),
-        Timbre("rattle", (100, 130), _harmonics(5, 1.0), (3_000, 6_500, 0.7)),
-        Timbre("flute", (480, 580), ((1, 1.0), (2, 0.15)), (800, 2_500, 0.1)),
+        Timbre("rattle", pitch=(100, 130), partials=_harmonics(5, 1.0), noise=(3_000, 6_500, 0.7)),
+        Timbre("flute", pitch=(480, 580), partials=((1, 1.0), (2, 0.15)), noise=(800, 2_500, 0.1)),
     ),
 }
 SIDES = {  # the kinds of sound that tell left and right
@@ -52,7 +52,7 @@ SIDES = {  # the kinds of sound that tell left and right
         Timbre("chirps", (2_200, 2_800), ((1, 1.0), (2, 0.2)), bend=0.8),
     ),
     "b": (
-        Timbre("rumble", (55, 75), _harmonics(4, 0.8), (80, 400, 0.4), bend=0.3),
+        Timbre("rumble", pitch=(55, 75), partials=_harmonics(4, 0.8), noise=(80, 400, 0.4), bend=0.3),
         Timbre("squeaks", (3_000, 3_600), ((1, 1.0), (1.5, 0.5)), bend=0.5),
     ),
 }
@@ -83,7 +83,7 @@ def make_sound(settings: SyntheticSettings, number: int, scene: Scene) -> np.nda
         wave = _music(rng, times)
     else:
         drive = pulse_train(times, scene.sound_pulses)
-        wave = _tone(rng, kinds(settings)[scene.kind], drive, settings.sample_rate)
+        wave = _tone(rng, timbre=kinds(settings)[scene.kind], drive=drive, rate=settings.sample_rate)
     wave *= rng.uniform(0.3, 0.6) / max(np.abs(wave).max(), 1e-9)
     wave += 0.003 * rng.standard_normal(len(wave))  # the room
     return np.rint(32_767 * np.clip(wave, -1, 1)).astype(np.int16)
@@ -102,7 +102,7 @@ def _tone(rng: np.random.Generator, timbre: Timbre, drive: np.ndarray, rate: int
             wave += amplitude * np.sin(ratio * phase + start)
     low, high, amplitude = timbre.noise
     if amplitude:
-        wave += amplitude * _band(rng, len(drive), low, high, rate)
+        wave += amplitude * _band(rng, samples=len(drive), low=low, high=high, rate=rate)
     return wave * (0.1 + 0.9 * drive)
 
 

@@ -37,7 +37,7 @@ class _Looks(NamedTuple):
 def render_visual(settings: SyntheticSettings, number: int, scene: Scene) -> np.ndarray:
     """Returns the frames of a scene: RGB uint8 [frames, H, W, 3]."""
     rng, camera = generator(settings, number, "picture"), make_camera(settings, number)
-    canvas = _canvas(rng, settings, scene, camera)
+    canvas = _canvas(rng, settings=settings, scene=scene, camera=camera)
     movers = [_looks(rng) for _ in scene.moving]
     noise, saturation = 6 * rng.random() ** 2, rng.uniform(0.2, 1.0)  # levels, of a sensor; of colours
     offsets = [np.arange(n) + 0.5 - n / 2 for n in (settings.height, settings.width)]
@@ -69,11 +69,14 @@ def _canvas(rng: np.random.Generator, settings: SyntheticSettings, scene: Scene,
     image *= 1 + rng.uniform(0, 0.3) * shade
     for _ in range(int(rng.integers(_LEAVES + 1))):
         radius = settings.height * np.exp(rng.uniform(np.log(0.05), np.log(0.5)))
-        _stick(image, _looks(rng), rng.uniform(0, 2, 2) * size, radius)
+        _stick(image, looks=_looks(rng), place=rng.uniform(0, 2, 2) * size, radius=radius)
     middle = settings.frames // 2
     for one in sorted(set(range(len(scene.radii))) - set(scene.moving)):
         _stick(
-            image, _looks(rng), on_canvas(camera, size, middle, scene.centres[one, middle]), scene.radii[one]
+            image,
+            looks=_looks(rng),
+            place=on_canvas(camera, size=size, index=middle, place=scene.centres[one, middle]),
+            radius=scene.radii[one],
         )
     return np.moveaxis(np.clip(image, 0, 255), -1, 0)
 
@@ -83,7 +86,15 @@ def _stick(image: np.ndarray, looks: _Looks, place: np.ndarray, radius: float) -
     whole = np.floor(place).astype(int)
     middle = np.array(image.shape[:2]) // 2
     rolled = np.roll(image, middle - whole, (0, 1))
-    paint(rolled, middle + place - whole, radius, looks.turn, looks.phases, looks.outline, looks.colour)
+    paint(
+        rolled,
+        centre=middle + place - whole,
+        radius=radius,
+        turn=looks.turn,
+        phases=looks.phases,
+        outline=looks.outline,
+        colour=looks.colour,
+    )
     image[:] = np.roll(rolled, whole - middle, (0, 1))
 
 
@@ -100,8 +111,16 @@ def _looks(rng: np.random.Generator) -> _Looks:
 
     def colour(at):
         u, v = at.u * fine, at.v * fine
-        share = 0.5 + 0.5 * np.tanh(3 * texture(Local(u, v, np.hypot(u, v), at.angle, at.phases)))[..., None]
+        share = (
+            0.5
+            + 0.5
+            * np.tanh(3 * texture(Local(u, v=v, distance=np.hypot(u, v), angle=at.angle, phases=at.phases)))[
+                ..., None
+            ]
+        )
         return share * light + (1 - share) * dark
 
     spin = rng.uniform(-1.5, 1.5) if rng.random() < 0.5 else 0.0
-    return _Looks(outline, colour, rng.uniform(0, 2 * np.pi, 6), rng.uniform(0, 2 * np.pi), spin)
+    return _Looks(
+        outline, colour=colour, phases=rng.uniform(0, 2 * np.pi, 6), turn=rng.uniform(0, 2 * np.pi), spin=spin
+    )

@@ -64,10 +64,20 @@ def make_visual_scene(settings: SyntheticSettings, number: int) -> Scene:
     size = np.array([settings.height, settings.width])
     paths = [_path(rng, settings, radius) for radius in radii[:moving]]
     for _ in range(still):
-        place = on_canvas(camera, size, middle, rng.uniform(0.1, 0.9, 2) * size)
+        place = on_canvas(camera, size=size, index=middle, place=rng.uniform(0.1, 0.9, 2) * size)
         paths.append(size / 2 + (place - camera.middles) / camera.zoom[:, None])
     none = np.empty(0)
-    return Scene(np.stack(paths), radii, (), (), None, None, None, none, tuple(range(moving)))
+    return Scene(
+        np.stack(paths),
+        radii=radii,
+        appearances=(),
+        pulses=(),
+        sounding=None,
+        kind=None,
+        off_screen=None,
+        sound_pulses=none,
+        moving=tuple(range(moving)),
+    )
 
 
 def on_canvas(camera: Camera, size: np.ndarray, index: int, place: np.ndarray) -> np.ndarray:

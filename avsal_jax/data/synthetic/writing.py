@@ -57,7 +57,13 @@ def write_synthetic(
         missing = [
             k for k, name in enumerate(names) if not files.video_folders(root, name)["annotations"].is_dir()
         ]
-        _write_videos(root, settings, missing, progress, min(workers or _cores(), max(len(missing), 1)))
+        _write_videos(
+            root,
+            settings=settings,
+            numbers=missing,
+            progress=progress,
+            workers=min(workers or _cores(), max(len(missing), 1)),
+        )
         shutil.rmtree(root / _PARTIAL, ignore_errors=True)
         _write_lists(root, settings, names)
     except OSError as error:
@@ -121,13 +127,13 @@ def _write_video(root: pathlib.Path, settings: SyntheticSettings, number: int) -
     silent = settings.grade == "visual"
     scene = (make_visual_scene if silent else make_scene)(settings, number)
     frames = (render_visual if silent else render)(settings, number, scene)
-    gaze = look(settings, number, scene, frames)
+    gaze = look(settings, number=number, scene=scene, frames=frames)
     size = settings.height, settings.width
     partial = root / _PARTIAL / name
     files.write_frames(partial / "video_frames", frames)
     if not silent:
         sound = make_sound(settings, number, scene)
-        files.write_sound(partial / "video_audio", name, sound, settings.sample_rate)
+        files.write_sound(partial / "video_audio", name=name, samples=sound, rate=settings.sample_rate)
     files.write_events(partial / "event_data", gaze, *size)
     files.write_truth(partial / "annotations", *densities(gaze, *size))
     files.write_scene(partial / "annotations", settings, scene)

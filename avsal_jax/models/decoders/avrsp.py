@@ -43,20 +43,50 @@ class AVRSPDecoder(Part):
             if number > 0:
                 x = resize_linear(x, levels[number].shape[2:4])
                 if self.skips == "plain":
-                    x = jnp.concatenate([x, self._tapped(number, levels[number], channels, steps)], -1)
-            x = nn.relu(self._conv(f"conv{number + 1}", channels, (3, 3, 3), 1, (1, 1, 1), x))
+                    x = jnp.concatenate(
+                        [x, self._tapped(number, level=levels[number], channels=channels, steps=steps)], -1
+                    )
+            x = nn.relu(
+                self._conv(
+                    f"conv{number + 1}", channels=channels, kernel=(3, 3, 3), stride=1, padding=(1, 1, 1), x=x
+                )
+            )
         if steps > 1:
-            x = nn.relu(self._conv("collapse", x.shape[-1], (steps, 1, 1), steps, (0, 0, 0), x))
+            x = nn.relu(
+                self._conv(
+                    "collapse",
+                    channels=x.shape[-1],
+                    kernel=(steps, 1, 1),
+                    stride=steps,
+                    padding=(0, 0, 0),
+                    x=x,
+                )
+            )
         x = resize_linear(x, (4 * x.shape[2], 4 * x.shape[3]))
-        x = self._conv("readout", 1, (1, 1, 1), 1, (0, 0, 0), x)
+        x = self._conv("readout", channels=1, kernel=(1, 1, 1), stride=1, padding=(0, 0, 0), x=x)
         return x[:, 0, :, :, 0].astype(jnp.float32)
 
     def _tapped(self, number, level, channels, steps):
         time = level.shape[1] // steps
-        return nn.relu(self._conv(f"tap{number + 1}", channels, (time, 1, 1), time, (0, 0, 0), level))
+        return nn.relu(
+            self._conv(
+                f"tap{number + 1}",
+                channels=channels,
+                kernel=(time, 1, 1),
+                stride=time,
+                padding=(0, 0, 0),
+                x=level,
+            )
+        )
 
     def _conv(self, name, channels, kernel, stride, padding, x):
         conv = Conv3D(
-            channels, kernel, (stride, 1, 1), padding, use_bias=True, runtime=self.runtime, name=name
+            channels,
+            kernel=kernel,
+            stride=(stride, 1, 1),
+            padding=padding,
+            use_bias=True,
+            runtime=self.runtime,
+            name=name,
         )
         return conv(x)

@@ -51,7 +51,9 @@ class DenseBlock(nn.Module):
 
         for number in range(1, self.layers + 1):
             inner = unit(f"reduce{number}", 4 * self.growth, (1, 1, 1))(x, train)
-            new = unit(f"grow{number}", self.growth, (3, 3, 3), (1, 1, 1))(inner, train)
+            new = unit(f"grow{number}", features=self.growth, kernel=(3, 3, 3), padding=(1, 1, 1))(
+                inner, train
+            )
             x = jnp.concatenate([x, new], -1)
         time = x.shape[1] // self.frames
         x = nn.relu(Norm(_EPSILON, runtime=self.runtime, name="align_norm")(x, train))
@@ -88,7 +90,12 @@ class SalDecoder(Part):
         outputs = []
         for stage in range(len(pyramid), 0, -1):
             block = DenseBlock(
-                features, growth, self.dense_layers, frames, runtime=self.runtime, name=f"dense{stage}"
+                features,
+                growth=growth,
+                layers=self.dense_layers,
+                frames=frames,
+                runtime=self.runtime,
+                name=f"dense{stage}",
             )
             x = block(pyramid[stage - 1], train)
             joined = outputs if self.skips == "all" else outputs[-1:]

@@ -52,17 +52,32 @@ class ViNetDecoder(Part):
                 x, time, stride, pad = self._joined(x, pyramid[3 - level], level + 1)
             else:
                 time, stride, pad = 1, 1, 0
-            x = self._conv(f"conv{level + 1}", x, channels, (time, 3, 3), stride, (pad, 1, 1))
+            x = self._conv(
+                f"conv{level + 1}",
+                x=x,
+                channels=channels,
+                kernel=(time, 3, 3),
+                stride=stride,
+                padding=(pad, 1, 1),
+            )
             x = self._upsampled(x, level + 1, train)
 
         halve = self.join == "time" and x.shape[1] > 1
         time = 2 if halve else 1
-        x = self._conv("conv5", x, 32, (time, 3, 3), time, (0, 1, 1))  # D5
+        x = self._conv("conv5", x=x, channels=32, kernel=(time, 3, 3), stride=time, padding=(0, 1, 1))  # D5
         x = self._upsampled(x, 5, train)
         if x.shape[1] > 1:  # D6; the public class for 48 frames has a bias here, the others have none
             time = x.shape[1]
             bias = self.join == "time" and time == 3
-            x = self._conv("collapse", x, 32, (time, 1, 1), time, (0, 0, 0), bias)
+            x = self._conv(
+                "collapse",
+                x=x,
+                channels=32,
+                kernel=(time, 1, 1),
+                stride=time,
+                padding=(0, 0, 0),
+                use_bias=bias,
+            )
         x = Conv3D(1, (1, 1, 1), use_bias=True, runtime=self.runtime, name="readout")(x)
         return x[:, 0, :, :, 0].astype(jnp.float32)
 
@@ -85,13 +100,26 @@ class ViNetDecoder(Part):
     def _conv(self, name, x, channels, kernel, stride, padding, use_bias=False):
         channels = scaled(channels, self.width)
         stride = (stride, 1, 1)
-        conv = Conv3D(channels, kernel, stride, padding, use_bias=use_bias, runtime=self.runtime, name=name)
+        conv = Conv3D(
+            channels,
+            kernel=kernel,
+            stride=stride,
+            padding=padding,
+            use_bias=use_bias,
+            runtime=self.runtime,
+            name=name,
+        )
         return nn.relu(conv(x))
 
     def _upsampled(self, x, number, train):
         if self.upsample == "trilinear":
             return resize_linear(x, (2 * x.shape[2], 2 * x.shape[3]))
         conv = ConvTranspose3D(
-            x.shape[-1], (1, 4, 4), (1, 2, 2), (0, 1, 1), self.runtime, name=f"upsample{number}"
+            x.shape[-1],
+            kernel=(1, 4, 4),
+            stride=(1, 2, 2),
+            padding=(0, 1, 1),
+            runtime=self.runtime,
+            name=f"upsample{number}",
         )
         return nn.relu(Norm(runtime=self.runtime, name=f"upsample{number}_norm")(conv(x), train))

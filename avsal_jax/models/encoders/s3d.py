@@ -50,13 +50,13 @@ class Mixed(nn.Module):
         one = (1, 1, 1)
         self.branch0 = ConvNorm(b0, one, runtime=self.runtime)
         self.branch1_reduce = ConvNorm(r1, one, runtime=self.runtime)
-        self.branch1 = SeparableConv(b1, 3, 1, 1, runtime=self.runtime)
+        self.branch1 = SeparableConv(b1, size=3, stride=1, padding=1, runtime=self.runtime)
         self.branch2_reduce = ConvNorm(r2, one, runtime=self.runtime)
-        self.branch2 = SeparableConv(b2, 3, 1, 1, runtime=self.runtime)
+        self.branch2 = SeparableConv(b2, size=3, stride=1, padding=1, runtime=self.runtime)
         self.branch3 = ConvNorm(b3, one, runtime=self.runtime)
 
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        pooled = max_pool3d(x, (3, 3, 3), (1, 1, 1), (1, 1, 1))
+        pooled = max_pool3d(x, window=(3, 3, 3), stride=(1, 1, 1), padding=(1, 1, 1))
         branches = (
             self.branch0(x, train),
             self.branch1(self.branch1_reduce(x, train), train),
@@ -90,11 +90,13 @@ class S3D(Part):
     def setup(self):
         if self.pool == "lip":
             for number, (window, stride, padding) in _POOLS.items():
-                pool = LocalImportancePool(window[1], stride[1], padding[1], self.runtime)
+                pool = LocalImportancePool(
+                    window[1], stride=stride[1], padding=padding[1], runtime=self.runtime
+                )
                 setattr(self, f"pool{number}", pool)
-        self.conv1 = SeparableConv(scaled(64, self.width), 7, 2, 3, runtime=self.runtime)
+        self.conv1 = SeparableConv(scaled(64, self.width), size=7, stride=2, padding=3, runtime=self.runtime)
         self.conv2 = ConvNorm(scaled(64, self.width), (1, 1, 1), runtime=self.runtime)
-        self.conv3 = SeparableConv(scaled(192, self.width), 3, 1, 1, runtime=self.runtime)
+        self.conv3 = SeparableConv(scaled(192, self.width), size=3, stride=1, padding=1, runtime=self.runtime)
         for name, widths in MIXED.items():
             narrowed = tuple(scaled(c, self.width) for c in widths)
             setattr(self, name, Mixed(narrowed, runtime=self.runtime))
@@ -142,8 +144,8 @@ class S3D(Part):
     def _pooled(self, number: int, x):
         window, stride, padding = _POOLS[number]
         if self.pool == "max":
-            return max_pool3d(x, window, stride, padding)
-        x = max_pool3d(x, (window[0], 1, 1), (stride[0], 1, 1), (padding[0], 0, 0))
+            return max_pool3d(x, window=window, stride=stride, padding=padding)
+        x = max_pool3d(x, window=(window[0], 1, 1), stride=(stride[0], 1, 1), padding=(padding[0], 0, 0))
         return getattr(self, f"pool{number}")(x)
 
     def _classify(self, x):

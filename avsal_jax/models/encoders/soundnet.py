@@ -13,14 +13,14 @@ from avsal_jax.errors import AvsalError
 from avsal_jax.models.layers import Conv3D, Norm, Runtime, Width, scaled
 from avsal_jax.models.part import Part
 from avsal_jax.ops.pooling import max_pool3d
-from avsal_jax.specs import AudioSpec
+from avsal_jax.spec.sound import Waveform
 
 # Channels, kernel (stride 2, padded by half of it), and the pooling after it; all over time.
 LAYERS = ((16, 64, 8), (32, 32, 8), (64, 16, 1), (128, 8, 1), (256, 4, 4), (512, 4, 1), (1024, 4, 1))
 
 
 class SoundNet(Part):
-    """Waveform [B, L] in +-256, centred in its buffer (`AudioSpec`) -> tokens [B, S, 1024].
+    """Waveform [B, L] in +-256, centred in its buffer (`spec.sound.Waveform`) -> tokens [B, S, 1024].
 
     22,050 Hz is what it was trained on, but the public code feeds each file's own rate. 70,560 samples
     give 3 tokens, 35,280 give 2 (STAViS pools those to one, which is left to the fusion).
@@ -37,7 +37,7 @@ class SoundNet(Part):
     width: Width = 1.0
     runtime: Runtime = Runtime()
 
-    default_sound = AudioSpec("waveform", samples=70_560)
+    default_sound = Waveform(samples=70_560)
 
     def setup(self):
         for number, (channels, kernel, pool) in enumerate(LAYERS, start=1):
@@ -78,9 +78,9 @@ class _Layer(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         x = Conv3D(
             self.channels,
-            (self.kernel, 1, 1),
-            (2, 1, 1),
-            (self.kernel // 2, 0, 0),
+            kernel=(self.kernel, 1, 1),
+            stride=(2, 1, 1),
+            padding=(self.kernel // 2, 0, 0),
             use_bias=True,
             runtime=self.runtime,
             name="conv",

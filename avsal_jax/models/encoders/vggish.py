@@ -8,9 +8,10 @@ import flax.linen as nn
 import jax
 
 from avsal_jax.errors import AvsalError
+from avsal_jax.models.initial import BEFORE_RELU, bias_of
 from avsal_jax.models.layers import Linear, Runtime, Width, scaled
 from avsal_jax.models.part import Part
-from avsal_jax.specs import AudioSpec
+from avsal_jax.spec.sound import LogMel
 
 _STAGES = ((64,), (128,), (256, 256), (512, 512))  # convolutions before each pooling
 
@@ -35,12 +36,15 @@ class VGGish(Part):
     width: Width = 1.0
     runtime: Runtime = Runtime()
 
-    default_sound = AudioSpec("logmel")
+    default_sound = LogMel()
 
     def setup(self):
         channels = [scaled(c, self.width) for stage in _STAGES for c in stage]
-        pads, dtype = ((1, 1), (1, 1)), self.runtime.dtype
-        self.convs = [nn.Conv(c, (3, 3), padding=pads, dtype=dtype) for c in channels]
+        shape = {"kernel_size": (3, 3), "padding": ((1, 1), (1, 1)), "dtype": self.runtime.dtype}
+        self.convs = [
+            nn.Conv(c, **shape, kernel_init=BEFORE_RELU, bias_init=bias_of(9 * inputs))
+            for inputs, c in zip((1, *channels), channels, strict=False)
+        ]
         hidden = scaled(4096, self.width)
         self.fully = [Linear(hidden, relu=True, runtime=self.runtime) for _ in range(2)]
         self.embedding = Linear(128, runtime=self.runtime)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import flax.linen as nn
 import jax
 
@@ -40,14 +42,19 @@ class MultiHeadAttention(nn.Module):
                 f"attention over {self.channels} channels does not divide into {self.heads} heads: change "
                 "fusion.heads or fusion.width"
             )
+        # torch.nn.MultiheadAttention: Glorot's bound of the three maps as one, and no bias at first.
+        bound = math.sqrt(6 / (4 * self.channels)) if self.output else 1 / math.sqrt(self.channels)
         query, key, value = (
-            self._projected(name, x) for name, x in (("query", tokens), ("key", others), ("value", others))
+            self._projected(name, x, bound)
+            for name, x in (("query", tokens), ("key", others), ("value", others))
         )
         weights = attention_weights(query, key, self.heads)
         self.sow("intermediates", "attention", weights)
         weights = nn.Dropout(self.dropout, deterministic=not train)(weights)
         mixed = attended(weights, value)
-        return self._projected("output", mixed) if self.output else mixed
+        return self._projected("output", mixed, 1 / math.sqrt(self.channels)) if self.output else mixed
 
-    def _projected(self, name, x):
-        return Linear(self.channels, self.use_bias, runtime=self.runtime, name=name)(x)
+    def _projected(self, name, x, bound):
+        start, runtime = (bound, 0.0), self.runtime
+        linear = Linear(self.channels, self.use_bias, public_start=start, runtime=runtime, name=name)
+        return linear(x)

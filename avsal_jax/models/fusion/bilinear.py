@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from avsal_jax.models.fusion.fusion import Fusion
 from avsal_jax.models.fusion.tokens import as_level, as_tokens, pooled
+from avsal_jax.models.initial import Constant, Weights
 from avsal_jax.models.layers import Linear, Runtime
-from avsal_jax.models.part import Part
 
 
-class Bilinear(Part):
+class Bilinear(Fusion):
     """Replaces the coarsest level by z_o = sum_ij v_i W_ijo a_j + b_o, weights shared over the channels.
 
     v are the tokens of the pooled level (`tokens.pooled`), a those of the sound, o the places of the
@@ -38,8 +41,9 @@ class Bilinear(Part):
             tokens = Linear(level.shape[-1], runtime=self.runtime, name="sound")(tokens)
         outputs = level.shape[1] * level.shape[2] * level.shape[3]
         shape = (picture.shape[1], tokens.shape[1], outputs)
-        weights = self.param("projection", nn.initializers.lecun_normal((0, 1), 2), shape)
-        bias = self.param("bias", nn.initializers.zeros, (outputs,))
+        bound = 1 / math.sqrt(shape[0])  # torch.nn.Bilinear's
+        weights = self.param("projection", Weights(bound=bound), shape)
+        bias = self.param("bias", Constant(0.0, bound), (outputs,))
         fused = jnp.einsum("bic,bjc,ijo->boc", picture, tokens.astype(dtype), weights.astype(dtype))
         fused = fused + bias.astype(dtype).reshape(1, -1, 1)
         self.sow("intermediates", "fused", fused)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated, Literal
 
 import flax.linen as nn
@@ -9,17 +10,18 @@ import jax
 import jax.numpy as jnp
 
 from avsal_jax.errors import AvsalError
-from avsal_jax.models.fusion.predictive_coding import Iterations, Layers, PredictiveCoding, Rate, Target
+from avsal_jax.models.fusion.fusion import Fusion
+from avsal_jax.models.fusion.predictive_coding import PredictiveCoding
 from avsal_jax.models.fusion.tokens import AudioTime, as_level, as_tokens
+from avsal_jax.models.initial import Weights, bias_of
 from avsal_jax.models.layers import Linear, Runtime
-from avsal_jax.models.part import Part
 from avsal_jax.ops.audio_visual_attention import (
     Normalizer,
     bilinear_interaction,
     linear_interaction,
     quadratic_interaction,
 )
-from avsal_jax.ops.predictive_coding import Order, Reduction, Stop, Update
+from avsal_jax.ops.predictive_coding import Coding
 from avsal_jax.ops.resize import resize_linear
 from avsal_jax.spec.fields import Range
 
@@ -75,13 +77,13 @@ class AudioVisualInteraction(nn.Module):
     def _bilinear(self, tokens, sound):
         channels = tokens.shape[-1]
         shape = (channels, sound.shape[-1], channels)
-        kernel = self.param("projection", nn.initializers.lecun_normal((0, 1), 2), shape)
+        kernel = self.param("projection", Weights(), shape)
         kernel = kernel.astype(self.runtime.dtype)
-        bias = self.param("bias", nn.initializers.zeros, (channels,)).astype(self.runtime.dtype)
+        bias = self.param("bias", bias_of(channels), (channels,)).astype(self.runtime.dtype)
         return bilinear_interaction(tokens, sound.astype(kernel.dtype), kernel) + bias.reshape(1, 1, -1)
 
 
-class CASPNetFusion(Part):
+class CASPNetFusion(Fusion):
     """Pyramid x 4 (finest first) and sound tokens [B, S, A] -> pyramid of the same shapes.
 
     Stage i is level i of the pyramid, 1 the finest (8, H/4, W/4 for 16 frames), 4 the coarsest. Without sound
@@ -90,7 +92,7 @@ class CASPNetFusion(Part):
 
     Fields:
       interaction: `linear`, `quadratic`, `bilinear` or `none` (Table 2).
-      stages: where the interaction is, as digits: 1234, 234, 2 (Table 3).
+      stages: where the interaction is: (1, 2, 3, 4), (2, 3, 4), (2,) (Table 3).
       normalizer, values, residual: see `AudioVisualInteraction`. Eq. 4 has no normaliser (`none`): it
         sums over as many keys as there are tokens, 43,008 on stage 1, so with fresh weights the update
         drowns the picture. `tokens` divides by their number (the N of Eq. 1), `elements`, the default, also
@@ -101,49 +103,51 @@ class CASPNetFusion(Part):
         patches (`audio.patches`). With `mean` and values of the picture the quadratic form does not depend
         on the sound at all, the linear one by a scalar per visual token; `resampled` or `values="audio"`
         keep sound in play.
-      coding: whether stage 4 has predictive coding (the C of Table 2).
+      coding: the predictive coding of stage 4 (the C of Table 2), or None for none; `coding.iterations` may
+        change at inference (figure 6). `PredictiveCoding` says which features it records.
       sequence: on stage 4 `coding_first` (figure 2) or `interaction_first`.
-      iterations, rate, update, order, refresh, reduction, stop_gradient: of the coding, see
-        `ops.predictive_coding`; `iterations` may change at inference (figure 6).
-      coding_layers, coding_target: `layers` and `target` of `PredictiveCoding`, which also says which
-        features it records.
 
     Features recorded: `fused` [B, N, C], the tokens of the coarsest level that was worked on.
 
     Raises:
-      AvsalError: stages other than digits from 1 to 4.
+      AvsalError: a stage named twice.
     """
 
     interaction: Literal["linear", "quadratic", "bilinear", "none"] = "linear"
-    stages: Annotated[int, Range(1, 4321)] = 1234
+    stages: tuple[Annotated[int, Range(1, 4)], ...] = (1, 2, 3, 4)
     normalizer: Normalizer = "elements"
     values: Values = "vision"
     residual: bool = True
     audio_time: AudioTime = "mean"
-    coding: bool = True
+    coding: Coding | None = Coding()
     sequence: Literal["coding_first", "interaction_first"] = "coding_first"
-    iterations: Iterations = 3
-    rate: Rate = 0.1
-    update: Update = "both"
-    order: Order = "top_down"
-    refresh: bool = True
-    reduction: Reduction = "sum"
-    stop_gradient: Stop = "none"
-    coding_layers: Layers = 2
-    coding_target: Target = "tiled"
     runtime: Runtime = Runtime()
+
+    @property
+    def iterations(self) -> int | None:
+        """Of predictive coding."""
+        return None if self.coding is None else self.coding.iterations
+
+    def with_iterations(self, count: int) -> CASPNetFusion:
+        return self.clone(coding=dataclasses.replace(self.coding, iterations=count))
 
     @nn.compact
     def __call__(self, pyramid: tuple[jax.Array, ...], tokens, train: bool = False) -> tuple[jax.Array, ...]:
-        stages = self._stages()
+        if not self.stages:
+            raise AvsalError("fusion.stages names one stage at least; interaction=none has none; got ()")
+        if len(set(self.stages)) < len(self.stages):
+            raise AvsalError(f"fusion.stages names each stage once, as (1, 2); got {self.stages}")
         if tokens is None:
             return tuple(pyramid)
         steps = {stage: [] for stage in range(1, 5)}
         if self.interaction != "none":
-            for stage in stages:
+            for stage in self.stages:
                 steps[stage].append(self._interaction(stage))
-        if self.coding:
-            steps[4].insert(0 if self.sequence == "coding_first" else len(steps[4]), self._coding())
+        if self.coding is not None:
+            steps[4].insert(
+                0 if self.sequence == "coding_first" else len(steps[4]),
+                PredictiveCoding(self.coding, self.runtime, name="coding"),
+            )
         levels = list(pyramid)
         for stage, functions in steps.items():
             level = levels[stage - 1]
@@ -155,14 +159,6 @@ class CASPNetFusion(Part):
         self.sow("intermediates", "fused", as_tokens(fused))
         return tuple(levels)
 
-    def _stages(self) -> list[int]:
-        digits = str(self.stages)
-        if not set(digits) <= set("1234") or len(set(digits)) != len(digits):
-            raise AvsalError(
-                f"fusion.stages are digits from 1 to 4, each once, as 1234 or 2; got {self.stages}"
-            )
-        return sorted(map(int, digits))
-
     def _sound(self, tokens, steps: int):
         """Tokens [B, S, A] as [B, 1, A], or as [B, steps, A]."""
         if self.audio_time == "mean":
@@ -171,25 +167,10 @@ class CASPNetFusion(Part):
 
     def _interaction(self, stage: int):
         return AudioVisualInteraction(
-            self.interaction,
-            self.normalizer,
-            self.values,
-            self.residual,
+            kind=self.interaction,
+            normalizer=self.normalizer,
+            values=self.values,
+            residual=self.residual,
             runtime=self.runtime,
             name=f"interaction{stage}",
-        )
-
-    def _coding(self):
-        return PredictiveCoding(
-            self.coding_layers,
-            self.iterations,
-            self.rate,
-            self.update,
-            self.order,
-            self.refresh,
-            self.reduction,
-            self.stop_gradient,
-            self.coding_target,
-            runtime=self.runtime,
-            name="coding",
         )

@@ -6,12 +6,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from avsal_jax.models.fusion.fusion import Fusion
 from avsal_jax.models.fusion.tokens import AudioTime, as_level, as_tokens, audio_level
 from avsal_jax.models.layers import Linear, Runtime
-from avsal_jax.models.part import Part
 
 
-class Concatenation(Part):
+class Concatenation(Fusion):
     """Replaces the coarsest level by a 1x1 convolution of it and the repeated sound, joined on channels.
 
     The result has the channels of the level: "we apply 1x1 convolution to reduce the number of channels".

@@ -8,14 +8,14 @@ import flax.linen as nn
 import jax
 
 from avsal_jax.models.fusion.attention import MultiHeadAttention
+from avsal_jax.models.fusion.fusion import Fusion
 from avsal_jax.models.fusion.tokens import as_level, as_tokens, pooled
 from avsal_jax.models.layers import Count, Linear, Runtime, Width, scaled
-from avsal_jax.models.part import Part
 from avsal_jax.ops.resize import resize_linear
 from avsal_jax.spec.fields import Range
 
 
-class CrossModal(Part):
+class CrossModal(Fusion):
     """The picture's tokens read from the sound's (paper 000, Eq. 1), in place of the coarsest level O_V.
 
     X_V: the pooled level (`tokens.pooled`, 42 tokens as in the paper), brought to 512 channels by a

@@ -5,12 +5,12 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 
+from avsal_jax.models.fusion.fusion import Fusion
 from avsal_jax.models.fusion.tokens import AudioTime, as_tokens, audio_level
 from avsal_jax.models.layers import Linear, Runtime
-from avsal_jax.models.part import Part
 
 
-class _Elementwise(Part):
+class _Elementwise(Fusion):
     """Joins sound to the coarsest level [B, T, H, W, C]; records `fused` [B, T*H*W, C].
 
     A linear map brings the tokens to C channels; they are the same everywhere in space (neither is stated

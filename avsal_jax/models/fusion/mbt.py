@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 
 from avsal_jax.models.fusion.attention import MultiHeadAttention
+from avsal_jax.models.fusion.fusion import Fusion
 from avsal_jax.models.fusion.tokens import as_level, as_tokens
-from avsal_jax.models.layers import Count, Linear, Runtime, Width, scaled
-from avsal_jax.models.part import Part
+from avsal_jax.models.initial import Weights
+from avsal_jax.models.layers import Count, Linear, Runtime, Width, layer_norm, scaled
 from avsal_jax.spec.fields import Range
 
 
-class MBT(Part):
+class MBT(Fusion):
     """Lets picture and sound talk through a few tokens; replaces the coarsest level [B, T, H, W, C].
 
     In every block each modality attends to its own tokens and the bottleneck; the bottleneck of the next
@@ -44,13 +45,17 @@ class MBT(Part):
         visual = Linear(channels, runtime=self.runtime, name="visual")(as_tokens(level))
         audio = Linear(channels, runtime=self.runtime, name="audio")(tokens)
         # A weight and no bias, since it has to start from noise: equal tokens would stay equal.
-        bottleneck = self.param("projection", nn.initializers.he_normal(), (self.bottlenecks, channels))
+        bottleneck = self.param("projection", Weights(), (self.bottlenecks, channels))
         bottleneck = jnp.broadcast_to(bottleneck.astype(visual.dtype)[None], (len(visual), *bottleneck.shape))
         for number in range(1, self.blocks + 1):
-            visual, seen = self._block(f"visual{number}", visual, bottleneck, train)
+            visual, visual_bottleneck = self._block(
+                f"visual{number}", own=visual, bottleneck=bottleneck, train=train
+            )
             if number < self.blocks:  # nothing reads what the last block would make of the sound
-                audio, heard = self._block(f"audio{number}", audio, bottleneck, train)
-                bottleneck = (seen + heard) / 2
+                audio, audio_bottleneck = self._block(
+                    f"audio{number}", own=audio, bottleneck=bottleneck, train=train
+                )
+                bottleneck = (visual_bottleneck + audio_bottleneck) / 2
         self.sow("intermediates", "fused", visual)
         output = Linear(level.shape[-1], runtime=self.runtime, name="output")(visual)
         return (*finer, as_level(output, level))
@@ -71,9 +76,9 @@ class PreNormBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         channels, runtime = x.shape[-1], self.runtime
-        y = nn.LayerNorm(epsilon=1e-6, dtype=runtime.dtype, name="norm1")(x)
+        y = layer_norm(1e-6, runtime, "norm1")(x)
         attention = MultiHeadAttention(channels, self.heads, runtime=runtime, name="attention")
         x = x + attention(y, y, train)
-        y = nn.LayerNorm(epsilon=1e-6, dtype=runtime.dtype, name="norm2")(x)
+        y = layer_norm(1e-6, runtime, "norm2")(x)
         y = nn.gelu(Linear(4 * channels, runtime=runtime, name="expand")(y), approximate=False)
         return x + Linear(channels, runtime=runtime, name="reduce")(y)

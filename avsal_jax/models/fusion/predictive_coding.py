@@ -2,113 +2,84 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import math
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from avsal_jax.models.fusion.tokens import audio_level
+from avsal_jax.models.initial import Weights, bias_of
 from avsal_jax.models.layers import Runtime
-from avsal_jax.models.part import Part
 from avsal_jax.ops.convolution import conv3d, conv_transpose3d
-from avsal_jax.ops.predictive_coding import Order, Reduction, Stop, Update, predictive_coding
-from avsal_jax.spec.fields import Range
+from avsal_jax.ops.predictive_coding import Coding, predictive_coding
 
-Target = Literal["tiled", "pooled"]
-Layers = Annotated[int, Range(1, 8)]
-Iterations = Annotated[int, Range(0, 100)]
-Rate = Annotated[float, Range(0, 10)]
 _SIZE, _PAD = (3, 3, 3), (1, 1, 1)
 
 
 class _Kernel(nn.Module):
-    """The weights [3, 3, 3, inputs, features] and bias of a convolution that is run elsewhere.
-
-    The leaf's name, `kernel` before a ReLU or `projection` before none, chooses its initial values.
-    """
+    """The weights [3, 3, 3, inputs, features] and bias of a convolution that is run elsewhere."""
 
     inputs: int
     features: int
-    leaf: str
+    before_relu: bool
 
     @nn.compact
     def __call__(self) -> tuple[jax.Array, jax.Array]:
         shape = (*_SIZE, self.inputs, self.features)
-        kernel = self.param(self.leaf, nn.initializers.he_normal(), shape)
-        return kernel, self.param("bias", nn.initializers.zeros, (self.features,))
+        gain = 2.0 if self.before_relu else 1.0
+        kernel = self.param("kernel" if self.before_relu else "projection", Weights(gain), shape)
+        return kernel, self.param("bias", bias_of(math.prod(shape[:-1])), (self.features,))
 
 
-class PredictiveCoding(Part):
+class PredictiveCoding(nn.Module):
     """Picture [B, T, H, W, C] and sound [B, S, A] -> picture, more consistent with the sound.
 
     Bottom-up: 3-D convolution 3x3x3, ReLU; top-down: 3-D transposed convolution 3x3x3, affine. Sizes, strides
     and the number of layers are not stated in the paper; here T, H, W and C are kept.
 
     Fields:
-      layers: L, maps above mu_0.
-      iterations, rate, update, order, refresh, reduction, stop_gradient: see `ops.predictive_coding`. The
-        parameters are the same for every number of iterations.
-      target: what the lowest prediction is held against: `tiled`, the sound at every place (of its time
-        step, where S is T); or `pooled`: its mean over space (and over time, where S is 1) against the sound.
+      coding: see `ops.predictive_coding.Coding`. The parameters are the same for every number of iterations.
 
     Features recorded: `coding_activity` [B, N+1, T, H, W, C], mu_0 before and after each iteration;
     `coding_error` [B, N+1, L+1], each squared error over the squared norm of all activities, from the sound
     upwards; `coding_norm` [B, N+1, L+1], the norms of mu_0 .. mu_L.
     """
 
-    layers: Layers = 2
-    iterations: Iterations = 3
-    rate: Rate = 0.1
-    update: Update = "both"
-    order: Order = "top_down"
-    refresh: bool = True
-    reduction: Reduction = "sum"
-    stop_gradient: Stop = "none"
-    target: Target = "tiled"
+    coding: Coding = Coding()
     runtime: Runtime = Runtime()
 
     @nn.compact
     def __call__(self, vision: jax.Array, sound: jax.Array) -> jax.Array:
         channels = vision.shape[-1]
-        bottom_up = [self._bottom_up(f"up{i}", channels) for i in range(1, self.layers + 1)]
+        bottom_up = [self._bottom_up(f"up{i}", channels) for i in range(1, self.coding.layers + 1)]
         top_down = [self._top_down("down0", channels, sound.shape[-1])]
-        top_down += [self._top_down(f"down{i}", channels, channels) for i in range(1, self.layers + 1)]
-        if self.target == "pooled":
+        top_down += [self._top_down(f"down{i}", channels, channels) for i in range(1, self.coding.layers + 1)]
+        if self.coding.target == "pooled":
             top_down[0] = _pooled(top_down[0], sound.shape[1])
         else:
             sound = audio_level(sound, vision)
         result, trace = predictive_coding(
-            vision,
-            sound,
-            bottom_up,
-            top_down,
-            iterations=self.iterations,
-            rate=self.rate,
-            update=self.update,
-            order=self.order,
-            refresh=self.refresh,
-            reduction=self.reduction,
-            stop_gradient=self.stop_gradient,
+            vision, sound=sound, bottom_up=bottom_up, top_down=top_down, coding=self.coding
         )
         for name, value in trace._asdict().items():
             self.sow("intermediates", f"coding_{name}", jnp.moveaxis(value, 0, 1))
         return result.astype(vision.dtype)
 
     def _bottom_up(self, name, channels):
-        kernel, bias = self._weights(name, channels, channels, "kernel")
+        kernel, bias = self._weights(name, inputs=channels, features=channels, before_relu=True)
         return lambda mu: nn.relu(self._run(conv3d, mu, kernel) + bias)
 
     def _top_down(self, name, inputs, features):
-        kernel, bias = self._weights(name, inputs, features, "projection")
+        kernel, bias = self._weights(name, inputs=inputs, features=features, before_relu=False)
         return lambda mu: self._run(conv_transpose3d, mu, kernel) + bias
 
     def _run(self, convolution, mu, kernel):
         return convolution(mu.astype(kernel.dtype), kernel, padding=_PAD, lowering=self.runtime.lowering)
 
-    def _weights(self, name, inputs, features, leaf):
+    def _weights(self, name, inputs, features, before_relu):
         """The kernel and bias, read outside of the scan, where no parameter can be made."""
-        kernel, bias = _Kernel(inputs, features, leaf, name=name)()
+        kernel, bias = _Kernel(inputs, features, before_relu, name=name)()
         dtype = self.runtime.dtype
         return kernel.astype(dtype), bias.astype(dtype).reshape(1, 1, 1, 1, -1)
 

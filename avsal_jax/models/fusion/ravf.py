@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 
 from avsal_jax.errors import AvsalError
+from avsal_jax.models.fusion.fusion import Fusion
 from avsal_jax.models.fusion.tokens import as_level, as_tokens
-from avsal_jax.models.layers import Count, Linear, Runtime, Width, scaled
-from avsal_jax.models.part import Part
+from avsal_jax.models.layers import Count, Linear, Runtime, Width, layer_norm, scaled
 from avsal_jax.ops.attention import sinusoids
 from avsal_jax.ops.relevance_attention import Projected, Relevance, RetentionActivation, relevance_attention
 
 
-class RAVF(Part):
+class RAVF(Fusion):
     """Replaces the coarsest level X^0 [B, T, H, W, C] by what it and the sound make of each other.
 
     X^0 as N = T H W tokens goes through `blocks` blocks with the same sound. Features recorded:
@@ -59,12 +59,12 @@ class RAVF(Part):
         for number in range(1, self.blocks + 1):
             block = RAVFBlock(
                 scaled(512, self.width),
-                self.heads,
-                self.expansion,
-                self.retention_activation,
-                self.output,
-                self.head_scale,
-                self.runtime,
+                heads=self.heads,
+                expansion=self.expansion,
+                retention_activation=self.retention_activation,
+                output=self.output,
+                head_scale=self.head_scale,
+                runtime=self.runtime,
                 name=f"block{number}",
             )
             visual, relevance, weights = block(visual, tokens)
@@ -141,4 +141,4 @@ class RAVFBlock(nn.Module):
         return Linear(channels, relu=relu, runtime=self.runtime, name=name)(x)
 
     def _norm(self, name, x):
-        return nn.LayerNorm(epsilon=1e-5, dtype=self.runtime.dtype, name=name)(x)
+        return layer_norm(1e-5, self.runtime, name)(x)

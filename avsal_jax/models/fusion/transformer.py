@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from avsal_jax.models.fusion.attention import MultiHeadAttention
+from avsal_jax.models.fusion.fusion import Fusion
 from avsal_jax.models.fusion.tokens import as_level, as_tokens, audio_level
-from avsal_jax.models.layers import Count, Dropout, Linear, Runtime, Width, scaled
-from avsal_jax.models.part import Part
+from avsal_jax.models.layers import Count, Dropout, Linear, Runtime, Width, layer_norm, scaled
 from avsal_jax.ops.attention import sinusoids
 
 
-class Transformer(Part):
+class Transformer(Fusion):
     """Self-attention over the tokens of the coarsest level and of the sound, one sequence.
 
     Both are brought to 512 channels; the picture's 4 x 7 x 12 = 336 tokens come first, then the sound's
@@ -26,7 +26,7 @@ class Transformer(Part):
       positions: whether the sinusoid table is added, as in the public code; the paper has none.
       dropout: in training, where torch.nn.TransformerEncoderLayer has it.
 
-    Records `fused`: the encoder's output [B, 339, 512]; and `attention` [B, heads, 339, 339] of its first
+    Records `fused`: the encoder's output [B, 339, 512]; and `attention` [B, heads, 339, 339] of every
     layer.
     """
 
@@ -36,6 +36,8 @@ class Transformer(Part):
     positions: bool = True
     dropout: Dropout = 0.1
     runtime: Runtime = Runtime()
+
+    joins_tokens = True
 
     @nn.compact
     def __call__(
@@ -51,7 +53,14 @@ class Transformer(Part):
         if self.positions:
             x = x + sinusoids(x.shape[1], channels)[None].astype(x.dtype)
         for number in range(self.layers):
-            layer = EncoderLayer(channels, channels, self.heads, self.dropout, runtime, name=f"layer{number}")
+            layer = EncoderLayer(
+                channels,
+                hidden=channels,
+                heads=self.heads,
+                dropout=self.dropout,
+                runtime=runtime,
+                name=f"layer{number}",
+            )
             x = layer(x, train)
         self.sow("intermediates", "fused", x)
         picture, sound = jnp.split(x, [picture.shape[1]], 1)
@@ -85,4 +94,4 @@ class EncoderLayer(nn.Module):
         return self._norm("norm2", x + drop(reduced))
 
     def _norm(self, name, x):
-        return nn.LayerNorm(epsilon=1e-5, dtype=self.runtime.dtype, name=name)(x)
+        return layer_norm(1e-5, self.runtime, name)(x)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,9 @@ import jax.numpy as jnp
 from avsal_jax.errors import AvsalError
 from avsal_jax.models.layers import Channels, ConvNorm, Count, Runtime, Width, scaled
 from avsal_jax.models.part import Part
+from avsal_jax.spec.fields import Range
+
+Rates = tuple[Annotated[int, Range(1, 1000)], ...]
 
 
 class AtrousPyramidPooling(nn.Module):
@@ -68,17 +73,17 @@ class ASPP(Part):
     Fields:
       channels: of every level, C.
       branch_channels: of every branch.
-      rates: dilations, joined by `-`. The text form passes through commands and model cards.
+      rates: dilations, at least one.
       fit_rates, temporal, pooling: see `AtrousPyramidPooling` (`fit`, `time`, `pooling`).
       width: multiplier of both channel counts.
 
     Raises:
-      AvsalError: rates that are not whole numbers of at least 1, or an even temporal kernel.
+      AvsalError: no rate, or an even temporal kernel.
     """
 
     channels: Channels = 256
     branch_channels: Channels = 256
-    rates: str | int = "6-12-18"
+    rates: Rates = (6, 12, 18)
     fit_rates: bool = True
     temporal: Count = 1
     pooling: bool = True
@@ -92,29 +97,21 @@ class ASPP(Part):
             if self.runtime.remat
             else AtrousPyramidPooling
         )
+        if not self.rates:
+            raise AvsalError("neck.rates names at least one dilation, as (6, 12, 18); got ()")
         if self.temporal % 2 == 0:
             raise AvsalError(f"neck.temporal must be an odd number of frames; got {self.temporal}")
         pool = [
             cls(
-                scaled(self.channels, self.width),
-                scaled(self.branch_channels, self.width),
-                parse_rates(self.rates),
-                self.fit_rates,
-                self.temporal,
-                self.pooling,
+                features=scaled(self.channels, self.width),
+                branch=scaled(self.branch_channels, self.width),
+                rates=self.rates,
+                fit=self.fit_rates,
+                time=self.temporal,
+                pooling=self.pooling,
                 runtime=self.runtime,
                 name=f"level{number}",
             )
             for number in range(1, len(pyramid) + 1)
         ]
         return tuple(module(level, train) for module, level in zip(pool, pyramid, strict=True))
-
-
-def parse_rates(rates: str | int) -> tuple[int, ...]:
-    """Returns (6, 12, 18) of `6-12-18`."""
-    parts = str(rates).split("-")
-    if not all(part.isascii() and part.isdecimal() and 1 <= int(part) <= 1000 for part in parts):
-        raise AvsalError(
-            f"neck.rates are whole numbers from 1 to 1000 joined by '-', as 6-12-18; got {rates!r}"
-        )
-    return tuple(map(int, parts))

@@ -10,7 +10,7 @@ import jax
 from avsal_jax.errors import AvsalError
 from avsal_jax.models.importance_pooling import LocalImportancePool
 from avsal_jax.models.layers import Channels, ConvNorm, Count, Runtime, Width
-from avsal_jax.models.necks.aspp import ASPP
+from avsal_jax.models.necks.aspp import ASPP, Rates
 from avsal_jax.models.part import Part
 from avsal_jax.ops.resize import resize_linear
 from avsal_jax.spec.fields import Range
@@ -38,7 +38,7 @@ class SynergyNeck(Part):
     lip: bool = True
     lip_size: Count = 3
     branch_channels: Channels = ASPP.branch_channels
-    rates: str | int = ASPP.rates
+    rates: Rates = ASPP.rates
     fit_rates: bool = ASPP.fit_rates
     temporal: Count = ASPP.temporal
     pooling: bool = ASPP.pooling
@@ -88,12 +88,18 @@ class Synergy(nn.Module):
     def __call__(self, high, middle, low, train: bool = False) -> jax.Array:
         scales = {"high": high, "middle": middle, "low": low}
         names = [name for name, x in scales.items() if x is not None]
-        first = {n: self._conv(f"first_{n}", scales[n], scales[n], train) for n in names}  # Eq. 9
+        first = {
+            n: self._conv(f"first_{n}", x=scales[n], like=scales[n], train=train) for n in names
+        }  # Eq. 9
         second = {}
         for k, n in enumerate(names):  # Eq. 10
             near = names[max(0, k - 1) : k + 2]
-            second[n] = sum(self._conv(f"second_{n}_of_{m}", first[m], scales[n], train) for m in near)
-        third = sum(self._conv(f"third_of_{n}", second[n], middle, train) for n in names)  # Eq. 11
+            second[n] = sum(
+                self._conv(f"second_{n}_of_{m}", x=first[m], like=scales[n], train=train) for m in near
+            )
+        third = sum(
+            self._conv(f"third_of_{n}", x=second[n], like=middle, train=train) for n in names
+        )  # Eq. 11
         return third + middle  # Eq. 12
 
     def _conv(self, name, x, like, train):

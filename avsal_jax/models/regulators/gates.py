@@ -1,4 +1,4 @@
-"""Multi-scale regulator gates (paper 002, Eqs. 13 to 15) around any fusion, or around none."""
+"""Multi-scale regulator gates (paper 002, Eqs. 13 to 15) after any fusion, or after none."""
 
 from __future__ import annotations
 
@@ -25,42 +25,41 @@ class RegulatorGates(Part):
     concatenated with X^l, any other level what the fusion returned. X^l is the visual feature; of a fusion
     that works on finer levels too (CASP-Net's) it is what that returned there.
 
-    The gates share the scope of the fusion: its parameters have the paths that they have without gates.
+    Fields:
+      gates: how many of the finest levels are gated (paper: 3).
+      order: see `RegulatorGate`.
+      returns: what a gated level returns: `gated_and_visual`, or `gated` alone. The paper names the inputs
+        of its decoder by symbols that it does not define.
 
-    Fields (set as `fusion.gates` and so on, whatever the fusion):
-      gates: how many of the finest levels are gated, 1 to 4 (the registry leaves out the wrapper for 0).
-      gate_order: see `RegulatorGate`.
-      decoder_inputs: what a gated level returns: `gated_and_visual`, or `gated` alone. The paper names the
-        inputs of its decoder by symbols that it does not define.
+    `__call__(pyramid, fused, train)`: the visual pyramid and the one that the fusion returned, both finest
+    level first.
     """
 
-    fusion: nn.Module | None = None
-    gates: Annotated[int, Range(0, 4)] = 0
-    gate_order: GateOrder = "sigmoid_average"
-    decoder_inputs: Literal["gated_and_visual", "gated"] = "gated_and_visual"
+    gates: Annotated[int, Range(1, 4)] = 3
+    order: GateOrder = "sigmoid_average"
+    returns: Literal["gated_and_visual", "gated"] = "gated_and_visual"
     runtime: Runtime = Runtime()
 
     def setup(self):
-        if self.fusion is not None:
-            nn.share_scope(self, self.fusion)
         for level in range(4 - self.gates, 4):
-            setattr(self, f"gate{level}", RegulatorGate(self.gate_order, self.runtime))
+            setattr(self, f"gate{level}", RegulatorGate(self.order, self.runtime))
 
-    def __call__(self, pyramid: tuple[jax.Array, ...], tokens, train: bool = False) -> tuple[jax.Array, ...]:
-        fused = pyramid if self.fusion is None else self.fusion(pyramid, tokens, train)
+    def __call__(
+        self, pyramid: tuple[jax.Array, ...], fused: tuple[jax.Array, ...], train: bool = False
+    ) -> tuple[jax.Array, ...]:
         visual = (*fused[:-1], pyramid[-1])
-        feature, returned = fused[-1], []
+        feature, levels = fused[-1], []
         for level in range(4):
-            beside = visual[3 - level]
+            visual_level = visual[3 - level]
             if level > 0:
-                feature = resize_linear(feature, beside.shape[1:4])  # Eq. 13
+                feature = resize_linear(feature, visual_level.shape[1:4])  # Eq. 13
             if level >= 4 - self.gates:
-                feature = getattr(self, f"gate{level}")(feature, beside)
-                both = self.decoder_inputs == "gated_and_visual"
-                returned.append(jnp.concatenate([feature, beside], -1) if both else feature)
+                feature = getattr(self, f"gate{level}")(feature, visual_level)
+                joined = self.returns == "gated_and_visual"
+                levels.append(jnp.concatenate([feature, visual_level], -1) if joined else feature)
             else:
-                returned.append(fused[3 - level])
-        return tuple(reversed(returned))
+                levels.append(fused[3 - level])
+        return tuple(reversed(levels))
 
 
 class RegulatorGate(nn.Module):

@@ -13,7 +13,7 @@ WINDOW, STEP, FFT = 400, 160, 512  # samples: 25 ms every 10 ms
 BANDS, LOWEST, HIGHEST = 64, 125.0, 7_500.0  # Hz
 PATCH = 96  # frames of a patch, 0.96 s
 PATCH_SAMPLES = WINDOW + (PATCH - 1) * STEP  # 15,600: the fewest that give one patch
-_OFFSET = 0.01  # added before the logarithm
+OFFSET = 0.01  # added before the logarithm
 
 
 def log_mel(wave: np.ndarray) -> np.ndarray:
@@ -42,7 +42,7 @@ def log_mel(wave: np.ndarray) -> np.ndarray:
         window="hann",
         center=False,
     )
-    return np.log(np.abs(spectrum).T @ mel_matrix() + _OFFSET).astype(np.float32)
+    return np.log(np.abs(spectrum).T @ mel_matrix() + OFFSET).astype(np.float32)
 
 
 @functools.cache

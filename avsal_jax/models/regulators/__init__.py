@@ -1,0 +1,1 @@
+"""Regulators: (visual pyramid, pyramid after the fusion) -> pyramid that the heads read."""
