@@ -20,7 +20,6 @@ from avsal_jax.convert.rules import apply_table
 from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.models.changes import dotted
 from avsal_jax.models.network import abstract_variables
-from avsal_jax.models.registry import HEADS
 from avsal_jax.models.systems import build, resolve
 from avsal_jax.spec.input import InputSpec
 from avsal_jax.storage import flatten, read_model, write_model
@@ -165,10 +164,8 @@ def _random_clip(spec: InputSpec) -> Clip:
 
 
 def _settings(preset) -> dict:
-    parts = {slot: part for slot, part in preset.parts.items() if slot != HEADS}
-    parts |= {f"{HEADS}.{name}": part for name, part in preset.parts[HEADS].items()}
     fields = {
-        f"{path}.{field}": value for path, part in parts.items() for field, value in (part or {}).items()
+        f"{path}.{field}": value for path, _, part in preset.named_parts() for field, value in part.items()
     }
     return {"frames": preset.input.frames, **fields}
 

@@ -3,7 +3,7 @@
 A module gives `self.param` a `Weights` or a `Constant`. These are initializers of flax, and say what the
 parameter starts with under each of two starts:
 
-- `he`, ours: weights before a ReLU are normal with variance 2 / fan-in (He et al. 2015), unstated with
+- `he`, ours: weights before a ReLU are normal with variance 2 / fan-in (He et al. 2015), others with
   1 / fan-in; biases are zero.
 - `torch`, the default of torch's layers, with which the public code starts: weights and biases are uniform
   in +-1 / sqrt(fan-in). A network of many layers says the same of all clips then, at first.

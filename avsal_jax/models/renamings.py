@@ -6,6 +6,8 @@ import dataclasses
 import re
 from collections.abc import Mapping
 
+from flax import traverse_util
+
 from avsal_jax.errors import AvsalError
 from avsal_jax.spec.input import SIGNED, Pixels
 
@@ -40,48 +42,47 @@ _NO_FIELDS = {"logmel": ("samples", "rate", "window"), "waveform": ("patches", "
 
 def renamed_path(path: str) -> str:
     """Returns today's path of a leaf, as `params/heads/saliency/conv1/kernel`, of one of any version."""
-    return _replaced(path, _PATHS)
-
-
-def renamed_slot(slot: str) -> str:
-    """Returns today's path of a slot of any version."""
-    return renamed_path(f"params/{slot}/").removeprefix("params/").rstrip("/")
+    collection, _, rest = path.partition("/")
+    return f"{collection}/{_replaced(rest, _PATHS)}"
 
 
 def earlier_path(path: str) -> str:
     """Returns the path that a leaf of today's had in the first version."""
-    return _replaced(path, _BEFORE)
+    collection, _, rest = path.partition("/")
+    return f"{collection}/{_replaced(rest, _BEFORE)}"
 
 
-def _replaced(path: str, table) -> str:
-    collection, slash, rest = path.partition("/")
-    for pattern, replacement in table:
-        if pattern.match(rest):
-            return collection + slash + pattern.sub(replacement, rest, count=1)
-    return path
+def renamed_slot(slot: str) -> str:
+    """Returns today's path of a slot of any version."""
+    return _replaced(f"{slot}/", _PATHS).removesuffix("/")
 
 
-def earlier_layout(tree: dict) -> dict:
-    """Returns a tree of variables by slot with the names of the first version."""
-    result = {name: branch for name, branch in tree.items() if name not in ("heads", "regulator")}
-    result |= {
-        "decoder" if name == "saliency" else name: head for name, head in tree.get("heads", {}).items()
-    }
-    if "regulator" in tree:
-        result["fusion"] = {**result.get("fusion", {}), **tree["regulator"]}
-    return result
+def renamed_pattern(pattern: str) -> str:
+    """Returns a pattern of paths in a slot, as `decoder/.*`, with today's name of the slot."""
+    return _replaced(pattern, _PATHS)
 
 
 def todays_layout(tree: dict) -> dict:
     """Returns a tree of variables by slot of the first version with today's names."""
-    result = {name: branch for name, branch in tree.items() if name != "decoder"}
-    if "decoder" in tree:
-        result["heads"] = {"saliency": tree["decoder"]}
-    gates = {name: gate for name, gate in tree.get("fusion", {}).items() if re.fullmatch(r"gate\d", name)}
-    if gates:
-        result["regulator"] = gates
-        result["fusion"] = {name: part for name, part in tree["fusion"].items() if name not in gates}
-    return {name: branch for name, branch in result.items() if branch or branch is tree.get(name)}
+    return _relaid(tree, _PATHS)
+
+
+def earlier_layout(tree: dict) -> dict:
+    """Returns a tree of variables by slot with the names of the first version."""
+    return _relaid(tree, _BEFORE)
+
+
+def _relaid(tree: dict, table) -> dict:
+    flat = traverse_util.flatten_dict(tree, keep_empty_nodes=True, sep="/")
+    renamed = {_replaced(f"{path}/", table).removesuffix("/"): leaf for path, leaf in flat.items()}
+    return traverse_util.unflatten_dict(renamed, sep="/")
+
+
+def _replaced(path: str, table) -> str:
+    for pattern, replacement in table:
+        if pattern.match(path):
+            return pattern.sub(replacement, path, count=1)
+    return path
 
 
 def renamed_setting(key: str) -> str:

@@ -13,7 +13,7 @@ from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import SALIENCY, Heads, Network
 from avsal_jax.models.part import settable_fields
 from avsal_jax.models.registry import HEADS, SLOTS, build_part, part_class
-from avsal_jax.models.renamings import renamed_setting
+from avsal_jax.models.renamings import refuse_old_setting
 from avsal_jax.spec.input import SIGNED, InputSpec, input_from_dict, input_to_dict
 from avsal_jax.spec.sound import front_end_to_dict
 
@@ -39,6 +39,14 @@ class Preset:
         parts = _plain(self.parts)
         parts[HEADS] = {SALIENCY: None, **parts[HEADS]}  # so that a system's own is not left in place
         return {"system": self.system, **input_to_dict(self.input), **parts}
+
+    def named_parts(self) -> Iterator[tuple[str, str, dict]]:
+        """Yields (path, kind, part) of all parts, as ("heads.saliency", "head", {"name": "vinet"})."""
+        for slot in SLOTS:
+            if self.parts[slot] is not None:
+                yield slot, slot, self.parts[slot]
+        for name, part in self.parts[HEADS].items():
+            yield f"{HEADS}.{name}", "head", part
 
     def complete(self) -> Preset:
         """Returns the same model with the fields of all parts stated, also those that have their defaults."""
@@ -126,23 +134,17 @@ def resolve(system: str, changes: Mapping | None = None) -> Preset:
     parts = merged({**spec, **copied(preset.parts)}, changes)
     parts[HEADS] = {name: part for name, part in parts[HEADS].items() if part is not None}
     values = {name: parts.pop(name) for name in INPUT_FIELDS}
-    for path, kind, part in _named_parts(parts):
-        _refuse_old_fields(path, part, part_class(kind, part["name"]))
-    return dataclasses.replace(preset, parts=parts, input=input_from_dict(values))
-
-
-def _named_parts(parts: Mapping) -> Iterator[tuple[str, str, Mapping]]:
-    """Yields (path, kind, part) of the parts of a model that have a name."""
-    candidates = [(slot, slot, parts[slot]) for slot in SLOTS]
-    candidates += [(f"{HEADS}.{name}", "head", part) for name, part in parts[HEADS].items()]
-    yield from ((path, kind, part) for path, kind, part in candidates if part and "name" in part)
+    resolved = dataclasses.replace(preset, parts=parts, input=input_from_dict(values))
+    for path, kind, part in resolved.named_parts():
+        if "name" in part:
+            _refuse_old_fields(path, part, part_class(kind, part["name"]))
+    return resolved
 
 
 def _refuse_old_fields(path: str, part: Mapping, cls: type) -> None:
     """Raises AvsalError for a field that a part had in an earlier version, with today's name."""
     for name in set(part) - {"name", *settable_fields(cls)}:
-        if (today := renamed_setting(f"{path}.{name}")) != f"{path}.{name}":
-            raise AvsalError(f"{f'{path}.{name}'!r} is now {today!r}")
+        refuse_old_setting(f"{path}.{name}")
 
 
 def _defaults_of_encoders(changes: Mapping) -> dict:

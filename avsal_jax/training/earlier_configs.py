@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from avsal_jax.errors import AvsalError
-from avsal_jax.models.renamings import renamed_path, renamed_settings, renamed_slot
+from avsal_jax.models.renamings import renamed_pattern, renamed_settings, renamed_slot
 from avsal_jax.spec.parsing import parse_setting
 from avsal_jax.training.schema import RUN_FIELDS, ModelConfig
 
@@ -27,8 +27,7 @@ def todays_values(values: dict) -> dict:
         model = {name: value for name, value in values["model"].items() if name in RUN_FIELDS}
         changes = renamed_settings(_settings(values["model"]["set"]))
         groups = [
-            {**group, "pattern": renamed_path(f"params/{group['pattern']}").removeprefix("params/")}
-            for group in values["optimizer"]["groups"]
+            {**group, "pattern": renamed_pattern(group["pattern"])} for group in values["optimizer"]["groups"]
         ]
         init = [{**source, "slot": renamed_slot(source["slot"])} for source in values["init"]]
     except (KeyError, TypeError, AttributeError, ValueError) as error:

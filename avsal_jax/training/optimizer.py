@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import optax
 
 from avsal_jax.errors import AvsalError
-from avsal_jax.models.renamings import renamed_path
+from avsal_jax.models.renamings import renamed_pattern
 from avsal_jax.spec.fields import Decay, NotNegative, Positive, Range, check_fields
 from avsal_jax.training.schedules import ScheduleConfig, check_steps, schedule_factor
 
@@ -154,7 +154,7 @@ def group_labels(config: OptimizerConfig, params) -> dict[str, str]:
     for index, group in enumerate(config.groups):
         matched = {path for path in paths if re.fullmatch(group.pattern, path)}
         if not matched:
-            today = renamed_path(f"params/{group.pattern}").removeprefix("params/")
+            today = renamed_pattern(group.pattern)
             if today != group.pattern:
                 raise AvsalError(f"the parameter group {group.pattern!r} is now {today!r}")
             close = difflib.get_close_matches(group.pattern, paths, 3, 0.0)

@@ -75,7 +75,7 @@ def overridden(values: dict, pairs: Sequence[tuple[str, str]]) -> dict:
     Args:
       values: nested, by the fields of `TrainConfig`; changed in place.
       pairs: (dotted key, text). A group that is None gets its defaults where one of its fields is set. What
-        is about the model is changed as `models.systems` says.
+        is about the model is changed as `models.changes` says.
 
     Raises:
       AvsalError: a key that is not in the config (with the nearest one), or is a group; a text that is no

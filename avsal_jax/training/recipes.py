@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 import avsal_jax
 from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.models.part import settable_fields
-from avsal_jax.models.registry import HEADS, SLOTS, part_class
+from avsal_jax.models.registry import part_class
 from avsal_jax.spec.fields import field_types, unwrapped
 from avsal_jax.training.domain_adversarial import AdaptConfig, AdaptedFeature
 from avsal_jax.training.schedules import ScheduleConfig
@@ -34,7 +34,7 @@ class Row:
     """A variant of a recipe.
 
     Attributes:
-      changes: dotted path -> value; what begins with `model.` as in `models.systems`.
+      changes: dotted path -> value; what begins with `model.` as in `models.changes`.
       paper: what the paper prints for it, or that it prints nothing.
       width: set for every part that has this field; None leaves all as they are.
     """
@@ -188,10 +188,8 @@ def _widths(config, width: float | None) -> dict[str, float]:
     """Returns {`SLOT.width`: width} for every part of the network that has this field."""
     if width is None:
         return {}
-    parts = ModelConfig.from_values(config.model.to_dict(), "model").preset().parts
-    described = {slot: (slot, parts[slot]) for slot in SLOTS}
-    described |= {f"{HEADS}.{name}": ("head", part) for name, part in parts[HEADS].items()}
-    classes = {path: part_class(kind, part["name"]) for path, (kind, part) in described.items() if part}
+    preset = ModelConfig.from_values(config.model.to_dict(), "model").preset()
+    classes = {path: part_class(kind, part["name"]) for path, kind, part in preset.named_parts()}
     return {f"{path}.width": width for path, cls in classes.items() if "width" in settable_fields(cls)}
 
 

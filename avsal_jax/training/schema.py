@@ -41,7 +41,7 @@ class ModelConfig:
 
     Attributes:
       system: a name in `models.systems.SYSTEMS`.
-      changes: to its slots, heads and input, as nested data (see `models.systems`).
+      changes: to its slots, heads and input, as nested data (see `models.changes`).
       start: initial values: `he`, or `torch`, the default of torch's layers, as the public code starts (see
         `models.initial`).
       dtype: of the computation: `float32` or `bfloat16`.
@@ -82,7 +82,7 @@ RUN_FIELDS = ("system", "start", "dtype", "remat", "norm", "norm_momentum")
 
 
 def changed_model(model: Mapping, changes: Mapping) -> dict:
-    """Returns the plain values of a `ModelConfig` with others in their place; see `systems.merged`."""
+    """Returns the plain values of a `ModelConfig` with others in their place; see `changes.merged`."""
     run = {name: value for name, value in {**model, **changes}.items() if name in RUN_FIELDS}
     rest = [{n: v for n, v in values.items() if n not in RUN_FIELDS} for values in (model, changes)]
     _check_settings(changes, "model")
@@ -101,7 +101,6 @@ def _check_settings(values: Mapping, path: str) -> None:
             )
         if name not in settings:
             refuse_old_setting(key)
-        if name not in settings:
             hint = did_you_mean(name, settings).replace("'", f"'{path}.", 1)
             raise AvsalError(f"{path} has no setting {name!r}{hint}; it has {', '.join(settings)}")
 
