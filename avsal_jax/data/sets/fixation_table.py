@@ -48,8 +48,8 @@ class FixationTable:
     def __len__(self) -> int:
         return len(self.x)
 
-    def where(self, keep: np.ndarray) -> FixationTable:
-        """Returns the rows of a mask bool [N]; observers stay numbered as they are."""
+    def rows(self, keep: np.ndarray) -> FixationTable:
+        """Returns the rows of a mask bool [N]; the numbers of observers do not change."""
         return dataclasses.replace(self, **{name: getattr(self, name)[keep] for name in _COLUMNS})
 
     @property
@@ -60,37 +60,37 @@ class FixationTable:
 
     def of_observers(self, observers: Iterable[int]) -> FixationTable:
         """Returns the fixations of some observers, given by their indices."""
-        return self.where(np.isin(self.observer, list(observers)))
+        return self.rows(np.isin(self.observer, list(observers)))
 
     def during(self, time: float) -> FixationTable:
         """Returns the fixations that last at `time` seconds: start <= time < start + duration."""
-        return self.where((self.start <= time) & (time < self.start + self.duration))
+        return self.rows((self.start <= time) & (time < self.start + self.duration))
 
     def cells(self, grid: tuple[int, int]) -> np.ndarray:
         """Returns int64 [M, 2], the (row, column) of each fixation inside, on a grid over the stimulus.
 
         A fixation lies in the cell (int(y / height * rows), int(x / width * columns)).
         """
-        kept, (height, width), (rows, columns) = self.where(self.is_inside), self.size, grid
-        row, column = (kept.y / height * rows).astype(int), (kept.x / width * columns).astype(int)
+        table, (height, width), (rows, columns) = self.rows(self.is_inside), self.size, grid
+        row, column = (table.y / height * rows).astype(int), (table.x / width * columns).astype(int)
         return np.stack([np.minimum(row, rows - 1), np.minimum(column, columns - 1)], 1)
 
     def counts(self, grid: tuple[int, int]) -> np.ndarray:
         """Returns float64 [rows, columns]: how many fixations lie in each cell."""
-        return counted(self.cells(grid), grid)
+        return count_cells(self.cells(grid), grid)
 
     def density(self, grid: tuple[int, int], sigma: float) -> np.ndarray:
         """Returns the counts blurred by a Gaussian of `sigma` cells (border reflected), float64."""
-        return blurred(self.counts(grid), sigma)
+        return blur_counts(self.counts(grid), sigma)
 
 
-def counted(cells: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+def count_cells(cells: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     """Returns float64 `grid`: how often each (row, column) of int [N, 2] occurs."""
     counts = np.zeros(grid)
     np.add.at(counts, (cells[:, 0], cells[:, 1]), 1.0)
     return counts
 
 
-def blurred(counts: np.ndarray, sigma: float) -> np.ndarray:
+def blur_counts(counts: np.ndarray, sigma: float) -> np.ndarray:
     """Returns a map of counts blurred by a Gaussian of `sigma` cells, cut at 4 sigma, border reflected."""
     return scipy.ndimage.gaussian_filter(counts, sigma)

@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 from avsal_jax.data.images import open_image, upright_size
 from avsal_jax.data.sets.fixation_table import FixationTable
 from avsal_jax.errors import AvsalError
-from avsal_jax.spec.fields import NotNegative, Positive, Range, check_fields
+from avsal_jax.spec.fields import NotNegative, Range, check_fields
 
+_Above0 = Annotated[float, Range(0, above=True)]
 _UNITS = {"%": "percent of the height", "px": "pixels", "deg": "degrees of visual angle"}
 
 
@@ -84,15 +85,15 @@ class GazeOptions:
     """
 
     sigma: Blur = Blur()
-    pixels_per_degree: Positive | None = None
+    pixels_per_degree: _Above0 | None = None
     drop_first: bool = False
     screen: tuple[int, int] | None = None
     stimulus_rect: tuple[float, float, float, float] | None = None
     time_origin: float | None = None
     time_unit: Literal["ms", "s"] | None = None
     events: Literal["ivt", "idt"] = "ivt"
-    velocity: Positive = 30.0
-    dispersion: Positive = 1.0
+    velocity: _Above0 = 30.0
+    dispersion: _Above0 = 1.0
     shortest: NotNegative = 0.06
 
     def __post_init__(self):
