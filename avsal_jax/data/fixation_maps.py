@@ -90,6 +90,14 @@ def fixations_of(values: np.ndarray, name, lossy: bool = False) -> Fixations:
     return Fixations(points.astype(np.int32), kind, damaged)
 
 
+def rescale_points(points: np.ndarray, old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:
+    """Returns (row, column) of a map of size `old` on one of size `new`."""
+    if old == new:
+        return points
+    scaled = np.floor((points + 0.5) * (np.array(new) / np.array(old))).astype(np.int64)
+    return np.clip(scaled, 0, np.array(new) - 1)
+
+
 def _classify(numbers: np.ndarray, high, pixels: int, name, lossy: bool) -> tuple[str, float]:
     """Returns (kind, smallest number that is a point)."""
     low = numbers.min()

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from avsal_jax.data.images import IMAGE_SUFFIXES, natural_order, visible_files
 from avsal_jax.data.numbering import Numbers, first_frame, place
-from avsal_jax.data.schema import VideoEntry
+from avsal_jax.data.schema import FileEntry, VideoEntry
 from avsal_jax.data.truth_files import NumberedFiles, numbered_files
 from avsal_jax.data.video_lists import ListedVideo
 from avsal_jax.errors import AvsalError
@@ -216,8 +216,8 @@ def _entry(
     if sound is not None and not sound.is_file():
         notes.append(f"no sound: there is no file {sound}")
         sound = None
-    return VideoEntry(
-        dataset,
+    return FileEntry(
+        dataset=dataset,
         name=row.video,
         frames=frames,
         fps=row.fps,

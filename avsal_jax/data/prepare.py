@@ -174,7 +174,7 @@ def _all_videos(dataset: str, root) -> tuple[list[VideoEntry], Lists, list[str],
     lost = [e for key, e in sorted(entries.items()) if key not in place]
     problems = [str(error) for error in errors]
     problems += [f"{e.dataset} {e.name} is listed, but left out: {'; '.join(e.notes)}" for e in lost]
-    refused = [f"{e.name}: {'; '.join(e.notes)}" for e in lost if e.images is not None and e.maps is not None]
+    refused = [f"{e.name}: {'; '.join(e.notes)}" for e in lost if e.has_files]
     return [entries[key] for key in usable], dict(lists), problems, refused
 
 

@@ -71,7 +71,7 @@ def prepare_video(shards: ShardFolder, index: int, entry: VideoEntry, tick: Call
                 "fps": entry.fps,
                 "frames": entry.frames,
                 "published": int(entry.published),
-                "fixated": int(entry.published and entry.fixation_maps is not None),
+                "fixated": int(entry.published and entry.has_fixations),
                 "black": np.array([target.black for target in truth]),
                 "size": np.array((labelled or truth)[0].size, np.int32),
                 "category": entry.category or "",
@@ -113,7 +113,7 @@ def _target(entry: VideoEntry, i: int, add: Callable) -> _Target:
         target, density, fixations = _Target(True, (1, 1)), _encoded_black(), NO_FIXATIONS
     else:
         density, map_ = entry.encoded_density(i), entry.density(i)
-        fixations = NO_FIXATIONS if entry.fixation_maps is None else entry.read_fixations(i)
+        fixations = NO_FIXATIONS if not entry.has_fixations else entry.read_fixations(i)
         size = entry.truth_size(i)
         target = _Target(not map_.any(), size=size, fixations=fixations, other_size=map_.shape != tuple(size))
     add({"density": density, "fixations": fixations.points, "size": np.array(target.size, np.int32)})

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import operator
 import pathlib
+from collections.abc import Iterator
 
 import numpy as np
 
-from avsal_jax.data.fixation_maps import Fixations
+from avsal_jax.data.fixation_maps import Fixations, rescale_points
 from avsal_jax.data.images import read_image
+from avsal_jax.data.numbering import Numbers
 from avsal_jax.data.truth_files import (
     READING,
     NumberedFiles,
@@ -22,11 +25,11 @@ from avsal_jax.errors import AvsalError
 from avsal_jax.identity import folder_identity, tree_identity
 
 
-@dataclasses.dataclass(frozen=True)
-class VideoEntry:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VideoEntry(abc.ABC):
     """One video with its truth, on disk; frames are read one at a time, when asked for.
 
-    Frame `index` counts from 0. Each kind of files knows the number of frame 0 (`numbering` has the rule).
+    A photograph is a video of one frame. Frame `index` counts from 0.
 
     Attributes:
       dataset: the set that the video comes from: `diem`, also for a video of the `ave` lists.
@@ -38,29 +41,51 @@ class VideoEntry:
       category: `Social`, `Nature` or `Other`, where published.
       notes: what disagreed, in words.
       sound: the sound file, or None.
-      images: the frames' files, or None.
-      maps: the density maps' files, or None.
-      fixation_maps: the fixation maps' files, or None.
       published: False where there is no published truth (the test videos of DHF1K).
       without_truth: how many images have no truth, before and after the last frame.
-      variable: of the fixation maps, where those are .mat files.
     """
 
     dataset: str
     name: str
     frames: int
     fps: float
-    listed: int | None
-    category: str | None
-    notes: tuple[str, ...]
-    sound: pathlib.Path | None
-    images: NumberedFiles | None
-    maps: NumberedFiles | None
-    fixation_maps: NumberedFiles | None
+    listed: int | None = None
+    category: str | None = None
+    notes: tuple[str, ...] = ()
+    sound: pathlib.Path | None = None
     published: bool = True
     without_truth: int = 0
-    variable: str = "eyeMap"
 
+    @property
+    def group(self) -> str:
+        """Name that videos share which show nearly the same; its own where no other does."""
+        return self.name
+
+    @property
+    def is_still(self) -> bool:
+        """Whether it is a photograph."""
+        return False
+
+    @property
+    @abc.abstractmethod
+    def has_files(self) -> bool:
+        """Whether its images and its truth are there, however little they fit together."""
+
+    @property
+    @abc.abstractmethod
+    def has_fixations(self) -> bool:
+        """Whether it has fixations, beside densities."""
+
+    @property
+    @abc.abstractmethod
+    def numbers(self) -> Numbers:
+        """The numbers that the images of its frames have."""
+
+    @abc.abstractmethod
+    def has_image(self, index: int) -> bool:
+        """Whether the image of a frame is there, without which only saved maps can be scored."""
+
+    @abc.abstractmethod
     def frame(self, index: int) -> np.ndarray:
         """Returns RGB uint8 [H, W, 3].
 
@@ -68,26 +93,34 @@ class VideoEntry:
           AvsalError: the file is missing or cannot be read.
           IndexError: there is no such frame.
         """
-        index = self._checked(index)
-        return read_image(self.images.of_frame(index))
 
+    def iter_frames(self) -> Iterator[np.ndarray]:
+        """Yields all frames in order; errors as in `frame`."""
+        return (self.frame(index) for index in range(self.frames))
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """(height, width) of the frames, in pixels; errors as in `frame`."""
+        return self.frame(0).shape[:2]
+
+    @abc.abstractmethod
     def frame_name(self, index: int) -> str:
         """Returns the file name of the frame in its data set, as `img_00001.jpg`; errors as in `frame`."""
-        index = self._checked(index)
-        return self.images.of_frame(index).name
 
+    def frame_time(self, index: int) -> float:
+        """Returns the seconds from the first frame to frame `index`."""
+        return self._checked(index) / self.fps
+
+    @abc.abstractmethod
     def has_truth(self, index: int) -> bool:
-        """Whether a frame has a density map and, where the video has fixation maps, its fixation map."""
-        index, kinds = self._checked(index), (self.maps, self.fixation_maps)
-        return self.published and all(files.has(index) for files in kinds if files is not None)
+        """Whether a frame has a density map and, where the video has fixations, those of the frame."""
 
+    @abc.abstractmethod
     def density(self, index: int) -> np.ndarray | None:
         """Returns the continuous map / 255: float64 [h, w] in [0, 1]; None where none is published.
 
         Errors as in `frame`.
         """
-        index = self._checked(index)
-        return read_density(self.maps.of_frame(index)) if self.published else None
 
     def fixations(self, index: int) -> np.ndarray | None:
         """Returns int32 [N, 2], (row, column) in a map of `truth_size`; None where none are published.
@@ -98,8 +131,92 @@ class VideoEntry:
         found = self.read_fixations(index)
         return None if found is None else found.points
 
+    @abc.abstractmethod
     def read_fixations(self, index: int) -> Fixations | None:
         """Returns the fixations of a frame with what is unusual about their map; see `fixations`."""
+
+    @abc.abstractmethod
+    def grid_points(self, index: int, grid: tuple[int, int]) -> np.ndarray:
+        """Returns int64 [N, 2], (row, column) on a grid over the frame, a row for each fixation.
+
+        Where files tell the fixations of several people apart, a place that two of them look at counts twice.
+        """
+
+    @abc.abstractmethod
+    def truth_size(self, index: int) -> tuple[int, int] | None:
+        """Returns (h, w) of the fixation map, or of the density where there is none.
+
+        None where no truth is published. Errors as in `frame`.
+        """
+
+    @abc.abstractmethod
+    def encoded_density(self, index: int) -> bytes:
+        """Returns the continuous map as an 8-bit grey JPEG or PNG: the file as it is, where it is such a one.
+
+        Errors as in `frame`; also where no truth is published.
+        """
+
+    @abc.abstractmethod
+    def identity(self) -> list[str]:
+        """Returns the identity of the video's frames, truth and sound: what results depend on."""
+
+    def _checked(self, index: int) -> int:
+        index = operator.index(index)
+        if not 0 <= index < self.frames:
+            raise IndexError(f"{self.dataset} {self.name} has frames 0 to {self.frames - 1}, not {index}")
+        return index
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FileEntry(VideoEntry):
+    """A video whose frames and truth are numbered files.
+
+    Each kind of files knows the number of frame 0 (`numbering` has the rule).
+
+    Attributes:
+      images: the frames' files, or None.
+      maps: the density maps' files, or None.
+      fixation_maps: the fixation maps' files, or None.
+      variable: of the fixation maps, where those are .mat files.
+    """
+
+    images: NumberedFiles | None
+    maps: NumberedFiles | None
+    fixation_maps: NumberedFiles | None
+    variable: str = "eyeMap"
+
+    @property
+    def has_files(self) -> bool:
+        return self.images is not None and self.maps is not None
+
+    @property
+    def has_fixations(self) -> bool:
+        return self.fixation_maps is not None
+
+    @property
+    def numbers(self) -> Numbers:
+        return Numbers(self.images.origin, self.images.last, self.images.count)
+
+    def has_image(self, index: int) -> bool:
+        return self.images.has(index)
+
+    def frame(self, index: int) -> np.ndarray:
+        index = self._checked(index)
+        return read_image(self.images.of_frame(index))
+
+    def frame_name(self, index: int) -> str:
+        index = self._checked(index)
+        return self.images.of_frame(index).name
+
+    def has_truth(self, index: int) -> bool:
+        index, kinds = self._checked(index), (self.maps, self.fixation_maps)
+        return self.published and all(files.has(index) for files in kinds if files is not None)
+
+    def density(self, index: int) -> np.ndarray | None:
+        index = self._checked(index)
+        return read_density(self.maps.of_frame(index)) if self.published else None
+
+    def read_fixations(self, index: int) -> Fixations | None:
         index = self._checked(index)
         if not self.published:
             return None
@@ -107,28 +224,22 @@ class VideoEntry:
             raise AvsalError(f"{self.dataset} {self.name} has no fixation maps beside {self.maps.folder}")
         return read_fixations(self.fixation_maps.of_frame(index), self.variable)
 
-    def truth_size(self, index: int) -> tuple[int, int] | None:
-        """Returns (h, w) of the fixation map, or of the density where there is none.
+    def grid_points(self, index: int, grid: tuple[int, int]) -> np.ndarray:
+        return rescale_points(self.fixations(index), self.truth_size(index), grid)
 
-        None where no truth is published. Errors as in `frame`.
-        """
+    def truth_size(self, index: int) -> tuple[int, int] | None:
         index = self._checked(index)
         if not self.published:
             return None
         return read_size((self.fixation_maps or self.maps).of_frame(index), self.variable)
 
     def encoded_density(self, index: int) -> bytes:
-        """Returns the continuous map as an 8-bit grey JPEG or PNG: the file as it is, where it is such a one.
-
-        Errors as in `frame`; also where no truth is published.
-        """
         if not self.published:
             raise AvsalError(f"{self.dataset} {self.name} has no published truth")
         index = self._checked(index)
         return encoded_density(self.maps.of_frame(index))
 
     def identity(self) -> list[str]:
-        """Returns the identity of the video's frames, truth and sound: what results depend on."""
         folders = [files.folder for files in (self.images, self.maps, self.fixation_maps) if files]
         sound = [tree_identity(self.sound)] if self.sound else []
         return [
@@ -136,9 +247,3 @@ class VideoEntry:
             *map(folder_identity, folders),
             *sound,
         ]
-
-    def _checked(self, index: int) -> int:
-        index = operator.index(index)
-        if not 0 <= index < self.frames:
-            raise IndexError(f"{self.dataset} {self.name} has frames 0 to {self.frames - 1}, not {index}")
-        return index

@@ -13,12 +13,12 @@ import scipy.ndimage
 from PIL import Image
 
 from avsal_jax.data.fitting import resize_frame
-from avsal_jax.data.fixation_maps import Fixations
+from avsal_jax.data.fixation_maps import Fixations, rescale_points
 from avsal_jax.data.raw_fixations import Observer, coutrot_clips, diem_observers
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.data.synthetic.gaze import BLUR, luminance, motion_maps
 from avsal_jax.errors import AvsalError
-from avsal_jax.evaluation.protocols import Protocol, rescale_points
+from avsal_jax.evaluation.protocols import Protocol
 from avsal_jax.evaluation.sources import MapSource
 from avsal_jax.identity import digest, tree_identity
 from avsal_jax.pictures import resize_map, to_grey
@@ -40,7 +40,7 @@ class _Constant(MapSource):
 
     def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray]:
         """Yields the map, stored once."""
-        stored = protocol.store(self._saliency, entry.frame(0).shape[:2])
+        stored = protocol.store(self._saliency, entry.frame_size)
         for _ in range(entry.frames):
             yield stored
 
@@ -83,7 +83,7 @@ class _OfFrames(MapSource):
 
     def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray]:
         """Yields the rule's map; the first frame has that of the second."""
-        size, before = entry.frame(0).shape[:2], self._seen(entry, min(1, entry.frames - 1))
+        size, before = entry.frame_size, self._seen(entry, min(1, entry.frames - 1))
         for index in range(entry.frames):
             light = self._seen(entry, index)
             yield protocol.store(self._rule(before, light), size)
@@ -206,7 +206,7 @@ def human_maps(dataset: str, raw: pathlib.Path | None, entries: Sequence[VideoEn
             continue
         folder = next((f for f in (raw / entry.name / "event_data", raw / entry.name) if f.is_dir()), None)
         if folder is not None:
-            height, width = entry.frame(0).shape[:2]
+            height, width = entry.frame_size
             found[entry.name] = (diem_observers(folder, width, height), (height, width))
     if dataset == "synthetic" and found:  # its frames are small: as its truth is made
         return HumanMaps(found, origin, BLUR * next(iter(found.values()))[1][0])

@@ -135,11 +135,3 @@ def fixation_map(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     fixated = np.zeros(size, bool)
     fixated[points[:, 0], points[:, 1]] = True
     return fixated
-
-
-def rescale_points(points: np.ndarray, old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:
-    """Returns (row, column) of a map of size `old` on one of size `new`."""
-    if old == new:
-        return points
-    scaled = np.floor((points + 0.5) * (np.array(new) / np.array(old))).astype(np.int64)
-    return np.clip(scaled, 0, np.array(new) - 1)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from avsal_jax import metrics
 from avsal_jax.data.audio import envelope, is_silent
-from avsal_jax.data.fixation_maps import Fixations, fixation_findings
+from avsal_jax.data.fixation_maps import Fixations, fixation_findings, rescale_points
 from avsal_jax.data.grey_maps import to_8_bit
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.errors import AvsalError, error_line
@@ -24,7 +24,6 @@ from avsal_jax.evaluation.protocols import (
     VideoOthers,
     fixation_map,
     generator,
-    rescale_points,
 )
 from avsal_jax.evaluation.sources import MapSource
 from avsal_jax.files import write_json
@@ -292,7 +291,7 @@ def _save_example(folder: pathlib.Path, unit: Unit, index: int, stored: np.ndarr
     """Saves a frame, its truth and its map side by side in files, for the pages."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / f"{index + 1:06d}"
-    if not unit.entry.images.has(index):  # which saved maps can be scored without
+    if not unit.entry.has_image(index):  # which saved maps can be scored without
         return
     density = unit.source.density(unit.entry, index)
     height, width = density.shape

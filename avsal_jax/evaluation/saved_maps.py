@@ -19,7 +19,7 @@ from avsal_jax.data.grey_maps import (
     read_levels,
 )
 from avsal_jax.data.images import visible_files
-from avsal_jax.data.numbering import Numbers, place
+from avsal_jax.data.numbering import place
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.data.truth_files import NumberedFiles, numbered_files
 from avsal_jax.errors import AvsalError
@@ -78,9 +78,7 @@ class SavedMaps(MapSource):
     def _aligned(self, entry: VideoEntry) -> tuple[NumberedFiles, list[str]]:
         """Returns the files of the frames, with the number of frame 0, and what a user should know of it."""
         files = self._find(entry)
-        images = entry.images
-        frames = Numbers(images.origin, images.last, images.count)
-        origin, told = place("predictions", files.numbers, frames)
+        origin, told = place("predictions", files.numbers, entry.numbers)
         return dataclasses.replace(files, origin=origin), [told] if told else []
 
     def problems(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
@@ -126,7 +124,7 @@ class SavedMaps(MapSource):
     def _stack(self, path: pathlib.Path, entry: VideoEntry) -> MapStack:
         """Opens the file with all maps of a video: one for each frame, since they carry no numbers."""
         stack = MapStack(path)
-        frames = entry.images.length
+        frames = entry.numbers.last - entry.numbers.first + 1
         if stack.count not in (frames, entry.frames):
             stack.close()
             stack.refuse(f"one for each of the {frames} frames")

@@ -44,7 +44,7 @@ class MapSource(abc.ABC):
 
     def fixations(self, entry: VideoEntry, index: int) -> Fixations:
         """Returns the true fixations of a frame; none where the video has no fixation maps."""
-        return entry.read_fixations(index) if entry.fixation_maps is not None else NO_FIXATIONS
+        return entry.read_fixations(index) if entry.has_fixations else NO_FIXATIONS
 
 
 class ModelMaps(MapSource):
@@ -73,7 +73,6 @@ class ModelMaps(MapSource):
         if sound is not None:
             sound = dataclasses.replace(sound, start=0.0)
             clips = ClipSound(sound, front_end=spec.audio, frames=spec.frames, fps=entry.fps).clip
-        size = entry.frame(0).shape[:2]
-        frames = (entry.frame(index) for index in range(entry.frames))
-        for _, saliency in self._model.iter_frames(frames, self._batch, clips):
+        size = entry.frame_size
+        for _, saliency in self._model.iter_frames(entry.iter_frames(), self._batch, clips):
             yield protocol.store(saliency, size)

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
+from avsal_jax.data.fixation_maps import rescale_points
 from avsal_jax.evaluation.protocols import (
     PROTOCOLS,
     VideoOthers,
     fixation_map,
     generator,
     protocol_for,
-    rescale_points,
 )
 
 
