@@ -72,7 +72,8 @@ class Video:
     `info` is known at once; iterate for the frames. Of the last iteration, `damaged` counts packets and
     frames that were damaged (what cannot be decoded is passed over), and `cut_off` says whether the file
     ends before its container says, so that frames are missing. Frames are shown as a player shows them:
-    by the display matrix, HDR as SDR, transparent pixels over black.
+    by the display matrix, HDR as SDR, transparent pixels over black. `stream` is
+    the index of the stream that is read.
 
     Args:
       path: the file.
@@ -88,7 +89,7 @@ class Video:
         self.damaged, self.cut_off = 0, False
         with open_container(self.path) as container:
             chosen, notes = choose_stream(container, self.path, stream)
-            self._stream = chosen.index
+            self.stream = chosen.index
             self._may_leap = may_leap(container)
             times: list[tuple[int | None, int | None]] = []
             first = next(self._decoded(container, chosen, times), None)
@@ -124,7 +125,7 @@ class Video:
         orientation_of = OrientationReader()
         mapping, mappers = self._tone_mapping, {}
         with open_container(self.path) as container:
-            stream = container.streams[self._stream]
+            stream = container.streams[self.stream]
             stream.thread_type = "AUTO"
             for decoded in self._decoded(container, stream):
                 mapping = tone_mapping_of(decoded, mapping)

@@ -1,0 +1,180 @@
+"""A stimulus with recorded gaze as a video of a data set; a photograph is a video of one frame."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import io
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+
+from avsal_jax.data.fixation_maps import Fixations
+from avsal_jax.data.grey_maps import to_8_bit
+from avsal_jax.data.image_videos import DEFAULT_RATE
+from avsal_jax.data.images import read_image
+from avsal_jax.data.numbering import Numbers
+from avsal_jax.data.schema import VideoEntry
+from avsal_jax.data.sets.fixation_table import FixationTable, blur_counts, count_cells
+from avsal_jax.data.sets.stimuli import GazeOptions, Stimulus
+from avsal_jax.errors import AvsalError
+from avsal_jax.identity import tree_identity
+from avsal_jax.media.frame_reader import FrameReader
+
+# Raise it where the same rows come to be counted otherwise: no result of an earlier reading is then reused.
+READING = 1
+_MAX_TRUTH_ROWS = 360  # densities are smooth: larger ones would take seconds a frame and show no more
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GazeEntry(VideoEntry):
+    """A photograph or a video with a table of fixations.
+
+    The truth of a photograph is all fixations of its viewing; that of a frame of a video those that last at
+    the time of its presentation. Maps have the stimulus' height, at most 360 rows, and its aspect.
+
+    Attributes:
+      stimulus: its file and its fixations.
+      options: how maps are made of them.
+      near: name of the group of stimuli that show nearly the same; empty for none.
+    """
+
+    stimulus: Stimulus
+    options: GazeOptions
+    near: str = ""
+
+    @property
+    def group(self) -> str:
+        return self.near or self.name
+
+    @property
+    def is_still(self) -> bool:
+        return not self.stimulus.is_video
+
+    @property
+    def has_files(self) -> bool:
+        return self.stimulus.path is not None
+
+    @property
+    def has_fixations(self) -> bool:
+        return True
+
+    @property
+    def numbers(self) -> Numbers:
+        return Numbers(1, self.frames, self.frames)
+
+    def has_image(self, index: int) -> bool:
+        return self.has_files
+
+    @functools.cached_property
+    def _reader(self) -> FrameReader:
+        return FrameReader(self.stimulus.path)
+
+    def frame(self, index: int) -> np.ndarray:
+        index = self._checked(index)
+        return read_image(self.stimulus.path) if self.is_still else self._reader.frame(index)
+
+    def iter_frames(self) -> Iterator[np.ndarray]:
+        if self.is_still:
+            yield self.frame(0)
+            return
+        reader = FrameReader(self.stimulus.path)  # its own, so that `frame` may be asked for others
+        for index in range(self.frames):
+            yield reader.frame(index)
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        return self.stimulus.fixations.size
+
+    def frame_name(self, index: int) -> str:
+        index = self._checked(index)
+        path = self.stimulus.path
+        return path.name if self.is_still else f"{path.stem}_{index + 1:06d}.png"
+
+    def frame_time(self, index: int) -> float:
+        index = self._checked(index)
+        return 0.0 if self.is_still else float(self._reader.times[index])
+
+    def table(self, index: int) -> FixationTable:
+        """Returns the fixations of all observers that belong to a frame, with those outside the stimulus."""
+        index = self._checked(index)
+        fixations = self.stimulus.fixations
+        return fixations if self.is_still else fixations.during(self.frame_time(index))
+
+    def has_truth(self, index: int) -> bool:
+        return bool(self.table(index).is_inside.any())
+
+    def density(self, index: int) -> np.ndarray:
+        density = self.grid_density(self.grid_points(index, self.truth_size(index)), self.truth_size(index))
+        top = density.max()
+        return density / top if top > 0 else density
+
+    def grid_density(self, points: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+        """Returns float64 `grid`: points (row, column) counted, and blurred as `options` say."""
+        height = self.stimulus.fixations.size[0]
+        sigma = self.options.sigma.cells(height, grid[0], self.options.pixels_per_degree)
+        return blur_counts(count_cells(points, grid), sigma)
+
+    def read_fixations(self, index: int) -> Fixations:
+        points = np.unique(self.grid_points(index, self.truth_size(index)), axis=0)
+        return Fixations(points.astype(np.int32))
+
+    def grid_points(self, index: int, grid: tuple[int, int]) -> np.ndarray:
+        return self.table(index).cells(grid)
+
+    def truth_size(self, index: int) -> tuple[int, int]:
+        height, width = self.stimulus.fixations.size
+        rows = min(height, _MAX_TRUTH_ROWS)
+        return rows, max(1, round(rows * width / height))
+
+    def encoded_density(self, index: int) -> bytes:
+        buffer = io.BytesIO()
+        Image.fromarray(to_8_bit(self.density(index))).save(buffer, "png")
+        return buffer.getvalue()
+
+    def identity(self) -> list[str]:
+        table = self.stimulus.fixations
+        rows = hashlib.sha256(repr((table.observers, table.size)).encode())
+        for column in (table.observer, table.x, table.y, table.start, table.duration):
+            rows.update(np.ascontiguousarray(column).tobytes())
+        return [
+            f"{self.frames} frames, {self.fps} fps, reading gaze {READING}, sigma {self.options.sigma}, "
+            f"{self.options.pixels_per_degree} pixels per degree",
+            rows.hexdigest(),
+            tree_identity(self.stimulus.path),
+        ]
+
+
+def gaze_entry(dataset: str, stimulus: Stimulus, options: GazeOptions, near: str = "") -> GazeEntry:
+    """Returns a stimulus as an entry; one whose file is missing or damaged has no frame, and a note."""
+    fields = {
+        "dataset": dataset,
+        "name": stimulus.name,
+        "stimulus": stimulus,
+        "options": options,
+        "near": near,
+    }
+    notes = list(stimulus.notes)
+    if outside := int((~stimulus.fixations.is_inside).sum()):
+        notes.append(f"{outside} of {len(stimulus.fixations)} fixations lie outside it: they are left out")
+    if not stimulus.fixations.is_inside.any():
+        notes.append("nobody's fixation lies on it")
+        return GazeEntry(frames=0, fps=DEFAULT_RATE, notes=tuple(notes), **fields)
+    if stimulus.path is None:
+        return GazeEntry(frames=0, fps=DEFAULT_RATE, notes=tuple(notes), **fields)
+    if not stimulus.is_video:
+        return GazeEntry(frames=1, fps=DEFAULT_RATE, notes=tuple(notes), **fields)
+    try:
+        reader = FrameReader(stimulus.path)
+    except AvsalError as error:
+        return GazeEntry(frames=0, fps=DEFAULT_RATE, notes=(*notes, str(error)), **fields)
+    info = reader.video.info
+    return GazeEntry(
+        frames=len(reader.times),
+        fps=float(info.rate),
+        notes=(*notes, *info.notes),
+        sound=info.sound,
+        **fields,
+    )

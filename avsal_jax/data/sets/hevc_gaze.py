@@ -1,0 +1,156 @@
+"""Gaze on test sequences of HEVC: remega/video_database @80711cd (Xu et al., TIP 2017).
+
+`video_database.mat` is MATLAB 7.3, which is HDF5; h5py reads it. Clips lie in videos/.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from avsal_jax.data.images import visible_files
+from avsal_jax.data.sets.fixation_table import FixationTable
+from avsal_jax.data.sets.stimuli import GazeSet, Stimulus
+from avsal_jax.data.video_lists import checked_name
+from avsal_jax.errors import AvsalError, damage_reason
+from avsal_jax.media.frame_reader import FrameReader
+
+_FILE, _GROUP = "video_database.mat", "video_database"
+_MAX_BYTES, _MAX_NAMES, _MAX_ROWS = 1 << 30, 10_000, 10_000_000
+# Columns of `fixdata` by the names that `fixdata_fields` states; in the order that FixationTable has them.
+_FIELDS = ("SubjectIndex", "FixationPointX", "FixationPointY", "Timestamp", "GazeDuration", "VideoIndex")
+
+
+def read_hevc_gaze(root: pathlib.Path) -> GazeSet:
+    """Reads the clips that lie in the root, with their rows; those that are missing are noted.
+
+    Raises:
+      AvsalError: h5py is not installed, or the table is missing or damaged.
+    """
+    path = root / _FILE
+    with _opened(path) as file:
+        videos, observers = _names(file, "video_names_list"), _names(file, "subj_names_list")
+        rows = _rows(file)
+        info = {key: _numbers(file, f"videos_info/{key}") for key in ("frames", "framerate_fps", "size")}
+    if info["size"].shape != (2, len(videos)) or any(
+        info[key].size != len(videos) for key in ("frames", "framerate_fps")
+    ):
+        raise AvsalError(f"{path} is damaged: it does not state frames, rate and size of each video")
+    sound, notes = _sound_rows(rows, videos=len(videos), observers=len(observers))
+    files = (
+        {_spelling(p.stem): p for p in visible_files(root / "videos")} if (root / "videos").is_dir() else {}
+    )
+    stimuli = []
+    for index, name in enumerate(videos):
+        checked_name(name, f"{path}, video {index + 1}")
+        own = sound[sound[:, 5] == index + 1]
+        own = np.concatenate([own[:, :1] - 1, own[:, 1:3], own[:, 3:5] * 1e-3], 1)
+        stated = {key: info[key].reshape(-1, len(videos))[:, index] for key in info}
+        stimuli.append(_clip(name, files.pop(_spelling(name), None), stated, observers, own))
+    if files:
+        notes.append(
+            f"{len(files)} files in videos/ have no row: {', '.join(sorted(p.name for p in files.values()))}"
+        )
+    if not any(stimulus.path for stimulus in stimuli):
+        raise AvsalError(f"{root / 'videos'} has none of the {len(videos)} clips that {_FILE} names")
+    return GazeSet(tuple(sorted(stimuli, key=lambda stimulus: stimulus.name)), tuple(notes))
+
+
+def _clip(name: str, path, stated: dict, observers: list[str], rows: np.ndarray) -> Stimulus:
+    """Positions are pixels of the size that the table states; the clip may have another."""
+    width, height = (int(side) for side in stated["size"])
+    if not (0 < width <= 1 << 15 and 0 < height <= 1 << 15):
+        raise AvsalError(f"{_FILE} says that {name} has {width}x{height} pixels")
+    size, notes = (height, width), []
+    if path is None:
+        notes.append(f"there is no clip of it in videos/; its {len(rows)} rows are left out")
+    elif not len(rows):
+        notes.append("the table has no row of it")
+    if path is not None:
+        reader = FrameReader(path)
+        rate, stated_rate = float(reader.video.info.rate), float(stated["framerate_fps"][0])
+        if reader.size != size:
+            notes.append(
+                f"it has {reader.size[1]}x{reader.size[0]} pixels, the table says {width}x{height}: "
+                "positions are scaled"
+            )
+            rows = rows * [1, reader.size[1] / width, reader.size[0] / height, 1, 1]
+            size = reader.size
+        if len(reader.times) != stated["frames"][0]:
+            notes.append(f"it has {len(reader.times)} frames, the table says {stated['frames'][0]:g}")
+        if abs(rate - stated_rate) > 0.01 * stated_rate:
+            notes.append(f"it has {rate:g} frames a second, the table says {stated_rate:g}")
+        reader.close()
+    table = FixationTable.of_rows(observers, size, rows)
+    return Stimulus(name, path, is_video=True, fixations=table, notes=tuple(notes))
+
+
+def _sound_rows(rows: np.ndarray, videos: int, observers: int) -> tuple[np.ndarray, list[str]]:
+    """Returns the rows whose numbers make sense, and a note on the others."""
+    index = (rows[:, 0], observers), (rows[:, 5], videos)
+    good = np.isfinite(rows).all(1) & (rows[:, 4] > 0)
+    for values, count in index:
+        good &= (values >= 1) & (values <= count) & (values == np.floor(values))
+    bad = int((~good).sum())
+    return rows[good], [f"{bad} of {len(rows)} rows are damaged: they are left out"] if bad else []
+
+
+def _spelling(name: str) -> str:
+    """`Basketball Drive.avi` is `BasketballDrive` in the table."""
+    return name.replace(" ", "").lower()
+
+
+@contextlib.contextmanager
+def _opened(path: pathlib.Path) -> Iterator:
+    try:
+        import h5py
+    except ImportError as error:
+        raise AvsalError(
+            f"{path} is a MATLAB 7.3 file, which h5py reads: pip install 'avsal-jax[gaze]' (or h5py)"
+        ) from error
+    if not path.is_file():
+        raise AvsalError(f"there is no {path}: the root is a clone of remega/video_database")
+    if path.stat().st_size > _MAX_BYTES:
+        raise AvsalError(f"{path} is too large: {path.stat().st_size} bytes; {_MAX_BYTES} are read")
+    try:
+        with h5py.File(path, "r") as file:
+            yield file[_GROUP]
+    except AvsalError:
+        raise
+    except Exception as error:  # h5py raises whatever a damaged file makes of it
+        raise AvsalError(f"{path} cannot be read: {damage_reason(error)}") from error
+
+
+def _numbers(group, name: str) -> np.ndarray:
+    data = group[name]
+    if data.dtype.kind not in "fiu" or data.size > 6 * _MAX_ROWS:
+        raise AvsalError(f"{_FILE} is damaged: {name} has {data.size} values of type {data.dtype}")
+    return np.asarray(data, np.float64)
+
+
+def _names(group, name: str) -> list[str]:
+    """Returns the texts that a list of references to them names."""
+    data = group[name]
+    if data.size > _MAX_NAMES:
+        raise AvsalError(f"{_FILE} is damaged: {name} has {data.size} names")
+    return [_text(group, reference) for reference in data[()].ravel()]
+
+
+def _text(group, reference) -> str:
+    letters = group.file[reference]
+    if letters.size > 1000:
+        raise AvsalError(f"{_FILE} is damaged: a name has {letters.size} letters")
+    return "".join(map(chr, np.asarray(letters).ravel().astype(int)))
+
+
+def _rows(group) -> np.ndarray:
+    """Returns float64 [N, 6] with the columns `_FIELDS`, whatever their order in the file."""
+    data, names = _numbers(group, "fixdata"), [name.strip() for name in _names(group, "fixdata_fields")]
+    if lacking := sorted(set(_FIELDS) - set(names)):
+        raise AvsalError(f"{_FILE} has no column {lacking[0]}; it has {', '.join(names)}")
+    if data.ndim != 2 or data.shape[0] != len(names):
+        raise AvsalError(f"{_FILE} is damaged: fixdata has shape {data.shape} for {len(names)} columns")
+    return data[[names.index(name) for name in _FIELDS]].T
