@@ -7,6 +7,8 @@ import pathlib
 
 from avsal_jax.data.packagings import Rearranged, ReleasedDhf1k, Stavis, open_dhf1k
 from avsal_jax.data.schema import VideoEntry
+from avsal_jax.data.sets.gaze_sets import open_gaze, split_of
+from avsal_jax.data.sets.stimuli import GazeOptions
 from avsal_jax.data.video_lists import (
     ListedVideo,
     checked_name,
@@ -25,7 +27,8 @@ class DataSet:
     """What is known of a set before its files are seen.
 
     Attributes:
-      packaging: `stavis`, `dhf1k`, `shots` (Hollywood-2, UCF-Sports) or `rearranged` (one's own like DHF1K).
+      packaging: `stavis`, `dhf1k`, `shots` (Hollywood-2, UCF-Sports), `rearranged` (one's own like DHF1K) or
+        `gaze` (recorded gaze with its stimuli).
       fps: frames per second where no list states them; None if no such number holds for the set.
       splits: their names.
       folds: numbers of folds, or empty where there is one split.
@@ -58,24 +61,35 @@ DATASETS: dict[str, DataSet] = {
     "summe": DataSet("stavis", None, folds=_FOLDS, folder="SumMe"),
     "ave": DataSet("stavis", None, _ALL_SPLITS, shipped=True),
     "synthetic": DataSet("stavis", 25.0, _ALL_SPLITS, folder="synthetic"),  # written by data/synthetic
+    "osie": DataSet("gaze", None),
+    "eyecrowd": DataSet("gaze", None),
+    "sun_scenes": DataSet("gaze", None),
+    "hevc_gaze": DataSet("gaze", None, folds=(1, 2, 3, 4, 5)),
 }
 
 
 def open_dataset(
-    name: str, root, split: str = "test", fold: int | None = None, list_file=None
+    name: str,
+    root,
+    split: str = "test",
+    fold: int | None = None,
+    list_file=None,
+    gaze: GazeOptions | None = None,
 ) -> tuple[VideoEntry, ...]:
-    """Finds the videos of a split; nothing but names of files and lists is read.
+    """Finds the videos of a split; nothing but names of files, lists, and tables of gaze is read.
 
     Args:
       name: a key of DATASETS; or one's own set: `stavis:NAME` (in the packaging of STAViS, with NAME as
-        the name of its folders) or `dhf1k:NAME` (<split>/<video>/{images,maps,fixation}).
+        the name of its folders), `dhf1k:NAME` (<split>/<video>/{images,maps,fixation}) or `gaze:NAME` (stimuli/
+        with fixations.csv or gaze.csv).
       root: the folder that holds the set.
       split: `train`, `val` or `test`; val exists for dhf1k, ave, synthetic and one's own.
-      fold: 1, 2 or 3 for the audio-visual sets; DIEM has one split, which every number means. None for
-        the others, and for a `stavis:NAME` whose lists have no number.
+      fold: 1, 2 or 3 for the audio-visual sets, 1 to 5 for hevc_gaze; DIEM has one split, which every number
+        means. None for the others, and for a `stavis:NAME` whose lists have no number.
       list_file: videos to use instead of the split's, as `video`, `set video` or `video frames fps` per
         line, or `domain:NAME` (`video_lists.read_domain`); the sets are in the packaging of `name`. Then
         `fold` says nothing, and `split` only where videos are sought first.
+      gaze: how recorded gaze is read; the defaults where None.
 
     Returns:
       The videos in the order of the list; one whose files are missing has `frames` 0 and notes.
@@ -95,6 +109,8 @@ def open_dataset(
     else:
         _check_fold(name, dataset, fold)
         rows = ()
+    if dataset.packaging == "gaze":
+        return _gaze_entries(name, root=root, split=split, fold=fold, rows=rows, options=gaze)
     packaging = _open_packaging(dataset, root=root, split=split, names={row.dataset for row in rows} | {name})
     rows = rows or _split_rows(name, dataset=dataset, root=root, packaging=packaging, split=split, fold=fold)
     for one in dict.fromkeys(row.dataset for row in rows):
@@ -108,6 +124,16 @@ def open_dataset(
     return entries
 
 
+def open_whole(name: str, root, gaze: GazeOptions | None = None) -> tuple[tuple[VideoEntry, ...], list[str]]:
+    """Returns all stimuli of a set of recorded gaze, whatever the split, and notes on the set.
+
+    Other sets have neither: nothing is returned.
+    """
+    if find_dataset(name).packaging != "gaze":
+        return (), []
+    return open_gaze(name, pathlib.Path(root), gaze or GazeOptions())
+
+
 def find_dataset(name: str) -> DataSet:
     """Returns what is known of a set; AvsalError with the names that exist if it is none."""
     packaging, colon, own = name.partition(":")
@@ -118,10 +144,36 @@ def find_dataset(name: str) -> DataSet:
     if colon and packaging == "dhf1k":
         checked_name(own, f"data set {name!r}")
         return DataSet("rearranged", 30.0, _ALL_SPLITS)
+    if colon and packaging == "gaze":
+        checked_name(own, f"data set {name!r}")
+        return DataSet("gaze", None, _ALL_SPLITS)
     raise AvsalError(
         f"{name!r} is no data set; there are {', '.join(DATASETS)}, and for one's own in a known packaging "
-        "stavis:NAME and dhf1k:NAME"
+        "stavis:NAME, dhf1k:NAME and gaze:NAME"
     )
+
+
+def _gaze_entries(
+    name: str,
+    root: pathlib.Path,
+    split: str,
+    fold: int | None,
+    rows: tuple[ListedVideo, ...],
+    options: GazeOptions | None,
+) -> tuple[VideoEntry, ...]:
+    """The stimuli of a split, or those that a user's list names."""
+    entries, notes = open_gaze(name, root, options or GazeOptions())
+    if rows:
+        by_name = {entry.name: entry for entry in entries}
+        if unknown := [row.video for row in rows if row.video not in by_name]:
+            raise AvsalError(f"{name} has no stimulus {unknown[0]!r} in {root}; it has {len(entries)} others")
+        chosen = tuple(by_name[row.video] for row in rows)
+    else:
+        chosen = split_of(name, root, entries=entries, split=split, fold=fold)
+    if not any(entry.frames for entry in chosen):
+        first = f"; {chosen[0].name}: {'; '.join(chosen[0].notes)}" if chosen else ""
+        raise AvsalError(f"none of the {len(chosen)} stimuli of {name} in {root} can be used{first}")
+    return chosen
 
 
 def own_folds(folder: str, root, split: str) -> list[int | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 import operator
 import pathlib
 from collections.abc import Iterator
@@ -49,10 +50,10 @@ class VideoEntry(abc.ABC):
     name: str
     frames: int
     fps: float
-    listed: int | None = None
-    category: str | None = None
-    notes: tuple[str, ...] = ()
-    sound: pathlib.Path | None = None
+    listed: int | None
+    category: str | None
+    notes: tuple[str, ...]
+    sound: pathlib.Path | None
     published: bool = True
     without_truth: int = 0
 
@@ -74,7 +75,7 @@ class VideoEntry(abc.ABC):
     @property
     @abc.abstractmethod
     def has_fixations(self) -> bool:
-        """Whether it has fixations, beside densities."""
+        """Whether it has fixations, not densities alone."""
 
     @property
     @abc.abstractmethod
@@ -98,7 +99,7 @@ class VideoEntry(abc.ABC):
         """Yields all frames in order; errors as in `frame`."""
         return (self.frame(index) for index in range(self.frames))
 
-    @property
+    @functools.cached_property
     def frame_size(self) -> tuple[int, int]:
         """(height, width) of the frames, in pixels; errors as in `frame`."""
         return self.frame(0).shape[:2]
@@ -139,7 +140,7 @@ class VideoEntry(abc.ABC):
     def grid_points(self, index: int, grid: tuple[int, int]) -> np.ndarray:
         """Returns int64 [N, 2], (row, column) on a grid over the frame, a row for each fixation.
 
-        Where files tell the fixations of several people apart, a place that two of them look at counts twice.
+        Where files list the fixations of each observer, a place that two of them look at counts twice.
         """
 
     @abc.abstractmethod

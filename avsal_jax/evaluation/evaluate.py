@@ -7,15 +7,18 @@ import pathlib
 from collections.abc import Callable
 
 from avsal_jax.cluster import share
-from avsal_jax.data.datasets import open_dataset
+from avsal_jax.data.datasets import open_dataset, open_whole
 from avsal_jax.data.schema import VideoEntry
+from avsal_jax.data.sets.stimuli import GazeOptions
 from avsal_jax.data.video_lists import shipped_domain
 from avsal_jax.errors import AvsalError
-from avsal_jax.evaluation import baselines, runner, tables
-from avsal_jax.evaluation.protocols import METRICS, protocol_for
+from avsal_jax.evaluation import baselines, priors, runner, tables
+from avsal_jax.evaluation.human import human_maps
+from avsal_jax.evaluation.protocols import METRICS, Protocol, protocol_for
 from avsal_jax.evaluation.saved_maps import SavedMaps
 from avsal_jax.evaluation.sources import MapSource, ModelMaps
 from avsal_jax.evaluation.submission import write_submission
+from avsal_jax.evaluation.units import Settings, Unit
 from avsal_jax.inference.predictor import load_model
 
 _RULES = {
@@ -31,8 +34,8 @@ class Request:
 
     Attributes:
       dataset, root, split, fold, list_file: see `data.datasets.open_dataset`.
-      model: a model directory or bundled model, `1=DIR,2=DIR,3=DIR` for pooled folds, `mean_map`, `human`, or
-        a rule: `centre`, `motion`, `spectral_residual`.
+      model: a model directory or bundled model, `1=DIR,2=DIR,3=DIR` for pooled folds, `mean_map`, `human`,
+        `human_half`, a prior's file, or a rule: `centre`, `motion`, `spectral_residual`.
       predictions: a folder of saved maps; either this or `model`.
       observers: folder of raw fixations for `human`.
       protocol: a name in `protocols.PROTOCOLS`, or None for the set's own.
@@ -40,6 +43,8 @@ class Request:
       shard: (I, N): the I-th of N shares, from 1.
       seed: of all draws.
       label: the method's name in tables.
+      gaze: how recorded gaze is read.
+      allow_seen: whether a prior is scored on the stimuli that it was fitted on.
     """
 
     dataset: str
@@ -56,6 +61,8 @@ class Request:
     seed: int = 0
     batch: int | None = None
     label: str | None = None
+    gaze: GazeOptions = GazeOptions()
+    allow_seen: bool = False
 
 
 def evaluate(
@@ -70,8 +77,12 @@ def evaluate(
       AvsalError: the set, the model or the predictions cannot be read, or a setting is unknown.
     """
     output = pathlib.Path(output)
-    settings = runner.Settings(protocol_for(request.protocol, request.dataset), request.metrics, request.seed)
+    settings = Settings(_protocol(request), request.metrics, request.seed)
     units = _units(request)
+    whole, notes = open_whole(request.dataset, request.root, request.gaze)
+    for note in notes:
+        say(f"note: {request.dataset}: {note}")
+    pool = [Unit(entry, units[0].source) for entry in whole] or units
     own = share(units, request.shard)
     for problem in runner.check(own, settings):  # reads sound; the other shares are told by their processes
         say(f"note: {problem}")
@@ -82,7 +93,7 @@ def evaluate(
     if not any(unit.entry.published for unit in units if unit.entry.frames):
         return write_submission(own, protocol=settings.protocol, output=output, say=say, progress=progress)
     failed = runner.evaluate_units(
-        own, settings=settings, output=output, say=say, progress=progress, pool=units
+        own, settings=settings, output=output, say=say, progress=progress, pool=pool
     )
     parts = [runner.read_part(output, unit, settings) for unit in units]
     tried = sum(part is not None for part in parts)
@@ -99,6 +110,7 @@ def evaluate(
             unit.label: part["failed"] for unit, part in zip(units, parts, strict=True) if "failed" in part
         },
         "seed": request.seed,
+        **_grid_words(settings.protocol),
         "source": {
             "root": str(request.root),
             "dataset": request.dataset,
@@ -116,29 +128,52 @@ def evaluate(
     return {**summary, "failed": failed}
 
 
+def _protocol(request: Request) -> Protocol:
+    """Returns the protocol; one on a grid blurs fixations as the options of recorded gaze say."""
+    protocol, gaze = protocol_for(request.protocol, request.dataset), request.gaze
+    if protocol.grid is None:
+        return protocol
+    grid = dataclasses.replace(
+        protocol.grid, sigma=gaze.sigma, pixels_per_degree=gaze.pixels_per_degree
+    )
+    return dataclasses.replace(protocol, grid=grid)
+
+
+def _grid_words(protocol: Protocol) -> dict:
+    """What a result on a grid states: its rows, and the blur of people's fixations."""
+    if protocol.grid is None:
+        return {}
+    return {"grid_rows": protocol.grid.rows, "sigma": str(protocol.grid.sigma)}
+
+
 def _shown_dataset(request: Request) -> str:
     """`nature` of the list `domain:nature_test`, whose videos are of several sets; else the set's name."""
     domain = shipped_domain(str(request.list_file or ""))
     return request.dataset if domain is None else domain.partition("_")[0]
 
 
-def _units(request: Request) -> list[runner.Unit]:
+def _units(request: Request) -> list[Unit]:
     folds = _folds(request.model)
     if folds:
         sources = {fold: _model_maps(path, request) for fold, path in folds.items()}
         return [
-            runner.Unit(entry, sources[fold], fold)
+            Unit(entry, sources[fold], fold)
             for fold in folds
             for entry in _entries(request, request.split, fold)
         ]
     entries = _entries(request, request.split, request.fold)
     source, mixed = _source(request, alone=len(entries) == 1), len({entry.dataset for entry in entries}) > 1
-    return [runner.Unit(entry, source, mixed=mixed) for entry in entries]
+    return [Unit(entry, source, mixed=mixed) for entry in entries]
 
 
 def _entries(request: Request, split: str, fold: int | None) -> tuple[VideoEntry, ...]:
     entries = open_dataset(
-        request.dataset, root=request.root, split=split, fold=fold, list_file=request.list_file
+        request.dataset,
+        root=request.root,
+        split=split,
+        fold=fold,
+        list_file=request.list_file,
+        gaze=request.gaze,
     )
     if not entries:
         raise AvsalError(f"{request.dataset} {split} has no videos in {request.root}")
@@ -155,10 +190,11 @@ def _source(request: Request, alone: bool) -> MapSource:
     if request.model == "mean_map":
         training = dataclasses.replace(request, list_file=None)
         return baselines.mean_maps(_entries(training, "train", request.fold))
-    if request.model == "human":
-        return baselines.human_maps(
-            request.dataset, request.observers, _entries(request, request.split, request.fold)
-        )
+    if request.model in ("human", "human_half"):
+        entries = _entries(request, request.split, request.fold)
+        return human_maps(request.model, dataset=request.dataset, raw=request.observers, entries=entries)
+    if request.model.endswith(priors.SUFFIX):
+        return priors.read_prior(pathlib.Path(request.model), request.allow_seen)
     return _model_maps(request.model, request)
 
 

@@ -12,7 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.ndimage
 
+from avsal_jax import metrics
+from avsal_jax.data.datasets import find_dataset
+from avsal_jax.data.schema import VideoEntry
 from avsal_jax.errors import AvsalError
+from avsal_jax.evaluation.gaze_grid import GazeGrid
 from avsal_jax.pictures import resize_map, to_grey
 
 METRICS = ("cc", "sim", "nss", "kl", "auc_judd", "auc_shuffled")
@@ -23,15 +27,17 @@ class Protocol:
     """A named way to evaluate.
 
     Attributes:
-      name: `stavis`, `vinet` or `dhf1k`.
+      name: as in `PROTOCOLS`.
       postprocess: how a model's map is stored, see `pictures.to_grey`.
       at_frame_size: whether it is stored at the frame's size, or at the model's.
       smooth: whether a stored map is blurred again before it is scored (STAViS postProcessMap.m).
       first_frame: the first frame that is scored, from 1.
       others: where the negatives of the shuffled AUC come from: all other frames of the `video`, or ten
-        random frames of the `set`.
+        random frames of the `set`, or ten other `stimuli` of the set, not like this one (`VideoEntry.group`).
       average: `videos` (frames -> video -> mean of videos) or `frames` (mean of all frames of the set).
       source: the public code.
+      grid: the cells on which maps are scored, and which frames are; None for the size of the truth and all
+        frames. On a grid, NSS is a mean over fixations.
     """
 
     name: str
@@ -42,12 +48,24 @@ class Protocol:
     others: str
     average: str
     source: str
+    grid: GazeGrid | None = None
 
-    def store(self, saliency: np.ndarray, frame_size: tuple[int, int]) -> np.ndarray:
-        """Returns the 8-bit map that the method would have saved for a model's map [H, W]."""
+    def store(self, saliency: np.ndarray, entry: VideoEntry) -> np.ndarray:
+        """Returns the 8-bit map that the method would have saved for a model's map [H, W].
+
+        On a grid: float64 [rows, columns], as `imresize` makes it, without rounding to 8 bits.
+        """
+        if self.grid is not None:
+            return metrics.imresize(np.asarray(saliency, np.float64), *self.grid.size(entry)).clip(0, 1)
         if self.at_frame_size:
-            saliency = resize_map(saliency, *frame_size)
+            saliency = resize_map(saliency, *entry.frame_size)
         return to_grey(saliency, self.postprocess)
+
+    def frames(self, entry: VideoEntry) -> list[int]:
+        """Returns the frames that are scored, from 0."""
+        if self.grid is not None:
+            return self.grid.frames(entry)
+        return [index for index in range(self.first_frame - 1, entry.frames) if entry.has_truth(index)]
 
     def score_map(self, stored: np.ndarray) -> np.ndarray:
         """Returns float64 in [0, 1]: a stored map as the metrics see it, before they resize it.
@@ -95,9 +113,21 @@ PROTOCOLS = {
         average="frames",
         source="wenguanwang/DHF1K @35570c7",
     ),
+    "gaze": Protocol(
+        "gaze",
+        postprocess="none",
+        at_frame_size=False,
+        smooth=False,
+        first_frame=1,
+        others="stimuli",
+        average="videos",
+        source="docs/protocols.md",
+        grid=GazeGrid(),
+    ),
 }
 LOWER_IS_BETTER = frozenset({"kl"})
-DEFAULTS = {"dhf1k": "dhf1k", "hollywood2": "dhf1k", "ucf": "dhf1k"}  # other sets: vinet
+PER_FIXATION = frozenset({"nss"})  # on a grid, these are means over fixations, not over frames
+DEFAULTS = {"dhf1k": "dhf1k", "hollywood2": "dhf1k", "ucf": "dhf1k"}  # recorded gaze: gaze; other sets: vinet
 
 
 def protocol_for(name: str | None, dataset: str) -> Protocol:
@@ -106,7 +136,7 @@ def protocol_for(name: str | None, dataset: str) -> Protocol:
     Raises:
       AvsalError: an unknown name.
     """
-    name = name or DEFAULTS.get(dataset, "vinet")
+    name = name or DEFAULTS.get(dataset, "gaze" if find_dataset(dataset).packaging == "gaze" else "vinet")
     if name not in PROTOCOLS:
         raise AvsalError(f"unknown protocol {name!r}; there are {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]

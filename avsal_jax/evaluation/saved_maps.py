@@ -78,8 +78,8 @@ class SavedMaps(MapSource):
     def _aligned(self, entry: VideoEntry) -> tuple[NumberedFiles, list[str]]:
         """Returns the files of the frames, with the number of frame 0, and what a user should know of it."""
         files = self._find(entry)
-        origin, told = place("predictions", files.numbers, entry.numbers)
-        return dataclasses.replace(files, origin=origin), [told] if told else []
+        origin, note = place("predictions", files.numbers, entry.numbers)
+        return dataclasses.replace(files, origin=origin), [note] if note else []
 
     def problems(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
         """Frames that are scored but have no map, maps beyond the video, maps of another shape than it."""

@@ -12,9 +12,27 @@ from avsal_jax.data.audio import read_own_sound
 from avsal_jax.data.clip_sound import ClipSound
 from avsal_jax.data.fixation_maps import NO_FIXATIONS, Fixations
 from avsal_jax.data.schema import VideoEntry
+from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation.protocols import Protocol
 from avsal_jax.identity import model_identity
 from avsal_jax.inference.predictor import Model
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """A map and the truth that it is scored against.
+
+    Attributes:
+      saliency: float64 [H, W], as the metrics see it.
+      density: float64 [h, w]; None where the truth is too few fixations for one.
+      points: int [N, 2], (row, column) of fixations in [h, w].
+      size: (h, w).
+    """
+
+    saliency: np.ndarray
+    density: np.ndarray | None
+    points: np.ndarray
+    size: tuple[int, int]
 
 
 class MapSource(abc.ABC):
@@ -47,6 +65,32 @@ class MapSource(abc.ABC):
         return entry.read_fixations(index) if entry.has_fixations else NO_FIXATIONS
 
 
+    def remarks(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
+        """Returns what a reader should know of the figures of a video."""
+        return []
+
+    def trials(
+        self, entry: VideoEntry, index: int, stored: np.ndarray, protocol: Protocol
+    ) -> Iterator[Trial]:
+        """Yields what is scored of a frame: its map against its truth.
+
+        Raises:
+          AvsalError: density and fixations are of different sizes.
+        """
+        saliency, grid = protocol.score_map(stored), protocol.grid
+        if grid is not None:
+            points = entry.grid_points(index, grid.size(entry))
+            yield Trial(saliency, grid.density(entry, points), points, grid.size(entry))
+            return
+        density, points = self.density(entry, index), self.fixations(entry, index).points
+        if density.shape != entry.truth_size(index):
+            raise AvsalError(
+                f"the density of frame {index + 1} is {density.shape}, its fixations "
+                f"{entry.truth_size(index)} (height, width); they must be one"
+            )
+        yield Trial(saliency, density, points, density.shape)
+
+
 class ModelMaps(MapSource):
     """Maps of a model, stored as `protocol` says."""
 
@@ -73,6 +117,5 @@ class ModelMaps(MapSource):
         if sound is not None:
             sound = dataclasses.replace(sound, start=0.0)
             clips = ClipSound(sound, front_end=spec.audio, frames=spec.frames, fps=entry.fps).clip
-        size = entry.frame_size
         for _, saliency in self._model.iter_frames(entry.iter_frames(), self._batch, clips):
-            yield protocol.store(saliency, size)
+            yield protocol.store(saliency, entry)

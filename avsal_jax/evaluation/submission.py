@@ -13,7 +13,7 @@ from PIL import Image
 from avsal_jax.data.grey_maps import to_8_bit
 from avsal_jax.errors import AvsalError, error_line
 from avsal_jax.evaluation.protocols import Protocol
-from avsal_jax.evaluation.runner import Unit
+from avsal_jax.evaluation.units import Unit
 
 
 def write_submission(

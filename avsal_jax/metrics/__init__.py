@@ -15,7 +15,7 @@ from avsal_jax.metrics.auc import (
     sample_uniform_negatives,
 )
 from avsal_jax.metrics.imresize import imresize
-from avsal_jax.metrics.maps import cc, info_gain, kl, nss, sim
+from avsal_jax.metrics.maps import cc, info_gain, kl, nss, nss_at, sim
 from avsal_jax.metrics.state import MeanState
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "info_gain",
     "kl",
     "nss",
+    "nss_at",
     "sample_shuffled_negatives",
     "sample_uniform_negatives",
     "sim",

@@ -101,6 +101,26 @@ def nss(prediction: Array, fixations: Array, *, ddof: int = 1) -> Array:
     return _score(functools.partial(_nss, ddof=ddof), prediction, fixations, fixated=True)
 
 
+def nss_at(prediction: np.ndarray, points: np.ndarray) -> float:
+    """Returns the NSS of one map [H, W] per fixation: a place that two people looked at counts twice.
+
+    The map's standard deviation divides by the number of cells. A constant map has 0, as chance; NaN without
+    fixations.
+
+    Args:
+      prediction: real numbers [H, W].
+      points: int [N, 2], (row, column) of each fixation.
+    """
+    values = as_maps("prediction", prediction).astype(np.float64)
+    if len(points) == 0:
+        return math.nan
+    low, high = values.min(), values.max()
+    if is_constant(np, Maps(values, tolerance(np.asarray(prediction).dtype)), low, high):
+        return 0.0
+    scores = (values - values.mean()) / values.std()
+    return float(scores[points[:, 0], points[:, 1]].mean())
+
+
 def info_gain(prediction: np.ndarray, fixations: np.ndarray, baseline: np.ndarray) -> np.ndarray:
     """Returns the information gain over `baseline` in bits per fixation, float64 [..., H, W] -> [...].
 

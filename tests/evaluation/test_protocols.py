@@ -39,7 +39,7 @@ def test_stavis_leaves_maps_of_one_value():
 
 def test_which_maps_are_stored_at_the_size_of_the_frame():
     ramp = np.linspace(0.0, 1.0, 12).reshape(3, 4)
-    sizes = {name: protocol.store(ramp, (6, 8)).shape for name, protocol in PROTOCOLS.items()}
+    sizes = {name: protocol.store(ramp, entry).shape for name, protocol in PROTOCOLS.items()}
     assert sizes == {"stavis": (3, 4), "vinet": (6, 8), "dhf1k": (6, 8)}
 
 

@@ -149,32 +149,32 @@ class GazeEntry(VideoEntry):
 
 def gaze_entry(dataset: str, stimulus: Stimulus, options: GazeOptions, near: str = "") -> GazeEntry:
     """Returns a stimulus as an entry; one whose file is missing or damaged has no frame, and a note."""
-    fields = {
-        "dataset": dataset,
-        "name": stimulus.name,
-        "stimulus": stimulus,
-        "options": options,
-        "near": near,
-    }
-    notes = list(stimulus.notes)
-    if outside := int((~stimulus.fixations.is_inside).sum()):
-        notes.append(f"{outside} of {len(stimulus.fixations)} fixations lie outside it: they are left out")
-    if not stimulus.fixations.is_inside.any():
-        notes.append("nobody's fixation lies on it")
-        return GazeEntry(frames=0, fps=DEFAULT_RATE, notes=tuple(notes), **fields)
-    if stimulus.path is None:
-        return GazeEntry(frames=0, fps=DEFAULT_RATE, notes=tuple(notes), **fields)
-    if not stimulus.is_video:
-        return GazeEntry(frames=1, fps=DEFAULT_RATE, notes=tuple(notes), **fields)
-    try:
-        reader = FrameReader(stimulus.path)
-    except AvsalError as error:
-        return GazeEntry(frames=0, fps=DEFAULT_RATE, notes=(*notes, str(error)), **fields)
-    info = reader.video.info
+    notes, frames, rate, sound = list(stimulus.notes), 0, DEFAULT_RATE, None
+    table = stimulus.fixations
+    if outside := int((~table.is_inside).sum()):
+        notes.append(f"{outside} of {len(table)} fixations lie outside it: they are left out")
+    if not table.is_inside.any():
+        notes.append("no observer has a fixation on it")
+    elif stimulus.path is not None and stimulus.is_video:
+        try:
+            reader = FrameReader(stimulus.path)
+            info = reader.video.info
+            frames, rate, sound = len(reader.times), float(info.rate), info.sound
+            notes += info.notes
+        except AvsalError as error:
+            notes.append(str(error))
+    elif stimulus.path is not None:
+        frames = 1
     return GazeEntry(
-        frames=len(reader.times),
-        fps=float(info.rate),
-        notes=(*notes, *info.notes),
-        sound=info.sound,
-        **fields,
+        dataset=dataset,
+        name=stimulus.name,
+        frames=frames,
+        fps=rate,
+        listed=None,
+        category=None,
+        notes=tuple(notes),
+        sound=sound,
+        stimulus=stimulus,
+        options=options,
+        near=near,
     )

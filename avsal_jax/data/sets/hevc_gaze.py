@@ -39,17 +39,17 @@ def read_hevc_gaze(root: pathlib.Path) -> GazeSet:
         info[key].size != len(videos) for key in ("frames", "framerate_fps")
     ):
         raise AvsalError(f"{path} is damaged: it does not state frames, rate and size of each video")
-    sound, notes = _sound_rows(rows, videos=len(videos), observers=len(observers))
+    valid, notes = _valid_rows(rows, videos=len(videos), observers=len(observers))
     files = (
         {_spelling(p.stem): p for p in visible_files(root / "videos")} if (root / "videos").is_dir() else {}
     )
     stimuli = []
     for index, name in enumerate(videos):
         checked_name(name, f"{path}, video {index + 1}")
-        own = sound[sound[:, 5] == index + 1]
-        own = np.concatenate([own[:, :1] - 1, own[:, 1:3], own[:, 3:5] * 1e-3], 1)
-        stated = {key: info[key].reshape(-1, len(videos))[:, index] for key in info}
-        stimuli.append(_clip(name, files.pop(_spelling(name), None), stated, observers, own))
+        table = valid[valid[:, 5] == index + 1]
+        table = np.concatenate([table[:, :1] - 1, table[:, 1:3], table[:, 3:5] * 1e-3], 1)
+        header = {key: info[key].reshape(-1, len(videos))[:, index] for key in info}
+        stimuli.append(_clip(name, files.pop(_spelling(name), None), header, observers, table))
     if files:
         notes.append(
             f"{len(files)} files in videos/ have no row: {', '.join(sorted(p.name for p in files.values()))}"
@@ -59,9 +59,9 @@ def read_hevc_gaze(root: pathlib.Path) -> GazeSet:
     return GazeSet(tuple(sorted(stimuli, key=lambda stimulus: stimulus.name)), tuple(notes))
 
 
-def _clip(name: str, path, stated: dict, observers: list[str], rows: np.ndarray) -> Stimulus:
+def _clip(name: str, path, header: dict, observers: list[str], rows: np.ndarray) -> Stimulus:
     """Positions are pixels of the size that the table states; the clip may have another."""
-    width, height = (int(side) for side in stated["size"])
+    width, height = (int(side) for side in header["size"])
     if not (0 < width <= 1 << 15 and 0 < height <= 1 << 15):
         raise AvsalError(f"{_FILE} says that {name} has {width}x{height} pixels")
     size, notes = (height, width), []
@@ -71,7 +71,7 @@ def _clip(name: str, path, stated: dict, observers: list[str], rows: np.ndarray)
         notes.append("the table has no row of it")
     if path is not None:
         reader = FrameReader(path)
-        rate, stated_rate = float(reader.video.info.rate), float(stated["framerate_fps"][0])
+        rate, stated_rate = float(reader.video.info.rate), float(header["framerate_fps"][0])
         if reader.size != size:
             notes.append(
                 f"it has {reader.size[1]}x{reader.size[0]} pixels, the table says {width}x{height}: "
@@ -79,16 +79,16 @@ def _clip(name: str, path, stated: dict, observers: list[str], rows: np.ndarray)
             )
             rows = rows * [1, reader.size[1] / width, reader.size[0] / height, 1, 1]
             size = reader.size
-        if len(reader.times) != stated["frames"][0]:
+        if len(reader.times) != header["frames"][0]:
             notes.append(f"it has {len(reader.times)} frames, the table says {stated['frames'][0]:g}")
         if abs(rate - stated_rate) > 0.01 * stated_rate:
-            notes.append(f"it has {rate:g} frames a second, the table says {stated_rate:g}")
+            notes.append(f"its rate is {rate:g} frames per second, the table says {stated_rate:g}")
         reader.close()
     table = FixationTable.of_rows(observers, size, rows)
     return Stimulus(name, path, is_video=True, fixations=table, notes=tuple(notes))
 
 
-def _sound_rows(rows: np.ndarray, videos: int, observers: int) -> tuple[np.ndarray, list[str]]:
+def _valid_rows(rows: np.ndarray, videos: int, observers: int) -> tuple[np.ndarray, list[str]]:
     """Returns the rows whose numbers make sense, and a note on the others."""
     index = (rows[:, 0], observers), (rows[:, 5], videos)
     good = np.isfinite(rows).all(1) & (rows[:, 4] > 0)

@@ -13,10 +13,10 @@ _MAX_CELLS = 1_000_000
 
 
 def cells_of(path: pathlib.Path, variable: str) -> np.ndarray:
-    """Returns a variable that is a cell array, object [rows, columns]; AvsalError where it is none."""
+    """Returns a variable that is a cell array, object [rows, columns]; AvsalError if it is something else."""
     cells = load_mat(path, variable)
     if not isinstance(cells, np.ndarray) or cells.dtype != object or cells.ndim != 2:
-        raise AvsalError(f"{path}: {variable} is no cell array")
+        raise AvsalError(f"{path}: {variable} is not a cell array")
     if cells.size > _MAX_CELLS:
         raise AvsalError(f"{path}: {variable} has {cells.size} cells; at most {_MAX_CELLS} are read")
     return cells
@@ -30,7 +30,7 @@ def unwrapped(value):
 
 
 def text_of(value) -> str | None:
-    """Returns a text, or None where a value is no text."""
+    """Returns a text, or None where a value is not a text."""
     value = unwrapped(value)
     if isinstance(value, np.ndarray) and value.dtype.kind == "U" and value.size == 1:
         value = value.item()
@@ -38,7 +38,7 @@ def text_of(value) -> str | None:
 
 
 def column_of(value) -> np.ndarray | None:
-    """Returns numbers as float64 [N], or None where a value is no row or column of real numbers."""
+    """Returns numbers as float64 [N], or None where a value is not a row or column of real numbers."""
     value = unwrapped(value)
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
         return None

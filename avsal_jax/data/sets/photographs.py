@@ -87,7 +87,7 @@ def read_sun_scenes(root: pathlib.Path) -> GazeSet:
     left_out: collections.Counter[str] = collections.Counter()
     stimuli = []
     for name, row in zip(pictures, cells, strict=True):
-        seen, rows = 0, []
+        observers, rows = 0, []
         for cell in row:
             values = unwrapped(cell)
             if not isinstance(values, np.ndarray) or values.size == 0:
@@ -98,9 +98,9 @@ def read_sun_scenes(root: pathlib.Path) -> GazeSet:
                 continue
             finite = np.isfinite(values).all(1)
             left_out["fixations with a number that is not finite"] += int((~finite).sum())
-            rows += [(seen, x, y, start, duration) for y, x, start, duration in values[finite].astype(float)]
-            seen += 1
-        stimuli.append(_photograph(name, seen, rows=rows, pictures=pictures))
+            rows += [(observers, x, y, start, duration) for y, x, start, duration in values[finite].astype(float)]
+            observers += 1
+        stimuli.append(_photograph(name, observers, rows=rows, pictures=pictures))
     return _set(stimuli, pictures, path=path, left_out=left_out)
 
 
@@ -132,7 +132,7 @@ def _set(
     names = [stimulus.name for stimulus in stimuli]
     if twice := [name for name, count in collections.Counter(names).items() if count > 1]:
         raise AvsalError(f"{path} names the picture {twice[0]} twice")
-    notes = [f"{count} {what}" for what, count in left_out.items() if count]
+    notes = [f"{count} {reason}" for reason, count in left_out.items() if count]
     if bare := len(pictures) - sum(stimulus.path is not None for stimulus in stimuli):
         notes.append(f"{bare} pictures have no row in {path.name}: they are left out")
     return GazeSet(tuple(stimuli), tuple(notes))

@@ -1,0 +1,128 @@
+"""Sets of recorded gaze by name: their readers, their lists, their videos in each split."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable
+
+from avsal_jax.data.sets.entries import GazeEntry, gaze_entry
+from avsal_jax.data.sets.hevc_gaze import read_hevc_gaze
+from avsal_jax.data.sets.photographs import read_eye_mat, read_sun_scenes
+from avsal_jax.data.sets.recordings import read_recordings
+from avsal_jax.data.sets.stimuli import GazeOptions, GazeSet
+from avsal_jax.errors import AvsalError
+from avsal_jax.identity import tree_identity
+
+_LISTS = pathlib.Path(__file__).parent.parent / "lists" / "gaze"
+_OWN_LISTS = "lists"  # folder of `gaze:NAME` with train.txt, val.txt, test.txt
+TEST_THIRD = 0  # of photographs, the part that is never trained on
+# Name -> reader(root). `gaze:NAME` has `read_recordings`, which takes options too.
+READERS: dict[str, Callable[[pathlib.Path], GazeSet]] = {
+    "osie": read_eye_mat,
+    "eyecrowd": read_eye_mat,
+    "sun_scenes": read_sun_scenes,
+    "hevc_gaze": read_hevc_gaze,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """Where a list puts a stimulus.
+
+    Attributes:
+      group: of stimuli that show nearly the same; empty for one like no other.
+      part: the fold (from 1) in which a clip is tested, or a photograph's third (from 0).
+    """
+
+    group: str
+    part: int
+
+
+@functools.cache
+def placements(name: str) -> dict[str, Placement]:
+    """Returns the list of a set that comes with the project: stimulus -> placement; empty for `gaze:NAME`.
+
+    `tools/gaze_lists.py` has made them and states the rules.
+    """
+    path = _LISTS / f"{name}.csv"
+    if name not in READERS:
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        return {
+            row["stimulus"]: Placement(row["group"], int(row["part"])) for row in csv.DictReader(file)
+        }
+
+
+def open_gaze(name: str, root: pathlib.Path, options: GazeOptions) -> tuple[tuple[GazeEntry, ...], list[str]]:
+    """Returns all stimuli of a set, those that cannot be used too (`frames` 0), and notes on the set.
+
+    Raises:
+      AvsalError: the root is not one of the set, or its table is damaged.
+    """
+    return _opened(name, pathlib.Path(root), options, tree_identity(root))
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(name: str, root: pathlib.Path, options: GazeOptions, identity: str):
+    """Read once for all splits and folds, as long as no file changes."""
+    reader = READERS.get(name)
+    content = read_recordings(root, options) if reader is None else reader(root)
+    if not content.stimuli:
+        raise AvsalError(f"{root} has no stimulus with gaze; {'; '.join(content.notes)}")
+    lists = placements(name)
+    entries, notes = [], list(content.notes)
+    for stimulus in content.stimuli:
+        kept = _without_first(stimulus, options) if reader is not None else stimulus
+        place = lists.get(stimulus.name)
+        entries.append(gaze_entry(name, kept, options, place.group if place else ""))
+    if unknown := [entry.name for entry in entries if lists and entry.name not in lists]:
+        notes.append(f"{len(unknown)} stimuli are in no list of the project, as {unknown[0]}: never tested")
+    return tuple(entries), notes
+
+
+def split_of(
+    name: str, root: pathlib.Path, entries: tuple[GazeEntry, ...], split: str, fold: int | None
+) -> tuple[GazeEntry, ...]:
+    """Returns the stimuli of a split.
+
+    Clips are tested in the fold of their list; photographs whose third is `TEST_THIRD` are those of the
+    test. `gaze:NAME` has the stimuli that its lists/SPLIT.txt names, a line each; without such a file, all.
+
+    Raises:
+      AvsalError: a list names a stimulus that is not there.
+    """
+    lists = placements(name)
+    if lists:
+        tested = TEST_THIRD if fold is None else fold
+        in_test = {entry.name: entry.name in lists and lists[entry.name].part == tested for entry in entries}
+        return tuple(entry for entry in entries if in_test[entry.name] == (split == "test"))
+    path = pathlib.Path(root) / _OWN_LISTS / f"{split}.txt"
+    if not path.is_file():
+        return entries
+    by_name = {entry.name: entry for entry in entries}
+    names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    for line in names:
+        if line not in by_name:
+            raise AvsalError(f"{path} names {line!r}, which is not among {len(entries)} stimuli with gaze")
+    return tuple(by_name[line] for line in dict.fromkeys(names))
+
+
+def _without_first(stimulus, options: GazeOptions):
+    """Leaves out what began when the stimulus appeared: start <= 0, or the first of an observer without times."""
+    if not options.drop_first:
+        return stimulus
+    table = stimulus.fixations
+    first = [i == 0 or table.observer[i] != table.observer[i - 1] for i in range(len(table))]
+    keep = [
+        not (began and start != start) and not start <= 0
+        for began, start in zip(first, table.start, strict=True)
+    ]
+    dropped = len(keep) - sum(keep)
+    return dataclasses.replace(
+        stimulus,
+        fixations=table.rows(keep),
+        notes=(*stimulus.notes, f"{dropped} first fixations are left out (--drop-first)"),
+    )

@@ -1,0 +1,3 @@
+"""Replaced on merge."""
+def read_recordings(root, options):
+    raise NotImplementedError

@@ -1,0 +1,58 @@
+"""The grid over a stimulus on which recorded gaze is scored, and the frames of a video that are scored."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from avsal_jax.data.schema import VideoEntry
+from avsal_jax.data.sets.fixation_table import blur_counts, count_cells
+from avsal_jax.data.sets.stimuli import Blur
+
+_TIME_TOLERANCE = 1e-6  # seconds; times are sums of rounded steps
+
+
+@dataclasses.dataclass(frozen=True)
+class GazeGrid:
+    """Cells of a size that depends on the stimulus alone, so that no model's size enters a figure.
+
+    Attributes:
+      rows: of the grid; columns follow from the aspect of the stimulus, round(rows * width / height).
+      first_time, interval: seconds; of a video, the first frames at or after `first_time`,
+        `first_time + interval`, ... are scored.
+      least_fixations: frames of a video with fewer are left out.
+      sigma: of the Gaussian that makes densities and people's maps, cut at 4 sigma, border reflected.
+      pixels_per_degree: for a sigma in degrees.
+    """
+
+    rows: int = 72
+    first_time: float = 0.6
+    interval: float = 1.0
+    least_fixations: int = 5
+    sigma: Blur = Blur()
+    pixels_per_degree: float | None = None
+
+    def size(self, entry: VideoEntry) -> tuple[int, int]:
+        """Returns (rows, columns)."""
+        height, width = entry.frame_size
+        return self.rows, max(1, round(self.rows * width / height))
+
+    def frames(self, entry: VideoEntry) -> list[int]:
+        """Returns the frames that are scored: the one of a photograph, some of a video."""
+        if entry.is_still:
+            return [0] if entry.has_truth(0) else []
+        times = np.array([entry.frame_time(index) for index in range(entry.frames)])
+        due = np.arange(self.first_time, times[-1] + _TIME_TOLERANCE, self.interval)
+        frames = np.unique(np.searchsorted(times, due - _TIME_TOLERANCE))
+        grid = self.size(entry)
+        return [
+            index
+            for index in map(int, frames)
+            if entry.has_truth(index) and len(entry.grid_points(index, grid)) >= self.least_fixations
+        ]
+
+    def density(self, entry: VideoEntry, points: np.ndarray) -> np.ndarray:
+        """Returns float64 [rows, columns]: points (row, column) counted and blurred."""
+        sigma = self.sigma.cells(entry.frame_size[0], self.rows, self.pixels_per_degree)
+        return blur_counts(count_cells(points, self.size(entry)), sigma)

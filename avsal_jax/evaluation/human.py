@@ -1,0 +1,183 @@
+"""People as a source of maps: where some observers look predicts where the others do."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import scipy.ndimage
+
+from avsal_jax.data.fixation_maps import Fixations, rescale_points
+from avsal_jax.data.raw_fixations import Observer, coutrot_clips, diem_observers
+from avsal_jax.data.schema import VideoEntry
+from avsal_jax.data.sets.entries import GazeEntry
+from avsal_jax.data.synthetic.gaze import BLUR
+from avsal_jax.errors import AvsalError
+from avsal_jax.evaluation.protocols import Protocol
+from avsal_jax.evaluation.sources import MapSource, Trial
+from avsal_jax.identity import tree_identity
+from avsal_jax.pictures import to_grey
+
+_NO_DENSITY = "cc, sim and kl need the density of several observers: --model human_half has them"
+
+
+class _RecordedObservers(MapSource):
+    """Observers of recorded gaze, scored on the grid of the protocol with its blur."""
+
+    def identity(self, entry: VideoEntry) -> str:
+        """Returns the rule; the fixations are those of the entry."""
+        return f"{self.label} 1"
+
+    def problems(self, entry: GazeEntry, protocol: Protocol) -> list[str]:
+        """At least two observers are needed, and a protocol with a grid."""
+        if protocol.grid is None:
+            return [f"{entry.name}: people are scored by the protocol gaze, not by {protocol.name}"]
+        count = len(np.unique(entry.stimulus.fixations.observer))
+        return [] if count >= 2 else [f"{entry.name}: {count} observers; at least 2 are needed"]
+
+    def maps(self, entry: GazeEntry, protocol: Protocol) -> Iterator[np.ndarray | None]:
+        """Yields the density of those who predict, or of all, for the frames that are scored."""
+        if problems := self.problems(entry, protocol):
+            raise AvsalError(problems[0].removeprefix(f"{entry.name}: "))
+        frames = set(protocol.frames(entry))
+        for index in range(entry.frames):
+            yield self._shown(entry, index, protocol) if index in frames else None
+
+    def _shown(self, entry: GazeEntry, index: int, protocol: Protocol) -> np.ndarray:
+        """Returns the map of a frame for the pictures of a report."""
+        density = protocol.grid.density(entry, entry.grid_points(index, protocol.grid.size(entry)))
+        return density / density.max()
+
+
+class LeaveOneOut(_RecordedObservers):
+    """All other observers predict each one: every observer is a trial."""
+
+    label = "human (leave one out)"
+
+    def remarks(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
+        return [_NO_DENSITY]
+
+    def trials(self, entry: GazeEntry, index: int, stored, protocol: Protocol) -> Iterator[Trial]:
+        """Yields for each observer who fixates the frame the blurred fixations of all others."""
+        grid, table = protocol.grid.size(entry), entry.table(index)
+        for observer in np.unique(table.observer):
+            points = table.rows(table.observer == observer).cells(grid)
+            if len(points):
+                others = table.rows(table.observer != observer).cells(grid)
+                yield Trial(protocol.grid.density(entry, others), None, points, grid)
+
+
+class RecordedHalves(_RecordedObservers):
+    """Every second observer, beginning with the first, predicts the others."""
+
+    label = "human (half)"
+
+    def trials(self, entry: GazeEntry, index: int, stored, protocol: Protocol) -> Iterator[Trial]:
+        """Yields one half against the other; nothing where one of them fixates nowhere."""
+        grid, table = protocol.grid.size(entry), entry.table(index)
+        predicting, predicted = (
+            table.rows(table.observer % 2 == half).cells(grid) for half in (0, 1)
+        )
+        if len(predicting) and len(predicted):
+            density = protocol.grid.density(entry, predicted)
+            yield Trial(protocol.grid.density(entry, predicting), density, predicted, grid)
+
+
+class HalfOfObservers(MapSource):
+    """Half of the observers predict the other half (HI): their fixations, blurred.
+
+    Args:
+      observers: video name -> (observers, (height, width) of the frames that they saw).
+      raw: the identity of the files that they come from.
+      sigma: pixels; of the Gaussian at the size of the truth.
+    """
+
+    label = "human (HI)"
+
+    def __init__(
+        self,
+        observers: dict[str, tuple[tuple[Observer, ...], tuple[int, int]]],
+        raw: str,
+        sigma: float = 20.0,
+    ):
+        self._observers, self._sigma, self._raw = observers, sigma, raw
+
+    def identity(self, entry: VideoEntry) -> str:
+        """Returns that of the raw fixations."""
+        return f"human split half, sigma {self._sigma}, {self._raw}"
+
+    def problems(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
+        """At least two observers are needed."""
+        count = len(self._observers[entry.name][0]) if entry.name in self._observers else 0
+        return [] if count >= 2 else [f"{entry.name}: {count} observers; a split half needs at least 2"]
+
+    def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray | None]:
+        """Yields the blurred fixations of every second observer, for the frames that have truth."""
+        if told := self.problems(entry, protocol):
+            raise AvsalError(told[0].removeprefix(f"{entry.name}: "))
+        for index in range(entry.frames):
+            yield to_grey(self._blurred(entry, index, 0)) if entry.has_truth(index) else None
+
+    def density(self, entry: VideoEntry, index: int) -> np.ndarray:
+        """Returns the blurred fixations of the other half, its largest value 1."""
+        density = self._blurred(entry, index, 1)
+        top = density.max()
+        return density / top if top > 0 else density
+
+    def fixations(self, entry: VideoEntry, index: int) -> Fixations:
+        """Returns the fixations of the other half."""
+        return Fixations(self._points(entry, index, 1))
+
+    def _points(self, entry: VideoEntry, index: int, half: int) -> np.ndarray:
+        observers, size = self._observers.get(entry.name, ((), (1, 1)))
+        seen = [place for one in observers[half::2] if (place := one.at(index)) is not None]
+        points = np.array(seen, np.int64).reshape(-1, 2)
+        return rescale_points(points, size, entry.truth_size(index))
+
+    def _blurred(self, entry: VideoEntry, index: int, half: int) -> np.ndarray:
+        density = np.zeros(entry.truth_size(index))
+        points = self._points(entry, index, half)
+        np.add.at(density, (points[:, 0], points[:, 1]), 1.0)
+        return scipy.ndimage.gaussian_filter(density, self._sigma, mode="constant")
+
+
+def human_maps(
+    model: str, dataset: str, raw: pathlib.Path | None, entries: Sequence[VideoEntry]
+) -> MapSource:
+    """Returns the observers of a set as `human` or `human_half`.
+
+    Recorded gaze has its observers with it. For other sets both models are halves of the observers in raw
+    fixations: for `diem` and `synthetic` a folder with one of event files per video (`<video>`
+    or `<video>/event_data`), for `coutrot1` and `coutrot2` the database's .mat file.
+
+    Raises:
+      AvsalError: no raw fixations are named, or the set has none of a known form.
+    """
+    if all(isinstance(entry, GazeEntry) for entry in entries):
+        return LeaveOneOut() if model == "human" else RecordedHalves()
+    if raw is None:
+        raise AvsalError("--model human needs --observers with the raw fixations of the set")
+    if not raw.exists():
+        raise AvsalError(f"there is no {raw}; --observers names the raw fixations of the set")
+    origin = tree_identity(raw)
+    if dataset in ("coutrot1", "coutrot2"):
+        clips = coutrot_clips(raw)
+        return HalfOfObservers(
+            {name: (clip.observers, (clip.height, clip.width)) for name, clip in clips.items()}, origin
+        )
+    if dataset not in ("diem", "synthetic"):
+        raise AvsalError(
+            f"--model human knows the raw fixations of diem, coutrot1, coutrot2, synthetic; not of {dataset}"
+        )
+    found = {}
+    for entry in entries:
+        if not entry.frames:
+            continue
+        folder = next((f for f in (raw / entry.name / "event_data", raw / entry.name) if f.is_dir()), None)
+        if folder is not None:
+            height, width = entry.frame_size
+            found[entry.name] = (diem_observers(folder, width, height), (height, width))
+    if dataset == "synthetic" and found:  # its frames are small: as its truth is made
+        return HalfOfObservers(found, origin, BLUR * next(iter(found.values()))[1][0])
+    return HalfOfObservers(found, origin)

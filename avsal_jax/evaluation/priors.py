@@ -1,0 +1,106 @@
+"""Priors fitted on the gaze of some stimuli, in a file that names them."""
+
+from __future__ import annotations
+
+import io
+import json
+import pathlib
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+import avsal_jax
+from avsal_jax.data.schema import VideoEntry
+from avsal_jax.errors import AvsalError
+from avsal_jax.evaluation.baselines import Constant, mean_density
+from avsal_jax.evaluation.protocols import Protocol
+from avsal_jax.files import write_bytes
+from avsal_jax.identity import digest
+
+SUFFIX = ".npz"
+_FORMAT = "avsal_jax prior 1"
+_MAX_BYTES, _MAX_SIDE = 64_000_000, 4096
+
+
+class Prior(Constant):
+    """The mean map of the stimuli that it was fitted on.
+
+    Args:
+      saliency: float32 [H, W].
+      stimuli: pairs (set, name).
+      groups: pairs (set, group) of stimuli that show nearly the same as one of these.
+      path: of its file.
+      allow_seen: whether stimuli that it was fitted on are scored.
+    """
+
+    def __init__(
+        self,
+        saliency: np.ndarray,
+        stimuli: Sequence[Sequence[str]],
+        groups: Sequence[Sequence[str]],
+        path: pathlib.Path,
+        allow_seen: bool = False,
+    ):
+        super().__init__(saliency, f"prior {path.stem}", f"prior {digest([saliency.tolist(), allow_seen])}")
+        self._stimuli, self._groups = set(map(tuple, stimuli)), set(map(tuple, groups))
+        self._path, self._allow_seen = path, allow_seen
+
+    def problems(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
+        """A stimulus that the prior was fitted on is refused, and so is one that shows nearly the same."""
+        return [] if self._allow_seen else [f"{entry.name}: {line}" for line in self._seen(entry)]
+
+    def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray]:
+        """Yields the prior; AvsalError for a stimulus that it was fitted on."""
+        if not self._allow_seen and (lines := self._seen(entry)):
+            raise AvsalError(lines[0])
+        yield from super().maps(entry, protocol)
+
+    def _seen(self, entry: VideoEntry) -> list[str]:
+        advice = "evaluate another split or list, or add --allow-seen if you mean it"
+        if (entry.dataset, entry.name) in self._stimuli:
+            return [f"{self._path} was fitted on it; {advice}"]
+        if (entry.dataset, entry.group) in self._groups:
+            return [f"{self._path} was fitted on a stimulus that shows nearly the same; {advice}"]
+        return []
+
+
+def fit_prior(entries: Sequence[VideoEntry], output: pathlib.Path, progress: Callable) -> int:
+    """Writes the mean density of stimuli, each with the same weight; returns how many there are.
+
+    Raises:
+      AvsalError: no stimulus has gaze, or the file cannot be written.
+    """
+    if output.suffix != SUFFIX:
+        raise AvsalError(f"a prior is a {SUFFIX} file; got {output}")
+    mean, used = mean_density(entries, progress)
+    names = sorted([entry.dataset, entry.name] for entry in used)
+    groups = sorted({(entry.dataset, entry.group) for entry in used})
+    about = {"format": _FORMAT, "stimuli": names, "groups": groups, "version": avsal_jax.__version__}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, saliency=mean, about=np.array(json.dumps(about)))
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(output, buffer.getvalue())
+    except OSError as error:
+        raise AvsalError(f"cannot write {output}: {error.strerror}") from error
+    return len(used)
+
+
+def read_prior(path: pathlib.Path, allow_seen: bool = False) -> Prior:
+    """Reads a file of `fit_prior`; AvsalError where it is something else, or damaged."""
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise ValueError(f"it has more than {_MAX_BYTES} bytes")
+        with np.load(path, allow_pickle=False) as content:
+            about, saliency = json.loads(str(content["about"])), content["saliency"]
+        if about["format"] != _FORMAT:
+            raise ValueError(f"its format is {about['format']!r}, not {_FORMAT!r}")
+        if saliency.ndim != 2 or saliency.dtype != np.float32 or max(saliency.shape) > _MAX_SIDE:
+            raise ValueError("it holds no map of float32 numbers")
+        if not np.isfinite(saliency).all() or saliency.min() < 0:
+            raise ValueError("its map has negative or infinite numbers")
+        pairs = [[tuple(map(str, pair)) for pair in about[key]] for key in ("stimuli", "groups")]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError, zipfile.BadZipFile) as error:
+        raise AvsalError(f"{path} is not a prior that avsal fit-prior wrote: {error}") from error
+    return Prior(saliency, *pairs, path=path, allow_seen=allow_seen)

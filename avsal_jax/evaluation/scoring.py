@@ -1,0 +1,183 @@
+"""The metrics of a frame: what is scored, against what, and where negatives are drawn."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from avsal_jax import metrics
+from avsal_jax.data.fixation_maps import Fixations, fixation_findings, rescale_points
+from avsal_jax.data.schema import VideoEntry
+from avsal_jax.errors import AvsalError
+from avsal_jax.evaluation.protocols import PER_FIXATION, Protocol, VideoOthers, fixation_map, generator
+from avsal_jax.evaluation.sources import Trial
+from avsal_jax.evaluation.units import Settings, Unit
+
+_POOLED_FRAMES = 10  # of the whole set, for the negatives of the protocols dhf1k and gaze
+
+
+def frame_values(
+    unit: Unit, index: int, stored: np.ndarray, others: Others, settings: Settings
+) -> tuple[dict[str, float], int]:
+    """Returns (metrics of a frame by name, how many fixations they are about).
+
+    Of several trials, the values of a metric are averaged, by the number of fixations where it is per fixation.
+    """
+    entry, protocol = unit.entry, settings.protocol
+    draw = functools.partial(generator, settings.seed, f"{entry.dataset}/{entry.name}", index + 1)
+    values, counts = [], []
+    for number, trial in enumerate(unit.source.trials(entry, index, stored=stored, protocol=protocol)):
+        values.append(
+            score_trial(
+                trial,
+                protocol=protocol,
+                other=functools.partial(others.map, index, trial=trial, draw=draw),
+                names=settings.metrics,
+                draw=draw if not number else functools.partial(_numbered_draw, draw, number),
+            )
+        )
+        counts.append(len(trial.points))
+    if len(values) == 1:
+        return values[0], counts[0]
+    means = {}
+    for name in settings.metrics:
+        column = np.array([row[name] for row in values])
+        weights = np.array(counts if name in PER_FIXATION else [1] * len(counts), float)
+        good = ~np.isnan(column)
+        means[name] = float(np.average(column[good], weights=weights[good])) if good.any() else math.nan
+    return means, sum(counts)
+
+
+def _numbered_draw(draw: Callable, number: int, purpose: str) -> np.random.Generator:
+    return draw(f"{purpose} {number}")
+
+
+def scored_frames(entry: VideoEntry, protocol: Protocol) -> list[int]:
+    """Returns the frames to score; AvsalError, with what is known of the reason, where there is none."""
+    if not entry.published:
+        raise AvsalError("it cannot be scored: it has no published truth")
+    frames = protocol.frames(entry)
+    if frames:
+        return frames
+    labelled = [index for index in range(entry.frames) if entry.has_truth(index)]
+    if not labelled:
+        why = "; ".join(entry.notes) or "no frame has truth"
+        raise AvsalError(f"it cannot be scored: {why}")
+    if protocol.grid is not None:
+        raise AvsalError(
+            f"it cannot be scored: none of the frames of the protocol {protocol.name} has "
+            f"{protocol.grid.least_fixations} fixations"
+        )
+    raise AvsalError(
+        f"it cannot be scored: the protocol {protocol.name} begins at frame {protocol.first_frame}, and "
+        f"its last frame with truth is {labelled[-1] + 1}"
+    )
+
+
+class Others:
+    """Where the negatives of the shuffled AUC are drawn, and what is unusual about the fixations of a video."""
+
+    def __init__(self, unit: Unit, pool: Sequence[Unit], settings: Settings):
+        self._unit, self._pool, self._protocol = unit, pool, settings.protocol
+        self._fixations: dict[int, Fixations] = {}
+        self._video: VideoOthers | None = None
+        entry = unit.entry
+        if self._protocol.grid is not None:
+            return
+        labelled = [index for index in range(entry.frames) if entry.has_truth(index)]
+        self._fixations = {index: unit.source.fixations(entry, index) for index in labelled}
+        if self._protocol.others == "video":
+            points = [fixations.points for fixations in self._fixations.values()]
+            self._video = VideoOthers(entry.truth_size(labelled[0]), points)
+
+    def map(self, index: int, trial: Trial, draw: Callable) -> np.ndarray:
+        """Returns bool [h, w]: fixations elsewhere, where negatives of a trial are drawn."""
+        if self._video is not None:
+            return self._video.map(trial.points)
+        if self._protocol.others == "stimuli":
+            points = _of_other_stimuli(self._unit.entry, self._pool, self._protocol, draw("pool"))
+            return fixation_map(points, trial.size)
+        return _pooled(self._pool, trial.size, draw("pool"))
+
+    def findings(self) -> list[str]:
+        """Returns what is unusual about the fixations of a video, a line each."""
+        if self._protocol.grid is not None:
+            return []
+        if not any(len(fixations.points) for fixations in self._fixations.values()):
+            return ["nobody's fixation is known: it counts only for the metrics that need none"]
+        return list(fixation_findings(self._fixations.values()).values())
+
+
+def score_trial(trial: Trial, protocol: Protocol, other, names: Sequence[str], draw) -> dict[str, float]:
+    """Returns the metrics `names` of a map.
+
+    Args:
+      trial: the map, resized to the truth as MATLAB's imresize does, and the truth.
+      protocol: whether NSS is per fixation.
+      other: gives bool [h, w], where negatives are drawn; called only where they are, since it reads files.
+      draw: purpose -> NumPy generator of this frame, so that no metric changes another's draws.
+    """
+    saliency = metrics.imresize(trial.saliency, *trial.size)
+    fixated = fixation_map(trial.points, trial.size)
+
+    def shuffled():
+        others = other()
+        if not others.any() or not fixated.any():
+            return math.nan
+        draws = metrics.sample_shuffled_negatives(fixated, others, draw("negatives"))
+        return metrics.auc_shuffled(saliency, fixated, draws)
+
+    def against_density(metric):
+        return lambda: math.nan if trial.density is None else metric(saliency, trial.density)
+
+    compute = {
+        "cc": against_density(metrics.cc),
+        "sim": against_density(metrics.sim),
+        "kl": against_density(metrics.kl),
+        "nss": lambda: (
+            metrics.nss(saliency, fixated)
+            if protocol.grid is None
+            else metrics.nss_at(saliency, trial.points)
+        ),
+        "auc_judd": lambda: metrics.auc_judd(saliency, fixated, jitter=draw("jitter")),
+        "auc_shuffled": shuffled,
+    }
+    return {name: float(compute[name]()) for name in names}
+
+
+def _of_other_stimuli(
+    entry: VideoEntry, pool: Sequence[Unit], protocol: Protocol, random: np.random.Generator
+) -> np.ndarray:
+    """Returns the fixations of ten random other stimuli, on the grid of this one; none of its group."""
+    different = [
+        unit.entry for unit in pool if unit.entry.frames and unit.entry.published
+        and unit.entry.group != entry.group
+    ]
+    points = [np.zeros((0, 2), np.int64)]
+    for _ in range(_POOLED_FRAMES if different else 0):
+        other = different[random.integers(len(different))]
+        frames = protocol.frames(other)
+        if frames:
+            index = frames[random.integers(len(frames))]
+            points.append(other.grid_points(index, protocol.grid.size(entry)))
+    return np.concatenate(points)
+
+
+def _pooled(pool: Sequence[Unit], size, random) -> np.ndarray:
+    """Where ten random frames of the whole set were fixated, bool map of `size`."""
+    usable = [unit for unit in pool if unit.entry.frames and unit.entry.published]
+    points = []
+    for _ in range(_POOLED_FRAMES):
+        unit = usable[random.integers(len(usable))]
+        index = int(random.integers(unit.entry.frames))
+        if not unit.entry.has_truth(index):
+            continue
+        try:
+            drawn = unit.source.fixations(unit.entry, index).points
+            points.append(rescale_points(drawn, unit.entry.truth_size(index), size))
+        except AvsalError:  # that video fails when its own turn comes
+            continue
+    return fixation_map(np.concatenate([np.zeros((0, 2), np.int64), *points]), size)

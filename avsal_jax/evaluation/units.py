@@ -1,0 +1,47 @@
+"""What is evaluated: a video with the source of its maps, and the settings of the whole evaluation."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from avsal_jax.data.schema import VideoEntry
+from avsal_jax.evaluation.protocols import Protocol
+from avsal_jax.evaluation.sources import MapSource
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """A video to evaluate, with the maps to evaluate it with.
+
+    Attributes:
+      entry: the video.
+      source: of its maps.
+      fold: the fold that it counts for; None without folds.
+      mixed: whether videos of several sets are evaluated together, whose names may be the same.
+    """
+
+    entry: VideoEntry
+    source: MapSource
+    fold: int | None = None
+    mixed: bool = False
+
+    @property
+    def key(self) -> str:
+        """Name of its part file and of its folder of examples."""
+        name = f"{self.entry.dataset}-{self.entry.name}" if self.mixed else self.entry.name
+        return name if self.fold is None else f"{self.fold}-{name}"
+
+    @property
+    def label(self) -> str:
+        """Name in the tables: `name`, `2:name` in fold 2, `coutrot1/name` among several sets."""
+        name = f"{self.entry.dataset}/{self.entry.name}" if self.mixed else self.entry.name
+        return name if self.fold is None else f"{self.fold}:{name}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How a set is evaluated: the protocol, the metrics, the seed of all draws."""
+
+    protocol: Protocol
+    metrics: tuple[str, ...]
+    seed: int = 0
