@@ -4,7 +4,7 @@
   fixations.csv    stimulus, observer, x, y, start_ms, duration_ms; or
   gaze.csv         stimulus, observer, time_ms, x, y, and validity or pupil
 
-docs/datasets/own.md describes the tables. The notes list what is recognised, changed or left out, with counts.
+docs/datasets/own.md describes the tables. Notes list what is recognised, changed or left out, with counts.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def read_recordings(root: pathlib.Path, options: GazeOptions) -> GazeSet:
             f"--drop-first leaves out {int((~is_later).sum()):,} fixations that began at 0 or before"
         )
         rows = rows.ordered(np.flatnonzero(is_later))
-    stimuli = [_stimulus(rows, index, stimulus, options) for index, stimulus in enumerate(entries)]
+    stimuli = _stimuli(rows, entries, options)
     counts = [len(stimulus.fixations.observers) for stimulus in stimuli]
     notes.append(
         f"{len(stimuli)} stimuli, {len({observer for _, observer in rows.pairs})} observers in all, "
@@ -212,18 +212,20 @@ def _compare_sizes(rows: RawRows, columns: RecordingColumns, entries: list[_Entr
     if not (columns.width and columns.height):
         return
     widths, heights = rows.values[columns.width.index], rows.values[columns.height.index]
-    for index, stimulus in enumerate(entries):
-        of_stimulus = (rows.stimulus == index) & np.isfinite(widths) & np.isfinite(heights)
-        if stimulus.file is None or not of_stimulus.any():
-            continue
-        height, width = stimulus.file.size
-        differs = of_stimulus & ((widths != width) | (heights != height))
-        if differs.any():
-            row = int(differs.argmax())
-            stimulus.notes.append(
-                f"the table states {widths[row]:g}x{heights[row]:g} in {int(differs.sum()):,} rows, and the "
-                f"file is {width}x{height}: positions are read as pixels of the file"
-            )
+    file_height, file_width = _sizes(entries)[rows.stimulus].T
+    differs = (file_width > 0) & np.isfinite(widths) & np.isfinite(heights)
+    differs &= (widths != file_width) | (heights != file_height)
+    _, firsts, counts = np.unique(rows.stimulus[differs], return_index=True, return_counts=True)
+    for row, count in zip(np.flatnonzero(differs)[firsts], counts, strict=True):
+        entries[rows.stimulus[row]].notes.append(
+            f"the table states {widths[row]:g}x{heights[row]:g} in {count:,} rows, and the file is "
+            f"{file_width[row]:g}x{file_height[row]:g}: positions are read as pixels of the file"
+        )
+
+
+def _sizes(entries: list[_Entry]) -> np.ndarray:
+    """Returns float64 [stimuli, 2], (height, width) in pixels; 0 where there is no file."""
+    return np.array([entry.file.size if entry.file else (0, 0) for entry in entries], np.float64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -294,8 +296,8 @@ class _Recording:
                 f"{low:.3g} to {high:.3g} ms, by viewing)"
             )
         self.notes.append(
-            f"{len(fixations):,} fixations by {rule} (--events), of at least {rule.shortest * 1000:g} ms; losses "
-            f"of up to {BRIDGED_SECONDS * 1000:g} ms are bridged; {pixels:g} pixels per degree"
+            f"{len(fixations):,} fixations by {rule} (--events), of at least {rule.shortest * 1000:g} ms; "
+            f"losses of up to {BRIDGED_SECONDS * 1000:g} ms are bridged; {pixels:g} pixels per degree"
         )
         return fixations
 
@@ -360,10 +362,7 @@ class _Recording:
             self.options.screen,
             self.options.stimulus_rect,
         )
-        sizes = np.array(
-            [stimulus.file.size if stimulus.file else (0, 0) for stimulus in self.entries], float
-        )
-        height, width = sizes[rows.stimulus].T
+        height, width = _sizes(self.entries)[rows.stimulus].T
         has_size = width > 0
         valid = np.isfinite(x)
         is_share = self.columns.eyes[0].x.unit == "norm" or _are_shares(x[valid], y[valid])
@@ -375,8 +374,8 @@ class _Recording:
         if screen:
             left, top, rect_width, rect_height = rect
             self.notes.append(
-                f"{self.file_name}: positions are read on a screen of {screen[0]}x{screen[1]}, with the stimulus "
-                f"in {rect_width:g}x{rect_height:g} pixels from ({left:g}, {top:g}) on"
+                f"{self.file_name}: positions are read on a screen of {screen[0]}x{screen[1]}, with the "
+                f"stimulus in {rect_width:g}x{rect_height:g} pixels from ({left:g}, {top:g}) on"
             )
             x = (x - left) / rect_width * np.where(has_size, width, round(rect_width))
             y = (y - top) / rect_height * np.where(has_size, height, round(rect_height))
@@ -390,8 +389,8 @@ class _Recording:
                 else ("they look like pixels of the screen: add --screen WxH and --stimulus-rect x,y,w,h")
             )
             self.notes.append(
-                f"{self.file_name}: {int(is_outside.sum()):,} of {int(checked.sum()):,} positions lie outside "
-                f"the stimuli; {hint}"
+                f"{self.file_name}: {int(is_outside.sum()):,} of {int(checked.sum()):,} positions lie "
+                f"outside the stimuli; {hint}"
             )
         return rows.with_values(x=x, y=y)
 
@@ -430,34 +429,41 @@ def _find_events(rows: RawRows, rule: EventRule, pixels_per_degree: float) -> tu
     return events.with_values(x=x, y=y, start=start, duration=duration), intervals
 
 
-def _stimulus(rows: RawRows, index: int, entry: _Entry, options: GazeOptions) -> Stimulus:
-    numbers = sorted(
-        {observer for stimulus, observer in rows.pairs if stimulus == index}, key=rows.observers.__getitem__
-    )
-    place_of = np.zeros(len(rows.observers), int)
-    place_of[numbers] = np.arange(len(numbers))
-    events = rows.ordered(np.flatnonzero(rows.stimulus == index))
-    size = (0, 0)
+def _stimuli(rows: RawRows, entries: list[_Entry], options: GazeOptions) -> list[Stimulus]:
+    """Returns the stimuli in the order of `entries`, with the observers of each in order of name."""
+    rows = rows.ordered(np.argsort(rows.stimulus, kind="stable"))
+    cuts = np.searchsorted(rows.stimulus, np.arange(len(entries) + 1))
+    numbers: list[list[int]] = [[] for _ in entries]
+    for stimulus, observer in sorted(rows.pairs, key=lambda pair: rows.observers[pair[1]]):
+        numbers[stimulus].append(observer)
+    return [
+        _stimulus(rows.ordered(np.arange(cuts[index], cuts[index + 1])), entry, numbers[index], options)
+        for index, entry in enumerate(entries)
+    ]
+
+
+def _stimulus(rows: RawRows, entry: _Entry, observers: list[int], options: GazeOptions) -> Stimulus:
+    """Returns a stimulus with its rows; `observers` are the indices of its observers in order of name."""
+    size, seconds, notes = (0, 0), None, list(entry.notes)
     if entry.file:
-        size = entry.file.size
+        size, seconds = entry.file.size, entry.file.seconds
     elif options.stimulus_rect:
         size = round(options.stimulus_rect[3]), round(options.stimulus_rect[2])
-    values = (events.values[key] for key in ("x", "y", "start", "duration"))
+    place_of = np.zeros(len(rows.observers), int)
+    place_of[observers] = np.arange(len(observers))
+    values = [rows.values[key] for key in ("x", "y", "start", "duration")]
     fixations = FixationTable.of_rows(
-        [rows.observers[number] for number in numbers],
-        size,
-        np.stack([place_of[events.observer], *values], 1),
+        observers=[rows.observers[number] for number in observers],
+        size=size,
+        rows=np.stack([place_of[rows.observer], *values], 1),
     )
-    notes = list(entry.notes)
-    outside = int((~fixations.is_inside).sum())
-    if outside and entry.file:
+    if entry.file and (outside := int((~fixations.is_inside).sum())):
         notes.append(f"{outside:,} of {len(fixations):,} fixations lie outside the stimulus")
-    seconds = entry.file.seconds if entry.file else None
     if seconds and (late := int((fixations.start >= seconds).sum())):
         notes.append(f"{late:,} of {len(fixations):,} fixations begin after its end at {seconds:.3f} s")
     return Stimulus(
-        entry.name,
-        entry.path,
+        name=entry.name,
+        path=entry.path,
         is_video=bool(entry.file and entry.file.is_video),
         fixations=fixations,
         notes=tuple(map(one_line, notes)),
