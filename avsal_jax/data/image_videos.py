@@ -78,7 +78,7 @@ def folder_contents(folder: pathlib.Path) -> FolderContents:
         elif suffix in VIDEO_SUFFIXES:
             videos.append(path)
         elif suffix in IMAGE_SUFFIXES:
-            (videos if suffix in _ANIMATED_SUFFIXES and _is_animated(path) else images).append(path)
+            (videos if suffix in _ANIMATED_SUFFIXES and is_animated(path) else images).append(path)
         else:
             others.append(path)
     return FolderContents(images, videos, others)
@@ -91,10 +91,11 @@ def skipped_note(folder: pathlib.Path, skipped: list[pathlib.Path]) -> str:
     return f"{folder}: skipped {names}{more}"
 
 
-def _is_animated(path: pathlib.Path) -> bool:
+def is_animated(path: pathlib.Path) -> bool:
+    """Whether a picture file holds several frames with times; False where it cannot be read."""
     try:
         with open_image(path) as image:
-            return getattr(image, "n_frames", 1) > 1
+            return image.format in _ANIMATED_FORMATS and getattr(image, "n_frames", 1) > 1
     except AvsalError:  # told when it is read
         return False
 

@@ -75,8 +75,9 @@ class GazeOptions:
         lie where the fixation cross was.
       screen: (width, height) in pixels, where coordinates of `gaze:NAME` are those of the screen.
       stimulus_rect: (x, y, width, height) of the stimulus on the screen, in pixels.
-      time_origin: time in the file, in its own unit, at which the first frame appeared; None for 0, unless
-        the times show that they begin elsewhere (then it is asked for).
+      time_origin: time in the file, in its own unit, at which the first frame appeared; `first` for the time
+        of the first row of each viewing (an observer's of a stimulus); None for 0, unless the times show that
+        they begin elsewhere (then it is asked for).
       time_unit: `ms` or `s`; None to recognise it.
       events: how samples become fixations: `ivt` (velocity) or `idt` (dispersion).
       velocity: degrees a second below which a sample belongs to a fixation (I-VT).
@@ -89,7 +90,7 @@ class GazeOptions:
     drop_first: bool = False
     screen: tuple[int, int] | None = None
     stimulus_rect: tuple[float, float, float, float] | None = None
-    time_origin: float | None = None
+    time_origin: float | str | None = None
     time_unit: Literal["ms", "s"] | None = None
     events: Literal["ivt", "idt"] = "ivt"
     velocity: _Above0 = 30.0
@@ -100,6 +101,21 @@ class GazeOptions:
         check_fields(self, "")
         if (self.screen is None) != (self.stimulus_rect is None):
             raise AvsalError("--screen WxH and --stimulus-rect x,y,w,h go together; give both or neither")
+        if isinstance(self.time_origin, str) and self.time_origin != "first":
+            raise AvsalError(f"--time-origin is a time as in the file, or `first`; got {self.time_origin!r}")
+        if self.screen is not None:
+            self._check_rect()
+
+    def _check_rect(self) -> None:
+        if len(self.screen) != 2 or len(self.stimulus_rect) != 4 or min(self.screen) < 1:
+            raise AvsalError("--screen is WxH and --stimulus-rect x,y,w,h, in pixels of the screen")
+        (screen_width, screen_height), (x, y, width, height) = self.screen, self.stimulus_rect
+        is_inside = x >= 0 and y >= 0 and x + width <= screen_width and y + height <= screen_height
+        if not (is_inside and width > 0 and height > 0):
+            raise AvsalError(
+                f"--stimulus-rect {x:g},{y:g},{width:g},{height:g} does not lie on a screen of "
+                f"{screen_width}x{screen_height}; it is x,y,w,h of the stimulus in pixels of the screen"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
