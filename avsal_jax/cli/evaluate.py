@@ -6,7 +6,7 @@ import argparse
 import pathlib
 import sys
 
-from avsal_jax.cli import flags
+from avsal_jax.cli import flags, gaze_flags
 
 
 def add_parser(commands) -> None:
@@ -17,11 +17,16 @@ def add_parser(commands) -> None:
     add("--root", required=True, type=pathlib.Path, metavar="DIR", help="where the set lies")
     add("--output", required=True, type=pathlib.Path, metavar="DIR", help="where the results go")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--model", metavar="DIR", help="a model, 1=DIR,2=DIR,3=DIR for pooled folds, or "
-                        "centre, motion, spectral_residual, mean_map, human")  # fmt: skip
+    source.add_argument("--model", metavar="DIR", help="a model, 1=DIR,2=DIR,3=DIR for pooled folds, "
+        "FILE.npz of fit-prior, or centre, motion, spectral_residual, mean_map, human, human_half")  # fmt: skip
     source.add_argument("--predictions", type=pathlib.Path, metavar="DIR", help="saved maps: DIR/<video>/...")
-    add("--protocol", metavar="P", help="stavis, vinet or dhf1k (default: the set's own)")
-    add("--split", default="test", choices=("train", "val", "test"))
+    add("--protocol", metavar="P", help="stavis, vinet, dhf1k or gaze (default: the set's own)")
+    add(
+        "--split",
+        default="test",
+        choices=("train", "val", "test", "all"),
+        help="all: every stimulus of a set of recorded gaze",
+    )
     add("--fold", type=flags.positive, metavar="K")
     add("--list", type=pathlib.Path, metavar="FILE", help="videos to take, 'set video' per line, or "
         "domain:nature_test")  # fmt: skip
@@ -32,6 +37,8 @@ def add_parser(commands) -> None:
     add("--seed", type=flags.seed, default=0, help="of the random draws")
     add("--label", type=flags.label, metavar="NAME", help="the method's name in tables")
     add("--batch", type=flags.batch, metavar="N")
+    add("--allow-seen", action="store_true", help="score a prior on what it was fitted on")
+    gaze_flags.add_gaze(parser)
     parser.set_defaults(run=run)
 
 
@@ -47,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     names = ("dataset", "root", "split", "fold", "model", "predictions", "observers", "protocol", "metrics",
              "seed", "batch", "label")  # fmt: skip
     given = {name: getattr(args, name) for name in names}
+    given |= {"gaze": gaze_flags.gaze_options(args), "allow_seen": args.allow_seen}
     request = Request(list_file=args.list, shard=own_shard(args.shard), **given)
 
     def progress(units):

@@ -7,10 +7,10 @@ import os
 import sys
 
 import avsal_jax
-from avsal_jax.cli import compare, convert, doctor, evaluate, predict, prepare, train
+from avsal_jax.cli import compare, convert, doctor, evaluate, fit_prior, predict, prepare, train
 from avsal_jax.errors import AvsalError, error_line, is_machine_error
 
-_COMMANDS = (predict, prepare, train, evaluate, compare, convert, doctor)
+_COMMANDS = (predict, prepare, train, evaluate, fit_prior, compare, convert, doctor)
 _FAULT = 70  # the exit code of a fault of this program (EX_SOFTWARE of sysexits.h)
 
 

@@ -6,7 +6,7 @@ import argparse
 import pathlib
 import sys
 
-from avsal_jax.cli import flags
+from avsal_jax.cli import flags, gaze_flags
 
 _NOTES = 5  # on the terminal; the report has all
 
@@ -28,6 +28,7 @@ def add_parser(commands) -> None:
     add("--workers", type=flags.positive, metavar="N", help="videos at a time (default: one a processor)")
     add("--set", action="append", default=[], type=flags.pair, metavar="KEY=VALUE", dest="settings",
         help="of the synthetic set, such as preset=experiment or grade=identity")  # fmt: skip
+    gaze_flags.add_gaze(parser)
     parser.set_defaults(run=run)
 
 
@@ -52,7 +53,12 @@ def run(args: argparse.Namespace) -> int:
         raise AvsalError(f"--root is missing: the folder where {args.dataset} was unpacked")
     else:
         summary = prepare(
-            args.dataset, root=args.root, output=args.output, size=args.size or (224, 384), **options
+            args.dataset,
+            root=args.root,
+            output=args.output,
+            size=args.size or (224, 384),
+            gaze=gaze_flags.gaze_options(args),
+            **options,
         )
     print(
         f"{summary['videos']} videos, {summary['frames']} frames, {summary['bytes'] / 1e6:.1f} MB in "

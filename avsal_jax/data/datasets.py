@@ -8,7 +8,7 @@ import pathlib
 from avsal_jax.data.packagings import Rearranged, ReleasedDhf1k, Stavis, open_dhf1k
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.data.sets.gaze_sets import open_gaze, split_of
-from avsal_jax.data.sets.stimuli import GazeOptions
+from avsal_jax.data.sets.stimuli import DEFAULT_OPTIONS, GazeOptions
 from avsal_jax.data.video_lists import (
     ListedVideo,
     checked_name,
@@ -46,6 +46,8 @@ class DataSet:
 
 _FOLDS = (1, 2, 3)
 _ALL_SPLITS = ("train", "val", "test")
+WHOLE = "all"  # a split of recorded gaze: every stimulus, whatever its part
+_GAZE_SPLITS = ("train", "test", WHOLE)
 _PAL, _NTSC = 24.99975, 29.9997  # as the lists of STAViS have them
 _AVE_SETS = ("diem", "coutrot1", "coutrot2")
 
@@ -61,10 +63,10 @@ DATASETS: dict[str, DataSet] = {
     "summe": DataSet("stavis", None, folds=_FOLDS, folder="SumMe"),
     "ave": DataSet("stavis", None, _ALL_SPLITS, shipped=True),
     "synthetic": DataSet("stavis", 25.0, _ALL_SPLITS, folder="synthetic"),  # written by data/synthetic
-    "osie": DataSet("gaze", None),
-    "eyecrowd": DataSet("gaze", None),
-    "sun_scenes": DataSet("gaze", None),
-    "hevc_gaze": DataSet("gaze", None, folds=(1, 2, 3, 4, 5)),
+    "osie": DataSet("gaze", None, _GAZE_SPLITS),
+    "eyecrowd": DataSet("gaze", None, _GAZE_SPLITS),
+    "sun_scenes": DataSet("gaze", None, _GAZE_SPLITS),
+    "hevc_gaze": DataSet("gaze", None, _GAZE_SPLITS, folds=(1, 2, 3, 4, 5)),
 }
 
 
@@ -80,12 +82,14 @@ def open_dataset(
 
     Args:
       name: a key of DATASETS; or one's own set: `stavis:NAME` (in the packaging of STAViS, with NAME as
-        the name of its folders), `dhf1k:NAME` (<split>/<video>/{images,maps,fixation}) or `gaze:NAME` (stimuli/
-        with fixations.csv or gaze.csv).
+        the name of its folders), `dhf1k:NAME` (<split>/<video>/{images,maps,fixation}) or `gaze:NAME`
+        (stimuli/ with fixations.csv or gaze.csv).
       root: the folder that holds the set.
-      split: `train`, `val` or `test`; val exists for dhf1k, ave, synthetic and one's own.
+      split: `train`, `val` or `test`; val exists for dhf1k, ave, synthetic and one's own; `all` for recorded
+        gaze.
       fold: 1, 2 or 3 for the audio-visual sets, 1 to 5 for hevc_gaze; DIEM has one split, which every number
-        means. None for the others, and for a `stavis:NAME` whose lists have no number.
+        means, and the test of hevc_gaze without a number has all clips. None for the others, and for a
+        `stavis:NAME` whose lists have no number.
       list_file: videos to use instead of the split's, as `video`, `set video` or `video frames fps` per
         line, or `domain:NAME` (`video_lists.read_domain`); the sets are in the packaging of `name`. Then
         `fold` says nothing, and `split` only where videos are sought first.
@@ -107,7 +111,7 @@ def open_dataset(
     if list_file is not None:
         rows = _named_rows(name, pathlib.Path(list_file))
     else:
-        _check_fold(name, dataset, fold)
+        _check_fold(name, dataset, fold=fold, split=split)
         rows = ()
     if dataset.packaging == "gaze":
         return _gaze_entries(name, root=root, split=split, fold=fold, rows=rows, options=gaze)
@@ -131,7 +135,7 @@ def open_whole(name: str, root, gaze: GazeOptions | None = None) -> tuple[tuple[
     """
     if find_dataset(name).packaging != "gaze":
         return (), []
-    return open_gaze(name, pathlib.Path(root), gaze or GazeOptions())
+    return open_gaze(name, pathlib.Path(root), gaze or DEFAULT_OPTIONS)
 
 
 def find_dataset(name: str) -> DataSet:
@@ -146,7 +150,7 @@ def find_dataset(name: str) -> DataSet:
         return DataSet("rearranged", 30.0, _ALL_SPLITS)
     if colon and packaging == "gaze":
         checked_name(own, f"data set {name!r}")
-        return DataSet("gaze", None, _ALL_SPLITS)
+        return DataSet("gaze", None, (*_ALL_SPLITS, WHOLE))
     raise AvsalError(
         f"{name!r} is no data set; there are {', '.join(DATASETS)}, and for one's own in a known packaging "
         "stavis:NAME, dhf1k:NAME and gaze:NAME"
@@ -162,7 +166,7 @@ def _gaze_entries(
     options: GazeOptions | None,
 ) -> tuple[VideoEntry, ...]:
     """The stimuli of a split, or those that a user's list names."""
-    entries, notes = open_gaze(name, root, options or GazeOptions())
+    entries, _ = open_gaze(name, root, options or DEFAULT_OPTIONS)
     if rows:
         by_name = {entry.name: entry for entry in entries}
         if unknown := [row.video for row in rows if row.video not in by_name]:
@@ -193,13 +197,17 @@ def own_folds(folder: str, root, split: str) -> list[int | None]:
     return [*([None] if "" in middles else []), *numbers]
 
 
-def _check_fold(name: str, dataset: DataSet, fold: int | None) -> None:
+def _check_fold(name: str, dataset: DataSet, fold: int | None, split: str) -> None:
     if name.startswith("stavis:"):
         if fold is not None and fold < 1:
             raise AvsalError(f"folds are numbered from 1; got {fold}")
     elif not dataset.folds:
         if fold is not None:
             raise AvsalError(f"{name} has no folds; leave the fold {fold} out")
+    elif fold is None and dataset.packaging == "gaze" and split != "train":
+        return  # a clip is tested in one fold: without a number, all folds are meant
+    elif split == WHOLE and fold is not None:
+        raise AvsalError(f"the split {WHOLE} of {name} has no folds; leave the fold {fold} out")
     elif fold not in dataset.folds and not (name == "diem" and fold is None):
         given = "no fold was given" if fold is None else f"got {fold}"
         raise AvsalError(f"{name} has the folds {', '.join(map(str, dataset.folds))}; {given}")

@@ -12,7 +12,7 @@ import pathlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 
-from avsal_jax.data.datasets import find_dataset, open_dataset, own_folds
+from avsal_jax.data.datasets import WHOLE, find_dataset, open_dataset, open_whole, own_folds
 from avsal_jax.data.images import visible_files
 from avsal_jax.data.prepare_video import Found, prepare_video, video_identity
 from avsal_jax.data.prepared import (
@@ -26,6 +26,7 @@ from avsal_jax.data.prepared import (
     read_video,
 )
 from avsal_jax.data.schema import VideoEntry
+from avsal_jax.data.sets.stimuli import GazeOptions
 from avsal_jax.data.shards import KINDS, ShardFolder, WriteError
 from avsal_jax.data.synthetic import contact_sheet, settings_from, write_synthetic
 from avsal_jax.errors import AvsalError, error_line
@@ -42,6 +43,7 @@ def prepare(
     encoding: str = "jpeg",
     workers: int | None = None,
     bar: Callable | None = None,
+    gaze: GazeOptions | None = None,
 ) -> dict:
     """Prepares all videos of all splits of a set; a rerun does what is missing.
 
@@ -54,6 +56,7 @@ def prepare(
       encoding: `jpeg` (quality 95, 4:4:4) or `png` (exact).
       workers: videos at a time; None for one per processor.
       bar: called with `total` frames for something that has `update(frames)` and `close()`, as tqdm.
+      gaze: how recorded gaze is read.
 
     Returns:
       `folder`, `videos`, `prepared` (now), `frames`, `bytes`, `failed` (lines), `problems` (lines: lists and
@@ -63,7 +66,8 @@ def prepare(
       AvsalError: as `open_dataset`; the folder holds another preparation; the disk is full.
     """
     _check(size, encoding)
-    entries, lists, problems, refused = _all_videos(dataset, root)
+    entries, lists, problems, refused = _all_videos(dataset, root, gaze)
+    problems = [*open_whole(dataset, root, gaze)[1], *problems]
     folder = folder_of(output, dataset)
     preparation = Preparation(dataset, *size, encoding, tuple((e.dataset, e.name) for e in entries), lists)
     _claim(folder, preparation)
@@ -150,7 +154,9 @@ def _check(size: tuple[int, int], encoding: str) -> None:
         raise AvsalError(f"height and width are 1 to {MAX_SIDE} pixels; got {size[0]}x{size[1]}")
 
 
-def _all_videos(dataset: str, root) -> tuple[list[VideoEntry], Lists, list[str], list[str]]:
+def _all_videos(
+    dataset: str, root, gaze: GazeOptions | None = None
+) -> tuple[list[VideoEntry], Lists, list[str], list[str]]:
     """Returns the videos of all splits and folds once each, the lists over them, and what could not be had.
 
     Videos without files are left out, with a line among the problems; those whose files do not fit together,
@@ -159,7 +165,7 @@ def _all_videos(dataset: str, root) -> tuple[list[VideoEntry], Lists, list[str],
     opened, errors = {}, []
     for split, fold in _parts(dataset, root):
         try:
-            opened[split, fold] = open_dataset(dataset, root=root, split=split, fold=fold)
+            opened[split, fold] = open_dataset(dataset, root=root, split=split, fold=fold, gaze=gaze)
         except AvsalError as error:
             errors.append(error)
     if not opened:
@@ -185,7 +191,7 @@ def _parts(dataset: str, root) -> list[tuple[str, int | None]]:
         there = [(split, fold) for split in known.splits for fold in own_folds(known.folder, root, split)]
         return there or [("train", None)]
     folds = (None,) if dataset == "diem" or not known.folds else known.folds
-    return [(split, fold) for split in known.splits for fold in folds]
+    return [(split, fold) for split in known.splits if split != WHOLE for fold in folds]
 
 
 def _claim(folder: pathlib.Path, preparation: Preparation) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from avsal_jax.cluster import share
 from avsal_jax.data.datasets import open_dataset, open_whole
 from avsal_jax.data.schema import VideoEntry
-from avsal_jax.data.sets.stimuli import GazeOptions
+from avsal_jax.data.sets.stimuli import DEFAULT_OPTIONS, GazeOptions
 from avsal_jax.data.video_lists import shipped_domain
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation import baselines, priors, runner, tables
@@ -61,7 +61,7 @@ class Request:
     seed: int = 0
     batch: int | None = None
     label: str | None = None
-    gaze: GazeOptions = GazeOptions()
+    gaze: GazeOptions = DEFAULT_OPTIONS
     allow_seen: bool = False
 
 
@@ -133,9 +133,7 @@ def _protocol(request: Request) -> Protocol:
     protocol, gaze = protocol_for(request.protocol, request.dataset), request.gaze
     if protocol.grid is None:
         return protocol
-    grid = dataclasses.replace(
-        protocol.grid, sigma=gaze.sigma, pixels_per_degree=gaze.pixels_per_degree
-    )
+    grid = dataclasses.replace(protocol.grid, sigma=gaze.sigma, pixels_per_degree=gaze.pixels_per_degree)
     return dataclasses.replace(protocol, grid=grid)
 
 

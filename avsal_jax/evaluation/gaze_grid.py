@@ -8,7 +8,7 @@ import numpy as np
 
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.data.sets.fixation_table import blur_counts, count_cells
-from avsal_jax.data.sets.stimuli import Blur
+from avsal_jax.data.sets.stimuli import DEFAULT_BLUR, Blur
 
 _TIME_TOLERANCE = 1e-6  # seconds; times are sums of rounded steps
 
@@ -30,7 +30,7 @@ class GazeGrid:
     first_time: float = 0.6
     interval: float = 1.0
     least_fixations: int = 5
-    sigma: Blur = Blur()
+    sigma: Blur = DEFAULT_BLUR
     pixels_per_degree: float | None = None
 
     def size(self, entry: VideoEntry) -> tuple[int, int]:

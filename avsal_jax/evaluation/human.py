@@ -56,6 +56,7 @@ class LeaveOneOut(_RecordedObservers):
     label = "human (leave one out)"
 
     def remarks(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
+        """Says why metrics of densities are missing."""
         return [_NO_DENSITY]
 
     def trials(self, entry: GazeEntry, index: int, stored, protocol: Protocol) -> Iterator[Trial]:
@@ -76,9 +77,7 @@ class RecordedHalves(_RecordedObservers):
     def trials(self, entry: GazeEntry, index: int, stored, protocol: Protocol) -> Iterator[Trial]:
         """Yields one half against the other; nothing where one of them fixates nowhere."""
         grid, table = protocol.grid.size(entry), entry.table(index)
-        predicting, predicted = (
-            table.rows(table.observer % 2 == half).cells(grid) for half in (0, 1)
-        )
+        predicting, predicted = (table.rows(table.observer % 2 == half).cells(grid) for half in (0, 1))
         if len(predicting) and len(predicted):
             density = protocol.grid.density(entry, predicted)
             yield Trial(protocol.grid.density(entry, predicting), density, predicted, grid)

@@ -24,7 +24,8 @@ def frame_values(
 ) -> tuple[dict[str, float], int]:
     """Returns (metrics of a frame by name, how many fixations they are about).
 
-    Of several trials, the values of a metric are averaged, by the number of fixations where it is per fixation.
+    Of several trials, the values of a metric are averaged, weighted by fixations where it is per
+    fixation.
     """
     entry, protocol = unit.entry, settings.protocol
     draw = functools.partial(generator, settings.seed, f"{entry.dataset}/{entry.name}", index + 1)
@@ -78,7 +79,7 @@ def scored_frames(entry: VideoEntry, protocol: Protocol) -> list[int]:
 
 
 class Others:
-    """Where the negatives of the shuffled AUC are drawn, and what is unusual about the fixations of a video."""
+    """Where the negatives of the shuffled AUC are drawn; what is unusual about the fixations of a video."""
 
     def __init__(self, unit: Unit, pool: Sequence[Unit], settings: Settings):
         self._unit, self._pool, self._protocol = unit, pool, settings.protocol
@@ -153,8 +154,9 @@ def _of_other_stimuli(
 ) -> np.ndarray:
     """Returns the fixations of ten random other stimuli, on the grid of this one; none of its group."""
     different = [
-        unit.entry for unit in pool if unit.entry.frames and unit.entry.published
-        and unit.entry.group != entry.group
+        unit.entry
+        for unit in pool
+        if unit.entry.frames and unit.entry.published and unit.entry.group != entry.group
     ]
     points = [np.zeros((0, 2), np.int64)]
     for _ in range(_POOLED_FRAMES if different else 0):

@@ -64,7 +64,6 @@ class MapSource(abc.ABC):
         """Returns the true fixations of a frame; none where the video has no fixation maps."""
         return entry.read_fixations(index) if entry.has_fixations else NO_FIXATIONS
 
-
     def remarks(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
         """Returns what a reader should know of the figures of a video."""
         return []

@@ -12,18 +12,27 @@ import numpy as np
 from PIL import Image
 
 from avsal_jax.evaluation import published
-from avsal_jax.evaluation.protocols import LOWER_IS_BETTER, Protocol
+from avsal_jax.evaluation.protocols import LOWER_IS_BETTER, PER_FIXATION, Protocol
 from avsal_jax.evaluation.results import FORMAT
 from avsal_jax.files import write_json, write_text
 from avsal_jax.metrics import MeanState
 from avsal_jax.pages import Curve, Pictures, Section, Table, render_page
 
 _SHOWN = 6  # best and worst videos in the report
+_NAMED = 3  # videos with the same remark
 
 
 def video_means(part: dict, metrics: Sequence[str]) -> dict[str, float]:
-    """Returns the mean of each metric over the frames of a video."""
-    return {name: MeanState().add(column(part, i)).mean() for i, name in enumerate(metrics)}
+    """Returns the mean of each metric over the frames of a video; of NSS on a grid, over its fixations."""
+    means = {}
+    for index, name in enumerate(metrics):
+        values, weights = np.array(column(part, index)), part.get("weights")
+        scored = ~np.isnan(values)
+        if weights is None or name not in PER_FIXATION or not scored.any():
+            means[name] = MeanState().add(values).mean()
+        else:
+            means[name] = float(np.average(values[scored], weights=np.array(weights)[scored]))
+    return means
 
 
 def column(part: dict, metric: int) -> list[float]:
@@ -127,7 +136,16 @@ def remarks(summary: dict) -> list[str]:
         of = summary["videos"] + len(lost)
         shown = "; ".join(f"{video} ({reason})" for video, reason in lost.items())
         lines.append(f"{len(lost)} of {of} videos are not scored: {shown}.")
-    return lines + [f"{video}: {line}." for video, notes in summary["notes"].items() for line in notes]
+    videos: dict[str, list[str]] = {}
+    for video, notes in summary["notes"].items():
+        for note in notes:
+            videos.setdefault(note, []).append(video)
+    return lines + [f"{_names(names)}: {note}." for note, names in videos.items()]
+
+
+def _names(videos: Sequence[str]) -> str:
+    """Returns the names of a few videos, the number of many."""
+    return ", ".join(videos) if len(videos) <= _NAMED else f"{len(videos)} videos"
 
 
 def _page(output, parts, metrics, summary) -> str:

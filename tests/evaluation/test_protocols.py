@@ -1,5 +1,7 @@
 """What protocols do with maps and points, by hand."""
 
+import types
+
 import numpy as np
 import pytest
 
@@ -39,8 +41,9 @@ def test_stavis_leaves_maps_of_one_value():
 
 def test_which_maps_are_stored_at_the_size_of_the_frame():
     ramp = np.linspace(0.0, 1.0, 12).reshape(3, 4)
+    entry = types.SimpleNamespace(frame_size=(6, 8))
     sizes = {name: protocol.store(ramp, entry).shape for name, protocol in PROTOCOLS.items()}
-    assert sizes == {"stavis": (3, 4), "vinet": (6, 8), "dhf1k": (6, 8)}
+    assert sizes == {"stavis": (3, 4), "vinet": (6, 8), "dhf1k": (6, 8), "gaze": (72, 96)}
 
 
 def test_the_first_frame_and_the_mean_of_each():

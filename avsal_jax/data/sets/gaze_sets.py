@@ -8,11 +8,13 @@ import functools
 import pathlib
 from collections.abc import Callable
 
+import numpy as np
+
 from avsal_jax.data.sets.entries import GazeEntry, gaze_entry
 from avsal_jax.data.sets.hevc_gaze import read_hevc_gaze
 from avsal_jax.data.sets.photographs import read_eye_mat, read_sun_scenes
 from avsal_jax.data.sets.recordings import read_recordings
-from avsal_jax.data.sets.stimuli import GazeOptions, GazeSet
+from avsal_jax.data.sets.stimuli import GazeOptions, GazeSet, Stimulus
 from avsal_jax.errors import AvsalError
 from avsal_jax.identity import tree_identity
 
@@ -51,9 +53,7 @@ def placements(name: str) -> dict[str, Placement]:
     if name not in READERS:
         return {}
     with path.open(newline="", encoding="utf-8") as file:
-        return {
-            row["stimulus"]: Placement(row["group"], int(row["part"])) for row in csv.DictReader(file)
-        }
+        return {row["stimulus"]: Placement(row["group"], int(row["part"])) for row in csv.DictReader(file)}
 
 
 def open_gaze(name: str, root: pathlib.Path, options: GazeOptions) -> tuple[tuple[GazeEntry, ...], list[str]]:
@@ -75,9 +75,9 @@ def _opened(name: str, root: pathlib.Path, options: GazeOptions, identity: str):
     lists = placements(name)
     entries, notes = [], list(content.notes)
     for stimulus in content.stimuli:
-        kept = _without_first(stimulus, options) if reader is not None else stimulus
+        shown = _without_first(stimulus, options) if reader is not None else stimulus
         place = lists.get(stimulus.name)
-        entries.append(gaze_entry(name, kept, options, place.group if place else ""))
+        entries.append(gaze_entry(name, shown, options, place.group if place else ""))
     if unknown := [entry.name for entry in entries if lists and entry.name not in lists]:
         notes.append(f"{len(unknown)} stimuli are in no list of the project, as {unknown[0]}: never tested")
     return tuple(entries), notes
@@ -95,6 +95,8 @@ def split_of(
       AvsalError: a list names a stimulus that is not there.
     """
     lists = placements(name)
+    if split == "all" or (name == "hevc_gaze" and fold is None):
+        return entries
     if lists:
         tested = TEST_THIRD if fold is None else fold
         in_test = {entry.name: entry.name in lists and lists[entry.name].part == tested for entry in entries}
@@ -110,19 +112,12 @@ def split_of(
     return tuple(by_name[line] for line in dict.fromkeys(names))
 
 
-def _without_first(stimulus, options: GazeOptions):
-    """Leaves out what began when the stimulus appeared: start <= 0, or the first of an observer without times."""
+def _without_first(stimulus: Stimulus, options: GazeOptions) -> Stimulus:
+    """Leaves out fixations with start <= 0; without times, the first of each observer."""
     if not options.drop_first:
         return stimulus
     table = stimulus.fixations
-    first = [i == 0 or table.observer[i] != table.observer[i - 1] for i in range(len(table))]
-    keep = [
-        not (began and start != start) and not start <= 0
-        for began, start in zip(first, table.start, strict=True)
-    ]
-    dropped = len(keep) - sum(keep)
-    return dataclasses.replace(
-        stimulus,
-        fixations=table.rows(keep),
-        notes=(*stimulus.notes, f"{dropped} first fixations are left out (--drop-first)"),
-    )
+    is_first = np.diff(table.observer, prepend=-1) != 0
+    keep = np.where(np.isnan(table.start), ~is_first, table.start > 0)
+    note = f"{int((~keep).sum())} first fixations are left out (--drop-first)"
+    return dataclasses.replace(stimulus, fixations=table.rows(keep), notes=(*stimulus.notes, note))

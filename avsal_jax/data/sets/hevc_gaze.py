@@ -80,7 +80,7 @@ def _clip(name: str, path, header: dict, observers: list[str], rows: np.ndarray)
             rows = rows * [1, reader.size[1] / width, reader.size[0] / height, 1, 1]
             size = reader.size
         if len(reader.times) != header["frames"][0]:
-            notes.append(f"it has {len(reader.times)} frames, the table says {stated['frames'][0]:g}")
+            notes.append(f"it has {len(reader.times)} frames, the table says {header['frames'][0]:g}")
         if abs(rate - stated_rate) > 0.01 * stated_rate:
             notes.append(f"its rate is {rate:g} frames per second, the table says {stated_rate:g}")
         reader.close()

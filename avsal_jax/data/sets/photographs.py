@@ -98,7 +98,9 @@ def read_sun_scenes(root: pathlib.Path) -> GazeSet:
                 continue
             finite = np.isfinite(values).all(1)
             left_out["fixations with a number that is not finite"] += int((~finite).sum())
-            rows += [(observers, x, y, start, duration) for y, x, start, duration in values[finite].astype(float)]
+            rows += [
+                (observers, x, y, start, duration) for y, x, start, duration in values[finite].astype(float)
+            ]
             observers += 1
         stimuli.append(_photograph(name, observers, rows=rows, pictures=pictures))
     return _set(stimuli, pictures, path=path, left_out=left_out)

@@ -61,6 +61,7 @@ class Blur:
         return self.value * pixels_per_degree * rows / height
 
 
+DEFAULT_BLUR = Blur()
 _EXAMPLES = (("5%", "%"), ("30px", "px"), ("1deg", "deg"))
 
 
@@ -116,6 +117,9 @@ class GazeOptions:
                 f"--stimulus-rect {x:g},{y:g},{width:g},{height:g} does not lie on a screen of "
                 f"{screen_width}x{screen_height}; it is x,y,w,h of the stimulus in pixels of the screen"
             )
+
+
+DEFAULT_OPTIONS = GazeOptions()
 
 
 @dataclasses.dataclass(frozen=True)
