@@ -18,7 +18,7 @@ def add_parser(commands) -> None:
     add("--output", required=True, type=pathlib.Path, metavar="DIR", help="where the results go")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--model", metavar="DIR", help="a model, 1=DIR,2=DIR,3=DIR for pooled folds, "
-        "FILE.npz of fit-prior, or centre, motion, spectral_residual, mean_map, human, human_half")  # fmt: skip
+        "a .npz of fit-prior, centre, motion, spectral_residual, mean_map, human, human_half")  # fmt: skip
     source.add_argument("--predictions", type=pathlib.Path, metavar="DIR", help="saved maps: DIR/<video>/...")
     add("--protocol", metavar="P", help="stavis, vinet, dhf1k or gaze (default: the set's own)")
     add(
