@@ -19,6 +19,8 @@ from avsal_jax.data.image_videos import VIDEO_SUFFIXES
 from avsal_jax.data.images import IMAGE_SUFFIXES
 from avsal_jax.data.sets.eye_events import (
     BRIDGED_SECONDS,
+    MERGED_DEGREES,
+    MERGED_SECONDS,
     DispersionRule,
     EventRule,
     Samples,
@@ -297,6 +299,7 @@ class _Recording:
             )
         self.notes.append(
             f"{len(fixations):,} fixations by {rule} (--events), of at least {rule.shortest * 1000:g} ms; "
+            f"those less than {MERGED_SECONDS * 1000:g} ms and {MERGED_DEGREES:g} degrees apart are merged; "
             f"losses of up to {BRIDGED_SECONDS * 1000:g} ms are bridged; {pixels:g} pixels per degree"
         )
         return fixations

@@ -65,8 +65,8 @@ class ViewingClock:
             raise AvsalError(
                 f"{file_name}: {int(is_far[of_video].sum())} of {int(of_video.sum())} viewings of videos "
                 f"begin far from 0, typically at {float(np.median(first[of_video])):.10g}, so the times do "
-                "not count from the first frame: add --time-origin with the time of the first frame as the file "
-                "has it, or --time-origin first where each viewing's first row is at the first frame"
+                "not count from the first frame: add --time-origin with the time of the first frame as the "
+                "file has it, or --time-origin first where each viewing's first row is at the first frame"
             )
         seconds = self.time * self.unit
         if of_video.all() or is_far[~of_video].mean() <= _QUORUM:
