@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Sequence
@@ -114,12 +115,17 @@ def read_rows(table: TextTable, columns: RecordingColumns, left_out: LeftOut) ->
     observers: dict[str, int] = {}
     codes, numbers, pairs, total = array.array("q"), array.array("d"), set(), 0
 
-    def value_of(index: int, cell: str) -> float:
-        word = _WORDS.get(cell.strip().lower()) if index in validity else None
+    def read_validity(cell: str, index: int) -> float:
+        word = _WORDS.get(cell.strip().lower())
         if word is None:
             return read_number(cell)
         words.add(index)
         return word
+
+    readers = [
+        (index, functools.partial(read_validity, index=index) if index in validity else read_number)
+        for index in numeric
+    ]
 
     for line, cells in table.rows():
         total += 1
@@ -138,7 +144,7 @@ def read_rows(table: TextTable, columns: RecordingColumns, left_out: LeftOut) ->
         pair = stimuli.setdefault(stimulus, len(stimuli)), observers.setdefault(observer, len(observers))
         pairs.add(pair)
         try:
-            row = [value_of(index, cells[index]) for index in numeric]
+            row = [read(cells[index]) for index, read in readers]
         except ValueError:
             left_out.add("which have a cell that is not a number", line)
             continue

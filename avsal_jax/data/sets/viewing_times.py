@@ -54,7 +54,7 @@ class ViewingClock:
         if origin == "first":
             return since_first, [f"{file_name}: times count from the first row of each viewing, as asked for"]
         if origin is not None:
-            note = f"{file_name}: times count from {origin:g} in the file (--time-origin)"
+            note = f"{file_name}: times count from {origin:.12g} in the file (--time-origin)"
             return (self.time - origin) * self.unit, [note]
         stimulus = np.zeros(len(first), np.int64)
         stimulus[number] = self.stimulus

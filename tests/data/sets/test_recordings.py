@@ -511,7 +511,11 @@ def test_samples_become_fixations(tmp_path, events, header, form):
         "idt": "I-DT, samples that extend at most 1 degree",
     }
     assert has_note(
-        gaze_set.notes, "2 fixations by", rule[events], "of at least 60 ms", "32 pixels per degree"
+        gaze_set.notes,
+        f"2 fixations (--events {events}) by",
+        rule[events],
+        "of at least 60 ms",
+        "32 pixels per degree",
     )
     assert has_note(gaze_set.notes, "120 samples per second")
 
