@@ -533,6 +533,11 @@ def test_samples_become_fixations(tmp_path, events, header, form):
         ("stimulus,observer,time_ms,x,y,validity", lambda row: (row[0], 9, 9, "Invalid"), "6 marked as"),
         ("stimulus,observer,time_ms,x,y,validity", lambda row: (row[0], 9, 9, 4), "6 marked as not valid"),
         ("stimulus,observer,time_ms,x,y,validity", lambda row: (row[0], "", "", 1), "6 without a position"),
+        (
+            "stimulus,observer,time_ms,x,y,validity",
+            lambda row: (row[0], -1, -1, 1),
+            "6 at (0, 0) or (-1, -1)",
+        ),
     ],
 )
 def test_lost_samples_are_bridged_and_counted(tmp_path, header, loss, reason):
@@ -546,6 +551,13 @@ def test_lost_samples_are_bridged_and_counted(tmp_path, header, loss, reason):
     gaze_set = read_recordings(root, SAMPLED)
     check_two_fixations(gaze_set)
     assert has_note(gaze_set.notes, "6 of 100 samples are lost, as in a blink:", reason)
+    meanings = (
+        "1 in valid means valid",
+        "0 in validity means valid",
+        "codes from 0 (valid)",
+        "says in words",
+    )
+    assert ("valid" in header) == any(has_note(gaze_set.notes, meaning) for meaning in meanings)
 
 
 def test_samples_with_times_of_the_recording(tmp_path):
