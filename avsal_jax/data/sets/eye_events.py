@@ -1,7 +1,7 @@
 """Fixations out of samples of gaze, by velocity (I-VT) or by dispersion (I-DT).
 
 The two rules are those of Salvucci and Goldberg, Identifying fixations and saccades in eye-tracking
-protocols, ETRA 2000. What surrounds I-VT (bridged gaps, the window of the velocity, merging, the shortest
+protocols, ETRA 2000. What surrounds them (bridged losses, the window of the velocity, merging, the shortest
 fixation) is as in Olsen, The Tobii I-VT Fixation Filter, 2012, with its defaults.
 
 A sample stands for the time up to the next one: a fixation of the samples i to j starts at time[i] and lasts
@@ -76,9 +76,6 @@ class EventRule(Protocol):
     def spans(self, samples: Samples, interval: float) -> Iterator[tuple[int, int]]:
         """Yields (first, stop) of the candidates among samples without losses."""
 
-    def merge(self, samples: Samples, spans: list[tuple[int, int]], interval: float) -> list[tuple[int, int]]:
-        """Joins candidates of one viewing that are one fixation."""
-
     def __str__(self) -> str:
         """Returns the rule with its thresholds, for a report."""
 
@@ -88,7 +85,7 @@ class VelocityRule:
     """I-VT: neighbouring samples slower than a threshold are a fixation.
 
     The velocity at a sample is that between the samples about 10 ms before and after it, at least one each;
-    at an end, from or to the sample itself. Fixations less than 75 ms and 0.5 degrees apart are merged.
+    at an end, from or to the sample itself. A single slow sample is not a fixation.
 
     Attributes:
       velocity: degrees per second below which a sample belongs to a fixation.
@@ -103,35 +100,16 @@ class VelocityRule:
         count = len(samples)
         if count < 2:
             return
-        reach = max(1, round(VELOCITY_WINDOW_SECONDS / 2 / interval))
+        reach = max(1, round(VELOCITY_WINDOW_SECONDS / 2 / interval - 0.001))  # a half is rounded down
         index = np.arange(count)
         before, after = np.maximum(index - reach, 0), np.minimum(index + reach, count - 1)
         distance = np.hypot(samples.x[after] - samples.x[before], samples.y[after] - samples.y[before])
         is_slow = distance / (samples.time[after] - samples.time[before]) < self.velocity
-        yield from _runs(is_slow)
-
-    def merge(self, samples: Samples, spans: list[tuple[int, int]], interval: float) -> list[tuple[int, int]]:
-        """Joins neighbours that are close in time and place."""
-        merged: list[tuple[int, int]] = []
-        for first, stop in spans:
-            if merged:
-                last_first, last_stop = merged[-1]
-                pause = samples.time[first] - samples.time[last_stop - 1] - interval
-                if pause < MERGED_SECONDS:
-                    x, y = _mean(samples, first, stop)
-                    last_x, last_y = _mean(samples, last_first, last_stop)
-                    if math.hypot(x - last_x, y - last_y) < MERGED_DEGREES:
-                        merged[-1] = last_first, stop
-                        continue
-            merged.append((first, stop))
-        return merged
+        yield from ((first, stop) for first, stop in _runs(is_slow) if stop - first > 1)
 
     def __str__(self) -> str:
-        return (
-            f"I-VT, samples slower than {self.velocity:g} degrees per second (over "
-            f"{VELOCITY_WINDOW_SECONDS * 1000:g} ms), fixations less than {MERGED_SECONDS * 1000:g} ms and "
-            f"{MERGED_DEGREES:g} degrees apart merged"
-        )
+        window = f"{VELOCITY_WINDOW_SECONDS * 1000:g} ms"
+        return f"I-VT, samples slower than {self.velocity:g} degrees per second (over {window})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,10 +155,6 @@ class DispersionRule:
                 return len(samples)
             length *= 2
 
-    def merge(self, samples: Samples, spans: list[tuple[int, int]], interval: float) -> list[tuple[int, int]]:
-        """Returns the candidates unchanged."""
-        return spans
-
     def __str__(self) -> str:
         return f"I-DT, samples that extend at most {self.dispersion:g} degrees"
 
@@ -190,7 +164,8 @@ def find_fixations(samples: Samples, rule: EventRule) -> Fixations:
 
     Losses of up to 75 ms are bridged by a straight line between the samples around them, so a short loss does
     not split a fixation. Bridged samples do not count towards its position. Longer losses, and pauses without
-    samples, end a fixation.
+    samples, end a fixation. Then fixations less than 75 ms and 0.5 degrees apart are merged, and those are
+    left out that are shorter than the rule's shortest.
     """
     interval = samples.interval
     spans: list[tuple[int, int]] = []
@@ -204,7 +179,7 @@ def find_fixations(samples: Samples, rule: EventRule) -> Fixations:
         )
         spans += [(first + begin, first + end) for begin, end in rule.spans(bridged, interval)]
     rows = []
-    for first, stop in rule.merge(samples, spans, interval):
+    for first, stop in _merged(samples, spans, interval):
         duration = samples.time[stop - 1] - samples.time[first] + interval
         if duration >= rule.shortest - _TOLERANCE and not np.isnan(samples.x[first:stop]).all():
             rows.append((*_mean(samples, first, stop), samples.time[first], duration))
@@ -220,6 +195,23 @@ def _segments(samples: Samples) -> Iterator[tuple[int, int]]:
     cuts = np.flatnonzero(loss > BRIDGED_SECONDS + _TOLERANCE)
     firsts, lasts = np.append(valid[0], valid[cuts + 1]), np.append(valid[cuts], valid[-1])
     yield from zip(firsts.tolist(), (lasts + 1).tolist(), strict=True)
+
+
+def _merged(samples: Samples, spans: list[tuple[int, int]], interval: float) -> list[tuple[int, int]]:
+    """Returns (first, stop) of fixations, those joined that are close in time and place."""
+    merged: list[tuple[int, int]] = []
+    means: list[tuple[float, float]] = []
+    for first, stop in spans:
+        place = _mean(samples, first, stop)
+        if merged:
+            begin, end = merged[-1]
+            pause = samples.time[first] - samples.time[end - 1] - interval
+            if pause < MERGED_SECONDS and math.dist(place, means[-1]) < MERGED_DEGREES:
+                merged[-1], means[-1] = (begin, stop), _mean(samples, begin, stop)
+                continue
+        merged.append((first, stop))
+        means.append(place)
+    return merged
 
 
 def _runs(mask: np.ndarray) -> Iterator[tuple[int, int]]:

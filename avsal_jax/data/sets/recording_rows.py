@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Sequence
@@ -114,12 +115,17 @@ def read_rows(table: TextTable, columns: RecordingColumns, left_out: LeftOut) ->
     observers: dict[str, int] = {}
     codes, numbers, pairs, total = array.array("q"), array.array("d"), set(), 0
 
-    def value_of(index: int, cell: str) -> float:
-        word = _WORDS.get(cell.strip().lower()) if index in validity else None
+    def read_validity(cell: str, index: int) -> float:
+        word = _WORDS.get(cell.strip().lower())
         if word is None:
             return read_number(cell)
         words.add(index)
         return word
+
+    readers = [
+        (index, functools.partial(read_validity, index=index) if index in validity else read_number)
+        for index in numeric
+    ]
 
     for line, cells in table.rows():
         total += 1
@@ -138,7 +144,7 @@ def read_rows(table: TextTable, columns: RecordingColumns, left_out: LeftOut) ->
         pair = stimuli.setdefault(stimulus, len(stimuli)), observers.setdefault(observer, len(observers))
         pairs.add(pair)
         try:
-            row = [value_of(index, cells[index]) for index in numeric]
+            row = [read(cells[index]) for index, read in readers]
         except ValueError:
             left_out.add("which have a cell that is not a number", line)
             continue
@@ -194,20 +200,21 @@ def sample_positions(rows: RawRows, columns: RecordingColumns, file_name: str) -
     that the columns of validity exclude.
     """
     counts: dict[str, int] = {}
-    positions = []
+    positions, notes = [], []
     for eye in columns.eyes:
         x, y = eye_positions(rows, eye)
-        is_lost = np.isnan(x)
         reasons = {
-            "without a position": is_lost.copy(),
+            "without a position": np.isnan(x),
             "at (0, 0) or (-1, -1)": ((x == 0) & (y == 0)) | ((x == -1) & (y == -1)) | (x < _LOST_POSITION),
         }
         if eye.pupil:
             sizes = np.stack([rows.values[column.index] for column in eye.pupil])
             reasons["with a pupil of 0"] = ~(sizes > 0).any(0)
         if eye.validity:
-            valid = [_is_valid(rows, column, is_lost, file_name) for column in eye.validity]
-            reasons["marked as not valid"] = ~np.any(valid, 0)
+            no_position = np.any(list(reasons.values()), 0)
+            meanings = [_validity(rows, column, no_position, file_name) for column in eye.validity]
+            reasons["marked as not valid"] = ~np.any([valid for valid, _ in meanings], 0)
+            notes += [f"{file_name}: {meaning}" for _, meaning in meanings]
         is_lost = np.zeros(len(rows), bool)
         for reason, mask in reasons.items():
             counts[reason] = counts.get(reason, 0) + int((mask & ~is_lost).sum())
@@ -218,12 +225,17 @@ def sample_positions(rows: RawRows, columns: RecordingColumns, file_name: str) -
     lost_count = int(np.isnan(x).sum())
     eyes = f" (of {len(positions)} eyes, which are averaged)" if len(positions) > 1 else ""
     parts = ", ".join(f"{count:,} {reason}" for reason, count in counts.items() if count)
-    notes = [f"{file_name}: {lost_count:,} of {len(rows):,} samples are lost, as in a blink: {parts}{eyes}"]
-    return x, y, notes if parts else []
+    if parts:
+        notes.append(
+            f"{file_name}: {lost_count:,} of {len(rows):,} samples are lost, as in a blink: {parts}{eyes}"
+        )
+    return x, y, notes
 
 
-def _is_valid(rows: RawRows, column: Column, is_lost: np.ndarray, file_name: str) -> np.ndarray:
-    """Returns bool [N] from a column of validity.
+def _validity(
+    rows: RawRows, column: Column, no_position: np.ndarray, file_name: str
+) -> tuple[np.ndarray, str]:
+    """Returns whether samples are valid by a column, bool [N], and what its values mean.
 
     Words are read as such. Numbers up to 4 are codes from 0 (valid) to 4, of which 0 and 1 are kept. Of a
     column with 0 and 1 only, the one that goes with lost positions means invalid; where that does not decide,
@@ -231,25 +243,26 @@ def _is_valid(rows: RawRows, column: Column, is_lost: np.ndarray, file_name: str
     """
     values = rows.values[column.index]
     numbers = set(np.unique(values[np.isfinite(values)]).tolist())
+    one_means_valid = values == 1, f"1 in {column.name} means valid"
     if column.index in rows.words:
-        return values == 1
+        return values == 1, f"{column.name} says in words what is valid"
     if not numbers <= {0, 1, 2, 3, 4}:
         raise AvsalError(
             f"{file_name} has values in {column.name} that are not a validity: it is 1 for valid and 0 for "
             "not valid, `Valid` or `Invalid`, or a code from 0 (valid) to 4; rename or remove the column"
         )
     if numbers & {2, 3, 4}:
-        return values <= 1
+        return values <= 1, f"{column.name} has codes from 0 (valid) to 4; 0 and 1 are kept"
     lost_share = {
-        number: float(is_lost[values == number].mean()) if number in numbers else math.nan
+        number: float(no_position[values == number].mean()) if number in numbers else math.nan
         for number in (0, 1)
     }
     if lost_share[1] > _UNSURE_SHARE > lost_share[0]:
-        return values == 0
+        return values == 0, f"0 in {column.name} means valid"
     if lost_share[0] > _UNSURE_SHARE or re.search(r"valid(?!ity)", column.name.lower()) or numbers == {1}:
-        return values == 1
+        return one_means_valid
     if numbers == {0}:
-        return values == 0
+        return values == 0, f"0 in {column.name} means valid"
     raise AvsalError(
         f"{file_name} does not show which number in {column.name} means valid: rename the column to `valid` "
         "where 1 means valid; swap the numbers first where it is 0"

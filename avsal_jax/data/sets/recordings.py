@@ -19,6 +19,8 @@ from avsal_jax.data.image_videos import VIDEO_SUFFIXES
 from avsal_jax.data.images import IMAGE_SUFFIXES
 from avsal_jax.data.sets.eye_events import (
     BRIDGED_SECONDS,
+    MERGED_DEGREES,
+    MERGED_SECONDS,
     DispersionRule,
     EventRule,
     Samples,
@@ -105,10 +107,11 @@ def read_recordings(root: pathlib.Path, options: GazeOptions) -> GazeSet:
         )
         rows = rows.ordered(np.flatnonzero(is_later))
     stimuli = _stimuli(rows, entries, options)
-    counts = [len(stimulus.fixations.observers) for stimulus in stimuli]
+    counts = sorted({len(stimulus.fixations.observers) for stimulus in stimuli})
+    per_stimulus = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     notes.append(
         f"{len(stimuli)} stimuli, {len({observer for _, observer in rows.pairs})} observers in all, "
-        f"{min(counts)} to {max(counts)} for each stimulus, {len(rows):,} fixations"
+        f"{per_stimulus} for each stimulus, {len(rows):,} fixations"
     )
     return GazeSet(tuple(stimuli), tuple(map(one_line, notes)))
 
@@ -296,8 +299,10 @@ class _Recording:
                 f"{low:.3g} to {high:.3g} ms, by viewing)"
             )
         self.notes.append(
-            f"{len(fixations):,} fixations by {rule} (--events), of at least {rule.shortest * 1000:g} ms; "
-            f"losses of up to {BRIDGED_SECONDS * 1000:g} ms are bridged; {pixels:g} pixels per degree"
+            f"{len(fixations):,} fixations (--events {self.options.events}) by {rule}, of at least "
+            f"{rule.shortest * 1000:g} ms; those less than {MERGED_SECONDS * 1000:g} ms and "
+            f"{MERGED_DEGREES:g} degrees apart are merged; losses of up to {BRIDGED_SECONDS * 1000:g} ms are "
+            f"bridged; {pixels:g} pixels per degree"
         )
         return fixations
 

@@ -54,7 +54,7 @@ class ViewingClock:
         if origin == "first":
             return since_first, [f"{file_name}: times count from the first row of each viewing, as asked for"]
         if origin is not None:
-            note = f"{file_name}: times count from {origin:g} in the file (--time-origin)"
+            note = f"{file_name}: times count from {origin:.12g} in the file (--time-origin)"
             return (self.time - origin) * self.unit, [note]
         stimulus = np.zeros(len(first), np.int64)
         stimulus[number] = self.stimulus
@@ -65,8 +65,8 @@ class ViewingClock:
             raise AvsalError(
                 f"{file_name}: {int(is_far[of_video].sum())} of {int(of_video.sum())} viewings of videos "
                 f"begin far from 0, typically at {float(np.median(first[of_video])):.10g}, so the times do "
-                "not count from the first frame: add --time-origin with the time of the first frame as the file "
-                "has it, or --time-origin first where each viewing's first row is at the first frame"
+                "not count from the first frame: add --time-origin with the time of the first frame as the "
+                "file has it, or --time-origin first where each viewing's first row is at the first frame"
             )
         seconds = self.time * self.unit
         if of_video.all() or is_far[~of_video].mean() <= _QUORUM:
