@@ -29,10 +29,10 @@ def gaze_options(args: argparse.Namespace):
 
     names = ("pixels_per_degree", "drop_first", "screen", "stimulus_rect", "time_origin", "time_unit",
              "events", "velocity", "dispersion", "shortest")  # fmt: skip
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.sigma is not None:
-        given["sigma"] = Blur.parse(args.sigma)
-    return GazeOptions(**given)
+        options["sigma"] = Blur.parse(args.sigma)
+    return GazeOptions(**options)
 
 
 def _number(text: str) -> float:

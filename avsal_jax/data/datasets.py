@@ -27,7 +27,7 @@ class DataSet:
     """What is known of a set before its files are seen.
 
     Attributes:
-      packaging: `stavis`, `dhf1k`, `shots` (Hollywood-2, UCF-Sports), `rearranged` (one's own like DHF1K) or
+      packaging: `stavis`, `dhf1k`, `shots` (Hollywood-2, UCF-Sports), `rearranged` (your own like DHF1K) or
         `gaze` (recorded gaze with its stimuli).
       fps: frames per second where no list states them; None if no such number holds for the set.
       splits: their names.
@@ -46,8 +46,8 @@ class DataSet:
 
 _FOLDS = (1, 2, 3)
 _ALL_SPLITS = ("train", "val", "test")
-WHOLE = "all"  # a split of recorded gaze: every stimulus, whatever its part
-_GAZE_SPLITS = ("train", "test", WHOLE)
+ALL_STIMULI = "all"  # a split of recorded gaze: every stimulus, whatever its part
+_GAZE_SPLITS = ("train", "test", ALL_STIMULI)
 _PAL, _NTSC = 24.99975, 29.9997  # as the lists of STAViS have them
 _AVE_SETS = ("diem", "coutrot1", "coutrot2")
 
@@ -81,12 +81,12 @@ def open_dataset(
     """Finds the videos of a split; nothing but names of files, lists, and tables of gaze is read.
 
     Args:
-      name: a key of DATASETS; or one's own set: `stavis:NAME` (in the packaging of STAViS, with NAME as
+      name: a key of DATASETS; or a set of your own: `stavis:NAME` (in the packaging of STAViS, with NAME as
         the name of its folders), `dhf1k:NAME` (<split>/<video>/{images,maps,fixation}) or `gaze:NAME`
         (stimuli/ with fixations.csv or gaze.csv).
       root: the folder that holds the set.
-      split: `train`, `val` or `test`; val exists for dhf1k, ave, synthetic and one's own; `all` for recorded
-        gaze.
+      split: `train`, `val` or `test`; val exists for dhf1k, ave, synthetic and your own sets; `all` for
+        recorded gaze.
       fold: 1, 2 or 3 for the audio-visual sets, 1 to 5 for hevc_gaze; DIEM has one split, which every number
         means, and the test of hevc_gaze without a number has all clips. None for the others, and for a
         `stavis:NAME` whose lists have no number.
@@ -150,7 +150,7 @@ def find_dataset(name: str) -> DataSet:
         return DataSet("rearranged", 30.0, _ALL_SPLITS)
     if colon and packaging == "gaze":
         checked_name(own, f"data set {name!r}")
-        return DataSet("gaze", None, (*_ALL_SPLITS, WHOLE))
+        return DataSet("gaze", None, (*_ALL_SPLITS, ALL_STIMULI))
     raise AvsalError(
         f"{name!r} is no data set; there are {', '.join(DATASETS)}, and for one's own in a known packaging "
         "stavis:NAME, dhf1k:NAME and gaze:NAME"
@@ -171,13 +171,19 @@ def _gaze_entries(
         by_name = {entry.name: entry for entry in entries}
         if unknown := [row.video for row in rows if row.video not in by_name]:
             raise AvsalError(f"{name} has no stimulus {unknown[0]!r} in {root}; it has {len(entries)} others")
-        chosen = tuple(by_name[row.video] for row in rows)
+        entries_of_split = tuple(by_name[row.video] for row in rows)
     else:
-        chosen = split_of(name, root, entries=entries, split=split, fold=fold)
-    if not any(entry.frames for entry in chosen):
-        first = f"; {chosen[0].name}: {'; '.join(chosen[0].notes)}" if chosen else ""
-        raise AvsalError(f"none of the {len(chosen)} stimuli of {name} in {root} can be used{first}")
-    return chosen
+        entries_of_split = split_of(name, root, entries=entries, split=split, fold=fold)
+    if not any(entry.frames for entry in entries_of_split):
+        first = (
+            f"; {entries_of_split[0].name}: {'; '.join(entries_of_split[0].notes)}"
+            if entries_of_split
+            else ""
+        )
+        raise AvsalError(
+            f"none of the {len(entries_of_split)} stimuli of {name} in {root} can be used{first}"
+        )
+    return entries_of_split
 
 
 def own_folds(folder: str, root, split: str) -> list[int | None]:
@@ -206,8 +212,8 @@ def _check_fold(name: str, dataset: DataSet, fold: int | None, split: str) -> No
             raise AvsalError(f"{name} has no folds; leave the fold {fold} out")
     elif fold is None and dataset.packaging == "gaze" and split != "train":
         return  # a clip is tested in one fold: without a number, all folds are meant
-    elif split == WHOLE and fold is not None:
-        raise AvsalError(f"the split {WHOLE} of {name} has no folds; leave the fold {fold} out")
+    elif split == ALL_STIMULI and fold is not None:
+        raise AvsalError(f"the split {ALL_STIMULI} of {name} has no folds; leave the fold {fold} out")
     elif fold not in dataset.folds and not (name == "diem" and fold is None):
         given = "no fold was given" if fold is None else f"got {fold}"
         raise AvsalError(f"{name} has the folds {', '.join(map(str, dataset.folds))}; {given}")

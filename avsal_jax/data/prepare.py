@@ -12,7 +12,7 @@ import pathlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 
-from avsal_jax.data.datasets import WHOLE, find_dataset, open_dataset, open_whole, own_folds
+from avsal_jax.data.datasets import ALL_STIMULI, find_dataset, open_dataset, open_whole, own_folds
 from avsal_jax.data.images import visible_files
 from avsal_jax.data.prepare_video import Found, prepare_video, video_identity
 from avsal_jax.data.prepared import (
@@ -191,7 +191,7 @@ def _parts(dataset: str, root) -> list[tuple[str, int | None]]:
         there = [(split, fold) for split in known.splits for fold in own_folds(known.folder, root, split)]
         return there or [("train", None)]
     folds = (None,) if dataset == "diem" or not known.folds else known.folds
-    return [(split, fold) for split in known.splits if split != WHOLE for fold in folds]
+    return [(split, fold) for split in known.splits if split != ALL_STIMULI for fold in folds]
 
 
 def _claim(folder: pathlib.Path, preparation: Preparation) -> None:

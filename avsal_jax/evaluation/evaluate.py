@@ -79,10 +79,10 @@ def evaluate(
     output = pathlib.Path(output)
     settings = Settings(_protocol(request), request.metrics, request.seed)
     units = _units(request)
-    whole, notes = open_whole(request.dataset, request.root, request.gaze)
+    stimuli, notes = open_whole(request.dataset, request.root, request.gaze)
     for note in notes:
         say(f"note: {request.dataset}: {note}")
-    pool = [Unit(entry, units[0].source) for entry in whole] or units
+    pool = [Unit(entry, units[0].source) for entry in stimuli] or units
     own = share(units, request.shard)
     for problem in runner.check(own, settings):  # reads sound; the other shares are told by their processes
         say(f"note: {problem}")

@@ -42,9 +42,9 @@ class _RecordedObservers(MapSource):
             raise AvsalError(problems[0].removeprefix(f"{entry.name}: "))
         frames = set(protocol.frames(entry))
         for index in range(entry.frames):
-            yield self._shown(entry, index, protocol) if index in frames else None
+            yield self._picture(entry, index, protocol) if index in frames else None
 
-    def _shown(self, entry: GazeEntry, index: int, protocol: Protocol) -> np.ndarray:
+    def _picture(self, entry: GazeEntry, index: int, protocol: Protocol) -> np.ndarray:
         """Returns the map of a frame for the pictures of a report."""
         density = protocol.grid.density(entry, entry.grid_points(index, protocol.grid.size(entry)))
         return density / density.max()
@@ -65,8 +65,8 @@ class LeaveOneOut(_RecordedObservers):
         for observer in np.unique(table.observer):
             points = table.rows(table.observer == observer).cells(grid)
             if len(points):
-                others = table.rows(table.observer != observer).cells(grid)
-                yield Trial(protocol.grid.density(entry, others), None, points, grid)
+                rest = table.rows(table.observer != observer).cells(grid)
+                yield Trial(protocol.grid.density(entry, rest), None, points, grid)
 
 
 class RecordedHalves(_RecordedObservers):

@@ -48,15 +48,15 @@ class Prior(Constant):
 
     def problems(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
         """A stimulus that the prior was fitted on is refused, and so is one that shows nearly the same."""
-        return [] if self._allow_seen else [f"{entry.name}: {line}" for line in self._seen(entry)]
+        return [] if self._allow_seen else [f"{entry.name}: {line}" for line in self._reasons(entry)]
 
     def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray]:
         """Yields the prior; AvsalError for a stimulus that it was fitted on."""
-        if not self._allow_seen and (lines := self._seen(entry)):
+        if not self._allow_seen and (lines := self._reasons(entry)):
             raise AvsalError(lines[0])
         yield from super().maps(entry, protocol)
 
-    def _seen(self, entry: VideoEntry) -> list[str]:
+    def _reasons(self, entry: VideoEntry) -> list[str]:
         advice = "evaluate another split or list, or add --allow-seen if you mean it"
         if (entry.dataset, entry.name) in self._stimuli:
             return [f"{self._path} was fitted on it; {advice}"]

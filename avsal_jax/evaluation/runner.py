@@ -16,7 +16,7 @@ from avsal_jax.data.schema import VideoEntry
 from avsal_jax.errors import AvsalError, error_line
 from avsal_jax.evaluation.parts import part_path, read_part_file, write_part
 from avsal_jax.evaluation.protocols import LOWER_IS_BETTER
-from avsal_jax.evaluation.scoring import Others, frame_values, scored_frames
+from avsal_jax.evaluation.scoring import OtherFixations, frame_values, scored_frames
 from avsal_jax.evaluation.units import Settings, Unit
 from avsal_jax.files import write_json
 
@@ -93,15 +93,15 @@ def job(unit: Unit, settings: Settings) -> dict:
 def _score(unit: Unit, pool: Sequence[Unit], settings: Settings, output: pathlib.Path) -> dict:
     entry, protocol = unit.entry, settings.protocol
     scored = scored_frames(entry, protocol)
-    others = Others(unit, pool=pool, settings=settings)
+    elsewhere = OtherFixations(unit, pool=pool, settings=settings)
     shown = {round(entry.frames * share) for share in (0.25, 0.5, 0.75)}
-    rows, weights, extremes, wanted = [], [], {}, set(scored)
+    rows, weights, extremes, indices = [], [], {}, set(scored)
     for index, stored in enumerate(unit.source.maps(entry, protocol)):
-        if index not in wanted:
+        if index not in indices:
             continue
         if stored is None:
             raise AvsalError(f"frame {index + 1} has no prediction")
-        values, weight = frame_values(unit, index, stored=stored, others=others, settings=settings)
+        values, weight = frame_values(unit, index, stored=stored, elsewhere=elsewhere, settings=settings)
         rows.append([index + 1, *(_json_number(values[name]) for name in settings.metrics)])
         weights.append(weight)
         if index in shown:
@@ -121,7 +121,7 @@ def _score(unit: Unit, pool: Sequence[Unit], settings: Settings, output: pathlib
         "fps": float(entry.fps),
         "category": entry.category,
         "notes": list(entry.notes),
-        "findings": others.findings() + unit.source.remarks(entry, protocol),
+        "findings": elsewhere.findings() + unit.source.remarks(entry, protocol),
         "without_truth": entry.without_truth,
         "extremes": {name: best[1] + 1 for name, best in extremes.items()},
         "rows": rows,

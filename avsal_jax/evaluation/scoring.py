@@ -20,7 +20,7 @@ _POOLED_FRAMES = 10  # of the whole set, for the negatives of the protocols dhf1
 
 
 def frame_values(
-    unit: Unit, index: int, stored: np.ndarray, others: Others, settings: Settings
+    unit: Unit, index: int, stored: np.ndarray, elsewhere: OtherFixations, settings: Settings
 ) -> tuple[dict[str, float], int]:
     """Returns (metrics of a frame by name, how many fixations they are about).
 
@@ -35,7 +35,7 @@ def frame_values(
             score_trial(
                 trial,
                 protocol=protocol,
-                other=functools.partial(others.map, index, trial=trial, draw=draw),
+                other=functools.partial(elsewhere.map, index, trial=trial, draw=draw),
                 names=settings.metrics,
                 draw=draw if not number else functools.partial(_numbered_draw, draw, number),
             )
@@ -57,7 +57,7 @@ def _numbered_draw(draw: Callable, number: int, purpose: str) -> np.random.Gener
 
 
 def scored_frames(entry: VideoEntry, protocol: Protocol) -> list[int]:
-    """Returns the frames to score; AvsalError, with what is known of the reason, where there is none."""
+    """Returns the frames to score; AvsalError with the reason if no frame can be scored."""
     if not entry.published:
         raise AvsalError("it cannot be scored: it has no published truth")
     frames = protocol.frames(entry)
@@ -78,7 +78,7 @@ def scored_frames(entry: VideoEntry, protocol: Protocol) -> list[int]:
     )
 
 
-class Others:
+class OtherFixations:
     """Where the negatives of the shuffled AUC are drawn; what is unusual about the fixations of a video."""
 
     def __init__(self, unit: Unit, pool: Sequence[Unit], settings: Settings):
@@ -108,7 +108,7 @@ class Others:
         if self._protocol.grid is not None:
             return []
         if not any(len(fixations.points) for fixations in self._fixations.values()):
-            return ["nobody's fixation is known: it counts only for the metrics that need none"]
+            return ["it has no fixations: it counts only for the metrics of densities"]
         return list(fixation_findings(self._fixations.values()).values())
 
 

@@ -65,7 +65,7 @@ class MapSource(abc.ABC):
         return entry.read_fixations(index) if entry.has_fixations else NO_FIXATIONS
 
     def remarks(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
-        """Returns what a reader should know of the figures of a video."""
+        """Returns what a reader should know about the figures of a video."""
         return []
 
     def trials(

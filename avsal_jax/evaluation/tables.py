@@ -19,7 +19,7 @@ from avsal_jax.metrics import MeanState
 from avsal_jax.pages import Curve, Pictures, Section, Table, render_page
 
 _SHOWN = 6  # best and worst videos in the report
-_NAMED = 3  # videos with the same remark
+_MAX_NAMES = 3  # videos with the same remark
 
 
 def video_means(part: dict, metrics: Sequence[str]) -> dict[str, float]:
@@ -145,7 +145,7 @@ def remarks(summary: dict) -> list[str]:
 
 def _names(videos: Sequence[str]) -> str:
     """Returns the names of a few videos, the number of many."""
-    return ", ".join(videos) if len(videos) <= _NAMED else f"{len(videos)} videos"
+    return ", ".join(videos) if len(videos) <= _MAX_NAMES else f"{len(videos)} videos"
 
 
 def _page(output, parts, metrics, summary) -> str:

@@ -55,8 +55,10 @@ def test_the_first_frame_and_the_mean_of_each():
         "stavis": (9, "video", "videos"),
         "vinet": (1, "video", "videos"),
         "dhf1k": (1, "set", "frames"),
+        "gaze": (1, "stimuli", "videos"),
     }
     assert [protocol_for(None, name).name for name in ("dhf1k", "ucf", "diem")] == ["dhf1k", "dhf1k", "vinet"]
+    assert {protocol_for(None, name).name for name in ("osie", "hevc_gaze", "gaze:mine")} == {"gaze"}
     assert protocol_for("stavis", "dhf1k").name == "stavis"
 
 

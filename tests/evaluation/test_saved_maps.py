@@ -241,7 +241,7 @@ def test_a_set_without_fixation_maps_is_scored_by_its_densities(root, videos, ma
     values, _, said = scored(root, folder, tmp_path / "out", metrics=metrics, protocol=protocol)
     np.testing.assert_allclose(values[0], expected(videos, made)[0], rtol=1e-9)
     assert values[1:] == [None] * 3 and any("no fixation maps in" in line for line in said)
-    words = "v1: nobody's fixation is known: it counts only for the metrics that need none."
+    words = "v1, v2: it has no fixations: it counts only for the metrics of densities."
     assert words in (tmp_path / "out" / "table.md").read_text()
 
 

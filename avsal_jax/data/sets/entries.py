@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from avsal_jax.data.fixation_maps import Fixations
+from avsal_jax.data.frame_reader import FrameReader
 from avsal_jax.data.grey_maps import to_8_bit
 from avsal_jax.data.image_videos import DEFAULT_RATE
 from avsal_jax.data.images import read_image
@@ -21,7 +22,6 @@ from avsal_jax.data.sets.fixation_table import FixationTable, blur_counts, count
 from avsal_jax.data.sets.stimuli import GazeOptions, Stimulus
 from avsal_jax.errors import AvsalError
 from avsal_jax.identity import tree_identity
-from avsal_jax.media.frame_reader import FrameReader
 
 # Raise it where the same rows come to be counted otherwise: no result of an earlier reading is then reused.
 READING = 1

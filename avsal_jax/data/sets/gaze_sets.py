@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -74,10 +74,10 @@ def _opened(name: str, root: pathlib.Path, options: GazeOptions, identity: str):
         raise AvsalError(f"{root} has no stimulus with gaze; {'; '.join(content.notes)}")
     lists = placements(name)
     entries, notes = [], list(content.notes)
-    for stimulus in content.stimuli:
-        shown = _without_first(stimulus, options) if reader is not None else stimulus
+    stimuli = content.stimuli if reader is None else _without_first(content.stimuli, options)
+    for stimulus in stimuli:
         place = lists.get(stimulus.name)
-        entries.append(gaze_entry(name, shown, options, place.group if place else ""))
+        entries.append(gaze_entry(name, stimulus, options, place.group if place else ""))
     if unknown := [entry.name for entry in entries if lists and entry.name not in lists]:
         notes.append(f"{len(unknown)} stimuli are in no list of the project, as {unknown[0]}: never tested")
     return tuple(entries), notes
@@ -112,10 +112,13 @@ def split_of(
     return tuple(by_name[line] for line in dict.fromkeys(names))
 
 
-def _without_first(stimulus: Stimulus, options: GazeOptions) -> Stimulus:
+def _without_first(stimuli: tuple[Stimulus, ...], options: GazeOptions) -> Iterator[Stimulus]:
+    """Yields stimuli without the fixations that `drop_first` leaves out."""
+    return map(_later_fixations, stimuli) if options.drop_first else iter(stimuli)
+
+
+def _later_fixations(stimulus: Stimulus) -> Stimulus:
     """Leaves out fixations with start <= 0; without times, the first of each observer."""
-    if not options.drop_first:
-        return stimulus
     table = stimulus.fixations
     is_first = np.diff(table.observer, prepend=-1) != 0
     keep = np.where(np.isnan(table.start), ~is_first, table.start > 0)

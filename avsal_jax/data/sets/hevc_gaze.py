@@ -11,12 +11,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from avsal_jax.data.frame_reader import FrameReader
 from avsal_jax.data.images import visible_files
 from avsal_jax.data.sets.fixation_table import FixationTable
 from avsal_jax.data.sets.stimuli import GazeSet, Stimulus
 from avsal_jax.data.video_lists import checked_name
 from avsal_jax.errors import AvsalError, damage_reason
-from avsal_jax.media.frame_reader import FrameReader
 
 _FILE, _GROUP = "video_database.mat", "video_database"
 _MAX_BYTES, _MAX_NAMES, _MAX_ROWS = 1 << 30, 10_000, 10_000_000
