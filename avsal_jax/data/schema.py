@@ -63,6 +63,11 @@ class VideoEntry(abc.ABC):
         return self.name
 
     @property
+    def observers(self) -> int | None:
+        """How many people looked; None where their fixations come as maps."""
+        return None
+
+    @property
     def is_still(self) -> bool:
         """Whether it is a photograph."""
         return False

@@ -11,6 +11,7 @@ from avsal_jax.data.sets.fixation_table import blur_counts, count_cells
 from avsal_jax.data.sets.stimuli import DEFAULT_BLUR, Blur
 
 _TIME_TOLERANCE = 1e-6  # seconds; times are sums of rounded steps
+_LEAST_OF_FEW = 2  # fixations, so that one observer can predict another
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +22,8 @@ class GazeGrid:
       rows: of the grid; columns follow from the aspect of the stimulus, round(rows * width / height).
       first_time, interval: seconds; of a video, the first frames at or after `first_time`,
         `first_time + interval`, ... are scored.
-      least_fixations: frames of a video with fewer are left out.
+      least_fixations: frames of a video with fewer are left out; with fewer than 2, where a video has fewer
+        observers than this.
       sigma: of the Gaussian that makes densities and people's maps, cut at 4 sigma, border reflected.
       pixels_per_degree: for a sigma in degrees.
     """
@@ -45,12 +47,17 @@ class GazeGrid:
         times = np.array([entry.frame_time(index) for index in range(entry.frames)])
         due = np.arange(self.first_time, times[-1] + _TIME_TOLERANCE, self.interval)
         frames = np.unique(np.searchsorted(times, due - _TIME_TOLERANCE))
-        grid = self.size(entry)
+        grid, least = self.size(entry), self.least(entry)
         return [
             index
             for index in map(int, frames)
-            if entry.has_truth(index) and len(entry.grid_points(index, grid)) >= self.least_fixations
+            if entry.has_truth(index) and len(entry.grid_points(index, grid)) >= least
         ]
+
+    def least(self, entry: VideoEntry) -> int:
+        """Returns how many fixations a frame of a video has at least."""
+        is_small = entry.observers is not None and entry.observers < self.least_fixations
+        return _LEAST_OF_FEW if is_small else self.least_fixations
 
     def density(self, entry: VideoEntry, points: np.ndarray) -> np.ndarray:
         """Returns float64 [rows, columns]: points (row, column) counted and blurred."""

@@ -33,7 +33,7 @@ class _RecordedObservers(MapSource):
         """At least two observers are needed, and a protocol with a grid."""
         if protocol.grid is None:
             return [f"{entry.name}: people are scored by the protocol gaze, not by {protocol.name}"]
-        count = len(np.unique(entry.stimulus.fixations.observer))
+        count = entry.observers
         return [] if count >= 2 else [f"{entry.name}: {count} observers; at least 2 are needed"]
 
     def maps(self, entry: GazeEntry, protocol: Protocol) -> Iterator[np.ndarray | None]:

@@ -60,7 +60,7 @@ def scored_frames(entry: VideoEntry, protocol: Protocol) -> list[int]:
     """Returns the frames to score; AvsalError with the reason if no frame can be scored."""
     if not entry.published:
         raise AvsalError("it cannot be scored: it has no published truth")
-    frames = protocol.frames(entry)
+    frames = protocol.frames(entry) if entry.frames else []
     if frames:
         return frames
     labelled = [index for index in range(entry.frames) if entry.has_truth(index)]
@@ -70,7 +70,7 @@ def scored_frames(entry: VideoEntry, protocol: Protocol) -> list[int]:
     if protocol.grid is not None:
         raise AvsalError(
             f"it cannot be scored: none of the frames of the protocol {protocol.name} has "
-            f"{protocol.grid.least_fixations} fixations"
+            f"{protocol.grid.least(entry)} fixations"
         )
     raise AvsalError(
         f"it cannot be scored: the protocol {protocol.name} begins at frame {protocol.first_frame}, and "

@@ -50,6 +50,10 @@ class GazeEntry(VideoEntry):
         return self.near or self.name
 
     @property
+    def observers(self) -> int:
+        return len(np.unique(self.stimulus.fixations.observer))
+
+    @property
     def is_still(self) -> bool:
         return not self.stimulus.is_video
 
@@ -143,28 +147,29 @@ class GazeEntry(VideoEntry):
             f"{self.frames} frames, {self.fps} fps, reading gaze {READING}, sigma {self.options.sigma}, "
             f"{self.options.pixels_per_degree} pixels per degree",
             rows.hexdigest(),
-            tree_identity(self.stimulus.path),
+            tree_identity(self.stimulus.path) if self.has_files else "no file",
         ]
 
 
 def gaze_entry(dataset: str, stimulus: Stimulus, options: GazeOptions, near: str = "") -> GazeEntry:
     """Returns a stimulus as an entry; one whose file is missing or damaged has no frame, and a note."""
     notes, frames, rate, sound = list(stimulus.notes), 0, DEFAULT_RATE, None
-    table = stimulus.fixations
-    if outside := int((~table.is_inside).sum()):
-        notes.append(f"{outside} of {len(table)} fixations lie outside it: they are left out")
-    if not table.is_inside.any():
-        notes.append("no observer has a fixation on it")
-    elif stimulus.path is not None and stimulus.is_video:
-        try:
-            reader = FrameReader(stimulus.path)
-            info = reader.video.info
-            frames, rate, sound = len(reader.times), float(info.rate), info.sound
-            notes += info.notes
-        except AvsalError as error:
-            notes.append(str(error))
-    elif stimulus.path is not None:
-        frames = 1
+    if stimulus.path is not None:
+        is_inside = stimulus.fixations.is_inside
+        if outside := int((~is_inside).sum()):
+            notes.append(f"{outside} of {len(is_inside)} fixations lie outside it: they are left out")
+        if not is_inside.any():
+            notes.append("no observer has a fixation on it")
+        elif not stimulus.is_video:
+            frames = 1
+        else:
+            try:
+                reader = FrameReader(stimulus.path)
+                info = reader.video.info
+                frames, rate, sound = len(reader.times), float(info.rate), info.sound
+                notes += info.notes
+            except AvsalError as error:
+                notes.append(str(error))
     return GazeEntry(
         dataset=dataset,
         name=stimulus.name,
