@@ -1,4 +1,4 @@
-"""A recording of one's own goes from its folder to figures, in each form that `gaze:NAME` takes."""
+"""A recording of your own goes from its folder to figures, in each form that `gaze:NAME` takes."""
 
 import csv
 import json
