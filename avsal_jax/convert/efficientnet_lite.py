@@ -38,7 +38,7 @@ def recognise(tensors: dict[str, np.ndarray]) -> dict:
     """
     if _STEM not in tensors:
         raise AvsalError(f"this is not an EfficientNet-Lite file: it lacks the tensor {_STEM}")
-    _blocks(tensors)
+    blocks(tensors)
     head = tensors.get(_HEAD)
     return {} if head is None else {"visual_encoder.classes": int(head.shape[0])}
 
@@ -46,7 +46,7 @@ def recognise(tensors: dict[str, np.ndarray]) -> dict:
 def table(settings: dict, tensors: dict[str, np.ndarray]) -> Iterator[Entry]:
     """Rows for an EfficientNet-Lite file with these settings; `tensors` are its content."""
     yield from _unit("_conv_stem", norm="_bn0", target="stage0")
-    for number, (stage, block) in enumerate(_blocks(tensors)):
+    for number, (stage, block) in enumerate(blocks(tensors)):
         source, target = f"_blocks.{number}", f"stage{stage}/block{block}"
         if STAGES[stage - 1][2] > 1:  # expansion
             yield from _unit(f"{source}._expand_conv", norm=f"{source}._bn0", target=f"{target}/expand")
@@ -61,7 +61,7 @@ def table(settings: dict, tensors: dict[str, np.ndarray]) -> Iterator[Entry]:
         yield Entry("_fc.bias", f"params/{_ROOT}/classifier/bias", "vector")
 
 
-def _blocks(tensors) -> list[tuple[int, int]]:
+def blocks(tensors) -> list[tuple[int, int]]:
     """Returns stage (from 1) and number in the stage (from 0) of each block of a file."""
     numbers = {match[1] for name in tensors if (match := re.match(r"_blocks\.(\d+)\.", name))}
     counts = _REPEATS.get(len(numbers))

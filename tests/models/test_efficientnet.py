@@ -1,14 +1,12 @@
 """EfficientNet-Lite as a visual encoder: any size, frozen stages, shared frames, in the systems."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from avsal_jax import AvsalError, Clip, Model, create_model
+from avsal_jax.models.encoders import efficientnet
 from avsal_jax.models.encoders.efficientnet import (
     EfficientNetLite0,
     EfficientNetLite1,
@@ -16,10 +14,11 @@ from avsal_jax.models.encoders.efficientnet import (
     repeats,
     rounded_channels,
 )
+from avsal_jax.models.initial import fresh_variables
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import abstract_variables, init_variables
 from avsal_jax.models.systems import build, resolve
-from avsal_jax.storage import StoredModel, flatten
+from avsal_jax.storage import StoredModel
 from avsal_jax.training.optimizer import Group, OptimizerConfig, group_labels, make_optimizer, with_frozen
 
 NARROW = {"name": "efficientnet_lite0", "width": 1 / 8}
@@ -65,13 +64,13 @@ def test_the_encoder_brings_its_numbers_of_the_input():
     assert (part.frames, part.height, part.width, part.pixels) == (1, 288, 288, pixels)
 
 
-@functools.cache
-def frozen_gradients(frozen: int):
-    """Returns variables, gradients of a sum of the pyramid, and batch statistics after a training step."""
-    encoder = EfficientNetLite0(width=1 / 8, frozen=frozen, runtime=Runtime(lowering="direct"))
+def test_frozen_stages_have_no_gradient_and_keep_their_statistics(monkeypatch):
+    """With a block a stage, which compiles in half the time."""
+    monkeypatch.setattr(efficientnet, "STAGES", [(*stage[:4], 1) for stage in efficientnet.STAGES])
+    encoder = EfficientNetLite0(width=1 / 8, frozen=4)
     frames = jnp.asarray(np.random.default_rng(0).standard_normal((2, 1, 32, 32, 3)), jnp.float32)
-    network, _ = create_model("efficientnet_lite0", **{"visual_encoder.width": 1 / 8})
-    variables = {name: tree["visual_encoder"] for name, tree in init_variables(network, 0).items()}
+    variables = fresh_variables(lambda key: encoder.init(key, frames), 0)
+    variables = {name: variables[name] for name in ("params", "batch_stats")}
 
     def loss(params):
         levels, state = encoder.apply(
@@ -80,44 +79,31 @@ def frozen_gradients(frozen: int):
         return sum((level**2).mean() for level in levels), state["batch_stats"]
 
     gradients, stats = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
-    return variables, gradients, stats
-
-
-@pytest.mark.parametrize("frozen", [0, 4])
-def test_frozen_stages_have_no_gradient_and_keep_their_statistics(frozen):
-    variables, gradients, stats = frozen_gradients(frozen)
     for number in range(8):
         stage = f"stage{number}"
-        moved = max(np.abs(leaf).max() for leaf in jax.tree.leaves(gradients[stage]))
-        pairs = zip(
-            *map(jax.tree.leaves, (variables["batch_stats"][stage], stats[stage])), strict=True
-        )  # fmt: skip
-        changed = [bool((a != b).any()) for a, b in pairs]
-        assert (moved > 0) is (number >= frozen), stage
-        assert all(changed) if number >= frozen else not any(changed), stage
+        pulled = [bool(np.any(leaf)) for leaf in jax.tree.leaves(gradients[stage])]
+        changed = jax.tree.leaves(
+            jax.tree.map(lambda a, b: bool((a != b).any()), variables["batch_stats"][stage], stats[stage])
+        )
+        expected = number >= 4
+        assert set(changed) == {expected} and any(pulled) == expected, stage
 
 
 def test_the_optimizer_leaves_frozen_stages_alone():
     """Weight decay too would move them, and their moments would take memory."""
     network, _ = create_model("vinet", **{**SMALL, "visual_encoder": {**NARROW, "frozen": 3}})
-    params = abstract_variables(network)["params"]
+    kernel = {"kernel": np.ones(2, np.float32)}
+    params = {"visual_encoder": {f"stage{n}": kernel for n in range(8)}, "heads": kernel}
     config = OptimizerConfig(name="adamw", weight_decay=0.1, groups=(Group("visual_encoder/.*", 0.1),))
     config = with_frozen(config, network.frozen_parameters)
-    labels = group_labels(config, params)
-    assert len(labels) == len(flatten({"params": params}))
-    for path, label in labels.items():
-        stage = int(path.split("/")[1].removeprefix("stage")) if path.startswith("visual_encoder") else None
-        assert label == ("rest" if stage is None else "frozen" if stage < 3 else "group3"), path
-    values = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), params)
+    assert group_labels(config, params) == {
+        **{f"visual_encoder/stage{n}/kernel": "frozen" if n < 3 else "group3" for n in range(8)},
+        "heads/kernel": "rest",
+    }
     optimizer = make_optimizer(config, params, 10)
-    updates, _ = optimizer.update(values, optimizer.init(values), values)
-    new = optax.apply_updates(values, updates)["visual_encoder"]
-    assert [bool((new[f"stage{n}"]["block0"]["project"]["kernel"] == 1).all()) for n in (1, 2, 3, 4)] == [
-        True,
-        True,
-        False,
-        False,
-    ]
+    updates, _ = jax.jit(optimizer.update)(params, optimizer.init(params), params)
+    moved = [bool(np.any(updates["visual_encoder"][f"stage{n}"]["kernel"])) for n in range(8)]
+    assert moved == [False] * 3 + [True] * 5
 
 
 @pytest.fixture(scope="module")
@@ -139,22 +125,6 @@ def test_a_sliding_window_encodes_each_frame_once_and_gives_what_single_clips_gi
     for last in (3, 7, 10):
         expected = jax.nn.sigmoid(run(frames[None, last - 3 : last + 1])[0])
         np.testing.assert_allclose(maps[last], expected, atol=1e-6)
-
-
-def test_features_are_the_same_for_clips_and_shared_frames(stored):
-    network, variables = stored.network, stored.variables
-    frames = np.random.default_rng(1).integers(0, 256, (1, 4, 32, 64, 3), np.uint8)
-
-    def both(frames):
-        shared = network.frame_features(variables, frames[0])
-        windows = jax.tree.map(lambda feature: feature[None], shared)
-        outputs = network.run_windows(variables, windows, features=("taps",))
-        return outputs.features["taps"], network.run(variables, Clip(frames), features=("taps",)).features[
-            "taps"
-        ]
-
-    for windowed, direct in zip(*jax.jit(both)(frames), strict=True):
-        np.testing.assert_allclose(windowed, direct, atol=1e-5 * np.abs(direct).max())
 
 
 SYSTEMS = {
@@ -184,7 +154,7 @@ def test_a_decoder_that_needs_shorter_time_says_what_to_change():
         abstract_variables(network)
 
 
-@pytest.mark.parametrize("runtime", [Runtime(remat=True), Runtime(lowering="direct"), Runtime(jnp.bfloat16)])
+@pytest.mark.parametrize("runtime", [Runtime(remat=True, lowering="direct"), Runtime(jnp.bfloat16)])
 def test_runtime_fields_do_not_change_the_function(runtime):
     network, _ = create_model("efficientnet_lite0", **{"visual_encoder": NARROW})
     other, _ = create_model("efficientnet_lite0", runtime, **{"visual_encoder": NARROW})
