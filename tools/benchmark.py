@@ -1,11 +1,11 @@
-"""Measures avsal_jax against PyTorch in the same run: forward, training step, predict; and on its own the
-video chain and CASP-Net's audio-visual interaction.
+"""Measures avsal_jax against PyTorch in the same run: forward, training step, predict, image encoder; and on
+its own the video chain and CASP-Net's audio-visual interaction.
 
-  python tools/benchmark.py forward|train|predict|chain|interaction [--output DIR] ...
+  python tools/benchmark.py forward|train|predict|encoder|chain|interaction [--output DIR] ...
 
 Runs are interleaved; medians, and the ratio pair by pair with its interval, go to the
-terminal as a Markdown table and to DIR/NAME.json. Without torch its column is left out. `forward`, `train`
-and `predict` first check that both give the same output.
+terminal as a Markdown table and to DIR/NAME.json. Without torch its column is left out. `forward`, `train`,
+`predict` and `encoder` first check that both give the same output.
 """
 
 import argparse
@@ -40,6 +40,7 @@ def main():
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--repeats", type=int, default=7, help="counted runs of each side")
     parser.add_argument("--maps", type=int, default=8, help="of `predict`")
+    parser.add_argument("--gradient", action="store_true", help="of `encoder`: the gradient too")
     parser.add_argument("--video", type=pathlib.Path, default=CLIP)
     parser.add_argument("--no-torch", action="store_true")
     parser.add_argument("--output", type=pathlib.Path)
@@ -162,6 +163,19 @@ def _chain(args):
     return measure_chain(args.video, args.repeats)
 
 
+def _encoder(args):
+    from encoder import measure_encoder
+
+    return measure_encoder(
+        args.height,
+        width=args.width,
+        batch=args.batch,
+        repeats=args.repeats,
+        with_torch=not args.no_torch,
+        train=args.gradient,
+    )
+
+
 def _interaction(args):
     from interaction import measure_interaction
 
@@ -181,7 +195,7 @@ def _table(report):
     lines += ["| implementation | median s | smallest | largest |", "|---|---|---|---|"]
     for name, values in report["seconds"].items():
         median = report["medians"][name]
-        lines.append(f"| {name} | {median:.3f} | {min(values):.3f} | {max(values):.3f} |")
+        lines.append(f"| {name} | {median:#.4g} | {min(values):#.4g} | {max(values):#.4g} |")
     if "ratio" in report:
         lines.append(f"\n{ratio_text(report['ratio'])}")
     for key in ("disagreement", "compile_seconds", "maps"):
@@ -194,6 +208,7 @@ WHATS = {
     "forward": _forward,
     "train": _train,
     "predict": _predict,
+    "encoder": _encoder,
     "chain": _chain,
     "interaction": _interaction,
 }

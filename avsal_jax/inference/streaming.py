@@ -1,7 +1,7 @@
 """Sliding windows over a stream of frames with O(window) memory.
 
-What works on one frame alone (the encoder's stem, where it has one) runs once per frame: its result is kept
-on the device in a ring of fixed size, from which every window gathers its frames.
+What works on one frame alone (the encoder's stem, where it has one) runs once per frame. Its result, one
+array or several, is kept on the device in rings of fixed size, from which every window gathers its frames.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class WindowEngine:
         frames = jax.ShapeDtypeStruct((batch, spec.height, spec.width, 3), jnp.uint8)
         slots = jax.ShapeDtypeStruct((batch,), jnp.int32)
         shared = jax.eval_shape(network.frame_features, variables, frames)
-        self._ring = jax.ShapeDtypeStruct((self._slots, *shared.shape[1:]), shared.dtype)
+        self._ring = jax.tree.map(
+            lambda feature: jax.ShapeDtypeStruct((self._slots, *feature.shape[1:]), feature.dtype), shared
+        )
         indices = jax.ShapeDtypeStruct((batch, spec.frames), jnp.int32)
         audio = spec.audio and jax.ShapeDtypeStruct((batch, *spec.audio.shape), jnp.float32)
         self._push = jax.jit(push, donate_argnums=1).lower(variables, self._ring, frames, slots).compile()
@@ -75,7 +77,7 @@ class WindowEngine:
 
     def _batches(self, frames, sound):
         """Yields (first index, maps on the device) a batch at a time."""
-        ring = jnp.zeros(self._ring.shape, self._ring.dtype)
+        ring = jax.tree.map(lambda slots: jnp.zeros(slots.shape, slots.dtype), self._ring)
         needed, done, read = 2 * self._spec.frames - 1, 0, 0
         chunks = _chunks(frames, self.batch)
         count = None
@@ -146,11 +148,13 @@ def _filled(rows: np.ndarray, size: int) -> np.ndarray:
 
 
 def _push(network, variables, ring, frames, slots):
-    return ring.at[slots].set(network.frame_features(variables, frames))
+    features = network.frame_features(variables, frames)
+    return jax.tree.map(lambda slot_array, feature: slot_array.at[slots].set(feature), ring, features)
 
 
 def _run(network, variables, ring, indices, audio):
-    outputs = network.run_windows(variables, ring[indices], audio)
+    windows = jax.tree.map(lambda slot_array: slot_array[indices], ring)
+    outputs = network.run_windows(variables, windows, audio)
     return saliency_of(outputs.logits[SALIENCY])  # [B, H, W]
 
 

@@ -18,6 +18,7 @@ from avsal_jax.spec.input import InputSpec
 from avsal_jax.types import Clip, Outputs
 
 SALIENCY = "saliency"  # the head whose logits are the map
+_PART_SLOTS = ("visual_encoder", "neck", "audio_encoder", "fusion", "regulator")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,10 +86,10 @@ class Network(nn.Module):
         pyramid = None if self.visual_encoder is None else self.visual_encoder(frames, train)
         return self._from_pyramid(pyramid, audio, train)
 
-    def _stem(self, frames: jax.Array) -> jax.Array:
+    def _stem(self, frames: jax.Array):
         return self.visual_encoder.stem(frames, False)
 
-    def _from_stem(self, stem: jax.Array, audio=None, train: bool = False) -> dict[str, jax.Array]:
+    def _from_stem(self, stem, audio=None, train: bool = False) -> dict[str, jax.Array]:
         return self._from_pyramid(self.visual_encoder.trunk(stem, train), audio, train)
 
     def _from_pyramid(self, pyramid, audio, train):
@@ -142,32 +143,42 @@ class Network(nn.Module):
         audio = self._checked_audio(clip) if self.audio_encoder is not None else None
         return self._evaluated(variables, (frames, audio), train=train, rngs=rngs, features=features)
 
-    def frame_features(self, variables: dict, frames: jax.Array) -> jax.Array:
-        """Returns what windows share of frames uint8 [N, H, W, 3]: the encoder's stem [N, H', W', C].
+    @property
+    def frozen_parameters(self) -> tuple[str, ...]:
+        """Patterns of the paths of parameters that parts leave untrained; see `optimizer.with_frozen`."""
+        slots = {name: getattr(self, name) for name in _PART_SLOTS}
+        return tuple(
+            f"{slot}/{pattern}"
+            for slot, part in slots.items()
+            for pattern in getattr(part, "frozen_parameters", ())
+        )
 
+    def frame_features(self, variables: dict, frames: jax.Array):
+        """Returns what windows share of frames uint8 [N, H, W, 3]: what the encoder's stem makes of each.
+
+        That is an array [N, H', W', C], or several in a tuple, as the pyramid of an encoder of single frames.
         They are the frames themselves where the encoder has no part that works on one frame alone.
         """
         if not self.shares_frames:
             return frames
         clip = normalize_pixels(frames, self.input.pixels)[None]  # the stem sees no neighbours
-        return self.apply(variables, clip, method="_stem")[0]
+        return jax.tree.map(lambda feature: feature[0], self.apply(variables, clip, method="_stem"))
 
-    def run_windows(
-        self, variables: dict, shared: jax.Array, audio: jax.Array | None = None, features=()
-    ) -> Outputs:
+    def run_windows(self, variables: dict, shared, audio: jax.Array | None = None, features=()) -> Outputs:
         """Evaluates clips of shared frames.
 
         Args:
           variables: as in `run`.
-          shared: what `frame_features` gave, as clips [B, T, ...].
+          shared: what `frame_features` gave, each array as clips [B, T, ...].
           audio: sound of the clips, or None for silence.
           features: as in `run`.
         """
         if not self.shares_frames:
             return self.run(variables, Clip(shared, audio), features=features)
-        audio = (
-            self._checked_audio(Clip(None, audio), len(shared)) if self.audio_encoder is not None else None
-        )
+        if self.audio_encoder is not None:
+            audio = self._checked_audio(Clip(None, audio), len(jax.tree.leaves(shared)[0]))
+        else:
+            audio = None
         return self._evaluated(variables, (shared, audio), method="_from_stem", features=features)
 
     def run_taps(self, variables: dict, pyramid: tuple[jax.Array, ...], tokens: jax.Array | None) -> Outputs:
@@ -303,6 +314,7 @@ def _recorded(intermediates: Mapping, path: str) -> Iterator[tuple[str, object]]
 
 
 def _misfit(spec: InputSpec, frames, audio) -> str:
+    frames = next(iter(jax.tree.leaves(frames)), None)  # of a stem's features, the first
     given = [] if frames is None else [f"frames of {frames.shape[2]}x{frames.shape[3]}"]
     given += [] if audio is None else [f"sound {tuple(audio.shape[1:])}"]
     sound = f" and sound {spec.audio.shape}" if spec.audio else ""

@@ -23,6 +23,11 @@ class Part(nn.Module):
         checked({field: getattr(self, field) for field in hints}, hints=hints, owner=name, path=f"{name}.")
         super().__post_init__()
 
+    @property
+    def frozen_parameters(self) -> tuple[str, ...]:
+        """Patterns of the paths, below the part, of parameters that training leaves unchanged."""
+        return ()
+
     @classmethod
     def field_types(cls) -> dict[str, object]:
         """Returns the types of the fields that can be set by name."""

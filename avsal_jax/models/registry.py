@@ -12,6 +12,11 @@ from avsal_jax.models.decoders.fcn import FCNDecoder
 from avsal_jax.models.decoders.sal_decoder import SalDecoder
 from avsal_jax.models.decoders.unet import UNetDecoder
 from avsal_jax.models.decoders.vinet import ViNetDecoder
+from avsal_jax.models.encoders.efficientnet import (
+    EfficientNetLite0,
+    EfficientNetLite1,
+    EfficientNetLite2,
+)
 from avsal_jax.models.encoders.s3d import S3D
 from avsal_jax.models.encoders.soundnet import SoundNet
 from avsal_jax.models.encoders.vggish import VGGish
@@ -34,6 +39,9 @@ from avsal_jax.spec.fields import checked, field_types
 # that of an audio encoder the sound that it takes: `default_sound`, a `spec.sound.FrontEnd`.
 MODULES: dict[str, dict[str, type[Part]]] = {
     "visual_encoder": {
+        "efficientnet_lite0": EfficientNetLite0,
+        "efficientnet_lite1": EfficientNetLite1,
+        "efficientnet_lite2": EfficientNetLite2,
         "s3d": S3D,
     },
     "neck": {

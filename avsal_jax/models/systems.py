@@ -99,8 +99,22 @@ SYSTEMS: dict[str, Preset] = {
         input=InputSpec(16, label_frame="middle", audio=VGGish.default_sound),
     ),
 }
+
+
+def _image_encoder(name: str, side: int) -> Preset:
+    """A part that was trained on single pictures of `side` pixels; it takes any other size."""
+    cls = part_class("visual_encoder", name)
+    side += -side % cls.default_input["divisor"]
+    return Preset(
+        name, _parts(visual_encoder=name), InputSpec(1, side, side, **cls.default_input), kind="part"
+    )
+
+
 # Parts that are published and stored on their own, with the clip they were trained on.
 PARTS: dict[str, Preset] = {
+    "efficientnet_lite0": _image_encoder("efficientnet_lite0", 224),
+    "efficientnet_lite1": _image_encoder("efficientnet_lite1", 240),
+    "efficientnet_lite2": _image_encoder("efficientnet_lite2", 260),
     "s3d": Preset("s3d", _parts(visual_encoder="s3d"), InputSpec(64, 224, 224, pixels=SIGNED), kind="part"),
     "soundnet": Preset(
         "soundnet", _parts(audio_encoder="soundnet"), InputSpec(audio=SoundNet.default_sound), kind="part"

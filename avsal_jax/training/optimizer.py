@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
+from collections.abc import Sequence
 from typing import Annotated, Literal, NamedTuple
 
 import jax
@@ -88,6 +89,17 @@ class OptimizerConfig:
                 raise AvsalError(f"optimizer {self.name!r} has no {other}; leave it out")
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise AvsalError("optimizer.nesterov needs momentum, and dampening 0")
+
+
+def with_frozen(config: OptimizerConfig, patterns: Sequence[str]) -> OptimizerConfig:
+    """Returns `config` with a frozen group for each pattern, before all others.
+
+    Args:
+      config: the optimizer.
+      patterns: of whole paths, as `Network.frozen_parameters` has them.
+    """
+    frozen = tuple(Group(pattern, scale=0) for pattern in patterns)
+    return dataclasses.replace(config, groups=(*frozen, *config.groups))
 
 
 def make_optimizer(

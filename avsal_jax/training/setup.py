@@ -33,7 +33,7 @@ from avsal_jax.training.objectives import (
     clip_of,
     joined_variables,
 )
-from avsal_jax.training.optimizer import group_labels, make_optimizer
+from avsal_jax.training.optimizer import group_labels, make_optimizer, with_frozen
 from avsal_jax.training.overview import Overview, forward_flops, overview
 from avsal_jax.training.parallel import DataParallel
 from avsal_jax.training.run_log import RunLog
@@ -126,7 +126,8 @@ def prepare_run(config: TrainConfig, workdir, say: Callable[[str], None], device
     settings = plain_values(config)
     claim = Workdir(workdir, settings, writes)
     abstract = _abstract(network, objective)
-    optimizer = make_optimizer(config.optimizer, abstract["params"], total)
+    optimizer_config = with_frozen(config.optimizer, network.frozen_parameters)
+    optimizer = make_optimizer(optimizer_config, abstract["params"], total)
     make_state = functools.partial(new_state, optimizer=optimizer, ema=bool(config.ema))
     chex.clear_trace_counter()  # it counts by source text, over all runs of a process
     step = chex.assert_max_traces(
@@ -152,7 +153,7 @@ def prepare_run(config: TrainConfig, workdir, say: Callable[[str], None], device
             parameters=parameters(),
             notes=notes,
             feed=feed,
-            labels=group_labels(config.optimizer, abstract["params"]),
+            labels=group_labels(optimizer_config, abstract["params"]),
         )
 
     def initial_state():

@@ -250,7 +250,7 @@ def test_help_lists_all_systems_and_parts(capsys):
     with pytest.raises(SystemExit):
         main(["convert", "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    assert "a system (vinet, avinet) or a part (s3d, soundnet, vggish)" in text
+    assert f"a system (vinet, avinet) or a part ({', '.join(command.PARTS)})" in text
 
 
 def test_a_checkpoint_of_another_system_is_named(tmp_path, capsys):

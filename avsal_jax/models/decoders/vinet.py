@@ -84,6 +84,12 @@ class ViNetDecoder(Part):
     def _check(self, pyramid):
         frames = 8 * pyramid[3].shape[1]
         if self.join == "time" and frames not in CLIP_LENGTHS:
+            if pyramid[0].shape[1] == pyramid[3].shape[1]:  # an encoder of single frames
+                raise AvsalError(
+                    "the head vinet with join=time needs an encoder that shortens time, as s3d; this one "
+                    f"keeps all {pyramid[3].shape[1]} frames: set heads.saliency.join=channels, or "
+                    "heads.saliency=unet"
+                )
             raise AvsalError(f"ViNet takes clips of 8, 16, 32 or 48 frames; got {frames}")
 
     def _joined(self, x, tap, number):
