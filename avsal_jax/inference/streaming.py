@@ -73,6 +73,31 @@ class WindowEngine:
         while in_flight:
             yield from _numbered(*in_flight.popleft())
 
+    def stills(self, pictures: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields (index, map float32 [H, W]) for pictures of which each is a whole clip, repeated; in silence.
+
+        Pictures are as the frames of `maps`, and the programs the same. A picture is pushed once. The maps are
+        not checked: they may hold values that are not finite.
+        """
+        in_flight: collections.deque = collections.deque()
+        for batch in self._still_batches(pictures):
+            in_flight.append(batch)
+            if len(in_flight) > _IN_FLIGHT:
+                yield from _rows(*in_flight.popleft())
+        while in_flight:
+            yield from _rows(*in_flight.popleft())
+
+    def _still_batches(self, pictures):
+        """Yields as `_batches`."""
+        ring, done = jnp.zeros(self._ring.shape, self._ring.dtype), 0
+        slots = np.arange(self.batch, dtype=np.int32)
+        indices = np.repeat(slots[:, None], self._spec.frames, 1)
+        for chunk in _chunks(pictures, self.batch):
+            ring = self._push(self._variables, ring, _filled(chunk, self.batch), slots)
+            maps = self._run(self._variables, ring, indices, self._audio([], None, None))
+            yield (done, len(chunk)), maps
+            done += len(chunk)
+
     def _batches(self, frames, sound):
         """Yields (first index, maps on the device) a batch at a time."""
         ring = jnp.zeros(self._ring.shape, self._ring.dtype)
@@ -122,10 +147,15 @@ class WindowEngine:
 
 
 def _numbered(where, maps):
+    for index, saliency in _rows(where, maps):
+        check_finite(saliency, f"frame {index + 1}")
+        yield index, saliency
+
+
+def _rows(where, maps):
+    """Yields (index, map) of a batch of (first index, number of rows that count)."""
     first, number = where
-    for offset, one in enumerate(np.asarray(maps)[:number]):
-        check_finite(one, f"frame {first + offset + 1}")
-        yield first + offset, one
+    yield from enumerate(np.asarray(maps)[:number], first)
 
 
 def _chunks(frames, size):
