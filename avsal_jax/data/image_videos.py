@@ -242,13 +242,13 @@ class ImageFile:
         self.path = pathlib.Path(path)
         self.damaged = 0
         with open_image(self.path) as image:
-            stated = picture_count(image)
+            count = picture_count(image)
             notes = [f"{self.path}: {line}" for line in color_notes(image, self.path)]
-            self._animated = image.format in ANIMATED_FORMATS and stated > 1
+            self._animated = image.format in ANIMATED_FORMATS and count > 1
             self._first = int(self._animated and bool(image.info.get("default_image")))  # of APNG: not played
-            if stated > 1 and not self._animated:
-                notes.append(f"{self.path} holds {stated} pictures without times: the first is read")
-        self._stated = stated - self._first if self._animated else 1
+            if count > 1 and not self._animated:
+                notes.append(f"{self.path} holds {count} pictures without times: the first is read")
+        self._frame_count = count - self._first if self._animated else 1
         durations, transparent = [], False
         for _, duration, see_through in self._frames():
             durations.append(duration)
@@ -273,13 +273,13 @@ class ImageFile:
         for image, duration, _ in self._frames(pixels=True):
             yield Frame(count, round(time), image)
             count, time = count + 1, time + duration
-        self.damaged = self._stated - count
+        self.damaged = self._frame_count - count
 
     def _frames(self, pixels: bool = False) -> Iterator[tuple]:
         """Yields (RGB, or None without `pixels`; milliseconds; whether transparent) until one is damaged."""
         with open_image(self.path) as image:
             profile = find_profile(image) if pixels else None
-            for number in range(self._first, self._first + self._stated):
+            for number in range(self._first, self._first + self._frame_count):
                 try:
                     image.seek(number)
                     image.load()  # WebP and AVIF know the time of a frame that is decoded

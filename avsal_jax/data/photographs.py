@@ -53,6 +53,34 @@ class Photograph:
     notes: tuple[str, ...]
 
 
+@dataclasses.dataclass(frozen=True)
+class PhotographSet:
+    """Photographs whose results share a folder.
+
+    Attributes:
+      pictures: (name of its results, file) of each.
+      is_single: whether it is one picture that was named by itself, whose results are those of a video of one
+        frame.
+    """
+
+    pictures: tuple[tuple[str, pathlib.Path], ...]
+    is_single: bool = False
+
+    @classmethod
+    def of_one(cls, path) -> PhotographSet:
+        return cls((("000001", pathlib.Path(path)),), is_single=True)
+
+    @classmethod
+    def of(cls, paths: Sequence[pathlib.Path]) -> PhotographSet:
+        return cls(tuple(zip(result_names(paths), paths, strict=True)))
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __str__(self) -> str:
+        return str(self.pictures[0][1]) if self.is_single else f"{len(self)} photographs"
+
+
 def read_photograph(path) -> Photograph:
     """Reads a picture file; of an animated one, or one of several pictures, the first picture.
 
@@ -76,13 +104,22 @@ def read_photograph(path) -> Photograph:
 
 def is_photograph(path: pathlib.Path) -> bool:
     """Whether a file is a picture that does not move, by content; by name where it is unreadable."""
+    if path.exists() and not path.is_file():
+        return False
     try:
         if is_image(path):
             return not _is_animated(path)
     except AvsalError:  # HEIC; reported when it is read
         return True
-    is_unreadable = not path.exists() or (path.is_file() and not is_video(path))
-    return is_unreadable and path.suffix.lower() in _SUFFIXES
+    return path.suffix.lower() in _SUFFIXES and not is_video(path)
+
+
+def is_picture(path: pathlib.Path) -> bool:
+    """Whether a file is a picture, animated or not, that Pillow reads; or one that is refused as such."""
+    try:
+        return is_image(path)
+    except AvsalError:
+        return True
 
 
 def is_video(path: pathlib.Path) -> bool:
@@ -104,8 +141,8 @@ def photographs_of_folder(folder: pathlib.Path) -> tuple[list[pathlib.Path], lis
     pictures = [path for path in entries if path.suffix.lower() in _SUFFIXES and path.is_file()]
     if not pictures:
         pictures = [path for path in contents.others if path.is_file() and is_photograph(path)]
-    others = set(entries) - set(pictures)
-    return pictures, [path for path in entries if path in others]
+    skipped = set(entries) - set(pictures)
+    return pictures, [path for path in entries if path in skipped]
 
 
 def result_names(paths: Sequence[pathlib.Path]) -> list[str]:
@@ -135,10 +172,14 @@ def _key(name: str) -> str:
 def _check_file(path: pathlib.Path) -> None:
     if not path.exists():
         raise AvsalError(missing(path))
-    if path.is_dir():
-        raise AvsalError(f"{path} is a folder, not a picture")
+    if not path.is_file():
+        raise AvsalError(f"{path} is not a file, so it is not a picture")
     if path.stat().st_size == 0:
         raise AvsalError(f"{path} is empty")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise AvsalError(f"cannot read {path}: {error.strerror}") from error
     if not is_image(path):
         raise AvsalError(f"{path} is not a picture that can be read, whatever its name says")
 

@@ -147,17 +147,17 @@ class Model:
     def predict_image(self, image: np.ndarray | str | os.PathLike) -> np.ndarray:
         """Returns float32 [H, W] in [0, 1]: the map of a photograph at model size.
 
-        A network of clips is given the picture T times, and silence where it takes audio. Pictures of all sizes
-        share one compiled program. The map is smaller where the network pads pictures (`InputSpec.fit`): the
-        padding is cut off.
+        A network of clips is given the picture T times, and silence where it takes audio. Pictures of all
+        sizes share one compiled program. The map is smaller where the network pads pictures
+        (`InputSpec.fit`): the padding is cut off.
 
         Args:
           image: RGB uint8 [height, width, 3] of any size; or a picture file, which is turned upright and
             converted to sRGB (see `data.photographs.read_photograph`), with a warning of what is unusual.
 
         Raises:
-          AvsalError: an array of another type or shape, a file that cannot be read, or the network gives values
-            that are not finite.
+          AvsalError: an array of another type or shape, a file that cannot be read, or the network gives
+            values that are not finite.
         """
         name = "the picture"
         if isinstance(image, str | os.PathLike):

@@ -74,10 +74,10 @@ class WindowEngine:
             yield from _numbered(*in_flight.popleft())
 
     def stills(self, pictures: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
-        """Yields (index, map float32 [H, W]) for pictures of which each is a whole clip, repeated; in silence.
+        """Yields (index, map float32 [H, W]) for pictures of which each is repeated to a clip, in silence.
 
-        Pictures are as the frames of `maps`, and the programs the same. A picture is pushed once. The maps are
-        not checked: they may hold values that are not finite.
+        Pictures are as the frames of `maps`, and the programs are the same. A picture is pushed once. Maps
+        are not checked: they may hold values that are not finite.
         """
         in_flight: collections.deque = collections.deque()
         for batch in self._still_batches(pictures):
@@ -89,14 +89,14 @@ class WindowEngine:
 
     def _still_batches(self, pictures):
         """Yields as `_batches`."""
-        ring, done = jnp.zeros(self._ring.shape, self._ring.dtype), 0
+        ring, first = jnp.zeros(self._ring.shape, self._ring.dtype), 0
         slots = np.arange(self.batch, dtype=np.int32)
         indices = np.repeat(slots[:, None], self._spec.frames, 1)
         for chunk in _chunks(pictures, self.batch):
             ring = self._push(self._variables, ring, _filled(chunk, self.batch), slots)
             maps = self._run(self._variables, ring, indices, self._audio([], None, None))
-            yield (done, len(chunk)), maps
-            done += len(chunk)
+            yield (first, len(chunk)), maps
+            first += len(chunk)
 
     def _batches(self, frames, sound):
         """Yields (first index, maps on the device) a batch at a time."""
@@ -146,15 +146,15 @@ class WindowEngine:
         return windows
 
 
-def _numbered(where, maps):
-    for index, saliency in _rows(where, maps):
+def _numbered(span, maps):
+    for index, saliency in _rows(span, maps):
         check_finite(saliency, f"frame {index + 1}")
         yield index, saliency
 
 
-def _rows(where, maps):
+def _rows(span, maps):
     """Yields (index, map) of a batch of (first index, number of rows that count)."""
-    first, number = where
+    first, number = span
     yield from enumerate(np.asarray(maps)[:number], first)
 
 
