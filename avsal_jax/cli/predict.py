@@ -22,21 +22,12 @@ def add_parser(commands) -> None:
     add("--output", required=True, type=pathlib.Path, metavar="DIR", help="where the results go")
     add("--model", metavar="DIR", help="a model directory (from avsal convert, or trained), or the name of a "
         f"bundled model (default: {DEFAULT})")  # fmt: skip
-    add(
-        "--audio",
-        default="auto",
-        metavar="auto|off|FILE",
-        help="the sound that a model hears (default: auto)",
-    )
+    add("--audio", default="auto", metavar="auto|off|FILE", help="the input audio of a model (default: auto)")
     add("--save", type=flags.saves, default=("maps", "overlay", "report"), metavar="KINDS",
         help="of maps,overlay,npz,report,features (default: maps,overlay,report)")  # fmt: skip
     flags.add_features(parser)
-    add(
-        "--postprocess",
-        choices=("none", "vinet"),
-        default="none",
-        help="vinet: blur maps as the public code does",
-    )
+    add("--postprocess", choices=("none", "vinet"), default="none",
+        help="vinet: blur maps as the public code does")  # fmt: skip
     add("--batch", type=flags.batch, metavar="N", help="windows per call (default: 1 on CPU, else 8)")
     add("--dtype", choices=("float32", "bfloat16"), default="float32")
     add("--fps", type=flags.rate, metavar="F", help="frames a second of a folder of images (default: 25)")

@@ -90,7 +90,8 @@ def write_stills_report(
     count, text = summary["maps"], summary["note"] or _RED
     if len(rows) < count:
         text += f" The first {len(rows)} of {count:,} photographs are shown."
-    sections = [Section("Photographs and their maps", Pictures(items, 3), text)] if items else []
+    title = "Photographs and their maps" if "width" not in summary else "The photograph and its map"
+    sections = [Section(title, Pictures(items, 3), text)] if items else []
     if failed := list(summary["failed"].items()):
         sections.append(Section("Not predicted", Table(failed)))
     sections += [
