@@ -22,8 +22,8 @@ NAMES = {
     "report": "report.html",
     "features": features.PAGE,
 }
-OVERLAY, OVERLAYS = "overlay.jpg", "overlays"  # of a photograph, and of several
-_WRITTEN = (*NAMES.values(), OVERLAY, OVERLAYS, features.FOLDER)
+OVERLAY, OVERLAYS = "overlay", "overlays"  # of a photograph, with a suffix; the folder of several
+_WRITTEN = (*NAMES.values(), f"{OVERLAY}.jpg", f"{OVERLAY}.png", OVERLAYS, features.FOLDER)
 _PARTIAL, _RESUMABLE = ".avsal-partial-", ".avsal-stills-"
 
 

@@ -101,9 +101,8 @@ class StillResults:
             options = {"compress_level": 1, "compress_type": zlib.Z_RLE}
             Image.fromarray(grey).save(self._new(files[-1]), **options)
         if "overlay" in save:
-            file = OVERLAY if self._is_single else f"{OVERLAYS}/{name}.jpg"
-            if max(image.shape) > _LARGEST_JPEG:
-                file = str(pathlib.PurePosixPath(file).with_name(pathlib.PurePosixPath(file).stem + ".png"))
+            suffix = "png" if max(image.shape) > _LARGEST_JPEG else "jpg"
+            file = f"{OVERLAY}.{suffix}" if self._is_single else f"{OVERLAYS}/{name}.{suffix}"
             files.append(file)
             Image.fromarray(overlay(image, grey)).save(self._new(file), quality=_QUALITY)
         if self._keeps_raw:
@@ -194,7 +193,7 @@ def _is_entry(entry) -> bool:
         return False
     texts = [entry.get("name"), entry.get("identity"), *entry["files"]]
     return all(isinstance(text, str) for text in texts) and all(
-        file.partition("/")[0] in ("maps", OVERLAYS, OVERLAY) and ".." not in file.split("/")
+        file.startswith(("maps/", f"{OVERLAYS}/", f"{OVERLAY}.")) and ".." not in file.split("/")
         for file in entry["files"]
     )
 

@@ -173,6 +173,17 @@ def test_many_photographs_share_a_folder(probe, folder, tmp_path):
     assert not any(line.startswith("note") for line in news)
 
 
+def test_overlays_that_jpeg_cannot_hold_are_png(probe, tmp_path, monkeypatch):
+    monkeypatch.setattr(still_results, "_LARGEST_JPEG", 100)
+    Image.fromarray(spot(2)).save(tmp_path / "a.png")
+    out, settings = tmp_path / "out", Settings(save=("overlay",))
+    predict_file(probe, tmp_path / "a.png", out, settings)
+    assert listed(out) == ["overlay.png", "summary.json"]
+    assert "resumed" in predict_file(probe, tmp_path / "a.png", out, settings)
+    predict(probe, [tmp_path / "a.png"], out, save=("overlay",))
+    assert listed(out) == ["overlays", "summary.json"] and listed(out / "overlays") == ["a.png"]
+
+
 def test_the_report_shows_the_first_and_says_of_how_many(probe, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(still_results, "ROWS", 2)
     predict(probe, folder.iterdir(), tmp_path / "out", save=("report",))
