@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     def note(line):
         print(f"note: {line}", file=sys.stderr)
 
-    inputs = own_inputs(list_inputs(args.input, args.output, note, args.stills), args.shard)
+    inputs = own_inputs(list_inputs(args.input, args.output, note=note, stills=args.stills), args.shard)
     if not inputs:
         return 0
     SoundChoice(args.audio).check()

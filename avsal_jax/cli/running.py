@@ -63,4 +63,4 @@ def _progress(maps, total):
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+    tqdm.tqdm.write(line, file=sys.stderr)  # above the bar
