@@ -200,7 +200,7 @@ p { margin: .25rem 0 .75rem; }
 .pictures { display: grid; gap: .75rem;
   grid-template-columns: repeat(auto-fill, minmax(min(17rem, 100%), 1fr)); }
 figure { margin: 0; }
-img { width: 100%; height: auto; border-radius: 4px; display: block; }
+img { width: 100%; height: auto; max-height: 80vh; object-fit: contain; border-radius: 4px; display: block; }
 figcaption, .axis { font-size: .85rem; opacity: .75; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; vertical-align: top; padding: .25rem .75rem .25rem 0;

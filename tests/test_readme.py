@@ -42,6 +42,10 @@ def workplace(tests_dir, tmp_path, monkeypatch):
             out.mux(packet)
     write_video(tmp_path / "first.mp4", moving_spot(3))
     write_video(tmp_path / "second.mkv", moving_spot(3))
+    Image.fromarray(moving_spot(2)[0]).save(tmp_path / "photo.jpg")
+    (tmp_path / "folder_of_photographs").mkdir()
+    for size in (40, 60):
+        Image.fromarray(moving_spot(2, size, 80)[1]).save(tmp_path / "folder_of_photographs" / f"{size}.jpg")
     (tmp_path / "folder_of_images").mkdir()
     for index, image in enumerate(moving_spot(3)):
         Image.fromarray(image).save(tmp_path / "folder_of_images" / f"{index}.png")

@@ -1,4 +1,4 @@
-"""`avsal predict`: saliency maps, overlays and reports for videos."""
+"""`avsal predict`: saliency maps, overlays and reports for videos and photographs."""
 
 from __future__ import annotations
 
@@ -12,28 +12,22 @@ from avsal_jax.cli import flags
 
 def add_parser(commands) -> None:
     """Adds the command's flags."""
-    parser = commands.add_parser("predict", help="saliency maps, an overlay and a report for videos")
+    parser = commands.add_parser(
+        "predict", help="saliency maps, overlays and a report for videos and photographs"
+    )
     add = parser.add_argument
     add("input", nargs="+", metavar="INPUT",
-        help="a video, a picture, a folder of images (one video), a folder of videos")  # fmt: skip
+        help="a video, a photograph, a folder of images (one video), a folder of videos")  # fmt: skip
+    add("--stills", action="store_true", help="every picture, also in folders, is a photograph of its own")
     add("--output", required=True, type=pathlib.Path, metavar="DIR", help="where the results go")
     add("--model", metavar="DIR", help="a model directory (from avsal convert, or trained), or the name of a "
         f"bundled model (default: {DEFAULT})")  # fmt: skip
-    add(
-        "--audio",
-        default="auto",
-        metavar="auto|off|FILE",
-        help="the sound that a model hears (default: auto)",
-    )
+    add("--audio", default="auto", metavar="auto|off|FILE", help="the input audio of a model (default: auto)")
     add("--save", type=flags.saves, default=("maps", "overlay", "report"), metavar="KINDS",
         help="of maps,overlay,npz,report,features (default: maps,overlay,report)")  # fmt: skip
     flags.add_features(parser)
-    add(
-        "--postprocess",
-        choices=("none", "vinet"),
-        default="none",
-        help="vinet: blur maps as the public code does",
-    )
+    add("--postprocess", choices=("none", "vinet"), default="none",
+        help="vinet: blur maps as the public code does")  # fmt: skip
     add("--batch", type=flags.batch, metavar="N", help="windows per call (default: 1 on CPU, else 8)")
     add("--dtype", choices=("float32", "bfloat16"), default="float32")
     add("--fps", type=flags.rate, metavar="F", help="frames a second of a folder of images (default: 25)")
@@ -53,9 +47,11 @@ def run(args: argparse.Namespace) -> int:
     from avsal_jax.cli.running import predict_all
     from avsal_jax.cli.sharing import own_inputs
     from avsal_jax.compile_cache import use_compile_cache
-    from avsal_jax.inference.predict import FeatureSettings, Settings
+    from avsal_jax.inference.features import FeatureSettings
+    from avsal_jax.inference.predict import check_source
     from avsal_jax.inference.predictor import load_model
-    from avsal_jax.inference.sources import SoundChoice, list_inputs, open_source
+    from avsal_jax.inference.settings import Settings
+    from avsal_jax.inference.sources import SoundChoice, list_inputs
     from avsal_jax.models.layers import Runtime
 
     feature_settings = FeatureSettings(
@@ -63,13 +59,16 @@ def run(args: argparse.Namespace) -> int:
     )
     names = ("postprocess", "audio", "fps", "frame_step", "batch", "stream")
     settings = Settings(args.save, features=feature_settings, **{name: getattr(args, name) for name in names})
-    listed = list_inputs(args.input, args.output, lambda line: print(f"note: {line}", file=sys.stderr))
-    inputs = own_inputs(listed, args.shard)
+
+    def note(line):
+        print(f"note: {line}", file=sys.stderr)
+
+    inputs = own_inputs(list_inputs(args.input, args.output, note=note, stills=args.stills), args.shard)
     if not inputs:
         return 0
     SoundChoice(args.audio).check()
     if len(inputs) == 1:
-        open_source(next(iter(inputs)), args.fps, args.stream)  # fails before a model is loaded
+        check_source(next(iter(inputs)), settings)  # fails before a model is loaded
     use_compile_cache()
     runtime = Runtime(dtype=jnp.dtype(args.dtype))
     if args.model is None:

@@ -7,12 +7,16 @@ import sys
 
 import tqdm
 
+from avsal_jax.data.photographs import PhotographSet
 from avsal_jax.errors import error_line
-from avsal_jax.inference.predict import Settings, predict_file
+from avsal_jax.inference.predict import predict_file
 from avsal_jax.inference.predictor import Model
+from avsal_jax.inference.settings import Settings
 
 
-def predict_all(model: Model, inputs: dict[pathlib.Path, pathlib.Path], settings: Settings) -> int:
+def predict_all(
+    model: Model, inputs: dict[pathlib.Path | PhotographSet, pathlib.Path], settings: Settings
+) -> int:
     """Predicts every input; returns 0, or 1 where one of several failed (they are listed at the end).
 
     An input may fail by any exception; the others go on, and what was finished before is kept.
@@ -20,7 +24,8 @@ def predict_all(model: Model, inputs: dict[pathlib.Path, pathlib.Path], settings
     Raises:
       Exception: that of the only input, where it failed.
     """
-    failed: dict[pathlib.Path, str] = {}
+    failed: dict[pathlib.Path | str, str] = {}
+    count = sum(len(source) if isinstance(source, PhotographSet) else 1 for source in inputs)
     for number, (source, output) in enumerate(inputs.items(), 1):
         if len(inputs) > 1:
             _say(f"[{number}/{len(inputs)}] {source}")
@@ -35,17 +40,19 @@ def predict_all(model: Model, inputs: dict[pathlib.Path, pathlib.Path], settings
             failed[source] = words if str(source) in words.replace("://", ":/") else f"{source}: {words}"
             _say(f"failed: {failed[source]}")
             continue
+        failed |= summary.get("failed", {})
         if "resumed" in summary:
             continue
-        if summary["maps"]:
+        if summary["maps"] and summary["seconds"]:
+            word = "map" if summary["maps"] == 1 else "maps"
             print(
-                f"{summary['maps']} maps in {output} ({summary['maps_per_second']:.2f} a second, after "
+                f"{summary['maps']} {word} in {output} ({summary['maps_per_second']:.2f} a second, after "
                 f"{summary['compile_seconds']:.1f} s of compiling)"
             )
         if "features" in summary:
             print(f"features of {len(summary['features']['frames'])} frames in {output / 'features.html'}")
     if failed:
-        _say(f"{len(failed)} of {len(inputs)} inputs failed:")
+        _say(f"{len(failed)} of {count} inputs failed:")
         for words in failed.values():
             _say(f"  {words}")
     return 1 if failed else 0
@@ -56,4 +63,4 @@ def _progress(maps, total):
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+    tqdm.tqdm.write(line, file=sys.stderr)  # above the bar

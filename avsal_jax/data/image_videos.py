@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from PIL import Image
 
+from avsal_jax.data.color_profiles import find_profile
 from avsal_jax.data.images import (
     IMAGE_SUFFIXES,
     UNREAD_FORMATS,
@@ -30,13 +31,13 @@ from avsal_jax.errors import AvsalError
 
 DEFAULT_RATE = 25  # frames a second
 _ANIMATED_SUFFIXES = frozenset({".apng", ".avif", ".avifs", ".gif", ".webp"})  # of folders, these are opened
-_ANIMATED_FORMATS = frozenset({"AVIF", "GIF", "PNG", "WEBP"})  # whose frames have times
+ANIMATED_FORMATS = frozenset({"AVIF", "GIF", "PNG", "WEBP"})  # whose frames have times
 _WITHOUT_MAGIC = {"IM", "IPTC", "PCD", "TGA", "IMT", "MCIDAS", "SPIDER", "XVTHUMB"}  # could be any file
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"mif1"}
 _MILLISECOND = fractions.Fraction(1, 1000)
 _SHORTEST, _USUAL = 10, 100  # ms; browsers and FFmpeg show a frame of 10 ms or less for 100 ms
 _LISTED = 5  # names in a line
-_TRANSPARENT = "transparent pixels are shown over black"
+TRANSPARENT = "transparent pixels are shown over black"
 # What people's folders of videos hold; other names in such a folder are skipped, and listed.
 VIDEO_SUFFIXES = frozenset({
     ".264", ".265", ".3g2", ".3gp", ".asf", ".av1", ".avi", ".dav", ".divx", ".dv", ".f4v", ".flc", ".fli",
@@ -108,7 +109,7 @@ def is_image(path: pathlib.Path) -> bool:
     """
     kinds, suffix = set(Image.OPEN) - UNREAD_FORMATS, path.suffix.lower()
     if suffix in VIDEO_SUFFIXES:
-        kinds = _ANIMATED_FORMATS & kinds  # an animated picture by a wrong name; JPEG may be motion JPEG
+        kinds = ANIMATED_FORMATS & kinds  # an animated picture by a wrong name; JPEG may be motion JPEG
     elif suffix not in IMAGE_SUFFIXES:
         kinds -= _WITHOUT_MAGIC
     try:
@@ -128,7 +129,10 @@ def _refuse_heif(path: pathlib.Path) -> None:
     with contextlib.suppress(OSError), path.open("rb") as file:
         head = file.read(12)
         if head[4:8] == b"ftyp" and head[8:] in _HEIF_BRANDS:
-            raise AvsalError(f"{path} is a HEIC picture, which is not read: save it as JPEG or PNG first")
+            raise AvsalError(
+                f"{path} is a HEIC picture, which is not read: save it as JPEG or PNG first "
+                "(iPhone: Settings, Camera, Formats, Most Compatible)"
+            )
 
 
 class ImageFolder:
@@ -174,7 +178,7 @@ class ImageFolder:
             if image.shape != size:
                 raise AvsalError(
                     f"{path} is {image.shape[1]}x{image.shape[0]}, but the images before it are "
-                    f"{size[1]}x{size[0]}; one video has one size"
+                    f"{size[1]}x{size[0]}; one video has one size; for photographs, add --stills"
                 )
             yield Frame(index, index, image)
 
@@ -185,12 +189,17 @@ class ImageFolder:
             if other is not path:
                 raise AvsalError(
                     f"{self.path} holds {other.name} and {path.name}, two images of one number: "
-                    "their order is not known; remove or rename one"
+                    "their order is not known; remove or rename one; for photographs, add --stills"
                 )
 
     def _order_note(self) -> list[str]:
-        """Two numbers that both vary may be two cameras or shots: the user should see the order."""
+        """Two numbers that vary may be two cameras or shots, names without numbers photographs."""
         numbers = [[part for (part,) in same_number(path) if isinstance(part, int)] for path in self._files]
+        if len(numbers) > 1 and not any(numbers):
+            return [
+                f"{self.path}: the names hold no numbers; the images are the frames of one video, "
+                f"{self._files[0].name} to {self._files[-1].name}; for photographs, add --stills"
+            ]
         varying = sum(len(set(column)) > 1 for column in zip(*numbers, strict=False))
         if varying < 2:
             return []
@@ -203,7 +212,7 @@ class ImageFolder:
         try:
             with open_image(self._files[0]) as image:
                 mapping = stated_tone_mapping(image, self._files[0])
-                lines = [_TRANSPARENT] if is_transparent(image) else []
+                lines = [TRANSPARENT] if is_transparent(image) else []
                 lines += [mapping.note] if mapping else []
                 return [f"{self.path}: {line}" for line in lines]
         except AvsalError:  # told when it is read
@@ -221,7 +230,8 @@ def mixed_folder(folder: pathlib.Path, contents: FolderContents) -> str:
 class ImageFile:
     """A picture file as a video: all frames of an animated one with their times, one frame of another.
 
-    Of a file with several pictures but no times (TIFF, MPO) the first is read.
+    Of a file with several pictures but no times (TIFF, MPO) the first is read. Colours with an ICC profile
+    are converted to sRGB.
 
     Raises:
       AvsalError: no frame can be read.
@@ -233,14 +243,13 @@ class ImageFile:
         self.path = pathlib.Path(path)
         self.damaged = 0
         with open_image(self.path) as image:
-            stated = _count(image)
-            mapping = stated_tone_mapping(image, self.path)
-            notes = [f"{self.path}: {mapping.note}"] if mapping else []
-            self._animated = image.format in _ANIMATED_FORMATS and stated > 1
+            count = picture_count(image)
+            notes = [f"{self.path}: {line}" for line in color_notes(image, self.path)]
+            self._animated = image.format in ANIMATED_FORMATS and count > 1
             self._first = int(self._animated and bool(image.info.get("default_image")))  # of APNG: not played
-            if stated > 1 and not self._animated:
-                notes.append(f"{self.path} holds {stated} pictures without times: the first is read")
-        self._stated = stated - self._first if self._animated else 1
+            if count > 1 and not self._animated:
+                notes.append(f"{self.path} holds {count} pictures without times: the first is read")
+        self._frame_count = count - self._first if self._animated else 1
         durations, transparent = [], False
         for _, duration, see_through in self._frames():
             durations.append(duration)
@@ -248,7 +257,7 @@ class ImageFile:
         if not durations:
             raise AvsalError(f"{self.path} has no frame that can be read")
         if transparent:
-            notes.append(f"{self.path}: {_TRANSPARENT}")
+            notes.append(f"{self.path}: {TRANSPARENT}")
         seconds = fractions.Fraction(sum(durations)) * _MILLISECOND
         rate = len(durations) / seconds if self._animated else fractions.Fraction(DEFAULT_RATE)
         self.info = VideoInfo(
@@ -265,12 +274,13 @@ class ImageFile:
         for image, duration, _ in self._frames(pixels=True):
             yield Frame(count, round(time), image)
             count, time = count + 1, time + duration
-        self.damaged = self._stated - count
+        self.damaged = self._frame_count - count
 
     def _frames(self, pixels: bool = False) -> Iterator[tuple]:
         """Yields (RGB, or None without `pixels`; milliseconds; whether transparent) until one is damaged."""
         with open_image(self.path) as image:
-            for number in range(self._first, self._first + self._stated):
+            profile = find_profile(image) if pixels else None
+            for number in range(self._first, self._first + self._frame_count):
                 try:
                     image.seek(number)
                     image.load()  # WebP and AVIF know the time of a frame that is decoded
@@ -279,13 +289,19 @@ class ImageFile:
                         raise
                     return
                 yield (
-                    to_rgb(image, self.path) if pixels else None,
+                    to_rgb(image, self.path, profile) if pixels else None,
                     _milliseconds(image),
                     is_transparent(image),
                 )
 
 
-def _count(image: Image.Image) -> int:
+def color_notes(image: Image.Image, path: pathlib.Path) -> list[str]:
+    """Returns what is done about the colours that an opened picture states, HDR or an ICC profile."""
+    colors = stated_tone_mapping(image, path) or find_profile(image)
+    return [colors.note] if colors and colors.note else []
+
+
+def picture_count(image: Image.Image) -> int:
     """Returns how many pictures an opened file holds; of a damaged one, how many can be reached."""
     try:
         return getattr(image, "n_frames", 1)

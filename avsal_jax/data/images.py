@@ -12,6 +12,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from avsal_jax.data.color import ToneMapping, find_tone_mapping
+from avsal_jax.data.color_profiles import ColorProfile, has_alpha
 from avsal_jax.errors import AvsalError
 
 # What Pillow registers without reading its pixels by itself; and FLI, which FFmpeg plays.
@@ -55,11 +56,15 @@ def read_image(path: pathlib.Path) -> np.ndarray:
         return to_rgb(image, path)
 
 
-def to_rgb(image: Image.Image, path: pathlib.Path) -> np.ndarray:
+def to_rgb(image: Image.Image, path: pathlib.Path, profile: ColorProfile | None = None) -> np.ndarray:
     """Returns an opened image, or its current frame, as RGB uint8 [H, W, 3], upright.
 
     Transparent pixels are laid over black, as players show them. Grey of 16 bits, 0 to 65,535, is divided
     by 257. HDR (of AVIF and PNG) is mapped to SDR.
+
+    Args:
+      profile: converts other colours to sRGB; None ignores embedded profiles, as public code does with the
+        frames of data sets.
 
     Raises:
       AvsalError: it has 32 bits per channel, whose range no file states.
@@ -74,7 +79,9 @@ def to_rgb(image: Image.Image, path: pathlib.Path) -> np.ndarray:
             f"{path} is an image of mode {image.mode}, 32 bits per channel; frames have 8 bits per channel, "
             "or 16 for grey: scale and save it as PNG first"
         )
-    if _has_alpha(image):
+    if profile is not None and mapping is None:
+        image = profile.to_srgb(image)
+    if has_alpha(image):
         rgb = over_black(np.asarray(image.convert("RGBA")))
     else:
         rgb = np.asarray(image.convert("RGB"))
@@ -116,11 +123,7 @@ def has_16_bits(image: Image.Image) -> bool:
 
 def is_transparent(image: Image.Image) -> bool:
     """Whether a pixel of an image, or of its current frame, is not opaque."""
-    return _has_alpha(image) and image.convert("RGBA").getextrema()[3][0] < 255
-
-
-def _has_alpha(image: Image.Image) -> bool:
-    return image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info
+    return has_alpha(image) and image.convert("RGBA").getextrema()[3][0] < 255
 
 
 def over_black(rgba: np.ndarray) -> np.ndarray:

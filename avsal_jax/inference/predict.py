@@ -6,76 +6,42 @@ import collections
 import contextlib
 import dataclasses
 import json
-import os
 import pathlib
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import av
 import jax
 
 import avsal_jax
 from avsal_jax.data.fitting import fitted_frame, fitted_map
-from avsal_jax.errors import AvsalError
+from avsal_jax.data.photographs import PhotographSet, is_photograph
 from avsal_jax.identity import model_identity, tree_identity
 from avsal_jax.inference import features
-from avsal_jax.inference.features import FeatureSettings
 from avsal_jax.inference.outputs import Item, Outputs
 from avsal_jax.inference.predictor import Model
+from avsal_jax.inference.result_folders import NAMES, complete_or_nothing, previous_summary
+from avsal_jax.inference.settings import Settings
 from avsal_jax.inference.sources import SoundChoice, Source, damage_notes, open_source, rate_warning
+from avsal_jax.inference.stills import check_photographs, predict_photographs
 from avsal_jax.threads import prefetched
 
 _QUEUE = 4
-_PARTIAL = ".avsal-partial-"
-_NAMES = {
-    "maps": "maps",
-    "overlay": "overlay.mp4",
-    "npz": "maps.npz",
-    "report": "report.html",
-    "features": features.PAGE,
-}
-_WRITTEN = (*_NAMES.values(), features.FOLDER)
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How videos are predicted.
+def check_source(source, settings: Settings) -> None:
+    """Raises AvsalError for a source of `predict_file` that cannot be read with these settings."""
+    photographs = _photographs(source)
+    if photographs is not None:
+        check_photographs(photographs, settings)
+    else:
+        open_source(source, settings.fps, settings.stream)
 
-    Attributes:
-      save: some of `maps` (maps/%06d.png: 8-bit grey at the frame's size, numbered from 1, stretched from
-        minimum to maximum), `overlay` (overlay.mp4: heat colours over the picture, the source's times
-        and sound), `npz` (maps.npz: float16 at model size), `report` (report.html), `features` (features.html
-        and the folder features: what the network recorded for a few frames). With `features` alone, no other
-        frame is predicted.
-      postprocess: of map images, see `pictures.to_grey`.
-      audio: `auto` (the video's own sound), `off` (silence), or a file.
-      fps: rate of a folder of images, frames a second.
-      frame_step: every K-th frame is the video; the overlay holds the last map in between.
-      batch: windows per call; None chooses by the device.
-      features: which ones of which frames, and another sound beside the first.
-      stream: index of the video stream of each file; None for the one that a player chooses.
 
-    Raises:
-      AvsalError: a choice of features, where `save` lacks them.
-    """
-
-    save: tuple[str, ...] = ("maps", "overlay")
-    postprocess: str = "none"
-    audio: str = "auto"
-    fps: float | None = None
-    frame_step: int = 1
-    batch: int | None = None
-    features: FeatureSettings = dataclasses.field(default_factory=FeatureSettings)
-    stream: int | None = None
-
-    def __post_init__(self):
-        if "features" not in self.save and self.features != FeatureSettings():
-            raise AvsalError(
-                "--features, --feature-frames, --compare-audio and --iterations are about features: add "
-                "features to --save"
-            )
+def _photographs(source) -> PhotographSet | None:
+    """Returns the photographs that a source is, or None for a video."""
+    if isinstance(source, PhotographSet):
+        return source
+    return PhotographSet.of_one(source) if is_photograph(pathlib.Path(source)) else None
 
 
 def predict_file(
@@ -86,14 +52,14 @@ def predict_file(
     say: Callable[[str], None] = lambda line: None,
     progress: Callable = lambda maps, total: maps,
 ) -> dict:
-    """Predicts a map for every frame of a video and writes what `settings.save` names into `output`.
+    """Predicts a map for every frame of a video, or every photograph, and writes them into `output`.
 
     Files appear under their final names only when all of them are complete; `summary.json` is the last.
     Where it is there already, from the same source, model and settings, nothing is done again.
 
     Args:
       model: from `load_model`.
-      source: a video file, a picture, or a folder of images.
+      source: a video file, a picture, or a folder of images; or a `PhotographSet`.
       output: a directory, made where missing.
       say: called with a line of news.
       progress: wraps the iteration over maps, given the expected number of maps.
@@ -106,13 +72,16 @@ def predict_file(
     """
     settings = settings or Settings()
     output = pathlib.Path(output)
+    photographs = _photographs(source)
+    if photographs is not None:
+        return predict_photographs(model, photographs, output, settings=settings, say=say, progress=progress)
     video = open_source(source, settings.fps, settings.stream)
     choice = SoundChoice(settings.audio)
     choice.check()
     compared = SoundChoice(settings.features.compare_audio or "off")
     compared.check()
     job = _job(model, video=video, settings=settings, sound=choice.file(video), compared=compared.file(video))
-    previous = _previous(output)
+    previous = previous_summary(output)
     if _finished(output, previous=previous, job=job, settings=settings):
         say(f"{video.path} is done already; its results are in {output}")
         return {**previous, "resumed": True}
@@ -129,7 +98,7 @@ def predict_file(
         note(warning)
     if "features" in settings.save:
         features.prepare(model, settings.features)
-    with _complete_or_nothing(output) as folder:
+    with complete_or_nothing(output) as folder:
         outputs, figures = None, {}
         if set(settings.save) != {"features"}:
             outputs, figures = _predicted(
@@ -264,100 +233,6 @@ def _job(model: Model, video: Source, settings: Settings, sound, compared) -> di
     }
 
 
-def _previous(output: pathlib.Path) -> dict | None:
-    """Returns the summary of an earlier prediction in a folder, or None.
-
-    Raises:
-      AvsalError: the folder holds a model, or files of ours without such a summary: somebody else's.
-    """
-    if (output / "model.json").exists():
-        raise AvsalError(f"{output} is a model directory; choose another output")
-    try:
-        summary = json.loads((output / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        summary = None
-    if isinstance(summary, dict) and isinstance(summary.get("job"), dict):
-        return summary
-    taken = [name for name in (*_WRITTEN, "summary.json") if (output / name).exists()]
-    if taken:
-        raise AvsalError(f"{output / taken[0]} was not written by avsal; choose another output")
-    return None
-
-
 def _finished(output: pathlib.Path, previous: dict | None, job: dict, settings: Settings) -> bool:
-    there = all((output / _NAMES[kind]).exists() for kind in settings.save)
-    return there and previous is not None and previous["job"] == job
-
-
-@contextlib.contextmanager
-def _complete_or_nothing(output: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields a hidden folder in `output`; on success its content moves up, else nothing is left.
-
-    What an earlier prediction left is removed then, so that all in a folder is of one prediction.
-    """
-    made = _missing_folders(output)
-    folder = None
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        _clear_abandoned(output)
-        folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{_PARTIAL}{os.getpid()}-", dir=output))
-        yield folder
-        _replace(folder, output)
-    except BaseException as error:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-        for path in made:
-            with contextlib.suppress(OSError):
-                path.rmdir()
-        if isinstance(error, OSError | av.error.FFmpegError):
-            raise AvsalError(f"cannot write to {output}: {error.strerror or error}") from error
-        raise
-
-
-def _replace(folder: pathlib.Path, output: pathlib.Path) -> None:
-    """Moves the content of `folder` into `output`; where that fails, what was there before is back."""
-    before = pathlib.Path(tempfile.mkdtemp(prefix=f"{_PARTIAL}{os.getpid()}-", dir=output))
-    moved: list[tuple[pathlib.Path, pathlib.Path]] = []
-
-    def move(source: pathlib.Path, target: pathlib.Path) -> None:
-        os.replace(source, target)
-        moved.append((source, target))
-
-    try:
-        for name in ("summary.json", *_WRITTEN):  # until all is in place, nothing is done
-            if (output / name).exists():
-                move(output / name, before / name)
-        for path in sorted(folder.iterdir(), key=lambda p: p.name == "summary.json"):
-            move(path, output / path.name)
-    except BaseException:
-        for source, target in reversed(moved):
-            with contextlib.suppress(OSError):
-                os.replace(target, source)
-        raise
-    finally:
-        shutil.rmtree(before, ignore_errors=True)
-    folder.rmdir()
-
-
-def _clear_abandoned(output: pathlib.Path) -> None:
-    """Removes the hidden folders of runs that were killed, not those of runs that go on."""
-    for stale in output.glob(f"{_PARTIAL}*"):
-        number = stale.name.removeprefix(_PARTIAL).partition("-")[0]
-        try:
-            os.kill(int(number), 0)
-        except (ValueError, OverflowError, ProcessLookupError):
-            shutil.rmtree(stale, ignore_errors=True)
-        except PermissionError:
-            continue  # somebody else's process lives
-        else:
-            if int(number) == os.getpid():
-                shutil.rmtree(stale, ignore_errors=True)
-
-
-def _missing_folders(path: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the folders that making `path` would make, innermost first."""
-    missing = []
-    while not path.exists() and path != path.parent:
-        missing.append(path)
-        path = path.parent
-    return missing
+    is_complete = all((output / NAMES[kind]).exists() for kind in settings.save)
+    return is_complete and previous is not None and previous["job"] == job

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import math
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -13,10 +14,11 @@ import numpy as np
 from avsal_jax.data.audio import clean_sound
 from avsal_jax.data.clip_sound import ClipSound
 from avsal_jax.data.fitting import fitted_frame, fitted_map
+from avsal_jax.data.photographs import read_photograph
 from avsal_jax.errors import AvsalError
 from avsal_jax.inference.feature_engine import FeatureEngine
 from avsal_jax.inference.sources import HEARS_SILENCE, SoundChoice, Source, damage_notes, open_source
-from avsal_jax.inference.streaming import SoundOfClip, WindowEngine
+from avsal_jax.inference.streaming import SoundOfClip, WindowEngine, check_finite
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import SALIENCY
 from avsal_jax.storage import StoredModel, read_model
@@ -141,6 +143,37 @@ class Model:
                 warnings.warn(line, stacklevel=2)
             sound = ClipSound(wave, front_end=self.spec.audio, frames=self.spec.frames, fps=fps).clip
         return np.stack([saliency for _, saliency in self.iter_frames(frames, None, sound)])
+
+    def predict_image(self, image: np.ndarray | str | os.PathLike) -> np.ndarray:
+        """Returns float32 [H, W] in [0, 1]: the map of a photograph at model size.
+
+        A network of clips is given the picture T times, and silence where it takes audio. Pictures of all
+        sizes share one compiled program. The map is smaller where the network pads pictures
+        (`InputSpec.fit`): the padding is cut off.
+
+        Args:
+          image: RGB uint8 [height, width, 3] of any size; or a picture file, which is turned upright and
+            converted to sRGB (see `data.photographs.read_photograph`), with a warning of what is unusual.
+
+        Raises:
+          AvsalError: an array of another type or shape, a file that cannot be read, or the network gives
+            values that are not finite.
+        """
+        name = "the picture"
+        if isinstance(image, str | os.PathLike):
+            photograph = read_photograph(image)
+            for line in photograph.notes:
+                warnings.warn(f"{photograph.path}: {line}", stacklevel=2)
+            image, name = photograph.image, str(photograph.path)
+        array = np.asarray(image)
+        if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] != 3 or not array.size:
+            raise AvsalError(
+                f"a picture is RGB uint8 [height, width, 3] or the path of a file; got {array.dtype} "
+                f"{list(array.shape)}"
+            )
+        ((_, saliency),) = self.engine().stills([fitted_frame(array, self.spec)])
+        check_finite(saliency, name)
+        return fitted_map(saliency, array.shape[:2], self.spec)
 
     def iter_frames(
         self, images: Iterable[np.ndarray], batch: int | None = None, sound: SoundOfClip | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import pathlib
+from collections.abc import Collection
 
 import numpy as np
 
@@ -73,6 +74,37 @@ class ReportCollector:
         return [Section("Sound", Curve(times, peaks, "largest amplitude"))] if len(peaks) else []
 
 
+def write_stills_report(
+    path: pathlib.Path, rows: list[tuple[str, np.ndarray, np.ndarray]], summary: dict, card: dict
+) -> None:
+    """Writes the page of photographs: picture, map and overlay side by side.
+
+    Args:
+      rows: (file name, picture RGB uint8 [h, w, 3], map uint8 [h, w]) of those that are shown.
+      summary: of the run; `maps` is the number of photographs.
+      card: of the model.
+    """
+    items = []
+    for name, image, grey in rows:
+        items += [(name, image), ("map", grey), ("overlay", overlay(image, grey))]
+    count, text = summary["maps"], summary["note"] or _RED
+    if len(rows) < count:
+        text += f" The first {len(rows)} of {count:,} photographs are shown."
+    title = "Photographs and their maps" if "width" not in summary else "The photograph and its map"
+    sections = [Section(title, Pictures(items, 3), text)] if items else []
+    if failed := list(summary["failed"].items()):
+        sections.append(Section("Not predicted", Table(failed)))
+    sections += [
+        Section("Model", Table(_card_rows(card))),
+        Section("This run", Table(_run_rows(summary, ("fps", "frame_step", "stream", "audio")))),
+        *_notes(summary),
+    ]
+    lead = f"{count:,} photograph{'s' if count != 1 else ''}, each with a map."
+    if "width" in summary:
+        lead = f"A photograph of {summary['width']}x{summary['height']}, and its map."
+    path.write_text(render_page(f"Saliency of {summary['source']}", lead, sections), encoding="utf-8")
+
+
 def _lead(summary: dict) -> str:
     return (
         f"{summary['frames']} frames of {summary['width']}x{summary['height']} at {summary['rate']:.4g} "
@@ -105,16 +137,16 @@ def _model_rows(model: dict, path: str = "") -> list[tuple[str, str]]:
     return rows
 
 
-def _run_rows(summary: dict) -> list[tuple[str, str]]:
+def _run_rows(summary: dict, hidden: Collection[str] = ()) -> list[tuple[str, str]]:
     return [
         ("compiling", f"{summary['compile_seconds']:.1f} s"),
         ("maps", f"{summary['seconds']:.1f} s, {summary['maps_per_second']:.2f} a second"),
         ("device", summary["device"]),
-        ("damaged packets or frames", str(summary["damaged"])),
+        *([("damaged packets or frames", str(summary["damaged"]))] if "damaged" in summary else []),
         *(
             (key.replace("_", " "), str(value))
             for key, value in summary["settings"].items()
-            if key != "features"
+            if key not in ("features", *hidden)
         ),
         ("avsal_jax", summary["version"]),
     ]

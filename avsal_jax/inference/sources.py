@@ -18,6 +18,13 @@ from avsal_jax.data.image_videos import (
     mixed_folder,
     skipped_note,
 )
+from avsal_jax.data.photographs import (
+    PhotographSet,
+    is_photograph,
+    is_picture,
+    is_video,
+    photographs_of_folder,
+)
 from avsal_jax.data.sound_frames import audio_stream
 from avsal_jax.data.video import Video, open_container
 from avsal_jax.errors import AvsalError
@@ -29,47 +36,81 @@ _SLOWEST, _FASTEST, _TRAINED = 15, 35, 30  # frames a second
 
 
 def list_inputs(
-    names: Sequence, output: pathlib.Path, note: Callable[[str], None] = lambda line: None
-) -> dict[pathlib.Path, pathlib.Path]:
+    names: Sequence,
+    output: pathlib.Path,
+    note: Callable[[str], None] = lambda line: None,
+    stills: bool = False,
+) -> dict[pathlib.Path | PhotographSet, pathlib.Path]:
     """Returns input -> folder for its results, for all that `names` name.
 
     A folder of images is one video. A folder that holds videos stands for these; pictures beside them are
     skipped as their posters, and so is whatever else lies there. In a folder without a video or an image by
-    its name, every file is an input. One input writes into `output` itself, several write into a folder of
-    their own name each.
+    its name, every file is an input. Two or more photographs are one input together. One input writes into
+    `output` itself, several write into a folder of their own name each, photographs into `stills`.
 
     Args:
       note: called with a line on what of a folder is skipped.
+      stills: every picture is a photograph, also those in folders.
 
     Raises:
-      AvsalError: an empty folder, one of videos and a longer sequence of numbered images, or an output
-        inside a folder of inputs.
+      AvsalError: an empty folder, one of videos and a longer sequence of numbered images, an output inside a
+        folder of inputs, or a video where all inputs are photographs.
     """
     inputs: list[pathlib.Path] = []
     for path in map(pathlib.Path, names):
         if path.is_dir():
             if output.resolve().is_relative_to(path.resolve()):
                 raise AvsalError(f"the output {output} lies inside the input folder {path}; choose another")
-            inputs += _inputs_of_folder(path, note)
+            inputs += (_pictures_of_folder if stills else _inputs_of_folder)(path, note)
         else:
             inputs.append(path)
-    inputs = list(dict.fromkeys(inputs))
-    if not inputs:
+    grouped = _with_photographs_together(list(dict.fromkeys(inputs)), stills)
+    if not grouped:
         raise AvsalError("there is no input file")
-    if len(inputs) == 1:
-        return {inputs[0]: output}
-    folders, taken = {}, set()
-    for path in inputs:
-        stem, number = path.resolve().stem, 1  # of `..` too, which names no folder of its own
+    if len(grouped) == 1:
+        return {grouped[0]: output}
+    folders, used = {}, set()
+    for path in grouped:
+        # `..` too is resolved, which names no folder of its own
+        stem, number = "stills" if isinstance(path, PhotographSet) else path.resolve().stem, 1
         if not stem:
             raise AvsalError(f"{path} has no name to call its results by; give the path of a video")
         name = stem
-        while name in taken:
+        while name in used:
             number += 1
             name = f"{stem}-{number}"
-        taken.add(name)
+        used.add(name)
         folders[path] = output / name
     return folders
+
+
+def _with_photographs_together(
+    inputs: list[pathlib.Path], stills: bool
+) -> list[pathlib.Path | PhotographSet]:
+    """Returns the inputs with one set in place of two or more photographs, at the end."""
+    if stills:
+        videos = [path for path in inputs if path.is_file() and not is_picture(path) and is_video(path)]
+        if videos:
+            raise AvsalError(
+                f"{videos[0]} is a video, and --stills is for pictures; leave one of the two out"
+            )
+        return [PhotographSet.of(inputs)] if inputs else []
+    if len(inputs) == 1:
+        return inputs
+    photographs = [path for path in inputs if is_photograph(path)]
+    if len(photographs) < 2:
+        return inputs
+    return [*(path for path in inputs if path not in set(photographs)), PhotographSet.of(photographs)]
+
+
+def _pictures_of_folder(path: pathlib.Path, note: Callable[[str], None]) -> list[pathlib.Path]:
+    pictures, skipped = photographs_of_folder(path)
+    if not pictures:
+        rest = f": {skipped_note(path, skipped)}" if skipped else ""
+        raise AvsalError(f"the folder {path} holds no pictures{rest}")
+    if skipped:
+        note(skipped_note(path, skipped))
+    return pictures
 
 
 def _inputs_of_folder(path: pathlib.Path, note: Callable[[str], None]) -> list[pathlib.Path]:

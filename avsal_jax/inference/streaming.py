@@ -75,6 +75,31 @@ class WindowEngine:
         while in_flight:
             yield from _numbered(*in_flight.popleft())
 
+    def stills(self, pictures: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields (index, map float32 [H, W]) for pictures of which each is repeated to a clip, in silence.
+
+        Pictures are as the frames of `maps`, and the programs are the same. A picture is pushed once. Maps
+        are not checked: they may hold values that are not finite.
+        """
+        in_flight: collections.deque = collections.deque()
+        for batch in self._still_batches(pictures):
+            in_flight.append(batch)
+            if len(in_flight) > _IN_FLIGHT:
+                yield from _rows(*in_flight.popleft())
+        while in_flight:
+            yield from _rows(*in_flight.popleft())
+
+    def _still_batches(self, pictures):
+        """Yields as `_batches`."""
+        ring, first = jnp.zeros(self._ring.shape, self._ring.dtype), 0
+        slots = np.arange(self.batch, dtype=np.int32)
+        indices = np.repeat(slots[:, None], self._spec.frames, 1)
+        for chunk in _chunks(pictures, self.batch):
+            ring = self._push(self._variables, ring, _filled(chunk, self.batch), slots)
+            maps = self._run(self._variables, ring, indices, self._audio([], None, None))
+            yield (first, len(chunk)), maps
+            first += len(chunk)
+
     def _batches(self, frames, sound):
         """Yields (first index, maps on the device) a batch at a time."""
         ring = jax.tree.map(lambda slots: jnp.zeros(slots.shape, slots.dtype), self._ring)
@@ -123,11 +148,16 @@ class WindowEngine:
         return windows
 
 
-def _numbered(where, maps):
-    first, number = where
-    for offset, one in enumerate(np.asarray(maps)[:number]):
-        check_finite(one, f"frame {first + offset + 1}")
-        yield first + offset, one
+def _numbered(span, maps):
+    for index, saliency in _rows(span, maps):
+        check_finite(saliency, f"frame {index + 1}")
+        yield index, saliency
+
+
+def _rows(span, maps):
+    """Yields (index, map) of a batch of (first index, number of rows that count)."""
+    first, number = span
+    yield from enumerate(np.asarray(maps)[:number], first)
 
 
 def _chunks(frames, size):

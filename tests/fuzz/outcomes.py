@@ -20,7 +20,7 @@ UNFORESEEN = 70  # the exit code of `avsal` for an exception that no one expecte
 # What may stand on stderr beside the line of an error.
 _ORDINARY = re.compile(
     r"note: |failed: |avsal: |\[\d+/\d+\] |compiling the model|\d+ of \d+ inputs failed:$|  \S|"
-    r".* is done already; |(predicting|evaluating|preparing|generating): |.*\d+%\|"
+    r".* is done already; |.* predicted already|(predicting|evaluating|preparing|generating): |.*\d+%\|"
 )
 # What an exception of Python says that was meant for programmers.
 _INTERNAL = re.compile(
@@ -146,8 +146,12 @@ def _frames(film: pathlib.Path, folder: pathlib.Path) -> list[str]:
 
 def _prediction(folder: pathlib.Path, kinds: list[str]) -> list[str]:
     summary = json.loads((folder / "summary.json").read_text())
+    if (folder / "overlays").is_dir():
+        return _photographs(folder, summary)
     count, size, found = summary["frames"], (summary["width"], summary["height"]), []
     images = sorted((folder / "maps").iterdir())
+    if count == 1 and (folder / "overlay.jpg").is_file():  # a photograph, or an animation of one frame
+        kinds = [kind for kind in kinds if kind != "overlay"]
     if [p.name for p in images] != [f"{n:06d}.png" for n in range(1, count + 1)]:
         found.append(f"{len(images)} maps of {count} frames")
     if any((image := Image.open(path)).size != size or image.mode != "L" for path in images):
@@ -164,6 +168,22 @@ def _prediction(folder: pathlib.Path, kinds: list[str]) -> list[str]:
     if "report" in kinds and "</html>" not in (folder / "report.html").read_text():
         found.append("the report is cut off")
     return found
+
+
+def _photographs(folder: pathlib.Path, summary: dict) -> list[str]:
+    """Checks the results of several photographs, which have no frames in common."""
+    names, faults = sorted(entry["name"] for entry in summary["pictures"]), []
+    for place in ("maps", "overlays"):
+        if sorted(path.stem for path in (folder / place).iterdir()) != names:
+            faults.append(f"{place} are not of the {len(names)} photographs")
+    with np.load(folder / "maps.npz") as arrays:
+        maps = [arrays[name] for name in names]
+    if not all(np.isfinite(saliency).all() for saliency in maps):
+        faults.append("maps.npz holds values that are not finite")
+    page = (folder / "report.html").read_text()
+    if "</html>" not in page or page.count("<img ") != 3 * len(names):
+        faults.append("the report does not show each photograph")
+    return faults
 
 
 def _evaluated(attempt: Attempt, code: int) -> list[str]:

@@ -100,6 +100,13 @@ def frames(source, folder, kind, rng) -> Attempt:
     return Attempt(call, _choose(images.iterdir(), rng), folder / "out")
 
 
+def photographs(source, folder, kind, rng) -> Attempt:
+    """`predict --stills` of a folder of pictures."""
+    images = _tree(source / f"frames_{kind}", folder / "pictures")
+    call = _predict([images], folder, "--stills", "--model", "picture", "--save", _ALL)
+    return Attempt(call, _choose(images.iterdir(), rng), folder / "out")
+
+
 def model_card(source, folder, kind, rng) -> Attempt:
     """`predict --model` with a damaged model.json."""
     model, clip = _tree(source / "model", folder / "model"), shutil.copy(source / "films/clip.mp4", folder)
@@ -282,6 +289,7 @@ TARGETS: tuple[Target, ...] = (
     Target("json", "predict again", film_again),
     Target("wav", "predict", sound),
     *(Target(kind, "predict", frames) for kind in ("png", "jpg")),
+    *(Target(kind, "predict stills", photographs) for kind in ("png", "jpg")),
     Target("json", "predict", model_card),
     Target("safetensors", "predict", weights),
     *(Target(kind, "evaluate", scored_maps) for kind in ("png", "jpg")),

@@ -18,7 +18,8 @@ from avsal_jax.errors import AvsalError
 from avsal_jax.inference import features
 from avsal_jax.inference.feature_engine import FeatureEngine, _thinned
 from avsal_jax.inference.feature_views import VIEWS
-from avsal_jax.inference.predict import FeatureSettings, Settings, predict_file
+from avsal_jax.inference.features import FeatureSettings
+from avsal_jax.inference.predict import Settings, predict_file
 from avsal_jax.inference.predictor import Model
 from avsal_jax.models.fusion.casp_net import CASPNetFusion
 from avsal_jax.models.fusion.ravf import RAVF

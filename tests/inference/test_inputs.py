@@ -1,6 +1,7 @@
 """What users name as inputs: folders of both kinds, addresses, one of several streams; and jobs that fail."""
 
 import json
+import os
 import pathlib
 
 import numpy as np
@@ -188,7 +189,7 @@ def test_a_rerun_that_fails_keeps_what_was_whole(tmp_path, probe, clip, monkeypa
 
         monkeypatch.setattr(predict, "open_source", lambda path, *options: Fails(path))
     else:
-        replace = predict.os.replace
+        replace = os.replace
 
         def fails(source, target):
             last = target == out / "summary.json"
@@ -196,7 +197,7 @@ def test_a_rerun_that_fails_keeps_what_was_whole(tmp_path, probe, clip, monkeypa
                 raise OSError(28, "No space left on device")
             replace(source, target)
 
-        monkeypatch.setattr(predict.os, "replace", fails)
+        monkeypatch.setattr(os, "replace", fails)
     with pytest.raises(AvsalError, match="Input/output error|No space left"):
         predict_file(probe, clip, out, Settings(save=("maps", "npz"), frame_step=2))
     assert {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()} == before

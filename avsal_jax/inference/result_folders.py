@@ -1,0 +1,148 @@
+"""The folder that a prediction writes: whose it is, and results that appear when all of them are complete."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+import av
+
+from avsal_jax.errors import AvsalError
+from avsal_jax.inference import features
+
+NAMES = {
+    "maps": "maps",
+    "overlay": "overlay.mp4",
+    "npz": "maps.npz",
+    "report": "report.html",
+    "features": features.PAGE,
+}
+OVERLAY, OVERLAYS = "overlay", "overlays"  # of a photograph, with a suffix; the folder of several
+_WRITTEN = (*NAMES.values(), f"{OVERLAY}.jpg", f"{OVERLAY}.png", OVERLAYS, features.FOLDER)
+_PARTIAL, _RESUMABLE = ".avsal-partial-", ".avsal-stills-"
+
+
+def previous_summary(output: pathlib.Path) -> dict | None:
+    """Returns the summary of an earlier prediction in a folder, or None.
+
+    Raises:
+      AvsalError: the folder holds a model, or files of ours without such a summary: somebody else's.
+    """
+    if (output / "model.json").exists():
+        raise AvsalError(f"{output} is a model directory; choose another output")
+    try:
+        summary = json.loads((output / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        summary = None
+    if isinstance(summary, dict) and isinstance(summary.get("job"), dict):
+        return summary
+    taken = [name for name in (*_WRITTEN, "summary.json") if (output / name).exists()]
+    if taken:
+        raise AvsalError(f"{output / taken[0]} was not written by avsal; choose another output")
+    return None
+
+
+@contextlib.contextmanager
+def complete_or_nothing(
+    output: pathlib.Path, key: str = "", log: str | None = None
+) -> Iterator[pathlib.Path]:
+    """Yields a hidden folder in `output`; on success its content moves up, else nothing is left.
+
+    What an earlier prediction left is removed then, so that all in a folder is of one prediction.
+
+    Args:
+      key: names the work of a prediction that can be resumed.
+      log: the name of a file in the folder. A folder that has it is kept on an error, and is yielded to the
+        next prediction with the same `key`.
+    """
+    made = _missing_folders(output)
+    folder = None
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        folder = _clear_abandoned(output, key)
+        if folder is None:
+            prefix = f"{_RESUMABLE}{os.getpid()}-{key}-" if key else f"{_PARTIAL}{os.getpid()}-"
+            folder = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=output))
+        yield folder
+        _replace(folder, output)
+    except BaseException as error:
+        if folder is not None and not (log and (folder / log).exists()):
+            shutil.rmtree(folder, ignore_errors=True)
+        for path in made:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        if isinstance(error, OSError | av.error.FFmpegError):
+            raise AvsalError(f"cannot write to {output}: {error.strerror or error}") from error
+        raise
+
+
+def _replace(folder: pathlib.Path, output: pathlib.Path) -> None:
+    """Moves the content of `folder` into `output`; where that fails, what was there before is back."""
+    before = pathlib.Path(tempfile.mkdtemp(prefix=f"{_PARTIAL}{os.getpid()}-", dir=output))
+    moved: list[tuple[pathlib.Path, pathlib.Path]] = []
+
+    def move(source: pathlib.Path, target: pathlib.Path) -> None:
+        os.replace(source, target)
+        moved.append((source, target))
+
+    try:
+        for name in ("summary.json", *_WRITTEN):  # until all is in place, nothing is done
+            if (output / name).exists():
+                move(output / name, before / name)
+        for path in sorted(folder.iterdir(), key=lambda p: p.name == "summary.json"):
+            move(path, output / path.name)
+    except BaseException:
+        for source, target in reversed(moved):
+            with contextlib.suppress(OSError):
+                os.replace(target, source)
+        raise
+    finally:
+        shutil.rmtree(before, ignore_errors=True)
+    folder.rmdir()
+
+
+def _clear_abandoned(output: pathlib.Path, key: str) -> pathlib.Path | None:
+    """Removes the hidden folders of runs that were killed, not those of processes that are running.
+
+    Returns:
+      One of them that was working on `key`, now under a name of this process; or None.
+    """
+    resumed = None
+    for stale in [*output.glob(f"{_PARTIAL}*"), *output.glob(f"{_RESUMABLE}*")]:
+        number, _, work = stale.name.removeprefix(_PARTIAL).removeprefix(_RESUMABLE).partition("-")
+        if _is_running(number):
+            continue
+        if key and resumed is None and work.startswith(f"{key}-"):
+            resumed = output / f"{_RESUMABLE}{os.getpid()}-{work}"
+            try:
+                stale.rename(resumed)
+            except OSError:  # a process that was started at the same time has it
+                resumed = None
+        else:
+            shutil.rmtree(stale, ignore_errors=True)
+    return resumed
+
+
+def _is_running(number: str) -> bool:
+    """Whether another process has this number."""
+    try:
+        os.kill(int(number), 0)
+    except (ValueError, OverflowError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True  # somebody else's process lives
+    return int(number) != os.getpid()
+
+
+def _missing_folders(path: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the folders that making `path` would make, innermost first."""
+    missing = []
+    while not path.exists() and path != path.parent:
+        missing.append(path)
+        path = path.parent
+    return missing

@@ -1,0 +1,293 @@
+"""Photographs -> map images, overlays, npz and one report; a rerun continues where an earlier run ended."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import itertools
+import json
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+
+import avsal_jax
+from avsal_jax.data.fitting import fitted_frame, fitted_map
+from avsal_jax.data.image_videos import ImageFile
+from avsal_jax.data.photographs import Photograph, PhotographSet, read_photograph
+from avsal_jax.errors import AvsalError, error_line, is_machine_error
+from avsal_jax.identity import digest, model_identity, tree_identity
+from avsal_jax.inference import features
+from avsal_jax.inference.predictor import Model
+from avsal_jax.inference.result_folders import NAMES, complete_or_nothing, previous_summary
+from avsal_jax.inference.settings import Settings
+from avsal_jax.inference.sources import HEARS_SILENCE, SoundChoice
+from avsal_jax.inference.still_results import LOG, StillResults, entries_of
+from avsal_jax.inference.streaming import check_finite
+from avsal_jax.threads import Worker, prefetched
+
+_AHEAD = 2  # pictures that reading and writing may be apart from the network
+_HELD_BYTES = 1 << 29  # of pictures that wait for their maps; more are read again
+_OF_VIDEOS = {"fps": "--fps", "frame_step": "--frame-step", "stream": "--stream"}  # settings and their flags
+
+
+def check_photographs(pictures: PhotographSet, settings: Settings) -> None:
+    """Raises AvsalError for settings that only videos have, and for one picture that cannot be read."""
+    for name, flag in _OF_VIDEOS.items():
+        if getattr(settings, name) != getattr(Settings(), name):
+            raise AvsalError(f"{flag} is for videos, and {_subject(pictures)}; leave it out")
+    if settings.audio not in ("auto", "off"):
+        raise AvsalError(f"--audio FILE is for videos, and {_subject(pictures)}; leave it out")
+    if "features" in settings.save and not pictures.is_single:
+        raise AvsalError("--save features shows one photograph at a time: name one, without --stills")
+    if len(pictures) == 1:
+        read_photograph(pictures.pictures[0][1])
+
+
+def _subject(pictures: PhotographSet) -> str:
+    return f"{pictures} is a photograph" if pictures.is_single else "these are photographs"
+
+
+def predict_photographs(
+    model: Model,
+    pictures: PhotographSet,
+    output: pathlib.Path,
+    settings: Settings,
+    say: Callable[[str], None] = lambda line: None,
+    progress: Callable = lambda maps, total: maps,
+) -> dict:
+    """Predicts a map for every photograph; takes what `predict.predict_file` takes.
+
+    Files appear when all pictures are predicted. Until then they are in a hidden folder of `output`, with
+    which the next run continues. A picture that fails is left out, and tried again by the next run.
+
+    Returns:
+      What `summary.json` holds. `failed` maps the file of each picture that failed to the reason.
+
+    Raises:
+      AvsalError: none of the pictures can be predicted (the reason of the only one, or of the first),
+        settings that only videos have, or an output that cannot be written.
+    """
+    check_photographs(pictures, settings)
+    identities = {name: tree_identity(path) for name, path in pictures.pictures}
+    compared = SoundChoice(settings.features.compare_audio or "off")
+    compared.check()
+    compared_file = None if compared.audio in ("auto", "off") else pathlib.Path(compared.audio)
+    job = {
+        "photographs": identities if pictures.is_single else "several",
+        "compared_sound": tree_identity(compared_file) if compared_file else None,
+        "model": model_identity(model.card),
+        "dtype": str(jax.numpy.dtype(model.runtime.dtype)),
+        "settings": json.loads(json.dumps(dataclasses.asdict(settings))),
+        "version": avsal_jax.__version__,
+    }
+    previous = previous_summary(output)
+    if _is_complete(output, previous=previous, job=job, identities=identities):
+        say(f"{pictures}: predicted already; the results are in {output}")
+        return {**previous, "resumed": True}
+    if "features" in settings.save:
+        features.prepare(model, settings.features)
+    with complete_or_nothing(output, key=digest(job), log=LOG) as folder:
+        results = StillResults(folder, settings=settings, is_single=pictures.is_single)
+        results.resume(identities)
+        if previous is not None and previous["job"] == job:
+            results.adopt(output, entries_of(previous), identities)
+        if results.entries:
+            say(f"{len(results.entries)} of {len(pictures)} photographs are predicted already")
+        run = _Run(model, pictures=pictures, identities=identities, results=results, say=say)
+        figures = run.predict(settings, progress) if set(settings.save) != {"features"} else {}
+        if not results.entries and figures:
+            raise run.error()
+        if "features" in settings.save:
+            figures = {**_features(model, pictures, folder, settings=settings, run=run), **figures}
+        summary = {
+            "source": str(pictures) if not pictures.is_single else pictures.pictures[0][1].name,
+            **figures,
+            "note": model.card.get("note"),
+            "notes": run.notes(),
+            "settings": job["settings"],
+            "device": jax.devices()[0].device_kind,
+            "job": job,
+            "version": avsal_jax.__version__,
+            "failed": {str(path): reason for path, reason in run.failures.items()},
+            "pictures": [results.entries[name] for name, _ in pictures.pictures if name in results.entries],
+        }
+        results.finish(pictures, summary, model.card)
+        (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    return summary
+
+
+def _is_complete(output: pathlib.Path, previous: dict | None, job: dict, identities: dict[str, str]) -> bool:
+    if previous is None or previous["job"] != job or previous.get("failed") != {}:
+        return False
+    entries = entries_of(previous)
+    has_maps = job["settings"]["save"] != ["features"]  # which are of the picture that the job names
+    if has_maps and {entry["name"]: entry["identity"] for entry in entries} != identities:
+        return False
+    files = [file for entry in entries for file in entry["files"]]
+    files += [NAMES[kind] for kind in ("npz", "report", "features") if kind in job["settings"]["save"]]
+    return all((output / file).exists() for file in files)
+
+
+def _features(model: Model, pictures: PhotographSet, folder: pathlib.Path, settings: Settings, run: _Run):
+    """Writes the features of the only picture; returns figures for the summary."""
+    picture = ImageFile(pictures.pictures[0][1])
+    for line in picture.info.notes:
+        run.note(line)
+    summary = features.write_features(
+        model,
+        video=picture,
+        audio=settings.audio,
+        step=1,
+        settings=settings.features,
+        folder=folder,
+        say=run.say,
+        note=run.note,
+    )
+    frames, height, width = (summary.pop(name) for name in ("count", "height", "width"))
+    return {"frames": frames, "maps": 0, "height": height, "width": width, "features": summary}
+
+
+@dataclasses.dataclass
+class _Item:
+    """A picture that waits for its map; without pixels where too many wait.
+
+    Attributes:
+      name: of its results.
+      size: (height, width).
+    """
+
+    name: str
+    path: pathlib.Path
+    size: tuple[int, int]
+    notes: tuple[str, ...]
+    image: np.ndarray | None
+
+
+class _Run:
+    """Reads, predicts and writes in overlapping threads; a picture that fails does not affect the others.
+
+    Attributes:
+      failures: reason by file, in order.
+    """
+
+    def __init__(self, model: Model, pictures: PhotographSet, identities: dict, results: StillResults, say):
+        self._model, self._pictures, self._identities, self._results = model, pictures, identities, results
+        self.say, self.failures = say, {}
+        self._errors: list[Exception] = []
+        self._lines: list[str] = []
+        self._waiting: collections.deque[_Item] = collections.deque()
+
+    def note(self, line: str) -> None:
+        """Keeps a line for the summary, and says it."""
+        if line not in self._lines:
+            self._lines.append(line)
+            self.say(f"note: {line}")
+
+    def notes(self) -> list[str]:
+        """Returns the lines of the run; what several pictures have in common is one."""
+        files = collections.defaultdict(list)
+        for name, path in self._pictures.pictures:
+            for line in self._results.entries.get(name, {}).get("notes", ()):
+                files[line].append(str(path))
+        lines = list(self._lines)
+        for line, paths in files.items():
+            rest = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+            lines.append(f"{paths[0]}{rest}: {line}")
+        return list(dict.fromkeys(lines))
+
+    def error(self) -> Exception:
+        """Returns the exception for a run in which every picture failed."""
+        if len(self._pictures) == 1:
+            return self._errors[0]
+        first = next(iter(self.failures.values()))
+        return AvsalError(f"none of {self._pictures} could be predicted; the first: {first}")
+
+    def predict(self, settings: Settings, progress: Callable) -> dict:
+        """Predicts what the results lack; returns figures for the summary."""
+        if self._model.spec.audio is not None:
+            self.note(f"photographs have no sound: {HEARS_SILENCE}")
+        missing = [item for item in self._pictures.pictures if item[0] not in self._results.entries]
+        seconds = compile_seconds = 0.0
+        entries = self._results.entries
+        before = len(entries)
+        with contextlib.ExitStack() as stack:
+            read = stack.enter_context(contextlib.closing(prefetched(self._read(missing), _AHEAD)))
+            first = next(read, None)  # nothing is compiled where no picture can be read
+            if first is not None:
+                self.say("compiling the model ...")
+                engine = self._model.engine(settings.batch)
+                compile_seconds, started = engine.compile_seconds, time.perf_counter()
+                writer = Worker(self._write, _AHEAD)
+                with contextlib.closing(writer):
+                    frames = self._feed(itertools.chain([first], read))
+                    for _, saliency in progress(engine.stills(frames), len(missing)):
+                        writer.put((self._waiting.popleft(), saliency))
+                seconds = time.perf_counter() - started
+        count = len(entries) - before
+        for line in self.notes()[len(self._lines) :]:
+            self.say(f"note: {line}")
+        size = {key: next(iter(entries.values()))[key] for key in ("height", "width")} if entries else {}
+        return {
+            "frames": len(entries),
+            "maps": len(entries),
+            **(size if self._pictures.is_single else {}),
+            "compile_seconds": round(compile_seconds, 3),
+            "seconds": round(seconds, 3),
+            "maps_per_second": round(count / seconds, 3) if seconds else 0.0,
+        }
+
+    def _read(self, missing) -> Iterator[tuple[str, Photograph, np.ndarray]]:
+        for name, path in missing:
+            try:
+                photograph = read_photograph(path)
+                frame = fitted_frame(photograph.image, self._model.spec)
+            except Exception as error:
+                self._fail(path, error)
+                continue
+            yield name, photograph, frame
+
+    def _feed(self, read) -> Iterator[np.ndarray]:
+        for name, photograph, frame in read:
+            image = photograph.image
+            waiting_bytes = sum(item.image.nbytes for item in self._waiting if item.image is not None)
+            self._waiting.append(
+                _Item(
+                    name,
+                    path=photograph.path,
+                    size=image.shape[:2],
+                    notes=photograph.notes,
+                    image=image if waiting_bytes + image.nbytes <= _HELD_BYTES else None,
+                )
+            )
+            yield frame
+
+    def _write(self, work: tuple[_Item, np.ndarray]) -> None:
+        item, saliency = work
+        try:
+            check_finite(saliency, str(item.path))
+            image = read_photograph(item.path).image if item.image is None else item.image
+            entry = {
+                "name": item.name,
+                "source": item.path.name,
+                "identity": self._identities[item.name],
+                "height": item.size[0],
+                "width": item.size[1],
+                "mean": round(float(saliency.mean()), 6),
+                "notes": list(item.notes),
+            }
+            self._results.add(entry, image, fitted_map(saliency, item.size, self._model.spec))
+        except Exception as error:
+            if is_machine_error(error):  # a full disk fails the others too
+                raise
+            self._fail(item.path, error)
+
+    def _fail(self, path: pathlib.Path, error: Exception) -> None:
+        words = error_line(error)
+        self.failures[path] = words if str(path) in words else f"{path}: {words}"
+        self._errors.append(error)
+        if len(self._pictures) > 1:
+            self.say(f"failed: {self.failures[path]}")
