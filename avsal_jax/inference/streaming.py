@@ -91,7 +91,7 @@ class WindowEngine:
 
     def _still_batches(self, pictures):
         """Yields as `_batches`."""
-        ring, first = jnp.zeros(self._ring.shape, self._ring.dtype), 0
+        ring, first = self._empty_ring(), 0
         slots = np.arange(self.batch, dtype=np.int32)
         indices = np.repeat(slots[:, None], self._spec.frames, 1)
         for chunk in _chunks(pictures, self.batch):
@@ -100,9 +100,12 @@ class WindowEngine:
             yield (first, len(chunk)), maps
             first += len(chunk)
 
+    def _empty_ring(self):
+        return jax.tree.map(lambda slots: jnp.zeros(slots.shape, slots.dtype), self._ring)
+
     def _batches(self, frames, sound):
         """Yields (first index, maps on the device) a batch at a time."""
-        ring = jax.tree.map(lambda slots: jnp.zeros(slots.shape, slots.dtype), self._ring)
+        ring = self._empty_ring()
         needed, done, read = 2 * self._spec.frames - 1, 0, 0
         chunks = _chunks(frames, self.batch)
         count = None
