@@ -96,7 +96,7 @@ def is_animated(path: pathlib.Path) -> bool:
     """Whether a picture file holds several frames with times; False where it cannot be read."""
     try:
         with open_image(path) as image:
-            return image.format in _ANIMATED_FORMATS and getattr(image, "n_frames", 1) > 1
+            return image.format in ANIMATED_FORMATS and getattr(image, "n_frames", 1) > 1
     except AvsalError:  # told when it is read
         return False
 
