@@ -19,6 +19,7 @@ class Clip:
         part that only hears.
       audio: waveform [B, L] or log-mel patches [B, P, 96, 64]; None for no sound.
       normalized: whether `frames` are what the network takes (`ops.pixels`).
+      shared: in place of `frames`, what `Network.frame_features` makes of them: arrays [B, T, ...].
       source: where the frames come from: `video`, or `still` for one picture that is repeated.
 
     Raises:
@@ -27,6 +28,7 @@ class Clip:
 
     frames: jax.Array | np.ndarray | None
     audio: jax.Array | np.ndarray | None = None
+    shared: tuple[jax.Array | np.ndarray, ...] | None = None
     normalized: bool = flax.struct.field(pytree_node=False, default=False)
     source: str = flax.struct.field(pytree_node=False, default="video")
 

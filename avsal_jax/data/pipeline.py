@@ -17,6 +17,7 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = max("2", os.environ.get("TF_CPP_MIN_LOG_LEV
 import tensorflow as tf
 
 from avsal_jax.data.clip_sound import ClipSound
+from avsal_jax.data.feature_cache import NO_FLIP, SHARED, FeatureCache
 from avsal_jax.data.prepared import PreparedVideo
 from avsal_jax.data.sampling import ClipChoice, Sampler, Sampling
 from avsal_jax.errors import AvsalError
@@ -41,6 +42,7 @@ def clip_batches(
     shard: tuple[int, int] = (0, 1),
     targets: str = "model",
     workers: int | None = None,
+    features: FeatureCache | None = None,
 ) -> tf.data.Dataset:
     """Returns batches of clips; row i of step s is a pure function of (seed, s * batch + i).
 
@@ -64,19 +66,25 @@ def clip_batches(
       shard: (index, number) of this process, which gets its `batch / number` rows of each step.
       targets: `model` or `native`.
       workers: threads; None for one per processor.
+      features: of all frames. Then each element has them in place of frames, as `shared/0`, ... float16
+        [b, T, h, w, c], and `frames` is [b, 1, H, W, 3], the labelled frame.
 
     Raises:
       AvsalError: videos of another size, a batch that the processes cannot share, no videos.
     """
     sampling = sampling or Sampling()
     _check(videos, spec=spec, batch=batch, shard=shard, targets=targets, sampling=sampling)
+    if features is not None and sampling.flip:
+        raise AvsalError(NO_FLIP)
     sampler = Sampler(videos, spec=spec, sampling=sampling, seed=seed)
     if one_pass:
         steps = -(-sampler.epoch // batch) - first_step
     share = batch // shard[1]
     last = np.iinfo(np.int64).max if steps is None else (first_step + steps) * share
-    loader = _Loader(videos, spec=spec, sampler=sampler, valid_rows=sampler.epoch if one_pass else None)
-    decode = functools.partial(_decode, spec=spec, targets=targets, load=loader.load)
+    loader = _Loader(
+        videos, spec=spec, sampler=sampler, valid_rows=sampler.epoch if one_pass else None, features=features
+    )
+    decode = functools.partial(_decode, spec=spec, targets=targets, loader=loader)
 
     def clip_of(local):
         return decode((local // share) * batch + shard[0] * share + local % share)
@@ -92,6 +100,23 @@ def clip_batches(
     options = tf.data.Options()
     options.threading.private_threadpool_size = workers or 0
     return batches.prefetch(2).with_options(options)
+
+
+def picture_batches(video: PreparedVideo, batch: int) -> Iterator[np.ndarray]:
+    """Yields the pictures of a prepared video, uint8 [up to `batch`, H, W, 3], as clips have them."""
+    height, width = video.shards.size
+
+    def read(number):
+        return video.shards.read_raw("pictures", video.index, [int(number)])[0]
+
+    def picture(number):
+        record = tf.ensure_shape(tf.numpy_function(read, [number], tf.string), [])
+        encoded = tf.io.parse_single_example(record, {"image": tf.io.FixedLenFeature([], tf.string)})
+        return tf.ensure_shape(_image(encoded["image"], 3), (height, width, 3))
+
+    frames = tf.data.Dataset.range(video.frames).map(picture, num_parallel_calls=tf.data.AUTOTUNE)
+    for frames_of_batch in numpy_batches(frames.batch(batch).map(lambda images: {"images": images})):
+        yield frames_of_batch["images"]
 
 
 def numpy_batches(batches: tf.data.Dataset) -> Iterator[dict[str, np.ndarray]]:
@@ -133,19 +158,31 @@ def _check(videos, spec, batch, shard, targets, sampling) -> None:
 class _Loader:
     """Reads what belongs to a row; called by TensorFlow's threads."""
 
-    def __init__(self, videos, spec: InputSpec, sampler: Sampler, valid_rows: int | None):
+    def __init__(
+        self,
+        videos,
+        spec: InputSpec,
+        sampler: Sampler,
+        valid_rows: int | None,
+        features: FeatureCache | None,
+    ):
         self._videos, self._spec, self._sampler, self._valid = videos, spec, sampler, valid_rows
+        self._features = features
+        self.shapes = () if features is None else tuple((spec.frames, *shape) for shape in features.shapes)
+        self.pictures = spec.frames if features is None else 1
         self._silence = None if spec.audio is None else np.asarray(spec.audio.silence)
 
     def load(self, row: np.int64) -> tuple:
-        """Returns (pictures [T] bytes, target bytes, sound, [video, label, flip, mask])."""
+        """Returns (pictures [T] bytes, target bytes, sound, [video, label, flip, mask], features ...)."""
         choice = self._sampler.clip(int(row))
         video = self._videos[choice.video]
-        pictures = video.shards.read_raw("pictures", video.index, choice.frames)
+        frames = choice.frames if self._features is None else (choice.label,)
+        pictures = video.shards.read_raw("pictures", video.index, frames)
+        shared = () if self._features is None else self._features.read(video, choice.frames)
         target = video.shards.read_raw("targets", video.index, [choice.label])[0]
         shown = (self._valid is None or row < self._valid) and not video.black[choice.label]
         meta = np.array([choice.video, choice.label, choice.flip, shown], np.int32)
-        return np.array(pictures, object), target, self._sound(video, choice), meta
+        return np.array(pictures, object), target, self._sound(video, choice), meta, *shared
 
     def _sound(self, video: PreparedVideo, choice: ClipChoice) -> np.ndarray:
         spec = self._spec
@@ -157,10 +194,10 @@ class _Loader:
         return np.ascontiguousarray(clips.clip(list(choice.frames), video.frames), np.float32)
 
 
-def _decode(row: tf.Tensor, spec: InputSpec, targets: str, load) -> dict[str, tf.Tensor]:
-    kinds = (tf.string, tf.string, tf.float32, tf.int32)
-    pictures, target, sound, meta = tf.numpy_function(load, [row], kinds)
-    pictures.set_shape([spec.frames])
+def _decode(row: tf.Tensor, spec: InputSpec, targets: str, loader: _Loader) -> dict[str, tf.Tensor]:
+    kinds = (tf.string, tf.string, tf.float32, tf.int32, *[tf.float16] * len(loader.shapes))
+    pictures, target, sound, meta, *shared = tf.numpy_function(loader.load, [row], kinds)
+    pictures.set_shape([loader.pictures])
     video, label, flip, mask = tf.unstack(tf.ensure_shape(meta, [4]))
     clip = {
         "frames": _mirrored(_frames(pictures, spec), flip, axis=2),
@@ -169,6 +206,8 @@ def _decode(row: tf.Tensor, spec: InputSpec, targets: str, load) -> dict[str, tf
         "label": label,
         "row": row,
     }
+    for number, (feature, shape) in enumerate(zip(shared, loader.shapes, strict=True)):
+        clip[f"{SHARED}{number}"] = tf.ensure_shape(feature, shape)
     if spec.audio is not None:
         clip["audio"] = tf.ensure_shape(sound, spec.audio.shape)
     density, fixations, size = _target(target)
@@ -182,8 +221,9 @@ def _decode(row: tf.Tensor, spec: InputSpec, targets: str, load) -> dict[str, tf
 def _frames(records: tf.Tensor, spec: InputSpec) -> tf.Tensor:
     """Returns uint8 [T, H, W, 3]. JPEG by the accurate transform, as Pillow decodes."""
     encoded = tf.io.parse_example(records, {"image": tf.io.FixedLenFeature([], tf.string)})["image"]
-    frames = tf.stack([_image(encoded[t], 3) for t in range(spec.frames)])
-    return tf.ensure_shape(frames, (spec.frames, spec.height, spec.width, 3))
+    count = records.shape[0]
+    frames = tf.stack([_image(encoded[t], 3) for t in range(count)])
+    return tf.ensure_shape(frames, (count, spec.height, spec.width, 3))
 
 
 def _image(encoded: tf.Tensor, channels: int) -> tf.Tensor:

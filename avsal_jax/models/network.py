@@ -130,7 +130,7 @@ class Network(nn.Module):
 
         Args:
           variables: `params` and `batch_stats`.
-          clip: frames uint8 [B, T, H, W, 3], or float with `normalized=True`.
+          clip: frames uint8 [B, T, H, W, 3], or float with `normalized=True`; or what is `shared`.
           train: whether batch norm uses the batch, and dropout drops.
           rngs: keys by purpose, as {"dropout": key}, where `train`.
           features: names of recorded features to return, such as `taps`; None for all of them, by path.
@@ -139,9 +139,16 @@ class Network(nn.Module):
           AvsalError: a clip that does not fit the input or the weights, or an unknown feature (the known
             ones are listed).
         """
+        if clip.shared is not None:
+            return self._run_shared(variables, clip, train=train, rngs=rngs, features=features)
         frames = self._checked_frames(clip) if self.visual_encoder is not None else None
         audio = self._checked_audio(clip) if self.audio_encoder is not None else None
         return self._evaluated(variables, (frames, audio), train=train, rngs=rngs, features=features)
+
+    @property
+    def stem_is_frozen(self) -> bool:
+        """Whether `frame_features` gives the same in each step of training."""
+        return self.shares_frames and getattr(self.visual_encoder, "stem_is_frozen", False)
 
     @property
     def frozen_parameters(self) -> tuple[str, ...]:
@@ -175,11 +182,20 @@ class Network(nn.Module):
         """
         if not self.shares_frames:
             return self.run(variables, Clip(shared, audio), features=features)
+        return self.run(variables, Clip(None, audio, shared=shared), features=features)
+
+    def _run_shared(self, variables: dict, clip: Clip, **options) -> Outputs:
+        """Evaluates clips whose frames the encoder's stem has seen; 16 bits of a cache become 32."""
+        if not self.shares_frames:
+            raise AvsalError("this network shares no features of frames: its visual encoder has no stem")
+        shared = jax.tree.map(
+            lambda feature: feature.astype(jnp.float32) if feature.dtype == jnp.float16 else feature,
+            clip.shared,
+        )
+        audio = None
         if self.audio_encoder is not None:
-            audio = self._checked_audio(Clip(None, audio), len(jax.tree.leaves(shared)[0]))
-        else:
-            audio = None
-        return self._evaluated(variables, (shared, audio), method="_from_stem", features=features)
+            audio = self._checked_audio(clip, len(jax.tree.leaves(shared)[0]))
+        return self._evaluated(variables, (shared, audio), method="_from_stem", **options)
 
     def run_taps(self, variables: dict, pyramid: tuple[jax.Array, ...], tokens: jax.Array | None) -> Outputs:
         """Evaluates what follows the features `taps` and `audio`."""

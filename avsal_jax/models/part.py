@@ -28,6 +28,11 @@ class Part(nn.Module):
         """Patterns of the paths, below the part, of parameters that training leaves unchanged."""
         return ()
 
+    @property
+    def stem_is_frozen(self) -> bool:
+        """Of a visual encoder: whether its stem is the same function in each step of training."""
+        return False
+
     @classmethod
     def field_types(cls) -> dict[str, object]:
         """Returns the types of the fields that can be set by name."""

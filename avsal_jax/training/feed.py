@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from avsal_jax.data.clip_sound import ClipSound
+from avsal_jax.data.feature_cache import SHARED, FeatureCache
 from avsal_jax.data.prepared import PreparedVideo
 from avsal_jax.data.sampling import Sampler, Sampling
 from avsal_jax.data.sources import PreparedSources
@@ -60,7 +61,12 @@ class Feed:
         self.target = [] if adapt is None else self._target_videos(adapt)
         self._passing = Sampling("all_windows", stride=config.stride or 4 * spec.frames, shuffle=False)
         self.epoch = Sampler(self.train, spec=spec, sampling=config.sampling, seed=seed).epoch
+        self._features: FeatureCache | None = None
         self.warnings = _sound_warnings([*self.train, *self.validation, *self.target], spec)
+
+    def use_features(self, features: FeatureCache) -> None:
+        """Gives clips with cached features in place of their frames from now on; the cache has all videos."""
+        self._features = features
 
     def batches(self, stream: BatchSpec, first_step: int, steps: int) -> Iterator[dict]:
         """Yields the batches of steps `first_step` to `steps` - 1 of a stream, on the devices."""
@@ -72,6 +78,8 @@ class Feed:
             videos, sampling=sampling, seed=seed, first_step=first_step, steps=steps - first_step
         )
         kept = _INPUTS + _TARGETS if stream.labelled else _INPUTS
+        if self._features is not None:  # the labelled frame serves the pictures of validation
+            kept = tuple(name for name in kept if name != "frames")
         return prefetched(self._placed(batches, kept, root), _AHEAD)
 
     def validation_batches(self) -> Iterator[dict]:
@@ -104,6 +112,7 @@ class Feed:
             config.batch,
             shard=self._parallel.process,
             workers=config.workers or None,
+            features=self._features,
             **options,
         )
 
@@ -112,7 +121,8 @@ class Feed:
 
         try:
             for batch in numpy_batches(batches):
-                yield self._parallel.split({name: batch[name] for name in kept if name in batch})
+                names = [name for name in batch if name in kept or name.startswith(SHARED)]
+                yield self._parallel.split({name: batch[name] for name in names})
         except AvsalError as error:
             raise AvsalError(
                 f"cannot read the prepared data in {root}: {error}; run avsal prepare "

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from avsal_jax import losses
+from avsal_jax.data.feature_cache import SHARED
 from avsal_jax.losses import Term
 from avsal_jax.models.network import SALIENCY, Network
 from avsal_jax.types import Clip
@@ -101,7 +102,10 @@ class Supervised(Objective):
 
 
 def clip_of(batch: Batch) -> Clip:
-    """Returns the clips of a batch as the network takes them."""
+    """Returns the clips of a batch as the network takes them: frames, or cached features of these."""
+    shared = tuple(batch[name] for name in sorted(batch) if name.startswith(SHARED))
+    if shared:
+        return Clip(None, batch.get("audio"), shared=shared)
     return Clip(batch["frames"], batch.get("audio"))
 
 

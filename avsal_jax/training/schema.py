@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
+from avsal_jax.data.feature_cache import NO_FLIP
 from avsal_jax.data.sampling import Sampling
 from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.losses import LOSSES, Term
@@ -119,6 +120,8 @@ class DataConfig:
       stride: frames between the starts of validation clips; 0 for four times the clip length, as ViNet
         on DHF1K.
       workers: threads of the pipeline; 0 for one per processor.
+      cached_features: computes what a frozen visual encoder gives for each frame once, next to the prepared
+        set, and trains on that; see `training.cached_features`. Clips cannot be mirrored then.
     """
 
     root: str = "prepared"
@@ -129,10 +132,13 @@ class DataConfig:
     holdout: Annotated[float, Range(0, 1, above=True, below=True)] = 0.1
     stride: Natural = 0
     workers: Natural = 0
+    cached_features: bool = False
 
     def __post_init__(self):
         check_fields(self, "data.")
         _check_sources(self.sources)
+        if self.cached_features and self.sampling.flip:
+            raise AvsalError(NO_FLIP)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,6 +232,9 @@ class TrainConfig:
             _check_sources(self.adapt.sources)
         if self.resume and self.init:
             raise AvsalError("resume takes all weights from another run; leave init out")
+        if self.data.cached_features and (self.adapt is not None or self.resume):
+            option = "adapt" if self.adapt is not None else "resume"
+            raise AvsalError(f"data.cached_features does not go with {option}; set one of them alone")
         self._check_watched()
 
     def _check_watched(self):

@@ -22,6 +22,7 @@ from avsal_jax.models.registry import HEADS, SLOTS
 from avsal_jax.models.systems import Preset, build
 from avsal_jax.spec.input import InputSpec
 from avsal_jax.storage import write_model
+from avsal_jax.training.cached_features import fill_cache, open_cache
 from avsal_jax.training.checkpointing import Checkpoints
 from avsal_jax.training.domain_adversarial import DomainAdversarial
 from avsal_jax.training.feed import Feed
@@ -156,12 +157,21 @@ def prepare_run(config: TrainConfig, workdir, say: Callable[[str], None], device
             labels=group_labels(optimizer_config, abstract["params"]),
         )
 
-    def initial_state():
+    @functools.cache
+    def initial_variables():
         variables = _initial_variables(network, objective, config)
         if config.init:
             variables, report = initialise(variables, [source for _, source in sorted(config.init.items())])
             log.say(report.text())
-        return parallel.jit(make_state)(parallel.replicate(variables))
+        return variables
+
+    def initial_state():
+        return parallel.jit(make_state)(parallel.replicate(initial_variables()))
+
+    if config.data.cached_features:
+        cache = open_cache(network, preset, initial_variables())
+        fill_cache(cache, network, initial_variables(), [*feed.train, *feed.validation], log.say)
+        feed.use_features(cache)
 
     return Run(
         config=config,

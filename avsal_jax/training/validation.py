@@ -55,6 +55,7 @@ def validate(step, state, batches: Iterable[dict], label: int, pictures: int) ->
 def _shown(batch, maps, label, pictures):
     """Returns the first clips of this process; the maps lie everywhere, the rest in shares."""
     frames, truths = (_local(batch[name]) for name in ("frames", "density"))
+    label = min(label, frames.shape[1] - 1)  # with cached features, the labelled frame is the only one
     first = int(batch["frames"].addressable_shards[0].index[0].start or 0)
     count = min(pictures, len(frames))
     return frames[:count, label], truths[:count], np.asarray(maps)[first : first + count]

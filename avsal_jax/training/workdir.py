@@ -78,6 +78,7 @@ class Workdir:
                 raise ValueError(f"it holds a {type(stored).__name__}")
         except (ValueError, RecursionError) as error:
             raise AvsalError(f"{path} is no config: {error}; name another --workdir") from error
+        stored = _with_new_defaults(stored)
         if is_earlier(stored):
             stored = json.loads(json.dumps(_todays(stored, path)))
             settings = settings | {"init": numbered(settings["init"].values())}
@@ -87,6 +88,13 @@ class Workdir:
                 f"{self.path} is of another config: {'; '.join(different[:6])}{more}; name another --workdir "
                 "(resume=... takes its last checkpoint along)"
             )
+
+
+def _with_new_defaults(values: dict) -> dict:
+    """Returns a stored config with the fields that came after it, at the values that do what it did."""
+    if isinstance(values.get("data"), dict):
+        return values | {"data": {"cached_features": False} | values["data"]}
+    return values
 
 
 def _todays(values: dict, path: pathlib.Path) -> dict:

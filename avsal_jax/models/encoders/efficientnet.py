@@ -115,6 +115,11 @@ class EfficientNetLite0(Part):
         """Patterns of the paths, below this part, of parameters that are not trained."""
         return tuple(f"stage{number}/.*" for number in range(self.frozen))
 
+    @property
+    def stem_is_frozen(self) -> bool:
+        """Whether all stages are frozen, so that the pyramid of a frame never changes in training."""
+        return self.frozen == 1 + len(STAGES)
+
     def _staged(self, number: int, x, train):
         stage = EfficientNetLite0._stage
         if self.runtime.remat:

@@ -1,0 +1,98 @@
+"""Computes what a frozen encoder makes of the frames of a run's videos, unless it is on disk already."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import avsal_jax
+from avsal_jax.data.feature_cache import FeatureCache
+from avsal_jax.data.prepared import PreparedVideo
+from avsal_jax.errors import AvsalError
+from avsal_jax.identity import digest
+from avsal_jax.models.network import Network
+from avsal_jax.models.systems import Preset
+
+# Raise it where an encoder comes to compute something else from the same weights.
+_VERSION = 1
+_BATCH = 8  # frames per call
+
+
+def open_cache(network: Network, preset: Preset, variables: dict) -> FeatureCache:
+    """Returns the cache of the features of single frames that `network` shares between clips.
+
+    Args:
+      network: with a frozen stem.
+      preset: of the network, completed.
+      variables: with the weights that are not trained.
+
+    Raises:
+      AvsalError: the network's encoder has no stem, or one that is trained.
+    """
+    if not network.stem_is_frozen:
+        raise AvsalError(
+            "data.cached_features needs a visual encoder that works on single frames and is frozen, such as "
+            "model.visual_encoder=efficientnet_lite0 with model.visual_encoder.frozen=8"
+        )
+    spec = network.input
+    described = preset.complete().to_dict()
+    key = digest(
+        [
+            _VERSION,
+            avsal_jax.__version__,
+            described["visual_encoder"],
+            {name: described[name] for name in ("height", "width", "pixels")},
+            str(jnp.dtype(network.visual_encoder.runtime.dtype)),
+            _weights_digest({name: part.get("visual_encoder", {}) for name, part in variables.items()}),
+        ]
+    )
+    frames = jax.ShapeDtypeStruct((1, spec.height, spec.width, 3), np.uint8)
+    shapes = jax.tree.leaves(jax.eval_shape(network.frame_features, variables, frames))
+    return FeatureCache(key, [feature.shape[1:] for feature in shapes])
+
+
+def fill_cache(
+    cache: FeatureCache,
+    network: Network,
+    variables: dict,
+    videos: Sequence[PreparedVideo],
+    say: Callable[[str], None],
+) -> None:
+    """Computes the features of the videos that the cache lacks; a rerun continues with the next video.
+
+    Raises:
+      AvsalError: pictures cannot be read, or the disk is full.
+    """
+    missing = [video for video in videos if not cache.has(video)]
+    frames = sum(video.frames for video in missing)
+    size = sum(int(np.prod(shape)) for shape in cache.shapes) * 2 * frames / 1e6
+    if missing:
+        say(f"caching features of {len(missing)} of {len(videos)} videos: {frames} frames, {size:,.0f} MB")
+    run = jax.jit(functools.partial(network.frame_features, variables))
+    announced = 0
+    for number, video in enumerate(missing, 1):
+        cache.write(video, _batches(run, video))
+        if 10 * number // len(missing) > announced:
+            announced = 10 * number // len(missing)
+            say(f"features of {number} of {len(missing)} videos are cached")
+
+
+def _batches(run: Callable, video: PreparedVideo) -> Iterator[list[np.ndarray]]:
+    """Yields the levels of batches of frames; the last batch is filled up, so that one program serves all."""
+    from avsal_jax.data.pipeline import picture_batches
+
+    for frames in picture_batches(video, _BATCH):
+        filled = np.concatenate([frames, np.repeat(frames[-1:], _BATCH - len(frames), 0)])
+        yield [np.asarray(level[: len(frames)], np.float16) for level in jax.tree.leaves(run(filled))]
+
+
+def _weights_digest(variables: dict) -> str:
+    content = hashlib.sha256()
+    for path, leaf in sorted(jax.tree.leaves_with_path(variables), key=lambda item: str(item[0])):
+        content.update(str(path).encode() + np.ascontiguousarray(leaf).tobytes())
+    return content.hexdigest()
