@@ -43,6 +43,7 @@ class SavedMaps(MapSource):
         `<video>.npz` with all maps of a video.
       alone: whether one video alone is evaluated; its maps may then lie in `folder` itself.
 
+    The map of a photograph may also be a file of its name: FOLDER/NAME.png or FOLDER/maps/NAME.png.
     Frames belong to files as `data.numbering` says; those of a file with all maps go in order.
     """
 
@@ -60,8 +61,19 @@ class SavedMaps(MapSource):
         whole = isinstance(found, pathlib.Path)
         return f"maps {tree_identity(found) if whole else folder_identity(found.folder)}"
 
+    def _still(self, entry: VideoEntry) -> pathlib.Path | None:
+        """Returns the map of a photograph that is named as it is: FOLDER/NAME.png or FOLDER/maps/NAME.png."""
+        if not entry.is_still:
+            return None
+        names = [entry.name, entry.frame_name(0)]  # of photographs that differ in their suffix alone
+        folders = (self.folder, self.folder / "maps")
+        paths = [f / f"{name}{suffix}" for f in folders for name in names for suffix in sorted(MAP_SUFFIXES)]
+        return next((path for path in paths if path.is_file()), None)
+
     def _find(self, entry: VideoEntry) -> NumberedFiles | pathlib.Path | None:
         """Returns the files of the frames, or the file with all maps of the video."""
+        if still := self._still(entry):
+            return still
         own = self.folder / entry.name
         folders = [own / "maps", own] + ([self.folder / "maps", self.folder] if self._alone else [])
         for folder in folders:
@@ -86,10 +98,11 @@ class SavedMaps(MapSource):
         found = self._find(entry)
         if found is None:
             return [f"{entry.name}: {self._none(entry)}"]
-        scored = range(
-            protocol.first_frame - 1, entry.frames
-        )  # all are handed in where no truth is published
-        scored = [index for index in scored if entry.has_truth(index) or not entry.published]
+        # All are handed in where no truth is published.
+        scored = protocol.frames(entry) if entry.published else list(range(entry.frames))
+        if self._still(entry):
+            first = read_levels(found).values
+            return [f"{entry.name}: {line}" for line in _value_notes(first, entry, scored)]
         if isinstance(found, pathlib.Path):
             told, folder = [], found.parent
             with self._stack(found, entry) as stack:
@@ -100,9 +113,7 @@ class SavedMaps(MapSource):
             first = read_levels(next(found.of_frame(i) for i in range(found.length) if found.has(i))).values
         if folder in (self.folder, self.folder / "maps") and self._alone:
             told.append(f"its predictions are taken from {folder}, since it is the only video")
-        if first.min() < 0:
-            told.append("the maps hold negative numbers: each is stretched from its smallest to its largest")
-        return [f"{entry.name}: {line}" for line in told + _misshapen(entry, first.shape, scored)]
+        return [f"{entry.name}: {line}" for line in told + _value_notes(first, entry, scored)]
 
     def _gaps(self, entry: VideoEntry, files: NumberedFiles, scored: list[int]) -> list[str]:
         told = []
@@ -135,6 +146,9 @@ class SavedMaps(MapSource):
         found = self._find(entry)
         if found is None:
             raise AvsalError(self._none(entry))
+        if self._still(entry):
+            yield read_grey(found, stretch=True)
+            return
         if isinstance(found, pathlib.Path):
             with contextlib.closing(self._stack(found, entry)) as stack:
                 for number, values in zip(range(entry.frames), stack, strict=False):
@@ -143,6 +157,14 @@ class SavedMaps(MapSource):
         files, _ = self._aligned(entry)
         for index in range(entry.frames):
             yield read_grey(files.of_frame(index), stretch=True) if files.has(index) else None
+
+
+def _value_notes(first: np.ndarray, entry: VideoEntry, scored: list[int]) -> list[str]:
+    """Returns what is unusual about the first map of a video."""
+    notes = _misshapen(entry, first.shape, scored)
+    if first.min() < 0:
+        notes.insert(0, "the maps hold negative numbers: each is stretched from its smallest to its largest")
+    return notes
 
 
 def _misshapen(entry: VideoEntry, shape: tuple[int, int], scored: list[int]) -> list[str]:

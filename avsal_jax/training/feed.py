@@ -77,10 +77,10 @@ class Feed:
         batches = self._stream(
             videos, sampling=sampling, seed=seed, first_step=first_step, steps=steps - first_step
         )
-        kept = _INPUTS + _TARGETS if stream.labelled else _INPUTS
+        names = [*_INPUTS, *(_TARGETS if stream.labelled else ())]
         if self._features is not None:  # the labelled frame serves the pictures of validation
-            kept = tuple(name for name in kept if name != "frames")
-        return prefetched(self._placed(batches, kept, root), _AHEAD)
+            names.remove("frames")
+        return prefetched(self._placed(batches, names, root), _AHEAD)
 
     def validation_batches(self) -> Iterator[dict]:
         """Yields one pass over the validation clips; rows that fill up the last batch are masked."""

@@ -23,7 +23,7 @@ def prepared(tmp_path_factory):
     return folder / "prepared"
 
 
-def train(prepared, workdir, *more):
+def train(prepared, workdir, *flags):
     values = {
         "data.root": prepared,
         "data.sources": "(('gaze:mine',None),)",
@@ -35,7 +35,7 @@ def train(prepared, workdir, *more):
         "steps": 3,
     }
     settings = [f"--config.{key}={value}" for key, value in values.items()]
-    return main(["train", "--config", "vinet_synthetic:smoke", "--workdir", str(workdir), *settings, *more])
+    return main(["train", "--config", "vinet_synthetic:smoke", "--workdir", str(workdir), *settings, *flags])
 
 
 def parameters(workdir):
@@ -61,13 +61,13 @@ def test_training_on_cached_features_equals_training_on_frames(prepared, tmp_pat
     assert (tmp_path / "cached" / "pictures").is_dir()
 
     files = sorted(prepared.glob("gaze-mine/features/*/*.npy"))
-    files[0].unlink()  # its video alone is computed again
+    files[0].unlink()  # only its video is computed a second time
     assert train(prepared, tmp_path / "again", "--config.data.cached_features=True") == 0
     assert "caching features of 1 of 3 videos" in capsys.readouterr().err
     assert sorted(prepared.glob("gaze-mine/features/*/*.npy")) == files
-    again = parameters(tmp_path / "again")
+    resumed = parameters(tmp_path / "again")
     for name, value in cached.items():
-        np.testing.assert_array_equal(value, again[name], err_msg=name)
+        np.testing.assert_array_equal(value, resumed[name], err_msg=name)
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,9 @@ def _opened(name: str, root: pathlib.Path, options: GazeOptions, identity: str):
     if not content.stimuli:
         raise AvsalError(f"{root} has no stimulus with gaze; {'; '.join(content.notes)}")
     lists = placements(name)
+    names = [stimulus.name for stimulus in content.stimuli]
+    if lists and not lists.keys() & set(names):
+        raise AvsalError(f"{root} is not {name}: its stimuli are called {names[0]}, not {next(iter(lists))}")
     entries, notes = [], list(content.notes)
     stimuli = content.stimuli if reader is None else _without_first(content.stimuli, options)
     for stimulus in stimuli:
