@@ -13,6 +13,7 @@ from avsal_jax.cli.main import main
 from avsal_jax.testing import fake_data
 from avsal_jax.testing.videos import moving_spot, write_video
 from tests.convert.test_convert import golden_file, golden_weights
+from tests.evaluation.test_own_recordings import write_fixations, write_stimuli
 
 ELSEWHERE = {
     "make demo",  # .ci/run runs both on a fresh clone
@@ -49,6 +50,8 @@ def workplace(tests_dir, tmp_path, monkeypatch):
     (tmp_path / "folder_of_images").mkdir()
     for index, image in enumerate(moving_spot(3)):
         Image.fromarray(image).save(tmp_path / "folder_of_images" / f"{index}.png")
+    write_stimuli(tmp_path / "recording")
+    write_fixations(tmp_path / "recording")
     videos = [fake_data.fake_video(f"video_{n}", 4, seed=n) for n in range(2)]
     fake_data.write_stavis(tmp_path / "data", "DIEM", videos, {"test": tuple(v.name for v in videos)})
     for video in videos:
