@@ -123,12 +123,24 @@ def _depthwise_folded(x, kernel, g: _FrameGeometry):
 
 
 def _depthwise_gradients_folded(x, kernel, dy, g: _FrameGeometry):
-    wide = _wide(dy)
-    rows = [
-        (_wide(piece) * wide).sum((0, 1, 2)) for _, piece in _frame_slices(x, kernel.shape, g)
-    ]  # one tap each
-    dk = jnp.stack(rows).reshape(kernel.shape).astype(kernel.dtype)
-    return _depthwise_input_gradient(dy, kernel=kernel, size=x.shape[1:3], g=g), dk
+    dx = _depthwise_input_gradient(dy, kernel=kernel, size=x.shape[1:3], g=g)
+    return dx, _depthwise_kernel_gradient(x, kernel=kernel, dy=dy, g=g)
+
+
+def _depthwise_kernel_gradient(x, kernel, dy, g: _FrameGeometry):
+    """The gradient of the kernel, a tap at a time in a loop, which compiles in half the time of its taps."""
+    columns, (sh, sw) = kernel.shape[1], g.stride
+    n, h, w, channels = dy.shape
+    padded, wide = _padded(x, g), _wide(dy)
+
+    def tap_gradient(tap):
+        begin = (0, tap // columns, tap % columns, 0)
+        piece = lax.dynamic_slice(padded, begin, (n, (h - 1) * sh + 1, (w - 1) * sw + 1, channels))
+        products = (_wide(piece[:, ::sh, ::sw]) * wide).reshape(-1, channels)
+        return jnp.ones(len(products), products.dtype) @ products  # the sum of rows; XLA's is slower on CPU
+
+    taps = lax.map(tap_gradient, jnp.arange(kernel.shape[0] * columns))
+    return taps.reshape(kernel.shape).astype(kernel.dtype)
 
 
 def _depthwise_input_gradient(dy, kernel, size: tuple[int, int], g: _FrameGeometry):
@@ -169,14 +181,18 @@ def _depthwise_input_gradient(dy, kernel, size: tuple[int, int], g: _FrameGeomet
 def _frame_slices(x, kernel_shape, g: _FrameGeometry):
     """Yields for each tap ((row, column), the values of `x` [N, H', W', C] that it meets)."""
     kh, kw = kernel_shape[:2]
-    padded = jnp.pad(x, ((0, 0), *g.padding, (0, 0)))
-    padded = lax.optimization_barrier(padded)  # else every tap would pad again
+    padded = _padded(x, g)
     n, h, w, channels = padded.shape
     (sh, sw), rows, columns = g.stride, (h - kh) // g.stride[0], (w - kw) // g.stride[1]
     for i in range(kh):
         for j in range(kw):
             end = (n, i + rows * sh + 1, j + columns * sw + 1, channels)
             yield (i, j), lax.slice(padded, (0, i, j, 0), end, (1, sh, sw, 1))
+
+
+def _padded(x, g: _FrameGeometry):
+    """Returns `x` with its zeros as an array of its own; else every tap would pad again."""
+    return lax.optimization_barrier(jnp.pad(x, ((0, 0), *g.padding, (0, 0))))
 
 
 def _wide(x):
