@@ -48,6 +48,8 @@ MODELS = {
     "avrsp_visual": ("avrsp", {**SYSTEM, "frames": 16, "neck.width": 1 / 64, **VISUAL}),
     "s3d": ("s3d", {**THIN, "frames": 16, "visual_encoder.classes": 10}),
     "efficientnet_lite0": ("efficientnet_lite0", {**LITE, "visual_encoder.classes": 10}),
+    "efficientnet_lite1": ("efficientnet_lite1", LITE),
+    "efficientnet_lite2": ("efficientnet_lite2", LITE),
     "soundnet": ("soundnet", {"audio_encoder.width": 1 / 32}),
     "vggish": ("vggish", {"audio_encoder.width": 1 / 32}),
 }
