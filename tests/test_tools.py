@@ -50,6 +50,18 @@ def test_forward_agrees_with_its_peer(tests_dir, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("gradient", [False, True])
+def test_the_image_encoder_agrees_with_its_peer(tests_dir, tmp_path, gradient):
+    needs.torch()
+    size = ("--height", "32", "--width", "64", "--repeats", "1", "--output", str(tmp_path))
+    table = run_benchmark(tests_dir, "encoder", *size, *(["--gradient"] if gradient else []))
+    report = json.loads((tmp_path / "encoder.json").read_text())
+    assert "| avsal_jax, grouped |" in table and report["compile_seconds"] > 0
+    assert gradient or report["disagreement"] < 1e-4
+    assert {"torch, contiguous", "torch, channels_last"} < set(report["seconds"])
+
+
+@pytest.mark.slow
 def test_the_chain_prints_every_stage(tests_dir):
     table = run_benchmark(tests_dir, "chain", "--repeats", "1")
     for stage in (

@@ -30,6 +30,7 @@ GATES = {"fusion": "mbt", "fusion.blocks": 2, "regulator.gates": 2}
 OPTIONS = {"fusion.coding": {"iterations": 1, "target": "pooled", "order": "simultaneous"}}
 REGULATOR = {"regulator": {"gates": 1, "order": "average_sigmoid", "returns": "gated"}}
 VISUAL = {"audio_encoder": None, "fusion": None, "regulator": None}
+LITE = {"visual_encoder.width": 1 / 16, "visual_encoder.frozen": 2, "height": 32, "width": 64}
 # name -> (system or part, settings): every form that a part's fields take in `model.json`.
 MODELS = {
     "vinet": ("vinet", SYSTEM),
@@ -46,6 +47,9 @@ MODELS = {
     "avrsp_mbt_gates": ("avrsp", {**AVRSP, **GATES}),
     "avrsp_visual": ("avrsp", {**SYSTEM, "frames": 16, "neck.width": 1 / 64, **VISUAL}),
     "s3d": ("s3d", {**THIN, "frames": 16, "visual_encoder.classes": 10}),
+    "efficientnet_lite0": ("efficientnet_lite0", {**LITE, "visual_encoder.classes": 10}),
+    "efficientnet_lite1": ("efficientnet_lite1", LITE),
+    "efficientnet_lite2": ("efficientnet_lite2", LITE),
     "soundnet": ("soundnet", {"audio_encoder.width": 1 / 32}),
     "vggish": ("vggish", {"audio_encoder.width": 1 / 32}),
 }

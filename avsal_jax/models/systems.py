@@ -112,9 +112,6 @@ def _image_encoder(name: str, side: int) -> Preset:
 
 # Parts that are published and stored on their own, with the clip they were trained on.
 PARTS: dict[str, Preset] = {
-    "efficientnet_lite0": _image_encoder("efficientnet_lite0", 224),
-    "efficientnet_lite1": _image_encoder("efficientnet_lite1", 240),
-    "efficientnet_lite2": _image_encoder("efficientnet_lite2", 260),
     "s3d": Preset("s3d", _parts(visual_encoder="s3d"), InputSpec(64, 224, 224, pixels=SIGNED), kind="part"),
     "soundnet": Preset(
         "soundnet", _parts(audio_encoder="soundnet"), InputSpec(audio=SoundNet.default_sound), kind="part"
@@ -122,6 +119,9 @@ PARTS: dict[str, Preset] = {
     "vggish": Preset(
         "vggish", _parts(audio_encoder="vggish"), InputSpec(audio=VGGish.default_sound), kind="part"
     ),
+    "efficientnet_lite0": _image_encoder("efficientnet_lite0", 224),
+    "efficientnet_lite1": _image_encoder("efficientnet_lite1", 240),
+    "efficientnet_lite2": _image_encoder("efficientnet_lite2", 260),
 }
 
 

@@ -67,7 +67,7 @@ def test_the_encoder_brings_its_numbers_of_the_input():
 def test_frozen_stages_have_no_gradient_and_keep_their_statistics(monkeypatch):
     """With a block a stage, which compiles in half the time."""
     monkeypatch.setattr(efficientnet, "STAGES", [(*stage[:4], 1) for stage in efficientnet.STAGES])
-    encoder = EfficientNetLite0(width=1 / 8, frozen=4)
+    encoder = EfficientNetLite0(width=1 / 8, frozen=4, runtime=Runtime(lowering="direct"))
     frames = jnp.asarray(np.random.default_rng(0).standard_normal((2, 1, 32, 32, 3)), jnp.float32)
     variables = fresh_variables(lambda key: encoder.init(key, frames), 0)
     variables = {name: variables[name] for name in ("params", "batch_stats")}
@@ -137,7 +137,10 @@ SYSTEMS = {
 }
 
 
-@pytest.mark.parametrize("case", SYSTEMS)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=pytest.mark.slow if case in ("casp_net", "avrsp") else ()) for case in SYSTEMS],
+)
 def test_it_is_the_visual_encoder_of_any_system_that_its_pyramid_fits(case):
     system, changes = SYSTEMS[case]
     network, spec = create_model(

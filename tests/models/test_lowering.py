@@ -27,6 +27,11 @@ THIN = {"visual_encoder": "small", "visual_encoder.width": 1 / 16, "heads.salien
 HEARING = {**THIN, "audio_encoder.width": 1 / 32, "audio.samples": 4574}
 SYSTEMS = {
     "vinet": THIN,
+    "vinet_lite0": {
+        "visual_encoder": "efficientnet_lite0",
+        "visual_encoder.width": 1 / 16,
+        "heads.saliency": "small",
+    },
     "avinet": HEARING,
     "avinet_t": {**HEARING, "fusion": "transformer", "fusion.width": 1 / 16},
     "dual_domain": {**HEARING, "fusion.width": 1 / 16},
@@ -45,7 +50,7 @@ CONVOLUTIONS = {
 
 
 def preset_of(system, **settings):
-    name = {"avinet_t": "avinet"}.get(system, system)
+    name = {"avinet_t": "avinet", "vinet_lite0": "vinet"}.get(system, system)
     return resolve(name, {"frames": 8, "height": 64, "width": 96, **SYSTEMS[system], **settings})
 
 

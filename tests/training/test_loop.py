@@ -143,6 +143,16 @@ def test_averaged_parameters_and_frozen_groups(config, tmp_path):
     assert any("arrays are frozen" in line for line in lines)
 
 
+def test_a_run_freezes_the_stages_that_its_encoder_names(config, tmp_path):
+    lines, encoder = [], {"name": "efficientnet_lite0", "width": 1 / 16, "frozen": 3}
+    prepared = prepare_run(config(model__visual_encoder=encoder), tmp_path / "w", lines.append)
+    params = flatten({"params": prepared.shapes.params})
+    frozen = [path for path in params if re.match(r"params/visual_encoder/stage[012]/", path)]
+    assert frozen and f"{len(frozen)} of {len(params)} arrays are frozen" in lines
+    moments = len(jax.tree.leaves(prepared.shapes.opt_state))
+    assert 2 * (len(params) - len(frozen)) <= moments < 2 * len(params)
+
+
 def test_early_stopping_and_its_state(config, tmp_path):
     changes = {
         "optimizer__learning_rate": 0.0 + 1e-12,

@@ -16,7 +16,8 @@ from jax import lax
 from avsal_jax.models.initial import BEFORE_RELU, Weights
 from avsal_jax.models.layers import Linear, Norm, Runtime, Width, scaled
 from avsal_jax.models.part import Part
-from avsal_jax.ops.convolution import conv2d, depthwise_conv2d, same_padding
+from avsal_jax.ops.convolution import conv2d
+from avsal_jax.ops.depthwise import depthwise_conv2d, same_padding
 from avsal_jax.spec.fields import Range
 from avsal_jax.spec.input import MEAN_127
 
