@@ -94,7 +94,7 @@ def fake_clips() -> tuple[FakeStimulus, ...]:
 
 
 def write_eye_mat(root, photographs: Sequence[FakeStimulus]) -> pathlib.Path:
-    """Writes OSIE or EyeCrowd: a cell per picture with `img` and `subjects`, MATLAB 5; times are not in it."""
+    """Writes OSIE or EyeCrowd: a cell per picture with `img` and `subjects`, MATLAB 5; no times."""
     root = pathlib.Path(root)
     _write_pictures(root, photographs)
     write_cells(root / "data" / "eye" / "fixations.mat", [eye_record(p) for p in photographs])

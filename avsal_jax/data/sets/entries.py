@@ -150,21 +150,22 @@ class GazeEntry(VideoEntry):
 def gaze_entry(dataset: str, stimulus: Stimulus, options: GazeOptions, near: str = "") -> GazeEntry:
     """Returns a stimulus as an entry; one whose file is missing or damaged has no frame, and a note."""
     notes, frames, rate, sound = list(stimulus.notes), 0, DEFAULT_RATE, None
-    table = stimulus.fixations
-    if outside := int((~table.is_inside).sum()):
-        notes.append(f"{outside} of {len(table)} fixations lie outside it: they are left out")
-    if not table.is_inside.any():
-        notes.append("no observer has a fixation on it")
-    elif stimulus.path is not None and stimulus.is_video:
-        try:
-            reader = FrameReader(stimulus.path)
-            info = reader.video.info
-            frames, rate, sound = len(reader.times), float(info.rate), info.sound
-            notes += info.notes
-        except AvsalError as error:
-            notes.append(str(error))
-    elif stimulus.path is not None:
-        frames = 1
+    if stimulus.path is not None:
+        table = stimulus.fixations
+        if outside := int((~table.is_inside).sum()):
+            notes.append(f"{outside} of {len(table)} fixations lie outside it: they are left out")
+        if not table.is_inside.any():
+            notes.append("no observer has a fixation on it")
+        elif not stimulus.is_video:
+            frames = 1
+        else:
+            try:
+                reader = FrameReader(stimulus.path)
+                info = reader.video.info
+                frames, rate, sound = len(reader.times), float(info.rate), info.sound
+                notes += reader.notes
+            except AvsalError as error:
+                notes.append(str(error))
     return GazeEntry(
         dataset=dataset,
         name=stimulus.name,
