@@ -34,19 +34,19 @@ class FrameReader:
         average rate where they state none.
 
     Raises:
-      AvsalError: the file is missing, is no video, or has no frame that can be read.
+      AvsalError: the file is missing, is not a video, or has no frame that can be read.
     """
 
     def __init__(self, path: pathlib.Path):
         self.video: Video | ImageFile
         if is_image(path):
             self.video = ImageFile(path)
-            self.times = _picture_times(self.video)
+            self.times = _decoded_times(self.video)
             is_cut_off = self.video.damaged > 0
         else:
             self.video = Video(path)
-            self.times = _frame_times(self.video)
             is_cut_off = is_whole(path) is False
+            self.times = _decoded_times(self.video) if is_cut_off else _packet_times(self.video)
         self.notes = self.video.info.notes
         if is_cut_off:
             self.notes += (f"its file is damaged or cut off: {len(self.times)} frames are there",)
@@ -93,11 +93,15 @@ def _keep_open(reader: FrameReader) -> None:
         oldest.close()
 
 
-def _picture_times(picture: ImageFile) -> np.ndarray:
-    return np.array([frame.pts for frame in picture]) * float(picture.info.time_base)
+def _decoded_times(video: Video | ImageFile) -> np.ndarray:
+    """The last packet of a file that is cut off may not become a frame, so all frames are decoded."""
+    ticks = np.array([frame.pts for frame in video], np.float64)
+    if not len(ticks):
+        raise AvsalError(f"{video.path} has no frame that can be decoded")
+    return (ticks - ticks[0]) * float(video.info.time_base)
 
 
-def _frame_times(video: Video) -> np.ndarray:
+def _packet_times(video: Video) -> np.ndarray:
     with open_container(video.path) as container:
         packets = container.demux(container.streams[video.stream])
         times = [pts for packet in packets for _, pts in time_of(packet)]

@@ -52,7 +52,7 @@ def fake_stimulus(
     observers: int = 4,
     seconds: float = 2.0,
     seed: int = 0,
-    **more,
+    **options,
 ) -> FakeStimulus:
     """Makes a stimulus on which most look near one place, one after the other at several, and one outside."""
     random, (height, width) = np.random.default_rng([seed, *name.encode()]), size
@@ -67,13 +67,13 @@ def fake_stimulus(
             rows.append((observer, round(x, 2), round(y, 2), round(time, 3), round(duration, 3)))
             time += duration + 0.001 * random.integers(15, 60)
     rows[-1] = (rows[-1][0], -3.0, 5.0, *rows[-1][3:])
-    return FakeStimulus(name, size, np.array(rows), observers, **more)
+    return FakeStimulus(name, size, np.array(rows), observers, **options)
 
 
-def fake_photographs(names: Sequence[str], **more) -> tuple[FakeStimulus, ...]:
+def fake_photographs(names: Sequence[str], **options) -> tuple[FakeStimulus, ...]:
     """Makes photographs of different sizes, one of them upright."""
     sizes = ((48, 64), (60, 80), (64, 48))
-    return tuple(fake_stimulus(name, sizes[i % 3], **more) for i, name in enumerate(names))
+    return tuple(fake_stimulus(name, sizes[i % 3], **options) for i, name in enumerate(names))
 
 
 def fake_clips() -> tuple[FakeStimulus, ...]:
