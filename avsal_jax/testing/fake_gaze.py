@@ -82,14 +82,18 @@ def fake_clips() -> tuple[FakeStimulus, ...]:
     The file of `BasketballDrive` has a space in its name, `Kimono` is missing, `Johnny` is half as large as
     the table says, and `Tennis` has two frames less than it says.
     """
+
+    def clip(name: str, size: tuple[int, int] = (48, 64), frames: int = 50, **options) -> FakeStimulus:
+        return fake_stimulus(name, size, **{"observers": 8, "frames": frames, **options})
+
     return (
-        fake_stimulus("BasketballDrill", frames=50),
-        fake_stimulus("BasketballDrillText", frames=50, seed=1),
-        fake_stimulus("Traffic", (54, 96), frames=60, rate=30),
-        fake_stimulus("BasketballDrive", frames=50, file="Basketball Drive.avi"),
-        fake_stimulus("Kimono", frames=50, file=None),
-        fake_stimulus("Johnny", frames=50, stated_size=(96, 128)),
-        fake_stimulus("Tennis", frames=48, stated_frames=50),
+        clip("BasketballDrill"),
+        clip("BasketballDrillText", seed=1),
+        clip("Traffic", (54, 96), frames=60, rate=30, observers=5, seed=1),
+        clip("BasketballDrive", file="Basketball Drive.avi"),
+        clip("Kimono", file=None),
+        clip("Johnny", stated_size=(96, 128)),
+        clip("Tennis", frames=48, stated_frames=50),
     )
 
 

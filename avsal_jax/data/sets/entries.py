@@ -143,7 +143,7 @@ class GazeEntry(VideoEntry):
             f"{self.frames} frames, {self.fps} fps, reading gaze {READING}, sigma {self.options.sigma}, "
             f"{self.options.pixels_per_degree} pixels per degree",
             rows.hexdigest(),
-            tree_identity(self.stimulus.path),
+            tree_identity(self.stimulus.path) if self.has_files else "no file",
         ]
 
 

@@ -15,7 +15,7 @@ CLIPS = fake_clips()
 BAD_ROWS = [
     (np.nan, 1, 0, 100, 5, 5),
     (1, 1, 0, 0, 5, 5),
-    (5, 1, 0, 100, 5, 5),  # there are four observers
+    (9, 1, 0, 100, 5, 5),  # there are eight observers
     (1, 8, 0, 100, 5, 5),  # and seven clips
     (1.5, 1, 0, 100, 5, 5),
     (0, 1, 0, 100, 5, 5),
@@ -44,7 +44,7 @@ def test_clips_and_rows(written):
     for clip in CLIPS:
         stimulus, table = stimuli[clip.name], stimuli[clip.name].fixations
         assert stimulus.is_video and (stimulus.path is None) == (clip.file is None)
-        assert table.observers == ("person 1", "person 2", "person 3", "person 4")
+        assert table.observers == tuple(f"person {number}" for number in range(1, 9))
         assert table.size == clip.size
         rows = np.stack([table.observer, table.x, table.y, table.start, table.duration], 1)
         np.testing.assert_allclose(rows, clip.rows, atol=1e-9)
