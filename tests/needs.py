@@ -1,6 +1,7 @@
 """What some tests need beyond the extras `dev` and `train`; a skipped test names it, and how to get it."""
 
 import contextlib
+import json
 import os
 import pathlib
 import shutil
@@ -51,3 +52,30 @@ def display_matrices(stream) -> None:
     """Skips where this PyAV cannot write a display matrix into a stream."""
     if not hasattr(stream, "set_display_matrix"):
         pytest.skip("needs PyAV that writes display matrices: install the newest PyAV wheel")
+
+
+GAZE_FOLDERS = ("eyecrowd", "hands", "hevc", "osie", "scenes")
+
+
+def find_gaze_root() -> pathlib.Path | None:
+    """Returns the folder of recorded gaze, AVSAL_GAZE_ROOT or ../shared/gaze of the checkout; else None."""
+    value = os.environ.get("AVSAL_GAZE_ROOT")
+    root = pathlib.Path(value) if value else pathlib.Path(__file__).parents[2] / "shared" / "gaze"
+    return root if all((root / name).is_dir() for name in GAZE_FOLDERS) else None
+
+
+def gaze_root() -> pathlib.Path:
+    """Returns the folder of recorded gaze, or skips."""
+    root = find_gaze_root()
+    if root is None:
+        folders = ", ".join(GAZE_FOLDERS)
+        pytest.skip(f"needs recorded gaze: set AVSAL_GAZE_ROOT to a folder that holds {folders}")
+    return root
+
+
+def gaze_golden() -> dict:
+    """Returns the counts and figures of recorded gaze, in ../golden of its folder; or skips."""
+    path = gaze_root().parent / "golden" / "gaze_counts.json"
+    if not path.is_file():
+        pytest.skip(f"needs the counts of recorded gaze: put them into {path}")
+    return json.loads(path.read_text())

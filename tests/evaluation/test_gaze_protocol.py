@@ -2,8 +2,8 @@
 
 Grid of 72 rows x round(72*W/H) columns; a fixation (x, y) falls in cell (int(y/H*72), int(x/W*columns));
 those outside are dropped. Densities are counts blurred by a Gaussian of 5 % of the height. NSS is the
-z-scored map (population) at each fixation, averaged over the fixations of a stimulus, then over stimuli. Of a video,
-the first frames at or after 0.6, 1.6, ... s with at least five fixations are scored.
+z-scored map (population) at each fixation, averaged over the fixations of a stimulus, then over stimuli. Of a
+video, the first frames at or after 0.6, 1.6, ... s with at least five fixations are scored.
 """
 
 import dataclasses
