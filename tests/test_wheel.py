@@ -37,7 +37,9 @@ def test_the_wheel_predicts_outside_the_checkout(tests_dir, tmp_path):
     } <= set(names)
     assert {"avsal_jax/data/lists/gasp/LICENSE.md", "avsal_jax/data/lists/gasp/test_ave.csv"} <= set(names)
     assert "avsal_jax/evaluation/published.csv" in names
+    assert "avsal_jax/data/lists/gaze/osie.csv" in names
     assert not [name for name in names if name.startswith(("tests", "tools"))]
+    assert not [name for name in names if name.endswith((".mat", ".avi", ".mp4", ".jpg"))]
     site = tmp_path / "site"
     run(
         sys.executable,

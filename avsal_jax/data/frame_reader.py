@@ -1,4 +1,4 @@
-"""The frames of a video file by their number."""
+"""The frames of a video file, or of an animated picture, by their number."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from avsal_jax.data.containers import is_whole
+from avsal_jax.data.image_videos import ImageFile, is_image
 from avsal_jax.data.streams import time_of
 from avsal_jax.data.video import Frame, Video, open_container
 from avsal_jax.errors import AvsalError
@@ -26,14 +28,28 @@ class FrameReader:
 
     Attributes:
       video: the file.
+      notes: how it is read, and what is missing, a line each.
       size: (height, width) of its upright frames in pixels.
       times: float64 [N], seconds from the first frame to each, as the file's packets state them; by the
         average rate where they state none.
+
+    Raises:
+      AvsalError: the file is missing, is not a video, or has no frame that can be read.
     """
 
     def __init__(self, path: pathlib.Path):
-        self.video = Video(path)
-        self.times = _frame_times(self.video)
+        self.video: Video | ImageFile
+        if is_image(path):
+            self.video = ImageFile(path)
+            self.times = _decoded_times(self.video)
+            is_cut_off = self.video.damaged > 0
+        else:
+            self.video = Video(path)
+            is_cut_off = is_whole(path) is False
+            self.times = _decoded_times(self.video) if is_cut_off else _packet_times(self.video)
+        self.notes = self.video.info.notes
+        if is_cut_off:
+            self.notes += (f"its file is damaged or cut off: {len(self.times)} frames are there",)
         self._frames: Iterator[Frame] | None = None
         self._frame: Frame | None = None
         self._lock = threading.Lock()
@@ -46,9 +62,11 @@ class FrameReader:
         """Returns RGB uint8 [H, W, 3]; AvsalError where the file ends before that frame."""
         _keep_open(self)
         with self._lock:
-            if self._frames is None or index < self._frame.index:
-                self._frames = iter(self.video)
-                self._frame = next(self._frames)
+            if self._frame is None or index < self._frame.index:
+                self._frames, self._frame = iter(self.video), None
+                self._frame = next(self._frames, None)
+                if self._frame is None:
+                    raise AvsalError(f"{self.video.path} has no frame that can be decoded")
             while self._frame.index < index:
                 frame = next(self._frames, None)
                 if frame is None:
@@ -75,7 +93,15 @@ def _keep_open(reader: FrameReader) -> None:
         oldest.close()
 
 
-def _frame_times(video: Video) -> np.ndarray:
+def _decoded_times(video: Video | ImageFile) -> np.ndarray:
+    """The last packet of a file that is cut off may not become a frame, so all frames are decoded."""
+    ticks = np.array([frame.pts for frame in video], np.float64)
+    if not len(ticks):
+        raise AvsalError(f"{video.path} has no frame that can be decoded")
+    return (ticks - ticks[0]) * float(video.info.time_base)
+
+
+def _packet_times(video: Video) -> np.ndarray:
     with open_container(video.path) as container:
         packets = container.demux(container.streams[video.stream])
         times = [pts for packet in packets for _, pts in time_of(packet)]

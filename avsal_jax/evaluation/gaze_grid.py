@@ -42,6 +42,8 @@ class GazeGrid:
 
     def frames(self, entry: VideoEntry) -> list[int]:
         """Returns the frames that are scored: the one of a photograph, some of a video."""
+        if not entry.frames:
+            return []
         if entry.is_still:
             return [0] if entry.has_truth(0) else []
         times = np.array([entry.frame_time(index) for index in range(entry.frames)])

@@ -60,12 +60,15 @@ class LeaveOneOut(_RecordedObservers):
         return [_NO_DENSITY]
 
     def trials(self, entry: GazeEntry, index: int, stored, protocol: Protocol) -> Iterator[Trial]:
-        """Yields for each observer who fixates the frame the blurred fixations of all others."""
+        """Yields for each observer who fixates the frame the blurred fixations of all others.
+
+        Nothing where the others fixate nowhere.
+        """
         grid, table = protocol.grid.size(entry), entry.table(index)
         for observer in np.unique(table.observer):
             points = table.rows(table.observer == observer).cells(grid)
-            if len(points):
-                rest = table.rows(table.observer != observer).cells(grid)
+            rest = table.rows(table.observer != observer).cells(grid)
+            if len(points) and len(rest):
                 yield Trial(protocol.grid.density(entry, rest), None, points, grid)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 import avsal_jax
 from avsal_jax.data.schema import VideoEntry
-from avsal_jax.errors import AvsalError
+from avsal_jax.errors import AvsalError, damage_reason
 from avsal_jax.evaluation.baselines import Constant, mean_density
 from avsal_jax.evaluation.protocols import Protocol
 from avsal_jax.files import write_bytes
@@ -92,6 +92,9 @@ def read_prior(path: pathlib.Path, allow_seen: bool = False) -> Prior:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise ValueError(f"it has more than {_MAX_BYTES} bytes")
+        with zipfile.ZipFile(path) as archive:  # before memory is taken
+            if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
+                raise ValueError(f"unpacked, it has more than {_MAX_BYTES} bytes")
         with np.load(path, allow_pickle=False) as content:
             about, saliency = json.loads(str(content["about"])), content["saliency"]
         if about["format"] != _FORMAT:
@@ -100,7 +103,17 @@ def read_prior(path: pathlib.Path, allow_seen: bool = False) -> Prior:
             raise ValueError("it holds no map of float32 numbers")
         if not np.isfinite(saliency).all() or saliency.min() < 0:
             raise ValueError("its map has negative or infinite numbers")
-        pairs = [[tuple(map(str, pair)) for pair in about[key]] for key in ("stimuli", "groups")]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError, zipfile.BadZipFile) as error:
-        raise AvsalError(f"{path} is not a prior that avsal fit-prior wrote: {error}") from error
+        pairs = [_pairs(about[key]) for key in ("stimuli", "groups")]
+    except Exception as error:  # NumPy and zipfile raise whatever a damaged file makes of them
+        raise AvsalError(
+            f"{path} is not a prior that avsal fit-prior wrote: {damage_reason(error)}"
+        ) from error
     return Prior(saliency, *pairs, path=path, allow_seen=allow_seen)
+
+
+def _pairs(rows) -> list[tuple[str, str]]:
+    """Returns pairs (set, name); ValueError for anything else, by which no stimulus would be refused."""
+    pairs = [tuple(row) for row in rows]
+    if not pairs or any(len(pair) != 2 or not all(isinstance(x, str) for x in pair) for pair in pairs):
+        raise ValueError("it does not name the stimuli that it was fitted on")
+    return pairs

@@ -10,7 +10,7 @@ import safetensors.numpy
 import scipy.io.wavfile
 from PIL import Image
 
-from avsal_jax.testing import fake_data
+from avsal_jax.testing import fake_data, fake_gaze
 from avsal_jax.testing.videos import moving_spot, write_video
 
 SIZE = (32, 64)  # of prepared pictures, (height, width)
@@ -27,6 +27,7 @@ TINY = {
 CONVERTED = {"frames": 8, "heads.saliency.hierarchy": 0, "heads.saliency.upsample": "trilinear"}
 RATE = 22_050
 NAMES = ("first", "second")
+GAZE = "gaze"  # folder of recorded gaze; its files are not mixed into others, so that older seeds do the same
 _CODECS = {
     "mp4": ("libx264", "aac"),
     "mkv": ("libx264", "pcm_s16le"),
@@ -47,6 +48,7 @@ def build(folder: pathlib.Path) -> None:
     _results(folder)
     _prepared(folder)
     _workdir(folder / "workdir")
+    _gaze(folder / GAZE)
 
 
 def _tone(seconds: float) -> np.ndarray:
@@ -155,6 +157,37 @@ def _prepared(folder: pathlib.Path) -> None:
     from avsal_jax.data.prepare import prepare
 
     prepare("diem", folder / "stavis", folder / "prepared", SIZE, workers=1)
+
+
+def _gaze(folder: pathlib.Path) -> None:
+    """Sets of recorded gaze: a table of fixations, one of samples, OSIE, HEVC clips; and a prior."""
+    from avsal_jax.data.datasets import open_dataset
+    from avsal_jax.evaluation.priors import fit_prior
+
+    pictures = [
+        fake_gaze.fake_stimulus(name, (24, 32), observers=3, seconds=1.0) for name in ("1004", "1008", "1010")
+    ]
+    clips = [
+        fake_gaze.fake_stimulus(name, (32, 48), observers=8, seconds=1.0, frames=20)
+        for name in ("Traffic", "Tennis")
+    ]
+    fake_gaze.write_recordings(folder / "fixations", pictures)
+    fake_gaze.write_recordings(folder / "samples", pictures)
+    (folder / "samples" / "fixations.csv").unlink()
+    (folder / "samples" / "gaze.csv").write_text(_samples(pictures))
+    fake_gaze.write_eye_mat(folder / "osie", pictures)
+    fake_gaze.write_hevc_gaze(folder / "hevc", clips)
+    fit_prior(open_dataset("osie", folder / "osie", "all"), folder / "prior.npz", lambda entries: entries)
+
+
+def _samples(pictures) -> str:
+    """Returns a table of 60 samples per second: observers rest at each fixation."""
+    lines = ["stimulus,observer,time_ms,x,y,validity"]
+    for picture in pictures:
+        for observer, x, y, start, duration in picture.rows:
+            times = np.arange(np.ceil(60 * start), np.ceil(60 * (start + duration))) * 1000 / 60
+            lines += [f"{picture.name}.png,{int(observer)},{time:.1f},{x},{y},1" for time in times]
+    return "\n".join(lines) + "\n"
 
 
 def _workdir(folder: pathlib.Path) -> None:

@@ -195,6 +195,38 @@ def observers(source, folder, kind, rng) -> Attempt:
     return Attempt(call, victim, folder / "out", "human")
 
 
+def _gaze(source, folder, name: str, place: str, *options: str) -> tuple[list[str], pathlib.Path]:
+    root = _tree(source / corpus.GAZE / place, folder / "data")
+    return _evaluate(folder, name, root, "--split", "all", "--metrics", "nss", *options), root
+
+
+def gaze_table(source, folder, kind, rng) -> Attempt:
+    """`evaluate --model human` of recordings: a damaged table of fixations, or of samples."""
+    name = ["fixations", "samples"][rng.integers(2)]
+    call, root = _gaze(source, folder, "gaze:own", name, "--model", "human", "--pixels-per-degree", "8")
+    return Attempt(call, next(root.glob("*.csv")), folder / "out", name)
+
+
+def gaze_mat(source, folder, kind, rng) -> Attempt:
+    """`evaluate --model human` of OSIE, or of the HEVC clips."""
+    name, place = ("osie", "osie") if kind == "mat" else ("hevc_gaze", "hevc")
+    call, root = _gaze(source, folder, name, place, "--model", "human")
+    return Attempt(call, next(root.rglob("*.mat")), folder / "out")
+
+
+def gaze_clip(source, folder, kind, rng) -> Attempt:
+    """`evaluate --model centre` of the HEVC clips, of which one is damaged."""
+    call, root = _gaze(source, folder, "hevc_gaze", "hevc", "--model", "centre")
+    return Attempt(call, _choose(root.glob("videos/*"), rng), folder / "out", "centre")
+
+
+def gaze_prior(source, folder, kind, rng) -> Attempt:
+    """`evaluate --model` with a prior's file."""
+    prior = pathlib.Path(shutil.copy(source / corpus.GAZE / "prior.npz", folder))
+    call, _ = _gaze(source, folder, "gaze:own", "fixations", "--model", str(prior))
+    return Attempt(call, prior, folder / "out")
+
+
 def prepared_files(source, folder, kind, rng) -> Attempt:
     """`prepare` of a set with a damaged file."""
     name, place = ("dhf1k:OWN", "shots") if kind == "png" else ("diem", "stavis")
@@ -298,6 +330,10 @@ TARGETS: tuple[Target, ...] = (
     Target("list", "evaluate", scored_list),
     Target("json", "evaluate", scored_again),
     *(Target(kind, "evaluate human", observers) for kind in ("mat", "txt")),
+    Target("csv", "evaluate gaze", gaze_table),
+    *(Target(kind, "evaluate gaze", gaze_mat) for kind in ("mat", "hdf5")),
+    Target("avi", "evaluate gaze", gaze_clip),
+    Target("npz", "evaluate gaze", gaze_prior),
     *(Target(kind, "prepare", prepared_files) for kind in ("png", "jpg", "mat", "wav", "list")),
     *(Target(kind, "prepare again", prepared_again) for kind in ("json", "shard")),
     Target("list", "doctor", listed),

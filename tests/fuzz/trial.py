@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tests.fuzz import outcomes
+from tests.fuzz import corpus, outcomes
 from tests.fuzz.mutations import Damage, damaged
 from tests.fuzz.targets import BY_NAME, Attempt, Target
 
@@ -48,7 +48,11 @@ class Trial:
     def __init__(self, source: pathlib.Path, scratch: pathlib.Path, keep: pathlib.Path):
         self._source, self._scratch, self._keep = source, scratch, keep
         self._undamaged: dict[tuple, dict] = {}
-        self._others = sorted(p for p in source.rglob("*.*") if p.is_file() and p.stat().st_size < 60_000)
+        self._others = sorted(
+            p
+            for p in source.rglob("*.*")
+            if p.is_file() and p.stat().st_size < 60_000 and corpus.GAZE not in p.relative_to(source).parts
+        )
         _lend_models()
         _remember_shapes()
         _remember_programs()

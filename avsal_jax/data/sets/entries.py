@@ -155,10 +155,10 @@ def gaze_entry(dataset: str, stimulus: Stimulus, options: GazeOptions, near: str
     """Returns a stimulus as an entry; one whose file is missing or damaged has no frame, and a note."""
     notes, frames, rate, sound = list(stimulus.notes), 0, DEFAULT_RATE, None
     if stimulus.path is not None:
-        is_inside = stimulus.fixations.is_inside
-        if outside := int((~is_inside).sum()):
-            notes.append(f"{outside} of {len(is_inside)} fixations lie outside it: they are left out")
-        if not is_inside.any():
+        table = stimulus.fixations
+        if outside := int((~table.is_inside).sum()):
+            notes.append(f"{outside} of {len(table)} fixations lie outside it: they are left out")
+        if not table.is_inside.any():
             notes.append("no observer has a fixation on it")
         elif not stimulus.is_video:
             frames = 1
@@ -167,7 +167,7 @@ def gaze_entry(dataset: str, stimulus: Stimulus, options: GazeOptions, near: str
                 reader = FrameReader(stimulus.path)
                 info = reader.video.info
                 frames, rate, sound = len(reader.times), float(info.rate), info.sound
-                notes += info.notes
+                notes += reader.notes
             except AvsalError as error:
                 notes.append(str(error))
     return GazeEntry(

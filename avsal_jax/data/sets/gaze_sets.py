@@ -15,7 +15,7 @@ from avsal_jax.data.sets.hevc_gaze import read_hevc_gaze
 from avsal_jax.data.sets.photographs import read_eye_mat, read_sun_scenes
 from avsal_jax.data.sets.recordings import read_recordings
 from avsal_jax.data.sets.stimuli import GazeOptions, GazeSet, Stimulus
-from avsal_jax.errors import AvsalError
+from avsal_jax.errors import AvsalError, damage_reason
 from avsal_jax.identity import tree_identity
 
 _LISTS = pathlib.Path(__file__).parent.parent / "lists" / "gaze"
@@ -108,7 +108,11 @@ def split_of(
     if not path.is_file():
         return entries
     by_name = {entry.name: entry for entry in entries}
-    names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeError) as error:
+        raise AvsalError(f"cannot read the list {path}: {damage_reason(error)}") from error
+    names = [line.strip() for line in lines if line.strip()]
     for line in names:
         if line not in by_name:
             raise AvsalError(f"{path} names {line!r}, which is not among {len(entries)} stimuli with gaze")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import pathlib
 from collections.abc import Iterator
@@ -15,11 +16,12 @@ from avsal_jax.data.frame_reader import FrameReader
 from avsal_jax.data.images import visible_files
 from avsal_jax.data.sets.fixation_table import FixationTable
 from avsal_jax.data.sets.stimuli import GazeSet, Stimulus
+from avsal_jax.data.sets.stimulus_files import name_list
 from avsal_jax.data.video_lists import checked_name
 from avsal_jax.errors import AvsalError, damage_reason
 
 _FILE, _GROUP = "video_database.mat", "video_database"
-_MAX_BYTES, _MAX_NAMES, _MAX_ROWS = 1 << 30, 10_000, 10_000_000
+_MAX_BYTES, _MAX_NAMES, _MAX_ROWS, _MAX_SIDE = 1 << 30, 10_000, 10_000_000, 1 << 15
 # Columns of `fixdata` by the names that `fixdata_fields` states; in the order that FixationTable has them.
 _FIELDS = ("SubjectIndex", "FixationPointX", "FixationPointY", "Timestamp", "GazeDuration", "VideoIndex")
 
@@ -39,10 +41,13 @@ def read_hevc_gaze(root: pathlib.Path) -> GazeSet:
         info[key].size != len(videos) for key in ("frames", "framerate_fps")
     ):
         raise AvsalError(f"{path} is damaged: it does not state frames, rate and size of each video")
+    if not all(np.isfinite(values).all() and (values > 0).all() for values in info.values()):
+        raise AvsalError(f"{path} is damaged: frames, rates and sizes of videos are numbers above 0")
+    spellings = collections.Counter(map(_spelling, videos))
+    if twice := [name for name in videos if spellings[_spelling(name)] > 1]:
+        raise AvsalError(f"{path} names the video {twice[0]} twice")
     valid, notes = _valid_rows(rows, videos=len(videos), observers=len(observers))
-    files = (
-        {_spelling(p.stem): p for p in visible_files(root / "videos")} if (root / "videos").is_dir() else {}
-    )
+    files, spare = _files(root / "videos")
     stimuli = []
     for index, name in enumerate(videos):
         checked_name(name, f"{path}, video {index + 1}")
@@ -50,19 +55,21 @@ def read_hevc_gaze(root: pathlib.Path) -> GazeSet:
         table = np.concatenate([table[:, :1] - 1, table[:, 1:3], table[:, 3:5] * 1e-3], 1)
         header = {key: info[key].reshape(-1, len(videos))[:, index] for key in info}
         stimuli.append(_clip(name, files.pop(_spelling(name), None), header, observers, table))
-    if files:
-        notes.append(
-            f"{len(files)} files in videos/ have no row: {', '.join(sorted(p.name for p in files.values()))}"
-        )
+    if spare := sorted(path.name for path in [*files.values(), *spare]):
+        notes.append(f"{len(spare)} files in videos/ are not read: {name_list(spare)}")
     if not any(stimulus.path for stimulus in stimuli):
-        raise AvsalError(f"{root / 'videos'} has none of the {len(videos)} clips that {_FILE} names")
+        reasons = next((f"; {stimulus.name}: {stimulus.notes[0]}" for stimulus in stimuli), "")
+        raise AvsalError(f"{root / 'videos'} has none of the {len(videos)} clips that {_FILE} names{reasons}")
     return GazeSet(tuple(sorted(stimuli, key=lambda stimulus: stimulus.name)), tuple(notes))
 
 
 def _clip(name: str, path, header: dict, observers: list[str], rows: np.ndarray) -> Stimulus:
-    """Positions are pixels of the size that the table states; the clip may have another."""
+    """Positions are pixels of the size that the table states; the clip may have another.
+
+    A clip that cannot be read has `path` None and a note.
+    """
     width, height = (int(side) for side in header["size"])
-    if not (0 < width <= 1 << 15 and 0 < height <= 1 << 15):
+    if not (0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE):
         raise AvsalError(f"{_FILE} says that {name} has {width}x{height} pixels")
     size, notes = (height, width), []
     if path is None:
@@ -70,22 +77,44 @@ def _clip(name: str, path, header: dict, observers: list[str], rows: np.ndarray)
     elif not len(rows):
         notes.append("the table has no row of it")
     if path is not None:
-        reader = FrameReader(path)
-        rate, stated_rate = float(reader.video.info.rate), float(header["framerate_fps"][0])
-        if reader.size != size:
-            notes.append(
-                f"it has {reader.size[1]}x{reader.size[0]} pixels, the table says {width}x{height}: "
-                "positions are scaled"
-            )
-            rows = rows * [1, reader.size[1] / width, reader.size[0] / height, 1, 1]
-            size = reader.size
-        if len(reader.times) != header["frames"][0]:
-            notes.append(f"it has {len(reader.times)} frames, the table says {header['frames'][0]:g}")
-        if abs(rate - stated_rate) > 0.01 * stated_rate:
-            notes.append(f"its rate is {rate:g} frames per second, the table says {stated_rate:g}")
-        reader.close()
+        try:
+            reader = FrameReader(path)
+            size, differences = _compared(reader, header)
+            rows = rows * [1, size[1] / width, size[0] / height, 1, 1]
+            notes += differences
+            reader.close()
+        except AvsalError as error:
+            path = None
+            notes.append(str(error))
     table = FixationTable.of_rows(observers, size, rows)
     return Stimulus(name, path, is_video=True, fixations=table, notes=tuple(notes))
+
+
+def _compared(reader: FrameReader, header: dict) -> tuple[tuple[int, int], list[str]]:
+    """Returns (height, width) of a clip, and how it differs from what the table says."""
+    (width, height), size, notes = header["size"], reader.size, []
+    rate, stated_rate = float(reader.video.info.rate), float(header["framerate_fps"][0])
+    if size != (height, width):
+        notes.append(
+            f"it has {size[1]}x{size[0]} pixels, the table says {width:g}x{height:g}: positions are scaled"
+        )
+    if len(reader.times) != header["frames"][0]:
+        notes.append(f"it has {len(reader.times)} frames, the table says {header['frames'][0]:g}")
+    if abs(rate - stated_rate) > 0.01 * stated_rate:
+        notes.append(f"its rate is {rate:g} frames per second, the table says {stated_rate:g}")
+    return size, notes
+
+
+def _files(folder: pathlib.Path) -> tuple[dict[str, pathlib.Path], list[pathlib.Path]]:
+    """Returns the files by their spelling in the table, and those whose spelling another file has."""
+    files, spare = {}, []
+    for path in visible_files(folder) if folder.is_dir() else ():
+        spelling = _spelling(path.stem)
+        if spelling in files:
+            spare.append(path)
+        else:
+            files[spelling] = path
+    return files, spare
 
 
 def _valid_rows(rows: np.ndarray, videos: int, observers: int) -> tuple[np.ndarray, list[str]]:

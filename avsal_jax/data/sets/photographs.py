@@ -38,7 +38,7 @@ def read_eye_mat(root: pathlib.Path) -> GazeSet:
     """
     path, pictures = root / "data" / "eye" / "fixations.mat", _pictures(root)
     left_out: collections.Counter[str] = collections.Counter()
-    stimuli = []
+    stimuli, table_names = [], set()
     for number, cell in enumerate(cells_of(path, "fixations").ravel(), 1):
         record = unwrapped(cell)
         name, subjects = text_of(getattr(record, "img", None)), getattr(record, "subjects", None)
@@ -46,9 +46,10 @@ def read_eye_mat(root: pathlib.Path) -> GazeSet:
             left_out["cells without a picture's name and its observers"] += 1
             continue
         checked_name(name, f"{path}, cell {number}")
+        table_names.add(name)
         rows = list(_eye_rows(subjects, left_out))
         stimuli.append(_photograph(name, len(subjects), rows=rows, pictures=pictures))
-    return _set(stimuli, pictures, path=path, left_out=left_out)
+    return _set(stimuli, table_names=table_names, pictures=pictures, path=path, left_out=left_out)
 
 
 def _eye_rows(subjects: np.ndarray, left_out: collections.Counter) -> Iterator[tuple]:
@@ -103,7 +104,7 @@ def read_sun_scenes(root: pathlib.Path) -> GazeSet:
             ]
             observers += 1
         stimuli.append(_photograph(name, observers, rows=rows, pictures=pictures))
-    return _set(stimuli, pictures, path=path, left_out=left_out)
+    return _set(stimuli, table_names=set(pictures), pictures=pictures, path=path, left_out=left_out)
 
 
 def _pictures(root: pathlib.Path) -> dict[str, pathlib.Path]:
@@ -129,12 +130,17 @@ def _photograph(name: str, observers: int, rows: Rows, pictures: dict[str, pathl
 
 
 def _set(
-    stimuli: list[Stimulus], pictures: dict, path: pathlib.Path, left_out: collections.Counter
+    stimuli: list[Stimulus],
+    table_names: set[str],
+    pictures: dict,
+    path: pathlib.Path,
+    left_out: collections.Counter,
 ) -> GazeSet:
+    """Returns the set; `table_names` are the pictures' names in the table."""
     names = [stimulus.name for stimulus in stimuli]
     if twice := [name for name, count in collections.Counter(names).items() if count > 1]:
         raise AvsalError(f"{path} names the picture {twice[0]} twice")
     notes = [f"{count} {reason}" for reason, count in left_out.items() if count]
-    if bare := len(pictures) - sum(stimulus.path is not None for stimulus in stimuli):
+    if bare := len(pictures.keys() - table_names):
         notes.append(f"{bare} pictures have no row in {path.name}: they are left out")
     return GazeSet(tuple(stimuli), tuple(notes))

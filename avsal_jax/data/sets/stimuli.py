@@ -100,6 +100,7 @@ class GazeOptions:
 
     def __post_init__(self):
         check_fields(self, "")
+        self.sigma.cells(height=1, rows=1, pixels_per_degree=self.pixels_per_degree)  # raises in degrees
         if (self.screen is None) != (self.stimulus_rect is None):
             raise AvsalError("--screen WxH and --stimulus-rect x,y,w,h go together; give both or neither")
         if isinstance(self.time_origin, str) and self.time_origin != "first":
