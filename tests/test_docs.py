@@ -92,7 +92,7 @@ def test_the_loops_over_recipes_are_of_commands_that_fit(tests_dir):
             continue
         assert not more
         if not args.model.startswith("1="):  # folds that are pooled
-            _check_fold(args.dataset, DATASETS[args.dataset], args.fold)
+            _check_fold(args.dataset, DATASETS[args.dataset], fold=args.fold, split=args.split)
 
 
 def test_the_python_on_prepared_data_runs(tests_dir, tmp_path, monkeypatch, capsys):
