@@ -90,30 +90,39 @@ def fit_prior(entries: Sequence[VideoEntry], output: pathlib.Path, progress: Cal
 def read_prior(path: pathlib.Path, allow_seen: bool = False) -> Prior:
     """Reads a file of `fit_prior`; AvsalError where it is something else, or damaged."""
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ValueError(f"it has more than {_MAX_BYTES} bytes")
-        with zipfile.ZipFile(path) as archive:  # before memory is taken
-            if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
-                raise ValueError(f"unpacked, it has more than {_MAX_BYTES} bytes")
-        with np.load(path, allow_pickle=False) as content:
-            about, saliency = json.loads(str(content["about"])), content["saliency"]
+        about, saliency = _contents(path)
         if about["format"] != _FORMAT:
-            raise ValueError(f"its format is {about['format']!r}, not {_FORMAT!r}")
+            raise AvsalError(f"its format is {about['format']!r}, not {_FORMAT!r}")
         if saliency.ndim != 2 or saliency.dtype != np.float32 or max(saliency.shape) > _MAX_SIDE:
-            raise ValueError("it holds no map of float32 numbers")
-        if not np.isfinite(saliency).all() or saliency.min() < 0:
-            raise ValueError("its map has negative or infinite numbers")
+            raise AvsalError("it holds no map of float32 numbers")
+        if not saliency.size or not np.isfinite(saliency).all() or saliency.min() < 0:
+            raise AvsalError("its map is empty, or has negative or infinite numbers")
         pairs = [_pairs(about[key]) for key in ("stimuli", "groups")]
-    except Exception as error:  # NumPy and zipfile raise whatever a damaged file makes of them
-        raise AvsalError(
-            f"{path} is not a prior that avsal fit-prior wrote: {damage_reason(error)}"
-        ) from error
-    return Prior(saliency, *pairs, path=path, allow_seen=allow_seen)
+    except AvsalError as error:
+        reason = str(error)
+    except OSError as error:
+        reason = error.strerror or damage_reason(error)
+    except Exception:  # NumPy and zipfile raise whatever a damaged file makes of them
+        reason = "it is damaged, or was written by something else"
+    else:
+        return Prior(saliency, *pairs, path=path, allow_seen=allow_seen)
+    raise AvsalError(f"{path} is not a prior that avsal fit-prior wrote: {reason}")
+
+
+def _contents(path: pathlib.Path) -> tuple[dict, np.ndarray]:
+    """Returns what a file says of itself, and its map; nothing is unpickled."""
+    if path.stat().st_size > _MAX_BYTES:
+        raise AvsalError(f"it has more than {_MAX_BYTES} bytes")
+    with zipfile.ZipFile(path) as archive:  # before memory is taken
+        if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
+            raise AvsalError(f"unpacked, it has more than {_MAX_BYTES} bytes")
+    with np.load(path, allow_pickle=False) as content:
+        return json.loads(str(content["about"])), content["saliency"]
 
 
 def _pairs(rows) -> list[tuple[str, str]]:
-    """Returns pairs (set, name); ValueError for anything else, by which no stimulus would be refused."""
+    """Returns pairs (set, name); AvsalError for anything else, by which no stimulus would be refused."""
     pairs = [tuple(row) for row in rows]
     if not pairs or any(len(pair) != 2 or not all(isinstance(x, str) for x in pair) for pair in pairs):
-        raise ValueError("it does not name the stimuli that it was fitted on")
+        raise AvsalError("it does not name the stimuli that it was fitted on")
     return pairs

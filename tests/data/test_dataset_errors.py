@@ -33,7 +33,7 @@ def refused(pattern, name, *arguments, **named):
 
 
 def test_wrong_names_splits_and_folds(root):
-    refused(r"'DIEM' is no data set; there are dhf1k, .*, and .* stavis:NAME and dhf1k:NAME", "DIEM", root)
+    refused(r"'DIEM' .* there are dhf1k, .*, and .* stavis:NAME, dhf1k:NAME and gaze:NAME", "DIEM", root)
     refused("'tased:x' is no data set", "tased:x", root)
     refused(r"data set 'stavis:../x': '../x' is no name", "stavis:../x", root)
     refused("data set 'dhf1k:': '' is no name", "dhf1k:", root)

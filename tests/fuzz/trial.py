@@ -48,7 +48,7 @@ class Trial:
     def __init__(self, source: pathlib.Path, scratch: pathlib.Path, keep: pathlib.Path):
         self._source, self._scratch, self._keep = source, scratch, keep
         self._undamaged: dict[tuple, dict] = {}
-        self._others = sorted(
+        self._donors = sorted(
             p
             for p in source.rglob("*.*")
             if p.is_file() and p.stat().st_size < 60_000 and corpus.GAZE not in p.relative_to(source).parts
@@ -75,7 +75,7 @@ class Trial:
         return outcome
 
     def _damage(self, target: Target, attempt: Attempt, rng) -> Damage:
-        other = self._others[rng.integers(len(self._others))].read_bytes()
+        other = self._donors[rng.integers(len(self._donors))].read_bytes()
         return damaged(target.kind, attempt.victim.read_bytes(), other, rng)
 
     def _judged(self, target: Target, attempt: Attempt, damage: Damage) -> Outcome:

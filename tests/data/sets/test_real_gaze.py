@@ -31,8 +31,8 @@ FOLDERS = {
 SETTINGS = Settings(PROTOCOLS["gaze"], ("nss",))
 NSS_TOLERANCE = 0.02
 # Of a clip, relative; 0.02 does not hold. The golden times appear to be those of PyAV's decoder, which in
-# these files (H.264 with B-frames in AVI) go back and forth: 1, 3, 2, 5, 4, ... With them, differences are half
-# as large. Frame n is shown at n / rate, as here. Measured: 0.08.
+# these files (H.264 with B-frames in AVI) go back and forth: 1, 3, 2, 5, 4, ... With them, differences are
+# half as large. Frame n is shown at n / rate, as here. Measured: 0.08.
 CLIP_TOLERANCE = 0.09
 CHECKOUT = pathlib.Path(__file__).parents[3]
 
