@@ -29,9 +29,11 @@ class FrameReader:
     Attributes:
       video: the file.
       notes: how it is read, and what is missing, a line each.
+      count: how many frames it has.
       size: (height, width) of its upright frames in pixels.
-      times: float64 [N], seconds from the first frame to each, as the file's packets state them; by the
-        average rate where they state none.
+      times: float64 [N], seconds from the first frame to each, as the decoder gives them; by the average rate
+        where it gives none. In a file that states no presentation times, such as an AVI with B-frames, they
+        may go back and forth by a few frames.
 
     Raises:
       AvsalError: the file is missing, is not a video, or has no frame that can be read.
@@ -41,18 +43,29 @@ class FrameReader:
         self.video: Video | ImageFile
         if is_image(path):
             self.video = ImageFile(path)
-            self.times = _decoded_times(self.video)
+            self._ticks = _frame_ticks(self.video)
             is_cut_off = self.video.damaged > 0
         else:
             self.video = Video(path)
             is_cut_off = is_whole(path) is False
-            self.times = _decoded_times(self.video) if is_cut_off else _packet_times(self.video)
+            self._ticks = _frame_ticks(self.video) if is_cut_off else _packet_ticks(self.video)
+        self.count = len(self._ticks)
         self.notes = self.video.info.notes
         if is_cut_off:
-            self.notes += (f"its file is damaged or cut off: {len(self.times)} frames are there",)
+            self.notes += (f"its file is damaged or cut off: {self.count} frames are there",)
         self._frames: Iterator[Frame] | None = None
         self._frame: Frame | None = None
         self._lock = threading.Lock()
+
+    @functools.cached_property
+    def times(self) -> np.ndarray:
+        ticks = self._ticks
+        if isinstance(self.video, Video) and _are_guessed(self.video, ticks):
+            decoded = _decoder_ticks(self.video)
+            ticks = decoded if len(decoded) == self.count else None
+        if ticks is None or None in ticks:
+            return np.arange(self.count) / float(self.video.info.rate)
+        return (np.array(ticks, np.float64) - ticks[0]) * float(self.video.info.time_base)
 
     @functools.cached_property
     def size(self) -> tuple[int, int]:
@@ -72,7 +85,7 @@ class FrameReader:
                 if frame is None:
                     raise AvsalError(
                         f"{self.video.path} has {self._frame.index + 1} frames that can be decoded; frame "
-                        f"{index + 1} of {len(self.times)} is missing"
+                        f"{index + 1} of {self.count} is missing"
                     )
                 self._frame = frame
             return self._frame.image
@@ -93,21 +106,41 @@ def _keep_open(reader: FrameReader) -> None:
         oldest.close()
 
 
-def _decoded_times(video: Video | ImageFile) -> np.ndarray:
+def _frame_ticks(video: Video | ImageFile) -> list[int]:
     """The last packet of a file that is cut off may not become a frame, so all frames are decoded."""
-    ticks = np.array([frame.pts for frame in video], np.float64)
-    if not len(ticks):
+    ticks = [frame.pts for frame in video]
+    if not ticks:
         raise AvsalError(f"{video.path} has no frame that can be decoded")
-    return (ticks - ticks[0]) * float(video.info.time_base)
+    return ticks
 
 
-def _packet_times(video: Video) -> np.ndarray:
+def _packet_ticks(video: Video) -> list[int | None]:
+    """Returns the presentation times of all packets in rising order; None for each if some have none."""
     with open_container(video.path) as container:
         packets = container.demux(container.streams[video.stream])
-        times = [pts for packet in packets for _, pts in time_of(packet)]
-    if not times:
+        ticks = [pts for packet in packets for _, pts in time_of(packet)]
+    if not ticks:
         raise AvsalError(f"{video.path} has no frame with a place in time")
-    if any(time is None for time in times) or len(set(times)) < len(times):
-        return np.arange(len(times)) / float(video.info.rate)
-    ordered = np.sort(np.array(times, np.float64))
-    return (ordered - ordered[0]) * float(video.info.time_base)
+    if None in ticks or len(set(ticks)) < len(ticks):
+        return [None] * len(ticks)
+    return sorted(ticks)
+
+
+def _are_guessed(video: Video, ticks: list[int | None]) -> bool:
+    """Whether the container states no presentation times though frames are shown in another order.
+
+    Packets then have rising times in the order in which they are decoded, which B-frames cannot have.
+    """
+    with open_container(video.path) as container:
+        stream = container.streams[video.stream]
+        if not stream.codec_context.has_b_frames:
+            return False
+        return [pts for packet in container.demux(stream) for _, pts in time_of(packet)] == ticks
+
+
+def _decoder_ticks(video: Video) -> list[int | None]:
+    """Returns the time that the decoder gives to each frame, in the order in which it gives the frames."""
+    with open_container(video.path) as container:
+        stream = container.streams[video.stream]
+        stream.thread_type = "AUTO"
+        return [frame.pts for frame in container.decode(stream)]

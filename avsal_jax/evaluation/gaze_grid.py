@@ -47,8 +47,10 @@ class GazeGrid:
         if entry.is_still:
             return [0] if entry.has_truth(0) else []
         times = np.array([entry.frame_time(index) for index in range(entry.frames)])
-        due = np.arange(self.first_time, times[-1] + _TIME_TOLERANCE, self.interval)
-        frames = np.unique(np.searchsorted(times, due - _TIME_TOLERANCE))
+        due = np.arange(self.first_time, times.max() + _TIME_TOLERANCE, self.interval)
+        # One search for each: where times go back and forth, NumPy finds other frames for a whole array.
+        frames = np.array([np.searchsorted(times, time) for time in due - _TIME_TOLERANCE], int)
+        frames = np.unique(frames[frames < len(times)])
         grid, least = self.size(entry), self.least(entry)
         return [
             index

@@ -166,7 +166,7 @@ def gaze_entry(dataset: str, stimulus: Stimulus, options: GazeOptions, near: str
             try:
                 reader = FrameReader(stimulus.path)
                 info = reader.video.info
-                frames, rate, sound = len(reader.times), float(info.rate), info.sound
+                frames, rate, sound = reader.count, float(info.rate), info.sound
                 notes += reader.notes
             except AvsalError as error:
                 notes.append(str(error))

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import scipy.ndimage
 
+_TIME_TOLERANCE = 1e-7  # seconds
 _COLUMNS = ("observer", "x", "y", "start", "duration")
 
 
@@ -64,6 +65,7 @@ class FixationTable:
 
     def during(self, time: float) -> FixationTable:
         """Returns the fixations that last at `time` seconds: start <= time < start + duration."""
+        time += _TIME_TOLERANCE  # a sum of two rounded times counts as the time that it stands for
         return self.rows((self.start <= time) & (time < self.start + self.duration))
 
     def cells(self, grid: tuple[int, int]) -> np.ndarray:

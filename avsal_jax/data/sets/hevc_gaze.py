@@ -98,8 +98,8 @@ def _compared(reader: FrameReader, header: dict) -> tuple[tuple[int, int], list[
         notes.append(
             f"it has {size[1]}x{size[0]} pixels, the table says {width:g}x{height:g}: positions are scaled"
         )
-    if len(reader.times) != header["frames"][0]:
-        notes.append(f"it has {len(reader.times)} frames, the table says {header['frames'][0]:g}")
+    if reader.count != header["frames"][0]:
+        notes.append(f"it has {reader.count} frames, the table says {header['frames'][0]:g}")
     if abs(rate - stated_rate) > 0.01 * stated_rate:
         notes.append(f"its rate is {rate:g} frames per second, the table says {stated_rate:g}")
     return size, notes
