@@ -128,7 +128,7 @@ def markdown(summary: dict, metrics: Sequence[str]) -> str:
 
 def remarks(summary: dict) -> list[str]:
     """Returns in words what is not in the numbers, and what was unusual about the truth."""
-    lines = []
+    lines = [f"Fixations are blurred with sigma {summary['sigma']}."] if "sigma" in summary else []
     if bare := summary["frames_without_truth"]:
         shown = ", ".join(f"{video} {count}" for video, count in bare.items())
         lines.append(f"{sum(bare.values())} frames have no truth and are not scored: {shown}.")

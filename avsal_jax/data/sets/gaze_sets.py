@@ -12,7 +12,7 @@ import numpy as np
 
 from avsal_jax.data.sets.entries import GazeEntry, gaze_entry
 from avsal_jax.data.sets.hevc_gaze import read_hevc_gaze
-from avsal_jax.data.sets.photographs import read_eye_mat, read_sun_scenes
+from avsal_jax.data.sets.photograph_sets import read_eye_mat, read_sun_scenes
 from avsal_jax.data.sets.recordings import read_recordings
 from avsal_jax.data.sets.stimuli import GazeOptions, GazeSet, Stimulus
 from avsal_jax.errors import AvsalError, damage_reason
@@ -76,7 +76,9 @@ def _opened(name: str, root: pathlib.Path, options: GazeOptions, identity: str):
     names = [stimulus.name for stimulus in content.stimuli]
     if lists and not lists.keys() & set(names):
         raise AvsalError(f"{root} is not {name}: its stimuli are called {names[0]}, not {next(iter(lists))}")
-    entries, notes = [], list(content.notes)
+    entries, notes = [], [*content.notes, f"densities of fixations have sigma {options.sigma}"]
+    if not lists and not (root / _OWN_LISTS).is_dir():
+        notes.append(f"there is no folder {_OWN_LISTS}: every split is all stimuli")
     stimuli = content.stimuli if reader is None else _without_first(content.stimuli, options)
     for stimulus in stimuli:
         place = lists.get(stimulus.name)

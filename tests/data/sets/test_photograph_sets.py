@@ -8,7 +8,7 @@ import scipy.io
 from PIL import Image
 
 from avsal_jax import AvsalError
-from avsal_jax.data.sets.photographs import read_eye_mat, read_sun_scenes
+from avsal_jax.data.sets.photograph_sets import read_eye_mat, read_sun_scenes
 from avsal_jax.testing.fake_gaze import (
     eye_record,
     fake_photographs,
