@@ -33,6 +33,7 @@ _READ = (
     "(png, jpg, bmp, tif, webp and other pictures; npy, npz, mat), and all maps of a video "
     "[frames, height, width] as FOLDER/VIDEO/maps.npz or FOLDER/VIDEO.npz (npy too)"
 )
+_READ_STILL = "the map of a photograph as FOLDER/NAME.png or FOLDER/maps/NAME.png"
 
 
 class SavedMaps(MapSource):
@@ -63,7 +64,7 @@ class SavedMaps(MapSource):
 
     def _still(self, entry: VideoEntry) -> pathlib.Path | None:
         """Returns the map of a photograph that is named as it is: FOLDER/NAME.png or FOLDER/maps/NAME.png."""
-        if not entry.is_still:
+        if not (entry.is_still and entry.frames):  # a photograph without a file has no frame
             return None
         names = [entry.name, entry.frame_name(0)]  # of photographs that differ in their suffix alone
         folders = (self.folder, self.folder / "maps")
@@ -130,7 +131,8 @@ class SavedMaps(MapSource):
         own = self.folder / entry.name
         folder = own if own.is_dir() else self.folder
         there = ", ".join(path.name for path in visible_files(folder)[:3]) or "nothing"
-        return f"no predictions in {own}; {folder.name} holds {there}; read are {_READ}"
+        read = f"{_READ_STILL}; {_READ}" if entry.is_still else _READ
+        return f"no predictions in {own}; {folder.name} holds {there}; read are {read}"
 
     def _stack(self, path: pathlib.Path, entry: VideoEntry) -> MapStack:
         """Opens the file with all maps of a video: one for each frame, since they carry no numbers."""

@@ -133,3 +133,20 @@ def test_a_recording_is_prepared_trained_on_scored_and_compared(form, tmp_path, 
     folders = [str(tmp_path / name) for name in results]
     assert main(["compare", *folders, "--output", str(tmp_path / "compared")]) == 0
     assert "human (leave one out)" in capsys.readouterr().out
+
+
+def test_maps_of_photographs_are_scored_though_a_stimulus_is_missing(tmp_path, capsys):
+    root, maps = tmp_path / "mine", tmp_path / "maps"
+    write_stimuli(root)
+    write_fixations(root)
+    maps.mkdir()
+    Image.fromarray(np.arange(72 * 128, dtype=np.uint8).reshape(72, 128)).save(maps / "beach.png")
+    dataset = ["--dataset", "gaze:mine", "--root", str(root), "--metrics", "nss"]
+    output = tmp_path / "out"
+    assert main(["evaluate", *dataset, "--predictions", str(maps), "--output", str(output)]) == 1
+    assert summary(output)["videos"] == 1
+    reasons = summary(output)["not_scored"]
+    assert "lost.png has no file in stimuli/" in reasons["lost"]
+    assert "read are the map of a photograph as FOLDER/NAME.png" in reasons["street"]
+    assert "map of a photograph" not in reasons["spot"]
+    capsys.readouterr()
