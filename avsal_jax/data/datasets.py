@@ -14,12 +14,13 @@ from avsal_jax.data.video_lists import (
     checked_name,
     read_domain,
     read_fold_list,
+    read_stimulus_list,
     read_user_list,
     shipped_categories,
     shipped_domain,
     shipped_list,
 )
-from avsal_jax.errors import AvsalError
+from avsal_jax.errors import AvsalError, did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,13 +109,11 @@ def open_dataset(
         raise AvsalError(f"there is no folder {root}; the root is where {name} was unpacked")
     if split not in dataset.splits:
         raise AvsalError(f"{name} has no split {split!r}; it has {', '.join(dataset.splits)}")
-    if list_file is not None:
-        rows = _named_rows(name, pathlib.Path(list_file))
-    else:
+    if list_file is None:
         _check_fold(name, dataset, fold=fold, split=split)
-        rows = ()
     if dataset.packaging == "gaze":
-        return _gaze_entries(name, root=root, split=split, fold=fold, rows=rows, options=gaze)
+        return _gaze_entries(name, root=root, split=split, fold=fold, list_file=list_file, options=gaze)
+    rows = () if list_file is None else _named_rows(name, pathlib.Path(list_file))
     packaging = _open_packaging(dataset, root=root, split=split, names={row.dataset for row in rows} | {name})
     rows = rows or _split_rows(name, dataset=dataset, root=root, packaging=packaging, split=split, fold=fold)
     for one in dict.fromkeys(row.dataset for row in rows):
@@ -162,16 +161,13 @@ def _gaze_entries(
     root: pathlib.Path,
     split: str,
     fold: int | None,
-    rows: tuple[ListedVideo, ...],
+    list_file,
     options: GazeOptions | None,
 ) -> tuple[VideoEntry, ...]:
     """The stimuli of a split, or those that a user's list names."""
     entries, _ = open_gaze(name, root, options or DEFAULT_OPTIONS)
-    if rows:
-        by_name = {entry.name: entry for entry in entries}
-        if unknown := [row.video for row in rows if row.video not in by_name]:
-            raise AvsalError(f"{name} has no stimulus {unknown[0]!r} in {root}; it has {len(entries)} others")
-        entries_of_split = tuple(by_name[row.video] for row in rows)
+    if list_file is not None:
+        entries_of_split = _listed_stimuli(name, root, entries=entries, path=pathlib.Path(list_file))
     else:
         entries_of_split = split_of(name, root, entries=entries, split=split, fold=fold)
     if not any(entry.frames for entry in entries_of_split):
@@ -184,6 +180,25 @@ def _gaze_entries(
             f"none of the {len(entries_of_split)} stimuli of {name} in {root} can be used{first}"
         )
     return entries_of_split
+
+
+def _listed_stimuli(name: str, root: pathlib.Path, entries, path: pathlib.Path) -> tuple[VideoEntry, ...]:
+    """The stimuli that the lines of a list name, each once; a line may begin with the name of the set."""
+    if shipped_domain(str(path)) is not None:
+        raise AvsalError(f"{path} is a list of other sets than {name}")
+    by_name, listed = {entry.name: entry for entry in entries}, {}
+    for where, line in read_stimulus_list(path):
+        first, *rest = line.split(maxsplit=1)
+        if line not in by_name and rest and first != name and (first in DATASETS or ":" in first):
+            raise AvsalError(f"{where} names the set {first}, and this is {name}; open it by itself")
+        stimulus = rest[0] if line not in by_name and rest and first == name else line
+        if stimulus not in by_name:
+            raise AvsalError(
+                f"{name} has no stimulus {stimulus!r} in {root}; it has {len(entries)} others"
+                f"{did_you_mean(stimulus, by_name)}"
+            )
+        listed[stimulus] = by_name[stimulus]
+    return tuple(listed.values())
 
 
 def own_folds(folder: str, root, split: str) -> list[int | None]:

@@ -81,6 +81,18 @@ def read_user_list(path: pathlib.Path, dataset: str) -> tuple[ListedVideo, ...]:
     return _without_repeats(rows, path)
 
 
+def read_stimulus_list(path: pathlib.Path) -> tuple[tuple[str, str], ...]:
+    """Returns (`path, line N`, text) of each line: a stimulus, whose name may hold spaces, or set and stimulus.
+
+    Raises:
+      AvsalError: the list cannot be read, or names nothing.
+    """
+    rows = tuple(_text_lines(path))
+    if not rows:
+        raise AvsalError(f"the list {path} names no stimulus")
+    return rows
+
+
 def shipped_domain(source: str) -> str | None:
     """Returns NAME of `domain:NAME`, a list that comes with the project; None for the path of a file."""
     kind, colon, name = source.partition(":")
@@ -171,6 +183,11 @@ def _with_numbers(words: list[str], where: str) -> ListedVideo:
 
 def _lines(path: pathlib.Path) -> Iterable[tuple[str, list[str]]]:
     """Yields `path, line N` and the words of each line that has any."""
+    return ((where, line.split()) for where, line in _text_lines(path))
+
+
+def _text_lines(path: pathlib.Path) -> Iterable[tuple[str, str]]:
+    """Yields `path, line N` and the text of each line that is not empty, without space around it."""
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise AvsalError(f"{path} is too large to be a list of videos")
@@ -180,8 +197,8 @@ def _lines(path: pathlib.Path) -> Iterable[tuple[str, list[str]]]:
     except UnicodeDecodeError as error:
         raise AvsalError(f"{path} is no list of videos: it is not UTF-8 text") from error
     for number, line in enumerate(text.split("\n"), 1):
-        if words := line.split():
-            yield f"{path}, line {number}", words
+        if text := line.strip():
+            yield f"{path}, line {number}", text
 
 
 def _without_repeats(rows: list[ListedVideo], path: pathlib.Path) -> tuple[ListedVideo, ...]:

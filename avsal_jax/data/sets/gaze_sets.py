@@ -15,11 +15,12 @@ from avsal_jax.data.sets.hevc_gaze import read_hevc_gaze
 from avsal_jax.data.sets.photograph_sets import read_eye_mat, read_sun_scenes
 from avsal_jax.data.sets.recordings import read_recordings
 from avsal_jax.data.sets.stimuli import GazeOptions, GazeSet, Stimulus
-from avsal_jax.errors import AvsalError, damage_reason
+from avsal_jax.errors import AvsalError, damage_reason, did_you_mean
 from avsal_jax.identity import tree_identity
 
 _LISTS = pathlib.Path(__file__).parent.parent / "lists" / "gaze"
 _OWN_LISTS = "lists"  # folder of `gaze:NAME` with train.txt, val.txt, test.txt
+_OWN_SPLITS = ("train", "val", "test")
 TEST_THIRD = 0  # of photographs, the part that is never trained on
 # Name -> reader(root). `gaze:NAME` has `read_recordings`, which takes options too.
 READERS: dict[str, Callable[[pathlib.Path], GazeSet]] = {
@@ -77,8 +78,13 @@ def _opened(name: str, root: pathlib.Path, options: GazeOptions, identity: str):
     if lists and not lists.keys() & set(names):
         raise AvsalError(f"{root} is not {name}: its stimuli are called {names[0]}, not {next(iter(lists))}")
     entries, notes = [], [*content.notes, f"densities of fixations have sigma {options.sigma}"]
-    if not lists and not (root / _OWN_LISTS).is_dir():
-        notes.append(f"there is no folder {_OWN_LISTS}: every split is all stimuli")
+    if not lists:
+        own = _own_lists(root)
+        without = [split for split in _OWN_SPLITS if split not in own]
+        if not own:
+            notes.append(f"there are no lists in {_OWN_LISTS}/: every split is all stimuli")
+        elif without:
+            notes.append(f"no list of {' or '.join(without)}: it has the stimuli that no other list names")
     stimuli = content.stimuli if reader is None else _without_first(content.stimuli, options)
     for stimulus in stimuli:
         place = lists.get(stimulus.name)
@@ -94,10 +100,11 @@ def split_of(
     """Returns the stimuli of a split.
 
     Clips are tested in the fold of their list; photographs whose third is `TEST_THIRD` are those of the
-    test. `gaze:NAME` has the stimuli that its lists/SPLIT.txt names, a line each; without such a file, all.
+    test. `gaze:NAME` has the stimuli that its lists/SPLIT.txt names, a line each; without such a file, those
+    that no other list names; without any list, all.
 
     Raises:
-      AvsalError: a list names a stimulus that is not there.
+      AvsalError: a list names a stimulus that is not there, or nothing is left for a split without a list.
     """
     lists = placements(name)
     if split == "all" or (name == "hevc_gaze" and fold is None):
@@ -106,10 +113,29 @@ def split_of(
         tested = TEST_THIRD if fold is None else fold
         in_test = {entry.name: entry.name in lists and lists[entry.name].part == tested for entry in entries}
         return tuple(entry for entry in entries if in_test[entry.name] == (split == "test"))
-    path = pathlib.Path(root) / _OWN_LISTS / f"{split}.txt"
-    if not path.is_file():
+    lists = _own_lists(pathlib.Path(root))
+    if not lists:
         return entries
     by_name = {entry.name: entry for entry in entries}
+    named = {part: _listed(path, by_name) for part, path in lists.items()}
+    if split in named:
+        return tuple(by_name[line] for line in named[split])
+    rest = tuple(entry for entry in entries if not any(entry.name in lines for lines in named.values()))
+    if not rest:
+        raise AvsalError(
+            f"{name} has no {split}: {_OWN_LISTS}/ has no {split}.txt, and its other lists name every stimulus"
+        )
+    return rest
+
+
+def _own_lists(root: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Returns the lists of one's own set by split."""
+    paths = {split: root / _OWN_LISTS / f"{split}.txt" for split in _OWN_SPLITS}
+    return {split: path for split, path in paths.items() if path.is_file()}
+
+
+def _listed(path: pathlib.Path, by_name: dict[str, GazeEntry]) -> tuple[str, ...]:
+    """Returns the stimuli of a list, each once; AvsalError if one of them is not there."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeError) as error:
@@ -117,8 +143,11 @@ def split_of(
     names = [line.strip() for line in lines if line.strip()]
     for line in names:
         if line not in by_name:
-            raise AvsalError(f"{path} names {line!r}, which is not among {len(entries)} stimuli with gaze")
-    return tuple(by_name[line] for line in dict.fromkeys(names))
+            raise AvsalError(
+                f"{path} names {line!r}, which is not among {len(by_name)} stimuli with gaze"
+                f"{did_you_mean(line, by_name)}"
+            )
+    return tuple(dict.fromkeys(names))
 
 
 def _without_first(stimuli: tuple[Stimulus, ...], options: GazeOptions) -> Iterator[Stimulus]:

@@ -111,6 +111,19 @@ def test_a_list_of_the_user(roots, tmp_path):
         open_dataset("hevc_gaze", roots / "hevc_gaze", list_file=path)
 
 
+def test_a_list_of_names_with_spaces_and_of_the_set_alone(tmp_path):
+    root = write_recordings(tmp_path / "own", [fake_stimulus("my photo"), fake_stimulus("b")])
+    path = tmp_path / "list.txt"
+    path.write_text("my photo\ngaze:mine b\nb\n")
+    assert names(open_dataset("gaze:mine", root, list_file=path)) == ["my photo", "b"]
+    path.write_text("gaze:other b\n")
+    with pytest.raises(AvsalError, match="line 1 names the set gaze:other, and this is gaze:mine"):
+        open_dataset("gaze:mine", root, list_file=path)
+    path.write_text("my photos\n")
+    with pytest.raises(AvsalError, match="no stimulus 'my photos' .* .did you mean 'my photo'"):
+        open_dataset("gaze:mine", root, list_file=path)
+
+
 def test_own_recordings_have_all_stimuli_or_those_of_their_lists(roots, tmp_path):
     root = write_recordings(tmp_path / "own", RECORDINGS)
     for split in ("train", "val", "test", "all"):
@@ -119,6 +132,12 @@ def test_own_recordings_have_all_stimuli_or_those_of_their_lists(roots, tmp_path
     (root / "lists" / "train.txt").write_text("\ufeffc\n\na\nc\n", encoding="utf-8")
     assert names(open_dataset("gaze:mine", root, "train")) == ["c", "a"]
     assert names(open_dataset("gaze:mine", root, "all")) == ["a", "b", "c"]
+    assert names(open_dataset("gaze:mine", root, "test")) == ["b"]  # what no other list names
+    note = "no list of val or test: it has the stimuli that no other list names"
+    assert note in open_whole("gaze:mine", root)[1]
+    (root / "lists" / "test.txt").write_text("b\n")
+    with pytest.raises(AvsalError, match="gaze:mine has no val: lists/ has no val.txt, and its other lists"):
+        open_dataset("gaze:mine", root, "val")
     (root / "lists" / "test.txt").write_text("d\n")
     with pytest.raises(AvsalError, match="test.txt names 'd', which is not among 3 stimuli with gaze"):
         open_dataset("gaze:mine", root, "test")
