@@ -37,7 +37,7 @@ def add_parser(commands) -> None:
     add("--seed", type=flags.seed, default=0, help="of the random draws")
     add("--label", type=flags.label, metavar="NAME", help="the method's name in tables")
     add("--batch", type=flags.batch, metavar="N")
-    add("--allow-seen", action="store_true", help="score a prior on what it was fitted on")
+    add("--allow-seen", action="store_true", help="score a prior or mean_map on what it was fitted on")
     gaze_flags.add_gaze(parser)
     parser.set_defaults(run=run)
 

@@ -186,19 +186,19 @@ def _listed_stimuli(name: str, root: pathlib.Path, entries, path: pathlib.Path) 
     """The stimuli that the lines of a list name, each once; a line may begin with the name of the set."""
     if shipped_domain(str(path)) is not None:
         raise AvsalError(f"{path} is a list of other sets than {name}")
-    by_name, listed = {entry.name: entry for entry in entries}, {}
-    for where, line in read_stimulus_list(path):
+    by_name, stimuli = {entry.name: entry for entry in entries}, {}
+    for place, line in read_stimulus_list(path):
         first, *rest = line.split(maxsplit=1)
         if line not in by_name and rest and first != name and (first in DATASETS or ":" in first):
-            raise AvsalError(f"{where} names the set {first}, and this is {name}; open it by itself")
+            raise AvsalError(f"{place} names the set {first}, and this is {name}; open it by itself")
         stimulus = rest[0] if line not in by_name and rest and first == name else line
         if stimulus not in by_name:
             raise AvsalError(
                 f"{name} has no stimulus {stimulus!r} in {root}; it has {len(entries)} others"
                 f"{did_you_mean(stimulus, by_name)}"
             )
-        listed[stimulus] = by_name[stimulus]
-    return tuple(listed.values())
+        stimuli[stimulus] = by_name[stimulus]
+    return tuple(stimuli.values())
 
 
 def own_folds(folder: str, root, split: str) -> list[int | None]:

@@ -82,7 +82,7 @@ def read_user_list(path: pathlib.Path, dataset: str) -> tuple[ListedVideo, ...]:
 
 
 def read_stimulus_list(path: pathlib.Path) -> tuple[tuple[str, str], ...]:
-    """Returns (`path, line N`, text) of each line: a stimulus, whose name may hold spaces, or set and stimulus.
+    """Returns (`path, line N`, text) of each line: a stimulus, or set and stimulus. Names may hold spaces.
 
     Raises:
       AvsalError: the list cannot be read, or names nothing.
@@ -183,7 +183,7 @@ def _with_numbers(words: list[str], where: str) -> ListedVideo:
 
 def _lines(path: pathlib.Path) -> Iterable[tuple[str, list[str]]]:
     """Yields `path, line N` and the words of each line that has any."""
-    return ((where, line.split()) for where, line in _text_lines(path))
+    return ((number, line.split()) for number, line in _text_lines(path))
 
 
 def _text_lines(path: pathlib.Path) -> Iterable[tuple[str, str]]:

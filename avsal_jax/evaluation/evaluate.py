@@ -9,6 +9,7 @@ from collections.abc import Callable
 from avsal_jax.cluster import share
 from avsal_jax.data.datasets import open_dataset, open_whole
 from avsal_jax.data.schema import VideoEntry
+from avsal_jax.data.sets.entries import GazeEntry
 from avsal_jax.data.sets.stimuli import DEFAULT_OPTIONS, GazeOptions
 from avsal_jax.data.video_lists import shipped_domain
 from avsal_jax.errors import AvsalError
@@ -44,7 +45,7 @@ class Request:
       seed: of all draws.
       label: the method's name in tables.
       gaze: how recorded gaze is read.
-      allow_seen: whether a prior is scored on the stimuli that it was fitted on.
+      allow_seen: whether a prior or mean map is scored on the stimuli that it was fitted on.
     """
 
     dataset: str
@@ -186,14 +187,21 @@ def _source(request: Request, alone: bool) -> MapSource:
     if request.model in _RULES:
         return _RULES[request.model]()
     if request.model == "mean_map":
-        training = dataclasses.replace(request, list_file=None)
-        return baselines.mean_maps(_entries(training, "train", request.fold))
+        return _mean_map(request)
     if request.model in ("human", "human_half"):
         entries = _entries(request, request.split, request.fold)
         return human_maps(request.model, dataset=request.dataset, raw=request.observers, entries=entries)
     if request.model.endswith(priors.SUFFIX):
         return priors.read_prior(pathlib.Path(request.model), request.allow_seen)
     return _model_maps(request.model, request)
+
+
+def _mean_map(request: Request) -> MapSource:
+    """Returns the mean of the training list; of recorded gaze, whose splits may overlap, as a prior."""
+    entries = _entries(dataclasses.replace(request, list_file=None), "train", request.fold)
+    if all(isinstance(entry, GazeEntry) for entry in entries):
+        return priors.mean_map(entries, request.allow_seen)
+    return baselines.mean_maps(entries)
 
 
 def _model_maps(path: str, request: Request) -> ModelMaps:

@@ -30,7 +30,8 @@ class Prior(Constant):
       saliency: float32 [H, W].
       stimuli: pairs (set, name).
       groups: pairs (set, group) of stimuli that show nearly the same as one of these.
-      path: of its file.
+      name: what errors call it.
+      label: the method's name in tables.
       allow_seen: whether stimuli that it was fitted on are scored.
     """
 
@@ -39,12 +40,13 @@ class Prior(Constant):
         saliency: np.ndarray,
         stimuli: Sequence[Sequence[str]],
         groups: Sequence[Sequence[str]],
-        path: pathlib.Path,
+        name: str,
+        label: str,
         allow_seen: bool = False,
     ):
-        super().__init__(saliency, f"prior {path.stem}", f"prior {digest([saliency.tolist(), allow_seen])}")
+        super().__init__(saliency, label, f"prior {digest([saliency.tolist(), allow_seen])}")
         self._stimuli, self._groups = set(map(tuple, stimuli)), set(map(tuple, groups))
-        self._path, self._allow_seen = path, allow_seen
+        self._name, self._allow_seen = name, allow_seen
 
     def problems(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
         """A stimulus that the prior was fitted on is refused, and so is one that shows nearly the same."""
@@ -59,9 +61,9 @@ class Prior(Constant):
     def _reasons(self, entry: VideoEntry) -> list[str]:
         advice = "evaluate another split or list, or add --allow-seen if you mean it"
         if (entry.dataset, entry.name) in self._stimuli:
-            return [f"{self._path} was fitted on it; {advice}"]
+            return [f"{self._name} was fitted on it; {advice}"]
         if (entry.dataset, entry.group) in self._groups:
-            return [f"{self._path} was fitted on a stimulus that shows nearly the same; {advice}"]
+            return [f"{self._name} was fitted on a stimulus that shows nearly the same; {advice}"]
         return []
 
 
@@ -74,8 +76,7 @@ def fit_prior(entries: Sequence[VideoEntry], output: pathlib.Path, progress: Cal
     if output.suffix != SUFFIX:
         raise AvsalError(f"a prior is a {SUFFIX} file; got {output}")
     mean, used = mean_density(entries, progress)
-    names = sorted([entry.dataset, entry.name] for entry in used)
-    groups = sorted({(entry.dataset, entry.group) for entry in used})
+    names, groups = _fitted_on(used)
     about = {"format": _FORMAT, "stimuli": names, "groups": groups, "version": avsal_jax.__version__}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, saliency=mean, about=np.array(json.dumps(about)))
@@ -85,6 +86,18 @@ def fit_prior(entries: Sequence[VideoEntry], output: pathlib.Path, progress: Cal
     except OSError as error:
         raise AvsalError(f"cannot write {output}: {error.strerror}") from error
     return len(used)
+
+
+def mean_map(training: Sequence[VideoEntry], allow_seen: bool = False) -> Prior:
+    """Returns what `fit_prior` writes for the training stimuli, without a file."""
+    mean, used = mean_density(training)
+    return Prior(mean, *_fitted_on(used), name="the mean map", label="mean map (MEP)", allow_seen=allow_seen)
+
+
+def _fitted_on(entries: Sequence[VideoEntry]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Returns pairs (set, name) and pairs (set, group) of stimuli."""
+    names = sorted((entry.dataset, entry.name) for entry in entries)
+    return names, sorted({(entry.dataset, entry.group) for entry in entries})
 
 
 def read_prior(path: pathlib.Path, allow_seen: bool = False) -> Prior:
@@ -105,7 +118,7 @@ def read_prior(path: pathlib.Path, allow_seen: bool = False) -> Prior:
     except Exception:  # NumPy and zipfile raise whatever a damaged file makes of them
         reason = "it is damaged, or was written by something else"
     else:
-        return Prior(saliency, *pairs, path=path, allow_seen=allow_seen)
+        return Prior(saliency, *pairs, name=str(path), label=f"prior {path.stem}", allow_seen=allow_seen)
     raise AvsalError(f"{path} is not a prior that avsal fit-prior wrote: {reason}")
 
 

@@ -82,6 +82,16 @@ def test_what_a_prior_was_fitted_on_is_refused(osie, tmp_path, capsys):
     assert test == values and failed == []
 
 
+def test_the_mean_map_is_that_prior_and_refuses_the_same(osie, tmp_path, capsys):
+    path = tmp_path / "prior.npz"
+    fit(capsys, "osie", osie, path)
+    prior, _ = scored("osie", osie, path, tmp_path / "prior", split="all")
+    mean, failed = scored("osie", osie, "mean_map", tmp_path / "mean", split="all")
+    assert mean == prior and failed == [f"1001: the mean map was fitted on it; {ADVICE}"]
+    values, failed = scored("osie", osie, "mean_map", tmp_path / "seen", split="all", allow_seen=True)
+    assert set(values) == set(NAMES) and failed == []
+
+
 def test_near_duplicates_are_refused(hevc, tmp_path, capsys):
     path, names = tmp_path / "prior.npz", tmp_path / "names.txt"
     names.write_text("BasketballDrill\nTraffic\n")

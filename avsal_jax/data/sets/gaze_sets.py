@@ -79,9 +79,9 @@ def _opened(name: str, root: pathlib.Path, options: GazeOptions, identity: str):
         raise AvsalError(f"{root} is not {name}: its stimuli are called {names[0]}, not {next(iter(lists))}")
     entries, notes = [], [*content.notes, f"densities of fixations have sigma {options.sigma}"]
     if not lists:
-        own = _own_lists(root)
-        without = [split for split in _OWN_SPLITS if split not in own]
-        if not own:
+        paths = _own_lists(root)
+        without = [split for split in _OWN_SPLITS if split not in paths]
+        if not paths:
             notes.append(f"there are no lists in {_OWN_LISTS}/: every split is all stimuli")
         elif without:
             notes.append(f"no list of {' or '.join(without)}: it has the stimuli that no other list names")
@@ -104,7 +104,7 @@ def split_of(
     that no other list names; without any list, all.
 
     Raises:
-      AvsalError: a list names a stimulus that is not there, or nothing is left for a split without a list.
+      AvsalError: a list names a stimulus that is not in the set, or a split without a list has no stimulus.
     """
     lists = placements(name)
     if split == "all" or (name == "hevc_gaze" and fold is None):
@@ -117,24 +117,25 @@ def split_of(
     if not lists:
         return entries
     by_name = {entry.name: entry for entry in entries}
-    named = {part: _listed(path, by_name) for part, path in lists.items()}
-    if split in named:
-        return tuple(by_name[line] for line in named[split])
-    rest = tuple(entry for entry in entries if not any(entry.name in lines for lines in named.values()))
+    contents = {part: _stimuli_of_list(path, by_name) for part, path in lists.items()}
+    if split in contents:
+        return tuple(by_name[line] for line in contents[split])
+    rest = tuple(entry for entry in entries if not any(entry.name in lines for lines in contents.values()))
     if not rest:
         raise AvsalError(
-            f"{name} has no {split}: {_OWN_LISTS}/ has no {split}.txt, and its other lists name every stimulus"
+            f"{name} has no {split}: {_OWN_LISTS}/ has no {split}.txt, and its other lists name every "
+            "stimulus"
         )
     return rest
 
 
 def _own_lists(root: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Returns the lists of one's own set by split."""
+    """Returns the lists of a set of your own by split."""
     paths = {split: root / _OWN_LISTS / f"{split}.txt" for split in _OWN_SPLITS}
     return {split: path for split, path in paths.items() if path.is_file()}
 
 
-def _listed(path: pathlib.Path, by_name: dict[str, GazeEntry]) -> tuple[str, ...]:
+def _stimuli_of_list(path: pathlib.Path, by_name: dict[str, GazeEntry]) -> tuple[str, ...]:
     """Returns the stimuli of a list, each once; AvsalError if one of them is not there."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
