@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import functools
+import io
 import math
 import pathlib
 from collections.abc import Iterable
@@ -183,15 +184,17 @@ def _with_numbers(words: list[str], where: str) -> ListedVideo:
 
 def _lines(path: pathlib.Path) -> Iterable[tuple[str, list[str]]]:
     """Yields `path, line N` and the words of each line that has any."""
-    return ((number, line.split()) for number, line in _text_lines(path))
+    return ((place, line.split()) for place, line in _text_lines(path))
 
 
 def _text_lines(path: pathlib.Path) -> Iterable[tuple[str, str]]:
     """Yields `path, line N` and the text of each line that is not empty, without space around it."""
     try:
-        if path.stat().st_size > _MAX_BYTES:
+        with path.open("rb") as file:  # a device or a pipe states no size
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
             raise AvsalError(f"{path} is too large to be a list of videos")
-        text = path.read_text(encoding="utf-8-sig")
+        text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig").read()
     except OSError as error:
         raise AvsalError(f"cannot read the list {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -124,6 +124,8 @@ def read_prior(path: pathlib.Path, allow_seen: bool = False) -> Prior:
 
 def _contents(path: pathlib.Path) -> tuple[dict, np.ndarray]:
     """Returns what a file says of itself, and its map; nothing is unpickled."""
+    if path.exists() and not path.is_file():
+        raise AvsalError("it is not a file")
     if path.stat().st_size > _MAX_BYTES:
         raise AvsalError(f"it has more than {_MAX_BYTES} bytes")
     with zipfile.ZipFile(path) as archive:  # before memory is taken

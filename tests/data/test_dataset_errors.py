@@ -114,6 +114,7 @@ def test_lists_that_are_no_text(root, tmp_path):
     with path.open("wb") as file:
         file.truncate(17_000_000)
     refused("list.txt is too large to be a list of videos", "avad", root, list_file=path)
+    refused("zero is too large to be a list", "avad", root, list_file="/dev/zero")  # states no size
 
 
 def test_a_fold_list_that_climbs_or_is_damaged(root):

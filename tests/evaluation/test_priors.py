@@ -265,6 +265,12 @@ def test_files_that_are_not_priors(good, tmp_path, damage):
     assert "\n" not in str(caught.value)
 
 
+def test_a_device_is_not_a_prior(tmp_path):
+    (tmp_path / "prior.npz").symlink_to("/dev/zero")  # reading it would never end
+    with pytest.raises(AvsalError, match="prior.npz is not a prior .* it is not a file"):
+        read_prior(tmp_path / "prior.npz")
+
+
 def test_a_file_that_is_not_a_prior_is_one_line(osie, tmp_path, capsys):
     (tmp_path / "prior.npz").write_text("text")
     call = ["evaluate", "--dataset", "osie", "--root", str(osie), "--model", str(tmp_path / "prior.npz")]
