@@ -19,9 +19,9 @@ _SPELLINGS = {
         subjectname subjectid subj sub viewer person recordingsessionlabel recording
         recordingname recordingid""",
     "x": """x fixx xfix fixationx fixationpointx fixationpositionx currentfixx gazex xgaze gazepointx
-        gazepositionx averagegazex positionx posx pointx porx""",
+        gazepositionx averagegazex positionx posx pointx porx pointofregardx""",
     "y": """y fixy yfix fixationy fixationpointy fixationpositiony currentfixy gazey ygaze gazepointy
-        gazepositiony averagegazey positiony posy pointy pory""",
+        gazepositiony averagegazey positiony posy pointy pory pointofregardy""",
     "start": """start starttime onset onsettime fixationstart fixationstarttime fixationonset fixstart
         currentfixstart eventstart eventstarttrialtime starttimestamp begin time timestamp t
         recordingtimestamp""",

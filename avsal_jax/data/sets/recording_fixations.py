@@ -36,6 +36,7 @@ from avsal_jax.data.sets.viewing_times import ViewingClock
 from avsal_jax.errors import AvsalError
 
 _LONGEST_SECONDS = 60.0  # of a fixation
+_OVERLAP_SECONDS = 0.002  # shorter overlaps come from rounded times
 _OUTSIDE_SHARE = 0.2  # of positions, from which on they look like those of the screen
 # Positions are shares where this part of them lies in [0, limit], and all lie within the bound.
 _SHARE_LIMIT, _SHARE_QUORUM, _SHARE_BOUND = 1.05, 0.9, 3.0
@@ -92,7 +93,7 @@ class Recording:
         is_short = rows.values["duration"] <= _LONGEST_SECONDS
         rows = self._keep(rows, is_short, f"whose duration is above {_LONGEST_SECONDS:g} s")
         rows = self._from_first_frame(self._in_stimulus(rows), unit)
-        return rows.with_values(start=rows.values["seconds"])
+        return self._without_repeats(rows.with_values(start=rows.values["seconds"]))
 
     def events(self, rows: RawRows) -> RawRows:
         """Returns the fixations in rows of samples, as `fixations` does."""
@@ -134,6 +135,25 @@ class Recording:
             f"bridged; {pixels:g} pixels per degree"
         )
         return fixations
+
+    def _without_repeats(self, rows: RawRows) -> RawRows:
+        """Leaves out rows of a fixation that the table repeats, as exports with a row for each sample do.
+
+        An observer fixates one place at a time: fixations that overlap otherwise are kept, and counted.
+        """
+        before, after = _overlaps(rows)
+        equals = [rows.values[key][before] == rows.values[key][after] for key in ("x", "y", "duration")]
+        is_first = np.ones(len(rows), bool)
+        is_first[after[np.all(equals, 0)]] = False
+        rows = self._keep(
+            rows, is_first, "which repeat a fixation, as in an export with a row for each sample"
+        )
+        if count := len(_overlaps(rows)[1]):
+            self.notes.append(
+                f"{self.file_name}: {count:,} fixations begin before another of the same observer on the "
+                "same stimulus ends, as in tables of both eyes or of several trials: all of them count"
+            )
+        return rows
 
     def _keep(self, rows: RawRows, mask: np.ndarray, reason: str) -> RawRows:
         rows = rows.keep(mask, reason, self.left_out)
@@ -227,6 +247,16 @@ class Recording:
                 f"outside the stimuli; {hint}"
             )
         return rows.with_values(x=x, y=y)
+
+
+def _overlaps(rows: RawRows) -> tuple[np.ndarray, np.ndarray]:
+    """Returns indices of neighbouring rows of one viewing, where the second begins before the first ends."""
+    start, duration = rows.values["start"], rows.values["duration"]
+    order = np.lexsort((start, rows.viewing))
+    before, after = order[:-1], order[1:]
+    overlap = start[before] + duration[before] - start[after]
+    mask = (overlap > _OVERLAP_SECONDS) & (rows.viewing[before] == rows.viewing[after])
+    return before[mask], after[mask]
 
 
 def _are_shares(x: np.ndarray, y: np.ndarray) -> bool:

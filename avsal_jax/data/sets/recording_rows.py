@@ -128,6 +128,9 @@ def read_rows(table: TextTable, columns: RecordingColumns, left_out: LeftOut) ->
     ]
 
     for line, cells in table.rows():
+        if cells is None:
+            left_out.add("which begin with #, as comments do", line)
+            continue
         total += 1
         if total > _MAX_ROWS:
             raise AvsalError(f"{table.path} has more than {_MAX_ROWS:,} rows: split the set")

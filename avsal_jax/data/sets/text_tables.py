@@ -41,14 +41,19 @@ class TextTable:
     header: tuple[str, ...]
     header_line: int
 
-    def rows(self) -> Iterator[tuple[int, list[str]]]:
+    def rows(self) -> Iterator[tuple[int, list[str] | None]]:
         """Yields (number of the line, cells) below the header, without empty lines and comments.
+
+        Cells are None for a comment that has as many as the header, and so may be a row.
 
         Empty cells at the end of a row are left out where the header has fewer.
         """
         width = len(self.header)
         for number, line in _lines(self.path, self.encoding):
-            if number > self.header_line:
+            if number > self.header_line and _is_comment(line):
+                if len(split_line(line, self.delimiter)) == width:
+                    yield number, None
+            elif number > self.header_line:
                 cells = split_line(line, self.delimiter)
                 while len(cells) > width and not cells[-1].strip():
                     cells.pop()
@@ -84,9 +89,12 @@ def open_table(path: pathlib.Path, columns_of: Callable[[Sequence[str]], int], n
     except OSError as error:
         raise AvsalError(f"cannot read {path}: {error.strerror}") from error
     delimiters, header_line, line = list(_DELIMITERS), 0, ""
-    for header_line, line in _lines(path, encoding):  # noqa: B007
+    for header_line, text in _lines(path, encoding):  # noqa: B007
+        if _is_comment(text):
+            continue
+        line = text
         if line.lower().startswith("sep=") and line[4:].strip(" \r\n") in delimiters:  # of spreadsheets
-            delimiters = [line[4:].strip(" \r\n")]
+            delimiters, line = [line[4:].strip(" \r\n")], ""
             continue
         break
     if not line.strip():
@@ -158,6 +166,10 @@ class NumberReader:
         return [f"{path.name}: numbers have a decimal comma, as {self.comma}"]
 
 
+def _is_comment(line: str) -> bool:
+    return line.lstrip().startswith("#")
+
+
 def _encoding(path: pathlib.Path) -> str:
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
@@ -181,7 +193,7 @@ def _encoding(path: pathlib.Path) -> str:
 
 
 def _lines(path: pathlib.Path, encoding: str) -> Iterator[tuple[int, str]]:
-    """Yields (number, text) of the lines that are neither empty nor comments."""
+    """Yields (number, text) of the lines that are not empty."""
     number = 0
     try:
         with path.open(encoding=encoding, errors="replace") as file:
@@ -192,8 +204,7 @@ def _lines(path: pathlib.Path, encoding: str) -> Iterator[tuple[int, str]]:
                         f"{path}, line {number} has {_MAX_LINE_CHARACTERS:,} characters or more; it is not a "
                         "row of a table"
                     )
-                text = line.strip()
-                if text and not text.startswith("#"):
+                if line.strip():
                     yield number, line
     except (OSError, UnicodeError) as error:
         raise AvsalError(f"cannot read {path}: {error}") from error

@@ -68,12 +68,18 @@ class ViewingClock:
                 "not count from the first frame: add --time-origin with the time of the first frame as the "
                 "file has it, or --time-origin first where each viewing's first row is at the first frame"
             )
-        seconds = self.time * self.unit
+        seconds, notes = self.time * self.unit, []
+        if count := int(is_far[of_video].sum()):
+            notes.append(
+                f"{file_name}: {count} of {int(of_video.sum())} viewings of videos begin more than "
+                f"{_FAR_SECONDS:g} s from the first frame, as at {first[of_video & is_far].min():.10g}; if "
+                "the times are those of the whole recording, add --time-origin"
+            )
         if of_video.all() or is_far[~of_video].mean() <= _QUORUM:
-            return seconds, []
+            return seconds, notes
         of_picture = ~is_video[self.stimulus]
         note = (
             f"{file_name}: viewings of pictures begin far from 0, typically at "
             f"{float(np.median(first[~of_video])):.10g}; their times count from the first row of each viewing"
         )
-        return np.where(of_picture, since_first, seconds), [note]
+        return np.where(of_picture, since_first, seconds), [*notes, note]

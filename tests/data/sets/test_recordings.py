@@ -374,6 +374,30 @@ def test_the_time_of_a_video_is_asked_for(tmp_path):
     assert clip.fixations.start == pytest.approx([0, 0])
 
 
+def test_a_clock_of_the_recording_is_noted_though_half_of_the_viewings_begin_at_0(tmp_path):
+    write_clip(tmp_path, "first.mp4")
+    root = write_clip(tmp_path, "second.mp4")
+    root = write_table(root, f"{HEADER}\nfirst,ann,10,20,500,300\nsecond,ann,10,20,9000,300\n")
+    notes = read_recordings(root, GazeOptions()).notes
+    assert has_note(notes, "1 of 2 viewings of videos begin more than 2 s", "as at 9000", "--time-origin")
+
+
+def test_rows_that_repeat_a_fixation_are_left_out(tmp_path):
+    rows = [("tree.png", "ann", 10.5, 20.5, start, 200) for start in (0, 8, 16, 160)]
+    rows += [("tree.png", "ann", 30.5, 20.5, 300, 200), ("tree.png", "ann", 31.5, 20.5, 310, 200)]
+    rows += [("tree.png", "bob", 10.5, 20.5, 0, 200), ("tree.png", "ann", 10.5, 20.5, 900, 200)]
+    gaze_set = read_recordings(write_table(write_stimuli(tmp_path), table(rows)), GazeOptions())
+    assert gaze_set.stimuli[0].fixations.start == pytest.approx([0, 0.3, 0.31, 0.9, 0])
+    assert has_note(gaze_set.notes, "3 rows left out, which repeat a fixation", "(first in line 3)")
+    assert has_note(gaze_set.notes, "1 fixations begin before another of the same observer")
+
+
+def test_comments_among_the_rows_are_counted(tmp_path):
+    root = write_table(write_stimuli(tmp_path), "# exported\n" + table() + "# end\n#1.png,ann,1,2,3,4\n")
+    notes = read_recordings(root, GazeOptions()).notes
+    assert has_note(notes, "1 row left out, which begin with #, as comments do (first in line 11)")
+
+
 def test_pixels_of_a_video_that_are_not_square(tmp_path):
     root = write_clip(tmp_path, pixel_aspect=fractions.Fraction(16, 15))
     write_table(root, f"{HEADER}\nclip.mp4,ann,10,20,0,300\n")
