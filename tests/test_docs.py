@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from avsal_jax.cli import evaluate, prepare, train
+from avsal_jax.cli import compare, evaluate, fit_prior, prepare, train
 from avsal_jax.data.datasets import DATASETS, find_dataset
 from avsal_jax.testing import fake_data
 
@@ -22,12 +22,14 @@ def test_every_set_has_a_page_with_its_commands(tests_dir, name):
     assert f"(datasets/{name}.md)" in (tests_dir.parent / "docs/data.md").read_text()
     parser = argparse.ArgumentParser()
     commands = parser.add_subparsers(dest="command")
-    for command in (evaluate, prepare):
+    for command in (evaluate, prepare, fit_prior, compare):
         command.add_parser(commands)
     lines = [line for line in text.splitlines() if line.startswith("avsal ")]
     parsed = [parser.parse_args(shlex.split(line)[1:]) for line in lines]
-    assert {args.command for args in parsed} == {"prepare", "evaluate"}
+    assert {args.command for args in parsed} - {"fit-prior", "compare"} == {"prepare", "evaluate"}
     for args in parsed:
+        if args.command == "compare":
+            continue
         assert args.dataset == name or (name == "own" and find_dataset(args.dataset))
         if args.command == "evaluate" and args.fold:
             assert args.fold in DATASETS.get(name, DATASETS["diem"]).folds

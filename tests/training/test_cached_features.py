@@ -85,7 +85,8 @@ def test_what_a_cache_cannot_have_is_refused(prepared, tmp_path, capsys, flags, 
 
 def test_a_cache_gives_back_what_was_written(prepared, tmp_path):
     """Frames in any order and repeated; a file that is cut off, or of other sizes, is an error."""
-    video = PreparedSources(prepared).videos([("gaze:mine", None)], "train")[-1]
+    videos = PreparedSources(prepared).videos([("gaze:mine", None)], "train")
+    video = max(videos, key=lambda entry: entry.frames)
     rng = np.random.default_rng(0)
     levels = [rng.normal(size=(video.frames, 4, 6, 2)).astype(np.float16) for _ in range(2)]
     cache = FeatureCache("test", [(4, 6, 2)] * 2)
