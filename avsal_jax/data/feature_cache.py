@@ -57,7 +57,9 @@ class FeatureCache:
                 handle, name = tempfile.mkstemp(prefix=f".{path.name}-", suffix=".npy", dir=path.parent)
                 os.close(handle)
                 partial.append(pathlib.Path(name))
-                arrays.append(np.lib.format.open_memmap(name, "w+", _TYPE, (video.frames, *shape)))
+                arrays.append(
+                    np.lib.format.open_memmap(name, mode="w+", dtype=_TYPE, shape=(video.frames, *shape))
+                )
             first = 0
             for levels in batches:
                 for array, features in zip(arrays, levels, strict=True):

@@ -69,7 +69,7 @@ class LeaveOneOut(_RecordedObservers):
             points = table.rows(table.observer == observer).cells(grid)
             rest = table.rows(table.observer != observer).cells(grid)
             if len(points) and len(rest):
-                yield Trial(protocol.grid.density(entry, rest), None, points, grid)
+                yield Trial(protocol.grid.density(entry, rest), density=None, points=points, size=grid)
 
 
 class RecordedHalves(_RecordedObservers):
@@ -83,7 +83,9 @@ class RecordedHalves(_RecordedObservers):
         predicting, predicted = (table.rows(table.observer % 2 == half).cells(grid) for half in (0, 1))
         if len(predicting) and len(predicted):
             density = protocol.grid.density(entry, predicted)
-            yield Trial(protocol.grid.density(entry, predicting), density, predicted, grid)
+            yield Trial(
+                protocol.grid.density(entry, predicting), density=density, points=predicted, size=grid
+            )
 
 
 class HalfOfObservers(MapSource):

@@ -99,7 +99,9 @@ class OtherFixations:
         if self._video is not None:
             return self._video.map(trial.points)
         if self._protocol.others == "stimuli":
-            points = _of_other_stimuli(self._unit.entry, self._pool, self._protocol, draw("pool"))
+            points = _of_other_stimuli(
+                self._unit.entry, pool=self._pool, protocol=self._protocol, random=draw("pool")
+            )
             return fixation_map(points, trial.size)
         return _pooled(self._pool, trial.size, draw("pool"))
 

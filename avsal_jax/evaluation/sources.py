@@ -79,7 +79,7 @@ class MapSource(abc.ABC):
         saliency, grid = protocol.score_map(stored), protocol.grid
         if grid is not None:
             points = entry.grid_points(index, grid.size(entry))
-            yield Trial(saliency, grid.density(entry, points), points, grid.size(entry))
+            yield Trial(saliency, density=grid.density(entry, points), points=points, size=grid.size(entry))
             return
         density, points = self.density(entry, index), self.fixations(entry, index).points
         if density.shape != entry.truth_size(index):
@@ -87,7 +87,7 @@ class MapSource(abc.ABC):
                 f"the density of frame {index + 1} is {density.shape}, its fixations "
                 f"{entry.truth_size(index)} (height, width); they must be one"
             )
-        yield Trial(saliency, density, points, density.shape)
+        yield Trial(saliency, density=density, points=points, size=density.shape)
 
 
 class ModelMaps(MapSource):

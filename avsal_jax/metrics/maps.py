@@ -115,7 +115,7 @@ def nss_at(prediction: np.ndarray, points: np.ndarray) -> float:
     if len(points) == 0:
         return math.nan
     low, high = values.min(), values.max()
-    if is_constant(np, Maps(values, tolerance(np.asarray(prediction).dtype)), low, high):
+    if is_constant(np, maps=Maps(values, tolerance(np.asarray(prediction).dtype)), low=low, high=high):
         return 0.0
     scores = (values - values.mean()) / values.std()
     return float(scores[points[:, 0], points[:, 1]].mean())

@@ -187,7 +187,10 @@ def _frame_slices(x, kernel_shape, g: _FrameGeometry):
     for i in range(kh):
         for j in range(kw):
             end = (n, i + rows * sh + 1, j + columns * sw + 1, channels)
-            yield (i, j), lax.slice(padded, (0, i, j, 0), end, (1, sh, sw, 1))
+            yield (
+                (i, j),
+                lax.slice(padded, start_indices=(0, i, j, 0), limit_indices=end, strides=(1, sh, sw, 1)),
+            )
 
 
 def _padded(x, g: _FrameGeometry):

@@ -67,7 +67,7 @@ def fake_stimulus(
             rows.append((observer, round(x, 2), round(y, 2), round(time, 3), round(duration, 3)))
             time += duration + 0.001 * random.integers(15, 60)
     rows[-1] = (rows[-1][0], -3.0, 5.0, *rows[-1][3:])
-    return FakeStimulus(name, size, np.array(rows), observers, **options)
+    return FakeStimulus(name, size=size, rows=np.array(rows), observers=observers, **options)
 
 
 def fake_photographs(names: Sequence[str], **options) -> tuple[FakeStimulus, ...]:

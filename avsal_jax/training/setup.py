@@ -170,7 +170,13 @@ def prepare_run(config: TrainConfig, workdir, say: Callable[[str], None], device
 
     if config.data.cached_features:
         cache = open_cache(network, preset, initial_variables())
-        fill_cache(cache, network, initial_variables(), [*feed.train, *feed.validation], log.say)
+        fill_cache(
+            cache,
+            network=network,
+            variables=initial_variables(),
+            videos=[*feed.train, *feed.validation],
+            say=log.say,
+        )
         feed.use_features(cache)
 
     return Run(

@@ -63,7 +63,7 @@ def open_gaze(name: str, root: pathlib.Path, options: GazeOptions) -> tuple[tupl
     Raises:
       AvsalError: the root is not one of the set, or its table is damaged.
     """
-    return _opened(name, pathlib.Path(root), options, tree_identity(root))
+    return _opened(name, root=pathlib.Path(root), options=options, identity=tree_identity(root))
 
 
 @functools.lru_cache(maxsize=4)
@@ -88,7 +88,9 @@ def _opened(name: str, root: pathlib.Path, options: GazeOptions, identity: str):
     stimuli = content.stimuli if reader is None else _without_first(content.stimuli, options)
     for stimulus in stimuli:
         place = lists.get(stimulus.name)
-        entries.append(gaze_entry(name, stimulus, options, place.group if place else ""))
+        entries.append(
+            gaze_entry(name, stimulus=stimulus, options=options, near=place.group if place else "")
+        )
     if unknown := [entry.name for entry in entries if lists and entry.name not in lists]:
         notes.append(f"{len(unknown)} stimuli are in no list of the project, as {unknown[0]}: never tested")
     return tuple(entries), notes

@@ -54,7 +54,9 @@ def read_hevc_gaze(root: pathlib.Path) -> GazeSet:
         table = valid[valid[:, 5] == index + 1]
         table = np.concatenate([table[:, :1] - 1, table[:, 1:3], table[:, 3:5] * 1e-3], 1)
         header = {key: info[key].reshape(-1, len(videos))[:, index] for key in info}
-        stimuli.append(_clip(name, files.pop(_spelling(name), None), header, observers, table))
+        stimuli.append(
+            _clip(name, path=files.pop(_spelling(name), None), header=header, observers=observers, rows=table)
+        )
     if spare := sorted(path.name for path in [*files.values(), *spare]):
         notes.append(f"{len(spare)} files in videos/ are not read: {name_list(spare)}")
     if not any(stimulus.path for stimulus in stimuli):

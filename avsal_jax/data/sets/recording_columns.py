@@ -181,14 +181,17 @@ def _eyes(header: Sequence[str], file_name: str, with_quality: bool) -> tuple[Ey
     """Returns one eye where there is a position of both, else the left and the right that there are."""
     by_side = {}
     for side in _EYES:
-        x, y = _best(header, "x", file_name, side), _best(header, "y", file_name, side)
+        x, y = (
+            _best(header, role="x", file_name=file_name, side=side),
+            _best(header, role="y", file_name=file_name, side=side),
+        )
         if x and y:
             by_side[side] = x, y
     sides = [side for side in _EYES if side in by_side]
     if "" in sides:
         sides = [""]
     quality = {
-        (role, side): _best(header, role, file_name, side) if with_quality else None
+        (role, side): _best(header, role=role, file_name=file_name, side=side) if with_quality else None
         for role in ("validity", "pupil")
         for side in _EYES
     }

@@ -113,10 +113,10 @@ class Recording:
         rows = self._keep(rows, ~repeats, "whose time another sample of the viewing has")
         unit, note = time_unit(
             time,
-            typical_interval(rows, rows.values["time"]),
-            SAMPLE_SECONDS,
-            self.options.time_unit,
-            self.file_name,
+            typical=typical_interval(rows, rows.values["time"]),
+            seconds=SAMPLE_SECONDS,
+            choice=self.options.time_unit,
+            file_name=self.file_name,
         )
         self.notes.extend([note, *notes])
         rows = self._from_first_frame(self._in_stimulus(rows), unit)
@@ -176,19 +176,31 @@ class Recording:
                 end = dataclasses.replace(end, unit=columns.time.unit)
             start = columns.time if columns.time.unit else dataclasses.replace(columns.time, unit=end.unit)
             difference = float(np.median(length - time)) if end.unit == start.unit else math.nan
-            unit, note = time_unit(start, difference, FIXATION_SECONDS, choice, self.file_name)
+            unit, note = time_unit(
+                start, typical=difference, seconds=FIXATION_SECONDS, choice=choice, file_name=self.file_name
+            )
             end_unit = end.unit or unit
             self.notes.append(note)
             if end_unit == unit:
                 return unit, (length - time) * SECONDS[unit]
             return unit, length * SECONDS[end_unit] - time * SECONDS[unit]
         length_unit, note = time_unit(
-            columns.duration, float(np.median(length)), FIXATION_SECONDS, choice, self.file_name
+            columns.duration,
+            typical=float(np.median(length)),
+            seconds=FIXATION_SECONDS,
+            choice=choice,
+            file_name=self.file_name,
         )
         self.notes.append(note)
         interval = typical_interval(rows, time)
         try:
-            unit, note = time_unit(columns.time, interval, FIXATION_SECONDS, choice, self.file_name)
+            unit, note = time_unit(
+                columns.time,
+                typical=interval,
+                seconds=FIXATION_SECONDS,
+                choice=choice,
+                file_name=self.file_name,
+            )
         except AvsalError:
             unit = length_unit
             note = f"{self.file_name}: {columns.time.name} is in {unit}, as {columns.duration.name} is"
@@ -198,7 +210,9 @@ class Recording:
     def _from_first_frame(self, rows: RawRows, unit: str) -> RawRows:
         """Adds the value `seconds` since the first frame."""
         files = [stimulus.file for stimulus in self.entries]
-        clock = ViewingClock(rows.values["time"], SECONDS[unit], rows.viewing, rows.stimulus)
+        clock = ViewingClock(
+            rows.values["time"], unit=SECONDS[unit], viewing=rows.viewing, stimulus=rows.stimulus
+        )
         seconds, notes = clock.seconds(
             self.options.time_origin,
             is_video=np.array([bool(file and file.is_video) for file in files]),

@@ -215,7 +215,10 @@ def sample_positions(rows: RawRows, columns: RecordingColumns, file_name: str) -
             reasons["with a pupil of 0"] = ~(sizes > 0).any(0)
         if eye.validity:
             no_position = np.any(list(reasons.values()), 0)
-            meanings = [_validity(rows, column, no_position, file_name) for column in eye.validity]
+            meanings = [
+                _validity(rows, column=column, no_position=no_position, file_name=file_name)
+                for column in eye.validity
+            ]
             reasons["marked as not valid"] = ~np.any([valid for valid, _ in meanings], 0)
             notes += [f"{file_name}: {meaning}" for _, meaning in meanings]
         is_lost = np.zeros(len(rows), bool)

@@ -54,9 +54,11 @@ def read_recordings(root: pathlib.Path, options: GazeOptions) -> GazeSet:
     left_out = LeftOut()
     rows, number_notes = read_rows(table, columns, left_out)
     notes += [*table.notes(), f"{path.name}: {rows.total:,} rows", columns.note(path.name), *number_notes]
-    rows, entries, match_notes = _match_stimuli(rows, folder, left_out, path.name)
+    rows, entries, match_notes = _match_stimuli(rows, folder=folder, left_out=left_out, file_name=path.name)
     _compare_sizes(rows, columns, entries)
-    recording = Recording(path.name, columns, options, entries, left_out, notes)
+    recording = Recording(
+        path.name, columns=columns, options=options, entries=entries, left_out=left_out, notes=notes
+    )
     rows = recording.fixations(rows) if kind == "fixations" else recording.events(rows)
     notes += [*left_out.notes(path.name), *match_notes]
     if options.drop_first:
@@ -161,12 +163,12 @@ def _names(paths: dict[str, pathlib.Path | None], folder: StimulusFolder) -> dic
 
 def _entry(name: str, path: pathlib.Path | None, reason: str) -> TableStimulus:
     if path is None:
-        return TableStimulus(name, None, None, [reason])
+        return TableStimulus(name, path=None, file=None, notes=[reason])
     try:
         file = read_stimulus(path)
     except AvsalError as error:
-        return TableStimulus(name, None, None, [str(error)])
-    return TableStimulus(name, path, file, list(file.notes))
+        return TableStimulus(name, path=None, file=None, notes=[str(error)])
+    return TableStimulus(name, path=path, file=file, notes=list(file.notes))
 
 
 def _compare_sizes(rows: RawRows, columns: RecordingColumns, entries: list[TableStimulus]) -> None:
@@ -193,7 +195,12 @@ def _stimuli(rows: RawRows, entries: list[TableStimulus], options: GazeOptions) 
     for stimulus, observer in sorted(rows.pairs, key=lambda pair: rows.observers[pair[1]]):
         numbers[stimulus].append(observer)
     return [
-        _stimulus(rows.ordered(np.arange(cuts[index], cuts[index + 1])), entry, numbers[index], options)
+        _stimulus(
+            rows.ordered(np.arange(cuts[index], cuts[index + 1])),
+            entry=entry,
+            observers=numbers[index],
+            options=options,
+        )
         for index, entry in enumerate(entries)
     ]
 

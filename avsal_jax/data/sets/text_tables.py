@@ -110,7 +110,9 @@ def open_table(path: pathlib.Path, columns_of: Callable[[Sequence[str]], int], n
     header = headers[best]
     while header and not header[-1]:
         header.pop()
-    return TextTable(path, encoding, delimiters[best], tuple(header), header_line)
+    return TextTable(
+        path, encoding=encoding, delimiter=delimiters[best], header=tuple(header), header_line=header_line
+    )
 
 
 def split_line(line: str, delimiter: str) -> list[str]:
