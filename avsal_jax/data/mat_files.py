@@ -123,6 +123,8 @@ def _as_one_line(path: pathlib.Path):
 def _check_size(path: pathlib.Path) -> None:
     """Raises AvsalError where the file, or what its compressed parts become, is too large."""
     size = path.stat().st_size
+    if not path.is_file():  # a device states no size
+        raise AvsalError(f"{path} is not a file")
     if size > _MAX_BYTES:
         raise AvsalError(f"{path} is too large: {size} bytes; {_MAX_BYTES} are read")
     if size * _MAX_RATIO > _MAX_BYTES and _inflated(path) > _MAX_BYTES:

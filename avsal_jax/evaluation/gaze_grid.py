@@ -47,16 +47,23 @@ class GazeGrid:
         if entry.is_still:
             return [0] if entry.has_truth(0) else []
         times = np.array([entry.frame_time(index) for index in range(entry.frames)])
-        due = np.arange(self.first_time, times.max() + _TIME_TOLERANCE, self.interval)
-        # One search for each: where times go back and forth, NumPy finds other frames for a whole array.
-        frames = np.array([np.searchsorted(times, time) for time in due - _TIME_TOLERANCE], int)
-        frames = np.unique(frames[frames < len(times)])
+        frames = self._first_frames(times)
         grid, least = self.size(entry), self.least(entry)
         return [
             index
             for index in map(int, frames)
             if entry.has_truth(index) and len(entry.grid_points(index, grid)) >= least
         ]
+
+    def _first_frames(self, times: np.ndarray) -> np.ndarray:
+        """Returns the first frames at or after each time that is due, of all frames' times in seconds."""
+        if (np.diff(times) >= 0).all():  # any length of time, as of a file whose last frame is far off
+            due = np.floor((times - self.first_time + _TIME_TOLERANCE) / self.interval)
+            return np.flatnonzero((due >= 0) & (np.diff(due, prepend=-1) > 0))
+        due = np.arange(self.first_time, times.max() + _TIME_TOLERANCE, self.interval)
+        # One search for each: where times go back and forth, NumPy finds other frames for a whole array.
+        frames = np.array([np.searchsorted(times, time) for time in due - _TIME_TOLERANCE], int)
+        return np.unique(frames[frames < len(times)])
 
     def least(self, entry: VideoEntry) -> int:
         """Returns how many fixations a frame of a video has at least."""

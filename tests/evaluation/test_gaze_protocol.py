@@ -8,6 +8,7 @@ video, the first frames at or after 0.6, 1.6, ... s with at least five fixations
 
 import dataclasses
 import json
+import types
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from avsal_jax.cli.main import main
 from avsal_jax.data.datasets import open_dataset
 from avsal_jax.data.sets.stimuli import Blur, GazeOptions
 from avsal_jax.evaluation.evaluate import Request, evaluate
+from avsal_jax.evaluation.gaze_grid import GazeGrid
 from avsal_jax.evaluation.protocols import PROTOCOLS
 from avsal_jax.evaluation.scoring import OtherFixations
 from avsal_jax.evaluation.sources import Trial
@@ -346,3 +348,17 @@ def test_degrees_need_pixels_per_degree():
     with pytest.raises(AvsalError, match="about 30 to 40 at a desk"):
         Blur(1, "deg").cells(entry_height, 72, None)
     assert Blur(1, "deg").cells(entry_height, 72, 40.0) == pytest.approx(6)
+
+
+def test_a_frame_whose_time_is_far_off_takes_no_longer():
+    times = [*np.arange(30) / 10, 1e12]  # of a damaged file; one search for each second would never end
+    entry = types.SimpleNamespace(
+        frames=len(times),
+        is_still=False,
+        frame_time=times.__getitem__,
+        frame_size=(72, 72),
+        observers=5,
+        has_truth=lambda index: True,
+        grid_points=lambda index, grid: np.zeros((5, 2), int),
+    )
+    assert GazeGrid().frames(entry) == [6, 16, 26, 30]

@@ -178,3 +178,10 @@ def test_a_root_that_is_not_a_clone(tmp_path):
     for read in (read_eye_mat, read_sun_scenes):
         with pytest.raises(AvsalError, match="has no folder data/stimuli: the root is a clone"):
             read(tmp_path)
+
+
+def test_a_table_that_is_a_device_is_refused(osie):
+    (osie / TABLE).unlink()
+    (osie / TABLE).symlink_to("/dev/zero")  # reading it would never end
+    with pytest.raises(AvsalError, match="fixations.mat is not a file"):
+        read_eye_mat(osie)
