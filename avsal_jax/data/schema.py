@@ -78,6 +78,11 @@ class VideoEntry(abc.ABC):
         """Whether its images and its truth are there, however little they fit together."""
 
     @property
+    def may_be_missing(self) -> bool:
+        """Whether it is a stimulus that this copy of its set lacks: it is reported, and is not an error."""
+        return False
+
+    @property
     @abc.abstractmethod
     def has_fixations(self) -> bool:
         """Whether it has fixations, not densities alone."""

@@ -63,8 +63,12 @@ def evaluate_units(
                 say(f"note: {unit.entry.name}: {line}")
         except Exception as error:
             part = {"failed": error_line(error)}
-            failed.append(f"{unit.entry.name}: {part['failed']}")
-            say(f"failed: {failed[-1]}")
+            line = f"{unit.entry.name}: {part['failed']}"
+            if unit.entry.may_be_missing:
+                say(f"note: {line}")
+            else:
+                failed.append(line)
+                say(f"failed: {line}")
         try:
             write_part(part_path(output, unit.key), {"job": job(unit, settings), **part})
         except OSError as error:

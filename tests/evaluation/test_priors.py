@@ -107,7 +107,7 @@ def test_near_duplicates_are_refused(hevc, tmp_path, capsys):
         == f"{path} was fitted on a stimulus that shows nearly the same; {ADVICE}"
     )
     values, failed = scored("hevc_gaze", hevc, path, tmp_path / "out", allow_seen=True)
-    assert len(values) == 6 and [line[:6] for line in failed] == ["Kimono"]
+    assert len(values) == 6 and failed == []
 
 
 def test_a_fold_is_tested_with_a_prior_of_the_others(hevc, tmp_path, capsys):

@@ -62,6 +62,10 @@ class GazeEntry(VideoEntry):
         return self.stimulus.path is not None
 
     @property
+    def may_be_missing(self) -> bool:
+        return not self.has_files
+
+    @property
     def has_fixations(self) -> bool:
         return True
 
