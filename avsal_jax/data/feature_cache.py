@@ -46,7 +46,7 @@ class FeatureCache:
         """Writes the features of a video's frames, given in order as batches of all levels.
 
         Raises:
-          AvsalError: the disk takes no more.
+          AvsalError: the disk takes no more; features beyond float16, or of another number of frames.
         """
         paths = [self._path(video, level) for level in range(len(self.shapes))]
         partial: list[pathlib.Path] = []
@@ -64,7 +64,14 @@ class FeatureCache:
             for levels in batches:
                 for array, features in zip(arrays, levels, strict=True):
                     array[first : first + len(features)] = features
+                    if not np.isfinite(array[first : first + len(features)]).all():
+                        raise AvsalError(
+                            f"features of {video.name} do not fit float16 (from frame {first + 1}): weights "
+                            "are too large; train with data.cached_features=False"
+                        )
                 first += len(levels[0])
+            if first != video.frames:
+                raise AvsalError(f"{video.name} has {video.frames} frames, but features of {first}")
             for array in arrays:
                 array.flush()
             for name, path in zip(partial, paths, strict=True):

@@ -102,10 +102,9 @@ def train(prepared: pathlib.Path, workdir: pathlib.Path) -> pathlib.Path:
     return workdir / "model"
 
 
-@pytest.mark.parametrize(
-    "form", [pytest.param(form, marks=[pytest.mark.slow] if form == "fixations" else []) for form in FORMS]
-)
-def test_a_recording_is_prepared_trained_on_scored_and_compared(form, tmp_path, capsys):
+@pytest.mark.parametrize("trains", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_recording_is_prepared_trained_on_scored_and_compared(form, trains, tmp_path, capsys):
     root, (write, flags) = tmp_path / "mine", FORMS[form]
     write_stimuli(root)
     write(root)
@@ -116,7 +115,7 @@ def test_a_recording_is_prepared_trained_on_scored_and_compared(form, tmp_path, 
     assert "lost" in report and "left out" in report and "1 row" in report
 
     models = ["human", "human_half", "centre"]
-    if form == "fixations":  # training is slow, and what is prepared has one form
+    if trains:
         models.append(str(train(prepared, tmp_path / "run")))
     results = {}
     for model in models:

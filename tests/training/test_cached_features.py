@@ -100,6 +100,11 @@ def test_a_cache_gives_back_what_was_written(prepared, tmp_path):
         np.testing.assert_array_equal(features, level[frames])
     with pytest.raises(AvsalError, match="holds float16"):
         FeatureCache("test", [(4, 6, 3)] * 2).read(video, [0])
+    infinite = [level * np.float16(np.inf) for level in levels]
+    for batch, words in ((levels, "frames, but features of"), (infinite, "float16")):
+        shortened = [[level[:-1] for level in batch]]
+        with pytest.raises(AvsalError, match=words):
+            FeatureCache("other", [(4, 6, 2)] * 2).write(video, shortened)
     path = next((prepared / "gaze-mine" / "features" / "test").glob("*-0.npy"))
     path.write_bytes(path.read_bytes()[:200])
     assert not cache.has(video)
