@@ -167,19 +167,15 @@ def _gaze_entries(
     """The stimuli of a split, or those that a user's list names."""
     entries, _ = open_gaze(name, root, options or DEFAULT_OPTIONS)
     if list_file is not None:
-        entries_of_split = _listed_stimuli(name, root, entries=entries, path=pathlib.Path(list_file))
+        stimuli = _listed_stimuli(name, root, entries=entries, path=pathlib.Path(list_file))
+    elif split == ALL_STIMULI or (find_dataset(name).folds and fold is None):
+        stimuli = entries  # each is tested in one fold
     else:
-        entries_of_split = split_of(name, root, entries=entries, split=split, fold=fold)
-    if not any(entry.frames for entry in entries_of_split):
-        first = (
-            f"; {entries_of_split[0].name}: {'; '.join(entries_of_split[0].notes)}"
-            if entries_of_split
-            else ""
-        )
-        raise AvsalError(
-            f"none of the {len(entries_of_split)} stimuli of {name} in {root} can be used{first}"
-        )
-    return entries_of_split
+        stimuli = split_of(name, root, entries=entries, split=split, fold=fold)
+    if not any(entry.frames for entry in stimuli):
+        reasons = "".join(f"; {entry.name}: {'; '.join(entry.notes)}" for entry in stimuli[:1])
+        raise AvsalError(f"none of the {len(stimuli)} stimuli of {name} in {root} can be used{reasons}")
+    return stimuli
 
 
 def _listed_stimuli(name: str, root: pathlib.Path, entries, path: pathlib.Path) -> tuple[VideoEntry, ...]:

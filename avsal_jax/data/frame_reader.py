@@ -41,6 +41,7 @@ class FrameReader:
 
     def __init__(self, path: pathlib.Path):
         self.video: Video | ImageFile
+        self._are_guessed = False
         if is_image(path):
             self.video = ImageFile(path)
             self._ticks = _frame_ticks(self.video)
@@ -48,7 +49,7 @@ class FrameReader:
         else:
             self.video = Video(path)
             is_cut_off = is_whole(path) is False
-            self._ticks = _frame_ticks(self.video) if is_cut_off else _packet_ticks(self.video)
+            self._ticks = _frame_ticks(self.video) if is_cut_off else self._packet_ticks()
         self.count = len(self._ticks)
         self.notes = self.video.info.notes
         if is_cut_off:
@@ -57,10 +58,27 @@ class FrameReader:
         self._frame: Frame | None = None
         self._lock = threading.Lock()
 
+    def _packet_ticks(self) -> list[int | None]:
+        """Returns the presentation times of all packets in rising order; None for each if some have none.
+
+        A container that states no presentation times has times that rise in the order of decoding. With
+        B-frames, which are shown in another order, they are guessed.
+        """
+        with open_container(self.video.path) as container:
+            stream = container.streams[self.video.stream]
+            demuxed = [pts for packet in container.demux(stream) for _, pts in time_of(packet)]
+            has_b_frames = bool(stream.codec_context.has_b_frames)
+        if not demuxed:
+            raise AvsalError(f"{self.video.path} has no frame with a place in time")
+        is_unclear = None in demuxed or len(set(demuxed)) < len(demuxed)
+        ticks = [None] * len(demuxed) if is_unclear else sorted(demuxed)
+        self._are_guessed = has_b_frames and demuxed == ticks
+        return ticks
+
     @functools.cached_property
     def times(self) -> np.ndarray:
         ticks = self._ticks
-        if isinstance(self.video, Video) and _are_guessed(self.video, ticks):
+        if self._are_guessed:
             decoded = _decoder_ticks(self.video)
             ticks = decoded if len(decoded) == self.count else None
         if ticks is None or None in ticks:
@@ -112,30 +130,6 @@ def _frame_ticks(video: Video | ImageFile) -> list[int]:
     if not ticks:
         raise AvsalError(f"{video.path} has no frame that can be decoded")
     return ticks
-
-
-def _packet_ticks(video: Video) -> list[int | None]:
-    """Returns the presentation times of all packets in rising order; None for each if some have none."""
-    with open_container(video.path) as container:
-        packets = container.demux(container.streams[video.stream])
-        ticks = [pts for packet in packets for _, pts in time_of(packet)]
-    if not ticks:
-        raise AvsalError(f"{video.path} has no frame with a place in time")
-    if None in ticks or len(set(ticks)) < len(ticks):
-        return [None] * len(ticks)
-    return sorted(ticks)
-
-
-def _are_guessed(video: Video, ticks: list[int | None]) -> bool:
-    """Whether the container states no presentation times though frames are shown in another order.
-
-    Packets then have rising times in the order in which they are decoded, which B-frames cannot have.
-    """
-    with open_container(video.path) as container:
-        stream = container.streams[video.stream]
-        if not stream.codec_context.has_b_frames:
-            return False
-        return [pts for packet in container.demux(stream) for _, pts in time_of(packet)] == ticks
 
 
 def _decoder_ticks(video: Video) -> list[int | None]:

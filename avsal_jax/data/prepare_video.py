@@ -112,7 +112,8 @@ def _target(entry: VideoEntry, i: int, add: Callable) -> _Target:
     if not entry.has_truth(i):
         target, density, fixations = _Target(True, (1, 1)), _encoded_black(), NO_FIXATIONS
     else:
-        density, map_ = entry.encoded_density(i), entry.density(i)
+        map_ = entry.density(i)
+        density = entry.encoded_density(i, map_)
         fixations = NO_FIXATIONS if not entry.has_fixations else entry.read_fixations(i)
         size = entry.truth_size(i)
         target = _Target(not map_.any(), size=size, fixations=fixations, other_size=map_.shape != tuple(size))

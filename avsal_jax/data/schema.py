@@ -161,8 +161,8 @@ class VideoEntry(abc.ABC):
         """
 
     @abc.abstractmethod
-    def encoded_density(self, index: int) -> bytes:
-        """Returns the continuous map as an 8-bit grey JPEG or PNG: the file as it is, where it is such a one.
+    def encoded_density(self, index: int, density: np.ndarray) -> bytes:
+        """Returns `density(index)` as an 8-bit grey JPEG or PNG: the file as it is, if it is in that form.
 
         Errors as in `frame`; also where no truth is published.
         """
@@ -244,7 +244,7 @@ class FileEntry(VideoEntry):
             return None
         return read_size((self.fixation_maps or self.maps).of_frame(index), self.variable)
 
-    def encoded_density(self, index: int) -> bytes:
+    def encoded_density(self, index: int, density: np.ndarray) -> bytes:
         if not self.published:
             raise AvsalError(f"{self.dataset} {self.name} has no published truth")
         index = self._checked(index)

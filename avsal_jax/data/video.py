@@ -72,8 +72,7 @@ class Video:
     `info` is known at once; iterate for the frames. Of the last iteration, `damaged` counts packets and
     frames that were damaged (what cannot be decoded is passed over), and `cut_off` says whether the file
     ends before its container says, so that frames are missing. Frames are shown as a player shows them:
-    by the display matrix, HDR as SDR, transparent pixels over black. `stream` is
-    the index of the stream that is read.
+    by the display matrix, HDR as SDR, transparent pixels over black. `stream` is the index of the stream.
 
     Args:
       path: the file.

@@ -85,7 +85,13 @@ class OtherFixations:
         self._unit, self._pool, self._protocol = unit, pool, settings.protocol
         self._fixations: dict[int, Fixations] = {}
         self._video: VideoOthers | None = None
+        self._frames: dict[str, list[int]] = {}  # of other stimuli, by name: finding them takes a while
         entry = unit.entry
+        self._different = [
+            other.entry
+            for other in pool
+            if other.entry.frames and other.entry.published and other.entry.group != entry.group
+        ]
         if self._protocol.grid is not None:
             return
         labelled = [index for index in range(entry.frames) if entry.has_truth(index)]
@@ -99,11 +105,19 @@ class OtherFixations:
         if self._video is not None:
             return self._video.map(trial.points)
         if self._protocol.others == "stimuli":
-            points = _of_other_stimuli(
-                self._unit.entry, pool=self._pool, protocol=self._protocol, random=draw("pool")
-            )
-            return fixation_map(points, trial.size)
+            return fixation_map(self._of_other_stimuli(draw("pool")), trial.size)
         return _pooled(self._pool, trial.size, draw("pool"))
+
+    def _of_other_stimuli(self, random: np.random.Generator) -> np.ndarray:
+        """Returns the fixations of ten random other stimuli, on the grid of this one; none of its group."""
+        points, size = [np.zeros((0, 2), np.int64)], self._protocol.grid.size(self._unit.entry)
+        for _ in range(_POOLED_FRAMES if self._different else 0):
+            other = self._different[random.integers(len(self._different))]
+            if other.name not in self._frames:
+                self._frames[other.name] = self._protocol.frames(other)
+            if frames := self._frames[other.name]:
+                points.append(other.grid_points(frames[random.integers(len(frames))], size))
+        return np.concatenate(points)
 
     def findings(self) -> list[str]:
         """Returns what is unusual about the fixations of a video, a line each."""
@@ -149,25 +163,6 @@ def score_trial(trial: Trial, protocol: Protocol, other, names: Sequence[str], d
         "auc_shuffled": shuffled,
     }
     return {name: float(compute[name]()) for name in names}
-
-
-def _of_other_stimuli(
-    entry: VideoEntry, pool: Sequence[Unit], protocol: Protocol, random: np.random.Generator
-) -> np.ndarray:
-    """Returns the fixations of ten random other stimuli, on the grid of this one; none of its group."""
-    different = [
-        unit.entry
-        for unit in pool
-        if unit.entry.frames and unit.entry.published and unit.entry.group != entry.group
-    ]
-    points = [np.zeros((0, 2), np.int64)]
-    for _ in range(_POOLED_FRAMES if different else 0):
-        other = different[random.integers(len(different))]
-        frames = protocol.frames(other)
-        if frames:
-            index = frames[random.integers(len(frames))]
-            points.append(other.grid_points(index, protocol.grid.size(entry)))
-    return np.concatenate(points)
 
 
 def _pooled(pool: Sequence[Unit], size, random) -> np.ndarray:

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 
 from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.models.initial import Start, fresh_variables, traced_init, unboxed
+from avsal_jax.models.registry import SLOTS
 from avsal_jax.ops.pixels import normalize_pixels
 from avsal_jax.spec.input import InputSpec
 from avsal_jax.types import Clip, Outputs
 
 SALIENCY = "saliency"  # the head whose logits are the map
-_PART_SLOTS = ("visual_encoder", "neck", "audio_encoder", "fusion", "regulator")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Network(nn.Module):
     @property
     def frozen_parameters(self) -> tuple[str, ...]:
         """Patterns of the paths of parameters that parts leave untrained; see `optimizer.with_frozen`."""
-        slots = {name: getattr(self, name) for name in _PART_SLOTS}
+        slots = {name: getattr(self, name) for name in SLOTS}
         return tuple(
             f"{slot}/{pattern}"
             for slot, part in slots.items()

@@ -23,17 +23,46 @@ _VERSION = 1
 _BATCH = 8  # frames per call
 
 
-def open_cache(network: Network, preset: Preset, variables: dict) -> FeatureCache:
-    """Returns the cache of the features of single frames that `network` shares between clips.
+def cached_features(
+    network: Network,
+    preset: Preset,
+    variables: dict,
+    videos: Sequence[PreparedVideo],
+    say: Callable[[str], None],
+) -> FeatureCache:
+    """Returns the cache of what `network` shares between clips, with all frames of some videos.
+
+    What is missing is computed; a rerun continues with the next video.
 
     Args:
       network: with a frozen stem.
-      preset: of the network, completed.
+      preset: of the network.
       variables: with the weights that are not trained.
+      videos: prepared ones.
+      say: takes lines for the console.
 
     Raises:
-      AvsalError: the network's encoder has no stem, or one that is trained.
+      AvsalError: the network's encoder has no stem, or one that is trained; pictures cannot be read, or the
+        disk is full.
     """
+    cache = _open_cache(network, preset, variables)
+    missing = [video for video in videos if not cache.has(video)]
+    if not missing:
+        return cache
+    frames = sum(video.frames for video in missing)
+    size = sum(int(np.prod(shape)) for shape in cache.shapes) * 2 * frames / 1e6
+    say(f"caching features of {len(missing)} of {len(videos)} videos: {frames} frames, {size:,.0f} MB")
+    run = functools.partial(jax.jit(network.frame_features), variables)
+    announced = 0
+    for number, video in enumerate(missing, 1):
+        cache.write(video, _batches(run, video))
+        if 10 * number // len(missing) > announced:
+            announced = 10 * number // len(missing)
+            say(f"features of {number} of {len(missing)} videos are cached")
+    return cache
+
+
+def _open_cache(network: Network, preset: Preset, variables: dict) -> FeatureCache:
     if not network.stem_is_frozen:
         raise AvsalError(
             "data.cached_features needs a visual encoder that works on single frames and is frozen, such as "
@@ -54,32 +83,6 @@ def open_cache(network: Network, preset: Preset, variables: dict) -> FeatureCach
     frames = jax.ShapeDtypeStruct((1, spec.height, spec.width, 3), np.uint8)
     shapes = jax.tree.leaves(jax.eval_shape(network.frame_features, variables, frames))
     return FeatureCache(key, [feature.shape[1:] for feature in shapes])
-
-
-def fill_cache(
-    cache: FeatureCache,
-    network: Network,
-    variables: dict,
-    videos: Sequence[PreparedVideo],
-    say: Callable[[str], None],
-) -> None:
-    """Computes the features of the videos that the cache lacks; a rerun continues with the next video.
-
-    Raises:
-      AvsalError: pictures cannot be read, or the disk is full.
-    """
-    missing = [video for video in videos if not cache.has(video)]
-    frames = sum(video.frames for video in missing)
-    size = sum(int(np.prod(shape)) for shape in cache.shapes) * 2 * frames / 1e6
-    if missing:
-        say(f"caching features of {len(missing)} of {len(videos)} videos: {frames} frames, {size:,.0f} MB")
-    run = jax.jit(functools.partial(network.frame_features, variables))
-    announced = 0
-    for number, video in enumerate(missing, 1):
-        cache.write(video, _batches(run, video))
-        if 10 * number // len(missing) > announced:
-            announced = 10 * number // len(missing)
-            say(f"features of {number} of {len(missing)} videos are cached")
 
 
 def _batches(run: Callable, video: PreparedVideo) -> Iterator[list[np.ndarray]]:

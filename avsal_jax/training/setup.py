@@ -22,11 +22,11 @@ from avsal_jax.models.registry import HEADS, SLOTS
 from avsal_jax.models.systems import Preset, build
 from avsal_jax.spec.input import InputSpec
 from avsal_jax.storage import write_model
-from avsal_jax.training.cached_features import fill_cache, open_cache
+from avsal_jax.training.cached_features import cached_features
 from avsal_jax.training.checkpointing import Checkpoints
 from avsal_jax.training.domain_adversarial import DomainAdversarial
 from avsal_jax.training.feed import Feed
-from avsal_jax.training.initialise import initialise
+from avsal_jax.training.initialise import InitReport, initialise
 from avsal_jax.training.objectives import (
     BatchSpec,
     Objective,
@@ -157,27 +157,17 @@ def prepare_run(config: TrainConfig, workdir, say: Callable[[str], None], device
             labels=group_labels(optimizer_config, abstract["params"]),
         )
 
-    @functools.cache
-    def initial_variables():
-        variables = _initial_variables(network, objective, config)
-        if config.init:
-            variables, report = initialise(variables, [source for _, source in sorted(config.init.items())])
-            log.say(report.text())
-        return variables
-
     def initial_state():
-        return parallel.jit(make_state)(parallel.replicate(initial_variables()))
+        variables, report = _initial_variables(network, objective, config)
+        if report is not None:
+            log.say(report.text())
+        return parallel.jit(make_state)(parallel.replicate(variables))
 
     if config.data.cached_features:
-        cache = open_cache(network, preset, initial_variables())
-        fill_cache(
-            cache,
-            network=network,
-            variables=initial_variables(),
-            videos=[*feed.train, *feed.validation],
-            say=log.say,
-        )
-        feed.use_features(cache)
+        variables, _ = _initial_variables(network, objective, config)
+        videos = [*feed.train, *feed.validation]
+        feed.use_features(cached_features(network, preset, variables=variables, videos=videos, say=log.say))
+        del variables  # the state holds its own
 
     return Run(
         config=config,
@@ -223,9 +213,13 @@ def _abstract(network: Network, objective: Objective) -> dict:
     return joined_variables(abstract_variables(network), extra)
 
 
-def _initial_variables(network, objective, config: TrainConfig) -> dict:
+def _initial_variables(network, objective, config: TrainConfig) -> tuple[dict, InitReport | None]:
+    """Returns the variables of step 0, and what came from the sources of `init`, if there are any."""
     extra = objective.extra_variables(config.seed)
-    return joined_variables(init_variables(network, config.seed, config.model.start), extra)
+    variables = joined_variables(init_variables(network, config.seed, config.model.start), extra)
+    if not config.init:
+        return variables, None
+    return initialise(variables, [source for _, source in sorted(config.init.items())])
 
 
 def _flops(network: Network, abstract: dict) -> float | None:

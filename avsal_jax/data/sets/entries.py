@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import io
 from collections.abc import Iterator
@@ -76,13 +75,9 @@ class GazeEntry(VideoEntry):
     def has_image(self, index: int) -> bool:
         return self.has_files
 
-    @functools.cached_property
-    def _reader(self) -> FrameReader:
-        return FrameReader(self.stimulus.path)
-
     def frame(self, index: int) -> np.ndarray:
         index = self._checked(index)
-        return read_image(self.stimulus.path) if self.is_still else self._reader.frame(index)
+        return read_image(self.stimulus.path) if self.is_still else self.stimulus.reader.frame(index)
 
     def iter_frames(self) -> Iterator[np.ndarray]:
         if self.is_still:
@@ -103,7 +98,7 @@ class GazeEntry(VideoEntry):
 
     def frame_time(self, index: int) -> float:
         index = self._checked(index)
-        return 0.0 if self.is_still else float(self._reader.times[index])
+        return 0.0 if self.is_still else float(self.stimulus.reader.times[index])
 
     def table(self, index: int) -> FixationTable:
         """Returns the fixations of all observers that belong to a frame, with those outside the stimulus."""
@@ -115,7 +110,8 @@ class GazeEntry(VideoEntry):
         return bool(self.table(index).is_inside.any())
 
     def density(self, index: int) -> np.ndarray:
-        density = self.grid_density(self.grid_points(index, self.truth_size(index)), self.truth_size(index))
+        size = self.truth_size(index)
+        density = self.grid_density(self.grid_points(index, size), size)
         top = density.max()
         return density / top if top > 0 else density
 
@@ -137,9 +133,9 @@ class GazeEntry(VideoEntry):
         rows = min(height, _MAX_TRUTH_ROWS)
         return rows, max(1, round(rows * width / height))
 
-    def encoded_density(self, index: int) -> bytes:
+    def encoded_density(self, index: int, density: np.ndarray) -> bytes:
         buffer = io.BytesIO()
-        Image.fromarray(to_8_bit(self.density(index))).save(buffer, "png")
+        Image.fromarray(to_8_bit(density)).save(buffer, "png")
         return buffer.getvalue()
 
     def identity(self) -> list[str]:
@@ -168,7 +164,7 @@ def gaze_entry(dataset: str, stimulus: Stimulus, options: GazeOptions, near: str
             frames = 1
         else:
             try:
-                reader = FrameReader(stimulus.path)
+                reader = stimulus.reader
                 info = reader.video.info
                 frames, rate, sound = reader.count, float(info.rate), info.sound
                 notes += reader.notes

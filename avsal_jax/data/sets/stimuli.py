@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 from typing import Annotated, Literal
 
+from avsal_jax.data.frame_reader import FrameReader
 from avsal_jax.data.images import open_image, upright_size
 from avsal_jax.data.sets.fixation_table import FixationTable
 from avsal_jax.errors import AvsalError
@@ -140,6 +142,11 @@ class Stimulus:
     is_video: bool
     fixations: FixationTable
     notes: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def reader(self) -> FrameReader:
+        """The frames of a video by number; AvsalError where it cannot be read."""
+        return FrameReader(self.path)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -55,7 +55,7 @@ class StimulusFolder:
     """The folder of stimuli, in which names are looked up.
 
     Args:
-      folder: it is name_list, and no name leads out of it.
+      folder: its files are listed; no name leads out of it.
 
     Raises:
       AvsalError: there is no such folder, or it is empty.

@@ -127,7 +127,7 @@ class NumberReader:
     """Reads cells as numbers with a decimal point or a decimal comma, and records which there are.
 
     Attributes:
-      point, comma: the first number of either kind, as written; None until there is one.
+      point, comma: the first number of either kind, as written; None before the first one.
     """
 
     def __init__(self):

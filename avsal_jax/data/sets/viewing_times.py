@@ -8,9 +8,8 @@ import numpy as np
 
 from avsal_jax.errors import AvsalError
 
-_FAR_SECONDS = (
-    2.0  # a viewing that begins later, or earlier by as much, does not use the clock of its stimulus
-)
+# A viewing that begins later, or earlier by as much, does not use the clock of its stimulus.
+_FAR_SECONDS = 2.0
 _QUORUM = 0.5  # of the viewings
 
 
