@@ -43,6 +43,8 @@ def problems(target: Target, attempt: Attempt, code: int, errors: str, before: d
     found += _leftovers(attempt.output.parent)
     if code == 0 or (code == 1 and attempt.output.exists()):
         found += _RESULTS[target.command.split()[0]](attempt, code)
+        if target.command.startswith("evaluate"):
+            found += _missing(attempt, code, errors)
     elif target.command in ("predict", "convert", "compare") and snapshot(attempt.output) != before:
         found.append("the call failed, and its output is not what it was")
     return [*found, *_damaged_files(attempt)]
@@ -198,9 +200,16 @@ def _evaluated(attempt: Attempt, code: int) -> list[str]:
         rows = list(csv.DictReader(file))
     if len(rows) != summary["videos"]:
         found.append(f"videos.csv has {len(rows)} of {summary['videos']} videos")
-    if code == 0 and summary.get("missing"):
-        found.append(f"exit code 0, but {summary['missing']} are missing")
     return found
+
+
+def _missing(attempt: Attempt, code: int, errors: str) -> list[str]:
+    """What a run without error left out: stimuli that the set lacks alone, each of them with a note."""
+    path = attempt.output / "summary.json"
+    missing = json.loads(path.read_text()).get("missing") or [] if path.is_file() and code == 0 else []
+    noted = re.findall(r"^note: (.*): it cannot be scored: .* has no file in ", errors, re.MULTILINE)
+    lost = [name for name in missing if name not in noted]
+    return [f"exit code 0, but {lost} are missing without a note"] if lost else []
 
 
 def _prepared(attempt: Attempt, code: int) -> list[str]:
