@@ -207,7 +207,7 @@ def _missing(attempt: Attempt, code: int, errors: str) -> list[str]:
     """What a run without error left out: stimuli that the set lacks alone, each of them with a note."""
     path = attempt.output / "summary.json"
     missing = json.loads(path.read_text()).get("missing") or [] if path.is_file() and code == 0 else []
-    noted = re.findall(r"^note: (.*): it cannot be scored: .* has no file in ", errors, re.MULTILINE)
+    noted = re.findall(r"note: (.*?): it cannot be scored: .* has no file in ", errors)
     lost = [name for name in missing if name not in noted]
     return [f"exit code 0, but {lost} are missing without a note"] if lost else []
 
