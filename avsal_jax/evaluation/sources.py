@@ -116,5 +116,8 @@ class ModelMaps(MapSource):
         if sound is not None:
             sound = dataclasses.replace(sound, start=0.0)
             clips = ClipSound(sound, front_end=spec.audio, frames=spec.frames, fps=entry.fps).clip
-        for _, saliency in self._model.iter_frames(entry.iter_frames(), self._batch, clips):
+        source = "still" if entry.is_still else "video"
+        for _, saliency in self._model.iter_frames(
+            entry.iter_frames(), batch=self._batch, sound=clips, source=source
+        ):
             yield protocol.store(saliency, entry)

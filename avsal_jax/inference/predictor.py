@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import math
 import os
 import warnings
@@ -20,7 +21,8 @@ from avsal_jax.inference.feature_engine import FeatureEngine
 from avsal_jax.inference.sources import HEARS_SILENCE, SoundChoice, Source, damage_notes, open_source
 from avsal_jax.inference.streaming import SoundOfClip, WindowEngine, check_finite
 from avsal_jax.models.layers import Runtime
-from avsal_jax.models.network import SALIENCY
+from avsal_jax.models.network import SALIENCY, Network
+from avsal_jax.spec.input import InputSpec
 from avsal_jax.storage import StoredModel, read_model
 from avsal_jax.threads import prefetched
 from avsal_jax.types import Clip, Prediction
@@ -45,8 +47,8 @@ class Model:
         self.network, self.spec, self.card = stored.network, stored.preset.input, stored.card
         self.system = stored.preset.system
         self.variables = jax.device_put(stored.variables)
-        self._engines: dict[int, WindowEngine] = {}
-        self._feature_engines: dict[tuple[str, ...], FeatureEngine] = {}
+        self._engines: dict[tuple[int, int, int], WindowEngine] = {}
+        self._feature_engines: dict[tuple, FeatureEngine] = {}
         self._run = jax.jit(self.network.run, static_argnames="features")
 
     def __call__(self, clip: Clip, features: Sequence[str] = ()) -> Prediction:
@@ -62,6 +64,8 @@ class Model:
         Raises:
           AvsalError: the clip does not fit, or a feature is unknown (the known ones are listed).
         """
+        if not self.network.sees_source:  # so that both share a compiled program
+            clip = clip.replace(source="video")
         outputs = self._run(self.variables, clip, features=tuple(sorted(features)))
         logits = outputs.logits.get(SALIENCY)
         saliency = None if logits is None else jax.nn.sigmoid(logits)
@@ -148,8 +152,8 @@ class Model:
         """Returns float32 [H, W] in [0, 1]: the map of a photograph at model size.
 
         A network of clips is given the picture T times, and silence where it takes audio. Pictures of all
-        sizes share one compiled program. The map is smaller where the network pads pictures
-        (`InputSpec.fit`): the padding is cut off.
+        sizes share one compiled program; with the fit `aspect`, those of one of its sizes do. The map is
+        smaller where the network pads pictures (`InputSpec.fit`): the padding is cut off.
 
         Args:
           image: RGB uint8 [height, width, 3] of any size; or a picture file, which is turned upright and
@@ -171,42 +175,88 @@ class Model:
                 f"a picture is RGB uint8 [height, width, 3] or the path of a file; got {array.dtype} "
                 f"{list(array.shape)}"
             )
-        ((_, saliency),) = self.engine().stills([fitted_frame(array, self.spec)])
+        spec = self.spec.for_picture(*array.shape[:2])
+        ((_, saliency),) = self.engine(spec=spec, source="still").stills([fitted_frame(array, spec)])
         check_finite(saliency, name)
-        return fitted_map(saliency, array.shape[:2], self.spec)
+        return fitted_map(saliency, array.shape[:2], spec)
 
     def iter_frames(
-        self, images: Iterable[np.ndarray], batch: int | None = None, sound: SoundOfClip | None = None
+        self,
+        images: Iterable[np.ndarray],
+        batch: int | None = None,
+        sound: SoundOfClip | None = None,
+        source: str = "video",
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Yields (index, map float32 [H, W]) for every RGB uint8 image of a stream.
 
-        Maps are smaller where the network pads pictures (`InputSpec.fit`): the padding is cut off.
-        `sound` gives the sound of a clip (`data.clip_sound.ClipSound.clip`); None is silence.
+        Maps are smaller where the network pads pictures (`InputSpec.fit`): the padding is cut off. With the
+        fit `aspect` the first image chooses the size of all.
+
+        Args:
+          images: of any size.
+          batch: windows per call; by default 1 on CPU, 8 elsewhere.
+          sound: gives the sound of a clip (`data.clip_sound.ClipSound.clip`); None is silence.
+          source: `video`, or `still` for a photograph.
         """
-        engine, sizes = self.engine(batch), collections.deque()
+        spec, images = self._spec_of_stream(images)
+        engine, sizes = self.engine(batch, spec, source), collections.deque()
 
         def frames():
             for image in images:
                 sizes.append(image.shape[:2])
-                yield fitted_frame(image, self.spec)
+                yield fitted_frame(image, spec)
 
-        maps = engine.maps(prefetched(frames(), _AHEAD), sound)
-        return ((index, fitted_map(saliency, sizes.popleft(), self.spec)) for index, saliency in maps)
+        maps = engine.maps(prefetched(frames(), _AHEAD), sound, source)
+        return ((index, fitted_map(saliency, sizes.popleft(), spec)) for index, saliency in maps)
 
-    def engine(self, batch: int | None = None) -> WindowEngine:
-        """Returns the compiled sliding-window functions for `batch` windows per call."""
+    def _spec_of_stream(self, images: Iterable[np.ndarray]) -> tuple[InputSpec, Iterable[np.ndarray]]:
+        """Returns the spec with the size for all images of a stream, and the images."""
+        if len(self.spec.sizes) == 1:
+            return self.spec, images
+        images = iter(images)
+        first = list(itertools.islice(images, 1))
+        spec = self.spec.for_picture(*first[0].shape[:2]) if first else self.spec
+        return spec, itertools.chain(first, images)
+
+    def engine(
+        self, batch: int | None = None, spec: InputSpec | None = None, source: str = "video"
+    ) -> WindowEngine:
+        """Returns the compiled sliding-window functions.
+
+        Args:
+          batch: windows per call; by default 1 on CPU, 8 elsewhere.
+          spec: `InputSpec.for_picture` of the model's spec, for the size of the frames; None for the model's
+            own height and width.
+          source: of the clips that it is compiled for first; see `WindowEngine`.
+        """
         batch = batch or (1 if jax.default_backend() == "cpu" else 8)
         if SALIENCY not in self.network.heads:
             raise AvsalError(f"{self.system} is a part without the head {SALIENCY!r}: it predicts no maps")
-        if batch not in self._engines:
-            self._engines[batch] = WindowEngine(self.network, self.variables, batch)
-        return self._engines[batch]
+        network = self._network_of_size(spec)
+        key = batch, network.input.height, network.input.width
+        if key not in self._engines:
+            self._engines[key] = WindowEngine(network, self.variables, batch, source)
+        return self._engines[key]
 
-    def feature_engine(self, names: Sequence[str] = (), iterations: int | None = None) -> FeatureEngine:
-        """Returns what evaluates single clips with features for pictures; see `FeatureEngine`."""
-        key = tuple(names), iterations
+    def _network_of_size(self, spec: InputSpec | None) -> Network:
+        """Returns the network with the height and width of a spec as its input."""
+        if spec is None or (spec.height, spec.width) == (self.spec.height, self.spec.width):
+            return self.network
+        return self.network.clone(input=spec)
+
+    def feature_engine(
+        self, names: Sequence[str] = (), iterations: int | None = None, spec: InputSpec | None = None
+    ) -> FeatureEngine:
+        """Returns what evaluates single clips with features for pictures; see `FeatureEngine`.
+
+        Args:
+          names, iterations: as `FeatureEngine` takes them.
+          spec: as `engine` takes it.
+        """
+        network = self._network_of_size(spec)
+        key = tuple(names), iterations, network.input.height, network.input.width
         if key not in self._feature_engines:
-            engine = FeatureEngine(self.network, self.variables, self, *key)
+            engine = FeatureEngine(network, self.variables, run=self, names=names, iterations=iterations)
             self._feature_engines[key] = engine
         return self._feature_engines[key]
 

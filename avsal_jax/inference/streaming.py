@@ -30,46 +30,59 @@ class WindowEngine:
     Args:
       network, variables: of the model.
       batch: windows per call.
+      source: as `Clip.source`, of the clips that it is compiled for first. Where the network sees the source,
+        clips of the other source compile another program when the first of them comes.
 
     `compile_seconds` is what tracing and compiling took.
     """
 
-    def __init__(self, network: Network, variables: dict, batch: int):
-        self._variables, self._spec, self.batch = variables, network.input, batch
+    def __init__(self, network: Network, variables: dict, batch: int, source: str = "video"):
+        self._network, self._variables, self._spec, self.batch = network, variables, network.input, batch
         spec = network.input
         # Before its first window a stream holds 2T-1 frames rounded up to a batch; later a batch of
         # windows may wait while the next batch of frames arrives.
         self._slots = 2 * spec.frames - 1 + 2 * batch
         started = time.perf_counter()
         push = functools.partial(_push, network)
-        run = functools.partial(_run, network)
         frames = jax.ShapeDtypeStruct((batch, spec.height, spec.width, 3), jnp.uint8)
         slots = jax.ShapeDtypeStruct((batch,), jnp.int32)
         shared = jax.eval_shape(network.frame_features, variables, frames)
         self._ring = jax.tree.map(
             lambda feature: jax.ShapeDtypeStruct((self._slots, *feature.shape[1:]), feature.dtype), shared
         )
-        indices = jax.ShapeDtypeStruct((batch, spec.frames), jnp.int32)
-        audio = spec.audio and jax.ShapeDtypeStruct((batch, *spec.audio.shape), jnp.float32)
         self._push = jax.jit(push, donate_argnums=1).lower(variables, self._ring, frames, slots).compile()
-        self._run = jax.jit(run).lower(variables, self._ring, indices, audio).compile()
         self.compile_seconds = time.perf_counter() - started
+        self._programs: dict[str, Callable] = {}
+        self._program(source)
+
+    def _program(self, source: str) -> Callable:
+        """Returns the compiled function of clips of a source; one for both where the network sees none."""
+        source = source if self._network.sees_source else "video"
+        if source not in self._programs:
+            started, spec = time.perf_counter(), self._spec
+            indices = jax.ShapeDtypeStruct((self.batch, spec.frames), jnp.int32)
+            audio = spec.audio and jax.ShapeDtypeStruct((self.batch, *spec.audio.shape), jnp.float32)
+            run = jax.jit(functools.partial(_run, self._network, source))
+            self._programs[source] = run.lower(self._variables, self._ring, indices, audio).compile()
+            self.compile_seconds += time.perf_counter() - started
+        return self._programs[source]
 
     def maps(
-        self, frames: Iterable[np.ndarray], sound: SoundOfClip | None = None
+        self, frames: Iterable[np.ndarray], sound: SoundOfClip | None = None, source: str = "video"
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Yields (index, map float32 [H, W]) for every frame, in order.
 
         Args:
           frames: uint8 [height, width, 3] at the size of the `InputSpec`.
           sound: gives the sound of a clip, for a network that hears; None is silence.
+          source: as `Clip.source`.
 
         Raises:
           AvsalError: the network gives values that are not finite (with the frame).
         """
         in_flight: collections.deque = collections.deque()
-        for first, maps in self._batches(frames, sound):
-            in_flight.append((first, maps))
+        for indices, maps in self._batches(frames, sound, self._program(source)):
+            in_flight.append((indices, maps))
             if len(in_flight) > _IN_FLIGHT:
                 yield from _numbered(*in_flight.popleft())
         while in_flight:
@@ -78,33 +91,29 @@ class WindowEngine:
     def stills(self, pictures: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
         """Yields (index, map float32 [H, W]) for pictures of which each is repeated to a clip, in silence.
 
-        Pictures are as the frames of `maps`, and the programs are the same. A picture is pushed once. Maps
-        are not checked: they may hold values that are not finite.
+        Pictures are as the frames of `maps`. A picture is pushed once. Maps are not checked: they may hold
+        values that are not finite.
         """
-        in_flight: collections.deque = collections.deque()
-        for batch in self._still_batches(pictures):
-            in_flight.append(batch)
-            if len(in_flight) > _IN_FLIGHT:
-                yield from _rows(*in_flight.popleft())
-        while in_flight:
-            yield from _rows(*in_flight.popleft())
+        return stills_of_sizes(pictures, lambda height, width: self)
 
-    def _still_batches(self, pictures):
-        """Yields as `_batches`."""
-        ring, first = self._empty_ring(), 0
+    def still_maps(self) -> Callable[[np.ndarray], jax.Array]:
+        """Returns a function of up to `batch` pictures [n, height, width, 3] -> maps on the device."""
+        run, ring = self._program("still"), self._empty_ring()
         slots = np.arange(self.batch, dtype=np.int32)
         indices = np.repeat(slots[:, None], self._spec.frames, 1)
-        for chunk in _chunks(pictures, self.batch):
-            ring = self._push(self._variables, ring, _filled(chunk, self.batch), slots)
-            maps = self._run(self._variables, ring, indices, self._audio([], None, None))
-            yield (first, len(chunk)), maps
-            first += len(chunk)
+
+        def maps(pictures):
+            nonlocal ring
+            ring = self._push(self._variables, ring, _filled(pictures, self.batch), slots)
+            return run(self._variables, ring, indices, self._audio([], None, None))
+
+        return maps
 
     def _empty_ring(self):
         return jax.tree.map(lambda slots: jnp.zeros(slots.shape, slots.dtype), self._ring)
 
-    def _batches(self, frames, sound):
-        """Yields (first index, maps on the device) a batch at a time."""
+    def _batches(self, frames, sound, run):
+        """Yields (indices, maps on the device) a batch at a time."""
         ring = self._empty_ring()
         needed, done, read = 2 * self._spec.frames - 1, 0, 0
         chunks = _chunks(frames, self.batch)
@@ -126,7 +135,7 @@ class WindowEngine:
                     break
                 indices = _filled(np.array(ready, np.int32) % self._slots, self.batch)
                 audio = self._audio(ready, sound, count)
-                yield (done, len(ready)), self._run(self._variables, ring, indices, audio)
+                yield range(done, done + len(ready)), run(self._variables, ring, indices, audio)
                 done += len(ready)
 
     def _audio(self, windows, sound, count):
@@ -151,16 +160,51 @@ class WindowEngine:
         return windows
 
 
-def _numbered(span, maps):
-    for index, saliency in _rows(span, maps):
+def stills_of_sizes(
+    pictures: Iterable[np.ndarray], engine: Callable[[int, int], WindowEngine]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields (index, map) as `WindowEngine.stills` for pictures of several sizes; batches have one size.
+
+    Where a batch is more than one picture, maps of different sizes may come out of order.
+
+    Args:
+      pictures: uint8 [height, width, 3].
+      engine: (height, width) -> the engine of that size, asked once for each.
+    """
+    in_flight: collections.deque = collections.deque()
+    waiting: dict[tuple[int, int], list[tuple[int, np.ndarray]]] = {}
+    batches: dict[tuple[int, int], int] = {}
+    functions: dict[tuple[int, int], Callable] = {}
+
+    def launch(size):
+        indices, images = zip(*waiting.pop(size), strict=True)
+        in_flight.append((indices, functions[size](np.stack(images))))
+
+    for index, picture in enumerate(pictures):
+        size = picture.shape[:2]
+        if size not in functions:
+            size_engine = engine(*size)
+            batches[size], functions[size] = size_engine.batch, size_engine.still_maps()
+        waiting.setdefault(size, []).append((index, picture))
+        if len(waiting[size]) == batches[size]:
+            launch(size)
+        if len(in_flight) > _IN_FLIGHT:
+            yield from _rows(*in_flight.popleft())
+    for size in tuple(waiting):
+        launch(size)
+    while in_flight:
+        yield from _rows(*in_flight.popleft())
+
+
+def _numbered(indices, maps):
+    for index, saliency in _rows(indices, maps):
         check_finite(saliency, f"frame {index + 1}")
         yield index, saliency
 
 
-def _rows(span, maps):
-    """Yields (index, map) of a batch of (first index, number of rows that count)."""
-    first, number = span
-    yield from enumerate(np.asarray(maps)[:number], first)
+def _rows(indices, maps):
+    """Yields (index, map) of a batch; rows beyond the indices only fill it up."""
+    yield from zip(indices, np.asarray(maps), strict=False)
 
 
 def _chunks(frames, size):
@@ -185,9 +229,9 @@ def _push(network, variables, ring, frames, slots):
     return jax.tree.map(lambda slot_array, feature: slot_array.at[slots].set(feature), ring, features)
 
 
-def _run(network, variables, ring, indices, audio):
+def _run(network, source, variables, ring, indices, audio):
     windows = jax.tree.map(lambda slot_array: slot_array[indices], ring)
-    outputs = network.run_windows(variables, windows, audio)
+    outputs = network.run_windows(variables, windows, audio, source=source)
     return saliency_of(outputs.logits[SALIENCY])  # [B, H, W]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import fractions
+import functools
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -11,7 +13,11 @@ from avsal_jax.spec.fields import Range, build, check_fields
 from avsal_jax.spec.sound import FrontEnd, front_end_of, front_end_to_dict
 
 # A model file from outside cannot ask for absurd buffers.
-Side = Annotated[int, Range(1, 4096)]
+_MOST_PIXELS = 4096
+Side = Annotated[int, Range(1, _MOST_PIXELS)]
+# Limits of the sizes of the fit `aspect`: area in percent of height * width, and longer over shorter side.
+_LEAST_AREA, _MOST_AREA = 89, 109
+_MOST_ASPECT = fractions.Fraction(16, 5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +58,11 @@ class InputSpec:
       divisor: of sizes; the encoder's.
       pixels: how their values are normalised.
       resize: Pillow's filter with antialiasing that brings a picture to this size.
-      fit: `stretch` (as in the papers), or `pad`: a picture of another aspect keeps it, amid the mean colour,
-        and maps show the picture alone.
+      fit: `stretch` (as in the papers); `pad`: a picture of another aspect keeps it, amid the mean colour,
+        and maps show the picture without the padding; or `aspect`: pictures are stretched to the size in
+        `sizes` that is nearest to their aspect. At 224x384 and a divisor of 32 this changes the aspect of
+        pictures from 1:3.2 to 3.2:1 by at most 9.6 %, that of 16:9 and 4:3 by less than 4 %. More extreme
+        ones are stretched to 160x512 or 512x160. Maps have the size that was chosen.
       label_frame: the frame whose saliency the map shows: `last` (index T-1) or `middle` (T//2).
       audio: the sound, or None for a network on picture alone.
     """
@@ -64,7 +73,7 @@ class InputSpec:
     divisor: Annotated[int, Range(1, 512)] = 32
     pixels: Pixels = Pixels()
     resize: Literal["pil_bilinear", "pil_bicubic"] = "pil_bilinear"
-    fit: Literal["stretch", "pad"] = "stretch"
+    fit: Literal["stretch", "pad", "aspect"] = "stretch"
     label_frame: Literal["last", "middle"] = "last"
     audio: FrontEnd | None = None
 
@@ -80,6 +89,45 @@ class InputSpec:
     def label_index(self) -> int:
         """Which frame of a clip, from 0, the map shows."""
         return self.frames - 1 if self.label_frame == "last" else self.frames // 2
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """(height, width) of all frames that the network is given: several with the fit `aspect`."""
+        if self.fit != "aspect":
+            return ((self.height, self.width),)
+        return _sizes_of_area(self.height, self.width, self.divisor)
+
+    def for_picture(self, height: int, width: int) -> InputSpec:
+        """Returns the spec with the size for a picture of this height and width; itself without `aspect`.
+
+        The size is that of `sizes` whose aspect is nearest, the first of equally near ones.
+        """
+        if self.fit != "aspect":
+            return self
+        size = _nearest_size(self.sizes, height, width)
+        return dataclasses.replace(self, height=size[0], width=size[1], fit="stretch")
+
+
+@functools.lru_cache
+def _sizes_of_area(height: int, width: int, divisor: int) -> tuple[tuple[int, int], ...]:
+    """Returns (height, width) itself, then all sizes of about its area that are not too long, rising."""
+    area, longest = height * width // divisor**2, _MOST_PIXELS // divisor
+    sizes = [(height, width)]
+    for rows in range(1, longest + 1):
+        least_columns = -(-_LEAST_AREA * area // (100 * rows))
+        for columns in range(max(1, least_columns), min(longest, _MOST_AREA * area // (100 * rows)) + 1):
+            if max(rows, columns) <= _MOST_ASPECT * min(rows, columns):
+                sizes.append((rows * divisor, columns * divisor))
+    return tuple(dict.fromkeys(sizes))
+
+
+@functools.lru_cache
+def _nearest_size(sizes: tuple[tuple[int, int], ...], height: int, width: int) -> tuple[int, int]:
+    def nearness(size: tuple[int, int]) -> fractions.Fraction:
+        aspects = size[1] * height, size[0] * width
+        return fractions.Fraction(min(aspects), max(aspects))
+
+    return max(sizes, key=nearness)
 
 
 def input_to_dict(spec: InputSpec) -> dict:
