@@ -86,7 +86,7 @@ def write_features(
 ) -> dict:
     """Writes `features.html` and, for every chosen frame, `features/FRAME/NAME.png` and `features/FRAME.npz`.
 
-    The video is decoded twice more; memory is that of a few clips.
+    The video is decoded twice more; memory is that of a few clips. Maps are not smoothed over time.
 
     Args:
       audio: the first sound, as `Settings.audio`.
@@ -114,8 +114,9 @@ def write_features(
     for clips in filter(None, sounds.values()):
         for time in times:
             clips.times.add(time)
+    spacing = spec.spacing(float(video.info.rate) / step)
     windows = {
-        i: window(i, count=len(times), frames=model.spec.frames, label_frame=model.spec.label_frame)
+        i: window(i, count=len(times), frames=spec.frames, label_frame=spec.label_frame, spacing=spacing)
         for i in chosen
     }
     frames = (dataclasses.replace(f, index=f.index // step) for f in video if f.index % step == 0)

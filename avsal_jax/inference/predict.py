@@ -15,7 +15,7 @@ import jax
 import avsal_jax
 from avsal_jax.data.fitting import fitted_frame, fitted_map
 from avsal_jax.data.photographs import PhotographSet, is_photograph
-from avsal_jax.identity import model_identity, tree_identity
+from avsal_jax.identity import tree_identity
 from avsal_jax.inference import features
 from avsal_jax.inference.outputs import Item, Outputs
 from avsal_jax.inference.predictor import Model
@@ -95,7 +95,8 @@ def predict_file(
 
     for line in video.info.notes:
         note(line)
-    if warning := rate_warning(float(video.info.rate), settings.frame_step):
+    warning = rate_warning(float(video.info.rate), settings.frame_step)
+    if warning and not model.spec.interval:  # an interval makes clips of one length of any rate
         note(warning)
     if "features" in settings.save:
         features.prepare(model, settings.features)
@@ -127,6 +128,7 @@ def predict_file(
             "note": model.card.get("note"),
             "notes": notes,
             "settings": dataclasses.asdict(settings),
+            **({"smoothing": model.spec.smoothing} if model.spec.smoothing else {}),
             "device": jax.devices()[0].device_kind,
             "job": job,
             "version": avsal_jax.__version__,
@@ -227,7 +229,7 @@ def _run(engine, spec, video, sound, outputs, settings, progress) -> int:
         frames = stack.enter_context(contextlib.closing(prefetched(video, _QUEUE)))
         pairs = stack.enter_context(contextlib.closing(prefetched(resized(), _QUEUE)))
         total = video.info.frames and -(-video.info.frames // step)
-        stream = engine.maps(feed(), sound and sound.clip)
+        stream = engine.maps(feed(), sound=sound and sound.clip, fps=float(video.info.rate) / step)
         for _, saliency in progress(stream, total):
             while waiting[0].index % step:  # frames in between show the last map
                 outputs.put(waiting.popleft())
@@ -245,7 +247,7 @@ def _job(model: Model, video: Source, settings: Settings, sound, compared) -> di
         "source": tree_identity(video.path),
         "sound": tree_identity(sound) if sound else None,
         "compared_sound": tree_identity(compared) if compared else None,
-        "model": model_identity(model.card),
+        "model": model.identity,
         "dtype": str(jax.numpy.dtype(model.runtime.dtype)),
         "settings": json.loads(json.dumps(dataclasses.asdict(settings))),
         "version": avsal_jax.__version__,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import collections
+import dataclasses
 import itertools
 import math
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -17,6 +17,7 @@ from avsal_jax.data.clip_sound import ClipSound
 from avsal_jax.data.fitting import fitted_frame, fitted_map
 from avsal_jax.data.photographs import read_photograph
 from avsal_jax.errors import AvsalError
+from avsal_jax.identity import model_identity
 from avsal_jax.inference.feature_engine import FeatureEngine
 from avsal_jax.inference.sources import HEARS_SILENCE, SoundChoice, Source, damage_notes, open_source
 from avsal_jax.inference.streaming import SoundOfClip, WindowEngine, check_finite
@@ -42,14 +43,24 @@ class Model:
       runtime: how the network is run.
     """
 
-    def __init__(self, stored: StoredModel, runtime: Runtime | None = None):
+    def __init__(self, stored: StoredModel, runtime: Runtime | None = None, smoothing: float | None = None):
         self.runtime = runtime or Runtime()
         self.network, self.spec, self.card = stored.network, stored.preset.input, stored.card
+        self._smoothing = smoothing
+        if smoothing is not None:
+            self.spec = dataclasses.replace(self.spec, smoothing=smoothing)
+            self.network = self.network.clone(input=self.spec)
         self.system = stored.preset.system
         self.variables = jax.device_put(stored.variables)
         self._engines: dict[tuple[int, int, int], WindowEngine] = {}
         self._feature_engines: dict[tuple, FeatureEngine] = {}
         self._run = jax.jit(self.network.run, static_argnames="features")
+
+    @property
+    def identity(self) -> str:
+        """What maps depend on, in a few characters: the model directory, and an override of its smoothing."""
+        changes = "" if self._smoothing is None else f", smoothing {self._smoothing:g}"
+        return model_identity(self.card) + changes
 
     def __call__(self, clip: Clip, features: Sequence[str] = ()) -> Prediction:
         """Evaluates the network on preprocessed clips.
@@ -117,7 +128,7 @@ class Model:
                     sound.times.add(float(frame.pts * source.info.time_base))
                 yield frame.image
 
-        maps = self.iter_frames(images(), batch, sound and sound.clip)
+        maps = self.iter_frames(images(), batch, sound and sound.clip, fps=float(source.info.rate))
         return _then_warned(maps, source, sound)
 
     def predict_frames(
@@ -127,7 +138,8 @@ class Model:
 
         Args:
           frames: RGB uint8 [N, height, width, 3] of any size.
-          fps: frames per second; places the sound, so without effect on a network on picture alone.
+          fps: frames per second. It places the sound, the frames of a clip with an interval and the frames
+            that are smoothed; other models do not use it.
           audio: mono waveform in [-1, 1] that begins with the first frame, or None for silence; uint8, int16
             and int32 are taken at full scale, and what is no sound (NaN) is zero, with a warning.
           rate: its sample rate in Hz.
@@ -146,7 +158,7 @@ class Model:
             for line in wave.notes:
                 warnings.warn(line, stacklevel=2)
             sound = ClipSound(wave, front_end=self.spec.audio, frames=self.spec.frames, fps=fps).clip
-        return np.stack([saliency for _, saliency in self.iter_frames(frames, None, sound)])
+        return np.stack([saliency for _, saliency in self.iter_frames(frames, sound=sound, fps=fps)])
 
     def predict_image(self, image: np.ndarray | str | os.PathLike) -> np.ndarray:
         """Returns float32 [H, W] in [0, 1]: the map of a photograph at model size.
@@ -186,6 +198,8 @@ class Model:
         batch: int | None = None,
         sound: SoundOfClip | None = None,
         source: str = "video",
+        fps: float | None = None,
+        selection: Collection[int] | None = None,
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Yields (index, map float32 [H, W]) for every RGB uint8 image of a stream.
 
@@ -197,17 +211,28 @@ class Model:
           batch: windows per call; by default 1 on CPU, 8 elsewhere.
           sound: gives the sound of a clip (`data.clip_sound.ClipSound.clip`); None is silence.
           source: `video`, or `still` for a photograph.
+          fps: frames per second, for a model with an interval or smoothing.
+          selection: indices of the frames whose maps are yielded, which are the same maps; None for all. No
+            frame is resized or encoded that they do not depend on.
+
+        Raises:
+          AvsalError: a model with an interval or smoothing, and no fps.
         """
         spec, images = self._spec_of_stream(images)
-        engine, sizes = self.engine(batch, spec, source), collections.deque()
+        engine, sizes = self.engine(batch, spec, source), {}
+        encoded = engine.encoded(selection, fps, source)
 
         def frames():
-            for image in images:
-                sizes.append(image.shape[:2])
-                yield fitted_frame(image, spec)
+            for index, image in enumerate(images):
+                is_encoded = encoded is None or index in encoded
+                if is_encoded:
+                    sizes[index] = image.shape[:2]
+                yield fitted_frame(image, spec) if is_encoded else None
 
-        maps = engine.maps(prefetched(frames(), _AHEAD), sound, source)
-        return ((index, fitted_map(saliency, sizes.popleft(), spec)) for index, saliency in maps)
+        maps = engine.maps(
+            prefetched(frames(), _AHEAD), sound=sound, fps=fps, selection=selection, source=source
+        )
+        return ((index, fitted_map(saliency, sizes.pop(index), spec)) for index, saliency in maps)
 
     def _spec_of_stream(self, images: Iterable[np.ndarray]) -> tuple[InputSpec, Iterable[np.ndarray]]:
         """Returns the spec with the size for all images of a stream, and the images."""
@@ -270,14 +295,16 @@ def _then_warned(maps: Iterator[tuple[int, np.ndarray]], source: Source, sound: 
         warnings.warn(line, stacklevel=2)
 
 
-def load_model(path, runtime: Runtime | None = None) -> Model:
+def load_model(path, runtime: Runtime | None = None, smoothing: float | None = None) -> Model:
     """Loads a model directory: bundled, converted, or trained.
 
     Args:
       path: the directory, or the name of a bundled model (`avsal-mini`).
       runtime: how to run it, such as `Runtime(dtype=jnp.bfloat16)`.
+      smoothing: seconds, in place of the model's own (`InputSpec.smoothing`); 0 for maps that do not depend
+        on later maps.
 
     Raises:
       AvsalError: the directory is missing or damaged, or weights and network do not fit.
     """
-    return Model(read_model(path, runtime), runtime)
+    return Model(read_model(path, runtime), runtime, smoothing)

@@ -19,7 +19,7 @@ from avsal_jax.data.fitting import fitted_frame, fitted_map
 from avsal_jax.data.image_videos import ImageFile
 from avsal_jax.data.photographs import Photograph, PhotographSet, read_photograph
 from avsal_jax.errors import AvsalError, error_line, is_machine_error
-from avsal_jax.identity import digest, model_identity, tree_identity
+from avsal_jax.identity import digest, tree_identity
 from avsal_jax.inference import features
 from avsal_jax.inference.predictor import Model
 from avsal_jax.inference.result_folders import NAMES, complete_or_nothing, previous_summary
@@ -79,7 +79,7 @@ def predict_photographs(
     job = {
         "photographs": identities if pictures.is_single else "several",
         "compared_sound": tree_identity(compared_file) if compared_file else None,
-        "model": model_identity(model.card),
+        "model": model.identity,
         "dtype": str(jax.numpy.dtype(model.runtime.dtype)),
         "settings": json.loads(json.dumps(dataclasses.asdict(settings))),
         "version": avsal_jax.__version__,
