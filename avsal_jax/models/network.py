@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.models.initial import Start, fresh_variables, traced_init, unboxed
-from avsal_jax.models.registry import SLOTS
+from avsal_jax.models.registry import HEADS, SLOTS
 from avsal_jax.ops.pixels import normalize_pixels
 from avsal_jax.spec.input import InputSpec
 from avsal_jax.types import Clip, Outputs
@@ -179,10 +179,11 @@ class Network(nn.Module):
     @property
     def frozen_parameters(self) -> tuple[str, ...]:
         """Patterns of the paths of parameters that parts leave untrained; see `optimizer.with_frozen`."""
-        slots = {name: getattr(self, name) for name in SLOTS}
+        parts = {slot: getattr(self, slot) for slot in SLOTS}
+        parts |= {f"{HEADS}/{name}": self.heads[name] for name in self.heads}
         return tuple(
-            f"{slot}/{pattern}"
-            for slot, part in slots.items()
+            f"{path}/{pattern}"
+            for path, part in parts.items()
             for pattern in getattr(part, "frozen_parameters", ())
         )
 
