@@ -18,8 +18,8 @@ from avsal_jax.ops.camera_motion import fit_affine_camera, motion_channels, moti
 HEIGHT, WIDTH = 56, 96
 OVERSAMPLING = 4
 IDENTITY = np.eye(2, 3)
-# Measured: at most 0.05, and 0.07 with the patch. Its causes are bilinear samples and the number of steps.
-TOLERANCE_PIXELS = 0.25
+# Measured: at most 0.05 pixels. The causes are bilinear samples and the fixed number of steps.
+TOLERANCE_PIXELS = 0.2
 
 
 def camera(scale=1.0, degrees=0.0, shift=(0.0, 0.0)):
@@ -126,7 +126,8 @@ def test_something_that_moves_by_itself_does_not_move_the_camera_and_is_in_the_r
     fits, residuals = jax.jit(lambda b, a: (fit_affine_camera(b, a), motion_residual(b, a)))(before, after)
     for case, fitted, residual in zip(cases, fits, residuals, strict=True):
         assert corner_error(fitted, CAMERAS[case[1]]) < TOLERANCE_PIXELS, case
-        assert residual[MOVED].mean() > 3 * residual[~MOVED].mean(), case
+        # Measured: factors of 7 to 46; without removal of the camera 1.4 to 15.
+        assert residual[MOVED].mean() > 2.5 * residual[~MOVED].mean(), case
 
 
 def test_only_the_thing_moves_before_a_static_camera(scenes):
