@@ -193,8 +193,8 @@ def _picture(bench: Bench, clips: dict[str, Row], names, output: pathlib.Path) -
     draw_worst(panels, path)
     caption = (
         f"The {len(panels)} clips where {clips[key].label} has the lowest NSS compared with the prior of the "
-        "other folds, each at its worst frame. Blue: the map. Orange lines: the density of fixations. Red: "
-        "fixations. Titles are means over the clip."
+        "other folds, each at its worst frame. Dark blue: high values of the map. Orange "
+        "lines: the density of fixations. Red: fixations. The NSS is the mean of the clip."
     )
     return path.name, caption
 

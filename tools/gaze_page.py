@@ -96,11 +96,11 @@ deviation over seeds.
 {_markdown(("column", "meaning"), lines)}
 
 The information gain of clips is over the prior of the other folds, that of photographs over the mean map of
-the photographs. Map and prior are divided by their sums, then {FLOOR:.0%} of the mass is spread evenly over
-the cells. "People (leave one out)" predict each observer by the blurred fixations of all others, for the
-information gain too. One observer has no density, so CC, SIM and KL are empty there. "People (half)" predict
-every second observer by the others: they have all metrics, from half as many people. The metrics of densities
-depend on the blur of the fixations, which the protocol states."""
+the photographs. Map and prior are divided by their sums, then {100 * FLOOR:g} % of the mass is spread
+evenly over the cells. "People (leave one out)" predict each observer by the blurred fixations of all others,
+for the information gain too. One observer has no density, so CC, SIM and KL are empty there. "People (half)"
+predict every second observer by the others: they have all metrics, from half as many people. The metrics of
+densities depend on the blur of the fixations, which the protocol states."""
 
 
 def _table(rows: dict[str, Row]) -> str:
@@ -115,12 +115,16 @@ def _cell(row: Row, metric: str, sign: str = "") -> str:
     mean, low, high = row.summary(metric)
     if np.isnan(mean):
         return NO_VALUE
-    digits = DECIMALS[metric]
-    text = f"{mean:{sign}.{digits}f}"
+    digits, spread = DECIMALS[metric], row.spread(metric)
+    text = _number(mean, digits, sign)
     if not np.isnan(low):
-        text += f" [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
-    spread = row.spread(metric)
-    return text if np.isnan(spread) else f"{text} ± {spread:.{digits}f}"
+        text += f" [{_number(low, digits, sign)}, {_number(high, digits, sign)}]"
+    return text if np.isnan(spread) else f"{text} ± {_number(spread, digits)}"
+
+
+def _number(value: float, digits: int, sign: str = "") -> str:
+    """Returns a number without the sign of a zero."""
+    return f"{round(value, digits) + 0.0:{sign}.{digits}f}"
 
 
 def _differences(content: Content) -> str:
@@ -187,7 +191,8 @@ def _clip_by_clip(content: Content) -> str:
     keys = [key for key in (PRIOR, IMAGE, CAUSAL, SMOOTHED, PEOPLE) if key in content.clips]
     columns = [content.clips[key].values("nss") for key in keys]
     lines = [
-        [name, *(f"{column[number]:.2f}" for column in columns)] for number, name in enumerate(content.names)
+        [name, *(_number(column[number], 2) for column in columns)]
+        for number, name in enumerate(content.names)
     ]
     head = ["clip", *(content.clips[key].label for key in keys)]
     return f"## NSS of each clip\n\n{_markdown(head, lines)}"

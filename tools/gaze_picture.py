@@ -13,7 +13,7 @@ from matplotlib import pyplot as plt
 
 from avsal_jax.evaluation.parts import part_path, read_part_file
 
-_LEVELS = np.linspace(0.1, 1, 7)  # of a map over its maximum
+_LEVELS = np.linspace(0.1, 1, 7)  # of a map from its minimum to its maximum
 _TRUTH_LEVELS = (0.25, 0.5, 0.75)  # of the density of fixations over its maximum
 
 
@@ -24,17 +24,18 @@ def draw_worst(clips: Sequence[tuple[str, pathlib.Path, str]], path: pathlib.Pat
       clips: (name, folder of results of `avsal evaluate`, what is written under the name).
       path: the file to write.
     """
-    figure, axes = plt.subplots(1, len(clips), figsize=(2.6 * len(clips), 2.2), squeeze=False, dpi=110)
+    figure, axes = plt.subplots(
+        1, len(clips), figsize=(2.6 * len(clips), 2.5), squeeze=False, dpi=110, layout="constrained"
+    )
     for axis, (name, folder, words) in zip(axes[0], clips, strict=True):
         saliency, density, points = _worst_frame(folder, name)
-        if saliency.max() > saliency.min():
-            axis.contourf(saliency / saliency.max(), _LEVELS, cmap="Blues")
+        if (height := np.ptp(saliency)) > 0:
+            axis.contourf((saliency - saliency.min()) / height, _LEVELS, cmap="Blues")
         axis.contour(density / density.max(), _TRUTH_LEVELS, colors="tab:orange", linewidths=1)
         axis.plot(points[:, 1], points[:, 0], ".", color="tab:red", markersize=2)
         axis.set(xlim=(0, saliency.shape[1] - 1), ylim=(saliency.shape[0] - 1, 0), xticks=[], yticks=[])
         axis.set_aspect("equal")
         axis.set_title(f"{name}\n{words}", fontsize=8)
-    figure.tight_layout(pad=0.4)
     figure.savefig(path, metadata={"Software": None})
     plt.close(figure)
 
