@@ -100,7 +100,8 @@ the photographs. Map and prior are divided by their sums, then {100 * FLOOR:g} %
 evenly over the cells. "People (leave one out)" predict each observer by the blurred fixations of all others,
 for the information gain too. One observer has no density, so CC, SIM and KL are empty there. "People (half)"
 predict every second observer by the others: they have all metrics, from half as many people. The metrics of
-densities depend on the blur of the fixations, which the protocol states."""
+densities depend on the blur of the fixations, which the protocol states. So does the information gain of
+people: it is a lower bound, since the blur was not chosen for it, and a map can exceed it."""
 
 
 def _table(rows: dict[str, Row]) -> str:
