@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import io
 import itertools
 from collections.abc import Collection, Sequence
@@ -180,6 +181,7 @@ def _path(x: np.ndarray, y: np.ndarray) -> str:
 _COLOURS = ("#c33", "#36c", "#282", "#b70", "#83b", "#088", "#c4a", "#666")
 
 
+@functools.cache
 def _template() -> jinja2.Template:
     return jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(_PAGE)
 

@@ -33,7 +33,8 @@ def add_parser(commands) -> None:
     add("--shard", type=flags.shard, metavar="I/N", help="only the I-th of N shares, which merge in DIR "
         "(default: the launcher's number)")  # fmt: skip
     add("--observers", type=pathlib.Path, metavar="DIR", help="raw fixations, for --model human")
-    add("--metrics", type=flags.metrics, default=flags.METRICS, metavar="LIST", help="default: all")
+    add("--metrics", type=flags.metrics, default=flags.METRICS, metavar="LIST", help=flags.METRICS_HELP)
+    add("--prior", type=pathlib.Path, metavar="FILE", help="of fit-prior: adds information_gain over it")
     add("--seed", type=flags.seed, default=0, help="of the random draws")
     add("--label", type=flags.label, metavar="NAME", help="the method's name in tables")
     add("--batch", type=flags.batch, metavar="N")
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
     use_compile_cache()
     names = ("dataset", "root", "split", "fold", "model", "predictions", "observers", "protocol", "metrics",
-             "seed", "batch", "label", "smoothing")  # fmt: skip
+             "seed", "batch", "label", "smoothing", "prior")  # fmt: skip
     given = {name: getattr(args, name) for name in names}
     given |= {"gaze": gaze_flags.gaze_options(args), "allow_seen": args.allow_seen}
     request = Request(list_file=args.list, shard=own_shard(args.shard), **given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -101,13 +102,19 @@ class _OfFrames(MapSource):
         """Returns the rule's name and version."""
         return f"{self.label} 1"
 
-    def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray]:
-        """Yields the rule's map; the first frame has that of the second."""
-        before = self._seen(entry, min(1, entry.frames - 1))
+    def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray | None]:
+        """Yields the rule's map; the first frame has that of the second.
+
+        On a grid, which scores few frames, None for the others.
+        """
+        scored = range(entry.frames) if protocol.grid is None else frozenset(protocol.frames(entry))
+        light = functools.lru_cache(maxsize=2)(functools.partial(self._seen, entry))
         for index in range(entry.frames):
-            light = self._seen(entry, index)
-            yield protocol.store(self._rule(before, light), entry)
-            before = light
+            if index not in scored:
+                yield None
+                continue
+            before = light(index - 1 if index else min(1, entry.frames - 1))
+            yield protocol.store(self._rule(before, light(index)), entry)
 
     def _seen(self, entry: VideoEntry, index: int) -> np.ndarray:
         frame = entry.frame(index)

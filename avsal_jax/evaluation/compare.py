@@ -259,21 +259,37 @@ def _video(name: str) -> str:
     return re.sub(r"^\d+:(?=.)", "", name)
 
 
-def bootstrap_interval(values, resamples: int = RESAMPLES, seed: int = SEED, level: float = LEVEL):
+def bootstrap_interval(
+    values,
+    groups: Sequence[str] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    level: float = LEVEL,
+):
     """Returns (low, high): the percentile bootstrap interval of the mean (Efron 1979).
 
+    Groups are drawn with replacement, each with all its videos, and the mean is over the videos drawn. The
+    draws depend on the seed and the number of groups only, so rows of the same videos share their resamples.
+
     Args:
-      values: [N], one for each video; videos are drawn with replacement.
+      values: [N], one for each video; NaN is left out, with its group if nothing of that is left.
+      groups: [N], names that videos share which show nearly the same; None if each video is drawn by itself.
 
     Returns:
-      Two floats; NaN with fewer than two values, of which no interval can be made.
+      Two floats; NaN with fewer than two groups, of which no interval can be made.
     """
     values = np.asarray(values, np.float64)
-    if len(values) < 2:
+    names = np.arange(len(values)) if groups is None else np.asarray(groups)
+    names, values = names[~np.isnan(values)], values[~np.isnan(values)]
+    _, numbers = np.unique(names, return_inverse=True)
+    counts = np.bincount(numbers).astype(np.float64)
+    sums = np.bincount(numbers, values)
+    if len(counts) < 2:
         return np.nan, np.nan
     generator, means = np.random.default_rng(seed), np.empty(resamples)
     for start in range(0, resamples, 500):  # pieces bound the memory for sets of many videos
         piece = means[start : start + 500]
-        piece[:] = values[generator.integers(len(values), size=(len(piece), len(values)))].mean(1)
+        rows = generator.integers(len(counts), size=(len(piece), len(counts)))
+        piece[:] = sums[rows].sum(1) / counts[rows].sum(1)
     low, high = np.percentile(means, [50 * (1 - level), 50 * (1 + level)])
     return float(low), float(high)

@@ -15,7 +15,13 @@ from avsal_jax.data.video_lists import shipped_domain
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation import baselines, priors, runner, tables
 from avsal_jax.evaluation.human import human_maps
-from avsal_jax.evaluation.protocols import METRICS, Protocol, protocol_for
+from avsal_jax.evaluation.protocols import (
+    GRID_METRICS,
+    INFORMATION_GAIN,
+    METRICS,
+    Protocol,
+    protocol_for,
+)
 from avsal_jax.evaluation.saved_maps import SavedMaps
 from avsal_jax.evaluation.sources import MapSource, ModelMaps
 from avsal_jax.evaluation.submission import write_submission
@@ -40,13 +46,14 @@ class Request:
       predictions: a folder of saved maps; either this or `model`.
       observers: folder of raw fixations for `human`.
       protocol: a name in `protocols.PROTOCOLS`, or None for the set's own.
-      metrics: some of `protocols.METRICS`.
+      metrics: some of `protocols.METRICS` and, where the protocol has a grid, of `GRID_METRICS`.
       shard: (I, N): the I-th of N shares, from 1.
       seed: of all draws.
       label: the method's name in tables.
       gaze: how recorded gaze is read.
       allow_seen: whether a prior or mean map is scored on the stimuli that it was fitted on.
       smoothing: of a network's maps, in seconds; None for the model's own.
+      prior: a file of `fit-prior`; adds `information_gain`, which is over it, to the metrics.
     """
 
     dataset: str
@@ -66,6 +73,7 @@ class Request:
     gaze: GazeOptions = DEFAULT_OPTIONS
     allow_seen: bool = False
     smoothing: float | None = None
+    prior: pathlib.Path | None = None
 
 
 def evaluate(
@@ -80,7 +88,7 @@ def evaluate(
       AvsalError: the set, the model or the predictions cannot be read, or a setting is unknown.
     """
     output = pathlib.Path(output)
-    settings = Settings(_protocol(request), request.metrics, request.seed)
+    settings = _settings(request)
     units = _units(request)
     stimuli, notes = open_whole(request.dataset, request.root, request.gaze)
     for note in notes:
@@ -130,6 +138,19 @@ def evaluate(
     except OSError as error:
         raise AvsalError(f"cannot write to {output}: {error.strerror}") from error
     return {**summary, "failed": failed}
+
+
+def _settings(request: Request) -> Settings:
+    """Returns how the set is evaluated; a prior adds the information gain to the metrics."""
+    protocol, names = _protocol(request), request.metrics
+    if request.prior is not None and INFORMATION_GAIN not in names:
+        names = (*names, INFORMATION_GAIN)
+    if protocol.grid is None and (wrong := [name for name in names if name in GRID_METRICS]):
+        raise AvsalError(f"{wrong[0]} is a metric of the protocol gaze, not of {protocol.name}")
+    if request.prior is None and INFORMATION_GAIN in names:
+        raise AvsalError(f"{INFORMATION_GAIN} needs --prior with a file that avsal fit-prior wrote")
+    prior = None if request.prior is None else priors.read_prior(request.prior, request.allow_seen)
+    return Settings(protocol, names, request.seed, prior)
 
 
 def _protocol(request: Request) -> Protocol:

@@ -30,7 +30,7 @@ def check(units: Sequence[Unit], settings: Settings) -> list[str]:
         if not entry.frames:
             continue
         try:
-            told += unit.source.problems(entry, settings.protocol)
+            told += unit.source.problems(entry, settings.protocol) + settings.prior_problems(entry)
             if entry.sound is not None and is_silent(entry.sound):
                 told.append(f"{entry.name}: {entry.sound.name} is silent from beginning to end")
         except Exception as error:  # it fails when its turn comes, alone
@@ -91,6 +91,7 @@ def job(unit: Unit, settings: Settings) -> dict:
         "protocol": dataclasses.asdict(settings.protocol),
         "metrics": list(settings.metrics),
         "seed": settings.seed,
+        **settings.prior_identity(unit.entry),
     }
 
 

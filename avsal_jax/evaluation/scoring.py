@@ -12,7 +12,16 @@ from avsal_jax import metrics
 from avsal_jax.data.fixation_maps import Fixations, fixation_findings, rescale_points
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.errors import AvsalError
-from avsal_jax.evaluation.protocols import PER_FIXATION, Protocol, VideoOthers, fixation_map, generator
+from avsal_jax.evaluation.protocols import (
+    INFORMATION_GAIN,
+    PER_FIXATION,
+    TOP_MASSES,
+    TOP_SHARES,
+    Protocol,
+    VideoOthers,
+    fixation_map,
+    generator,
+)
 from avsal_jax.evaluation.sources import Trial
 from avsal_jax.evaluation.units import Settings, Unit
 
@@ -29,7 +38,7 @@ def frame_values(
     """
     entry, protocol = unit.entry, settings.protocol
     draw = functools.partial(generator, settings.seed, f"{entry.dataset}/{entry.name}", index + 1)
-    values, counts = [], []
+    values, counts, prior = [], [], settings.prior_map(entry)
     for number, trial in enumerate(unit.source.trials(entry, index, stored=stored, protocol=protocol)):
         values.append(
             score_trial(
@@ -38,6 +47,7 @@ def frame_values(
                 other=functools.partial(elsewhere.map, index, trial=trial, draw=draw),
                 names=settings.metrics,
                 draw=draw if not number else functools.partial(_numbered_draw, draw, number),
+                prior=prior,
             )
         )
         counts.append(len(trial.points))
@@ -128,7 +138,14 @@ class OtherFixations:
         return list(fixation_findings(self._fixations.values()).values())
 
 
-def score_trial(trial: Trial, protocol: Protocol, other, names: Sequence[str], draw) -> dict[str, float]:
+def score_trial(
+    trial: Trial,
+    protocol: Protocol,
+    other,
+    names: Sequence[str],
+    draw,
+    prior: np.ndarray | None = None,
+) -> dict[str, float]:
     """Returns the metrics `names` of a map.
 
     Args:
@@ -136,6 +153,7 @@ def score_trial(trial: Trial, protocol: Protocol, other, names: Sequence[str], d
       protocol: whether NSS is per fixation.
       other: gives bool [h, w], where negatives are drawn; called only where they are, since it reads files.
       draw: purpose -> NumPy generator of this frame, so that no metric changes another's draws.
+      prior: [h, w] for the information gain, which is NaN without it.
     """
     saliency = metrics.imresize(trial.saliency, *trial.size)
     fixated = fixation_map(trial.points, trial.size)
@@ -161,6 +179,14 @@ def score_trial(trial: Trial, protocol: Protocol, other, names: Sequence[str], d
         ),
         "auc_judd": lambda: metrics.auc_judd(saliency, fixated, jitter=draw("jitter")),
         "auc_shuffled": shuffled,
+        INFORMATION_GAIN: lambda: (
+            math.nan if prior is None else metrics.information_gain_at(saliency, trial.points, prior)
+        ),
+        **{
+            name: functools.partial(metrics.top_share, saliency, trial.points, share)
+            for name, share in TOP_SHARES.items()
+        },
+        **{name: functools.partial(metrics.top_mass, saliency, share) for name, share in TOP_MASSES.items()},
     }
     return {name: float(compute[name]()) for name in names}
 

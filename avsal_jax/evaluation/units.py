@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.evaluation.protocols import Protocol
 from avsal_jax.evaluation.sources import MapSource
@@ -40,8 +42,28 @@ class Unit:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How a set is evaluated: the protocol, the metrics, the seed of all draws."""
+    """How a set is evaluated.
+
+    Attributes:
+      protocol: with its grid or without.
+      metrics: names of `protocols.METRICS` and `GRID_METRICS`.
+      seed: of all draws.
+      prior: what the information gain is over; None where that is not a metric.
+    """
 
     protocol: Protocol
     metrics: tuple[str, ...]
     seed: int = 0
+    prior: MapSource | None = None
+
+    def prior_map(self, entry: VideoEntry) -> np.ndarray | None:
+        """Returns the prior on the grid of a video; AvsalError for a video that it was fitted on."""
+        return None if self.prior is None else next(iter(self.prior.maps(entry, self.protocol)))
+
+    def prior_problems(self, entry: VideoEntry) -> list[str]:
+        """Returns why the prior cannot be used for a video."""
+        return [] if self.prior is None else self.prior.problems(entry, self.protocol)
+
+    def prior_identity(self, entry: VideoEntry) -> dict[str, str]:
+        """Returns what results depend on through the prior; empty without one, as in earlier versions."""
+        return {} if self.prior is None else {"prior": self.prior.identity(entry)}

@@ -14,22 +14,27 @@ from avsal_jax.metrics.auc import (
     sample_shuffled_negatives,
     sample_uniform_negatives,
 )
+from avsal_jax.metrics.densities import as_density, information_gain_at, top_mass, top_share
 from avsal_jax.metrics.imresize import imresize
 from avsal_jax.metrics.maps import cc, info_gain, kl, nss, nss_at, sim
 from avsal_jax.metrics.state import MeanState
 
 __all__ = [
     "MeanState",
+    "as_density",
     "auc_borji",
     "auc_judd",
     "auc_shuffled",
     "cc",
     "imresize",
     "info_gain",
+    "information_gain_at",
     "kl",
     "nss",
     "nss_at",
     "sample_shuffled_negatives",
     "sample_uniform_negatives",
     "sim",
+    "top_mass",
+    "top_share",
 ]

@@ -164,6 +164,27 @@ class TestBootstrap:
         np.testing.assert_allclose(bootstrap_interval(values + 3), np.add(bootstrap_interval(values), 3))
         assert bootstrap_interval(np.full(5, 0.25)) == (0.25, 0.25)
 
+    def test_groups_are_drawn_whole(self):
+        """Of two groups, a quarter of resamples has the first twice, half has both, a quarter the second."""
+        values, groups = np.array([0.0, 3.0, 3.0, 10.0]), ["a", "a", "a", "b"]
+        assert bootstrap_interval(values, groups) == (2.0, 10.0)
+        assert bootstrap_interval(values, groups, level=0.4) == (4.0, 4.0)  # both: the mean of all four
+        assert bootstrap_interval(values[:3], groups[:3]) == pytest.approx((np.nan, np.nan), nan_ok=True)
+
+    def test_a_group_of_each_video_changes_nothing(self):
+        values = np.random.default_rng(0).normal(size=9)
+        assert bootstrap_interval(values, list("abcdefghi")) == bootstrap_interval(values)
+
+    def test_rows_of_the_same_groups_share_their_resamples(self):
+        values, groups = np.random.default_rng(1).normal(size=6), ["x", "x", "y", "z", "z", "w"]
+        assert bootstrap_interval(values - values, groups) == (0.0, 0.0)
+        shifted = bootstrap_interval(values - 2, groups)
+        np.testing.assert_allclose(shifted, np.subtract(bootstrap_interval(values, groups), 2), atol=1e-12)
+
+    def test_videos_without_a_value_are_left_out(self):
+        values, groups = np.array([1.0, np.nan, 2.0, np.nan, 4.0]), ["a", "a", "b", "c", "d"]
+        assert bootstrap_interval(values, groups) == bootstrap_interval(values[[0, 2, 4]])
+
 
 class TestRefusals:
     """Each is one line on the terminal and exit code 2; nothing is written."""

@@ -1,5 +1,7 @@
 """Rules as methods: motion energy and spectral residual, by plain formulas and where something is to find."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,8 +9,10 @@ from PIL import Image
 from avsal_jax.data.datasets import open_dataset
 from avsal_jax.evaluation import baselines
 from avsal_jax.evaluation.evaluate import Request, evaluate
+from avsal_jax.evaluation.gaze_grid import GazeGrid
 from avsal_jax.evaluation.protocols import PROTOCOLS
 from avsal_jax.testing import fake_data
+from avsal_jax.testing.fake_gaze import fake_clips, write_hevc_gaze
 
 
 def plain_spectral_residual(light):
@@ -69,6 +73,25 @@ def test_motion_energy_lies_where_something_moved(moving):
         assert maps[index][250:].max() == 0
     (still,) = source.maps(entries["short"], PROTOCOLS["dhf1k"])
     assert still.max() == 0
+
+
+@pytest.mark.parametrize("rule", [baselines.motion_energy_maps, baselines.spectral_residual_maps])
+def test_on_a_grid_the_frames_that_are_scored_have_the_maps_that_all_frames_have(tmp_path, rule):
+    root = write_hevc_gaze(tmp_path / "hevc", fake_clips()[:3])
+    (entry,) = open_dataset("hevc_gaze", root, fold=4)
+    protocol = PROTOCOLS["gaze"]
+    every_frame = dataclasses.replace(protocol, grid=_EveryFrame())
+    maps, expected = (list(rule().maps(entry, choice)) for choice in (protocol, every_frame))
+    scored = protocol.frames(entry)
+    assert len(maps) == len(expected) == entry.frames
+    assert [index for index, saliency in enumerate(maps) if saliency is not None] == scored != []
+    for index in scored:
+        np.testing.assert_array_equal(maps[index], expected[index])
+
+
+class _EveryFrame(GazeGrid):
+    def frames(self, entry):
+        return list(range(entry.frames))
 
 
 @pytest.mark.parametrize(
