@@ -13,7 +13,7 @@
 Starts from: EfficientNet-Lite0 trained on ImageNet, in runs/lite0. The readouts learn on the features of the
 frozen encoder, then with its stages 4 to 7. The motion head learns on clips, with all else frozen. `fold1`
 to `fold5` leave out a fold of near-duplicate groups each; `clips` is trained on all 24 clips, with the
-settings that the folds chose. `own` goes on from avsal-gaze with recordings of one's own (docs/own-recordings.md).
+settings that the folds chose.
 Expected: docs/benchmark.md. No published system is reproduced here.
 The last step counts, so the videos that are watched during training choose nothing.
 """
@@ -43,6 +43,8 @@ MOTION = {
     "model.heads.saliency.frozen_image": True,
     "data.sampling.policy": "uniform",
     "optimizer.learning_rate": 3e-3,
+    "optimizer.groups": (("heads/saliency/motion_head/prior", 4.0),),
+    "loss.nss": -0.2,
     "steps": 500,
     "epochs": 0,
 }

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from avsal_jax.errors import AvsalError
 from avsal_jax.models.initial import ZEROS, Constant
-from avsal_jax.models.layers import Channels, Conv2D, Count, Dropout, Linear, Norm, Runtime
+from avsal_jax.models.layers import Channels, Conv2D, Dropout, Linear, Norm, Runtime
 from avsal_jax.models.part import Part
 from avsal_jax.ops.camera_motion import motion_channels
 from avsal_jax.ops.resize import resize_linear
@@ -35,22 +35,20 @@ class GazeHead(Part):
     (B, T, H/4, W/4, 1) where there is `motion` (`EfficientNetLite0.luminance`). The map is that of the last
     frame. It depends on the pyramid of this frame alone, and on the luminance of the others.
 
-    The sigmoid of the logits is p / max(p) * 0.98 with p a probability density over the picture: the mean
-    of the densities of all readouts, or, of a video and with `motion`, the mean of that and of another, whose
-    log density is scaled and shifted by what moves. A photograph (`source` `still`) has the first.
+    The sigmoid of the logits is p / max(p) * 0.98 with p a probability density over the picture: that of the
+    readout; of a video, and with `motion`, the one that the motion head makes of it. A photograph (`source`
+    `still`) has that of the readout.
 
     Fields:
-      channels, hidden: of a readout: 1x1 convolutions of the levels, added up at stride 8; then a 3x3 one.
-      readouts: number of readouts of the same pyramid.
+      channels, hidden: of the readout: 1x1 convolutions of the levels, added up at stride 8; then a 3x3 one.
       dropout: of whole channels of the standardised pyramid.
       motion: channels of the head that scales and shifts by motion, or None for a head without.
       lags: frames of the clip, before the last, that are compared with it; `motion_channels` for each.
-      frozen_image: whether the readouts are frozen, while the motion head learns.
+      frozen_image: whether the readout is frozen, while the motion head learns.
     """
 
     channels: Channels = 48
     hidden: Channels = 32
-    readouts: Count = 1
     dropout: Dropout = 0.2
     motion: Channels | None = None
     lags: tuple[Annotated[int, Range(1, 511)], ...] = (1, 3)
@@ -60,9 +58,7 @@ class GazeHead(Part):
     sees_source: ClassVar[bool] = True
 
     def setup(self):
-        for number in range(self.readouts):
-            readout = Readout(self.channels, hidden=self.hidden, dropout=self.dropout, runtime=self.runtime)
-            setattr(self, f"readout{number}", readout)
+        self.readout = Readout(self.channels, hidden=self.hidden, dropout=self.dropout, runtime=self.runtime)
         if self.motion is not None:
             self.motion_head = MotionHead(self.motion, runtime=self.runtime)
 
@@ -70,26 +66,18 @@ class GazeHead(Part):
         levels = pyramid if self.motion is None else pyramid[:-1]
         size = tuple(4 * n for n in levels[0].shape[2:4])
         levels = tuple(level[:, -1] for level in levels[1:])
-        density = self._image_density(levels, train and not self.frozen_image)
+        density = log_density(self.readout(levels, train and not self.frozen_image))
         if self.frozen_image:
             density = jax.lax.stop_gradient(density)
         self.sow("intermediates", "image_density", density)
         if self.motion is not None and (source == "video" or self.is_initializing()):
-            moved = self.motion_head(density, self._motion(pyramid[-1]))
-            self.sow("intermediates", "motion_density", moved)
-            density = jnp.logaddexp(density, moved) - math.log(2)
+            density = self.motion_head(density, self._motion(pyramid[-1]))
         return _peaked(resize_linear(density[..., None], size)[..., 0])
 
     @property
     def frozen_parameters(self) -> tuple[str, ...]:
         """Patterns of the paths, below the head, of parameters that are not trained."""
-        return ("readout[0-9]+/.*",) if self.frozen_image else ()
-
-    def _image_density(self, levels, train):
-        """Returns the log of the mean density [B, H/8, W/8]."""
-        logits = [getattr(self, f"readout{number}")(levels, train) for number in range(self.readouts)]
-        densities = jnp.stack([log_density(one) for one in logits])
-        return jax.nn.logsumexp(densities, axis=0) - math.log(self.readouts)
+        return ("readout/.*",) if self.frozen_image else ()
 
     def _motion(self, luminance):
         """Returns the motion channels of the last frame, [B, H/8, W/8, 2 * lags]."""
@@ -136,7 +124,8 @@ class Readout(nn.Module):
 class MotionHead(nn.Module):
     """Log density [B, h, w] and motion channels [B, h, w, M] -> another log density [B, h, w].
 
-    Where nothing moves the change is the same in each cell but for the border's. It starts as no change.
+    The change of a cell is a scale and a shift, from what moves around it, and a coarse prior of videos, which
+    comes on top of that of the readouts. It starts as no change.
     """
 
     channels: int
@@ -148,7 +137,8 @@ class MotionHead(nn.Module):
         x = nn.relu(Conv2D(4, size=3, runtime=self.runtime, name="conv2")(x)).astype(jnp.float32)
         change = x @ self.param("change", Constant(0.0), (4, 2)) + self.param("bias", ZEROS, (2,))
         centred = density - density.mean((1, 2), keepdims=True)
-        return log_density(centred * (1 + change[..., 0]) + change[..., 1])
+        prior = resize_linear(self.param("prior", ZEROS, (*_PRIOR, 1)), density.shape[1:])
+        return log_density(centred * (1 + change[..., 0]) + change[..., 1] + prior[..., 0])
 
 
 def log_density(logits: jax.Array) -> jax.Array:

@@ -55,8 +55,8 @@ class EfficientNetLite0(Part):
         too and leaves them unchanged; no gradient flows into it, and training keeps no optimizer state for it
         (`frozen_parameters`). To train the others in steps, give them groups of the optimizer, such as
         `visual_encoder/stage[5-7]/.*`.
-      luminance: whether the pyramid has one more level, the last: the luminance of the frame (ITU-R BT.601) at
-        a quarter of its size, means of 4x4 pixels, [B, T, H/4, W/4, 1] in [0, 1].
+      luminance: whether the pyramid has one more level, the last: the luminance of the frame (ITU-R BT.601)
+        at a quarter of its size, means of 4x4 pixels, [B, T, H/4, W/4, 1] in [0, 1].
       runtime: see `layers.Runtime`. Norms keep 0.99 of their old statistics per step, as in TensorFlow;
         `norm_momentum` is S3D's. `lowering` is that of depthwise convolutions.
 
