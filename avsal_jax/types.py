@@ -20,7 +20,8 @@ class Clip:
       audio: waveform [B, L] or log-mel patches [B, P, 96, 64]; None for no sound.
       normalized: whether `frames` are what the network takes (`ops.pixels`).
       shared: in place of `frames`, what `Network.frame_features` makes of them: arrays [B, T, ...].
-      source: where the frames come from: `video`, or `still` for one picture that is repeated.
+      source: where the frames come from: `video`, or `still` for a picture that is repeated. Static: parts
+        that ask for it (`Part.sees_source`) may be another function, of the same parameters, for each.
 
     Raises:
       ValueError: float frames without `normalized=True`, or uint8 frames with it.

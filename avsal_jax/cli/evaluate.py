@@ -38,6 +38,7 @@ def add_parser(commands) -> None:
     add("--seed", type=flags.seed, default=0, help="of the random draws")
     add("--label", type=flags.label, metavar="NAME", help="the method's name in tables")
     add("--batch", type=flags.batch, metavar="N")
+    add("--smoothing", type=flags.smoothing, metavar="SECONDS", help=flags.SMOOTHING)
     add("--allow-seen", action="store_true", help="score a prior or mean_map on what it was fitted on")
     gaze_flags.add_gaze(parser)
     parser.set_defaults(run=run)
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
     use_compile_cache()
     names = ("dataset", "root", "split", "fold", "model", "predictions", "observers", "protocol", "metrics",
-             "seed", "batch", "label", "prior")  # fmt: skip
+             "seed", "batch", "label", "prior", "smoothing")  # fmt: skip
     given = {name: getattr(args, name) for name in names}
     given |= {"gaze": gaze_flags.gaze_options(args), "allow_seen": args.allow_seen}
     request = Request(list_file=args.list, shard=own_shard(args.shard), **given)

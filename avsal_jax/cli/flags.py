@@ -106,6 +106,20 @@ def rate(text: str) -> float:
     return value
 
 
+def smoothing(text: str) -> float:
+    """Returns seconds from 0 to 10."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 10:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to 10")
+    return value
+
+
+SMOOTHING = "average maps over this time before and after; 0: causal maps (default: the model's own)"
+
+
 def feature_frames(text: str) -> int | tuple[float, ...]:
     """Returns the number of frames of `N`, or the seconds of a list such as `1.5s,4s`."""
     if _whole(text) and 1 <= int(text) <= 64:

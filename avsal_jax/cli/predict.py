@@ -29,6 +29,7 @@ def add_parser(commands) -> None:
     add("--postprocess", choices=("none", "vinet"), default="none",
         help="vinet: blur maps as the public code does")  # fmt: skip
     add("--batch", type=flags.batch, metavar="N", help="windows per call (default: 1 on CPU, else 8)")
+    add("--smoothing", type=flags.smoothing, metavar="SECONDS", help=flags.SMOOTHING)
     add("--dtype", choices=("float32", "bfloat16"), default="float32")
     add("--fps", type=flags.rate, metavar="F", help="frames a second of a folder of images (default: 25)")
     add(
@@ -73,5 +74,5 @@ def run(args: argparse.Namespace) -> int:
     runtime = Runtime(dtype=jnp.dtype(args.dtype))
     if args.model is None:
         print(NOTE, file=sys.stderr)
-    model = load_model(args.model or DEFAULT, runtime)
+    model = load_model(args.model or DEFAULT, runtime, args.smoothing)
     return predict_all(model, inputs, settings)

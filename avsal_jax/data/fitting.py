@@ -26,7 +26,12 @@ def resize_frame(image: np.ndarray, height: int, width: int, resize: str = "pil_
 
 
 def fitted_frame(image: np.ndarray, spec: InputSpec) -> np.ndarray:
-    """Returns RGB uint8 [H, W, 3] of `spec`: a picture [h, w, 3], stretched, or amid the mean colour."""
+    """Returns RGB uint8 [H, W, 3] of a picture [h, w, 3], stretched, or amid the mean colour.
+
+    H and W are those of `spec`, or with the fit `aspect` those of `spec.for_picture(h, w)`. Frames of one
+    stream need one size: take the spec of the first frame for all of them.
+    """
+    spec = spec.for_picture(*image.shape[:2])
     top, left, height, width = picture_box(image.shape[:2], spec)
     resized = resize_frame(image, height, width, resize=spec.resize)
     if spec.fit == "stretch":
@@ -45,6 +50,7 @@ def fitted_map(saliency: np.ndarray, size: tuple[int, int], spec: InputSpec) -> 
 
 def picture_box(size: tuple[int, int], spec: InputSpec) -> tuple[int, int, int, int]:
     """Returns (top, left, height, width) of a picture of (height, width) `size` in the network's frame."""
+    spec = spec.for_picture(*size)
     if spec.fit == "stretch":
         return 0, 0, spec.height, spec.width
     scale = min(spec.height / size[0], spec.width / size[1])

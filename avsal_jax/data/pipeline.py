@@ -24,7 +24,8 @@ from avsal_jax.errors import AvsalError
 from avsal_jax.spec.input import InputSpec
 
 TARGETS = ("model", "native")
-PREPARED = {"resize": "pil_bilinear", "fit": "stretch"}  # how `prepare_video` fits pictures
+# How `prepare_video` fits pictures. Of the fit `aspect`, a prepared set has one of the sizes.
+PREPARED = {"resize": ("pil_bilinear",), "fit": ("stretch", "aspect")}
 _NODE = re.compile(r"\{\{.*?\}\} ?")  # how TensorFlow names the place in its graph
 for _kind in ("GPU", "TPU"):
     tf.config.set_visible_devices([], _kind)
@@ -141,18 +142,26 @@ def _check(videos, spec, batch, shard, targets, sampling) -> None:
         raise AvsalError(f"targets {targets!r} is not one of {', '.join(TARGETS)}")
     if targets == "native" and sampling.flip:
         raise AvsalError("targets at native size are for evaluation, where clips are not mirrored")
-    for field, value in PREPARED.items():
-        if getattr(spec, field) != value:
+    for field, values in PREPARED.items():
+        if getattr(spec, field) not in values:
             raise AvsalError(
-                f"prepared pictures have {field} {value!r}, and this network takes {getattr(spec, field)!r}: "
-                f"train with {field}={value}"
+                f"prepared pictures have {field} {values[0]!r}, and this network takes "
+                f"{getattr(spec, field)!r}: train with {field}={values[0]}"
             )
     for video in videos:
         if video.shards.size != (spec.height, spec.width):
             raise AvsalError(
                 f"{video.shards.folder} was prepared at {video.shards.size[0]}x{video.shards.size[1]}, the "
                 f"model takes {spec.height}x{spec.width}: avsal prepare --size {spec.height}x{spec.width}"
+                + _other_size(spec, video.shards.size)
             )
+
+
+def _other_size(spec: InputSpec, size: tuple[int, int]) -> str:
+    """What else helps where a model takes several sizes, and this is one of them."""
+    if size not in spec.sizes:
+        return ""
+    return f", or set model.height={size[0]} and model.width={size[1]} for this run"
 
 
 class _Loader:

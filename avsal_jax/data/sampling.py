@@ -52,7 +52,8 @@ class ClipChoice:
     Attributes:
       video: index into the videos that are sampled from.
       frames: T indices from 0, in the order of the clip; falling where it runs backwards, repeated at the
-        ends of a video shorter than the clip.
+        ends of a video shorter than the clip. With an interval of the input (`InputSpec.interval`) they are
+        that far apart.
       label: index of the frame whose truth is the target.
       flip: whether the clip is mirrored.
     """
@@ -68,7 +69,7 @@ class Sampler:
 
     Args:
       videos: what is sampled from; their order matters.
-      spec: gives T and the labelled frame.
+      spec: gives T, the labelled frame and the interval between frames.
       sampling: the policy.
       seed: of all draws. A draw depends on the seed, the epoch and the video alone.
 
@@ -80,7 +81,7 @@ class Sampler:
         if not videos:
             raise AvsalError("there is no video to draw clips from; name a list or split with at least one")
         self._videos, self._sampling, self._seed = videos, sampling, seed
-        self._length = spec.frames
+        self._length, self._spec = spec.frames, spec
         self._label = spec.label_index
         self._ends = np.cumsum([self._count(video) for video in videos])
         self.clips = int(self._ends[-1])
@@ -107,22 +108,29 @@ class Sampler:
 
     def _count(self, video: PreparedVideo) -> int:
         """Clips of a video: those inside it; of one shorter than a clip, one for each labelled frame."""
-        inside = video.frames - self._length + 1
+        inside = video.frames - self._span(video) + 1
         positions = inside if inside > 0 else video.frames
         stride = self._sampling.stride if self._sampling.policy == "all_windows" else 1
         return -(-positions // stride)
 
+    def _span(self, video: PreparedVideo) -> int:
+        """Frames of a video from the first to the last one of a clip."""
+        return (self._length - 1) * self._spacing(video) + 1
+
+    def _spacing(self, video: PreparedVideo) -> int:
+        return self._spec.spacing(video.fps) or 1
+
     def _starts(self, video: int, reverse: bool) -> np.ndarray:
         """Returns where clips of a video may start: not where the target would be black."""
         entry = self._videos[video]
-        inside = entry.frames - self._length + 1
+        inside, spacing = entry.frames - self._span(entry) + 1, self._spacing(entry)
         starts = np.arange(inside if inside > 0 else entry.frames)
         if not self._sampling.skip_black:
             return starts
-        first = starts if inside > 0 else starts - self._label
+        first = starts if inside > 0 else starts - self._label * spacing
         place = self._length - 1 - self._label if reverse else self._label
-        seen = starts[~entry.black[np.clip(first + place, 0, entry.frames - 1)]]
-        return seen if len(seen) else starts
+        visible = starts[~entry.black[np.clip(first + place * spacing, 0, entry.frames - 1)]]
+        return visible if len(visible) else starts
 
     def _made(self, video: int, start: int, reverse: bool, flip: bool) -> ClipChoice:
         """The clip from `start`; in a video shorter than a clip, the one whose labelled frame is `start`.
@@ -130,9 +138,10 @@ class Sampler:
         Frames before the first and after the last are these again, as in the ViNet paper, which puts the
         first frame before a video that is too short.
         """
-        count = self._videos[video].frames
-        first = start if count >= self._length else start - self._label
-        frames = [min(max(first + k, 0), count - 1) for k in range(self._length)]
+        entry = self._videos[video]
+        count, spacing = entry.frames, self._spacing(entry)
+        first = start if count >= self._span(entry) else start - self._label * spacing
+        frames = [min(max(first + k * spacing, 0), count - 1) for k in range(self._length)]
         frames = tuple(frames[::-1] if reverse else frames)
         return ClipChoice(video, frames=frames, label=frames[self._label], flip=flip)
 

@@ -53,6 +53,7 @@ class Request:
       gaze: how recorded gaze is read.
       allow_seen: whether a prior or mean map is scored on the stimuli that it was fitted on.
       prior: a file of `fit-prior`; adds `information_gain`, which is over it, to the metrics.
+      smoothing: of a network's maps, in seconds; None for the model's own.
     """
 
     dataset: str
@@ -72,6 +73,7 @@ class Request:
     gaze: GazeOptions = DEFAULT_OPTIONS
     allow_seen: bool = False
     prior: pathlib.Path | None = None
+    smoothing: float | None = None
 
 
 def evaluate(
@@ -119,6 +121,7 @@ def evaluate(
             unit.label: part["failed"] for unit, part in zip(units, parts, strict=True) if "failed" in part
         },
         "seed": request.seed,
+        **({} if request.smoothing is None else {"smoothing": request.smoothing}),
         **_grid_words(settings.protocol),
         "source": {
             "root": str(request.root),
@@ -203,6 +206,17 @@ def _entries(request: Request, split: str, fold: int | None) -> tuple[VideoEntry
 def _source(request: Request, alone: bool) -> MapSource:
     if (request.model is None) == (request.predictions is None):
         raise AvsalError("give either --model or --predictions")
+    source = _source_without_network(request, alone)
+    if source is None:
+        return _model_maps(request.model, request)
+    if request.smoothing is not None:
+        raise AvsalError(
+            "--smoothing is for the maps of a network: leave it out for saved maps and baselines"
+        )
+    return source
+
+
+def _source_without_network(request: Request, alone: bool) -> MapSource | None:
     if request.predictions is not None:
         return SavedMaps(request.predictions, alone)
     if request.model in _RULES:
@@ -214,7 +228,7 @@ def _source(request: Request, alone: bool) -> MapSource:
         return human_maps(request.model, dataset=request.dataset, raw=request.observers, entries=entries)
     if request.model.endswith(priors.SUFFIX):
         return priors.read_prior(pathlib.Path(request.model), request.allow_seen)
-    return _model_maps(request.model, request)
+    return None
 
 
 def _mean_map(request: Request) -> MapSource:
@@ -226,7 +240,8 @@ def _mean_map(request: Request) -> MapSource:
 
 
 def _model_maps(path: str, request: Request) -> ModelMaps:
-    return ModelMaps(load_model(path), pathlib.Path(path).name, request.batch)
+    model = load_model(path, smoothing=request.smoothing)
+    return ModelMaps(model, pathlib.Path(path).name, request.batch)
 
 
 def _folds(model: str | None) -> dict[int, str]:

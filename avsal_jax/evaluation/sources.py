@@ -14,7 +14,6 @@ from avsal_jax.data.fixation_maps import NO_FIXATIONS, Fixations
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation.protocols import Protocol
-from avsal_jax.identity import model_identity
 from avsal_jax.inference.predictor import Model
 
 
@@ -54,7 +53,10 @@ class MapSource(abc.ABC):
 
     @abc.abstractmethod
     def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray | None]:
-        """Yields for every frame its stored map [h, w], uint8 or float64 in [0, 1]; None for no map."""
+        """Yields for every frame its stored map [h, w], uint8 or float64 in [0, 1]; None for no map.
+
+        After the last frame that is scored it may end.
+        """
 
     def density(self, entry: VideoEntry, index: int) -> np.ndarray:
         """Returns the true density of a frame, float64 [h, w] in [0, 1]."""
@@ -98,7 +100,7 @@ class ModelMaps(MapSource):
 
     def identity(self, entry: VideoEntry) -> str:
         """Returns the model's."""
-        return f"model {model_identity(self._model.card)}"
+        return f"model {self._model.identity}"
 
     def problems(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
         """A model that hears notices a video without sound, and what is unusual about a sound."""
@@ -109,12 +111,29 @@ class ModelMaps(MapSource):
             return [f"{why or f'{entry.name} has no sound'}; the model hears silence"]
         return [f"{entry.name}: {note}" for note in sound.notes]
 
-    def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray]:
-        """Predicts the whole video, as `avsal predict` does; its sound begins with the picture."""
+    def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray | None]:
+        """Predicts a video as `avsal predict` does; its sound begins with the picture.
+
+        Where a protocol on a grid scores some of the frames, the others are passed over.
+        """
         spec, clips = self._model.spec, None
         sound, _ = (None, "") if spec.audio is None else read_own_sound(entry.sound)
         if sound is not None:
             sound = dataclasses.replace(sound, start=0.0)
             clips = ClipSound(sound, front_end=spec.audio, frames=spec.frames, fps=entry.fps).clip
-        for _, saliency in self._model.iter_frames(entry.iter_frames(), self._batch, clips):
+        selection = None
+        if protocol.grid is not None and entry.published and not entry.is_still:
+            selection = frozenset(protocol.frames(entry))
+        maps = self._model.iter_frames(
+            entry.iter_frames(),
+            batch=self._batch,
+            sound=clips,
+            source="still" if entry.is_still else "video",
+            fps=None if entry.is_still else entry.fps,
+            selection=selection,
+        )
+        index = 0
+        for scored, saliency in maps:
+            yield from (None for _ in range(index, scored))
             yield protocol.store(saliency, entry)
+            index = scored + 1

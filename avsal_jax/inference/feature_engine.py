@@ -64,14 +64,19 @@ class FeatureEngine:
             value_of(Iterations, iterations, "--iterations")
         self.counts = () if last is None else _thinned(last if iterations is None else iterations)
         self._variables, self._evaluate = variables, run
-        self._maps = jax.jit(_after(network, self.counts)) if ITERATIONS in self.names else None
+        self._maps = None
+        if ITERATIONS in self.names:
+            self._maps = jax.jit(_after(network, self.counts), static_argnums=3)
 
-    def __call__(self, frames: np.ndarray, sound: np.ndarray | None) -> dict[str, np.ndarray]:
+    def __call__(
+        self, frames: np.ndarray, sound: np.ndarray | None, source: str = "video"
+    ) -> dict[str, np.ndarray]:
         """Returns the features of a clip, and `saliency` [H, W], as float32 without the axis of the batch.
 
         Args:
           frames: uint8 [T, H, W, 3] at the size of the `InputSpec`.
           sound: as `FrontEnd.shape`; None is silence.
+          source: as `Clip.source`.
 
         Returns:
           `taps` come as `taps_1` (the finest) to `taps_4`, means over the channels [T', H', W'];
@@ -83,12 +88,13 @@ class FeatureEngine:
         recorded = {self._paths[name] for name in self.names if name != ITERATIONS}
         if self._maps is not None:
             recorded |= {"taps", "audio"}
-        given = Clip(frames[None], None if sound is None else np.asarray(sound, np.float32)[None])
-        prediction = self._evaluate(given, tuple(sorted(recorded)))
+        audio = None if sound is None else np.asarray(sound, np.float32)[None]
+        clip = Clip(frames[None], audio, source=source)
+        prediction = self._evaluate(clip, tuple(sorted(recorded)))
         features, found = prediction.features, {"saliency": saliency_of(prediction.logits[0])}
         for name in self.names:
             if name == ITERATIONS:
-                found[name] = self._maps(self._variables, features["taps"], features["audio"])
+                found[name] = self._maps(self._variables, features["taps"], features["audio"], source)
             elif name == "taps":
                 means = (level[0].mean(-1, dtype=jnp.float32) for level in features["taps"])
                 found |= {f"taps_{number}": mean for number, mean in enumerate(means, 1)}
@@ -142,11 +148,14 @@ def _selected(names: Sequence[str], paths: dict[str, str]) -> tuple[str, ...]:
 
 
 def _after(network: Network, counts: Sequence[int]):
-    """A function of variables, pyramid and sound that gives the maps after `counts` iterations."""
+    """A function of variables, pyramid, sound and source that gives the maps after `counts` iterations."""
     variants = [network.clone(fusion=network.fusion.with_iterations(count)) for count in counts]
 
-    def maps(variables, pyramid, tokens):
-        logits = [network.run_taps(variables, pyramid, tokens).logits[SALIENCY] for network in variants]
+    def maps(variables, pyramid, tokens, source):
+        logits = [
+            network.run_taps(variables, pyramid, tokens, source=source).logits[SALIENCY]
+            for network in variants
+        ]
         return saliency_of(jnp.concatenate(logits))
 
     return maps

@@ -56,8 +56,11 @@ class _Clip:
     frames: np.ndarray
 
 
-def prepare(model: Model, settings: FeatureSettings) -> FeatureEngine:
-    """Returns what evaluates the chosen features, before anything is decoded.
+def prepare(model: Model, settings: FeatureSettings, spec: InputSpec | None = None) -> FeatureEngine:
+    """Returns what evaluates the chosen features; without `spec`, checks them before anything is decoded.
+
+    Args:
+      spec: as `Model.feature_engine` takes it.
 
     Raises:
       AvsalError: an unknown feature, a second sound for a network on picture alone, or iterations of one
@@ -67,7 +70,7 @@ def prepare(model: Model, settings: FeatureSettings) -> FeatureEngine:
         if model.spec.audio is None:
             raise AvsalError("this model works on picture alone: there is no sound for --compare-audio")
         SoundChoice(settings.compare_audio).check()
-    return model.feature_engine(settings.names, settings.iterations)
+    return model.feature_engine(settings.names, settings.iterations, spec)
 
 
 def write_features(
@@ -79,24 +82,29 @@ def write_features(
     folder: pathlib.Path,
     say: Callable[[str], None],
     note: Callable[[str], None],
+    source: str = "video",
 ) -> dict:
     """Writes `features.html` and, for every chosen frame, `features/FRAME/NAME.png` and `features/FRAME.npz`.
 
-    The video is decoded twice more; memory is that of a few clips.
+    The video is decoded twice more; memory is that of a few clips. Maps are not smoothed over time.
 
     Args:
       audio: the first sound, as `Settings.audio`.
       step: every step-th frame is the video.
       say: called with a line of progress.
       note: called with a line about the video or its sound.
+      source: `video`, or `still` for a photograph.
 
     Returns:
       What the summary says: the names, the numbers of the frames (from 1), and `height`, `width` and
       `count` of the video.
     """
-    engine = prepare(model, settings)
-    every = [float(frame.pts * video.info.time_base) for frame in video]
-    times = every[::step]
+    spec, every = model.spec, []
+    for frame in video:
+        if not every:
+            spec = model.spec.for_picture(*frame.image.shape[:2])
+        every.append(float(frame.pts * video.info.time_base))
+    engine, times = prepare(model, settings, spec), every[::step]
     chosen = _chosen(times, settings.frames, note)
     sounds = {_label(audio): SoundChoice(audio).clips(video, model.spec, step=step, say=note)}
     if settings.compare_audio is not None:
@@ -106,21 +114,23 @@ def write_features(
     for clips in filter(None, sounds.values()):
         for time in times:
             clips.times.add(time)
+    spacing = spec.spacing(float(video.info.rate) / step)
     windows = {
-        i: window(i, count=len(times), frames=model.spec.frames, label_frame=model.spec.label_frame)
+        i: window(i, count=len(times), frames=spec.frames, label_frame=spec.label_frame, spacing=spacing)
         for i in chosen
     }
     frames = (dataclasses.replace(f, index=f.index // step) for f in video if f.index % step == 0)
     (folder / FOLDER).mkdir()
     sections, size = [], (0, 0)
-    for clip in _clips(frames, windows=windows, times=times, spec=model.spec):
+    for clip in _clips(frames, windows=windows, times=times, spec=spec):
         say(f"features of frame {clip.number * step + 1} ...")
         size = clip.image.shape[:2]
         found = {
-            label: engine(clip.frames, _heard(s and s.clip, clip, len(times))) for label, s in sounds.items()
+            label: engine(clip.frames, _heard(s and s.clip, clip, len(times)), source)
+            for label, s in sounds.items()
         }
         for recorded in found.values():
-            recorded["saliency"] = fitted_map(recorded["saliency"], size, model.spec)
+            recorded["saliency"] = fitted_map(recorded["saliency"], size, spec)
         sections += _written(folder / FOLDER, clip=clip, step=step, found=found, engine=engine)
     lead = f"What the network recorded for {len(chosen)} frames: {', '.join(engine.names)}."
     page = render_page(f"Features of {video.path.name}", lead, sections)

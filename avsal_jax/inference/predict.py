@@ -15,7 +15,7 @@ import jax
 import avsal_jax
 from avsal_jax.data.fitting import fitted_frame, fitted_map
 from avsal_jax.data.photographs import PhotographSet, is_photograph
-from avsal_jax.identity import model_identity, tree_identity
+from avsal_jax.identity import tree_identity
 from avsal_jax.inference import features
 from avsal_jax.inference.outputs import Item, Outputs
 from avsal_jax.inference.predictor import Model
@@ -23,6 +23,7 @@ from avsal_jax.inference.result_folders import NAMES, complete_or_nothing, previ
 from avsal_jax.inference.settings import Settings
 from avsal_jax.inference.sources import SoundChoice, Source, damage_notes, open_source, rate_warning
 from avsal_jax.inference.stills import check_photographs, predict_photographs
+from avsal_jax.spec.input import InputSpec
 from avsal_jax.threads import prefetched
 
 _QUEUE = 4
@@ -94,7 +95,8 @@ def predict_file(
 
     for line in video.info.notes:
         note(line)
-    if warning := rate_warning(float(video.info.rate), settings.frame_step):
+    warning = rate_warning(float(video.info.rate), settings.frame_step)
+    if warning and not model.spec.interval:  # an interval makes clips of one length of any rate
         note(warning)
     if "features" in settings.save:
         features.prepare(model, settings.features)
@@ -126,6 +128,7 @@ def predict_file(
             "note": model.card.get("note"),
             "notes": notes,
             "settings": dataclasses.asdict(settings),
+            **({"smoothing": model.spec.smoothing} if model.spec.smoothing else {}),
             "device": jax.devices()[0].device_kind,
             "job": job,
             "version": avsal_jax.__version__,
@@ -140,7 +143,8 @@ def _predicted(model, video, choice, folder, settings, say, note, progress) -> t
     """Predicts all frames and writes all but features; returns the outputs, and figures for the summary."""
     sound = choice.clips(video, model.spec, step=settings.frame_step, say=note)
     say("compiling the model ...")
-    compile_seconds = model.engine(settings.batch).compile_seconds
+    spec = _spec_of(model, video)
+    engine = model.engine(settings.batch, spec)
     outputs = Outputs(
         folder,
         save=settings.save,
@@ -149,7 +153,15 @@ def _predicted(model, video, choice, folder, settings, say, note, progress) -> t
         sound=choice.file(video),
     )
     started = time.perf_counter()
-    maps = _run(model, video=video, sound=sound, outputs=outputs, settings=settings, progress=progress)
+    maps = _run(
+        engine,
+        spec=spec,
+        video=video,
+        sound=sound,
+        outputs=outputs,
+        settings=settings,
+        progress=progress,
+    )
     seconds = time.perf_counter() - started
     for line in (*outputs.notes, *(sound.notes if sound else ())):
         note(line)
@@ -161,10 +173,19 @@ def _predicted(model, video, choice, folder, settings, say, note, progress) -> t
         "height": outputs.size[0],
         "width": outputs.size[1],
         "damaged_sound": outputs.damaged_sound,
-        "compile_seconds": round(compile_seconds, 3),
+        "compile_seconds": round(engine.compile_seconds, 3),
         "seconds": round(seconds, 3),
         "maps_per_second": round(maps / seconds, 3),
     }
+
+
+def _spec_of(model: Model, video: Source) -> InputSpec:
+    """Returns the spec with the size for the frames of a video, of which the first may be decoded."""
+    if len(model.spec.sizes) == 1:
+        return model.spec
+    with contextlib.closing(iter(video)) as frames:
+        first = next(frames, None)
+    return model.spec if first is None else model.spec.for_picture(*first.image.shape[:2])
 
 
 def _features(model, video, folder, settings, say, note) -> dict:
@@ -184,7 +205,7 @@ def _features(model, video, folder, settings, say, note) -> dict:
     return {"frames": frames, "maps": 0, "height": height, "width": width, "features": summary}
 
 
-def _run(model, video, sound, outputs, settings, progress) -> int:
+def _run(engine, spec, video, sound, outputs, settings, progress) -> int:
     """Decodes, resizes, predicts and writes in overlapping threads; returns the number of maps."""
     step, maps = settings.frame_step, 0
     waiting: collections.deque[Item] = collections.deque()  # frames whose maps are still computed
@@ -195,7 +216,7 @@ def _run(model, video, sound, outputs, settings, progress) -> int:
                 sound.times.add(float(frame.pts * video.info.time_base))
             image = frame.image if outputs.shows_frames else None
             item = Item(frame.index, pts=frame.pts, size=frame.image.shape[:2], image=image, saliency=None)
-            yield item, None if frame.index % step else fitted_frame(frame.image, model.spec)
+            yield item, None if frame.index % step else fitted_frame(frame.image, spec)
 
     def feed():
         for item, one in pairs:
@@ -208,12 +229,12 @@ def _run(model, video, sound, outputs, settings, progress) -> int:
         frames = stack.enter_context(contextlib.closing(prefetched(video, _QUEUE)))
         pairs = stack.enter_context(contextlib.closing(prefetched(resized(), _QUEUE)))
         total = video.info.frames and -(-video.info.frames // step)
-        stream = model.engine(settings.batch).maps(feed(), sound and sound.clip)
+        stream = engine.maps(feed(), sound=sound and sound.clip, fps=float(video.info.rate) / step)
         for _, saliency in progress(stream, total):
             while waiting[0].index % step:  # frames in between show the last map
                 outputs.put(waiting.popleft())
             item = waiting.popleft()
-            outputs.put(dataclasses.replace(item, saliency=fitted_map(saliency, item.size, model.spec)))
+            outputs.put(dataclasses.replace(item, saliency=fitted_map(saliency, item.size, spec)))
             maps += 1
         while waiting:
             outputs.put(waiting.popleft())
@@ -226,7 +247,7 @@ def _job(model: Model, video: Source, settings: Settings, sound, compared) -> di
         "source": tree_identity(video.path),
         "sound": tree_identity(sound) if sound else None,
         "compared_sound": tree_identity(compared) if compared else None,
-        "model": model_identity(model.card),
+        "model": model.identity,
         "dtype": str(jax.numpy.dtype(model.runtime.dtype)),
         "settings": json.loads(json.dumps(dataclasses.asdict(settings))),
         "version": avsal_jax.__version__,

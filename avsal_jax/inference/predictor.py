@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import collections
+import dataclasses
+import itertools
 import math
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -16,11 +17,13 @@ from avsal_jax.data.clip_sound import ClipSound
 from avsal_jax.data.fitting import fitted_frame, fitted_map
 from avsal_jax.data.photographs import read_photograph
 from avsal_jax.errors import AvsalError
+from avsal_jax.identity import model_identity
 from avsal_jax.inference.feature_engine import FeatureEngine
 from avsal_jax.inference.sources import HEARS_SILENCE, SoundChoice, Source, damage_notes, open_source
 from avsal_jax.inference.streaming import SoundOfClip, WindowEngine, check_finite
 from avsal_jax.models.layers import Runtime
-from avsal_jax.models.network import SALIENCY
+from avsal_jax.models.network import SALIENCY, Network
+from avsal_jax.spec.input import InputSpec
 from avsal_jax.storage import StoredModel, read_model
 from avsal_jax.threads import prefetched
 from avsal_jax.types import Clip, Prediction
@@ -40,14 +43,24 @@ class Model:
       runtime: how the network is run.
     """
 
-    def __init__(self, stored: StoredModel, runtime: Runtime | None = None):
+    def __init__(self, stored: StoredModel, runtime: Runtime | None = None, smoothing: float | None = None):
         self.runtime = runtime or Runtime()
         self.network, self.spec, self.card = stored.network, stored.preset.input, stored.card
+        self._smoothing = smoothing
+        if smoothing is not None:
+            self.spec = dataclasses.replace(self.spec, smoothing=smoothing)
+            self.network = self.network.clone(input=self.spec)
         self.system = stored.preset.system
         self.variables = jax.device_put(stored.variables)
-        self._engines: dict[int, WindowEngine] = {}
-        self._feature_engines: dict[tuple[str, ...], FeatureEngine] = {}
+        self._engines: dict[tuple[int, int, int], WindowEngine] = {}
+        self._feature_engines: dict[tuple, FeatureEngine] = {}
         self._run = jax.jit(self.network.run, static_argnames="features")
+
+    @property
+    def identity(self) -> str:
+        """What maps depend on, in a few characters: the model directory, and an override of its smoothing."""
+        changes = "" if self._smoothing is None else f", smoothing {self._smoothing:g}"
+        return model_identity(self.card) + changes
 
     def __call__(self, clip: Clip, features: Sequence[str] = ()) -> Prediction:
         """Evaluates the network on preprocessed clips.
@@ -62,6 +75,8 @@ class Model:
         Raises:
           AvsalError: the clip does not fit, or a feature is unknown (the known ones are listed).
         """
+        if not self.network.sees_source:  # so that both share a compiled program
+            clip = clip.replace(source="video")
         outputs = self._run(self.variables, clip, features=tuple(sorted(features)))
         logits = outputs.logits.get(SALIENCY)
         saliency = None if logits is None else jax.nn.sigmoid(logits)
@@ -113,7 +128,7 @@ class Model:
                     sound.times.add(float(frame.pts * source.info.time_base))
                 yield frame.image
 
-        maps = self.iter_frames(images(), batch, sound and sound.clip)
+        maps = self.iter_frames(images(), batch, sound and sound.clip, fps=float(source.info.rate))
         return _then_warned(maps, source, sound)
 
     def predict_frames(
@@ -123,7 +138,8 @@ class Model:
 
         Args:
           frames: RGB uint8 [N, height, width, 3] of any size.
-          fps: frames per second; places the sound, so without effect on a network on picture alone.
+          fps: frames per second. It places the sound, the frames of a clip with an interval and the frames
+            that are smoothed; other models do not use it.
           audio: mono waveform in [-1, 1] that begins with the first frame, or None for silence; uint8, int16
             and int32 are taken at full scale, and what is no sound (NaN) is zero, with a warning.
           rate: its sample rate in Hz.
@@ -142,14 +158,14 @@ class Model:
             for line in wave.notes:
                 warnings.warn(line, stacklevel=2)
             sound = ClipSound(wave, front_end=self.spec.audio, frames=self.spec.frames, fps=fps).clip
-        return np.stack([saliency for _, saliency in self.iter_frames(frames, None, sound)])
+        return np.stack([saliency for _, saliency in self.iter_frames(frames, sound=sound, fps=fps)])
 
     def predict_image(self, image: np.ndarray | str | os.PathLike) -> np.ndarray:
         """Returns float32 [H, W] in [0, 1]: the map of a photograph at model size.
 
         A network of clips is given the picture T times, and silence where it takes audio. Pictures of all
-        sizes share one compiled program. The map is smaller where the network pads pictures
-        (`InputSpec.fit`): the padding is cut off.
+        sizes share one compiled program; with the fit `aspect`, those of one of its sizes do. The map is
+        smaller where the network pads pictures (`InputSpec.fit`): the padding is cut off.
 
         Args:
           image: RGB uint8 [height, width, 3] of any size; or a picture file, which is turned upright and
@@ -171,42 +187,101 @@ class Model:
                 f"a picture is RGB uint8 [height, width, 3] or the path of a file; got {array.dtype} "
                 f"{list(array.shape)}"
             )
-        ((_, saliency),) = self.engine().stills([fitted_frame(array, self.spec)])
+        spec = self.spec.for_picture(*array.shape[:2])
+        ((_, saliency),) = self.engine(spec=spec, source="still").stills([fitted_frame(array, spec)])
         check_finite(saliency, name)
-        return fitted_map(saliency, array.shape[:2], self.spec)
+        return fitted_map(saliency, array.shape[:2], spec)
 
     def iter_frames(
-        self, images: Iterable[np.ndarray], batch: int | None = None, sound: SoundOfClip | None = None
+        self,
+        images: Iterable[np.ndarray],
+        batch: int | None = None,
+        sound: SoundOfClip | None = None,
+        source: str = "video",
+        fps: float | None = None,
+        selection: Collection[int] | None = None,
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Yields (index, map float32 [H, W]) for every RGB uint8 image of a stream.
 
-        Maps are smaller where the network pads pictures (`InputSpec.fit`): the padding is cut off.
-        `sound` gives the sound of a clip (`data.clip_sound.ClipSound.clip`); None is silence.
+        Maps are smaller where the network pads pictures (`InputSpec.fit`): the padding is cut off. With the
+        fit `aspect` the first image chooses the size of all.
+
+        Args:
+          images: of any size.
+          batch: windows per call; by default 1 on CPU, 8 elsewhere.
+          sound: gives the sound of a clip (`data.clip_sound.ClipSound.clip`); None is silence.
+          source: `video`, or `still` for a photograph.
+          fps: frames per second, for a model with an interval or smoothing.
+          selection: indices of the frames whose maps are yielded, which are the same maps; None for all. No
+            frame is resized or encoded that they do not depend on.
+
+        Raises:
+          AvsalError: a model with an interval or smoothing, and no fps.
         """
-        engine, sizes = self.engine(batch), collections.deque()
+        spec, images = self._spec_of_stream(images)
+        engine, sizes = self.engine(batch, spec, source), {}
+        encoded = engine.encoded(selection, fps, source)
 
         def frames():
-            for image in images:
-                sizes.append(image.shape[:2])
-                yield fitted_frame(image, self.spec)
+            for index, image in enumerate(images):
+                is_encoded = encoded is None or index in encoded
+                if is_encoded:
+                    sizes[index] = image.shape[:2]
+                yield fitted_frame(image, spec) if is_encoded else None
 
-        maps = engine.maps(prefetched(frames(), _AHEAD), sound)
-        return ((index, fitted_map(saliency, sizes.popleft(), self.spec)) for index, saliency in maps)
+        maps = engine.maps(
+            prefetched(frames(), _AHEAD), sound=sound, fps=fps, selection=selection, source=source
+        )
+        return ((index, fitted_map(saliency, sizes.pop(index), spec)) for index, saliency in maps)
 
-    def engine(self, batch: int | None = None) -> WindowEngine:
-        """Returns the compiled sliding-window functions for `batch` windows per call."""
+    def _spec_of_stream(self, images: Iterable[np.ndarray]) -> tuple[InputSpec, Iterable[np.ndarray]]:
+        """Returns the spec with the size for all images of a stream, and the images."""
+        if len(self.spec.sizes) == 1:
+            return self.spec, images
+        images = iter(images)
+        first = list(itertools.islice(images, 1))
+        spec = self.spec.for_picture(*first[0].shape[:2]) if first else self.spec
+        return spec, itertools.chain(first, images)
+
+    def engine(
+        self, batch: int | None = None, spec: InputSpec | None = None, source: str = "video"
+    ) -> WindowEngine:
+        """Returns the compiled sliding-window functions.
+
+        Args:
+          batch: windows per call; by default 1 on CPU, 8 elsewhere.
+          spec: `InputSpec.for_picture` of the model's spec, for the size of the frames; None for the model's
+            own height and width.
+          source: of the clips that it is compiled for first; see `WindowEngine`.
+        """
         batch = batch or (1 if jax.default_backend() == "cpu" else 8)
         if SALIENCY not in self.network.heads:
             raise AvsalError(f"{self.system} is a part without the head {SALIENCY!r}: it predicts no maps")
-        if batch not in self._engines:
-            self._engines[batch] = WindowEngine(self.network, self.variables, batch)
-        return self._engines[batch]
+        network = self._network_of_size(spec)
+        key = batch, network.input.height, network.input.width
+        if key not in self._engines:
+            self._engines[key] = WindowEngine(network, self.variables, batch, source)
+        return self._engines[key]
 
-    def feature_engine(self, names: Sequence[str] = (), iterations: int | None = None) -> FeatureEngine:
-        """Returns what evaluates single clips with features for pictures; see `FeatureEngine`."""
-        key = tuple(names), iterations
+    def _network_of_size(self, spec: InputSpec | None) -> Network:
+        """Returns the network with the height and width of a spec as its input."""
+        if spec is None or (spec.height, spec.width) == (self.spec.height, self.spec.width):
+            return self.network
+        return self.network.clone(input=spec)
+
+    def feature_engine(
+        self, names: Sequence[str] = (), iterations: int | None = None, spec: InputSpec | None = None
+    ) -> FeatureEngine:
+        """Returns what evaluates single clips with features for pictures; see `FeatureEngine`.
+
+        Args:
+          names, iterations: as `FeatureEngine` takes them.
+          spec: as `engine` takes it.
+        """
+        network = self._network_of_size(spec)
+        key = tuple(names), iterations, network.input.height, network.input.width
         if key not in self._feature_engines:
-            engine = FeatureEngine(self.network, self.variables, self, *key)
+            engine = FeatureEngine(network, self.variables, run=self, names=names, iterations=iterations)
             self._feature_engines[key] = engine
         return self._feature_engines[key]
 
@@ -220,14 +295,16 @@ def _then_warned(maps: Iterator[tuple[int, np.ndarray]], source: Source, sound: 
         warnings.warn(line, stacklevel=2)
 
 
-def load_model(path, runtime: Runtime | None = None) -> Model:
+def load_model(path, runtime: Runtime | None = None, smoothing: float | None = None) -> Model:
     """Loads a model directory: bundled, converted, or trained.
 
     Args:
       path: the directory, or the name of a bundled model (`avsal-mini`).
       runtime: how to run it, such as `Runtime(dtype=jnp.bfloat16)`.
+      smoothing: seconds, in place of the model's own (`InputSpec.smoothing`); 0 for maps that do not depend
+        on later maps.
 
     Raises:
       AvsalError: the directory is missing or damaged, or weights and network do not fit.
     """
-    return Model(read_model(path, runtime), runtime)
+    return Model(read_model(path, runtime), runtime, smoothing)

@@ -19,14 +19,14 @@ from avsal_jax.data.fitting import fitted_frame, fitted_map
 from avsal_jax.data.image_videos import ImageFile
 from avsal_jax.data.photographs import Photograph, PhotographSet, read_photograph
 from avsal_jax.errors import AvsalError, error_line, is_machine_error
-from avsal_jax.identity import digest, model_identity, tree_identity
+from avsal_jax.identity import digest, tree_identity
 from avsal_jax.inference import features
 from avsal_jax.inference.predictor import Model
 from avsal_jax.inference.result_folders import NAMES, complete_or_nothing, previous_summary
 from avsal_jax.inference.settings import Settings
 from avsal_jax.inference.sources import HEARS_SILENCE, SoundChoice
 from avsal_jax.inference.still_results import LOG, StillResults, entries_of
-from avsal_jax.inference.streaming import check_finite
+from avsal_jax.inference.streaming import WindowEngine, check_finite, stills_of_sizes
 from avsal_jax.threads import Worker, prefetched
 
 _AHEAD = 2  # pictures that reading and writing may be apart from the network
@@ -79,7 +79,7 @@ def predict_photographs(
     job = {
         "photographs": identities if pictures.is_single else "several",
         "compared_sound": tree_identity(compared_file) if compared_file else None,
-        "model": model_identity(model.card),
+        "model": model.identity,
         "dtype": str(jax.numpy.dtype(model.runtime.dtype)),
         "settings": json.loads(json.dumps(dataclasses.asdict(settings))),
         "version": avsal_jax.__version__,
@@ -146,6 +146,7 @@ def _features(model: Model, pictures: PhotographSet, folder: pathlib.Path, setti
         folder=folder,
         say=run.say,
         note=run.note,
+        source="still",
     )
     frames, height, width = (summary.pop(name) for name in ("count", "height", "width"))
     return {"frames": frames, "maps": 0, "height": height, "width": width, "features": summary}
@@ -179,7 +180,7 @@ class _Run:
         self.say, self.failures = say, {}
         self._errors: list[Exception] = []
         self._lines: list[str] = []
-        self._waiting: collections.deque[_Item] = collections.deque()
+        self._waiting: dict[int, _Item] = {}  # by their place among the pictures that could be read
 
     def note(self, line: str) -> None:
         """Keeps a line for the summary, and says it."""
@@ -212,6 +213,7 @@ class _Run:
             self.note(f"photographs have no sound: {HEARS_SILENCE}")
         missing = [item for item in self._pictures.pictures if item[0] not in self._results.entries]
         seconds = compile_seconds = 0.0
+        engines: list[WindowEngine] = []
         entries = self._results.entries
         before = len(entries)
         with contextlib.ExitStack() as stack:
@@ -219,14 +221,23 @@ class _Run:
             first = next(read, None)  # nothing is compiled where no picture can be read
             if first is not None:
                 self.say("compiling the model ...")
-                engine = self._model.engine(settings.batch)
-                compile_seconds, started = engine.compile_seconds, time.perf_counter()
+                spec, compiling = self._model.spec, 0.0
+
+                def engine(height, width):
+                    nonlocal compiling
+                    size, started = dataclasses.replace(spec, height=height, width=width), time.perf_counter()
+                    engines.append(self._model.engine(settings.batch, size, source="still"))
+                    compiling += time.perf_counter() - started
+                    return engines[-1]
+
+                started = time.perf_counter()
                 writer = Worker(self._write, _AHEAD)
                 with contextlib.closing(writer):
                     frames = self._feed(itertools.chain([first], read))
-                    for _, saliency in progress(engine.stills(frames), len(missing)):
-                        writer.put((self._waiting.popleft(), saliency))
-                seconds = time.perf_counter() - started
+                    for index, saliency in progress(stills_of_sizes(frames, engine), len(missing)):
+                        writer.put((self._waiting.pop(index), saliency))
+                seconds = time.perf_counter() - started - compiling
+                compile_seconds = sum(engine.compile_seconds for engine in engines)
         count = len(entries) - before
         for line in self.notes()[len(self._lines) :]:
             self.say(f"note: {line}")
@@ -251,17 +262,17 @@ class _Run:
             yield name, photograph, frame
 
     def _feed(self, read) -> Iterator[np.ndarray]:
-        for name, photograph, frame in read:
+        for index, (name, photograph, frame) in enumerate(read):
             image = photograph.image
-            waiting_bytes = sum(item.image.nbytes for item in self._waiting if item.image is not None)
-            self._waiting.append(
-                _Item(
-                    name,
-                    path=photograph.path,
-                    size=image.shape[:2],
-                    notes=photograph.notes,
-                    image=image if waiting_bytes + image.nbytes <= _HELD_BYTES else None,
-                )
+            waiting_bytes = sum(
+                item.image.nbytes for item in self._waiting.values() if item.image is not None
+            )
+            self._waiting[index] = _Item(
+                name,
+                path=photograph.path,
+                size=image.shape[:2],
+                notes=photograph.notes,
+                image=image if waiting_bytes + image.nbytes <= _HELD_BYTES else None,
             )
             yield frame
 

@@ -9,15 +9,18 @@ from __future__ import annotations
 import collections
 import functools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from avsal_jax.errors import AvsalError
-from avsal_jax.inference.windows import oldest_needed, window
+from avsal_jax.inference.selected_clips import selected_clips
+from avsal_jax.inference.smoothing import smoothed, within
+from avsal_jax.inference.windows import oldest_needed, possible_frames, window
 from avsal_jax.models.network import SALIENCY, Network
+from avsal_jax.spec.input import MOST_FPS
 
 _IN_FLIGHT = 2
 # (frames of a clip, number of frames of the video or None) -> float32 [L]; see `data.clip_sound.ClipSound`.
@@ -30,86 +33,134 @@ class WindowEngine:
     Args:
       network, variables: of the model.
       batch: windows per call.
+      source: as `Clip.source`, of the clips that it is compiled for first. Where the network sees the source,
+        clips of the other source compile another program when the first of them comes.
 
     `compile_seconds` is what tracing and compiling took.
     """
 
-    def __init__(self, network: Network, variables: dict, batch: int):
-        self._variables, self._spec, self.batch = variables, network.input, batch
+    def __init__(self, network: Network, variables: dict, batch: int, source: str = "video"):
+        self._network, self._variables, self._spec, self.batch = network, variables, network.input, batch
         spec = network.input
-        # Before its first window a stream holds 2T-1 frames rounded up to a batch; later a batch of
-        # windows may wait while the next batch of frames arrives.
-        self._slots = 2 * spec.frames - 1 + 2 * batch
+        # Before its first window a stream holds 2T-1 frames rounded up to a batch, or with an interval those
+        # of a clip; later a batch of windows may wait while the next batch of frames arrives.
+        spacing = spec.spacing(MOST_FPS)
+        frames_of_clip = 2 * spec.frames - 1 if spacing is None else (spec.frames - 1) * spacing + 1
+        self._slots = frames_of_clip + 2 * batch
         started = time.perf_counter()
         push = functools.partial(_push, network)
-        run = functools.partial(_run, network)
         frames = jax.ShapeDtypeStruct((batch, spec.height, spec.width, 3), jnp.uint8)
         slots = jax.ShapeDtypeStruct((batch,), jnp.int32)
         shared = jax.eval_shape(network.frame_features, variables, frames)
         self._ring = jax.tree.map(
             lambda feature: jax.ShapeDtypeStruct((self._slots, *feature.shape[1:]), feature.dtype), shared
         )
-        indices = jax.ShapeDtypeStruct((batch, spec.frames), jnp.int32)
-        audio = spec.audio and jax.ShapeDtypeStruct((batch, *spec.audio.shape), jnp.float32)
         self._push = jax.jit(push, donate_argnums=1).lower(variables, self._ring, frames, slots).compile()
-        self._run = jax.jit(run).lower(variables, self._ring, indices, audio).compile()
         self.compile_seconds = time.perf_counter() - started
+        self._programs: dict[str, Callable] = {}
+        self._program(source)
+
+    def _program(self, source: str) -> Callable:
+        """Returns the compiled function of clips of a source; one for both where the network sees none."""
+        source = source if self._network.sees_source else "video"
+        if source not in self._programs:
+            started, spec = time.perf_counter(), self._spec
+            indices = jax.ShapeDtypeStruct((self.batch, spec.frames), jnp.int32)
+            audio = spec.audio and jax.ShapeDtypeStruct((self.batch, *spec.audio.shape), jnp.float32)
+            run = jax.jit(functools.partial(_run, self._network, source))
+            self._programs[source] = run.lower(self._variables, self._ring, indices, audio).compile()
+            self.compile_seconds += time.perf_counter() - started
+        return self._programs[source]
 
     def maps(
-        self, frames: Iterable[np.ndarray], sound: SoundOfClip | None = None
+        self,
+        frames: Iterable[np.ndarray | None],
+        sound: SoundOfClip | None = None,
+        fps: float | None = None,
+        selection: Collection[int] | None = None,
+        source: str = "video",
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Yields (index, map float32 [H, W]) for every frame, in order.
 
         Args:
-          frames: uint8 [height, width, 3] at the size of the `InputSpec`.
+          frames: uint8 [height, width, 3] at the size of the `InputSpec`. Those that are not `encoded` may be
+            None.
           sound: gives the sound of a clip, for a network that hears; None is silence.
+          fps: frames per second, for a network with an interval or smoothing.
+          selection: indices of the frames whose maps are yielded; None for all. With one, no frame is encoded
+            that these maps do not depend on, and the maps are the same.
+          source: as `Clip.source`.
 
         Raises:
-          AvsalError: the network gives values that are not finite (with the frame).
+          AvsalError: fps is missing where it is needed; the network gives values that are not finite (with
+            the frame).
         """
-        in_flight: collections.deque = collections.deque()
-        for first, maps in self._batches(frames, sound):
-            in_flight.append((first, maps))
-            if len(in_flight) > _IN_FLIGHT:
-                yield from _numbered(*in_flight.popleft())
-        while in_flight:
-            yield from _numbered(*in_flight.popleft())
+        spacing, radius = self._spacing_and_radius(fps, source)
+        run = self._program(source)
+        if selection is None:
+            batches = self._batches(frames, sound, run, spacing)
+        else:
+            targets = within(selection, radius)
+            batches = self._selected_batches(frames, sound, run, spacing, targets)
+        maps = _in_order(batches)
+        return maps if not radius and selection is None else smoothed(maps, radius, selection)
+
+    def encoded(
+        self, selection: Collection[int] | None, fps: float | None, source: str = "video"
+    ) -> set[int] | None:
+        """Returns the frames that `maps` may need for a selection; None for all."""
+        if selection is None:
+            return None
+        (spacing, radius), spec = self._spacing_and_radius(fps, source), self._spec
+        return set().union(
+            *(
+                possible_frames(target, spec.frames, spec.label_frame, spacing)
+                for target in within(selection, radius)
+            )
+        )
+
+    def _spacing_and_radius(self, fps: float | None, source: str) -> tuple[int | None, int]:
+        """Returns frames between those of a clip, and frames on each side that are averaged."""
+        spec = self._spec
+        if source == "still":  # a photograph is one frame
+            return (1 if spec.interval else None), 0
+        if fps is None and spec.needs_rate:
+            raise AvsalError(
+                "a model with an interval or smoothing needs fps: frames per second of the video"
+            )
+        return (spec.spacing(fps), spec.smoothing_frames(fps)) if spec.needs_rate else (None, 0)
 
     def stills(self, pictures: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
         """Yields (index, map float32 [H, W]) for pictures of which each is repeated to a clip, in silence.
 
-        Pictures are as the frames of `maps`, and the programs are the same. A picture is pushed once. Maps
-        are not checked: they may hold values that are not finite.
+        Pictures are as the frames of `maps`. A picture is pushed once. Maps are not checked: they may hold
+        values that are not finite.
         """
-        in_flight: collections.deque = collections.deque()
-        for batch in self._still_batches(pictures):
-            in_flight.append(batch)
-            if len(in_flight) > _IN_FLIGHT:
-                yield from _rows(*in_flight.popleft())
-        while in_flight:
-            yield from _rows(*in_flight.popleft())
+        return stills_of_sizes(pictures, lambda height, width: self)
 
-    def _still_batches(self, pictures):
-        """Yields as `_batches`."""
-        ring, first = self._empty_ring(), 0
+    def still_maps(self) -> Callable[[np.ndarray], jax.Array]:
+        """Returns a function of up to `batch` pictures [n, height, width, 3] -> maps on the device."""
+        run, ring = self._program("still"), self._empty_ring()
         slots = np.arange(self.batch, dtype=np.int32)
         indices = np.repeat(slots[:, None], self._spec.frames, 1)
-        for chunk in _chunks(pictures, self.batch):
-            ring = self._push(self._variables, ring, _filled(chunk, self.batch), slots)
-            maps = self._run(self._variables, ring, indices, self._audio([], None, None))
-            yield (first, len(chunk)), maps
-            first += len(chunk)
+
+        def maps(pictures):
+            nonlocal ring
+            ring = self._push(self._variables, ring, _filled(pictures, self.batch), slots)
+            return run(self._variables, ring, indices, self._audio([], None, None))
+
+        return maps
 
     def _empty_ring(self):
         return jax.tree.map(lambda slots: jnp.zeros(slots.shape, slots.dtype), self._ring)
 
-    def _batches(self, frames, sound):
-        """Yields (first index, maps on the device) a batch at a time."""
+    def _batches(self, frames, sound, run, spacing):
+        """Yields (indices, maps on the device) a batch at a time."""
         ring = self._empty_ring()
-        needed, done, read = 2 * self._spec.frames - 1, 0, 0
+        least, first, read = 2 * self._spec.frames - 1 if spacing is None else 1, 0, 0
         chunks = _chunks(frames, self.batch)
         count = None
-        while count is None or done < count:
+        while count is None or first < count:
             chunk = next(chunks, None)
             if chunk is None:
                 count = read
@@ -118,16 +169,16 @@ class WindowEngine:
                 slots = np.minimum(slots, read + len(chunk) - 1) % self._slots
                 ring = self._push(self._variables, ring, _filled(chunk, self.batch), slots)
                 read += len(chunk)
-                if read < needed:
+                if read < least:
                     continue
-            while done < read:
-                ready = self._ready(done, read, count)
+            while first < read:
+                ready = self._ready(first, read, count=count, spacing=spacing)
                 if not ready:
                     break
                 indices = _filled(np.array(ready, np.int32) % self._slots, self.batch)
                 audio = self._audio(ready, sound, count)
-                yield (done, len(ready)), self._run(self._variables, ring, indices, audio)
-                done += len(ready)
+                yield range(first, first + len(ready)), run(self._variables, ring, indices, audio)
+                first += len(ready)
 
     def _audio(self, windows, sound, count):
         """Returns the sound of a batch of windows for a network that hears, else None."""
@@ -137,30 +188,97 @@ class WindowEngine:
             return np.stack([self._spec.audio.silence] * self.batch)
         return _filled(np.stack([sound(one, count) for one in windows]), self.batch)
 
-    def _ready(self, done: int, read: int, count: int | None) -> list[list[int]]:
+    def _ready(self, first: int, read: int, count: int | None, spacing: int | None) -> list[list[int]]:
         """Returns the next batch of windows whose frames are all there; [] if it is not full yet."""
         spec = self._spec
-        last = min(done + self.batch, read)
+        last = min(first + self.batch, read)
         windows = [
-            window(i, count=count, frames=spec.frames, label_frame=spec.label_frame)
-            for i in range(done, last)
+            window(i, count=count, frames=spec.frames, label_frame=spec.label_frame, spacing=spacing)
+            for i in range(first, last)
         ]
         if count is None and (len(windows) < self.batch or max(map(max, windows)) >= read):
             return []
-        assert oldest_needed(done, spec.frames, spec.label_frame) >= read - self._slots
+        assert oldest_needed(first, spec.frames, spec.label_frame, spacing) >= read - self._slots
         return windows
 
+    def _selected_batches(self, frames, sound, run, spacing, targets):
+        """Yields as `_batches`, for the rising indices `targets`; frames are pushed when a clip has them."""
+        ring, slot_of = self._empty_ring(), {}
+        options = {"spec": self._spec, "spacing": spacing, "batch": self.batch, "capacity": self._slots}
+        for group in selected_clips(frames, targets, **options):
+            images = group.images
+            missing = [index for index in images if index not in slot_of]
+            free = sorted(set(range(self._slots)) - set(slot_of.values()))
+            for index in sorted(set(slot_of) - set(images))[: max(0, len(missing) - len(free))]:
+                free.append(slot_of.pop(index))
+            slot_of |= zip(missing, free, strict=False)
+            for first in range(0, len(missing), self.batch):
+                chunk = missing[first : first + self.batch]
+                pictures = _filled(np.stack([images[index] for index in chunk]), self.batch)
+                slots = _filled(np.array([slot_of[index] for index in chunk], np.int32), self.batch)
+                ring = self._push(self._variables, ring, pictures, slots)
+            clips = list(group.clips.values())
+            indices = np.array([[slot_of[index] for index in clip] for clip in clips], np.int32)
+            audio = self._audio(clips, sound, group.count)
+            yield list(group.clips), run(self._variables, ring, _filled(indices, self.batch), audio)
 
-def _numbered(span, maps):
-    for index, saliency in _rows(span, maps):
+
+def stills_of_sizes(
+    pictures: Iterable[np.ndarray], engine: Callable[[int, int], WindowEngine]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields (index, map) as `WindowEngine.stills` for pictures of several sizes; batches have one size.
+
+    Where a batch is more than one picture, maps of different sizes may come out of order.
+
+    Args:
+      pictures: uint8 [height, width, 3].
+      engine: (height, width) -> the engine of that size, asked once for each.
+    """
+    in_flight: collections.deque = collections.deque()
+    waiting: dict[tuple[int, int], list[tuple[int, np.ndarray]]] = {}
+    batches: dict[tuple[int, int], int] = {}
+    functions: dict[tuple[int, int], Callable] = {}
+
+    def launch(size):
+        indices, images = zip(*waiting.pop(size), strict=True)
+        in_flight.append((indices, functions[size](np.stack(images))))
+
+    for index, picture in enumerate(pictures):
+        size = picture.shape[:2]
+        if size not in functions:
+            size_engine = engine(*size)
+            batches[size], functions[size] = size_engine.batch, size_engine.still_maps()
+        waiting.setdefault(size, []).append((index, picture))
+        if len(waiting[size]) == batches[size]:
+            launch(size)
+        if len(in_flight) > _IN_FLIGHT:
+            yield from _rows(*in_flight.popleft())
+    for size in tuple(waiting):
+        launch(size)
+    while in_flight:
+        yield from _rows(*in_flight.popleft())
+
+
+def _in_order(batches) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields (index, map) of batches, some of which are on the device at a time."""
+    in_flight: collections.deque = collections.deque()
+    for indices, maps in batches:
+        in_flight.append((indices, maps))
+        if len(in_flight) > _IN_FLIGHT:
+            yield from _numbered(*in_flight.popleft())
+    while in_flight:
+        yield from _numbered(*in_flight.popleft())
+
+
+def _numbered(indices, maps):
+    for index, saliency in _rows(indices, maps):
         check_finite(saliency, f"frame {index + 1}")
         yield index, saliency
 
 
-def _rows(span, maps):
-    """Yields (index, map) of a batch of (first index, number of rows that count)."""
-    first, number = span
-    yield from enumerate(np.asarray(maps)[:number], first)
+def _rows(indices, maps):
+    """Yields (index, map) of a batch; rows beyond the indices only fill it up."""
+    yield from zip(indices, np.asarray(maps), strict=False)
 
 
 def _chunks(frames, size):
@@ -185,9 +303,9 @@ def _push(network, variables, ring, frames, slots):
     return jax.tree.map(lambda slot_array, feature: slot_array.at[slots].set(feature), ring, features)
 
 
-def _run(network, variables, ring, indices, audio):
+def _run(network, source, variables, ring, indices, audio):
     windows = jax.tree.map(lambda slot_array: slot_array[indices], ring)
-    outputs = network.run_windows(variables, windows, audio)
+    outputs = network.run_windows(variables, windows, audio, source=source)
     return saliency_of(outputs.logits[SALIENCY])  # [B, H, W]
 
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from avsal_jax.models.initial import BEFORE_RELU, ONES, ZEROS, Constant, Weights, bias_of
-from avsal_jax.ops.convolution import conv3d, conv_transpose3d
+from avsal_jax.ops.convolution import conv2d, conv3d, conv_transpose3d
 from avsal_jax.spec.fields import Range
 
 # Types of fields that many parts have.
@@ -78,6 +78,26 @@ class Conv3D(nn.Module):
             bias = self.param("bias", bias_of(math.prod(shape[:-1])), (self.features,))
             y = y + bias.astype(dtype).reshape(1, 1, 1, 1, -1)
         return y
+
+
+class Conv2D(nn.Module):
+    """Convolution of single frames [..., H, W, I] -> [..., H, W, features], zeros around them, with a bias.
+
+    Fields:
+      size: of the kernel; odd.
+    """
+
+    features: int
+    size: int
+    runtime: Runtime = Runtime()
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape, dtype = (self.size, self.size, x.shape[-1], self.features), self.runtime.dtype
+        kernel = self.param("kernel", BEFORE_RELU, shape)
+        pads = ((self.size // 2,) * 2,) * 2
+        y = conv2d(x.astype(dtype), kernel.astype(dtype), padding=pads)
+        return y + self.param("bias", bias_of(math.prod(shape[:-1])), (self.features,)).astype(dtype)
 
 
 class ConvTranspose3D(nn.Module):

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.models.initial import Start, fresh_variables, traced_init, unboxed
-from avsal_jax.models.registry import SLOTS
+from avsal_jax.models.registry import HEADS, SLOTS
 from avsal_jax.ops.pixels import normalize_pixels
 from avsal_jax.spec.input import InputSpec
 from avsal_jax.types import Clip, Outputs
@@ -48,8 +48,19 @@ class Heads(nn.Module):
         for name, module in self.modules.items:
             setattr(self, name, module)
 
-    def __call__(self, pyramid: tuple[jax.Array, ...], train: bool = False) -> dict[str, jax.Array]:
-        return {name: getattr(self, name)(pyramid, train) for name in self}
+    def __call__(
+        self, pyramid: tuple[jax.Array, ...], train: bool = False, source: str = "video"
+    ) -> dict[str, jax.Array]:
+        logits = {}
+        for name, module in self.modules.items:
+            options = {"source": source} if _sees_source(module) else {}
+            logits[name] = getattr(self, name)(pyramid, train, **options)
+        return logits
+
+    @property
+    def sees_source(self) -> bool:
+        """Whether any head asks for the source of the clips."""
+        return any(_sees_source(module) for _, module in self.modules.items)
 
     def __iter__(self) -> Iterator[str]:
         return (name for name, _ in self.modules.items)
@@ -59,6 +70,10 @@ class Heads(nn.Module):
 
     def __getitem__(self, name: str) -> nn.Module:
         return dict(self.modules.items)[name]
+
+
+def _sees_source(module: nn.Module) -> bool:
+    return getattr(module, "sees_source", False)  # which a module that is not a `Part` may lack
 
 
 class Network(nn.Module):
@@ -81,18 +96,22 @@ class Network(nn.Module):
     regulator: nn.Module | None = None
     heads: Heads = Heads()
 
-    def __call__(self, frames: jax.Array | None, audio=None, train: bool = False) -> dict[str, jax.Array]:
+    def __call__(
+        self, frames: jax.Array | None, audio=None, train: bool = False, source: str = "video"
+    ) -> dict[str, jax.Array]:
         """Normalised frames [B, T, H, W, 3] and sound -> logits [B, ...] by head."""
         pyramid = None if self.visual_encoder is None else self.visual_encoder(frames, train)
-        return self._from_pyramid(pyramid, audio, train)
+        return self._from_pyramid(pyramid, audio, train, source)
 
     def _stem(self, frames: jax.Array):
         return self.visual_encoder.stem(frames, False)
 
-    def _from_stem(self, stem, audio=None, train: bool = False) -> dict[str, jax.Array]:
-        return self._from_pyramid(self.visual_encoder.trunk(stem, train), audio, train)
+    def _from_stem(
+        self, stem, audio=None, train: bool = False, source: str = "video"
+    ) -> dict[str, jax.Array]:
+        return self._from_pyramid(self.visual_encoder.trunk(stem, train), audio, train, source)
 
-    def _from_pyramid(self, pyramid, audio, train):
+    def _from_pyramid(self, pyramid, audio, train, source):
         if pyramid is not None:
             if self.neck is not None:
                 pyramid = self.neck(pyramid, train)
@@ -101,14 +120,19 @@ class Network(nn.Module):
         if self.audio_encoder is not None:
             tokens = self.audio_encoder(audio, train)
             self.sow("intermediates", "audio", tokens)
-        return self._from_taps(pyramid, tokens, train)
+        return self._from_taps(pyramid, tokens, train, source)
 
-    def _from_taps(self, pyramid, tokens, train: bool = False) -> dict[str, jax.Array]:
+    def _from_taps(self, pyramid, tokens, train: bool = False, source: str = "video") -> dict[str, jax.Array]:
         """What follows the encoders and the neck: pyramid and tokens of the sound -> logits by head."""
         fused = pyramid if self.fusion is None else self.fusion(pyramid, tokens, train)
         if self.regulator is not None:
             fused = self.regulator(pyramid, fused, train)
-        return self.heads(fused, train)
+        return self.heads(fused, train, source)
+
+    @property
+    def sees_source(self) -> bool:
+        """Whether outputs may depend on `Clip.source`."""
+        return self.heads.sees_source
 
     @property
     def shares_frames(self) -> bool:
@@ -143,7 +167,9 @@ class Network(nn.Module):
             return self._run_shared(variables, clip, train=train, rngs=rngs, features=features)
         frames = self._checked_frames(clip) if self.visual_encoder is not None else None
         audio = self._checked_audio(clip) if self.audio_encoder is not None else None
-        return self._evaluated(variables, (frames, audio), train=train, rngs=rngs, features=features)
+        return self._evaluated(
+            variables, (frames, audio), train=train, rngs=rngs, features=features, source=clip.source
+        )
 
     @property
     def stem_is_frozen(self) -> bool:
@@ -153,10 +179,11 @@ class Network(nn.Module):
     @property
     def frozen_parameters(self) -> tuple[str, ...]:
         """Patterns of the paths of parameters that parts leave untrained; see `optimizer.with_frozen`."""
-        slots = {name: getattr(self, name) for name in SLOTS}
+        parts = {slot: getattr(self, slot) for slot in SLOTS}
+        parts |= {f"{HEADS}/{name}": self.heads[name] for name in self.heads}
         return tuple(
-            f"{slot}/{pattern}"
-            for slot, part in slots.items()
+            f"{path}/{pattern}"
+            for path, part in parts.items()
             for pattern in getattr(part, "frozen_parameters", ())
         )
 
@@ -171,7 +198,9 @@ class Network(nn.Module):
         clip = normalize_pixels(frames, self.input.pixels)[None]  # the stem sees no neighbours
         return jax.tree.map(lambda feature: feature[0], self.apply(variables, clip, method="_stem"))
 
-    def run_windows(self, variables: dict, shared, audio: jax.Array | None = None, features=()) -> Outputs:
+    def run_windows(
+        self, variables: dict, shared, audio: jax.Array | None = None, features=(), source: str = "video"
+    ) -> Outputs:
         """Evaluates clips of shared frames.
 
         Args:
@@ -179,10 +208,11 @@ class Network(nn.Module):
           shared: what `frame_features` gave, each array as clips [B, T, ...].
           audio: sound of the clips, or None for silence.
           features: as in `run`.
+          source: as `Clip.source`.
         """
         if not self.shares_frames:
-            return self.run(variables, Clip(shared, audio), features=features)
-        return self.run(variables, Clip(None, audio, shared=shared), features=features)
+            return self.run(variables, Clip(shared, audio, source=source), features=features)
+        return self.run(variables, Clip(None, audio, shared=shared, source=source), features=features)
 
     def _run_shared(self, variables: dict, clip: Clip, **options) -> Outputs:
         """Evaluates clips whose frames the encoder's stem has seen; 16 bits of a cache become 32."""
@@ -195,19 +225,31 @@ class Network(nn.Module):
         audio = None
         if self.audio_encoder is not None:
             audio = self._checked_audio(clip, len(jax.tree.leaves(shared)[0]))
-        return self._evaluated(variables, (shared, audio), method="_from_stem", **options)
+        return self._evaluated(variables, (shared, audio), method="_from_stem", source=clip.source, **options)
 
-    def run_taps(self, variables: dict, pyramid: tuple[jax.Array, ...], tokens: jax.Array | None) -> Outputs:
+    def run_taps(
+        self,
+        variables: dict,
+        pyramid: tuple[jax.Array, ...],
+        tokens: jax.Array | None,
+        source: str = "video",
+    ) -> Outputs:
         """Evaluates what follows the features `taps` and `audio`."""
-        return self._evaluated(variables, (pyramid, tokens), method="_from_taps")
+        return self._evaluated(variables, (pyramid, tokens), method="_from_taps", source=source)
 
     def _evaluated(
-        self, variables, inputs, *, train=False, rngs=None, features=(), method="__call__"
+        self, variables, inputs, *, source, train=False, rngs=None, features=(), method="__call__"
     ) -> Outputs:
         mutable = ["batch_stats", "intermediates"] if train else ["intermediates"]
         try:
             logits, state = self.apply(
-                variables, *inputs, train=train, mutable=mutable, rngs=rngs, method=method
+                variables,
+                *inputs,
+                train=train,
+                source=source,
+                mutable=mutable,
+                rngs=rngs,
+                method=method,
             )
         except flax.errors.ScopeParamShapeError as error:
             raise AvsalError(_misfit(self.input, *inputs)) from error

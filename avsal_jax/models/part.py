@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import flax.linen as nn
 
 from avsal_jax.spec.fields import checked, field_types
@@ -14,9 +16,14 @@ class Part(nn.Module):
 
     Its fields have types that say which values they take (`spec.fields`). They are checked when it is made.
 
+    A head whose class has `sees_source` is called with `source=` of the clips (`Clip.source`) in addition.
+    Its parameters must be the same for each source, since initialisation is for `video`.
+
     Raises:
       AvsalError: a value that a field does not take.
     """
+
+    sees_source: ClassVar[bool] = False
 
     def __post_init__(self):
         hints, name = self.field_types(), type(self).__name__

@@ -9,6 +9,7 @@ import flax.linen as nn
 from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.models.decoders.avrsp import AVRSPDecoder
 from avsal_jax.models.decoders.fcn import FCNDecoder
+from avsal_jax.models.decoders.gaze import GazeHead
 from avsal_jax.models.decoders.sal_decoder import SalDecoder
 from avsal_jax.models.decoders.unet import UNetDecoder
 from avsal_jax.models.decoders.vinet import ViNetDecoder
@@ -69,6 +70,7 @@ MODULES: dict[str, dict[str, type[Part]]] = {
     "head": {
         "avrsp": AVRSPDecoder,
         "fcn": FCNDecoder,
+        "gaze": GazeHead,
         "sal": SalDecoder,
         "unet": UNetDecoder,
         "vinet": ViNetDecoder,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.models.changes import INPUT_FIELDS, copied, merged
+from avsal_jax.models.encoders.efficientnet import EfficientNetLite0
 from avsal_jax.models.encoders.soundnet import SoundNet
 from avsal_jax.models.encoders.vggish import VGGish
 from avsal_jax.models.layers import Runtime
@@ -75,6 +76,15 @@ def _hearing(system: str, fusion: str) -> Preset:
     return Preset(system, parts, InputSpec(audio=SoundNet.default_sound))
 
 
+def _gaze() -> Preset:
+    """The project's own: an encoder of single frames, and a head that sees motion over .3 seconds."""
+    parts = _parts("gaze", visual_encoder="efficientnet_lite0")
+    parts["visual_encoder"]["luminance"] = True
+    parts[HEADS][SALIENCY]["motion"] = 12
+    clip = InputSpec(4, interval=0.1, fit="aspect", smoothing=0.2, **EfficientNetLite0.default_input)
+    return Preset("gaze", parts, clip)
+
+
 SYSTEMS: dict[str, Preset] = {
     "vinet": Preset("vinet", _parts("vinet", visual_encoder="s3d"), InputSpec()),
     "avinet": _hearing("avinet", "bilinear"),
@@ -98,6 +108,7 @@ SYSTEMS: dict[str, Preset] = {
         ),
         input=InputSpec(16, label_frame="middle", audio=VGGish.default_sound),
     ),
+    "gaze": _gaze(),
 }
 
 

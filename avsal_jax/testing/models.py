@@ -46,6 +46,18 @@ def probe_model(frames: int = 8, height: int = 64, width: int = 96, **fields) ->
     )
 
 
+def order_probe(frames: int = 4, height: int = 32, width: int = 64, **fields) -> Model:
+    """Returns a model whose logits weigh every frame of its clip by its place; it compiles quickly.
+
+    `fields` are those of its `InputSpec`.
+    """
+    spec = InputSpec(frames, height, width, pixels=SIGNED, **fields)
+    network = Network(spec, _ProbeEncoder(), heads=_heads(_OrderDecoder()))
+    return Model(
+        StoredModel(Preset("order probe", {}, spec), network=network, variables={}, card={"system": "order"})
+    )
+
+
 def hearing_probe(
     audio: FrontEnd, frames: int = 8, height: int = 64, width: int = 96, tells: str = "loudness"
 ) -> Model:
@@ -98,6 +110,13 @@ def fusing_probe(
 
 def _heads(decoder: nn.Module) -> Heads:
     return Heads.of({SALIENCY: decoder})
+
+
+class _OrderDecoder(nn.Module):
+    def __call__(self, pyramid: tuple[jax.Array, ...], train: bool = False) -> jax.Array:
+        weights = (1 + jnp.arange(pyramid[0].shape[1]) / 2)[None, :, None, None]
+        frame = (pyramid[0][..., 0] * weights).sum(1)[..., None]  # [B, H/4, W/4, 1]
+        return resize_linear(frame, (4 * frame.shape[1], 4 * frame.shape[2]))[..., 0]
 
 
 class _CoarsestDecoder(nn.Module):

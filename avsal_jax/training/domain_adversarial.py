@@ -109,13 +109,14 @@ class DomainAdversarial(Objective):
     Args:
       network, terms: as `Supervised`.
       config: features, weights and the strength of the reversal.
+      source: of all clips; as `Clip.source`.
 
     Raises:
       AvsalError: a feature that the network does not record, or that is not one array of tokens.
     """
 
-    def __init__(self, network: Network, terms: tuple[Term, ...], config: AdaptConfig):
-        self._network, self._terms, self._config = network, terms, config
+    def __init__(self, network: Network, terms: tuple[Term, ...], config: AdaptConfig, source: str = "video"):
+        self._network, self._terms, self._config, self._source = network, terms, config, source
         try:
             shapes = feature_shapes(network, config.names)
         except AvsalError as error:
@@ -176,7 +177,7 @@ class DomainAdversarial(Objective):
         inputs = {name: _interleaved(source[name], rows) for name, rows in target.items()}
         outputs = self._network.run(
             {"params": params, "batch_stats": batch_stats},
-            clip_of(inputs),
+            clip_of(inputs, self._source),
             train=True,
             rngs={"dropout": rng},
             features=self._config.names,

@@ -68,6 +68,26 @@ class Feed:
         """Gives clips with cached features in place of their frames from now on; the cache has all videos."""
         self._features = features
 
+    def source(self) -> str:
+        """Returns the source of all clips, as `Clip.source`: `still` where every video has one frame.
+
+        Raises:
+          AvsalError: some videos have one frame and some more, among those of training, validation and
+            adaptation.
+        """
+        videos = [*self.train, *self.validation, *self.target]
+        stills = [video for video in videos if video.frames == 1]
+        if not stills:
+            return "video"
+        if len(stills) == len(videos):
+            return "still"
+        clip = next(video for video in videos if video.frames > 1)
+        raise AvsalError(
+            "this model has a part that differs for photographs and videos, and a run takes only one of "
+            f"them: {stills[0].dataset} {stills[0].name} is a photograph, {clip.dataset} {clip.name} has "
+            f"{clip.frames} frames; put them into two runs, or change data.sources"
+        )
+
     def batches(self, stream: BatchSpec, first_step: int, steps: int) -> Iterator[dict]:
         """Yields the batches of steps `first_step` to `steps` - 1 of a stream, on the devices."""
         videos, sampling, seed, root = self.train, self._config.sampling, self._seed, self._config.root

@@ -76,10 +76,11 @@ class Supervised(Objective):
     Args:
       network: with the head `saliency`.
       terms: losses with their weights.
+      source: of all clips; as `Clip.source`.
     """
 
-    def __init__(self, network: Network, terms: tuple[Term, ...]):
-        self._network, self._terms = network, terms
+    def __init__(self, network: Network, terms: tuple[Term, ...], source: str = "video"):
+        self._network, self._terms, self._source = network, terms, source
 
     def batch_specs(self):
         return {"source": BatchSpec()}
@@ -87,7 +88,8 @@ class Supervised(Objective):
     def loss(self, params, batch_stats, batches, step, total, rng):
         batch = batches["source"]
         variables = {"params": params, "batch_stats": batch_stats}
-        outputs = self._network.run(variables, clip_of(batch), train=True, rngs={"dropout": rng})
+        clip = clip_of(batch, self._source)
+        outputs = self._network.run(variables, clip, train=True, rngs={"dropout": rng})
         value, values = self.head_losses(outputs.logits, batch)
         return value, (outputs.batch_stats, values)
 
@@ -101,12 +103,12 @@ class Supervised(Objective):
         return masked_mean(per_clip, mask), values
 
 
-def clip_of(batch: Batch) -> Clip:
+def clip_of(batch: Batch, source: str = "video") -> Clip:
     """Returns the clips of a batch as the network takes them: frames, or cached features of these."""
     shared = tuple(batch[name] for name in sorted(batch) if name.startswith(SHARED))
     if shared:
-        return Clip(None, batch.get("audio"), shared=shared)
-    return Clip(batch["frames"], batch.get("audio"))
+        return Clip(None, batch.get("audio"), shared=shared, source=source)
+    return Clip(batch["frames"], batch.get("audio"), source=source)
 
 
 def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:

@@ -121,8 +121,9 @@ def prepare_run(config: TrainConfig, workdir, say: Callable[[str], None], device
     network, spec = build(preset, runtime_of(config.model)), preset.input
     if preset.kind != "system":
         raise AvsalError(f"{config.model.system} is a part, without maps to train on; name a system")
-    objective = _objective(config, network)
     feed = Feed(config.data, spec=spec, seed=config.seed, parallel=parallel, adapt=config.adapt)
+    source = feed.source() if network.sees_source else "video"
+    objective = _objective(config, network, source)
     total = config.steps or -(-config.epochs * feed.epoch // config.data.batch)
     settings = plain_values(config)
     claim = Workdir(workdir, settings, writes)
@@ -134,7 +135,7 @@ def prepare_run(config: TrainConfig, workdir, say: Callable[[str], None], device
     step = chex.assert_max_traces(
         make_step(objective, optimizer=optimizer, total=total, seed=config.seed, ema=config.ema), n=1
     )
-    validation_step = chex.assert_max_traces(make_validation_step(network, config.loss.terms()), n=1)
+    validation_step = chex.assert_max_traces(make_validation_step(network, config.loss.terms(), source), n=1)
     checkpoints = Checkpoints(
         workdir / "checkpoints",
         keep=config.keep,
@@ -201,11 +202,11 @@ def runtime_of(model: ModelConfig) -> Runtime:
     )
 
 
-def _objective(config: TrainConfig, network: Network) -> Objective:
+def _objective(config: TrainConfig, network: Network, source: str) -> Objective:
     terms = config.loss.terms()
     if config.adapt is None:
-        return Supervised(network, terms)
-    return DomainAdversarial(network, terms, config.adapt)
+        return Supervised(network, terms, source)
+    return DomainAdversarial(network, terms, config.adapt, source)
 
 
 def _abstract(network: Network, objective: Objective) -> dict:

@@ -63,11 +63,12 @@ def make_step(
     return step
 
 
-def make_validation_step(network: Network, terms: tuple[Term, ...]):
+def make_validation_step(network: Network, terms: tuple[Term, ...], source: str = "video"):
     """Returns step(params, batch_stats, batch) -> (metrics and `mask` [B] by name, maps [B, H, W])."""
 
     def step(params, batch_stats, batch):
-        outputs = network.run({"params": params, "batch_stats": batch_stats}, clip_of(batch))
+        variables = {"params": params, "batch_stats": batch_stats}
+        outputs = network.run(variables, clip_of(batch, source))
         logits = outputs.logits[SALIENCY]
         per_clip, _ = losses.weighted(
             logits, density=batch["density"], fixations=batch["fixations"], terms=terms

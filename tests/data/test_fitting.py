@@ -1,5 +1,7 @@
 """Pictures of any size as the network takes them; maps without the padding."""
 
+import types
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -65,3 +67,92 @@ def test_maps_show_the_picture_alone():
 def test_training_takes_pictures_as_they_were_prepared(settings, message):
     with pytest.raises(AvsalError, match=message):
         clip_batches([object()], InputSpec(height=64, width=96, **settings), batch=1)
+
+
+ASPECT = InputSpec(fit="aspect")
+# Rows and columns of 32 pixels, of 75 to 91 in all, and no more than 3.2 times as long as wide.
+SIZES = [
+    (5, 15),
+    (5, 16),
+    (6, 13),
+    (6, 14),
+    (6, 15),
+    (7, 11),
+    (7, 12),
+    (7, 13),
+    (8, 10),
+    (8, 11),
+    (9, 9),
+    (9, 10),
+]
+
+
+def test_sizes_of_nearly_one_area_by_hand():
+    expected = {*SIZES, *((columns, rows) for rows, columns in SIZES)}
+    assert {(height // 32, width // 32) for height, width in ASPECT.sizes} == expected
+    assert len(ASPECT.sizes) == len(expected) and all(h % 32 == w % 32 == 0 for h, w in ASPECT.sizes)
+    assert ASPECT.sizes[0] == (224, 384)
+    assert InputSpec(fit="aspect", height=64, width=96).sizes == ((64, 96), (96, 64))
+    assert InputSpec(fit="aspect", height=32, width=160).sizes == ((32, 160),)  # too long, but its own
+    assert InputSpec(fit="pad").sizes == InputSpec().sizes == ((224, 384),)
+
+
+@pytest.mark.parametrize(
+    ("picture", "size"),
+    [
+        ((1080, 1920), (224, 384)),
+        ((1920, 1080), (384, 224)),
+        ((480, 640), (256, 352)),
+        ((640, 480), (352, 256)),
+        ((500, 500), (288, 288)),
+        ((600, 900), (224, 352)),
+        ((1000, 2350), (192, 448)),
+        ((1, 5000), (160, 512)),
+        ((5000, 1), (512, 160)),
+    ],
+)
+def test_the_size_for_a_picture_by_hand(picture, size):
+    spec = ASPECT.for_picture(*picture)
+    assert (spec.height, spec.width, spec.fit) == (*size, "stretch")
+    assert spec.for_picture(5000, 1) is spec
+    image = np.random.default_rng(0).integers(0, 256, (*picture, 3), np.uint8)
+    expected = np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(fitted_frame(image, ASPECT), expected)
+    assert fitted_map(np.zeros(size), picture, ASPECT).shape == size
+
+
+def test_equally_near_sizes_are_chosen_by_their_order():
+    spec = InputSpec(fit="aspect", height=96, width=64)
+    assert spec.for_picture(77, 77) == InputSpec(height=96, width=64)
+    assert InputSpec().for_picture(77, 77) == InputSpec()
+
+
+def test_the_distortion_is_as_documented():
+    """Against all sizes one after the other, over pictures from 1:3.2 to 3.2:1."""
+    worst = 0.0
+    for width in np.geomspace(1000 / 3.2, 1000 * 3.2, 200).round().astype(int):
+        aspect = width / 1000
+        changes = [max(c / r / aspect, aspect * r / c) for r, c in SIZES + [s[::-1] for s in SIZES]]
+        spec = ASPECT.for_picture(1000, int(width))
+        assert max(spec.width / spec.height / aspect, aspect * spec.height / spec.width) == min(changes)
+        worst = max(worst, min(changes))
+    assert 1.09 < worst < 1.096
+
+
+def prepared_video(height, width):
+    shards = types.SimpleNamespace(size=(height, width), folder="prepared/mine")
+    return types.SimpleNamespace(frames=20, fps=25.0, black=np.zeros(20, bool), shards=shards)
+
+
+def test_training_with_aspects_is_at_the_size_of_the_prepared_set():
+    spec = InputSpec(frames=4, height=96, width=64, fit="aspect")
+    batches = clip_batches([prepared_video(96, 64)], spec, batch=1)
+    assert batches.element_spec["frames"].shape == (1, 4, 96, 64, 3)
+    with pytest.raises(
+        AvsalError, match="--size 96x64, or set model.height=64 and model.width=96 for this run"
+    ):
+        clip_batches([prepared_video(64, 96)], spec, batch=1)
+    with pytest.raises(AvsalError, match="--size 96x64$"):
+        clip_batches([prepared_video(96, 96)], spec, batch=1)
+    with pytest.raises(AvsalError, match="prepared at 64x96, the model takes 96x64"):  # of two sizes
+        clip_batches([prepared_video(96, 64), prepared_video(64, 96)], spec, batch=1)

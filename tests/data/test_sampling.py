@@ -3,6 +3,7 @@
 import collections
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -163,3 +164,42 @@ def test_tensorflow_holds_no_accelerator(videos):
 
     stream(videos, 2, 1)
     assert {d.device_type for d in tf.config.get_visible_devices()} == {"CPU"}
+
+
+def unread(frames, fps, black=()):
+    """A prepared video of which the sampler reads no record."""
+    return types.SimpleNamespace(frames=frames, fps=fps, black=np.isin(np.arange(frames), black))
+
+
+def test_clips_with_an_interval_by_hand():
+    spec = InputSpec(frames=4, height=32, width=64, interval=0.2)
+    passing = Sampling("all_windows", shuffle=False)
+    sampler = Sampler([unread(9, 10.0), unread(5, 10.0), unread(1, 25.0), unread(5, 4.0)], spec, passing, 0)
+    clips = [sampler.clip(row) for row in range(sampler.epoch)]
+    assert [(clip.video, clip.frames) for clip in clips] == [
+        (0, (0, 2, 4, 6)),
+        (0, (1, 3, 5, 7)),
+        (0, (2, 4, 6, 8)),
+        (1, (0, 0, 0, 0)),  # shorter than a clip: each labelled frame, after repeats of the first one
+        (1, (0, 0, 0, 1)),
+        (1, (0, 0, 0, 2)),
+        (1, (0, 0, 1, 3)),
+        (1, (0, 0, 2, 4)),
+        (2, (0, 0, 0, 0)),
+        (3, (0, 1, 2, 3)),
+        (3, (1, 2, 3, 4)),
+    ]
+    assert [clip.label for clip in clips] == [clip.frames[-1] for clip in clips]
+    middle = InputSpec(frames=4, height=32, width=64, interval=0.2, label_frame="middle")
+    sampler = Sampler([unread(3, 10.0)], middle, passing, 0)
+    assert [sampler.clip(row).frames for row in range(3)] == [(0, 0, 0, 2), (0, 0, 1, 2), (0, 0, 2, 2)]
+
+
+def test_black_truth_is_passed_over_with_an_interval():
+    """Clips of 7 frames are labelled by frames 6 to 11, and backwards by 5 to 0."""
+    spec, black = InputSpec(frames=4, height=32, width=64, interval=0.2), sorted(set(range(12)) - {2, 9})
+    for reverse, labels in ((False, {9}), (True, {2, 9})):
+        sampler = Sampler([unread(12, 10.0, black)], spec, Sampling(reverse=reverse), 0)
+        clips = [sampler.clip(row) for row in range(60)]
+        assert {clip.label for clip in clips} == labels
+        assert {abs(clip.frames[0] - clip.frames[1]) for clip in clips} == {2}

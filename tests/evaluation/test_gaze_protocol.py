@@ -23,9 +23,11 @@ from avsal_jax.evaluation.evaluate import Request, evaluate
 from avsal_jax.evaluation.gaze_grid import GazeGrid
 from avsal_jax.evaluation.protocols import PROTOCOLS
 from avsal_jax.evaluation.scoring import OtherFixations
-from avsal_jax.evaluation.sources import Trial
+from avsal_jax.evaluation.sources import ModelMaps, Trial
 from avsal_jax.evaluation.units import Settings, Unit
+from avsal_jax.inference import predictor
 from avsal_jax.testing.fake_gaze import fake_clips, fake_photographs, write_eye_mat, write_hevc_gaze
+from avsal_jax.testing.models import order_probe
 from tests.evaluation.sets import table
 
 SIGMA = 3.6  # cells: 5 % of 72
@@ -195,6 +197,28 @@ def test_the_clips_have_frames_of_either_kind():
     """Some have fewer than five fixations, and some are scored."""
     counts = [len(scored_rows(clip)) for clip in CLIPS]
     assert 0 < sum(counts) < 2 * len(CLIPS)
+
+
+@pytest.mark.parametrize("fields", [{}, {"interval": 0.1, "smoothing": 0.1}, {"label_frame": "middle"}])
+def test_a_model_predicts_the_frames_that_are_scored(hevc, monkeypatch, fields):
+    """Their maps are those of whole clips, and fewer frames are resized for the network."""
+    model, resized = order_probe(**fields), []
+    fit = predictor.fitted_frame
+    monkeypatch.setattr(predictor, "fitted_frame", lambda *args: resized.append(1) or fit(*args))
+    entries = [entry for entry in open_dataset("hevc_gaze", hevc, "test") if entry.frames]
+    clips = [clip for clip in CLIPS if clip.file is not None]
+    assert len(entries) == len(clips) > 3
+    for entry in entries:
+        (clip,) = (clip for clip in clips if clip.name == entry.name)
+        frames = {frame for frame, _ in scored_rows(clip)}
+        resized.clear()
+        maps = list(ModelMaps(model, "probe").maps(entry, PROTOCOLS["gaze"]))
+        count = len(resized)
+        assert {index for index, stored in enumerate(maps) if stored is not None} == frames
+        complete = dict(model.iter_frames(entry.iter_frames(), fps=entry.fps))
+        for index in frames:
+            np.testing.assert_array_equal(maps[index], PROTOCOLS["gaze"].store(complete[index], entry))
+        assert count < len(complete) / 2
 
 
 @pytest.mark.parametrize("source", ["human_half", "predictions"])

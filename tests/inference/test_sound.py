@@ -81,6 +81,8 @@ def places_of(maps):
 class Unchanged:
     """A protocol that keeps the maps as they are."""
 
+    grid = None
+
     @staticmethod
     def store(saliency, size):
         return saliency

@@ -9,7 +9,7 @@ import pytest
 
 from avsal_jax import Clip
 from avsal_jax.inference.predictor import Model
-from avsal_jax.inference.windows import oldest_needed, window
+from avsal_jax.inference.windows import oldest_needed, possible_frames, window
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.systems import build
 from avsal_jax.testing.models import probe_model, tiny_stored
@@ -42,6 +42,31 @@ def test_the_oldest_frame_by_hand():
     assert [oldest_needed(index, 4, "last") for index in (0, 3, 5)] == [0, 0, 2]
     assert [oldest_needed(index, 4, "middle") for index in (0, 2, 5)] == [0, 0, 3]
     assert oldest_needed(50, 5, "middle") == 48
+
+
+def test_spaced_clips_by_hand():
+    """With a spacing, the first and the last frame repeat, and no clip is reversed."""
+    assert window(9, 100, 4, "last", 3) == [0, 3, 6, 9]
+    assert window(50, None, 4, "last", 3) == [41, 44, 47, 50]
+    assert window(4, 100, 4, "last", 3) == [0, 0, 1, 4]
+    assert window(0, 100, 4, "last", 3) == window(0, 1, 4, "last", 3) == [0, 0, 0, 0]
+    assert window(2, 3, 4, "last", 1) == [0, 0, 1, 2]  # not as with consecutive frames
+    assert window(50, 100, 4, "middle", 3) == [44, 47, 50, 53]
+    assert window(98, 100, 4, "middle", 3) == [92, 95, 98, 99]
+    assert window(1, 3, 4, "middle", 3) == [0, 0, 1, 2]
+    assert [oldest_needed(index, 4, "last", 3) for index in (0, 9, 12)] == [0, 0, 3]
+    assert [oldest_needed(index, 5, "middle", 3) for index in (5, 10)] == [0, 4]
+
+
+@pytest.mark.parametrize("label_frame", ["last", "middle"])
+@pytest.mark.parametrize("spacing", [None, 1, 3])
+def test_no_clip_has_a_frame_that_is_not_possible(label_frame, spacing):
+    possible = [possible_frames(index, 4, label_frame, spacing) for index in range(30)]
+    for count in range(1, 31):
+        for index in range(count):
+            assert set(window(index, count, 4, label_frame, spacing)) <= possible[index]
+            assert min(possible[index]) >= oldest_needed(index, 4, label_frame, spacing)
+    assert len(possible[20]) <= {None: 4, 1: 4, 3: 6}[spacing]
 
 
 def images(count, height=64, width=96):

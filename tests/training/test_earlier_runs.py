@@ -200,3 +200,15 @@ def test_layouts_of_both_versions_name_the_same_leaves(today):
     assert not {"heads", "regulator"} & set(first) and first["decoder"] == today["heads"]["saliency"]
     assert {f"gate{n}" for n in (1, 3)} & set(first.get("fusion", {})) == set(today.get("regulator", {}))
     assert todays_layout(first) == today
+
+
+def test_configs_from_before_intervals_and_smoothing_are_of_the_same_run(config, tmp_path):
+    values = plain_values(config())
+    earlier = {
+        name: value for name, value in values["model"].items() if name not in ("interval", "smoothing")
+    }
+    assert len(earlier) == len(values["model"]) - 2
+    folder = workdir_of(tmp_path, values | {"model": earlier})
+    Workdir(folder, values, True).release()
+    with pytest.raises(AvsalError, match=r"model.smoothing was 0.0, is 0.5"):
+        Workdir(folder, plain_values(config(model={"smoothing": 0.5})), True)

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from avsal_jax.models.initial import BEFORE_RELU, Weights
@@ -33,6 +34,7 @@ STAGES = (
 )
 LEVELS = (2, 3, 5, 7)  # stages whose results are the pyramid: strides 4, 8, 16, 32
 _STEM, _HEAD = 32, 1280  # channels, the same in every version
+BT601 = (0.299, 0.587, 0.114)  # luminance of red, green and blue
 _MOMENTUM = 0.99  # of batch statistics, as in TensorFlow; torch's momentum is 0.01
 
 
@@ -53,6 +55,8 @@ class EfficientNetLite0(Part):
         too and leaves them unchanged; no gradient flows into it, and training keeps no optimizer state for it
         (`frozen_parameters`). To train the others in steps, give them groups of the optimizer, such as
         `visual_encoder/stage[5-7]/.*`.
+      luminance: whether the pyramid has one more level, the last: the luminance of the frame (ITU-R BT.601) at
+        a quarter of its size, means of 4x4 pixels, [B, T, H/4, W/4, 1] in [0, 1].
       runtime: see `layers.Runtime`. Norms keep 0.99 of their old statistics per step, as in TensorFlow;
         `norm_momentum` is S3D's. `lowering` is that of depthwise convolutions.
 
@@ -63,6 +67,7 @@ class EfficientNetLite0(Part):
     width: Width = 1.0
     classes: Annotated[int, Range(1, 100_000)] | None = None
     frozen: Annotated[int, Range(0, 1 + len(STAGES))] = 0
+    luminance: bool = False
     runtime: Runtime = Runtime()
 
     default_input: ClassVar[dict] = {"divisor": 32, "pixels": MEAN_127}
@@ -98,12 +103,12 @@ class EfficientNetLite0(Part):
                 x = lax.stop_gradient(x)
             if number in LEVELS:
                 pyramid.append(x)
-        return tuple(pyramid)
+        return (*pyramid, _luminance(frames)) if self.luminance else tuple(pyramid)
 
     def trunk(self, stem: tuple[jax.Array, ...], train: bool = False) -> tuple[jax.Array, ...]:
         """The pyramid, which is recorded as `taps`, and what the classifier makes of its coarsest level."""
         if self.classes is not None:
-            head = self.head_conv(stem[-1], train)
+            head = self.head_conv(stem[len(LEVELS) - 1], train)
             pooled = head.mean((2, 3))
             self.sow("intermediates", "head", head)
             self.sow("intermediates", "pooled", pooled)
@@ -238,6 +243,14 @@ class Stage(nn.Module):
             )
             x = block(x, train)
         return x
+
+
+def _luminance(frames: jax.Array) -> jax.Array:
+    """Returns [B, T, H/4, W/4, 1] in [0, 1] of frames that were normalised by `MEAN_127`."""
+    *leading, height, width, _ = frames.shape
+    light = (frames.astype(jnp.float32) * jnp.array(BT601, jnp.float32)).sum(-1)
+    light = light.reshape(*leading, height // 4, 4, width // 4, 4).mean((-3, -1))
+    return ((light * MEAN_127.deviation[0] + MEAN_127.mean[0]) / 255)[..., None]
 
 
 def _norm(runtime: Runtime) -> Norm:
