@@ -14,7 +14,7 @@ OF_LIBRARIES = {
     "scale_and_translate", "slice_in_dim", "submit", "suppress", "text", "zip",
 }  # fmt: skip
 # Ours that take any number of words or arrays, or are compiled and therefore take no names.
-OF_PACKAGE = {"_coins", "_random", "_score_numpy", "random_fraction", "_push", "_run", "stage", "synergy"}
+OF_PACKAGE = {"_coins", "_random", "_score_numpy", "random_fraction", "_push", "program", "stage", "synergy"}
 
 
 def calls(code: str):

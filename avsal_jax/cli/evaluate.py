@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
     use_compile_cache()
     names = ("dataset", "root", "split", "fold", "model", "predictions", "observers", "protocol", "metrics",
-             "seed", "batch", "label", "prior", "smoothing")  # fmt: skip
+             "seed", "batch", "label", "smoothing", "prior")  # fmt: skip
     given = {name: getattr(args, name) for name in names}
     given |= {"gaze": gaze_flags.gaze_options(args), "allow_seen": args.allow_seen}
     request = Request(list_file=args.list, shard=own_shard(args.shard), **given)

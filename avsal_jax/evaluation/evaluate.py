@@ -52,8 +52,8 @@ class Request:
       label: the method's name in tables.
       gaze: how recorded gaze is read.
       allow_seen: whether a prior or mean map is scored on the stimuli that it was fitted on.
-      prior: a file of `fit-prior`; adds `information_gain`, which is over it, to the metrics.
       smoothing: of a network's maps, in seconds; None for the model's own.
+      prior: a file of `fit-prior`; adds `information_gain`, which is over it, to the metrics.
     """
 
     dataset: str
@@ -72,8 +72,8 @@ class Request:
     label: str | None = None
     gaze: GazeOptions = DEFAULT_OPTIONS
     allow_seen: bool = False
-    prior: pathlib.Path | None = None
     smoothing: float | None = None
+    prior: pathlib.Path | None = None
 
 
 def evaluate(

@@ -66,7 +66,7 @@ class FeatureEngine:
         self._variables, self._evaluate = variables, run
         self._maps = None
         if ITERATIONS in self.names:
-            self._maps = jax.jit(_after(network, self.counts), static_argnums=3)
+            self._maps = jax.jit(_after(network, self.counts), static_argnames="source")
 
     def __call__(
         self, frames: np.ndarray, sound: np.ndarray | None, source: str = "video"
@@ -94,7 +94,7 @@ class FeatureEngine:
         features, found = prediction.features, {"saliency": saliency_of(prediction.logits[0])}
         for name in self.names:
             if name == ITERATIONS:
-                found[name] = self._maps(self._variables, features["taps"], features["audio"], source)
+                found[name] = self._maps(self._variables, features["taps"], features["audio"], source=source)
             elif name == "taps":
                 means = (level[0].mean(-1, dtype=jnp.float32) for level in features["taps"])
                 found |= {f"taps_{number}": mean for number, mean in enumerate(means, 1)}

@@ -260,7 +260,7 @@ class Model:
         network = self._network_of_size(spec)
         key = batch, network.input.height, network.input.width
         if key not in self._engines:
-            self._engines[key] = WindowEngine(network, self.variables, batch, source)
+            self._engines[key] = WindowEngine(network, self.variables, batch=batch, source=source)
         return self._engines[key]
 
     def _network_of_size(self, spec: InputSpec | None) -> Network:

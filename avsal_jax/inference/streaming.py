@@ -96,12 +96,14 @@ class WindowEngine:
             the frame).
         """
         spacing, radius = self._spacing_and_radius(fps, source)
-        run = self._program(source)
+        program = self._program(source)
         if selection is None:
-            batches = self._batches(frames, sound, run, spacing)
+            batches = self._batches(frames, sound=sound, program=program, spacing=spacing)
         else:
             targets = within(selection, radius)
-            batches = self._selected_batches(frames, sound, run, spacing, targets)
+            batches = self._selected_batches(
+                frames, sound=sound, program=program, spacing=spacing, targets=targets
+            )
         maps = _in_order(batches)
         return maps if not radius and selection is None else smoothed(maps, radius, selection)
 
@@ -114,7 +116,7 @@ class WindowEngine:
         (spacing, radius), spec = self._spacing_and_radius(fps, source), self._spec
         return set().union(
             *(
-                possible_frames(target, spec.frames, spec.label_frame, spacing)
+                possible_frames(target, spec.frames, label_frame=spec.label_frame, spacing=spacing)
                 for target in within(selection, radius)
             )
         )
@@ -140,21 +142,21 @@ class WindowEngine:
 
     def still_maps(self) -> Callable[[np.ndarray], jax.Array]:
         """Returns a function of up to `batch` pictures [n, height, width, 3] -> maps on the device."""
-        run, ring = self._program("still"), self._empty_ring()
+        program, ring = self._program("still"), self._empty_ring()
         slots = np.arange(self.batch, dtype=np.int32)
         indices = np.repeat(slots[:, None], self._spec.frames, 1)
 
         def maps(pictures):
             nonlocal ring
             ring = self._push(self._variables, ring, _filled(pictures, self.batch), slots)
-            return run(self._variables, ring, indices, self._audio([], None, None))
+            return program(self._variables, ring, indices, self._audio([], None, None))
 
         return maps
 
     def _empty_ring(self):
         return jax.tree.map(lambda slots: jnp.zeros(slots.shape, slots.dtype), self._ring)
 
-    def _batches(self, frames, sound, run, spacing):
+    def _batches(self, frames, sound, program, spacing):
         """Yields (indices, maps on the device) a batch at a time."""
         ring = self._empty_ring()
         least, first, read = 2 * self._spec.frames - 1 if spacing is None else 1, 0, 0
@@ -177,7 +179,7 @@ class WindowEngine:
                     break
                 indices = _filled(np.array(ready, np.int32) % self._slots, self.batch)
                 audio = self._audio(ready, sound, count)
-                yield range(first, first + len(ready)), run(self._variables, ring, indices, audio)
+                yield range(first, first + len(ready)), program(self._variables, ring, indices, audio)
                 first += len(ready)
 
     def _audio(self, windows, sound, count):
@@ -198,10 +200,13 @@ class WindowEngine:
         ]
         if count is None and (len(windows) < self.batch or max(map(max, windows)) >= read):
             return []
-        assert oldest_needed(first, spec.frames, spec.label_frame, spacing) >= read - self._slots
+        assert (
+            oldest_needed(first, spec.frames, label_frame=spec.label_frame, spacing=spacing)
+            >= read - self._slots
+        )
         return windows
 
-    def _selected_batches(self, frames, sound, run, spacing, targets):
+    def _selected_batches(self, frames, sound, program, spacing, targets):
         """Yields as `_batches`, for the rising indices `targets`; frames are pushed when a clip has them."""
         ring, slot_of = self._empty_ring(), {}
         options = {"spec": self._spec, "spacing": spacing, "batch": self.batch, "capacity": self._slots}
@@ -220,7 +225,7 @@ class WindowEngine:
             clips = list(group.clips.values())
             indices = np.array([[slot_of[index] for index in clip] for clip in clips], np.int32)
             audio = self._audio(clips, sound, group.count)
-            yield list(group.clips), run(self._variables, ring, _filled(indices, self.batch), audio)
+            yield list(group.clips), program(self._variables, ring, _filled(indices, self.batch), audio)
 
 
 def stills_of_sizes(

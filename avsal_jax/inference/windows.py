@@ -27,19 +27,19 @@ def window(
         at = index + padding
         padded = range(at - frames + 1, at + 1) if at >= frames - 1 else range(at + frames - 1, at - 1, -1)
         return [max(0, i - padding) for i in padded]
-    clip = _spaced(index, frames, label_frame, spacing)
+    clip = _spaced(index, frames=frames, label_frame=label_frame, spacing=spacing)
     end = count - 1 if count is not None else clip[-1]
     return [min(max(0, i), end) for i in clip]
 
 
 def oldest_needed(index: int, frames: int, label_frame: str, spacing: int | None = None) -> int:
     """Returns the first frame that the clip of frame `index`, or of any later one, uses."""
-    return max(0, _spaced(index, frames, label_frame, spacing)[0])
+    return max(0, _spaced(index, frames=frames, label_frame=label_frame, spacing=spacing)[0])
 
 
 def possible_frames(index: int, frames: int, label_frame: str, spacing: int | None = None) -> set[int]:
     """Returns every frame that the clip of frame `index` may use, however many frames the video has."""
-    clip = _spaced(index, frames, label_frame, spacing)
+    clip = _spaced(index, frames=frames, label_frame=label_frame, spacing=spacing)
     if spacing is None and label_frame == "last" and index < frames - 1:  # it may be reversed
         return set(range(index + frames))
     last = range(index, clip[-1] + 1)  # any of these may be the last of the video, and repeat

@@ -101,7 +101,7 @@ class Network(nn.Module):
     ) -> dict[str, jax.Array]:
         """Normalised frames [B, T, H, W, 3] and sound -> logits [B, ...] by head."""
         pyramid = None if self.visual_encoder is None else self.visual_encoder(frames, train)
-        return self._from_pyramid(pyramid, audio, train, source)
+        return self._from_pyramid(pyramid, audio, train=train, source=source)
 
     def _stem(self, frames: jax.Array):
         return self.visual_encoder.stem(frames, False)
@@ -109,7 +109,7 @@ class Network(nn.Module):
     def _from_stem(
         self, stem, audio=None, train: bool = False, source: str = "video"
     ) -> dict[str, jax.Array]:
-        return self._from_pyramid(self.visual_encoder.trunk(stem, train), audio, train, source)
+        return self._from_pyramid(self.visual_encoder.trunk(stem, train), audio, train=train, source=source)
 
     def _from_pyramid(self, pyramid, audio, train, source):
         if pyramid is not None:
@@ -120,7 +120,7 @@ class Network(nn.Module):
         if self.audio_encoder is not None:
             tokens = self.audio_encoder(audio, train)
             self.sow("intermediates", "audio", tokens)
-        return self._from_taps(pyramid, tokens, train, source)
+        return self._from_taps(pyramid, tokens, train=train, source=source)
 
     def _from_taps(self, pyramid, tokens, train: bool = False, source: str = "video") -> dict[str, jax.Array]:
         """What follows the encoders and the neck: pyramid and tokens of the sound -> logits by head."""

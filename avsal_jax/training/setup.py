@@ -206,7 +206,7 @@ def _objective(config: TrainConfig, network: Network, source: str) -> Objective:
     terms = config.loss.terms()
     if config.adapt is None:
         return Supervised(network, terms, source)
-    return DomainAdversarial(network, terms, config.adapt, source)
+    return DomainAdversarial(network, terms, config=config.adapt, source=source)
 
 
 def _abstract(network: Network, objective: Objective) -> dict:

@@ -15,7 +15,7 @@ import pytest
 import scipy.ndimage
 from PIL import Image
 
-from avsal_jax import AvsalError
+from avsal_jax import AvsalError, load_model
 from avsal_jax.cli.main import main
 from avsal_jax.data.datasets import open_dataset
 from avsal_jax.data.sets.stimuli import Blur, GazeOptions
@@ -219,6 +219,18 @@ def test_a_model_predicts_the_frames_that_are_scored(hevc, monkeypatch, fields):
         for index in frames:
             np.testing.assert_array_equal(maps[index], PROTOCOLS["gaze"].store(complete[index], entry))
         assert count < len(complete) / 2
+
+
+def test_smoothing_is_of_the_maps_of_a_network(osie, tiny_dir, tmp_path):
+    with pytest.raises(AvsalError, match="--smoothing is for the maps of a network"):
+        evaluate(gaze_request("osie", osie, "centre", tmp_path, split="all", smoothing=0.5), tmp_path / "out")
+    (entry, *_) = open_dataset("osie", osie, "all")
+    identities = [
+        ModelMaps(load_model(tiny_dir, smoothing=seconds), "tiny").identity(entry)
+        for seconds in (None, 0, 0.5)
+    ]
+    assert identities[0].startswith("model ") and "smoothing" not in identities[0]
+    assert identities[1:] == [f"{identities[0]}, smoothing 0", f"{identities[0]}, smoothing 0.5"]
 
 
 @pytest.mark.parametrize("source", ["human_half", "predictions"])

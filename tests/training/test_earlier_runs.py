@@ -211,4 +211,4 @@ def test_configs_from_before_intervals_and_smoothing_are_of_the_same_run(config,
     folder = workdir_of(tmp_path, values | {"model": earlier})
     Workdir(folder, values, True).release()
     with pytest.raises(AvsalError, match=r"model.smoothing was 0.0, is 0.5"):
-        Workdir(folder, plain_values(config(model={"smoothing": 0.5})), True)
+        Workdir(folder, plain_values(config(model__smoothing=0.5)), True)
