@@ -21,12 +21,12 @@ import numpy as np
 import tqdm
 from gaze_page import CAUSAL, IMAGE, PEOPLE, PRIOR, SMOOTHED, Content, page
 from gaze_picture import draw_worst
-from gaze_scores import CAUSAL as CAUSAL_OPTIONS
 from gaze_scores import (
+    CAUSAL_MAPS,
     CLIPS,
     FOLDERS,
-    HAS_SMOOTHING,
     PHOTOGRAPHS,
+    SMOOTHED_MAPS,
     Bench,
     Method,
     Row,
@@ -34,7 +34,6 @@ from gaze_scores import (
     clip_folds,
     fold_models,
 )
-from gaze_scores import SMOOTHED as SMOOTHED_OPTIONS
 from measure import machine
 
 from avsal_jax.bundled import model_directory
@@ -150,11 +149,10 @@ def _clip_methods(fitted, mean_map, image, models) -> list[Method]:
         constant("spectral_residual", "spectral residual", "spectral_residual"),
     ]
     if image:
-        methods.append(constant(IMAGE, "image-only network", image, CAUSAL_OPTIONS))
+        methods.append(constant(IMAGE, "image-only network", image, CAUSAL_MAPS))
     if models:
-        methods.append(Method(CAUSAL, "`avsal-gaze`, causal", models, CAUSAL_OPTIONS))
-    if models and HAS_SMOOTHING:
-        methods.append(Method(SMOOTHED, "`avsal-gaze`, smoothed", models, SMOOTHED_OPTIONS))
+        methods.append(Method(CAUSAL, "`avsal-gaze`, causal", models, CAUSAL_MAPS))
+        methods.append(Method(SMOOTHED, "`avsal-gaze`, smoothed", models, SMOOTHED_MAPS))
     methods.append(constant(PEOPLE, "people (leave one out)", "human"))
     methods.append(constant("people_half", "people (half)", "human_half"))
     return methods
@@ -166,7 +164,7 @@ def _photograph_methods(mean_map, image) -> list[Method]:
         Method("mean_map", "mean map of the photographs", ({0: mean_map},)),
     ]
     if image:
-        methods.append(Method(IMAGE, "image-only network", ({0: image},), CAUSAL_OPTIONS))
+        methods.append(Method(IMAGE, "image-only network", ({0: image},), CAUSAL_MAPS))
     methods.append(Method(PEOPLE, "people (leave one out)", ({0: "human"},)))
     methods.append(Method("people_half", "people (half)", ({0: "human_half"},)))
     return methods

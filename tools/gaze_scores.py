@@ -23,11 +23,9 @@ PHOTOGRAPHS = ("osie", "eyecrowd")
 FOLDERS = {CLIPS: "hevc", "osie": "osie", "eyecrowd": "eyecrowd"}  # in the folder of recorded gaze
 SCORED = ("nss", *(name for name in METRICS if name != "nss"), *TOP_SHARES, *TOP_MASSES)  # worst frames: NSS
 
-# Smoothing joins here. `Request.smoothing` is what `avsal evaluate --smoothing SECONDS` sets: 0 gives causal
-# maps, and a request without it is smoothed as the model's card says. Versions without it give causal maps.
-HAS_SMOOTHING = "smoothing" in {field.name for field in dataclasses.fields(Request)}
-CAUSAL = {"smoothing": 0.0} if HAS_SMOOTHING else {}
-SMOOTHED: dict = {}
+# Fields of `Request` for the maps of a network: without smoothing over time, or with that of its model.json.
+CAUSAL_MAPS: dict = {"smoothing": 0.0}
+SMOOTHED_MAPS: dict = {}
 
 
 @dataclasses.dataclass(frozen=True)
