@@ -27,6 +27,7 @@ PHOTOGRAPHS = (("osie", None), ("eyecrowd", None), ("sun_scenes", None))
 FINE_TUNED = {
     "init": {"readout": {"path": "runs/gaze/readout/model"}},
     "model.visual_encoder.frozen": 4,
+    "model.norm": "frozen",
     "data.cached_features": False,
     "data.sampling.flip": True,
     "optimizer.learning_rate": 5e-4,

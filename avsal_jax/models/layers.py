@@ -97,7 +97,8 @@ class Conv2D(nn.Module):
         kernel = self.param("kernel", BEFORE_RELU, shape)
         pads = ((self.size // 2,) * 2,) * 2
         y = conv2d(x.astype(dtype), kernel.astype(dtype), padding=pads)
-        return y + self.param("bias", bias_of(math.prod(shape[:-1])), (self.features,)).astype(dtype)
+        bias = self.param("bias", bias_of(math.prod(shape[:-1])), (self.features,)).astype(dtype)
+        return y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
 
 
 class ConvTranspose3D(nn.Module):

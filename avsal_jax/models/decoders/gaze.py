@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from avsal_jax.errors import AvsalError
-from avsal_jax.models.initial import ZEROS, Constant
+from avsal_jax.models.initial import ZEROS
 from avsal_jax.models.layers import Channels, Conv2D, Dropout, Linear, Norm, Runtime
 from avsal_jax.models.part import Part
 from avsal_jax.ops.camera_motion import motion_channels
@@ -32,8 +32,9 @@ class GazeHead(Part):
     """Pyramid of single frames and their luminance -> logits [B, H, W] (before the sigmoid).
 
     Pyramid: (B, T, H/4, W/4, C), (B, T, H/8, W/8, C'), ... finest first, and last the luminance
-    (B, T, H/4, W/4, 1) where there is `motion` (`EfficientNetLite0.luminance`). The map is that of the last
-    frame. It depends on the pyramid of this frame alone, and on the luminance of the others.
+    (B, T, H/4, W/4, 1) where there is `motion` (`EfficientNetLite0.luminance`). The finest level is not used.
+    The map is that of the last frame. It depends on the levels of this frame alone, and on the luminance of
+    the others.
 
     The sigmoid of the logits is p / max(p) * 0.98 with p a probability density over the picture: that of the
     readout; of a video, and with `motion`, the one that the motion head makes of it. A photograph (`source`
@@ -63,9 +64,8 @@ class GazeHead(Part):
             self.motion_head = MotionHead(self.motion, runtime=self.runtime)
 
     def __call__(self, pyramid: tuple[jax.Array, ...], train: bool = False, source: str = "video"):
-        levels = pyramid if self.motion is None else pyramid[:-1]
-        size = tuple(4 * n for n in levels[0].shape[2:4])
-        levels = tuple(level[:, -1] for level in levels[1:])
+        size = tuple(4 * n for n in pyramid[0].shape[2:4])
+        levels = tuple(level[:, -1] for level in pyramid[1:] if level.shape[2] < pyramid[0].shape[2])
         density = log_density(self.readout(levels, train and not self.frozen_image))
         if self.frozen_image:
             density = jax.lax.stop_gradient(density)
@@ -81,6 +81,11 @@ class GazeHead(Part):
 
     def _motion(self, luminance):
         """Returns the motion channels of the last frame, [B, H/8, W/8, 2 * lags]."""
+        if luminance.shape[-1] != 1:
+            raise AvsalError(
+                "the head gaze with motion needs the luminance of frames: set visual_encoder.luminance=True, "
+                "or heads.saliency.motion=None"
+            )
         light = luminance[..., 0].astype(jnp.float32)
         if max(self.lags) >= light.shape[1]:
             raise AvsalError(
@@ -118,14 +123,14 @@ class Readout(nn.Module):
         x = Linear(1, use_bias=False, runtime=self.runtime, name="logits")(x).astype(jnp.float32)
         width = self.param("log_blur", ZEROS, (1,))
         prior = self.param("prior", ZEROS, (*_PRIOR, 1))
-        return (_blurred(x, jnp.exp(width[0])) + resize_linear(prior, size))[..., 0]
+        return (_blurred(x, jnp.exp(width[0])) + resize_linear(prior, size)[None])[..., 0]
 
 
 class MotionHead(nn.Module):
     """Log density [B, h, w] and motion channels [B, h, w, M] -> another log density [B, h, w].
 
-    The change of a cell is a scale and a shift, from what moves around it, and a coarse prior of videos, which
-    comes on top of that of the readouts. It starts as no change.
+    The change of a cell is a scale and a shift, from what moves around it, and a coarse prior of videos on
+    top of the readout's. It starts as no change.
     """
 
     channels: int
@@ -135,10 +140,11 @@ class MotionHead(nn.Module):
     def __call__(self, density: jax.Array, motion: jax.Array) -> jax.Array:
         x = nn.relu(Conv2D(self.channels, size=3, runtime=self.runtime, name="conv1")(motion))
         x = nn.relu(Conv2D(4, size=3, runtime=self.runtime, name="conv2")(x)).astype(jnp.float32)
-        change = x @ self.param("change", Constant(0.0), (4, 2)) + self.param("bias", ZEROS, (2,))
+        change = jnp.einsum("...i,io->...o", x, self.param("change", ZEROS, (4, 2)))
+        change = change + self.param("bias", ZEROS, (2,)).reshape(1, 1, 1, 2)
         centred = density - density.mean((1, 2), keepdims=True)
         prior = resize_linear(self.param("prior", ZEROS, (*_PRIOR, 1)), density.shape[1:])
-        return log_density(centred * (1 + change[..., 0]) + change[..., 1] + prior[..., 0])
+        return log_density(centred * (1 + change[..., 0]) + change[..., 1] + prior[None, ..., 0])
 
 
 def log_density(logits: jax.Array) -> jax.Array:

@@ -248,7 +248,7 @@ class Stage(nn.Module):
 def _luminance(frames: jax.Array) -> jax.Array:
     """Returns [B, T, H/4, W/4, 1] in [0, 1] of frames that were normalised by `MEAN_127`."""
     *leading, height, width, _ = frames.shape
-    light = (frames.astype(jnp.float32) * jnp.array(BT601, jnp.float32)).sum(-1)
+    light = sum(share * frames[..., i].astype(jnp.float32) for i, share in enumerate(BT601))
     light = light.reshape(*leading, height // 4, 4, width // 4, 4).mean((-3, -1))
     return ((light * MEAN_127.deviation[0] + MEAN_127.mean[0]) / 255)[..., None]
 
