@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import pathlib
 
-DEFAULT = "avsal-mini"  # what `avsal predict` runs without --model
+DEFAULT = "avsal-gaze"  # what `avsal predict` and `load_model()` run where no model is named
 NOTE = (
-    f"note: without --model, the bundled {DEFAULT} runs: it was trained on generated scenes of moving "
-    "shapes, not on where people look"
+    f"note: without --model, the bundled {DEFAULT} runs; checkpoints/{DEFAULT}/README.md says how good it is"
 )
+# Models that came with earlier versions, and where they are now.
+RETIRED = {
+    "avsal-mini": (
+        "avsal-mini, trained on generated scenes, no longer comes with the program: avsal-gaze, the default, "
+        "was trained on where people look. The repository has it in checkpoints/avsal-mini; give that folder"
+    )
+}
 
 
 def bundled_models() -> dict[str, pathlib.Path]:

@@ -16,7 +16,7 @@ import safetensors
 import safetensors.numpy
 from flax import traverse_util
 
-from avsal_jax.bundled import bundled_models, model_directory
+from avsal_jax.bundled import RETIRED, bundled_models, model_directory
 from avsal_jax.errors import AvsalError, damage_reason
 from avsal_jax.models.changes import merged
 from avsal_jax.models.layers import Runtime
@@ -180,9 +180,8 @@ def _read_card(path: pathlib.Path) -> dict:
             f"avsal convert --system NAME --input {path} --output DIR"
         )
     if not path.is_dir():
-        raise AvsalError(
-            f"there is no model directory {path}; the bundled ones are {', '.join(bundled_models())}"
-        )
+        bundled = f"there is no model directory {path}; the bundled ones are {', '.join(bundled_models())}"
+        raise AvsalError(RETIRED.get(str(path), bundled))
     card_path = path / CARD
     if not card_path.is_file():
         raise AvsalError(f"{path} is no model directory: it has no {CARD}")

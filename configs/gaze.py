@@ -13,7 +13,8 @@
 Starts from: EfficientNet-Lite0 trained on ImageNet, in runs/lite0. The readouts learn on the features of the
 frozen encoder, then with its stages 4 to 7. The motion head learns on clips, with all else frozen. `fold1`
 to `fold5` leave out a fold of near-duplicate groups each; `clips` is trained on all 24 clips, with the
-settings that the folds chose.
+settings that the folds chose. `own_photographs` and `own_clips` go on from avsal-gaze with recordings of your
+own, `gaze:NAME` (docs/own-recordings.md).
 Expected: docs/benchmark.md. No published system is reproduced here.
 The last step counts, so the videos that are watched during training choose nothing.
 """
@@ -50,6 +51,16 @@ MOTION = {
     "epochs": 0,
 }
 
+OWN = {
+    "init": {"avsal_gaze": {"path": "avsal-gaze"}},
+    "data.sources": (("gaze:own", None),),
+    "data.batch": 8,
+    "optimizer.schedule.warmup_steps": 10,
+    "optimizer.learning_rate": 5e-4,
+    "steps": 200,
+    "epochs": 0,
+}
+
 
 def _fold(number: int) -> Row:
     return Row(MOTION | {"data.sources": (("hevc_gaze", number),)}, f"all clips but those of fold {number}")
@@ -60,6 +71,8 @@ ROWS = {
     "photographs": Row(FINE_TUNED, "the same with stages 4 to 7 of the encoder"),
     **{f"fold{number}": _fold(number) for number in range(1, 6)},
     "clips": Row(MOTION | {"data.sources": (("hevc_gaze", 1), ("hevc_gaze", 2))}, "all 24 clips"),
+    "own_photographs": Row(OWN, "the readout of avsal-gaze, on recordings of your own"),
+    "own_clips": Row(MOTION | OWN, "the motion head of avsal-gaze, on recordings of your own"),
 }
 
 

@@ -1,6 +1,6 @@
 """Measures how far maps on real clips, for which there is no gaze, follow what moves; and shows them.
 
-python tools/real_clips.py CLIP ... [--model avsal-mini] [--picture FILE.jpg]
+python tools/real_clips.py CLIP ... [--model checkpoints/avsal-mini] [--picture FILE.jpg]
 python tools/real_clips.py tests/media/big_buck_bunny_5s.mp4 --pair docs/overlay.jpg --frame 60
 
 Per frame, Pearson's correlation of the model's map, and of the centre prior, with the motion-energy map of
@@ -30,7 +30,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("clips", nargs="+", type=pathlib.Path)
-    parser.add_argument("--model", default="avsal-mini")
+    parser.add_argument("--model", default="checkpoints/avsal-mini")
     parser.add_argument("--picture", type=pathlib.Path)
     parser.add_argument("--pair", type=pathlib.Path)
     parser.add_argument("--frame", type=int, default=0, help="of the pair, from 0")

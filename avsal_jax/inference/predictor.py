@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 import jax
 import numpy as np
 
+from avsal_jax.bundled import DEFAULT
 from avsal_jax.data.audio import clean_sound
 from avsal_jax.data.clip_sound import ClipSound
 from avsal_jax.data.fitting import fitted_frame, fitted_map
@@ -295,11 +296,11 @@ def _then_warned(maps: Iterator[tuple[int, np.ndarray]], source: Source, sound: 
         warnings.warn(line, stacklevel=2)
 
 
-def load_model(path, runtime: Runtime | None = None, smoothing: float | None = None) -> Model:
+def load_model(path=DEFAULT, runtime: Runtime | None = None, smoothing: float | None = None) -> Model:
     """Loads a model directory: bundled, converted, or trained.
 
     Args:
-      path: the directory, or the name of a bundled model (`avsal-mini`).
+      path: the directory, or the name of a bundled model (`avsal-gaze`).
       runtime: how to run it, such as `Runtime(dtype=jnp.bfloat16)`.
       smoothing: seconds, in place of the model's own (`InputSpec.smoothing`); 0 for maps that do not depend
         on later maps.
