@@ -51,7 +51,7 @@ MOTION = {
     "epochs": 0,
 }
 
-OWN = {
+RECORDINGS = {
     "init": {"avsal_gaze": {"path": "avsal-gaze"}},
     "data.sources": (("gaze:own", None),),
     "data.batch": 8,
@@ -71,8 +71,8 @@ ROWS = {
     "photographs": Row(FINE_TUNED, "the same with stages 4 to 7 of the encoder"),
     **{f"fold{number}": _fold(number) for number in range(1, 6)},
     "clips": Row(MOTION | {"data.sources": (("hevc_gaze", 1), ("hevc_gaze", 2))}, "all 24 clips"),
-    "own_photographs": Row(OWN, "the readout of avsal-gaze, on recordings of your own"),
-    "own_clips": Row(MOTION | OWN, "the motion head of avsal-gaze, on recordings of your own"),
+    "own_photographs": Row(RECORDINGS, "the readout of avsal-gaze, on recordings of your own"),
+    "own_clips": Row(MOTION | RECORDINGS, "the motion head of avsal-gaze, on recordings of your own"),
 }
 
 

@@ -28,7 +28,7 @@ def halved(path: pathlib.Path, stored: StoredModel, folder: pathlib.Path) -> pat
     """Writes the model with float16 weights into `folder`, and returns it; SystemExit if its maps differ."""
     variables = jax.tree.map(lambda leaf: np.asarray(leaf, np.float16), stored.variables)
     small = write_model(folder, stored.preset, variables, stored.card["provenance"])
-    maps = [load_model(one).predict_video(CLIP) for one in (path, small)]
+    maps = [load_model(folder).predict_video(CLIP) for folder in (path, small)]
     difference = float(np.abs(maps[0] - maps[1]).max())
     print(f"stored as float16: maps of {CLIP.name} differ by at most {difference:.5f}")
     if difference > LARGEST_DIFFERENCE:

@@ -207,9 +207,9 @@ def _missing(attempt: Attempt, code: int, errors: str) -> list[str]:
     """What a run without error left out: stimuli that the set lacks alone, each of them with a note."""
     path = attempt.output / "summary.json"
     missing = json.loads(path.read_text()).get("missing") or [] if path.is_file() and code == 0 else []
-    noted = re.findall(r"note: (.*?): it cannot be scored: .* has no file in ", errors)
-    lost = [name for name in missing if name not in noted]
-    return [f"exit code 0, but {lost} are missing without a note"] if lost else []
+    reported = re.findall(r"note: (.*?): it cannot be scored: .* has no file in ", errors)
+    silent = [name for name in missing if name not in reported]
+    return [f"exit code 0, but {silent} are missing without a note"] if silent else []
 
 
 def _prepared(attempt: Attempt, code: int) -> list[str]:

@@ -71,7 +71,7 @@ def test_every_tensor_of_the_bundle_is_one_of_the_network(tests_dir, model):
 def test_a_directory_comes_before_a_bundled_model_of_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / DEFAULT).mkdir()
-    with pytest.raises(AvsalError, match="avsal-gaze is no model directory: it has no model.json"):
+    with pytest.raises(AvsalError, match="avsal-gaze .* it has no model.json"):
         load_model(DEFAULT)
     with pytest.raises(AvsalError, match="no model directory avsal-maxi; the bundled ones are avsal-gaze"):
         load_model("avsal-maxi")

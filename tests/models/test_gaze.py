@@ -1,4 +1,4 @@
-"""The system `gaze`: its maps are densities, photographs do not move, and what is frozen stays."""
+"""The system `gaze`: its maps are densities, photographs do not move, and frozen parts do not learn."""
 
 import jax
 import jax.numpy as jnp
@@ -51,15 +51,17 @@ def test_a_map_is_a_density_times_a_constant(model):
     np.testing.assert_allclose(np.exp(density).sum((1, 2)), 1, rtol=1e-5)
     rows, columns = ((np.arange(8 * n) + 0.5) / 8 - 0.5 for n in (8, 12))
     places = np.meshgrid(rows, columns, indexing="ij")
-    for logarithm, found in zip(density, np.asarray(jax.nn.sigmoid(out.logits["saliency"])), strict=True):
+    for logarithm, saliency_map in zip(
+        density, np.asarray(jax.nn.sigmoid(out.logits["saliency"])), strict=True
+    ):
         fine = scipy.ndimage.map_coordinates(logarithm.astype(np.float64), places, order=1, mode="nearest")
-        np.testing.assert_allclose(found, 0.98 * np.exp(fine - fine.max()), rtol=1e-4)
+        np.testing.assert_allclose(saliency_map, 0.98 * np.exp(fine - fine.max()), rtol=1e-4)
     assert np.asarray(density).std() > 0.1
 
 
 def test_the_photograph_of_a_clip_is_its_last_frame(model):
-    others = np.concatenate([FRAMES[::-1, :3], FRAMES[:, 3:]], 1)
-    np.testing.assert_array_equal(saliency(model, FRAMES, "still"), saliency(model, others, "still"))
+    clips = np.concatenate([FRAMES[::-1, :3], FRAMES[:, 3:]], 1)
+    np.testing.assert_array_equal(saliency(model, FRAMES, "still"), saliency(model, clips, "still"))
 
 
 def test_a_video_depends_on_the_luminance_of_earlier_frames_alone(model):
@@ -86,9 +88,9 @@ def test_a_video_in_which_nothing_moves_has_the_prior_of_videos(model):
 @pytest.mark.parametrize("size", [(64, 64), (96, 64), (32, 160)])
 def test_other_sizes(model, size):
     frames = np.random.default_rng(3).integers(0, 256, (1, 4, *size, 3), np.uint8)
-    found = saliency(model, frames)
-    assert found.shape == (1, *size)
-    assert found.max() == pytest.approx(0.98, abs=1e-5) and found.min() > 0
+    maps = saliency(model, frames)
+    assert maps.shape == (1, *size)
+    assert maps.max() == pytest.approx(0.98, abs=1e-5) and maps.min() > 0
 
 
 def test_the_luminance_level_is_that_of_the_picture():
