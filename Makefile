@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 CLIP := tests/media/big_buck_bunny_5s.mp4
+PHOTOGRAPH := tests/media/technician.jpg
 
 .PHONY: demo test test-slow lint fuzz smoke wheel clean
 
@@ -12,9 +13,10 @@ CLIP := tests/media/big_buck_bunny_5s.mp4
 	$(BIN)/python -m pip install --quiet --editable ".[dev,train]"
 	touch $@
 
-demo: .venv/.installed  ## predict saliency for the clip that comes with the repository, by the bundled model
-	$(BIN)/avsal predict $(CLIP) --output demo
-	@echo "look at demo/report.html and demo/overlay.mp4"
+demo: .venv/.installed  ## where people would look in the clip and the photograph that come with the repository
+	$(BIN)/avsal predict $(CLIP) --output demo/clip
+	$(BIN)/avsal predict $(PHOTOGRAPH) --output demo/photograph
+	@echo "look at demo/clip/report.html, demo/clip/overlay.mp4 and demo/photograph/report.html"
 
 lint: .venv/.installed
 	$(BIN)/ruff check .

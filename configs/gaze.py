@@ -13,7 +13,7 @@
 Starts from: EfficientNet-Lite0 trained on ImageNet, in runs/lite0. The readouts learn on the features of the
 frozen encoder, then with its stages 4 to 7. The motion head learns on clips, with all else frozen. `fold1`
 to `fold5` leave out a fold of near-duplicate groups each; `clips` is trained on all 24 clips, with the
-settings that the folds chose. `own_photographs` and `own_clips` go on from avsal-gaze with recordings of your
+settings that the folds chose. `own_photographs` and `own_clips` continue avsal-gaze with recordings of your
 own, `gaze:NAME` (docs/own-recordings.md).
 Expected: docs/benchmark.md. No published system is reproduced here.
 The last step counts, so the videos that are watched during training choose nothing.

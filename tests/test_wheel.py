@@ -63,4 +63,4 @@ def test_the_wheel_predicts_outside_the_checkout(tests_dir, tmp_path):
     listed = run(sys.executable, "-m", "avsal_jax.cli.main", "train", "--list", cwd=tmp_path, env=environment)
     assert "vinet_dhf1k: " in listed
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert summary["frames"] == 4 and "generated scenes" in summary["note"]  # by the bundled model
+    assert summary["frames"] == 4 and "where people looked" in summary["note"]  # by the bundled model

@@ -21,7 +21,7 @@ from avsal_jax.training.schema import build_config, changed_model, plain_values
 
 ROWS = [(recipe.name, row) for recipe in map(recipes.recipe, recipes.shipped()) for row in recipe.rows]
 FIRST_ROWS = {name: row for name, row in reversed(ROWS)}
-OTHERWISE_BUILT = ("casp_net", "avrsp")  # see test_fusion_recipes
+OTHERWISE_BUILT = ("casp_net", "avrsp", "gaze")  # see test_fusion_recipes, test_gaze_recipe
 # Parameters of the public code's classes; below them, counted by hand from the paper's words.
 PARAMETERS = {
     "table2_t8": 31_079_105,
