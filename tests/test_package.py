@@ -32,6 +32,7 @@ ALLOWED = {
     "storage": {"errors", "spec", "types", "ops", "models", "bundled"},
     "convert": {"errors", "spec", "types", "ops", "models", "storage", ""},
     "inference": {
+        "bundled",
         "errors",
         "spec",
         "types",

@@ -150,7 +150,7 @@ def _settings(request: Request) -> Settings:
     if request.prior is None and INFORMATION_GAIN in names:
         raise AvsalError(f"{INFORMATION_GAIN} needs --prior with a file that avsal fit-prior wrote")
     prior = None if request.prior is None else priors.read_prior(request.prior, request.allow_seen)
-    return Settings(protocol, names, request.seed, prior)
+    return Settings(protocol, names, seed=request.seed, prior=prior)
 
 
 def _protocol(request: Request) -> Protocol:

@@ -122,6 +122,8 @@ class Model:
                 said = [f"{path} has no sound: {HEARS_SILENCE}"]
             for line in said if audio != "off" else ():
                 warnings.warn(line, stacklevel=2)
+        elif audio not in ("auto", "off"):
+            warnings.warn(said[0], stacklevel=2)  # the model does not use the file
 
         def images():
             for frame in prefetched(source, _AHEAD):

@@ -178,7 +178,7 @@ def _fit(before, after):
     def step(state, level):
         affine, brightness, scale = state
         source, target, equations, texture = level
-        change, inside = _change(source, target, affine, points)
+        change, inside = _change(source, target, affine=affine, points=points)
         size = jnp.abs(change - _brightness_change(brightness, equations))
         weights = inside / (1 + (size / scale) ** 2) ** 2
         normal = lax.dot_general(
@@ -194,13 +194,13 @@ def _fit(before, after):
         return _composed(affine, motion, points), solution[6:], scale
 
     def improve(state, level):
-        return lax.fori_loop(0, _STEPS, lambda _, state: step(state, level), state), None
+        return lax.fori_loop(0, _STEPS, body_fun=lambda _, state: step(state, level), init_val=state), None
 
     state = (identity, jnp.zeros(2, jnp.float32), jnp.float32(1))
     (affine, brightness, scale), _ = lax.scan(improve, state, (source, target, equations, texture))
 
     def cost(affine):
-        change, inside = _change(source[-1], target[-1], affine, points)
+        change, inside = _change(source[-1], target[-1], affine=affine, points=points)
         return _cost(change - _brightness_change(brightness, equations[-1]), inside, scale)
 
     fitted, unmoved = jax.vmap(cost)(jnp.stack([affine, identity]))
@@ -288,7 +288,7 @@ def _solve(normal):
         unit = (jnp.arange(count) == i).astype(jnp.float32).reshape(count, 1)
         return normal - (column - unit) * (pivot / (column * unit).sum())
 
-    normal = lax.fori_loop(0, count, eliminate, normal)
+    normal = lax.fori_loop(0, count, body_fun=eliminate, init_val=normal)
     return normal[:, -1]
 
 
