@@ -72,8 +72,8 @@ def test_the_page_from_a_folder_to_figures(tests_dir, tmp_path, monkeypatch):
     scores = {}
     for name in ("test_before", "test_after", "results_people"):
         scores[name] = json.loads(pathlib.Path(name, "summary.json").read_text())["metrics"]["nss"]["mean"]
-    # Rings, which no observer looks at, share the map at first; people among themselves are the bound.
-    assert scores["test_after"] > scores["test_before"] + 0.5
-    assert scores["results_people"] > scores["test_after"] - 0.5
+    # Rings, which no observer looks at, share the map at first: 3.6 here; afterwards 9.6.
+    assert scores["test_after"] > scores["test_before"] + 2
+    assert scores["results_people"] > scores["test_before"] + 2
     assert pathlib.Path("comparison_test", "report.html").is_file()
     assert pathlib.Path("saliency", "overlay.jpg").is_file()
