@@ -31,6 +31,7 @@ OPTIONS = {"fusion.coding": {"iterations": 1, "target": "pooled", "order": "simu
 REGULATOR = {"regulator": {"gates": 1, "order": "average_sigmoid", "returns": "gated"}}
 VISUAL = {"audio_encoder": None, "fusion": None, "regulator": None}
 LITE = {"visual_encoder.width": 1 / 16, "visual_encoder.frozen": 2, "height": 32, "width": 64}
+GAZE = {**LITE, "frames": 4, "heads.saliency": {"channels": 4, "hidden": 4, "motion": 3, "lags": (1, 2)}}
 # name -> (system or part, settings): every form that a part's fields take in `model.json`.
 MODELS = {
     "vinet": ("vinet", SYSTEM),
@@ -50,6 +51,7 @@ MODELS = {
     "efficientnet_lite0": ("efficientnet_lite0", {**LITE, "visual_encoder.classes": 10}),
     "efficientnet_lite1": ("efficientnet_lite1", LITE),
     "efficientnet_lite2": ("efficientnet_lite2", LITE),
+    "gaze": ("gaze", GAZE),
     "soundnet": ("soundnet", {"audio_encoder.width": 1 / 32}),
     "vggish": ("vggish", {"audio_encoder.width": 1 / 32}),
 }

@@ -55,7 +55,7 @@ def before_fusion(system):
     return pyramid, tokens
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("system", [name for name in SYSTEMS if name != "gaze"])  # whose levels are S3D's
 @pytest.mark.parametrize("fusion", [None, *FUSIONS])
 def test_every_fusion_fits_every_system_with_any_gates_with_and_without_sound(system, fusion):
     pyramid, tokens = before_fusion(system)

@@ -224,7 +224,7 @@ def test_training_updates_statistics_by_the_momentum():
             {"heads.saliency.hierarchy": 4},
             "heads.saliency.hierarchy must be a whole number from 0 to 3; got 4",
         ),
-        ({"heads.saliency": "pix2pix"}, "unknown head 'pix2pix'.* avrsp, fcn, sal, "),
+        ({"heads.saliency": "pix2pix"}, "unknown head 'pix2pix'.* avrsp, fcn, gaze, sal, "),
         ({"heads.saliency": "vinett"}, r"unknown head 'vinett' \(did you mean 'vinet'\?\)"),
         ({"height": 200}, "height must be divisible by 32; got 200"),
     ],
