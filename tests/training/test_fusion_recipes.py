@@ -184,11 +184,11 @@ def test_each_row_is_the_network_of_its_name(text):
 
 
 def test_every_row_of_the_tables_is_there():
-    counted = {name: 0 for name, _ in CONFIG_ROWS}
+    figures = {name: 0 for name, _ in CONFIG_ROWS}
     for text in FIGURES:
-        counted[text.partition(":")[0]] += 1
+        figures[text.partition(":")[0]] += 1
     tables = {"avrsp_av": 2, "avrsp_fusions": 7, "avrsp_synergy": 8 + 10, "casp_net_ablations": 3 + 5 + 6}
-    assert {name: count for name, count in counted.items() if count} == tables | {"casp_net_av": 4}
+    assert {name: count for name, count in figures.items() if count} == tables | {"casp_net_av": 4}
 
 
 @pytest.mark.parametrize(
@@ -236,8 +236,8 @@ def test_the_whole_network_is_the_system(text, system):
 # Tracing takes a second: what differs from one of these by a count or one fusion is a slow test.
 _SOONER = re.compile("avrsp_av:|avrsp_synergy:table3_av_bare|casp_net_av:|casp_net_ablations:table[12]")
 TRACED = [
-    pytest.param(*one, marks=[] if _SOONER.match(":".join(one)) else [pytest.mark.slow])
-    for one in CONFIG_ROWS
+    pytest.param(*row, marks=[] if _SOONER.match(":".join(row)) else [pytest.mark.slow])
+    for row in CONFIG_ROWS
 ]
 
 
