@@ -37,6 +37,7 @@ SYSTEMS = {
     "dual_domain": {**HEARING, "fusion.width": 1 / 16},
     "casp_net": {**THIN, "audio_encoder.width": 1 / 32, "neck.width": 1 / 32},
     "avrsp": {**HEARING, "neck.width": 1 / 32, "fusion.width": 1 / 16},
+    "gaze": {"visual_encoder.width": 1 / 16, "heads.saliency.channels": 4},  # with the fit of the camera
 }
 
 # Spatial dimensions -> how many, of a forward pass with S3D on a GPU.
