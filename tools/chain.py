@@ -23,13 +23,13 @@ class RecordedModel:
 
     def __init__(self, maps, seconds=0.0):
         self.spec, self.runtime, self.card = InputSpec(), Runtime(), {"model": {"system": "recorded"}}
-        self.compile_seconds, self.idle, self.steady = 0.0, 0.0, 0.0
+        self.identity, self.compile_seconds, self.idle, self.steady = "recorded", 0.0, 0.0, 0.0
         self._recorded, self._seconds = maps, seconds
 
-    def engine(self, batch):
+    def engine(self, batch, spec):
         return self
 
-    def maps(self, frames, sound=None):
+    def maps(self, frames, sound=None, fps=None):
         frames, started, warm_up = iter(frames), None, 8
         for index in itertools.count():
             waited = time.perf_counter()
