@@ -179,10 +179,10 @@ def _lend_models() -> None:
         "hearing": lambda: hearing_probe(Waveform(20_000), 8, 32, 32),
     }
 
-    def lent(path, runtime=None):
+    def lent(path, runtime=None, smoothing=None):
         if path in makers:
             return models.setdefault(path, models.get(path) or makers[path]())
-        return load(path, runtime)
+        return load(path, runtime, smoothing)
 
     predictor.load_model = lent
 
