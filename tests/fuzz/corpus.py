@@ -208,5 +208,6 @@ def _workdir(folder: pathlib.Path) -> None:
     checkpoints.close()
 
 
-CONFIG = {"model": {"system": "vinet", "frames": 8}, "steps": 4, "optimizer": {"rate": 1e-4}, "seed": 0}
+_MODEL = {"system": "vinet", "frames": 8, "interval": 0.0, "smoothing": 0.0}
+CONFIG = {"model": _MODEL, "steps": 4, "optimizer": {"rate": 1e-4}, "seed": 0}
 STATE = {"params": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}, "step": np.int32(4)}
