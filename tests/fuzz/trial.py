@@ -179,12 +179,12 @@ def _lend_models() -> None:
         "hearing": lambda: hearing_probe(Waveform(20_000), 8, 32, 32),
     }
 
-    def lent(path, runtime=None, smoothing=None):
+    def load_or_lend(path, runtime=None, smoothing=None):
         if path in makers:
             return models.setdefault(path, models.get(path) or makers[path]())
         return load(path, runtime, smoothing)
 
-    predictor.load_model = lent
+    predictor.load_model = load_or_lend
 
 
 def _remember_shapes() -> None:
