@@ -98,7 +98,7 @@ def job(unit: Unit, settings: Settings) -> dict:
 def _score(unit: Unit, pool: Sequence[Unit], settings: Settings, output: pathlib.Path) -> dict:
     entry, protocol = unit.entry, settings.protocol
     scored = scored_frames(entry, protocol)
-    elsewhere = OtherFixations(unit, pool=pool, settings=settings)
+    elsewhere, prior = OtherFixations(unit, pool=pool, settings=settings), settings.prior_map(entry)
     shown = {round(entry.frames * share) for share in (0.25, 0.5, 0.75)}
     rows, weights, extremes, indices = [], [], {}, set(scored)
     for index, stored in enumerate(unit.source.maps(entry, protocol)):
@@ -106,7 +106,9 @@ def _score(unit: Unit, pool: Sequence[Unit], settings: Settings, output: pathlib
             continue
         if stored is None:
             raise AvsalError(f"frame {index + 1} has no prediction")
-        values, weight = frame_values(unit, index, stored=stored, elsewhere=elsewhere, settings=settings)
+        values, weight = frame_values(
+            unit, index, stored=stored, elsewhere=elsewhere, settings=settings, prior=prior
+        )
         rows.append([index + 1, *(_json_number(values[name]) for name in settings.metrics)])
         weights.append(weight)
         if index in shown:

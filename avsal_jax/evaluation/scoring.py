@@ -29,16 +29,21 @@ _POOLED_FRAMES = 10  # of the whole set, for the negatives of the protocols dhf1
 
 
 def frame_values(
-    unit: Unit, index: int, stored: np.ndarray, elsewhere: OtherFixations, settings: Settings
+    unit: Unit,
+    index: int,
+    stored: np.ndarray,
+    elsewhere: OtherFixations,
+    settings: Settings,
+    prior: np.ndarray | None = None,
 ) -> tuple[dict[str, float], int]:
     """Returns (metrics of a frame by name, how many fixations they are about).
 
     Of several trials, the values of a metric are averaged, weighted by fixations where it is per
-    fixation.
+    fixation. `prior` is `settings.prior_map` of the stimulus, which is the same for all its frames.
     """
     entry, protocol = unit.entry, settings.protocol
     draw = functools.partial(generator, settings.seed, f"{entry.dataset}/{entry.name}", index + 1)
-    values, counts, prior = [], [], settings.prior_map(entry)
+    values, counts = [], []
     for number, trial in enumerate(unit.source.trials(entry, index, stored=stored, protocol=protocol)):
         values.append(
             score_trial(

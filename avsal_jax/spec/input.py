@@ -49,6 +49,7 @@ class Pixels:
 
 SIGNED = Pixels((127.5,) * 3, (127.5,) * 3, 1.0)  # to [-1, 1], as S3D was trained
 MEAN_127 = Pixels((127.0,) * 3, (128.0,) * 3, 1.0)  # as EfficientNet-Lite was trained
+BT601 = (0.299, 0.587, 0.114)  # luminance of red, green and blue (ITU-R BT.601)
 
 
 @dataclasses.dataclass(frozen=True)

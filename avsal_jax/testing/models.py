@@ -10,7 +10,7 @@ from avsal_jax.inference.predictor import Model
 from avsal_jax.models.network import SALIENCY, Heads, Network, init_variables
 from avsal_jax.models.systems import Preset, build, resolve
 from avsal_jax.ops.resize import resize_linear
-from avsal_jax.spec.input import SIGNED, InputSpec
+from avsal_jax.spec.input import BT601, SIGNED, InputSpec
 from avsal_jax.spec.sound import FrontEnd
 from avsal_jax.storage import StoredModel
 
@@ -150,7 +150,7 @@ class _ProbeEncoder(nn.Module):
         return self.trunk(self.stem(frames, train), train)
 
     def stem(self, frames: jax.Array, train: bool = False) -> jax.Array:
-        luminance = frames @ jnp.array([0.299, 0.587, 0.114])  # [B, T, H, W]
+        luminance = frames @ jnp.array(BT601)  # [B, T, H, W]
         b, t, h, w = luminance.shape
         return luminance.reshape(b, t, h // 4, 4, w // 4, 4).mean((3, 5))[..., None]
 

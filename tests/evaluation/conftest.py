@@ -7,7 +7,8 @@ import scipy.ndimage
 from PIL import Image
 
 from avsal_jax.testing import fake_data
-from tests.evaluation.sets import NAMES
+from avsal_jax.testing.fake_gaze import fake_clips, fake_photographs, write_eye_mat, write_hevc_gaze
+from tests.evaluation.sets import NAMES, PHOTOGRAPHS
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +39,13 @@ def predictions(tmp_path_factory, videos):
             grey = np.uint8(255 * (smooth - smooth.min()) / (smooth.max() - smooth.min()))
             Image.fromarray(grey).save(folder / video.name / f"img_{index + 1:05d}.png")
     return folder
+
+
+@pytest.fixture(scope="module")
+def osie(tmp_path_factory):
+    return write_eye_mat(tmp_path_factory.mktemp("data") / "osie", fake_photographs(PHOTOGRAPHS))
+
+
+@pytest.fixture(scope="module")
+def hevc(tmp_path_factory):
+    return write_hevc_gaze(tmp_path_factory.mktemp("data") / "hevc", fake_clips())

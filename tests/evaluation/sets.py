@@ -6,6 +6,7 @@ import shutil
 from avsal_jax.cli.main import main
 from avsal_jax.evaluation.evaluate import Request, evaluate
 
+PHOTOGRAPHS = ("1001", "1004", "1008", "1010")  # of which the first is of the training part
 NAMES = ("first_52x36", "second_64x40", "third_40x48")
 
 

@@ -14,22 +14,10 @@ from avsal_jax.evaluation.human import LeaveOneOut
 from avsal_jax.evaluation.priors import fit_prior, read_prior
 from avsal_jax.evaluation.protocols import PROTOCOLS
 from avsal_jax.metrics import imresize
-from avsal_jax.testing.fake_gaze import fake_clips, fake_photographs, write_eye_mat, write_hevc_gaze
 from tests.evaluation.sets import table
 
-NAMES = ("1001", "1004", "1008", "1010")  # of which the first is of the training part
 TOLERANCE = 1e-9
 IG = ("information_gain",)
-
-
-@pytest.fixture(scope="module")
-def osie(tmp_path_factory):
-    return write_eye_mat(tmp_path_factory.mktemp("data") / "osie", fake_photographs(NAMES))
-
-
-@pytest.fixture(scope="module")
-def hevc(tmp_path_factory):
-    return write_hevc_gaze(tmp_path_factory.mktemp("data") / "hevc", fake_clips())
 
 
 def fitted(dataset, root, path, **options):

@@ -13,21 +13,9 @@ from avsal_jax.cli.main import main
 from avsal_jax.data.datasets import open_dataset
 from avsal_jax.evaluation.evaluate import Request, evaluate
 from avsal_jax.evaluation.priors import read_prior
-from avsal_jax.testing.fake_gaze import fake_clips, fake_photographs, write_eye_mat, write_hevc_gaze
-from tests.evaluation.sets import table
+from tests.evaluation.sets import PHOTOGRAPHS, table
 
-NAMES = ("1001", "1004", "1008", "1010")  # of which the first is of the training part
 ADVICE = "evaluate another split or list, or add --allow-seen if you mean it"
-
-
-@pytest.fixture(scope="module")
-def osie(tmp_path_factory):
-    return write_eye_mat(tmp_path_factory.mktemp("data") / "osie", fake_photographs(NAMES))
-
-
-@pytest.fixture(scope="module")
-def hevc(tmp_path_factory):
-    return write_hevc_gaze(tmp_path_factory.mktemp("data") / "hevc", fake_clips())
 
 
 def fit(capsys, dataset, root, output, *flags) -> str:
@@ -53,12 +41,12 @@ def test_a_prior_is_the_mean_of_its_stimuli_and_names_them(osie, tmp_path, capsy
     out = fit(capsys, "osie", osie, path, "--split", "all")
     assert out == f"the mean map of 4 stimuli of osie is in {path}\n"
     about, saliency = contents(path)
-    assert about["stimuli"] == about["groups"] == [["osie", name] for name in NAMES]
+    assert about["stimuli"] == about["groups"] == [["osie", name] for name in PHOTOGRAPHS]
     assert saliency.shape == (224, 384) and saliency.dtype == np.float32
     mean = np.zeros((224, 384))
     for entry in open_dataset("osie", osie, "all"):
         image = Image.fromarray(entry.density(0).astype(np.float32))
-        mean += np.asarray(image.resize((384, 224), Image.Resampling.BILINEAR)) / len(NAMES)
+        mean += np.asarray(image.resize((384, 224), Image.Resampling.BILINEAR)) / len(PHOTOGRAPHS)
     # An independent resize: densities are smooth, so kernels differ little.
     np.testing.assert_allclose(saliency, mean, atol=0.05)
 
@@ -76,7 +64,7 @@ def test_what_a_prior_was_fitted_on_is_refused(osie, tmp_path, capsys):
     assert set(values) == {"1004", "1008", "1010"}
     assert failed == [f"1001: {path} was fitted on it; {ADVICE}"]
     all_values, failed = scored("osie", osie, path, tmp_path / "seen", split="all", allow_seen=True)
-    assert set(all_values) == set(NAMES) and failed == []
+    assert set(all_values) == set(PHOTOGRAPHS) and failed == []
     assert {name: all_values[name] for name in values} == values
     test, failed = scored("osie", osie, path, tmp_path / "test")
     assert test == values and failed == []
@@ -89,7 +77,7 @@ def test_the_mean_map_is_that_prior_and_refuses_the_same(osie, tmp_path, capsys)
     mean, failed = scored("osie", osie, "mean_map", tmp_path / "mean", split="all")
     assert mean == prior and failed == [f"1001: the mean map was fitted on it; {ADVICE}"]
     values, failed = scored("osie", osie, "mean_map", tmp_path / "seen", split="all", allow_seen=True)
-    assert set(values) == set(NAMES) and failed == []
+    assert set(values) == set(PHOTOGRAPHS) and failed == []
 
 
 def test_near_duplicates_are_refused(hevc, tmp_path, capsys):

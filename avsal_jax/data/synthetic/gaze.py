@@ -13,13 +13,14 @@ import scipy.ndimage
 
 from avsal_jax.data.synthetic.scene import Scene, generator
 from avsal_jax.data.synthetic.settings import SyntheticSettings
+from avsal_jax.spec.input import BT601
 
 FIXATION, SACCADE = 1, 2  # DIEM's events
 BLUR = 1 / 16  # of the height: sigma of the Gaussian that makes a density of fixations
 SPREAD = 0.5  # of the radius: sigma of fixations around the middle of an object
 _FINE = 1 / 32  # of the height: sigma of the neighbourhood whose contrast is taken
 DURATION, SHAPE = 0.32, 4.0  # seconds, mean of a fixation; shape of its gamma distribution
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_LUMA = np.array(BT601, np.float32)
 
 
 @dataclasses.dataclass(frozen=True)

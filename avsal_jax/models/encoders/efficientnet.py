@@ -20,7 +20,7 @@ from avsal_jax.models.part import Part
 from avsal_jax.ops.convolution import conv2d
 from avsal_jax.ops.depthwise import depthwise_conv2d, same_padding
 from avsal_jax.spec.fields import Range
-from avsal_jax.spec.input import MEAN_127
+from avsal_jax.spec.input import BT601, MEAN_127
 
 # Stages 1 to 7 of Lite0: kernel, stride of the first block, expansion, channels, blocks.
 STAGES = (
@@ -34,7 +34,6 @@ STAGES = (
 )
 LEVELS = (2, 3, 5, 7)  # stages whose results are the pyramid: strides 4, 8, 16, 32
 _STEM, _HEAD = 32, 1280  # channels, the same in every version
-BT601 = (0.299, 0.587, 0.114)  # luminance of red, green and blue
 _MOMENTUM = 0.99  # of batch statistics, as in TensorFlow; torch's momentum is 0.01
 
 
