@@ -30,7 +30,7 @@ def small(check: Check) -> None:
     check.record("machine", machine())
     for name in ("vinet", "avinet_b"):
         preset = small_preset(name)
-        check.record(name, one_step(check, name, preset, jax.devices()[0]))
+        check.record(name, one_step(check, name, preset))
         check.record(f"{name}, stream", short_stream(preset))
     check.record("torch", check.torch.__version__ if check.torch else "not installed")
 

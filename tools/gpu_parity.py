@@ -82,15 +82,14 @@ def compare_system(check: Check, name: str) -> None:
     if name == "avinet_b" and not check.rehearse:
         compare_golden(check, name, system, settings, (("float32", "highest"),))
     preset = small_preset(name)
-    places = {"device": jax.devices()[0], "cpu": jax.devices("cpu")[0]}
-    logits = {place: _logits(check, f"small, {place}", preset, device) for place, device in places.items()}
+    logits = _on_both(check, "small", *_forward(preset))
     worst = peers.disagreement(logits["device"], logits["cpu"])
     check.record("small", {"error_over_absmax": worst, "within": worst <= MAP_BOUND})
     if not check.rehearse:
         _full_size(check, resolve(system, settings))
     elif name == "avinet_b":  # once, for the code
         _full_size(check, preset)
-    steps = {place: one_step(check, f"step, {place}", preset, device) for place, device in places.items()}
+    steps = {place: _values(outputs) for place, outputs in _on_both(check, "step", *_step(preset)).items()}
     differences = {
         value: abs(steps["device"][value] - steps["cpu"][value]) / abs(steps["cpu"][value])
         for value in ("loss", "gradient_norm")
@@ -106,27 +105,32 @@ def small_preset(name: str) -> Preset:
     return resolve(system, {"frames": frames, "height": 64, "width": 96, **settings, **parts})
 
 
-def _arguments(network, batch, device):
+def _on_both(check, title, function, arguments) -> dict:
+    """Returns what a function gives on the device and on the host's CPU; it is traced once for both."""
+    outputs = {}
+    for place, device in (("device", jax.devices()[0]), ("cpu", jax.devices("cpu")[0])):
+        placed = jax.device_put(arguments, device)
+        with jax.default_matmul_precision("highest"):
+            program = check.compile(f"{title}, {place}", function, *placed)
+        outputs[place] = jax.device_get(program(*placed))
+    return outputs
+
+
+def _forward(preset, batch=2, dtype=jnp.float32):
+    """Returns the function that gives logits [B, H, W], and its arguments."""
+    network = build(preset, Runtime(dtype=dtype))
     clips = random_clips(network.input, batch)
-    clip = Clip(clips["frames"], clips.get("audio"))
-    return jax.device_put((init_variables(network, 0), clip), device)
 
+    def logits(variables, clip):
+        return network.run(variables, clip).logits[SALIENCY]
 
-def _logits(check, title, preset, device):
-    network = build(preset)
-    arguments = _arguments(network, 2, device)
-    with jax.default_matmul_precision("highest"):
-        program = check.compile(title, lambda v, c: network.run(v, c).logits[SALIENCY], *arguments)
-    return np.asarray(program(*arguments))
+    return logits, (init_variables(network, 0), Clip(clips["frames"], clips.get("audio")))
 
 
 def _full_size(check, preset):
-    network, batch = build(preset, Runtime(dtype=jnp.bfloat16)), check.sizes.batch
-    arguments = _arguments(network, batch, jax.devices()[0])
-
-    def logits(v, c):
-        return network.run(v, c).logits[SALIENCY]
-
+    batch = check.sizes.batch
+    logits, arguments = _forward(preset, batch, jnp.bfloat16)
+    arguments = jax.device_put(arguments, jax.devices()[0])
     program = check.compile(f"full size, batch {batch}", logits, *arguments)
     call, flops = functools.partial(program, *arguments), matrix_flops(logits, *arguments)
     finite = bool(np.isfinite(np.asarray(call())).all())
@@ -142,8 +146,17 @@ def short_stream(preset: Preset) -> dict:
     return {"maps": len(maps), "finite": bool(np.isfinite(maps).all())}
 
 
-def one_step(check: Check, title: str, preset: Preset, device) -> dict:
-    """Returns loss and gradient norm of one training step; of both domains for `dual_domain`."""
+def one_step(check: Check, title: str, preset: Preset) -> dict:
+    """Returns loss and gradient norm of a training step on the device; of both domains for `dual_domain`."""
+    step, arguments = _step(preset)
+    arguments = jax.device_put(arguments, jax.devices()[0])
+    with jax.default_matmul_precision("highest"):
+        program = check.compile(title, step, *arguments)
+    return _values(program(*arguments))
+
+
+def _step(preset: Preset):
+    """Returns a training step, and its arguments."""
     network, spec, terms = build(preset), preset.input, (Term("kl"),)
     variables, batches = init_variables(network, 0), {"source": random_clips(spec, 2)}
     objective = Supervised(network, terms)
@@ -152,11 +165,13 @@ def one_step(check: Check, title: str, preset: Preset, device) -> dict:
         clips = random_clips(spec, 2, seed=1)
         batches["target"] = {name: clips[name] for name in ("frames", "audio")}
     variables = joined_variables(variables, objective.extra_variables(0))
-    optimizer = make_optimizer(OptimizerConfig(), variables["params"], peers.STEPS)
+    # The simplest one compiles soonest: the values come before it, and the training cases have Adam.
+    optimizer = make_optimizer(OptimizerConfig(name="sgd"), variables["params"], peers.STEPS)
     step = make_step(objective, optimizer, peers.STEPS, seed=0, ema=0.0)
-    arguments = jax.device_put((new_state(variables, optimizer, ema=False), batches, np.float32(1)), device)
-    with jax.default_matmul_precision("highest"):
-        program = check.compile(title, step, *arguments)
-    _, values = program(*arguments)
+    return step, (new_state(variables, optimizer, ema=False), batches, np.float32(1))
+
+
+def _values(outputs) -> dict:
+    _, values = outputs
     result = {name: float(values[name]) for name in ("loss", "gradient_norm")}
     return result | {"finite": bool(np.isfinite(list(result.values())).all())}
