@@ -103,19 +103,25 @@ def clip_batches(
     return batches.prefetch(2).with_options(options)
 
 
-def picture_batches(video: PreparedVideo, batch: int) -> Iterator[np.ndarray]:
-    """Yields the pictures of a prepared video, uint8 [up to `batch`, H, W, 3], as clips have them."""
-    height, width = video.shards.size
+def picture_batches(videos: Sequence[PreparedVideo], batch: int) -> Iterator[np.ndarray]:
+    """Yields the pictures of prepared videos of one size, uint8 [up to `batch`, H, W, 3], as clips have them.
+
+    A batch runs on from the end of a video into the next one.
+    """
+    (height, width), ends = videos[0].shards.size, np.cumsum([video.frames for video in videos])
 
     def read(number):
-        return video.shards.read_raw("pictures", video.index, [int(number)])[0]
+        place = int(np.searchsorted(ends, number, side="right"))
+        video = videos[place]
+        frame = int(number) - (int(ends[place]) - video.frames)
+        return video.shards.read_raw("pictures", video.index, [frame])[0]
 
     def picture(number):
         record = tf.ensure_shape(tf.numpy_function(read, [number], tf.string), [])
         encoded = tf.io.parse_single_example(record, {"image": tf.io.FixedLenFeature([], tf.string)})
         return tf.ensure_shape(_image(encoded["image"], 3), (height, width, 3))
 
-    frames = tf.data.Dataset.range(video.frames).map(picture, num_parallel_calls=tf.data.AUTOTUNE)
+    frames = tf.data.Dataset.range(int(ends[-1])).map(picture, num_parallel_calls=tf.data.AUTOTUNE)
     for frames_of_batch in numpy_batches(frames.batch(batch).map(lambda images: {"images": images})):
         yield frames_of_batch["images"]
 

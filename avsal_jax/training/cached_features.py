@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
@@ -53,9 +54,9 @@ def cached_features(
     size = sum(int(np.prod(shape)) for shape in cache.shapes) * 2 * frames / 1e6
     say(f"caching features of {len(missing)} of {len(videos)} videos: {frames} frames, {size:,.0f} MB")
     run = functools.partial(jax.jit(network.frame_features), variables)
-    announced = 0
+    announced, levels = 0, _levels(run, missing)
     for number, video in enumerate(missing, 1):
-        cache.write(video, _batches(run, video))
+        cache.write(video, itertools.islice(levels, video.frames))
         if 10 * number // len(missing) > announced:
             announced = 10 * number // len(missing)
             say(f"features of {number} of {len(missing)} videos are cached")
@@ -85,13 +86,18 @@ def _open_cache(network: Network, preset: Preset, variables: dict) -> FeatureCac
     return FeatureCache(key, [feature.shape[1:] for feature in shapes])
 
 
-def _batches(run: Callable, video: PreparedVideo) -> Iterator[list[np.ndarray]]:
-    """Yields the levels of batches of frames; the last batch is filled up, so that one program serves all."""
+def _levels(run: Callable, videos: Sequence[PreparedVideo]) -> Iterator[list[np.ndarray]]:
+    """Yields the levels of one frame after another, each [1, h, w, c].
+
+    The last batch is filled up, so that one program serves all.
+    """
     from avsal_jax.data.pipeline import picture_batches
 
-    for frames in picture_batches(video, _BATCH):
+    for frames in picture_batches(videos, _BATCH):
         filled = np.concatenate([frames, np.repeat(frames[-1:], _BATCH - len(frames), 0)])
-        yield [np.asarray(level[: len(frames)], np.float16) for level in jax.tree.leaves(run(filled))]
+        levels = [np.asarray(level, np.float16) for level in jax.tree.leaves(run(filled))]
+        for number in range(len(frames)):
+            yield [level[number : number + 1] for level in levels]
 
 
 def _weights_digest(variables: dict) -> str:
