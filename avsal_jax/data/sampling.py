@@ -107,11 +107,10 @@ class Sampler:
         return self._made(video, start=int(start), reverse=reverse, flip=flip)
 
     def _count(self, video: PreparedVideo) -> int:
-        """Clips of a video: those inside it; of one shorter than a clip, one for each labelled frame."""
+        """Clips of a video: those inside it; of one shorter than a clip, one (`_made`)."""
         inside = video.frames - self._span(video) + 1
-        positions = inside if inside > 0 else video.frames
         stride = self._sampling.stride if self._sampling.policy == "all_windows" else 1
-        return -(-positions // stride)
+        return -(-max(inside, 1) // stride)
 
     def _span(self, video: PreparedVideo) -> int:
         """Frames of a video from the first to the last one of a clip."""
@@ -123,27 +122,34 @@ class Sampler:
     def _starts(self, video: int, reverse: bool) -> np.ndarray:
         """Returns where clips of a video may start: not where the target would be black."""
         entry = self._videos[video]
-        inside, spacing = entry.frames - self._span(entry) + 1, self._spacing(entry)
-        starts = np.arange(inside if inside > 0 else entry.frames)
+        starts = np.arange(max(1, entry.frames - self._span(entry) + 1))
         if not self._sampling.skip_black:
             return starts
-        first = starts if inside > 0 else starts - self._label * spacing
-        place = self._length - 1 - self._label if reverse else self._label
-        visible = starts[~entry.black[np.clip(first + place * spacing, 0, entry.frames - 1)]]
+        labels = [self._frames(entry, start, reverse)[self._label] for start in starts]
+        visible = starts[~entry.black[labels]]
         return visible if len(visible) else starts
 
     def _made(self, video: int, start: int, reverse: bool, flip: bool) -> ClipChoice:
-        """The clip from `start`; in a video shorter than a clip, the one whose labelled frame is `start`.
-
-        Frames before the first and after the last are these again, as in the ViNet paper, which puts the
-        first frame before a video that is too short.
-        """
-        entry = self._videos[video]
-        count, spacing = entry.frames, self._spacing(entry)
-        first = start if count >= self._span(entry) else start - self._label * spacing
-        frames = [min(max(first + k * spacing, 0), count - 1) for k in range(self._length)]
-        frames = tuple(frames[::-1] if reverse else frames)
+        frames = self._frames(self._videos[video], start, reverse)
         return ClipChoice(video, frames=frames, label=frames[self._label], flip=flip)
+
+    def _frames(self, video: PreparedVideo, start: int, reverse: bool) -> tuple[int, ...]:
+        """The frames of the clip from `start`. A video shorter than a clip has one, which shows all its frames.
+
+        With the label `last`, that one is labelled by the video's last frame, and the first frame is repeated
+        in front, as the public loader of ViNet does for Hollywood-2 and UCF-Sports (samyak0210/ViNet @2a52666,
+        dataloader.py). With `middle`, it is labelled by the video's middle frame, and both ends are repeated,
+        as in the windows of inference; STAViS starts over from the first frame instead.
+        """
+        count, spacing = video.frames, self._spacing(video)
+        if count < self._span(video):
+            label = count - 1 if self._spec.label_frame == "last" else count // 2
+            start = label - self._label * spacing
+        frames = [min(max(start + k * spacing, 0), count - 1) for k in range(self._length)]
+        if not reverse:
+            return tuple(frames)
+        # A short video is reversed before frames are repeated, so that its label has all of it in front.
+        return tuple(count - 1 - f for f in frames) if count < self._span(video) else tuple(frames[::-1])
 
     def _coins(self, *key) -> tuple[bool, bool]:
         """Returns (reverse, flip), where these are on."""

@@ -285,7 +285,7 @@ def test_targets_at_native_size(diem):
     found = batches(videos, spec_of(8), batch=4, sampling=passing, one_pass=True, targets="native")
     rows = [(b, i) for b in found for i in range(4) if b["mask"][i]]
     assert [(int(b["video"][i]), int(b["label"][i])) for b, i in rows] == [
-        *((0, 7 + 5 * k) for k in range(7)), *((1, label) for label in (0, 5))
+        *((0, 7 + 5 * k) for k in range(7)), (1, 5)
     ]  # fmt: skip
     for batch, i in rows:
         source = LONG[batch["video"][i]]

@@ -10,7 +10,7 @@ import pytest
 
 from avsal_jax import AvsalError, InputSpec, Waveform
 from avsal_jax.data.prepare import prepare
-from avsal_jax.data.sampling import Sampler, Sampling
+from avsal_jax.data.sampling import ClipChoice, Sampler, Sampling
 from avsal_jax.data.sources import PreparedSources
 from avsal_jax.testing import fake_data
 
@@ -180,11 +180,7 @@ def test_clips_with_an_interval_by_hand():
         (0, (0, 2, 4, 6)),
         (0, (1, 3, 5, 7)),
         (0, (2, 4, 6, 8)),
-        (1, (0, 0, 0, 0)),  # shorter than a clip: each labelled frame, after repeats of the first one
-        (1, (0, 0, 0, 1)),
-        (1, (0, 0, 0, 2)),
-        (1, (0, 0, 1, 3)),
-        (1, (0, 0, 2, 4)),
+        (1, (0, 0, 2, 4)),  # shorter than a clip: its last frame, after repeats of the first one
         (2, (0, 0, 0, 0)),
         (3, (0, 1, 2, 3)),
         (3, (1, 2, 3, 4)),
@@ -192,7 +188,49 @@ def test_clips_with_an_interval_by_hand():
     assert [clip.label for clip in clips] == [clip.frames[-1] for clip in clips]
     middle = InputSpec(frames=4, height=32, width=64, interval=0.2, label_frame="middle")
     sampler = Sampler([unread(3, 10.0)], middle, passing, 0)
-    assert [sampler.clip(row).frames for row in range(3)] == [(0, 0, 0, 2), (0, 0, 1, 2), (0, 0, 2, 2)]
+    assert sampler.epoch == 1 and sampler.clip(0) == ClipChoice(0, (0, 0, 1, 2), label=1, flip=False)
+
+
+# (label, frames of the video, T) -> the frames of its one clip, by the rule in words: all frames, in order, the
+# first one repeated in front (`last`, public ViNet), or both ends repeated about the middle one (`middle`).
+SHORT = {
+    ("last", 20, 32): ((*[0] * 12, *range(20)), 19),
+    ("last", 31, 32): ((0, *range(31)), 30),
+    ("last", 1, 4): ((0, 0, 0, 0), 0),
+    ("middle", 10, 16): ((0, 0, 0, *range(10), 9, 9, 9), 5),
+    ("middle", 3, 8): ((0, 0, 0, 0, 1, 2, 2, 2), 1),
+}
+
+
+@pytest.mark.parametrize(("label_frame", "count", "length"), SHORT)
+@pytest.mark.parametrize("policy", ["all_windows", "one_per_video_per_epoch", "uniform"])
+def test_a_video_shorter_than_a_clip_is_one_clip(label_frame, count, length, policy):
+    frames, label = SHORT[label_frame, count, length]
+    spec = InputSpec(frames=length, height=32, width=64, label_frame=label_frame)
+    for stride in (1, 5, length) if policy == "all_windows" else (1,):
+        sampler = Sampler([unread(count, 25.0)], spec, Sampling(policy, stride=stride), 0)
+        assert sampler.epoch == 1  # in each epoch
+        assert [sampler.clip(row) for row in range(3)] == 3 * [ClipChoice(0, frames, label, flip=False)]
+
+
+@pytest.mark.parametrize(
+    ("label_frame", "backwards"), [("last", (4, 4, 4, 4, 3, 2, 1, 0)), ("middle", (4, 4, 4, 3, 2, 1, 0, 0))]
+)
+def test_a_short_video_backwards(label_frame, backwards):
+    spec = InputSpec(frames=8, height=32, width=64, label_frame=label_frame)
+    sampler = Sampler([unread(5, 25.0)], spec, Sampling(reverse=True), 0)
+    drawn = {sampler.clip(row).frames for row in range(30)}
+    assert drawn == {backwards, tuple(4 - frame for frame in backwards)}
+    assert {sampler.clip(row).label for row in range(30)} == ({0, 4} if label_frame == "last" else {2})
+
+
+def test_a_short_video_beside_long_ones():
+    """Strides below the length: the long one has its windows, the short one its clip."""
+    passing = Sampling("all_windows", stride=5, shuffle=False)
+    sampler = Sampler([unread(20, 25.0), unread(6, 25.0)], SPEC, passing, 0)
+    assert [(sampler.clip(row).video, sampler.clip(row).label) for row in range(sampler.epoch)] == [
+        (0, 7), (0, 12), (0, 17), (1, 5)
+    ]  # fmt: skip
 
 
 def test_black_truth_is_passed_over_with_an_interval():
