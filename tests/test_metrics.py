@@ -65,7 +65,7 @@ def test_mit_metrics(name):
     same(metrics.sim(p, g), expected["SIM"])
     same(metrics.nss(p, f), expected["NSS"])
     same(metrics.kl(p, g), expected["KL"])
-    same(metrics.info_gain(p, f, baseline), expected["IG_vs_other"])
+    same(metrics.information_gain(p, f, baseline), expected["IG_vs_other"])
     same(metrics.auc_judd(p, f), expected["AUC_Judd_nojitter"])
     same(metrics.auc_borji(p, f, uniform), expected["AUC_Borji_given"])
     same(metrics.auc_borji(p, f, uniform, step=0.001), expected["AUC_Borji_given_step001"])
@@ -239,7 +239,7 @@ def test_batches_are_frames_one_by_one_and_inputs_stay():
             (metrics.kl, g),
             (metrics.nss, f),
             (metrics.auc_judd, f),
-            (metrics.info_gain, f, p),
+            (metrics.information_gain, f, p),
             (metrics.auc_borji, f, padded),
             (metrics.auc_shuffled, f, padded),
         ):
@@ -261,7 +261,11 @@ def test_maps_with_nan_or_infinities_have_no_value():
         q = p.copy()
         q[3, 4] = bad
         values = [metrics.cc(q, g), metrics.sim(q, g), metrics.kl(q, g), metrics.nss(q, f)]
-        values += [metrics.auc_judd(q, f), metrics.auc_borji(q, f, uniform), metrics.info_gain(q, f, p)]
+        values += [
+            metrics.auc_judd(q, f),
+            metrics.auc_borji(q, f, uniform),
+            metrics.information_gain(q, f, p),
+        ]
         if bad == np.inf:  # KL sees a map that is inf/inf there too
             assert np.isnan(values[2])
         assert np.isnan(values).all()
@@ -331,7 +335,7 @@ MISTAKES = {
     "give the fixation map": lambda: metrics.nss(A, F * 0.5),
     "ddof of nss must be 0 or 1; got 2": lambda: metrics.nss(A, F, ddof=2),
     "eps of kl must be a positive number": lambda: metrics.kl(A, A, eps=0),
-    "baseline .4, 5. and fixations .2, 4, 5. must have the same axes": lambda: metrics.info_gain(
+    "baseline .4, 5. and fixations .2, 4, 5. must have the same axes": lambda: metrics.information_gain(
         np.zeros((2, 4, 5)), np.zeros((2, 4, 5)), A
     ),
     "rule 'best' of auc_judd is not one of mit, distinct, rank": lambda: metrics.auc_judd(A, F, rule="best"),

@@ -32,9 +32,11 @@ def add_parser(commands) -> None:
         "domain:nature_test")  # fmt: skip
     add("--shard", type=flags.shard, metavar="I/N", help="only the I-th of N shares, which merge in DIR "
         "(default: the launcher's number)")  # fmt: skip
-    add("--observers", type=pathlib.Path, metavar="DIR", help="raw fixations, for --model human")
+    add("--observers", metavar="DIR", help="raw fixations, for --model human; of several sets "
+        "diem=DIR,coutrot1=FILE,coutrot2=FILE")  # fmt: skip
     add("--metrics", type=flags.metrics, default=flags.METRICS, metavar="LIST", help=flags.METRICS_HELP)
-    add("--prior", type=pathlib.Path, metavar="FILE", help="of fit-prior: adds information_gain over it")
+    add("--prior", type=pathlib.Path, metavar="FILE", help="of fit-prior: adds information_gain over it "
+        "(without: over the centre prior, where --metrics has it)")  # fmt: skip
     add("--seed", type=flags.seed, default=0, help="of the random draws")
     add("--label", type=flags.label, metavar="NAME", help="the method's name in tables")
     add("--batch", type=flags.batch, metavar="N")

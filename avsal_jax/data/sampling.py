@@ -134,12 +134,12 @@ class Sampler:
         return ClipChoice(video, frames=frames, label=frames[self._label], flip=flip)
 
     def _frames(self, video: PreparedVideo, start: int, reverse: bool) -> tuple[int, ...]:
-        """The frames of the clip from `start`. A video shorter than a clip has one, which shows all its frames.
+        """The frames of the clip from `start`; a video shorter than a clip has one, with all its frames.
 
         With the label `last`, that one is labelled by the video's last frame, and the first frame is repeated
-        in front, as the public loader of ViNet does for Hollywood-2 and UCF-Sports (samyak0210/ViNet @2a52666,
-        dataloader.py). With `middle`, it is labelled by the video's middle frame, and both ends are repeated,
-        as in the windows of inference; STAViS starts over from the first frame instead.
+        in front, as the public loader of ViNet does for Hollywood-2 and UCF-Sports (samyak0210/ViNet
+        @2a52666, dataloader.py). With `middle`, it is labelled by the video's middle frame, and both ends are
+        repeated, as in the windows of inference; STAViS starts over from the first frame instead.
         """
         count, spacing = video.frames, self._spacing(video)
         if count < self._span(video):

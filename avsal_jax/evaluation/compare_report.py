@@ -58,7 +58,7 @@ def page(comparison: Comparison, results: Sequence[Result]) -> str:
     """Returns the report as one HTML page."""
     sections = [Section(name, grid) for name, grid in grids(comparison)]
     sections += _intervals(comparison)
-    measured = [r for r in results if r.folder is not None]
+    measured = [r for r in results if r.folder is not None and not r.category]  # with all of a folder
     for key in dict.fromkeys((r.dataset, r.split) for r in measured):
         here = [r for r in measured if (r.dataset, r.split) == key]
         sections += _pictures(here) + _curves(here, comparison)

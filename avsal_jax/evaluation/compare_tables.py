@@ -63,20 +63,23 @@ def json_text(comparison: Comparison) -> str:
 
 
 def grids(comparison: Comparison) -> list[tuple[str, Grid]]:
-    """Returns (title, table) for each set, and for the six-set means; the best of each metric stands out."""
+    """Returns (title, table) for each set, and for the six-set means; the best of each metric stands out.
+
+    Splits of a set share a table: papers call validation what a packaging calls its test list.
+    """
     found = []
-    for key in dict.fromkeys((score.dataset, score.split) for score in comparison.scores):
-        scores = [s for s in comparison.scores if (s.dataset, s.split) == key]
-        name = "Mean of the six sets" if key[0] == SIX_SET_MEAN else key[0]
-        found.append((f"{name}, {key[1]}", _grid(scores, comparison.metrics)))
+    for dataset in dict.fromkeys(score.dataset for score in comparison.scores):
+        scores = [s for s in comparison.scores if s.dataset == dataset]
+        name = "Mean of the six sets" if dataset == SIX_SET_MEAN else dataset
+        found.append((name, _grid(scores, comparison.metrics)))
     return found
 
 
 def _grid(scores: list[Score], metrics: tuple[str, ...]) -> Grid:
     metrics = tuple(m for m in metrics if any(m in score.metrics for score in scores))
-    columns = ["method", *map(title, metrics), "videos", "protocol"]
+    columns = ["method", *map(title, metrics), "split", "videos", "protocol"]
     rows = [
-        [s.method, *(_value(s, m) for m in metrics), _or_empty(s.videos), s.protocol or "as printed"]
+        [s.method, *(_value(s, m) for m in metrics), s.split, _or_empty(s.videos), s.protocol or "as printed"]
         for s in scores
     ]
     if any(score.folds for score in scores):

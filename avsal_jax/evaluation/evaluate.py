@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Callable
 
 from avsal_jax.cluster import share
-from avsal_jax.data.datasets import open_dataset, open_whole
+from avsal_jax.data.datasets import find_dataset, open_dataset, open_whole
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.data.sets.entries import GazeEntry
 from avsal_jax.data.sets.stimuli import DEFAULT_OPTIONS, GazeOptions
@@ -44,16 +44,17 @@ class Request:
       model: a model directory or bundled model, `1=DIR,2=DIR,3=DIR` for pooled folds, `mean_map`, `human`,
         `human_half`, a prior's file, or a rule: `centre`, `motion`, `spectral_residual`.
       predictions: a folder of saved maps; either this or `model`.
-      observers: folder of raw fixations for `human`.
+      observers: raw fixations for `human`, see `human.human_maps`.
       protocol: a name in `protocols.PROTOCOLS`, or None for the set's own.
-      metrics: some of `protocols.METRICS` and, where the protocol has a grid, of `GRID_METRICS`.
+      metrics: some of `protocols.METRICS`, `ON_REQUEST` and, where the protocol has a grid, `GRID_METRICS`.
       shard: (I, N): the I-th of N shares, from 1.
       seed: of all draws.
       label: the method's name in tables.
       gaze: how recorded gaze is read.
       allow_seen: whether a prior or mean map is scored on the stimuli that it was fitted on.
       smoothing: of a network's maps, in seconds; None for the model's own.
-      prior: a file of `fit-prior`; adds `information_gain`, which is over it, to the metrics.
+      prior: a file of `fit-prior`; adds `information_gain`, which is over it, to the metrics. Without a file
+        it is over the centre prior.
     """
 
     dataset: str
@@ -63,7 +64,7 @@ class Request:
     list_file: pathlib.Path | None = None
     model: str | None = None
     predictions: pathlib.Path | None = None
-    observers: pathlib.Path | None = None
+    observers: str | pathlib.Path | None = None
     protocol: str | None = None
     metrics: tuple[str, ...] = METRICS
     shard: tuple[int, int] | None = None
@@ -108,7 +109,12 @@ def evaluate(
     )
     parts = [runner.read_part(output, unit, settings) for unit in units]
     tried = sum(part is not None for part in parts)
-    done = [part for part in parts if part is not None and "failed" not in part]
+    scored = [
+        (part, unit.fold)
+        for part, unit in zip(parts, units, strict=True)
+        if part is not None and "failed" not in part
+    ]
+    done = [part for part, _ in scored]
     if tried < len(units) or not done:
         return {"videos": len(done), "of": len(units), "failed": failed}
     about = {
@@ -123,6 +129,7 @@ def evaluate(
         "seed": request.seed,
         **({} if request.smoothing is None else {"smoothing": request.smoothing}),
         **_grid_words(settings.protocol),
+        **({} if settings.prior is None else {"prior": settings.prior.label}),
         "source": {
             "root": str(request.root),
             "dataset": request.dataset,
@@ -133,7 +140,12 @@ def evaluate(
     }
     try:
         summary = tables.write_results(
-            output, parts=done, metrics=settings.metrics, protocol=settings.protocol, about=about
+            output,
+            parts=done,
+            folds=[fold for _, fold in scored],
+            metrics=settings.metrics,
+            protocol=settings.protocol,
+            about=about,
         )
     except OSError as error:
         raise AvsalError(f"cannot write to {output}: {error.strerror}") from error
@@ -147,9 +159,10 @@ def _settings(request: Request) -> Settings:
         names = (*names, INFORMATION_GAIN)
     if protocol.grid is None and (wrong := [name for name in names if name in GRID_METRICS]):
         raise AvsalError(f"{wrong[0]} is a metric of the protocol gaze, not of {protocol.name}")
-    if request.prior is None and INFORMATION_GAIN in names:
-        raise AvsalError(f"{INFORMATION_GAIN} needs --prior with a file that avsal fit-prior wrote")
-    prior = None if request.prior is None else priors.read_prior(request.prior, request.allow_seen)
+    prior = None
+    if INFORMATION_GAIN in names:
+        file = request.prior
+        prior = baselines.centre_maps() if file is None else priors.read_prior(file, request.allow_seen)
     return Settings(protocol, names, seed=request.seed, prior=prior)
 
 
@@ -225,7 +238,7 @@ def _source_without_network(request: Request, alone: bool) -> MapSource | None:
         return _mean_map(request)
     if request.model in ("human", "human_half"):
         entries = _entries(request, request.split, request.fold)
-        return human_maps(request.model, dataset=request.dataset, raw=request.observers, entries=entries)
+        return human_maps(request.model, entries=entries, observers=request.observers)
     if request.model.endswith(priors.SUFFIX):
         return priors.read_prior(pathlib.Path(request.model), request.allow_seen)
     return None
@@ -233,10 +246,37 @@ def _source_without_network(request: Request, alone: bool) -> MapSource | None:
 
 def _mean_map(request: Request) -> MapSource:
     """Returns the mean of the training list; of recorded gaze, whose splits may overlap, as a prior."""
-    entries = _entries(dataclasses.replace(request, list_file=None), "train", request.fold)
+    entries = _training(request)
     if all(isinstance(entry, GazeEntry) for entry in entries):
         return priors.mean_map(entries, request.allow_seen)
     return baselines.mean_maps(entries)
+
+
+def _training(request: Request) -> list[VideoEntry]:
+    """The training videos that go with what is scored.
+
+    With a list: of all sets that it names, without the videos that it names; of `domain:nature_test`, those
+    of `domain:nature_train`.
+    """
+    whole = dataclasses.replace(request, list_file=None)
+    if request.list_file is None or find_dataset(request.dataset).packaging == "gaze":
+        return list(_entries(whole, "train", request.fold))
+    domain = shipped_domain(str(request.list_file))
+    if domain is not None:
+        name = f"domain:{domain.partition('_')[0]}_train"
+        return list(
+            _entries(dataclasses.replace(request, list_file=pathlib.Path(name)), "train", request.fold)
+        )
+    scored = {(entry.dataset, entry.name): entry for entry in _entries(request, request.split, request.fold)}
+    training = [
+        entry
+        for name in dict.fromkeys(dataset for dataset, _ in scored)
+        for entry in _entries(dataclasses.replace(whole, dataset=name), "train", request.fold)
+        if (entry.dataset, entry.name) not in scored
+    ]
+    if not training:
+        raise AvsalError(f"{request.list_file} leaves no training video for the mean map")
+    return training
 
 
 def _model_maps(path: str, request: Request) -> ModelMaps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 from collections.abc import Iterator, Sequence
 
@@ -92,7 +93,7 @@ class HalfOfObservers(MapSource):
     """Half of the observers predict the other half (HI): their fixations, blurred.
 
     Args:
-      observers: video name -> (observers, (height, width) of the frames that they saw).
+      observers: (set, video name) -> (observers, (height, width) of the frames that they saw).
       raw: the identity of the files that they come from.
       sigma: pixels; of the Gaussian at the size of the truth.
     """
@@ -101,7 +102,7 @@ class HalfOfObservers(MapSource):
 
     def __init__(
         self,
-        observers: dict[str, tuple[tuple[Observer, ...], tuple[int, int]]],
+        observers: dict[tuple[str, str], tuple[tuple[Observer, ...], tuple[int, int]]],
         raw: str,
         sigma: float = 20.0,
     ):
@@ -113,7 +114,7 @@ class HalfOfObservers(MapSource):
 
     def problems(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
         """At least two observers are needed."""
-        count = len(self._observers[entry.name][0]) if entry.name in self._observers else 0
+        count = len(self._of(entry)[0])
         return [] if count >= 2 else [f"{entry.name}: {count} observers; a split half needs at least 2"]
 
     def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray | None]:
@@ -133,8 +134,11 @@ class HalfOfObservers(MapSource):
         """Returns the fixations of the other half."""
         return Fixations(self._points(entry, index, 1))
 
+    def _of(self, entry: VideoEntry) -> tuple[tuple[Observer, ...], tuple[int, int]]:
+        return self._observers.get((entry.dataset, entry.name), ((), (1, 1)))
+
     def _points(self, entry: VideoEntry, index: int, half: int) -> np.ndarray:
-        observers, size = self._observers.get(entry.name, ((), (1, 1)))
+        observers, size = self._of(entry)
         seen = [place for one in observers[half::2] if (place := one.at(index)) is not None]
         points = np.array(seen, np.int64).reshape(-1, 2)
         return rescale_points(points, size, entry.truth_size(index))
@@ -146,34 +150,64 @@ class HalfOfObservers(MapSource):
         return scipy.ndimage.gaussian_filter(density, self._sigma, mode="constant")
 
 
-def human_maps(
-    model: str, dataset: str, raw: pathlib.Path | None, entries: Sequence[VideoEntry]
-) -> MapSource:
-    """Returns the observers of a set as `human` or `human_half`.
+def human_maps(model: str, entries: Sequence[VideoEntry], observers: str | os.PathLike | None) -> MapSource:
+    """Returns the observers of one or several sets as `human` or `human_half`.
 
     Recorded gaze has its observers with it. For other sets both models are halves of the observers in raw
-    fixations: for `diem` and `synthetic` a folder with one of event files per video (`<video>`
-    or `<video>/event_data`), for `coutrot1` and `coutrot2` the database's .mat file.
+    fixations.
+
+    Args:
+      model: the name.
+      entries: the videos.
+      observers: where raw fixations are: for `diem` and `synthetic` a folder with one of event files per
+        video (`<video>` or `<video>/event_data`), for `coutrot1` and `coutrot2` the database's .mat file; of
+        videos of several sets `diem=FOLDER,coutrot1=FILE,coutrot2=FILE`.
 
     Raises:
-      AvsalError: no raw fixations are named, or the set has none of a known form.
+      AvsalError: no raw fixations are named, or a set has none of a known form.
     """
     if all(isinstance(entry, GazeEntry) for entry in entries):
         return LeaveOneOut() if model == "human" else RecordedHalves()
-    if raw is None:
-        raise AvsalError("--model human needs --observers with the raw fixations of the set")
-    if not raw.exists():
-        raise AvsalError(f"there is no {raw}; --observers names the raw fixations of the set")
-    origin = tree_identity(raw)
-    if dataset in ("coutrot1", "coutrot2"):
-        clips = coutrot_clips(raw)
-        return HalfOfObservers(
-            {name: (clip.observers, (clip.height, clip.width)) for name, clip in clips.items()}, origin
-        )
-    if dataset not in ("diem", "synthetic"):
+    sets = tuple(dict.fromkeys(entry.dataset for entry in entries))
+    if unknown := [name for name in sets if name not in _RAW_FORMS]:
         raise AvsalError(
-            f"--model human knows the raw fixations of diem, coutrot1, coutrot2, synthetic; not of {dataset}"
+            f"--model human knows the raw fixations of {', '.join(_RAW_FORMS)}; not of {', '.join(unknown)}"
         )
+    raw = _raw_paths(None if observers is None else os.fspath(observers), sets)
+    found = {}
+    for name, path in raw.items():
+        of_set = _RAW_FORMS[name](path, [entry for entry in entries if entry.dataset == name])
+        found |= {(name, video): people for video, people in of_set.items()}
+    origin = ", ".join(tree_identity(path) for path in raw.values())
+    if sets == ("synthetic",) and found:  # its frames are small: as its truth is made
+        return HalfOfObservers(found, origin, BLUR * next(iter(found.values()))[1][0])
+    return HalfOfObservers(found, origin)
+
+
+def _raw_paths(observers: str | None, sets: Sequence[str]) -> dict[str, pathlib.Path]:
+    """Returns set -> path of `set=path,set=path`, or of one path for one set."""
+    form = ",".join(f"{name}=PATH" for name in sets)
+    if observers is None:
+        where = f": --observers {form}" if len(sets) > 1 else " of the set"
+        raise AvsalError(f"--model human needs --observers with the raw fixations{where}")
+    if len(sets) == 1 and not observers.startswith(f"{sets[0]}="):
+        raw = {sets[0]: pathlib.Path(observers)}
+    else:
+        parts = [part.partition("=") for part in observers.split(",")]
+        raw = {name: pathlib.Path(path) for name, _, path in parts if path}
+        if len(raw) != len(parts) or set(raw) - set(_RAW_FORMS) or set(sets) - set(raw):
+            raise AvsalError(f"--observers {observers!r} is not of the form {form}, with each set once")
+    for path in raw.values():
+        if not path.exists():
+            raise AvsalError(f"there is no {path}; --observers names the raw fixations of the set")
+    return {name: raw[name] for name in sets}
+
+
+def _coutrot_people(raw: pathlib.Path, entries: Sequence[VideoEntry]) -> dict:
+    return {name: (clip.observers, (clip.height, clip.width)) for name, clip in coutrot_clips(raw).items()}
+
+
+def _people_of_folders(raw: pathlib.Path, entries: Sequence[VideoEntry]) -> dict:
     found = {}
     for entry in entries:
         if not entry.frames:
@@ -182,6 +216,13 @@ def human_maps(
         if folder is not None:
             height, width = entry.frame_size
             found[entry.name] = (diem_observers(folder, width, height), (height, width))
-    if dataset == "synthetic" and found:  # its frames are small: as its truth is made
-        return HalfOfObservers(found, origin, BLUR * next(iter(found.values()))[1][0])
-    return HalfOfObservers(found, origin)
+    return found
+
+
+# set -> function of the path of its raw fixations and its videos: video -> (observers, (height, width))
+_RAW_FORMS = {
+    "diem": _people_of_folders,
+    "coutrot1": _coutrot_people,
+    "coutrot2": _coutrot_people,
+    "synthetic": _people_of_folders,
+}

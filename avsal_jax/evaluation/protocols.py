@@ -20,11 +20,12 @@ from avsal_jax.evaluation.gaze_grid import GazeGrid
 from avsal_jax.pictures import resize_map, to_grey
 
 METRICS = ("cc", "sim", "nss", "kl", "auc_judd", "auc_shuffled")
-INFORMATION_GAIN = "information_gain"
+AUC_BORJI, INFORMATION_GAIN = "auc_borji", "information_gain"
+ON_REQUEST = (AUC_BORJI, INFORMATION_GAIN)  # of any protocol
 TOP_PERCENTS = (1, 5, 10, 20)  # of the cells, for calibration
 TOP_SHARES = {f"top_{percent}": percent / 100 for percent in TOP_PERCENTS}
 TOP_MASSES = {f"mass_{percent}": percent / 100 for percent in TOP_PERCENTS}
-GRID_METRICS = (INFORMATION_GAIN, *TOP_SHARES, *TOP_MASSES)  # of protocols with a grid, when asked for
+GRID_METRICS = (*TOP_SHARES, *TOP_MASSES)  # of protocols with a grid, when asked for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +132,9 @@ PROTOCOLS = {
     ),
 }
 LOWER_IS_BETTER = frozenset({"kl"})
-PER_FIXATION = frozenset({"nss", *GRID_METRICS})  # on a grid, these are means over fixations, not frames
+PER_FIXATION = frozenset(
+    {"nss", INFORMATION_GAIN, *GRID_METRICS}
+)  # on a grid, these are means over fixations, not frames
 DEFAULTS = {"dhf1k": "dhf1k", "hollywood2": "dhf1k", "ucf": "dhf1k"}  # recorded gaze: gaze; other sets: vinet
 
 

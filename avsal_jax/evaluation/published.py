@@ -26,6 +26,8 @@ from avsal_jax.errors import AvsalError
 
 PAPERS = ("avinet", "casp_net", "avrsp", "dual_domain")
 METRICS = ("cc", "nss", "auc_judd", "sim", "auc_shuffled")
+# set -> category of its videos, as the set calls it -> the set of the rows that papers print for it
+CATEGORIES = {"ave": {"Nature": "ave:nature", "Social": "ave:social", "Other": "ave:miscellaneous"}}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,6 +34,7 @@ class Result:
       folder: where it was read, or None.
       origin: the same for people: a path, or a paper's table.
       note: what a reader should know of the numbers.
+      category: of the videos, where these are some of a folder's; "" for all.
     """
 
     method: str
@@ -47,10 +48,13 @@ class Result:
     folder: pathlib.Path | None
     origin: str
     note: str = ""
+    category: str = ""
 
 
 def read_results(text: str) -> list[Result]:
     """Returns what one RESULT of the command line names: `published:METHOD`, a folder, or `LABEL=folder`.
+
+    A folder gives a result for each of its folds, and one for each category that papers print.
 
     Raises:
       AvsalError: it names nothing, or something damaged.
@@ -61,8 +65,8 @@ def read_results(text: str) -> list[Result]:
     if found and label and not pathlib.Path(text).exists():
         if not label.isprintable():
             raise AvsalError(f"the label {label!r} holds characters that cannot be shown")
-        return [dataclasses.replace(read_result(path), method=label)]
-    return [read_result(text)]
+        return [dataclasses.replace(result, method=label) for result in _read_folder(path)]
+    return _read_folder(text)
 
 
 def _published(row: published.Row) -> Result:
@@ -82,19 +86,48 @@ def _published(row: published.Row) -> Result:
 
 
 def read_result(path) -> Result:
-    """Reads a result folder: `summary.json` and `videos.csv`.
+    """Reads a result folder: `summary.json` and `videos.csv`; all folds and categories together.
 
     Raises:
       AvsalError: the path is no result folder, or one that is damaged.
     """
-    folder = pathlib.Path(path)
+    return _read(pathlib.Path(path))[0]
+
+
+def _read_folder(path) -> list[Result]:
+    whole, summary = _read(pathlib.Path(path))
+    names = published.CATEGORIES.get(whole.dataset, {})
+    parts = [
+        _part(whole, summary["folds"][fold], fold=int(fold), origin=f"{whole.origin}, fold {fold}")
+        for fold in summary["folds"]
+    ]
+    return (parts or [whole]) + [
+        _part(whole, part, dataset=names[name], category=name, origin=f"{whole.origin}, {name}")
+        for name, part in summary["categories"].items()
+        if name in names
+    ]
+
+
+def _part(whole: Result, part: dict, **changes) -> Result:
+    """Returns the result of some videos of a folder."""
+    names = frozenset(part["names"])
+    per_video = {
+        metric: {video: value for video, value in table.items() if video in names}
+        for metric, table in whole.per_video.items()
+    }
+    return dataclasses.replace(
+        whole, per_video=per_video, metrics=part["metrics"], videos=len(names), **changes
+    )
+
+
+def _read(folder: pathlib.Path) -> tuple[Result, dict]:
     file = folder / "summary.json"
     if not folder.is_dir() or not file.is_file():
         missing = "holds no summary.json" if folder.is_dir() else "is no folder"
         raise AvsalError(f"{folder} is not a result: it {missing}; {_GIVE}")
     summary = _summary(file)
     per_video = _per_video(folder / "videos.csv", summary["videos"])
-    return Result(
+    whole = Result(
         method=summary["method"],
         dataset=summary["dataset"],
         split=summary["split"],
@@ -106,6 +139,7 @@ def read_result(path) -> Result:
         folder=folder,
         origin=str(folder),
     )
+    return whole, summary
 
 
 def _summary(file: pathlib.Path) -> dict:
@@ -122,9 +156,15 @@ def _summary(file: pathlib.Path) -> dict:
         checked = {key: _name(key, card[key]) for key in ("method", "dataset", "split", "protocol")}
         checked["fold"] = None if card.get("fold") is None else _whole("fold", card["fold"])
         checked["videos"] = _whole("videos", card["videos"])
-        checked["metrics"] = {
-            _name("metric", key): _mean(key, value) for key, value in card["metrics"].items()
-        }
+        checked["metrics"] = _means(card["metrics"])
+        for key in ("folds", "categories"):  # with the names of their videos; earlier results have none
+            checked[key] = {
+                _name(key, name): {"metrics": _means(part["metrics"]), "names": _names(part["names"])}
+                for name, part in card.get(key, {}).items()
+                if "names" in part
+            }
+        if not all(name.isascii() and name.isdecimal() for name in checked["folds"]):
+            raise ValueError("a fold is no number")
     except AvsalError:
         raise
     except KeyError as error:
@@ -138,6 +178,16 @@ def _name(key: str, value) -> str:
     if not isinstance(value, str) or not value or len(value) > 300 or not value.isprintable():
         raise ValueError(f"{key} is {str(value)[:60]!r}")
     return value
+
+
+def _names(value) -> list[str]:
+    if not isinstance(value, list):
+        raise ValueError("names of videos are no list")
+    return [_name("video", name) for name in value]
+
+
+def _means(card: dict) -> dict[str, float]:
+    return {_name("metric", key): _mean(key, value) for key, value in card.items()}
 
 
 def _whole(key: str, value) -> int:

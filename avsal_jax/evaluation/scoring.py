@@ -13,6 +13,7 @@ from avsal_jax.data.fixation_maps import Fixations, fixation_findings, rescale_p
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation.protocols import (
+    AUC_BORJI,
     INFORMATION_GAIN,
     PER_FIXATION,
     TOP_MASSES,
@@ -158,7 +159,8 @@ def score_trial(
       protocol: whether NSS is per fixation.
       other: gives bool [h, w], where negatives are drawn; called only where they are, since it reads files.
       draw: purpose -> NumPy generator of this frame, so that no metric changes another's draws.
-      prior: [h, w] for the information gain, which is NaN without it.
+      prior: [h, w] for the information gain, which is NaN without it. Without a grid it is that of the MIT
+        benchmark (`metrics.information_gain`).
     """
     saliency = metrics.imresize(trial.saliency, *trial.size)
     fixated = fixation_map(trial.points, trial.size)
@@ -169,6 +171,18 @@ def score_trial(
             return math.nan
         draws = metrics.sample_shuffled_negatives(fixated, others, draw("negatives"))
         return metrics.auc_shuffled(saliency, fixated, draws)
+
+    def borji():
+        return metrics.auc_borji(
+            saliency, fixated, metrics.sample_uniform_negatives(fixated, draw("uniform"))
+        )
+
+    def gain():
+        if prior is None:
+            return math.nan
+        if protocol.grid is not None:
+            return metrics.information_gain_at(saliency, trial.points, prior)
+        return metrics.information_gain(saliency, fixated, metrics.imresize(prior, *trial.size))
 
     def against_density(metric):
         return lambda: math.nan if trial.density is None else metric(saliency, trial.density)
@@ -184,9 +198,8 @@ def score_trial(
         ),
         "auc_judd": lambda: metrics.auc_judd(saliency, fixated, jitter=draw("jitter")),
         "auc_shuffled": shuffled,
-        INFORMATION_GAIN: lambda: (
-            math.nan if prior is None else metrics.information_gain_at(saliency, trial.points, prior)
-        ),
+        AUC_BORJI: borji,
+        INFORMATION_GAIN: gain,
         **{
             name: functools.partial(metrics.top_share, saliency, trial.points, share)
             for name, share in TOP_SHARES.items()

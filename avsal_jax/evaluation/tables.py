@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import math
 import pathlib
@@ -60,12 +61,18 @@ def set_means(parts: Sequence[dict], metrics: Sequence[str], protocol: Protocol)
 
 
 def write_results(
-    output: pathlib.Path, parts: Sequence[dict], metrics: Sequence[str], protocol: Protocol, about: dict
+    output: pathlib.Path,
+    parts: Sequence[dict],
+    folds: Sequence[int | None],
+    metrics: Sequence[str],
+    protocol: Protocol,
+    about: dict,
 ) -> dict:
     """Writes frames.csv, videos.csv, summary.json, table.md and report.html; returns the summary.
 
     Args:
       parts: of all videos, in their order.
+      folds: of each, None where there is none.
       about: what `summary.json` says beside the numbers: method, dataset, split, fold, source, problems.
     """
     summary = {
@@ -78,12 +85,15 @@ def write_results(
         "notes": {p["label"]: p["findings"] for p in parts if p["findings"]},
         "metrics": set_means(parts, metrics, protocol),
     }
-    categories = sorted({part["category"] for part in parts if part["category"]})
-    if categories:
-        summary["categories"] = {
-            name: set_means([p for p in parts if p["category"] == name], metrics, protocol)
-            for name in categories
-        }
+    kinds = {"folds": folds, "categories": [part["category"] for part in parts]}
+    for kind, names in kinds.items():
+        if any(names):
+            summary[kind] = {
+                str(name): _some(
+                    [part for part, of in zip(parts, names, strict=True) if of == name], metrics, protocol
+                )
+                for name in sorted({name for name in names if name})
+            }
     _write_csv(
         output / "frames.csv",
         ["video", "frame", *metrics],
@@ -104,31 +114,62 @@ def write_results(
     return summary
 
 
+def _some(parts: Sequence[dict], metrics: Sequence[str], protocol: Protocol) -> dict:
+    """What a summary says of some of its videos."""
+    return {"names": [p["label"] for p in parts], "metrics": set_means(parts, metrics, protocol)}
+
+
 def markdown(summary: dict, metrics: Sequence[str]) -> str:
-    """Returns the table of one set beside the numbers that papers print for it."""
-    lines = [
-        f"## {summary['dataset']}, {summary['split']}, protocol {summary['protocol']}",
-        "",
-        "| method | " + " | ".join(metrics) + " | source | pre-training |",
-        "|---" * (len(metrics) + 3) + "|",
-    ]
-    own = [_shown(summary["metrics"][name]["mean"]) for name in metrics]
-    label = summary["method"].replace("|", "\\|")
-    lines.append("| " + " | ".join([f"**{label}**", *own, "this evaluation", ""]) + " |")
-    for row in published.rows(dataset=summary["dataset"]):
-        values = [_shown(row.metrics.get(name)) for name in metrics]
-        if not any(values):
-            continue
-        lines.append("| " + " | ".join([row.label, *values, row.source, row.pretraining]) + " |")
-    for name, means in summary.get("categories", {}).items():
-        lines.append(f"\n{name}: " + ", ".join(f"{m} {_shown(means[m]['mean'])}" for m in metrics))
+    """Returns the table of a set, and of its categories, beside the numbers that papers print for them."""
+    dataset, label = summary["dataset"], summary["method"].replace("|", "\\|")
+    where = f"{summary['split']}, protocol {summary['protocol']}"
+    means = {name: value["mean"] for name, value in summary["metrics"].items()}
+    own = [(f"**{label}**", means)]
+    if folds := summary.get("folds"):
+        own.append((f"**{label}**, mean of {len(folds)} folds", fold_means(folds, metrics)))
+    table = functools.partial(_table, split=summary["split"], metrics=metrics)
+    lines = table(f"{dataset}, {where}", own, printed=published.rows(dataset=dataset))
+    names = published.CATEGORIES.get(dataset, {})
+    for category, part in summary.get("categories", {}).items():
+        means = {name: value["mean"] for name, value in part["metrics"].items()}
+        printed = published.rows(dataset=names[category]) if category in names else ()
+        videos = f"{len(part['names'])} videos"
+        own = [(f"**{label}**", means)]
+        lines += ["", *table(f"{category}, {videos}, {where}", own, printed=printed)]
     lines += [f"\n{line}" for line in remarks(summary)]
     return "\n".join(lines) + "\n"
+
+
+def fold_means(folds: dict[str, dict], metrics: Sequence[str]) -> dict[str, float | None]:
+    """Returns the mean of the means of folds, each alike, as papers report them; None if a fold has none."""
+    means = {name: [part["metrics"][name]["mean"] for part in folds.values()] for name in metrics}
+    return {name: None if None in values else float(np.mean(values)) for name, values in means.items()}
+
+
+def _table(title: str, own, split: str, printed: Sequence[published.Row], metrics) -> list[str]:
+    """Lines of a table: what was measured, then what papers print; a row without a value is left out."""
+    lines = [
+        f"## {title}",
+        "",
+        "| method | " + " | ".join(metrics) + " | split | source | pre-training |",
+        "|---" * (len(metrics) + 4) + "|",
+    ]
+    for label, means in own:
+        values = [_shown(means[name]) for name in metrics]
+        lines.append("| " + " | ".join([label, *values, split, "this evaluation", ""]) + " |")
+    for row in printed:
+        values = [_shown(row.metrics.get(name)) for name in metrics]
+        if any(values):
+            cells = [row.label, *values, row.split, row.source, row.pretraining]
+            lines.append("| " + " | ".join(cells) + " |")
+    return lines
 
 
 def remarks(summary: dict) -> list[str]:
     """Returns in words what is not in the numbers, and what was unusual about the truth."""
     lines = [f"Fixations are blurred with sigma {summary['sigma']}."] if "sigma" in summary else []
+    if "prior" in summary:
+        lines.append(f"The information gain is over the {summary['prior']}, in bits per fixation.")
     if bare := summary["frames_without_truth"]:
         shown = ", ".join(f"{video} {count}" for video, count in bare.items())
         lines.append(f"{sum(bare.values())} frames have no truth and are not scored: {shown}.")

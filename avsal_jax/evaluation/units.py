@@ -46,7 +46,7 @@ class Settings:
 
     Attributes:
       protocol: with its grid or without.
-      metrics: names of `protocols.METRICS` and `GRID_METRICS`.
+      metrics: names of `protocols.METRICS`, `ON_REQUEST` and `GRID_METRICS`.
       seed: of all draws.
       prior: what the information gain is over; None where that is not a metric.
     """
@@ -57,8 +57,10 @@ class Settings:
     prior: MapSource | None = None
 
     def prior_map(self, entry: VideoEntry) -> np.ndarray | None:
-        """Returns the prior on the grid of a video; AvsalError for a video that it was fitted on."""
-        return None if self.prior is None else next(iter(self.prior.maps(entry, self.protocol)))
+        """Returns the prior as maps of a video are scored; AvsalError for a video that it was fitted on."""
+        if self.prior is None:
+            return None
+        return self.protocol.score_map(next(iter(self.prior.maps(entry, self.protocol))))
 
     def prior_problems(self, entry: VideoEntry) -> list[str]:
         """Returns why the prior cannot be used for a video."""

@@ -16,7 +16,7 @@ from avsal_jax.metrics.auc import (
 )
 from avsal_jax.metrics.densities import as_density, information_gain_at, top_mass, top_share
 from avsal_jax.metrics.imresize import imresize
-from avsal_jax.metrics.maps import cc, info_gain, kl, nss, nss_at, sim
+from avsal_jax.metrics.maps import cc, information_gain, kl, nss, nss_at, sim
 from avsal_jax.metrics.state import MeanState
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
     "auc_shuffled",
     "cc",
     "imresize",
-    "info_gain",
+    "information_gain",
     "information_gain_at",
     "kl",
     "nss",

@@ -31,8 +31,9 @@ def as_density(saliency: np.ndarray, floor: float = FLOOR) -> np.ndarray:
 def information_gain_at(prediction: np.ndarray, points: np.ndarray, prior: np.ndarray) -> float:
     """Returns the information gain of one map over a prior in bits per fixation (Kümmerer et al. 2015).
 
-    Mean over the fixations of log2(prediction / prior), both as densities with `FLOOR`. Unlike `info_gain`,
-    maps are not stretched, and a place that two people looked at counts twice. NaN without fixations.
+    Mean over the fixations of log2(prediction / prior), both as densities with `FLOOR`. Unlike
+    `information_gain`, maps are not stretched, and a place that two people looked at counts twice. NaN
+    without fixations.
 
     Args:
       prediction, prior: real numbers [H, W].

@@ -121,7 +121,7 @@ def nss_at(prediction: np.ndarray, points: np.ndarray) -> float:
     return float(scores[points[:, 0], points[:, 1]].mean())
 
 
-def info_gain(prediction: np.ndarray, fixations: np.ndarray, baseline: np.ndarray) -> np.ndarray:
+def information_gain(prediction: np.ndarray, fixations: np.ndarray, baseline: np.ndarray) -> np.ndarray:
     """Returns the information gain over `baseline` in bits per fixation, float64 [..., H, W] -> [...].
 
     MIT `InfoGain.m`: prediction and baseline are stretched from 0 to 1 and divided by their sums; mean at the
@@ -136,7 +136,7 @@ def info_gain(prediction: np.ndarray, fixations: np.ndarray, baseline: np.ndarra
     """
     baseline, given = as_maps("baseline", baseline), as_maps("fixations", fixations)
     same_batch("baseline", maps=baseline, other_name="fixations", other=given)
-    return _score_numpy(_info_gain, prediction, fixations, baseline, fixated=True)
+    return _score_numpy(_information_gain, prediction, fixations, baseline, fixated=True)
 
 
 def _score(core, prediction, truth, *, fixated: bool = False):
@@ -268,7 +268,7 @@ def _nss(xp, p: Maps, fixations: Maps, *, ddof: int):
     return xp.where(constant | (count == 0), xp.nan, score)
 
 
-def _info_gain(xp, p: Maps, fixations: Maps, b: Maps):
+def _information_gain(xp, p: Maps, fixations: Maps, b: Maps):
     (p, p_constant), (b, b_constant) = stretch(xp, p), stretch(xp, b)
     p, b = (_normalise(xp, maps)[fixations.values > 0] for maps in (p, b))
     if p.size == 0:

@@ -191,8 +191,8 @@ def test_clips_with_an_interval_by_hand():
     assert sampler.epoch == 1 and sampler.clip(0) == ClipChoice(0, (0, 0, 1, 2), label=1, flip=False)
 
 
-# (label, frames of the video, T) -> the frames of its one clip, by the rule in words: all frames, in order, the
-# first one repeated in front (`last`, public ViNet), or both ends repeated about the middle one (`middle`).
+# (label, frames of the video, T) -> the frames of its one clip, by the rule in words: all frames, in order,
+# the first one repeated in front (`last`, public ViNet), or both ends about the middle one (`middle`).
 SHORT = {
     ("last", 20, 32): ((*[0] * 12, *range(20)), 19),
     ("last", 31, 32): ((0, *range(31)), 30),

@@ -107,7 +107,7 @@ def test_tables(tmp_path, folders, capsys):
         "| AViNet(B), printed by avinet | **0.632** | **0.498** |" not in text
     )  # alone in SIM: nothing to beat
     assert "| AViNet(B), printed by avinet | **0.632** | 0.498 | 2.53 |" in text
-    assert "## Mean of the six sets, test" in text
+    assert "## Mean of the six sets\n" in text
     assert "No six-set mean for ours: no result on coutrot1, coutrot2, avad, etmd, summe." in text
     assert "| diem, test | <b>\\|theirs | CC | +0.2083 [+0.1250, +0.2500] | 3 |" in text
     content = json.loads((out / "comparison.json").read_text())

@@ -1,7 +1,5 @@
 """`avsal evaluate` on a small set: values by plain formulas, protocols, folds, baselines, categories."""
 
-import csv
-import importlib.resources
 import json
 import math
 
@@ -213,23 +211,6 @@ def test_a_perfect_map_is_perfect(root, videos, tmp_path):
     result = evaluate(asked, tmp_path / "out")["metrics"]
     assert result["auc_judd"]["mean"] == pytest.approx(1, abs=1e-9)
     assert result["auc_shuffled"]["mean"] == pytest.approx(1, abs=1e-9)
-
-
-def test_categories_of_ave(tmp_path):
-    """The shipped lists say which of the test videos of AVE show nature, people or something else."""
-    with (importlib.resources.files("avsal_jax.data") / "lists/gasp/test_ave.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    for dataset, folder in (("diem", "DIEM"), ("coutrot1", "Coutrot_db1"), ("coutrot2", "Coutrot_db2")):
-        names = [row["video_id"].replace("clip_", "clip") for row in rows if row["dataset"] == dataset]
-        videos = [fake_data.fake_video(name, 2, seed=i) for i, name in enumerate(names)]
-        fake_data.write_stavis(tmp_path / "data", folder, videos)
-    asked = Request("ave", tmp_path / "data", model="centre", metrics=("cc",))
-    summary = evaluate(asked, tmp_path / "out")
-    counts = {kind: value["cc"]["videos"] for kind, value in summary["categories"].items()}
-    kinds = [row["scene_type"] for row in rows]
-    assert counts == {kind: kinds.count(kind) for kind in ("Nature", "Other", "Social")}
-    assert sum(counts.values()) == summary["videos"] == 29
-    assert "Nature: cc" in (tmp_path / "out" / "table.md").read_text()
 
 
 def test_two_methods_are_compared(root, predictions, tmp_path):

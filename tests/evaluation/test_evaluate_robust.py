@@ -19,7 +19,7 @@ from avsal_jax.cli import flags
 from avsal_jax.cli.main import main
 from avsal_jax.data.datasets import open_dataset
 from avsal_jax.evaluation.evaluate import evaluate
-from avsal_jax.evaluation.protocols import GRID_METRICS, METRICS, PROTOCOLS
+from avsal_jax.evaluation.protocols import GRID_METRICS, METRICS, ON_REQUEST, PROTOCOLS
 from avsal_jax.evaluation.sources import ModelMaps
 from avsal_jax.storage import write_model
 from avsal_jax.testing import COMMAND, fake_data
@@ -240,7 +240,7 @@ def test_an_output_that_cannot_be_written_is_one_line(root, predictions, tmp_pat
 
 
 def test_flags_know_the_metrics():
-    assert (flags.METRICS, flags.GRID_METRICS) == (METRICS, GRID_METRICS)
+    assert (flags.METRICS, flags.ON_REQUEST, flags.GRID_METRICS) == (METRICS, ON_REQUEST, GRID_METRICS)
     assert flags.shard("2/3") == (2, 3)
     for check, wrong in (
         (flags.shard, ("0/3", "4/3", "2", "a/b")),

@@ -115,12 +115,13 @@ def test_the_command(osie, tmp_path, capsys):
     call = ["evaluate", "--dataset", "osie", "--root", str(osie), "--model", "centre", "--metrics", "nss"]
     assert main([*call, "--prior", str(prior), "--output", str(tmp_path / "out")]) == 0
     assert "| method | nss | information_gain |" in capsys.readouterr().out
-    wrong = ["--metrics", "information_gain", "--output", str(tmp_path / "none")]
-    assert main([*call, *wrong]) == 2
-    assert "information_gain needs --prior with a file that avsal fit-prior wrote" in capsys.readouterr().err
+    assert main([*call[:-1], "nss,information_gain", "--output", str(tmp_path / "centre")]) == 0
+    table = capsys.readouterr().out
+    assert "| **centre prior** |" in table and "| 0.0000 |" in table  # the centre prior, over itself
+    assert "The information gain is over the centre prior, in bits per fixation." in table
 
 
-@pytest.mark.parametrize("name", ["information_gain", "top_5", "mass_1"])
+@pytest.mark.parametrize("name", ["top_5", "mass_1"])
 def test_other_protocols_do_not_have_these_metrics(osie, tmp_path, name):
     request = Request("osie", osie, model="centre", protocol="vinet", metrics=("nss", name))
     with pytest.raises(AvsalError, match=f"{name} is a metric of the protocol gaze, not of vinet"):
