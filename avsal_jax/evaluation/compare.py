@@ -198,16 +198,16 @@ def _six_set_means(scores: list[Score]) -> tuple[list[Score], dict[str, tuple[st
 def _notes(scores: list[Score], means: list[Score]) -> list[str]:
     notes = [f"{s.method} on {s.dataset}: {s.note}" for s in (*scores, *means) if s.note]
     for dataset in dict.fromkeys(s.dataset for s in scores):
-        here = [s for s in scores if s.dataset == dataset]
-        counts = {s.method: s.videos for s in here if s.videos is not None}
+        of_set = [s for s in scores if s.dataset == dataset]
+        counts = {s.method: s.videos for s in of_set if s.videos is not None}
         if len(set(counts.values())) > 1:
-            told = ", ".join(f"{method} {count}" for method, count in counts.items())
-            notes.append(f"the means on {dataset} are over different numbers of videos: {told}")
-        splits = dict.fromkeys(s.split for s in here)
+            text = ", ".join(f"{method} {count}" for method, count in counts.items())
+            notes.append(f"the means on {dataset} are over different numbers of videos: {text}")
+        splits = dict.fromkeys(s.split for s in of_set)
         if len(splits) > 1:
-            methods = {name: ", ".join(s.method for s in here if s.split == name) for name in splits}
-            told = "; ".join(f"{name} of {of}" for name, of in methods.items())
-            notes.append(f"{dataset} was scored on splits of different names: {told}")
+            methods = {name: ", ".join(s.method for s in of_set if s.split == name) for name in splits}
+            text = "; ".join(f"{name} of {of}" for name, of in methods.items())
+            notes.append(f"{dataset} was scored on splits of different names: {text}")
     return notes
 
 

@@ -114,9 +114,9 @@ def evaluate(
         for part, unit in zip(parts, units, strict=True)
         if part is not None and "failed" not in part
     ]
-    done = [part for part, _ in scored]
-    if tried < len(units) or not done:
-        return {"videos": len(done), "of": len(units), "failed": failed}
+    complete = [part for part, _ in scored]
+    if tried < len(units) or not complete:
+        return {"videos": len(complete), "of": len(units), "failed": failed}
     about = {
         "method": request.label or units[0].source.label,
         "dataset": _shown_dataset(request),
@@ -141,7 +141,7 @@ def evaluate(
     try:
         summary = tables.write_results(
             output,
-            parts=done,
+            parts=complete,
             folds=[fold for _, fold in scored],
             metrics=settings.metrics,
             protocol=settings.protocol,
@@ -258,9 +258,9 @@ def _training(request: Request) -> list[VideoEntry]:
     With a list: of all sets that it names, without the videos that it names; of `domain:nature_test`, those
     of `domain:nature_train`.
     """
-    whole = dataclasses.replace(request, list_file=None)
+    unlisted = dataclasses.replace(request, list_file=None)
     if request.list_file is None or find_dataset(request.dataset).packaging == "gaze":
-        return list(_entries(whole, "train", request.fold))
+        return list(_entries(unlisted, "train", request.fold))
     domain = shipped_domain(str(request.list_file))
     if domain is not None:
         name = f"domain:{domain.partition('_')[0]}_train"
@@ -271,7 +271,7 @@ def _training(request: Request) -> list[VideoEntry]:
     training = [
         entry
         for name in dict.fromkeys(dataset for dataset, _ in scored)
-        for entry in _entries(dataclasses.replace(whole, dataset=name), "train", request.fold)
+        for entry in _entries(dataclasses.replace(unlisted, dataset=name), "train", request.fold)
         if (entry.dataset, entry.name) not in scored
     ]
     if not training:

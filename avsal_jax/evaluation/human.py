@@ -188,8 +188,8 @@ def _raw_paths(observers: str | None, sets: Sequence[str]) -> dict[str, pathlib.
     """Returns set -> path of `set=path,set=path`, or of one path for one set."""
     form = ",".join(f"{name}=PATH" for name in sets)
     if observers is None:
-        where = f": --observers {form}" if len(sets) > 1 else " of the set"
-        raise AvsalError(f"--model human needs --observers with the raw fixations{where}")
+        words = f": --observers {form}" if len(sets) > 1 else " of the set"
+        raise AvsalError(f"--model human needs --observers with the raw fixations{words}")
     if len(sets) == 1 and not observers.startswith(f"{sets[0]}="):
         raw = {sets[0]: pathlib.Path(observers)}
     else:

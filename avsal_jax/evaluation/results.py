@@ -95,28 +95,28 @@ def read_result(path) -> Result:
 
 
 def _read_folder(path) -> list[Result]:
-    whole, summary = _read(pathlib.Path(path))
-    names = published.CATEGORIES.get(whole.dataset, {})
+    pooled, summary = _read(pathlib.Path(path))
+    names = published.CATEGORIES.get(pooled.dataset, {})
     parts = [
-        _part(whole, summary["folds"][fold], fold=int(fold), origin=f"{whole.origin}, fold {fold}")
+        _part(pooled, summary["folds"][fold], fold=int(fold), origin=f"{pooled.origin}, fold {fold}")
         for fold in summary["folds"]
     ]
-    return (parts or [whole]) + [
-        _part(whole, part, dataset=names[name], category=name, origin=f"{whole.origin}, {name}")
+    return (parts or [pooled]) + [
+        _part(pooled, part, dataset=names[name], category=name, origin=f"{pooled.origin}, {name}")
         for name, part in summary["categories"].items()
         if name in names
     ]
 
 
-def _part(whole: Result, part: dict, **changes) -> Result:
+def _part(pooled: Result, part: dict, **changes) -> Result:
     """Returns the result of some videos of a folder."""
     names = frozenset(part["names"])
     per_video = {
         metric: {video: value for video, value in table.items() if video in names}
-        for metric, table in whole.per_video.items()
+        for metric, table in pooled.per_video.items()
     }
     return dataclasses.replace(
-        whole, per_video=per_video, metrics=part["metrics"], videos=len(names), **changes
+        pooled, per_video=per_video, metrics=part["metrics"], videos=len(names), **changes
     )
 
 
@@ -127,7 +127,7 @@ def _read(folder: pathlib.Path) -> tuple[Result, dict]:
         raise AvsalError(f"{folder} is not a result: it {missing}; {_GIVE}")
     summary = _summary(file)
     per_video = _per_video(folder / "videos.csv", summary["videos"])
-    whole = Result(
+    pooled = Result(
         method=summary["method"],
         dataset=summary["dataset"],
         split=summary["split"],
@@ -139,7 +139,7 @@ def _read(folder: pathlib.Path) -> tuple[Result, dict]:
         folder=folder,
         origin=str(folder),
     )
-    return whole, summary
+    return pooled, summary
 
 
 def _summary(file: pathlib.Path) -> dict:
@@ -182,7 +182,7 @@ def _name(key: str, value) -> str:
 
 def _names(value) -> list[str]:
     if not isinstance(value, list):
-        raise ValueError("names of videos are no list")
+        raise ValueError("the names of videos are not a list")
     return [_name("video", name) for name in value]
 
 

@@ -72,7 +72,7 @@ def write_results(
 
     Args:
       parts: of all videos, in their order.
-      folds: of each, None where there is none.
+      folds: of each, None for a part without a fold.
       about: what `summary.json` says beside the numbers: method, dataset, split, fold, source, problems.
     """
     summary = {
@@ -89,7 +89,7 @@ def write_results(
     for kind, names in kinds.items():
         if any(names):
             summary[kind] = {
-                str(name): _some(
+                str(name): _summary_of(
                     [part for part, of in zip(parts, names, strict=True) if of == name], metrics, protocol
                 )
                 for name in sorted({name for name in names if name})
@@ -114,39 +114,39 @@ def write_results(
     return summary
 
 
-def _some(parts: Sequence[dict], metrics: Sequence[str], protocol: Protocol) -> dict:
+def _summary_of(parts: Sequence[dict], metrics: Sequence[str], protocol: Protocol) -> dict:
     """What a summary says of some of its videos."""
     return {"names": [p["label"] for p in parts], "metrics": set_means(parts, metrics, protocol)}
 
 
 def markdown(summary: dict, metrics: Sequence[str]) -> str:
-    """Returns the table of a set, and of its categories, beside the numbers that papers print for them."""
+    """Returns the tables of a set and of its categories, with the numbers that papers print for them."""
     dataset, label = summary["dataset"], summary["method"].replace("|", "\\|")
-    where = f"{summary['split']}, protocol {summary['protocol']}"
+    scored_on = f"{summary['split']}, protocol {summary['protocol']}"
     means = {name: value["mean"] for name, value in summary["metrics"].items()}
-    own = [(f"**{label}**", means)]
+    measured = [(f"**{label}**", means)]
     if folds := summary.get("folds"):
-        own.append((f"**{label}**, mean of {len(folds)} folds", fold_means(folds, metrics)))
+        measured.append((f"**{label}**, mean of {len(folds)} folds", fold_means(folds, metrics)))
     table = functools.partial(_table, split=summary["split"], metrics=metrics)
-    lines = table(f"{dataset}, {where}", own, printed=published.rows(dataset=dataset))
+    lines = table(f"{dataset}, {scored_on}", measured, printed=published.rows(dataset=dataset))
     names = published.CATEGORIES.get(dataset, {})
     for category, part in summary.get("categories", {}).items():
         means = {name: value["mean"] for name, value in part["metrics"].items()}
         printed = published.rows(dataset=names[category]) if category in names else ()
         videos = f"{len(part['names'])} videos"
-        own = [(f"**{label}**", means)]
-        lines += ["", *table(f"{category}, {videos}, {where}", own, printed=printed)]
+        measured = [(f"**{label}**", means)]
+        lines += ["", *table(f"{category}, {videos}, {scored_on}", measured, printed=printed)]
     lines += [f"\n{line}" for line in remarks(summary)]
     return "\n".join(lines) + "\n"
 
 
 def fold_means(folds: dict[str, dict], metrics: Sequence[str]) -> dict[str, float | None]:
-    """Returns the mean of the means of folds, each alike, as papers report them; None if a fold has none."""
+    """Returns the mean of the means of folds, as papers report them; None if a fold has no mean."""
     means = {name: [part["metrics"][name]["mean"] for part in folds.values()] for name in metrics}
     return {name: None if None in values else float(np.mean(values)) for name, values in means.items()}
 
 
-def _table(title: str, own, split: str, printed: Sequence[published.Row], metrics) -> list[str]:
+def _table(title: str, measured, split: str, printed: Sequence[published.Row], metrics) -> list[str]:
     """Lines of a table: what was measured, then what papers print; a row without a value is left out."""
     lines = [
         f"## {title}",
@@ -154,7 +154,7 @@ def _table(title: str, own, split: str, printed: Sequence[published.Row], metric
         "| method | " + " | ".join(metrics) + " | split | source | pre-training |",
         "|---" * (len(metrics) + 4) + "|",
     ]
-    for label, means in own:
+    for label, means in measured:
         values = [_shown(means[name]) for name in metrics]
         lines.append("| " + " | ".join([label, *values, split, "this evaluation", ""]) + " |")
     for row in printed:

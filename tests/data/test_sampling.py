@@ -219,8 +219,8 @@ def test_a_video_shorter_than_a_clip_is_one_clip(label_frame, count, length, pol
 def test_a_short_video_backwards(label_frame, backwards):
     spec = InputSpec(frames=8, height=32, width=64, label_frame=label_frame)
     sampler = Sampler([unread(5, 25.0)], spec, Sampling(reverse=True), 0)
-    drawn = {sampler.clip(row).frames for row in range(30)}
-    assert drawn == {backwards, tuple(4 - frame for frame in backwards)}
+    clips = {sampler.clip(row).frames for row in range(30)}
+    assert clips == {backwards, tuple(4 - frame for frame in backwards)}
     assert {sampler.clip(row).label for row in range(30)} == ({0, 4} if label_frame == "last" else {2})
 
 

@@ -1,4 +1,4 @@
-"""What `evaluate` writes stands in one table with what papers print: sets, splits, categories, folds."""
+"""What `evaluate` writes is in one table with what papers print: sets, splits, categories, folds."""
 
 import csv
 import importlib.resources
@@ -59,7 +59,7 @@ def ave(tmp_path_factory, ave_rows):
         ("diem", "AVRSP(AV, add)", 0.665),
     ],
 )
-def test_printed_ablations_stand_in_the_table_of_the_test_list(tmp_path, dataset, label, cc):
+def test_printed_ablations_are_in_the_table_of_the_test_list(tmp_path, dataset, label, cc):
     folder = write_result(tmp_path / "a", {"cc": {"x": 0.5, "y": 0.25}}, dataset=dataset)
     comparison = compared(folder, f"published:{label}")
     lines = {line["method"]: line for line in table_of(comparison, dataset)}
@@ -115,9 +115,9 @@ def test_people_of_several_sets(ave, ave_rows, tmp_path, capsys):
             fake_data.write_coutrot(path.with_suffix(".mat"), clips, number, condition)
             path = path.with_suffix(".mat")
         observers[dataset] = path
-    asked = Request("ave", ave, model="human", metrics=("nss",))
+    task = Request("ave", ave, model="human", metrics=("nss",))
     with pytest.raises(AvsalError, match="--observers diem=PATH,coutrot1=PATH,coutrot2=PATH"):
-        evaluate(asked, tmp_path / "none")
+        evaluate(task, tmp_path / "none")
     joined = ",".join(f"{name}={path}" for name, path in observers.items())
     call = ["evaluate", "--dataset", "ave", "--root", str(ave), "--model", "human", "--metrics", "nss"]
     assert main([*call, "--observers", joined, "--output", str(tmp_path / "out")]) == 0
@@ -159,12 +159,12 @@ def test_information_gain_and_borji_are_metrics_of_every_protocol(root, videos, 
             Image.fromarray(noise).save(folder / video.name / f"{index + 1:04d}.png")
     names = ("auc_borji", "information_gain")
     for protocol in ("vinet", "dhf1k"):
-        asked = request(root, predictions=folder, protocol=protocol, metrics=names)
-        summary = evaluate(asked, tmp_path / protocol)
+        task = request(root, predictions=folder, protocol=protocol, metrics=names)
+        summary = evaluate(task, tmp_path / protocol)
         assert summary["metrics"]["auc_borji"]["mean"] == pytest.approx(0.5, abs=0.1)
         assert summary["metrics"]["information_gain"]["mean"] < 0.1 and summary["prior"] == "centre prior"
-    asked = request(root, model="centre", protocol="vinet", metrics=names)
-    centre = evaluate(asked, tmp_path / "centre")["metrics"]
+    task = request(root, model="centre", protocol="vinet", metrics=names)
+    centre = evaluate(task, tmp_path / "centre")["metrics"]
     assert centre["information_gain"]["mean"] == pytest.approx(0, abs=1e-9)
     assert 0.5 < centre["auc_borji"]["mean"] < 1
     rows = {(row["video"], row["frame"]): row for row in _frames(tmp_path / "vinet")}
@@ -175,10 +175,12 @@ def test_information_gain_and_borji_are_metrics_of_every_protocol(root, videos, 
     saliency = np.asarray(Image.open(folder / video.name / f"{index + 1:04d}.png")) / 255
     grid = [np.linspace(-2, 2, n) for n in (224, 384)]
     prior = np.exp(-(grid[0][:, None] ** 2 + grid[1] ** 2) / 2).astype(np.float32)
-    shown = resize_map(prior, *video.frames.shape[1:3])
-    expected = metrics.information_gain(saliency, fixated, metrics.imresize(shown.astype(np.float64), *size))
-    found = float(rows[video.name, str(index + 1)]["information_gain"])
-    assert found == pytest.approx(float(expected), abs=0.05)  # the stored prior is blurred, and has 8 bits
+    enlarged = resize_map(prior, *video.frames.shape[1:3])
+    expected = metrics.information_gain(
+        saliency, fixated, metrics.imresize(enlarged.astype(np.float64), *size)
+    )
+    value = float(rows[video.name, str(index + 1)]["information_gain"])
+    assert value == pytest.approx(float(expected), abs=0.05)  # the stored prior is blurred, and has 8 bits
 
 
 def _frames(folder):
@@ -187,11 +189,11 @@ def _frames(folder):
 
 
 def test_the_mean_map_honours_a_list(root, videos, tmp_path):
-    """The first video is listed: the mean is of the second, the other one of the training list."""
-    listed = tmp_path / "list.txt"
-    listed.write_text(f"{NAMES[0]}\n")
-    asked = request(root, model="mean_map", list_file=listed, metrics=("cc",), protocol="vinet")
-    found = evaluate(asked, tmp_path / "listed")["metrics"]["cc"]["mean"]
+    """The first video is list_file: the mean is of the second, the other one of the training list."""
+    list_file = tmp_path / "list.txt"
+    list_file.write_text(f"{NAMES[0]}\n")
+    task = request(root, model="mean_map", list_file=list_file, metrics=("cc",), protocol="vinet")
+    value = evaluate(task, tmp_path / "out")["metrics"]["cc"]["mean"]
     truth = [density for i, density in enumerate(videos[1].densities) if i not in (2, 10)]  # others are black
     mean = np.mean([resize_map(d.astype(np.float32) / 255, 224, 384) for d in truth], 0)
     folder = tmp_path / "maps" / NAMES[0]
@@ -199,10 +201,10 @@ def test_the_mean_map_honours_a_list(root, videos, tmp_path):
     saved = np.uint8(255 * mean / mean.max() + 0.5)
     for index in range(len(videos[0].frames)):
         Image.fromarray(saved).save(folder / f"{index + 1:04d}.png")
-    asked = request(root, predictions=folder.parent, list_file=listed, metrics=("cc",), protocol="vinet")
-    expected = evaluate(asked, tmp_path / "expected")["metrics"]["cc"]["mean"]
-    assert found == pytest.approx(expected, abs=0.02)
-    everything = tmp_path / "all.txt"
-    everything.write_text("".join(f"{name}\n" for name in NAMES))
+    task = request(root, predictions=folder.parent, list_file=list_file, metrics=("cc",), protocol="vinet")
+    expected = evaluate(task, tmp_path / "expected")["metrics"]["cc"]["mean"]
+    assert value == pytest.approx(expected, abs=0.02)
+    whole_list = tmp_path / "all.txt"
+    whole_list.write_text("".join(f"{name}\n" for name in NAMES))
     with pytest.raises(AvsalError, match="leaves no training video for the mean map"):
-        evaluate(request(root, model="mean_map", list_file=everything), tmp_path / "none")
+        evaluate(request(root, model="mean_map", list_file=whole_list), tmp_path / "none")
