@@ -25,7 +25,7 @@ FINE_TUNED = {
     "optimizer.learning_rate": 5e-4,
     "optimizer.groups": (("visual_encoder/.*", 0.4),),
 }
-FINE_TUNED |= {"data.cached_features": False, "data.sampling.flip": True, "epochs": 4}
+FINE_TUNED |= {"data.cached_features": False, "data.sampling.flip": True, "epochs": 8, "ema": 0.98}
 MOTION = {
     "init": {"photographs": {"path": "runs/gaze/photographs/model"}},
     "data.sampling.policy": "uniform",

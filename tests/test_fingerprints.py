@@ -1,6 +1,8 @@
 """The networks of all config rows are those of the first version: parameters, initial values, outputs.
 
-`fingerprints.json` was recorded with the code of commit 6430e1e, before a model became nested data.
+`fingerprints.json` was recorded with the code of commit 6430e1e, before a model became nested data. Networks
+with RAVF were recorded again when the last layer of its head scores came to start at zero: with that layer as
+it was before, their values were those of 6430e1e.
 """
 
 import functools

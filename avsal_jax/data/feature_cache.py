@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import tempfile
+import threading
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -20,6 +21,8 @@ NO_FLIP = (
     "data.cached_features=False"
 )
 _TYPE = np.dtype(np.float16)
+# NumPy parses the header of a file by `ast`, which fails in two threads at a time (CPython issue 106905).
+_OPENING = threading.Lock()
 
 
 class FeatureCache:
@@ -90,7 +93,8 @@ class FeatureCache:
     def _level(self, video: PreparedVideo, level: int) -> np.ndarray:
         path, shape = self._path(video, level), (video.frames, *self.shapes[level])
         try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            with _OPENING:
+                array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise AvsalError(f"{path} cannot be read: {error}; delete it and train again") from error
         if array.shape != shape or array.dtype != _TYPE:

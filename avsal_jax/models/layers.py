@@ -132,6 +132,7 @@ class Linear(nn.Module):
     2 / I and 1 / I.
 
     Fields:
+      zero_start: whether weights and bias start at zero under both starts.
       public_start: bounds of the weights and of the bias under the start `torch`, where torch's layer is
         not its Linear; None for that.
     """
@@ -139,6 +140,7 @@ class Linear(nn.Module):
     features: int
     use_bias: bool = True
     relu: bool = False
+    zero_start: bool = False
     public_start: tuple[float, float] | None = None
     runtime: Runtime = Runtime()
 
@@ -147,10 +149,11 @@ class Linear(nn.Module):
         dtype, shape = self.runtime.dtype, (x.shape[-1], self.features)
         bounds = self.public_start or (1 / math.sqrt(shape[0]),) * 2
         name, initial = ("kernel", 2.0) if self.relu else ("projection", 1.0)
-        weights = self.param(name, Weights(initial, bounds[0]), shape)
+        weights = self.param(name, ZEROS if self.zero_start else Weights(initial, bounds[0]), shape)
         y = jnp.einsum("...i,io->...o", x.astype(dtype), weights.astype(dtype))
         if self.use_bias:
-            bias = self.param("bias", Constant(0.0, bounds[1]), (self.features,)).astype(dtype)
+            start = ZEROS if self.zero_start else Constant(0.0, bounds[1])
+            bias = self.param("bias", start, (self.features,)).astype(dtype)
             y = y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
         return nn.relu(y) if self.relu else y
 

@@ -7,6 +7,7 @@ import pytest
 
 from avsal_jax import AvsalError
 from avsal_jax.models.fusion.ravf import RAVF, RAVFBlock
+from avsal_jax.models.initial import fresh_variables
 from avsal_jax.models.layers import Runtime
 from tests.models.numpy_layers import affine, layer_norm, random_variables, sigmoid, softmax
 
@@ -27,6 +28,8 @@ def block_in_loops(p, visual, tokens, heads, squash, scale=1):
         v2a.append(ret_a[-1] @ a["value"][:, chunk] + v["value"][:, chunk])
         a2v = ret_v[-1] @ v["value"][:, chunk] + a["value"][:, chunk]
         both = np.concatenate([sum(v2a[-1]) / len(visual), sum(a2v) / len(tokens)])
+        if "head_norm" in p:
+            both = layer_norm(p["head_norm"], both[None], 1e-5)[0]
         hidden = np.maximum(0, affine(p["head_hidden"], both))
         scores.append(affine(p["head_score"], hidden)[0])
     weights = softmax(scores)
@@ -66,6 +69,36 @@ def test_what_the_paper_leaves_open_can_be_chosen():
     np.testing.assert_allclose(x[0], expected, rtol=0, atol=1e-10)
     with pytest.raises(AvsalError, match="as many channels as the picture; got 16 and 8"):
         RAVFBlock(16, 4, output=False).init(jax.random.key(0), visual, tokens)
+
+
+def test_a_norm_before_the_scores_of_heads():
+    rng = np.random.default_rng(2)
+    visual, tokens = rng.standard_normal((1, 6, 5)), rng.standard_normal((1, 3, 7))
+    with jax.enable_x64(True):
+        block = RAVFBlock(8, 4, head_norm=True, runtime=DOUBLE)
+        variables = random_variables(block, visual, tokens)
+        x, _, weights = block.apply(variables, visual, tokens)
+    expected = block_in_loops(variables["params"], visual[0], tokens[0], 4, lambda r: r)
+    np.testing.assert_allclose(x[0], expected[0], rtol=0, atol=1e-10)
+    np.testing.assert_allclose(weights[0], expected[3], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("start", ["he", "torch"])
+def test_fresh_heads_have_equal_weights_and_gradients_at_the_papers_size(start):
+    """336 visual tokens, 8 heads of 64 channels: no head has a gradient below a hundredth of the largest."""
+    rng = np.random.default_rng(3)
+    visual, tokens = rng.standard_normal((1, 336, 256)), rng.standard_normal((1, 3, 128))
+    visual, tokens = visual.astype(np.float32), tokens.astype(np.float32)
+    block, probe = RAVFBlock(512, 8), rng.standard_normal((1, 336, 256)).astype(np.float32)
+    variables = fresh_variables(lambda key: block.init(key, visual, tokens), 0, start)
+    _, _, weights = block.apply(variables, visual, tokens)
+    np.testing.assert_array_equal(weights, np.full((1, 8), 1 / 8, np.float32))
+    gradients = jax.grad(lambda v: jnp.sum(block.apply(v, visual, tokens)[0] * probe))(variables)["params"]
+    for name in ("visual_value", "audio_value", "visual_query", "audio_key"):
+        kernel = np.asarray(gradients[name]["projection"])
+        by_head = np.abs(kernel.reshape(len(kernel), 8, 64)).max((0, 2))
+        assert by_head.min() > 0.01 * by_head.max(), name
+    assert np.abs(np.asarray(gradients["head_score"]["projection"])).max() > 0
 
 
 def test_positions_tell_places_apart():

@@ -1,5 +1,9 @@
 """A frozen encoder's features are computed once; training on them equals training on frames."""
 
+import concurrent.futures
+import gc
+import sys
+
 import numpy as np
 import pytest
 
@@ -108,3 +112,35 @@ def test_a_cache_gives_back_what_was_written(prepared, tmp_path):
     path = next((prepared / "gaze-mine" / "features" / "test").glob("*-0.npy"))
     path.write_bytes(path.read_bytes()[:200])
     assert not cache.has(video)
+
+
+class _Cycle:
+    """Garbage whose collection runs Python code, as that of jax's arrays does."""
+
+    def __init__(self):
+        self.me = self
+
+    def __del__(self):
+        sum(range(50))
+
+
+def test_threads_read_a_cache_at_the_same_time(prepared):
+    """In CPython 3.11 two threads that parse the headers of files failed after some thousand reads."""
+    (video,) = PreparedSources(prepared).videos([("gaze:mine", None)], "train")[:1]
+    cache = FeatureCache("threads", [(2, 3, 4)])
+    cache.write(video, [[np.zeros((video.frames, 2, 3, 4))]])
+
+    def read(_):
+        for _ in range(500):
+            _Cycle()
+            cache.read(video, [0])
+
+    interval, threshold = sys.getswitchinterval(), gc.get_threshold()
+    sys.setswitchinterval(1e-6)
+    gc.set_threshold(7)
+    try:
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            list(pool.map(read, range(8)))
+    finally:
+        sys.setswitchinterval(interval)
+        gc.set_threshold(*threshold)

@@ -21,9 +21,11 @@ class RAVF(Fusion):
     `fused` [B, N, C], `retention_audio` (Ret_A) [B, blocks, heads, T, H, W, S], `retention_visual` (Ret_V)
     [B, blocks, heads, S, T, H, W], `head_weights` (C_weights) [B, blocks, heads].
 
-    Eqs. 2 to 5 have no softmax and no mean, so that what a head says grows with the number of tokens: with
-    the 336 of a clip of 224x384 the scores of fresh heads lie so far apart that Eq. 6 gives nearly all weight
-    to one of them (`head_weights` shows it); with the 6 of the synthetic runs they share it.
+    Eqs. 2 to 5 have no softmax and no mean, so the values of a head grow with the number of tokens. With the
+    336 of a clip of 224x384, scores of a random MLP are so far apart that Eq. 6 gives nearly all weight to
+    one head, and the others get no gradient. The MLP's last layer therefore starts at zero, so that fresh
+    heads have equal weights; after some steps one of them can still take over, unless `head_norm` is set. The
+    paper does not describe the MLP. docs/papers.md has the figures.
 
     Fields (none is stated in the paper):
       blocks: how many RAVF blocks, 1 to 64.
@@ -33,6 +35,7 @@ class RAVF(Fusion):
       positions: whether the sinusoid table is added to the tokens of the picture before the first block.
       output: whether a linear map takes the joined heads back to C channels; without it both have as many.
       head_scale: whether the weights of the heads are multiplied by their number, so that their mean is 1.
+      head_norm: whether a layer norm precedes the MLP of Eq. 6, so that scores do not grow with the tokens.
       width: multiplier of the 512 channels of queries, keys and values.
     """
 
@@ -43,6 +46,7 @@ class RAVF(Fusion):
     positions: bool = False
     output: bool = True
     head_scale: bool = False
+    head_norm: bool = False
     width: Width = 1.0
     runtime: Runtime = Runtime()
 
@@ -64,6 +68,7 @@ class RAVF(Fusion):
                 retention_activation=self.retention_activation,
                 output=self.output,
                 head_scale=self.head_scale,
+                head_norm=self.head_norm,
                 runtime=self.runtime,
                 name=f"block{number}",
             )
@@ -102,6 +107,7 @@ class RAVFBlock(nn.Module):
     retention_activation: RetentionActivation = "none"
     output: bool = True
     head_scale: bool = False
+    head_norm: bool = False
     runtime: Runtime = Runtime()
 
     @nn.compact
@@ -132,13 +138,15 @@ class RAVFBlock(nn.Module):
 
     def _head_weights(self, relevance):
         pooled = jnp.concatenate([relevance.visual.mean(1), relevance.audio.mean(1)], -1)  # [B, heads, 2 d]
+        if self.head_norm:
+            pooled = self._norm("head_norm", pooled)
         hidden = self._linear("head_hidden", self.channels // self.heads, pooled, relu=True)
-        score = self._linear("head_score", 1, hidden)[..., 0]
+        score = self._linear("head_score", 1, hidden, zero_start=True)[..., 0]
         dtype = jnp.promote_types(score.dtype, jnp.float32)
         return jax.nn.softmax(score.astype(dtype)).astype(score.dtype)  # Eq. 6
 
-    def _linear(self, name, channels, x, relu=False):
-        return Linear(channels, relu=relu, runtime=self.runtime, name=name)(x)
+    def _linear(self, name, channels, x, **options):
+        return Linear(channels, runtime=self.runtime, name=name, **options)(x)
 
     def _norm(self, name, x):
         return layer_norm(1e-5, self.runtime, name)(x)
