@@ -141,7 +141,9 @@ def _selected(names: Sequence[str], paths: dict[str, str]) -> tuple[str, ...]:
         if not matches:
             hint, options = did_you_mean(name, paths), ", ".join(sorted(paths))
             raise AvsalError(f"unknown feature {name!r}{hint}; this network records {options}")
-        selection |= matches
+        # The picture of errors has both: relative ones can rise while their squares fall.
+        squares = {key.replace("coding_error", "coding_square") for key in matches}
+        selection |= matches | squares & paths.keys()
     if not names:
         selection = {name for name in paths if kind_of(name) in VIEWS}
     return tuple(sorted(selection, key=lambda name: ([*VIEWS, kind_of(name)].index(kind_of(name)), name)))

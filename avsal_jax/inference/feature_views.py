@@ -149,6 +149,12 @@ def _coding_error(error, layout):
     )
 
 
+def _coding_square(square, layout):
+    lines = [(f"e_{i}", line) for i, line in enumerate(square.T)]
+    text = "Squared prediction errors, which predictive coding lowers."
+    return Lines(lines, unit="iteration", first=0, text=text)
+
+
 def _coding_norm(norm, layout):
     lines = [(f"mu_{i}", line) for i, line in enumerate(norm.T)]
     return Lines(lines, unit="iteration", first=0, text="Norms of the activities of predictive coding.")
@@ -158,6 +164,7 @@ def _coding_norm(norm, layout):
 VIEWS = {
     "iterations": None,
     "coding_error": _coding_error,
+    "coding_square": _coding_square,
     "coding_norm": _coding_norm,
     "coding_activity": _coding_activity,
     "retention_audio": _retention_audio,

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.models.initial import Start, fresh_variables, traced_init, unboxed
+from avsal_jax.models.part import Limit, Part
 from avsal_jax.models.registry import HEADS, SLOTS
 from avsal_jax.ops.pixels import normalize_pixels
 from avsal_jax.spec.input import InputSpec
@@ -186,6 +187,15 @@ class Network(nn.Module):
             for path, part in parts.items()
             for pattern in getattr(part, "frozen_parameters", ())
         )
+
+    def limits(self, params: dict) -> dict[str, Limit]:
+        """Returns what parts watch of their parameters; see `Part.limits`."""
+        return {
+            f"{slot}.{name}": limit
+            for slot in SLOTS
+            if isinstance(part := getattr(self, slot), Part) and slot in params
+            for name, limit in part.limits(params[slot]).items()
+        }
 
     def frame_features(self, variables: dict, frames: jax.Array):
         """Returns what windows share of frames uint8 [N, H, W, 3]: what the encoder's stem makes of each.

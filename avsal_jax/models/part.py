@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
 
 from avsal_jax.spec.fields import checked, field_types
 
 _NOT_SET = ("parent", "name", "runtime")  # fields that say nothing about the function
+
+
+class Limit(NamedTuple):
+    """A value of a part that should stay below a bound; `advice` is for a value above it, or empty."""
+
+    value: float
+    bound: float
+    advice: str
 
 
 class Part(nn.Module):
@@ -34,6 +42,10 @@ class Part(nn.Module):
     def frozen_parameters(self) -> tuple[str, ...]:
         """Patterns of the paths, below the part, of parameters that training leaves unchanged."""
         return ()
+
+    def limits(self, params: dict) -> dict[str, Limit]:
+        """Returns what training records of the part's parameters, and warns of, by name."""
+        return {}
 
     @property
     def stem_is_frozen(self) -> bool:

@@ -16,6 +16,7 @@ with refreshed, simultaneous updates leave the second layer without effect: so t
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Annotated, Literal, NamedTuple
 
@@ -43,6 +44,9 @@ class Coding:
         (e_i, in which mu_i predicts), `both`.
       order: `top_down` (from mu_L to mu_0, each step sees the ones before it) or `simultaneous`.
       refresh: whether each iteration begins with a feedforward pass from its mu_0.
+      step: `printed`, alpha as Eq. 7 has it; or `bounded`: where alpha is above the bound that
+        `predictive_coding` states, 0.8 of it for that activity. Norms come from 12 steps of power iteration
+        in each call (about 70 convolutions), so the default is the paper's; training states the bound.
       reduction: `sum` of squares over a clip, or their `mean` as MSE says. Over the 43,008 elements of a
         mu_0 of 2x7x12x256 a mean makes alpha = 0.1 inert, so `sum` is the default, against the paper's word.
       stop_gradient: what the outer gradient does not pass: `none`, `sound`, or `inference` (the steps are
@@ -59,11 +63,30 @@ class Coding:
     update: Literal["both", "own", "above"] = "both"
     order: Literal["top_down", "simultaneous"] = "top_down"
     refresh: bool = True
+    step: Literal["printed", "bounded"] = "printed"
     reduction: Literal["sum", "mean"] = "sum"
     stop_gradient: Literal["none", "sound", "inference"] = "none"
 
     def __post_init__(self):
         check_fields(self, "coding.")
+
+    def rate_bounds(self, norms: Sequence, sizes: Sequence[int]) -> list:
+        """Returns for each activity the rate below which a step does not raise the errors that move it.
+
+        The step of mu_i lowers a quadratic of curvature 2 (own + above), where `own` weighs e_{i+1} and
+        `above` is s_i^2 times the weight of e_i; weights are 1 (`sum`) or 1 / elements of a clip (`mean`).
+
+        Args:
+          norms: s_0 .. s_L, of the linear parts of the top-down maps.
+          sizes: elements of a clip of e_0 .. e_L.
+        """
+        weights = [1.0 if self.reduction == "sum" else 1 / size for size in sizes]
+        bounds = []
+        for i, norm in enumerate(norms):
+            own = weights[i + 1] if i + 1 < len(norms) and self.update != "above" else 0.0
+            above = weights[i] * norm**2 if self.update != "own" else 0.0
+            bounds.append((1.0 if self.order == "top_down" else 0.5) / (own + above + 1e-12))
+        return bounds
 
 
 class CodingTrace(NamedTuple):
@@ -73,11 +96,14 @@ class CodingTrace(NamedTuple):
       activity: [N+1, B, ...], mu_0.
       error: [N+1, B, L+1]: sums of squares of e_0 .. e_L over sum_i ||mu_i||^2. Relative, because smaller
         activities alone make smaller errors.
+      square: [N+1, B, L+1]: the sums of squares themselves, which inference lowers. The relative ones can
+        rise meanwhile, where activities shrink faster.
       norm: [N+1, B, L+1]: ||mu_0|| .. ||mu_L||.
     """
 
     activity: jax.Array
     error: jax.Array
+    square: jax.Array
     norm: jax.Array
 
 
@@ -92,7 +118,8 @@ def predictive_coding(
 
     Without refresh, with `both`, `sum` and affine top-down maps whose linear parts have norms of at most s,
     the sum of all squared errors falls at every iteration for a rate below 1 / (1 + s^2) (`top_down`: each
-    step lowers a quadratic of curvature at most 2 (1 + s^2)) or half of that (`simultaneous`).
+    step lowers a quadratic of curvature at most 2 (1 + s^2)) or half of that (`simultaneous`). Above that
+    bound activities can grow without limit; `coding.step` says what is done then.
 
     Args:
       vision: [B, ...], the first mu_0.
@@ -107,9 +134,7 @@ def predictive_coding(
         sound = lax.stop_gradient(sound)
 
     def step(i: int, activities) -> jax.Array:
-        change = coding.rate * _gradient(
-            i, activities=activities, sound=sound, top_down=top_down, coding=coding
-        )
+        change = rates[i] * _gradient(i, activities=activities, sound=sound, top_down=top_down, coding=coding)
         if coding.stop_gradient == "inference":
             change = lax.stop_gradient(change)
         return activities[i] - change
@@ -123,6 +148,7 @@ def predictive_coding(
         return tuple(new), _measured(new, sound, top_down)
 
     start = feedforward(vision.astype(dtype), bottom_up)
+    rates = _rates(start, sound=sound, top_down=top_down, coding=coding)
     end, states = lax.scan(iterate, start, length=coding.iterations)
     first = _measured(start, sound, top_down)
     trace = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, states)
@@ -141,6 +167,39 @@ def prediction_errors(activities, sound: jax.Array, top_down: Sequence[Callable]
     """Returns e_0 .. e_L, each of the shape of what is predicted."""
     targets = (sound, *activities[:-1])
     return [target - function(mu) for target, mu, function in zip(targets, activities, top_down, strict=True)]
+
+
+def map_norm(function: Callable, like: jax.Array, iterations: int = 12) -> jax.Array:
+    """Returns an estimate, from below, of the largest singular value of the linear part of an affine map.
+
+    Args:
+      function: [1, ...] -> [1, ...].
+      like: an array [1, ...] of its input's shape and type. Its values do not matter.
+      iterations: of the power iteration, which begins at fixed values.
+    """
+    zero = jnp.zeros_like(like)
+    _, pull = jax.vjp(function, zero)
+    offset = function(zero)
+
+    def iterate(x, _):
+        norm = jnp.sqrt(_square_sum(x)[0])
+        x = pull(function(x / norm) - offset)[0]
+        return x, jnp.sqrt(jnp.sqrt(_square_sum(x)[0]))
+
+    # No symmetry of a convolution: irrational steps give each element another value.
+    x = jnp.sin(jnp.arange(1, like.size + 1, dtype=like.dtype) * math.sqrt(2)).reshape(like.shape)
+    _, norms = lax.scan(iterate, x, length=iterations)
+    return lax.stop_gradient(norms[-1])
+
+
+def _rates(activities, sound, top_down, coding) -> list:
+    """The rates of mu_0 .. mu_L."""
+    if coding.step == "printed":
+        return [coding.rate] * len(activities)
+    targets = (sound, *activities[:-1])
+    norms = [map_norm(function, mu[:1]) for function, mu in zip(top_down, activities, strict=True)]
+    bounds = coding.rate_bounds(norms, [target[0].size for target in targets])
+    return [jnp.where(coding.rate <= bound, coding.rate, 0.8 * bound) for bound in bounds]
 
 
 def _gradient(i, activities, sound, top_down, coding):
@@ -162,10 +221,11 @@ def _scale(error, reduction) -> float:
 
 
 def _measured(activities, sound, top_down) -> CodingTrace:
-    squares = [_square_sum(error) for error in prediction_errors(activities, sound, top_down)]
+    errors = prediction_errors(activities, sound, top_down)
+    squares = jnp.stack([_square_sum(error) for error in errors], -1)
     norms = [_square_sum(mu) for mu in activities]
-    relative = jnp.stack(squares, -1) / (sum(norms) + jnp.finfo(norms[0].dtype).tiny)[:, None]
-    return CodingTrace(activities[0], relative, jnp.sqrt(jnp.stack(norms, -1)))
+    relative = squares / (sum(norms) + jnp.finfo(norms[0].dtype).tiny)[:, None]
+    return CodingTrace(activities[0], relative, square=squares, norm=jnp.sqrt(jnp.stack(norms, -1)))
 
 
 def _square_sum(x):

@@ -239,6 +239,7 @@ def _validate(run: Run, state, progress: Progress, step: int, moved: Callable[[s
             run.validation_step, state=state, batches=batches, label=label, pictures=pictures
         )
     run.log.validated(step, validation, run.feed.rule)
+    run.log.limits(step, run.limits(state))
     value = validation.means[run.config.evaluation.metric]
     schedule = run.config.optimizer.schedule
     if schedule.name == "plateau":

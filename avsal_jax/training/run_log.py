@@ -6,6 +6,7 @@ import math
 import pathlib
 from collections.abc import Callable
 
+from avsal_jax.models.part import Limit
 from avsal_jax.training.event_files import EventWriter
 from avsal_jax.training.metrics_log import MetricsLog, read_metrics
 from avsal_jax.training.overview import Overview
@@ -38,6 +39,7 @@ class RunLog:
         self._count = 0
         self._metrics: MetricsLog | None = None
         self._events: EventWriter | None = None
+        self._warned: set[str] = set()
 
     def open(self, restored: int | None) -> None:
         """Opens the files; what they hold of later steps than the restored checkpoint's is dropped.
@@ -89,6 +91,14 @@ class RunLog:
             picture = prediction_picture(*found.shown)
             write_picture(self._workdir / "pictures" / f"{step:08d}.png", picture)
             self._events.image(step, "validation", picture)
+
+    def limits(self, step: int, limits: dict[str, Limit]) -> None:
+        """Writes values that should stay below a bound; warns once of each that does not."""
+        for name, (value, bound, advice) in limits.items():
+            self._write(step, {f"limit/{name}": value, f"limit/{name} bound": bound})
+            if value > bound and advice and name not in self._warned:
+                self._warned.add(name)
+                self.say(f"warning: {name} is {value:.3g}, above its bound of {bound:.3g}: {advice}")
 
     def finish(self, settings: dict, parameters: Overview, **options) -> None:
         """Writes the curves and the report page; options as of `write_report`."""

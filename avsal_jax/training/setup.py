@@ -18,6 +18,7 @@ import avsal_jax
 from avsal_jax.errors import AvsalError
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import Network, abstract_variables, init_variables
+from avsal_jax.models.part import Limit
 from avsal_jax.models.registry import HEADS, SLOTS
 from avsal_jax.models.systems import Preset, build
 from avsal_jax.spec.input import InputSpec
@@ -58,6 +59,7 @@ class Run:
       step, validation_step: compiled at their first call.
       shapes: of the state.
       initial_state: gives the state of step 0, on the devices.
+      limits: gives what parts watch of the parameters of a state.
       overview: gives that of the parameters. notes: rows for the report.
       writes: whether this process writes logs and models.
     """
@@ -77,6 +79,7 @@ class Run:
     validation_step: Callable
     shapes: TrainState
     initial_state: Callable[[], TrainState]
+    limits: Callable[[TrainState], dict[str, Limit]]
     overview: Callable[[], Overview]
     notes: dict[str, str]
     writes: bool
@@ -186,6 +189,7 @@ def prepare_run(config: TrainConfig, workdir, say: Callable[[str], None], device
         validation_step=parallel.jit(validation_step),
         shapes=jax.eval_shape(make_state, abstract),
         initial_state=initial_state,
+        limits=lambda state: network.limits(state.params),
         overview=parameters,
         notes=notes,
         writes=writes,

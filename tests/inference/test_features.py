@@ -71,7 +71,15 @@ def test_files_are_those_of_the_chosen_frames(done):
     pictures = ["coding_activity.png", "fused.png", "iterations.png", "saliency-compared.png", "saliency.png"]
     assert listed(out / "features" / "000016") == [*pictures, "taps.png"]
     assert summary["maps"] == summary["frames"] == 20
-    recorded = ["iterations", "coding_error", "coding_norm", "coding_activity", "fused", "taps"]
+    recorded = [
+        "iterations",
+        "coding_error",
+        "coding_square",
+        "coding_norm",
+        "coding_activity",
+        "fused",
+        "taps",
+    ]
     assert summary["features"] == {"names": recorded, "frames": [6, 16], "sounds": ["own sound", "silence"]}
     page = (out / "features.html").read_text()
     for text in ("Frame 16, 0.60 s", "Frame 6: coding_error", "e_1, silence", "Between the two sounds"):

@@ -108,7 +108,7 @@ def test_the_preset_is_the_papers():
     assert sizes["fusion"] == 4 * per_stage + coding
     audio = jax.ShapeDtypeStruct((1, 1, 96, 64), jnp.float32)
     clip = Clip(jax.ShapeDtypeStruct((1, 16, 224, 384, 3), jnp.uint8), audio)
-    names = ("taps", "audio", "fused", "coding_activity", "coding_error", "coding_norm")
+    names = ("taps", "audio", "fused", "coding_activity", "coding_error", "coding_square", "coding_norm")
     run = functools.partial(network.run, features=names)
     features = jax.eval_shape(run, abstract_variables(network), clip).features
     assert {name: feature.shape for name, feature in features.items() if name != "taps"} == {
@@ -116,6 +116,7 @@ def test_the_preset_is_the_papers():
         "fused": (1, 168, 256),
         "coding_activity": (1, 4, 2, 7, 12, 256),
         "coding_error": (1, 4, 3),
+        "coding_square": (1, 4, 3),
         "coding_norm": (1, 4, 3),
     }
     sizes = [(8, 56, 96), (8, 28, 48), (4, 14, 24), (2, 7, 12)]

@@ -85,7 +85,7 @@ def stub_levels(seed=0):
 
 
 def after_a_step(variables):
-    """Gives values to the layer of RAVF that starts at zero: before it there is no gradient until it moves."""
+    """Gives values to the layer of RAVF that starts at zero, which passes no gradient until it moves."""
 
     def value(path, leaf):
         if not jax.tree_util.keystr(path).endswith("['head_score']['projection']"):

@@ -238,3 +238,18 @@ def test_config_mistakes(config, values):
         with pytest.raises(AvsalError, match=words):
             config(**changes)
     assert json.dumps(values())  # plain values
+
+
+@pytest.mark.slow
+def test_training_warns_of_predictive_coding_above_its_bound(values, config, tmp_path):
+    """The bound is that of the parameters at each validation."""
+    coding = {"rate": 1.0, "layers": 1, "iterations": 1}
+    fusion = {"name": "casp_net", "interaction": "none", "coding": coding}
+    model = {**values()["model"], "system": "casp_net", "neck": None, "fusion": fusion}
+    _, lines = run(config(model=model, steps=2, evaluation__every=1), tmp_path / "run")
+    start = "warning: fusion.coding.rate is 1, above its bound of"
+    (warning,) = [line for line in lines if line.startswith(start)]
+    assert "set fusion.coding.step=bounded, or a lower rate" in warning
+    name = "limit/fusion.coding.rate bound"
+    bounds = [record[name] for record in records(tmp_path / "run") if name in record]
+    assert len(bounds) == 2 and bounds[0] != bounds[1] and max(bounds) < 1

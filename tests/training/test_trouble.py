@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from avsal_jax import AvsalError
+from avsal_jax.models.part import Limit
 from avsal_jax.training.checkpointing import Checkpoints
 from avsal_jax.training.event_files import EventWriter
 from avsal_jax.training.loop import Preempted, train
@@ -311,3 +312,15 @@ def test_other_ways_to_compute(config, tmp_path, changes):
     ]
     assert any(moved) is (changes.get("model__norm") != "frozen")
     assert read_metrics(tmp_path / "w/metrics.jsonl")[0]["loss"] > 0
+
+
+def test_a_value_above_its_bound_is_recorded_and_warned_of_once(tmp_path):
+    lines = []
+    log = RunLog(tmp_path, total=9, writes=True, say=lines.append)
+    log.open(None)
+    for step in (3, 6):
+        log.limits(step, {"a.rate": Limit(0.1, 0.05, "use less"), "b.rate": Limit(0.1, 0.2, "unused")})
+    log.close()
+    assert lines == ["warning: a.rate is 0.1, above its bound of 0.05: use less"]
+    records = read_metrics(tmp_path / "metrics.jsonl")
+    assert [r["limit/a.rate bound"] for r in records if "limit/a.rate" in r] == [0.05, 0.05]

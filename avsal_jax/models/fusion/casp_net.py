@@ -11,10 +11,11 @@ import jax.numpy as jnp
 
 from avsal_jax.errors import AvsalError
 from avsal_jax.models.fusion.fusion import Fusion
-from avsal_jax.models.fusion.predictive_coding import PredictiveCoding
+from avsal_jax.models.fusion.predictive_coding import PredictiveCoding, rate_limit
 from avsal_jax.models.fusion.tokens import AudioTime, as_level, as_tokens
 from avsal_jax.models.initial import Weights, bias_of
 from avsal_jax.models.layers import Linear, Runtime
+from avsal_jax.models.part import Limit
 from avsal_jax.ops.audio_visual_attention import (
     Normalizer,
     bilinear_interaction,
@@ -130,6 +131,9 @@ class CASPNetFusion(Fusion):
 
     def with_iterations(self, count: int) -> CASPNetFusion:
         return self.clone(coding=dataclasses.replace(self.coding, iterations=count))
+
+    def limits(self, params: dict) -> dict[str, Limit]:
+        return {} if self.coding is None else {"coding.rate": rate_limit(params["coding"], self.coding)}
 
     @nn.compact
     def __call__(self, pyramid: tuple[jax.Array, ...], tokens, train: bool = False) -> tuple[jax.Array, ...]:

@@ -11,10 +11,12 @@ import jax.numpy as jnp
 from avsal_jax.models.fusion.tokens import audio_level
 from avsal_jax.models.initial import Weights, bias_of
 from avsal_jax.models.layers import Runtime
+from avsal_jax.models.part import Limit
 from avsal_jax.ops.convolution import conv3d, conv_transpose3d
-from avsal_jax.ops.predictive_coding import Coding, predictive_coding
+from avsal_jax.ops.predictive_coding import Coding, map_norm, predictive_coding
 
 _SIZE, _PAD = (3, 3, 3), (1, 1, 1)
+_GRID = (2, 7, 12)
 
 
 class _Kernel(nn.Module):
@@ -43,7 +45,8 @@ class PredictiveCoding(nn.Module):
 
     Features recorded: `coding_activity` [B, N+1, T, H, W, C], mu_0 before and after each iteration;
     `coding_error` [B, N+1, L+1], each squared error over the squared norm of all activities, from the sound
-    upwards; `coding_norm` [B, N+1, L+1], the norms of mu_0 .. mu_L.
+    upwards; `coding_square` [B, N+1, L+1], the squared errors themselves; `coding_norm` [B, N+1, L+1], the
+    norms of mu_0 .. mu_L.
     """
 
     coding: Coding = Coding()
@@ -82,6 +85,27 @@ class PredictiveCoding(nn.Module):
         kernel, bias = _Kernel(inputs, features, before_relu, name=name)()
         dtype = self.runtime.dtype
         return kernel.astype(dtype), bias.astype(dtype).reshape(1, 1, 1, 1, -1)
+
+
+def rate_limit(params: dict, coding: Coding) -> Limit:
+    """Returns alpha and the smallest of its bounds for the kernels of a `PredictiveCoding`.
+
+    The norms of the kernels are those on a map of 2x7x12, that of stage 4 of a clip of 16 frames of 224x384.
+    """
+    norms, sizes = [], []
+    for number in range(coding.layers + 1):
+        kernel = params[f"down{number}"]["projection"]
+        like = jnp.zeros((1, *_GRID, kernel.shape[-2]), jnp.float32)
+        sizes.append(math.prod(_GRID) * kernel.shape[-1])
+        norms.append(_kernel_norm(kernel.astype(jnp.float32), like))
+    bound = min(float(bound) for bound in coding.rate_bounds(norms, sizes))
+    advice = "activities can grow with each iteration; set fusion.coding.step=bounded, or a lower rate"
+    return Limit(coding.rate, bound, "" if coding.step == "bounded" else advice)
+
+
+@jax.jit
+def _kernel_norm(kernel, like):
+    return map_norm(lambda mu: conv_transpose3d(mu, kernel, padding=_PAD), like)
 
 
 def _pooled(function, count: int):
