@@ -35,6 +35,8 @@ class Runtime:
       frozen_norm: whether batch norm uses its running statistics in training too.
       norm_momentum: share of the old running statistics kept per step: 0.999 as the PyTorch S3D
         (torch momentum 0.001) when fine-tuning, 0.99 from scratch.
+      unbiased_variance: whether running variances take the unbiased variance of a batch, as torch's do;
+        Flax's take the biased one, which is (n - 1) / n of it for n values of a channel.
       lowering: of convolutions, see `avsal_jax.ops.convolution.conv3d`.
     """
 
@@ -42,6 +44,7 @@ class Runtime:
     remat: bool = False
     frozen_norm: bool = False
     norm_momentum: float = 0.999
+    unbiased_variance: bool = False
     lowering: str = "auto"
 
 
@@ -167,15 +170,24 @@ class Norm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        return nn.BatchNorm(
-            use_running_average=self.runtime.frozen_norm or not train,
-            momentum=self.runtime.norm_momentum if self.momentum is None else self.momentum,
+        running = self.runtime.frozen_norm or not train
+        momentum = self.runtime.norm_momentum if self.momentum is None else self.momentum
+        batch = nn.BatchNorm(
+            use_running_average=running,
+            momentum=momentum,
             epsilon=self.epsilon,
             dtype=self.runtime.dtype,
             scale_init=ONES,
             bias_init=ZEROS,
             name="batch",
-        )(x)
+        )
+        if running or not self.runtime.unbiased_variance or self.is_initializing():
+            return batch(x)
+        before = momentum * batch.get_variable("batch_stats", "var")
+        y = batch(x)
+        biased, count = batch.get_variable("batch_stats", "var"), x.size // x.shape[-1]
+        batch.put_variable("batch_stats", "var", biased + (biased - before) / max(1, count - 1))
+        return y
 
 
 def layer_norm(epsilon: float, runtime: Runtime, name: str) -> nn.LayerNorm:

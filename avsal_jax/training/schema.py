@@ -50,6 +50,7 @@ class ModelConfig:
       norm: batch norm by `global` (the batch over all devices) or `frozen` (running) statistics.
       norm_momentum: share of the old running statistics kept per step; 0.999 as the public code when
         fine-tuning, 0.99 from scratch.
+      unbiased_variance: whether running variances are torch's (see `models.layers.Runtime`).
     """
 
     system: str = "vinet"
@@ -59,6 +60,7 @@ class ModelConfig:
     remat: bool = False
     norm: Literal["global", "frozen"] = "global"
     norm_momentum: Decay = 0.999
+    unbiased_variance: bool = False
 
     @classmethod
     def from_values(cls, values: Mapping, path: str) -> ModelConfig:
@@ -79,7 +81,7 @@ class ModelConfig:
 
 
 # Fields of a model's config that say how the network is run, or where it starts from.
-RUN_FIELDS = ("system", "start", "dtype", "remat", "norm", "norm_momentum")
+RUN_FIELDS = ("system", "start", "dtype", "remat", "norm", "norm_momentum", "unbiased_variance")
 
 
 def changed_model(model: Mapping, changes: Mapping) -> dict:

@@ -203,6 +203,7 @@ def runtime_of(model: ModelConfig) -> Runtime:
         remat=model.remat,
         frozen_norm=model.norm == "frozen",
         norm_momentum=model.norm_momentum,
+        unbiased_variance=model.unbiased_variance,
     )
 
 
