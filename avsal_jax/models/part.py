@@ -12,7 +12,7 @@ _NOT_SET = ("parent", "name", "runtime")  # fields that say nothing about the fu
 
 
 class Limit(NamedTuple):
-    """A value of a part that should stay below a bound; `advice` is for a value above it, or empty."""
+    """A value of a part that should not exceed a bound; `advice` is for a value above it, or empty."""
 
     value: float
     bound: float

@@ -73,8 +73,8 @@ class Coding:
     def rate_bounds(self, norms: Sequence, sizes: Sequence[int]) -> list:
         """Returns for each activity the rate below which a step does not raise the errors that move it.
 
-        The step of mu_i lowers a quadratic of curvature 2 (own + above), where `own` weighs e_{i+1} and
-        `above` is s_i^2 times the weight of e_i; weights are 1 (`sum`) or 1 / elements of a clip (`mean`).
+        The step of mu_i lowers a quadratic of curvature 2 (below + pull), where `below` weighs e_{i+1} and
+        `pull` is s_i^2 times the weight of e_i; weights are 1 (`sum`) or 1 / elements of a clip (`mean`).
 
         Args:
           norms: s_0 .. s_L, of the linear parts of the top-down maps.
@@ -83,9 +83,9 @@ class Coding:
         weights = [1.0 if self.reduction == "sum" else 1 / size for size in sizes]
         bounds = []
         for i, norm in enumerate(norms):
-            own = weights[i + 1] if i + 1 < len(norms) and self.update != "above" else 0.0
-            above = weights[i] * norm**2 if self.update != "own" else 0.0
-            bounds.append((1.0 if self.order == "top_down" else 0.5) / (own + above + 1e-12))
+            below = weights[i + 1] if i + 1 < len(norms) and self.update != "above" else 0.0
+            pull = weights[i] * norm**2 if self.update != "own" else 0.0
+            bounds.append((1.0 if self.order == "top_down" else 0.5) / (below + pull + 1e-12))
         return bounds
 
 

@@ -93,7 +93,7 @@ class RunLog:
             self._events.image(step, "validation", picture)
 
     def limits(self, step: int, limits: dict[str, Limit]) -> None:
-        """Writes values that should stay below a bound; warns once of each that does not."""
+        """Writes values that should not exceed a bound; warns once of each that does."""
         for name, (value, bound, advice) in limits.items():
             self._write(step, {f"limit/{name}": value, f"limit/{name} bound": bound})
             if value > bound and advice and name not in self._warned:

@@ -29,20 +29,20 @@ def test_the_running_variance_by_hand(unbiased):
         values = batch.reshape(-1, 5)
         mean = MOMENTUM * mean + (1 - MOMENTUM) * values.mean(0)
         variance = MOMENTUM * variance + (1 - MOMENTUM) * values.var(0, ddof=int(unbiased))
-    found = running(Runtime(unbiased_variance=unbiased))
-    np.testing.assert_allclose(found[0], mean, rtol=1e-5)
-    np.testing.assert_allclose(found[1], variance, rtol=1e-5)
-    np.testing.assert_array_equal(found[2], running(Runtime())[2])  # outputs in training are the same
+    result = running(Runtime(unbiased_variance=unbiased))
+    np.testing.assert_allclose(result[0], mean, rtol=1e-5)
+    np.testing.assert_allclose(result[1], variance, rtol=1e-5)
+    np.testing.assert_array_equal(result[2], running(Runtime())[2])  # outputs in training are the same
 
 
 def test_the_running_variance_is_that_of_torch():
     torch = pytest.importorskip("torch")
-    theirs = torch.nn.BatchNorm1d(5, momentum=1 - MOMENTUM)
+    norm = torch.nn.BatchNorm1d(5, momentum=1 - MOMENTUM)
     for batch in BATCHES:
-        theirs(torch.from_numpy(batch.reshape(-1, 5)))
+        norm(torch.from_numpy(batch.reshape(-1, 5)))
     _, variance, _ = running(Runtime(unbiased_variance=True))
-    np.testing.assert_allclose(variance, theirs.running_var.numpy(), rtol=1e-5)
-    assert np.abs(running(Runtime())[1] / theirs.running_var.numpy() - 1).max() > 0.02
+    np.testing.assert_allclose(variance, norm.running_var.numpy(), rtol=1e-5)
+    assert np.abs(running(Runtime())[1] / norm.running_var.numpy() - 1).max() > 0.02
 
 
 @pytest.mark.parametrize(("runtime", "train"), [(Runtime(frozen_norm=True), True), (Runtime(), False)])

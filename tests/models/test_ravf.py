@@ -27,10 +27,10 @@ def block_in_loops(p, visual, tokens, heads, squash, scale=1):
         ret_v.append(squash(a["query"][:, chunk] @ v["key"][:, chunk].T / np.sqrt(d)))
         v2a.append(ret_a[-1] @ a["value"][:, chunk] + v["value"][:, chunk])
         a2v = ret_v[-1] @ v["value"][:, chunk] + a["value"][:, chunk]
-        both = np.concatenate([sum(v2a[-1]) / len(visual), sum(a2v) / len(tokens)])
+        joined = np.concatenate([sum(v2a[-1]) / len(visual), sum(a2v) / len(tokens)])
         if "head_norm" in p:
-            both = layer_norm(p["head_norm"], both[None], 1e-5)[0]
-        hidden = np.maximum(0, affine(p["head_hidden"], both))
+            joined = layer_norm(p["head_norm"], joined[None], 1e-5)[0]
+        hidden = np.maximum(0, affine(p["head_hidden"], joined))
         scores.append(affine(p["head_score"], hidden)[0])
     weights = softmax(scores)
     for head in range(heads):
