@@ -1,11 +1,12 @@
 """Scores models, baselines and people on recorded gaze, and writes docs/benchmark.md.
 
-  python tools/gaze_benchmark.py --gaze GAZE --results RESULTS --models RUNS --image-model MODEL
+  python tools/gaze_benchmark.py --gaze GAZE --results RESULTS --models RUNS --image-model MODEL [MODEL ...]
 
 GAZE holds the folders hevc, osie and eyecrowd, each as its page in docs/datasets describes it. RUNS holds
 fold1/model to fold5/model, each a model directory that was trained without the clips of its fold; or
 seed0/fold1/model and so on for several seeds. MODEL has seen no clip: it is scored on all clips and on the
-test thirds of the photographs. Without --models or --image-model the page lacks their rows.
+test thirds of the photographs; with several seeds, name one for each. Without --models or --image-model the
+page lacks their rows.
 
 RESULTS holds the results of `avsal evaluate` for each method, seed and fold, with frames of the sets: keep it
 outside the repository. Rerun the same command after an interruption; finished stimuli are skipped.
@@ -71,7 +72,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--gaze", required=True, type=pathlib.Path, metavar="GAZE", help="folder of recorded gaze")
     add("--results", required=True, type=pathlib.Path, metavar="RESULTS", help="where evaluations are kept")
     add("--models", type=pathlib.Path, metavar="RUNS", help="models of the folds")
-    add("--image-model", type=pathlib.Path, metavar="MODEL", help="the image-only network")
+    add(
+        "--image-model",
+        type=pathlib.Path,
+        nargs="+",
+        default=(),
+        metavar="MODEL",
+        help="the image-only network, of each seed",
+    )
     add("--output", type=pathlib.Path, default=pathlib.Path("docs/benchmark.md"), metavar="FILE")
     add("--folds", type=_folds, metavar="K,L", help="score only the clips of these folds (default: all)")
     return parser
@@ -90,7 +98,7 @@ def benchmark(args: argparse.Namespace) -> Content:
     if unknown := [fold for fold in args.folds or () if fold not in folds]:
         raise AvsalError(f"there is no clip of fold {unknown[0]} in {args.gaze}; folds: {_words(folds)}")
     bench = Bench(args.gaze, args.results, args.folds or folds, say=_say, progress=_progress)
-    image = args.image_model and str(args.image_model)
+    image = tuple(map(str, args.image_model))
     models = () if args.models is None else fold_models(args.models, bench.folds)
     fitted = {
         fold: bench.prior(f"fold{fold}", open_dataset(CLIPS, bench.root(CLIPS), "train", fold))
@@ -128,8 +136,8 @@ def _check(args: argparse.Namespace) -> None:
                 f"there is no folder {args.gaze / folder}; --gaze names a folder that holds "
                 f"{_words(FOLDERS.values())}"
             )
-    if args.image_model is not None:
-        directory = model_directory(args.image_model)
+    for model in args.image_model:
+        directory = model_directory(model)
         if not (directory / "model.json").is_file():
             raise AvsalError(f"there is no model in {directory}; --image-model names a model directory")
         check_training(directory, fold=None)
@@ -149,7 +157,8 @@ def _clip_methods(fitted, mean_map, image, models) -> list[Method]:
         constant("spectral_residual", "spectral residual", "spectral_residual"),
     ]
     if image:
-        methods.append(constant(IMAGE, "image-only network", image, CAUSAL_MAPS))
+        runs = tuple({fold: model for fold in folds} for model in image)
+        methods.append(Method(IMAGE, "image-only network", runs, CAUSAL_MAPS))
     if models:
         methods.append(Method(CAUSAL, "`avsal-gaze`, causal", models, CAUSAL_MAPS))
         methods.append(Method(SMOOTHED, "`avsal-gaze`, smoothed", models, SMOOTHED_MAPS))
@@ -164,7 +173,8 @@ def _photograph_methods(mean_map, image) -> list[Method]:
         Method("mean_map", "mean map of the photographs", ({0: mean_map},)),
     ]
     if image:
-        methods.append(Method(IMAGE, "image-only network", ({0: image},), CAUSAL_MAPS))
+        runs = tuple({0: model} for model in image)
+        methods.append(Method(IMAGE, "image-only network", runs, CAUSAL_MAPS))
     methods.append(Method(PEOPLE, "people (leave one out)", ({0: "human"},)))
     methods.append(Method("people_half", "people (half)", ({0: "human_half"},)))
     return methods
@@ -201,9 +211,9 @@ def _of_fold(bench: Bench, fold: int):
     return open_dataset(CLIPS, bench.root(CLIPS), "test", fold)
 
 
-def _weights(image: str | None, models) -> dict[str, str]:
+def _weights(image: tuple[str, ...], models) -> dict[str, str]:
     """Returns the first digits of the SHA-256 of the weights of each model."""
-    paths = {"image-only network": image} if image else {}
+    paths = {f"image-only network, seed {number}": path for number, path in enumerate(image, 1)}
     for number, seed in enumerate(models, 1):
         paths |= {f"`avsal-gaze`, seed {number}, fold {fold}": path for fold, path in seed.items()}
     digits = {}
@@ -217,7 +227,7 @@ def _command(args: argparse.Namespace) -> str:
     """Returns the command with placeholders for this machine's paths."""
     words = ["python", "tools/gaze_benchmark.py", "--gaze", "GAZE", "--results", "RESULTS"]
     words += ["--models", "RUNS"] if args.models else []
-    words += ["--image-model", "MODEL"] if args.image_model else []
+    words += ["--image-model", *["MODEL"] * len(args.image_model)] if args.image_model else []
     words += ["--folds", _words(args.folds, ",")] if args.folds else []
     return shlex.join(words)
 

@@ -1,5 +1,7 @@
 """Regulator gates against Eqs. 13 to 15 in loops; which levels they gate, and what they leave alone."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 
 from avsal_jax import AvsalError, InputSpec, Waveform, create_model
+from avsal_jax.models.decoders.avrsp import AVRSPDecoder
 from avsal_jax.models.fusion.ravf import RAVF
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import Heads, Network, abstract_variables, feature_shapes
@@ -227,3 +230,35 @@ def test_what_is_refused(fields, message):
 def test_an_empty_slot_takes_no_fields(settings, message):
     with pytest.raises(AvsalError, match=message):
         create_model("vinet", **settings)
+
+
+@pytest.mark.parametrize("part", ["gates", "decoder"])
+def test_recomputing_changes_memory_alone(part):
+    """Gates and AVRSP's decoder with `remat`: the same variables, values and gradients."""
+    plain, recomputed = (
+        RegulatorGates(runtime=Runtime(lowering="direct", remat=remat))
+        if part == "gates"
+        else AVRSPDecoder(width=1 / 64, runtime=Runtime(lowering="direct", remat=remat))
+        for remat in (False, True)
+    )
+    pyramid = pyramid_of() if part == "gates" else decoder_levels()
+    arguments = (pyramid, pyramid) if part == "gates" else (pyramid,)
+    variables = random_variables(plain, *arguments)
+    shapes = [jax.eval_shape(module.init, jax.random.key(0), *arguments) for module in (plain, recomputed)]
+    assert shapes[0] == shapes[1]
+
+    def value(module, variables):
+        return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(module.apply(variables, *arguments)))
+
+    results = [jax.value_and_grad(value, argnums=1)(module, variables) for module in (plain, recomputed)]
+    for expected, result in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
+    for module, recomputes in ((plain, False), (recomputed, True)):
+        text = str(jax.make_jaxpr(functools.partial(value, module))(variables))
+        assert ("remat" in text or "checkpoint" in text) is recomputes
+
+
+def decoder_levels():
+    rng = np.random.default_rng(2)
+    sizes = [(4, 8, 8, 2), (4, 4, 4, 3), (2, 2, 2, 4), (2, 1, 1, 5)]
+    return tuple(rng.standard_normal((1, *size)).astype(np.float32) for size in sizes)

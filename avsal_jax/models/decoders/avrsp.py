@@ -38,33 +38,33 @@ class AVRSPDecoder(Part):
     @nn.compact
     def __call__(self, pyramid: tuple[jax.Array, ...], train: bool = False) -> jax.Array:
         levels = pyramid[::-1]
+        block = (
+            nn.remat(AVRSPDecoder._block, static_argnums=(1, 4))
+            if self.runtime.remat
+            else AVRSPDecoder._block
+        )
         x, steps = levels[0], levels[0].shape[1]
-        for number, channels in enumerate(scaled(c, self.width) for c in _CHANNELS):
-            if number > 0:
-                x = resize_linear(x, levels[number].shape[2:4])
-                if self.skips == "plain":
-                    x = jnp.concatenate(
-                        [x, self._tapped(number, level=levels[number], channels=channels, steps=steps)], -1
-                    )
-            x = nn.relu(
-                self._conv(
-                    f"conv{number + 1}", channels=channels, kernel=(3, 3, 3), stride=1, padding=(1, 1, 1), x=x
-                )
-            )
-        if steps > 1:
-            x = nn.relu(
-                self._conv(
-                    "collapse",
-                    channels=x.shape[-1],
-                    kernel=(steps, 1, 1),
-                    stride=steps,
-                    padding=(0, 0, 0),
-                    x=x,
-                )
-            )
+        for number in range(4):
+            x = block(self, number, x, levels[number], steps)
         x = resize_linear(x, (4 * x.shape[2], 4 * x.shape[3]))
         x = self._conv("readout", channels=1, kernel=(1, 1, 1), stride=1, padding=(0, 0, 0), x=x)
         return x[:, 0, :, :, 0].astype(jnp.float32)
+
+    def _block(self, number, x, level, steps):
+        """Block `number` + 1; the last one collapses time."""
+        channels = scaled(_CHANNELS[number], self.width)
+        if number > 0:
+            x = resize_linear(x, level.shape[2:4])
+            if self.skips == "plain":
+                tapped = self._tapped(number, level=level, channels=channels, steps=steps)
+                x = jnp.concatenate([x, tapped], -1)
+        name, pad = f"conv{number + 1}", (1, 1, 1)
+        x = nn.relu(self._conv(name, channels=channels, kernel=(3, 3, 3), stride=1, padding=pad, x=x))
+        if number < 3 or steps == 1:
+            return x
+        kernel = (steps, 1, 1)
+        x = self._conv("collapse", channels=channels, kernel=kernel, stride=steps, padding=(0, 0, 0), x=x)
+        return nn.relu(x)
 
     def _tapped(self, number, level, channels, steps):
         time = level.shape[1] // steps

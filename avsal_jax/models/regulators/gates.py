@@ -41,8 +41,9 @@ class RegulatorGates(Part):
     runtime: Runtime = Runtime()
 
     def setup(self):
+        gate = nn.remat(RegulatorGate) if self.runtime.remat else RegulatorGate
         for level in range(4 - self.gates, 4):
-            setattr(self, f"gate{level}", RegulatorGate(self.order, self.runtime))
+            setattr(self, f"gate{level}", gate(self.order, self.runtime))
 
     def __call__(
         self, pyramid: tuple[jax.Array, ...], fused: tuple[jax.Array, ...], train: bool = False
