@@ -46,7 +46,7 @@ ROWS = {
 
 def get_config(variants: str = "") -> ml_collections.ConfigDict:
     """Returns the config of a fusion and a split; bilinear and the first where none is named."""
-    config = ml_collections.ConfigDict(recipes.defaults())
+    config = ml_collections.ConfigDict(recipes.defaults(unbiased_variance=True))
     config.model.system = "avinet"
     config.data.sources = tuple((name, 1) for name in SIX_SETS)
     config.data.stride = 64

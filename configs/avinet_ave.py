@@ -31,7 +31,7 @@ ROWS = {
 
 def get_config(variants: str = "") -> ml_collections.ConfigDict:
     """Returns the config of a fusion; bilinear where none is named."""
-    config = ml_collections.ConfigDict(recipes.defaults())
+    config = ml_collections.ConfigDict(recipes.defaults(unbiased_variance=True))
     config.model.system = "avinet"
     config.data.sources = (("ave", None),)
     config.data.stride = 64

@@ -38,7 +38,7 @@ ROWS = {
 
 def get_config(variants: str = "") -> ml_collections.ConfigDict:
     """Returns the config of a row; pairs3 where none is named."""
-    config = ml_collections.ConfigDict(recipes.defaults())
+    config = ml_collections.ConfigDict(recipes.defaults(unbiased_variance=True))
     config.model.system, config.model.norm_momentum = "avrsp", 0.99
     config.model.update(audio_encoder=None, fusion=None)
     config.data.sources = (("dhf1k", None),)

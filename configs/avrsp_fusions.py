@@ -40,7 +40,7 @@ ROWS |= splits("split", ("diem", "avad")) | splits("six", SIX_SETS, 21)
 
 def get_config(variants: str = "") -> ml_collections.ConfigDict:
     """Returns the config of a fusion and a split; ravf and the first where none is named."""
-    config = ml_collections.ConfigDict(recipes.defaults())
+    config = ml_collections.ConfigDict(recipes.defaults(unbiased_variance=True))
     config.model.system = "avrsp"
     config.data.sources = (("diem", 1), ("avad", 1))
     config.loss.update(cc=-0.1, sim=-0.1, kl_form="avrsp")

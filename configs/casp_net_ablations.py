@@ -59,7 +59,7 @@ ROWS |= splits("split", ("avad", "etmd")) | splits("six", SIX_SETS, 105, epochs=
 
 def get_config(variants: str = "") -> ml_collections.ConfigDict:
     """Returns the config of a row and a split; the whole network and the first where none is named."""
-    config = ml_collections.ConfigDict(recipes.defaults())
+    config = ml_collections.ConfigDict(recipes.defaults(unbiased_variance=True))
     config.model.system, config.model.norm_momentum = "casp_net", 0.99
     config.data.sources = (("avad", 1), ("etmd", 1))
     config.loss.update(cc=-0.1, sim=-0.1, kl_form="casp_net")

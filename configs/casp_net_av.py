@@ -46,7 +46,7 @@ ROWS = {
 
 def get_config(variants: str = "") -> ml_collections.ConfigDict:
     """Returns the config of a row and a split; audio_visual and the first where none is named."""
-    config = ml_collections.ConfigDict(recipes.defaults())
+    config = ml_collections.ConfigDict(recipes.defaults(unbiased_variance=True))
     config.model.system, config.model.norm_momentum = "casp_net", 0.99
     config.data.sources = tuple((name, 1) for name in SIX_SETS)
     config.loss.update(cc=-0.1, sim=-0.1, kl_form="casp_net")

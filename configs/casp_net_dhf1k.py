@@ -25,7 +25,7 @@ ROWS = {
 
 def get_config(variants: str = "") -> ml_collections.ConfigDict:
     """Returns the config."""
-    config = ml_collections.ConfigDict(recipes.defaults())
+    config = ml_collections.ConfigDict(recipes.defaults(unbiased_variance=True))
     config.model.system = "casp_net"
     config.model.update(audio_encoder=None, fusion=None)
     config.model.norm_momentum = 0.99

@@ -31,7 +31,7 @@ ROWS |= splits("split", ("avad", "diem")) | splits("six", SIX_SETS, 105)
 
 def get_config(variants: str = "") -> ml_collections.ConfigDict:
     """Returns the config of a number of iterations and a split; 3 and the first where none is named."""
-    config = ml_collections.ConfigDict(recipes.defaults())
+    config = ml_collections.ConfigDict(recipes.defaults(unbiased_variance=True))
     config.model.system, config.model.norm_momentum = "casp_net", 0.99
     config.data.sources = (("avad", 1), ("diem", 1))
     config.loss.update(cc=-0.1, sim=-0.1, kl_form="casp_net")

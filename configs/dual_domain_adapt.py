@@ -52,7 +52,7 @@ for name, figures in TABLE.items():
 
 def get_config(variants: str = "") -> ml_collections.ConfigDict:
     """Returns the config of a row; without one, AVAD alone."""
-    config = ml_collections.ConfigDict(recipes.defaults())
+    config = ml_collections.ConfigDict(recipes.defaults(unbiased_variance=True))
     config.model.system = "dual_domain"
     config.data.sources = (("avad", 1),)
     config.data.stride = 64

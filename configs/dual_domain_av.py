@@ -45,7 +45,7 @@ ROWS = {
 
 def get_config(variants: str = "") -> ml_collections.ConfigDict:
     """Returns the config of a fusion and a split; cross_modal and the first where none is named."""
-    config = ml_collections.ConfigDict(recipes.defaults())
+    config = ml_collections.ConfigDict(recipes.defaults(unbiased_variance=True))
     config.model.system = "dual_domain"
     config.data.sources = tuple((name, 1) for name in SIX_SETS)
     config.data.stride = 64

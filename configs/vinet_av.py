@@ -31,7 +31,7 @@ ROWS = {
 
 def get_config(variants: str = "") -> ml_collections.ConfigDict:
     """Returns the config of a split; of the first where none is named."""
-    config = ml_collections.ConfigDict(recipes.defaults())
+    config = ml_collections.ConfigDict(recipes.defaults(unbiased_variance=True))
     config.data.sources = tuple((name, 1) for name in SIX_SETS)
     config.data.stride = 64
     config.init = {"vinet": {"path": "runs/vinet_dhf1k/model"}}

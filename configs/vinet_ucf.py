@@ -24,7 +24,7 @@ ROWS = {
 
 def get_config(variants: str = "") -> ml_collections.ConfigDict:
     """Returns the config of a row."""
-    config = ml_collections.ConfigDict(recipes.defaults())
+    config = ml_collections.ConfigDict(recipes.defaults(unbiased_variance=True))
     config.data.sources = (("ucf", None),)
     config.data.stride = 32
     config.init = {"vinet": {"path": "runs/vinet_dhf1k/model"}}

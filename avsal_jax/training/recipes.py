@@ -53,6 +53,7 @@ _ON_SYNTHETIC = {
     "init": {},
     "epochs": 0,
     "model.norm_momentum": 0.99,  # from scratch
+    "model.unbiased_variance": False,  # results exist with Flax's
     "evaluation.metric": "cc",
 }
 # For every recipe. `smoke` and `mini` keep the row's structure and clip length, and take what
@@ -111,10 +112,14 @@ class Recipe:
     get_config: Callable[[str], typing.Any]
 
 
-def defaults() -> dict:
-    """Returns the fields of a `TrainConfig` as nested values; a recipe names `data.sources` at least."""
+def defaults(**model) -> dict:
+    """Returns the fields of a `TrainConfig` as nested values; a recipe names `data.sources` at least.
+
+    Args:
+      **model: fields of the model, of `RUN_FIELDS`, with other values.
+    """
     values = dataclasses.asdict(TrainConfig(epochs=1))
-    return values | {"model": {name: values["model"][name] for name in RUN_FIELDS}}
+    return values | {"model": {name: values["model"][name] for name in RUN_FIELDS} | model}
 
 
 def apply(config, variants: str, rows: Mapping[str, Row]):

@@ -628,3 +628,11 @@ def test_defaults_are_plain_values():
     assert json.loads(json.dumps(values))["optimizer"]["schedule"]["name"] == "constant"
     with pytest.raises(AvsalError, match=r"data.sources is empty"):
         build_config(values)
+
+
+def test_recipes_of_papers_take_the_running_variance_of_torch():
+    """Those with results keep Flax's, and so do the small runs on the generated set."""
+    for name in recipes.shipped():
+        torch_rule = not (name == "gaze" or name.endswith("_synthetic"))
+        assert config_of(name).model.unbiased_variance is torch_rule, name
+    assert not config_of("vinet_dhf1k:smoke").model.unbiased_variance
