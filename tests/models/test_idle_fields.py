@@ -20,7 +20,8 @@ SIZES = ((8, 16, 24), (8, 8, 12), (4, 4, 6), (2, 2, 3))  # T, H, W of a pyramid
 PYRAMID = tuple(jnp.zeros((1, *size, 8)) for size in SIZES)
 FRAMES = tuple(jnp.zeros((1, 4, n, n, 8)) for n in (16, 8, 4, 2))  # a pyramid of single frames
 TOKENS = jnp.zeros((1, 2, 6))
-PARTS = [(kind, name) for kind in MODULES for name in MODULES[kind] if name != "small"]
+LARGER = ("efficientnet_lite1", "efficientnet_lite2")  # the class of lite0 with other multipliers
+PARTS = [(kind, name) for kind in MODULES for name in MODULES[kind] if name not in ("small", *LARGER)]
 INPUTS = {
     "neck": (PYRAMID,),
     "fusion": (PYRAMID, TOKENS),
@@ -53,11 +54,13 @@ def alternatives(hint, value):
         yield not value
     elif kind in (int, float):
         start = 3 if value is None else value
-        numbered = dict.fromkeys(kind(n) for n in (start // 2, start - 1, start + 1, start + 2, start / 2))
+        numbered = dict.fromkeys(kind(n) for n in (start // 2, start / 2, start + 2, start + 1))
         yield from (number for number in numbered if number in numbers and number != value)
     elif dataclasses.is_dataclass(kind):
         for name, inner in field_types(kind).items():
-            for other in alternatives(inner, getattr(value, name)):
+            others = list(alternatives(inner, getattr(value, name)))
+            numeric = unwrapped(inner)[0] in (int, float)
+            for other in others[:1] if numeric else others:
                 yield dataclasses.replace(value, **{name: other})
     else:
         yield from (value[:-1], (value[0] + 1, *value[1:]))
@@ -81,13 +84,16 @@ def program(kind, fields):
 
 
 def changed_programs(kind, fields, name):
-    """Yields (value, program) for the other values of a field that fit the rest."""
+    """Yields (value, program) for other values of a field that fit the rest: all choices, one number."""
     part = build_part(kind, fields, Runtime())
-    for value in alternatives(part.field_types()[name], getattr(part, name)):
+    hint = part.field_types()[name]
+    for value in alternatives(hint, getattr(part, name)):
         try:
             yield value, program(kind, {**fields, name: value})
         except AvsalError:  # as heads that do not divide the channels
             continue
+        if unwrapped(hint)[0] in (int, float) and value is not None:
+            return
 
 
 def base_of(kind, name):
