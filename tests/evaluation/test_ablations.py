@@ -122,8 +122,8 @@ def test_another_number_of_iterations_reaches_the_network(entries):
         return list(ModelMaps(model, "probe").maps(entries[2], Unchanged))[-1]
 
     maps = {count: last_map(changed(count)) for count in (0, 1, 3)}
-    for count in maps:
-        np.testing.assert_array_equal(maps[count], last_map(coding_probe(count)), err_msg=str(count))
+    for count, saliency in maps.items():
+        np.testing.assert_array_equal(saliency, last_map(coding_probe(count)), err_msg=str(count))
     assert np.abs(maps[0] - maps[1]).max() > 1e-4 < np.abs(maps[1] - maps[3]).max()
     assert len({changed(count).identity for count in (None, 0, 1)}) == 3
 
