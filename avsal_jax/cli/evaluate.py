@@ -42,6 +42,7 @@ def add_parser(commands) -> None:
     add("--batch", type=flags.batch, metavar="N")
     add("--smoothing", type=flags.smoothing, metavar="SECONDS", help=flags.SMOOTHING)
     add("--allow-seen", action="store_true", help="score a prior or mean_map on what it was fitted on")
+    flags.add_ablations(parser)
     gaze_flags.add_gaze(parser)
     parser.set_defaults(run=run)
 
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
     use_compile_cache()
     names = ("dataset", "root", "split", "fold", "model", "predictions", "observers", "protocol", "metrics",
-             "seed", "batch", "label", "smoothing", "prior")  # fmt: skip
+             "seed", "batch", "label", "smoothing", "prior", "audio", "coding_iterations")  # fmt: skip
     given = {name: getattr(args, name) for name in names}
     given |= {"gaze": gaze_flags.gaze_options(args), "allow_seen": args.allow_seen}
     request = Request(list_file=args.list, shard=own_shard(args.shard), **given)

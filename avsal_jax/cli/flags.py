@@ -155,6 +155,19 @@ def add_features(parser: argparse.ArgumentParser) -> None:
         help="of predictive coding: maps after up to N of them (default: the model's own N)")  # fmt: skip
 
 
+def add_ablations(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of a model that is evaluated otherwise than it was trained."""
+    add = parser.add_argument
+    add("--audio", default="auto", metavar="auto|off|swap|FILE", help="what a model that hears is given: "
+        "each video's sound (default), silence, another video's (by --seed), or a file's")  # fmt: skip
+    add(
+        "--coding-iterations",
+        type=count,
+        metavar="N",
+        help="of predictive coding (default: the model's own N)",
+    )
+
+
 def add_processes(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of a run of several processes; what is not given is the launcher's."""
     add = parser.add_argument

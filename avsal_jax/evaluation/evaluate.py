@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from avsal_jax.cluster import share
 from avsal_jax.data.datasets import find_dataset, open_dataset, open_whole
@@ -14,6 +14,7 @@ from avsal_jax.data.sets.stimuli import DEFAULT_OPTIONS, GazeOptions
 from avsal_jax.data.video_lists import shipped_domain
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation import baselines, priors, runner, tables
+from avsal_jax.evaluation.heard_sound import AUTO, HeardSound
 from avsal_jax.evaluation.human import human_maps
 from avsal_jax.evaluation.protocols import (
     GRID_METRICS,
@@ -55,6 +56,8 @@ class Request:
       smoothing: of a network's maps, in seconds; None for the model's own.
       prior: a file of `fit-prior`; adds `information_gain`, which is over it, to the metrics. Without a file
         it is over the centre prior.
+      audio: what a model that hears is given, see `heard_sound.HeardSound`.
+      coding_iterations: of predictive coding, in place of the model's own number; None for that.
     """
 
     dataset: str
@@ -75,6 +78,8 @@ class Request:
     allow_seen: bool = False
     smoothing: float | None = None
     prior: pathlib.Path | None = None
+    audio: str = AUTO
+    coding_iterations: int | None = None
 
 
 def evaluate(
@@ -128,6 +133,7 @@ def evaluate(
         },
         "seed": request.seed,
         **({} if request.smoothing is None else {"smoothing": request.smoothing}),
+        **_ablation(request),
         **_grid_words(settings.protocol),
         **({} if settings.prior is None else {"prior": settings.prior.label}),
         "source": {
@@ -175,6 +181,16 @@ def _protocol(request: Request) -> Protocol:
     return dataclasses.replace(protocol, grid=grid)
 
 
+def _ablation(request: Request) -> dict:
+    """What a result states of another sound or number of iterations than the model's own; empty for these."""
+    stated = (
+        {} if request.audio == AUTO else {"audio": request.audio, "heard": HeardSound(request.audio).words}
+    )
+    if request.coding_iterations is not None:
+        stated["coding_iterations"] = request.coding_iterations
+    return stated
+
+
 def _grid_words(protocol: Protocol) -> dict:
     """What a result on a grid states: its rows, and the blur of people's fixations."""
     if protocol.grid is None:
@@ -191,14 +207,12 @@ def _shown_dataset(request: Request) -> str:
 def _units(request: Request) -> list[Unit]:
     folds = _folds(request.model)
     if folds:
-        sources = {fold: _model_maps(path, request) for fold, path in folds.items()}
-        return [
-            Unit(entry, sources[fold], fold)
-            for fold in folds
-            for entry in _entries(request, request.split, fold)
-        ]
+        entries = {fold: _entries(request, request.split, fold) for fold in folds}
+        every = [entry for of_fold in entries.values() for entry in of_fold]
+        sources = {fold: _model_maps(path, request, every) for fold, path in folds.items()}
+        return [Unit(entry, sources[fold], fold) for fold in folds for entry in entries[fold]]
     entries = _entries(request, request.split, request.fold)
-    source, mixed = _source(request, alone=len(entries) == 1), len({entry.dataset for entry in entries}) > 1
+    source, mixed = _source(request, entries), len({entry.dataset for entry in entries}) > 1
     return [Unit(entry, source, mixed=mixed) for entry in entries]
 
 
@@ -216,16 +230,22 @@ def _entries(request: Request, split: str, fold: int | None) -> tuple[VideoEntry
     return entries
 
 
-def _source(request: Request, alone: bool) -> MapSource:
+def _source(request: Request, entries: Sequence[VideoEntry]) -> MapSource:
     if (request.model is None) == (request.predictions is None):
         raise AvsalError("give either --model or --predictions")
-    source = _source_without_network(request, alone)
+    source = _source_without_network(request, alone=len(entries) == 1)
     if source is None:
-        return _model_maps(request.model, request)
-    if request.smoothing is not None:
-        raise AvsalError(
-            "--smoothing is for the maps of a network: leave it out for saved maps and baselines"
-        )
+        return _model_maps(request.model, request, entries)
+    of_networks = {
+        "--smoothing": request.smoothing is not None,
+        "--audio": request.audio != AUTO,
+        "--coding-iterations": request.coding_iterations is not None,
+    }
+    for flag, given in of_networks.items():
+        if given:
+            raise AvsalError(
+                f"{flag} is for the maps of a network: leave it out for saved maps and baselines"
+            )
     return source
 
 
@@ -279,9 +299,15 @@ def _training(request: Request) -> list[VideoEntry]:
     return training
 
 
-def _model_maps(path: str, request: Request) -> ModelMaps:
-    model = load_model(path, smoothing=request.smoothing)
-    return ModelMaps(model, pathlib.Path(path).name, request.batch)
+def _model_maps(path: str, request: Request, entries: Sequence[VideoEntry]) -> ModelMaps:
+    """Returns the maps of a model; `entries` are all videos of the evaluation."""
+    model = load_model(path, smoothing=request.smoothing, coding_iterations=request.coding_iterations)
+    if request.audio != AUTO and model.spec.audio is None:
+        raise AvsalError(
+            f"{path} works on picture alone: --audio {request.audio} changes nothing; leave it out"
+        )
+    sound = HeardSound.of(request.audio, entries, request.seed)
+    return ModelMaps(model, pathlib.Path(path).name, request.batch, sound)
 
 
 def _folds(model: str | None) -> dict[int, str]:

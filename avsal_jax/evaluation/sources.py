@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from avsal_jax.data.audio import read_own_sound
 from avsal_jax.data.clip_sound import ClipSound
 from avsal_jax.data.fixation_maps import NO_FIXATIONS, Fixations
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.errors import AvsalError
+from avsal_jax.evaluation.heard_sound import HeardSound
 from avsal_jax.evaluation.protocols import Protocol
 from avsal_jax.inference.predictor import Model
 
@@ -93,33 +93,39 @@ class MapSource(abc.ABC):
 
 
 class ModelMaps(MapSource):
-    """Maps of a model, stored as `protocol` says."""
+    """Maps of a model, stored as `protocol` says.
 
-    def __init__(self, model: Model, label: str, batch: int | None = None):
+    Args:
+      model: the model.
+      label: the method's name in tables.
+      batch: windows per call; None chooses by the device.
+      sound: what a model that hears is given.
+    """
+
+    def __init__(self, model: Model, label: str, batch: int | None = None, sound: HeardSound | None = None):
         self._model, self._batch, self.label = model, batch, label
+        self._sound = sound or HeardSound()
 
     def identity(self, entry: VideoEntry) -> str:
-        """Returns the model's."""
-        return f"model {self._model.identity}"
+        """Returns the model's, with the sound where it is not the video's own."""
+        heard = self._sound.identity(entry)
+        return f"model {self._model.identity}" + (f", {heard}" if heard else "")
 
     def problems(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
         """A model that hears notices a video without sound, and what is unusual about a sound."""
         if self._model.spec.audio is None:
             return []
-        sound, why = read_own_sound(entry.sound)
-        if sound is None:
-            return [f"{why or f'{entry.name} has no sound'}; the model hears silence"]
-        return [f"{entry.name}: {note}" for note in sound.notes]
+        sound, notes = self._sound.read(entry)
+        return notes if sound is None else [f"{entry.name}: {note}" for note in notes]
 
     def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray | None]:
-        """Predicts a video as `avsal predict` does; its sound begins with the picture.
+        """Predicts a video as `avsal predict` does; the sound begins with the picture.
 
         Where a protocol on a grid scores some of the frames, the others are passed over.
         """
         spec, clips = self._model.spec, None
-        sound, _ = (None, "") if spec.audio is None else read_own_sound(entry.sound)
+        sound, _ = (None, []) if spec.audio is None else self._sound.read(entry)
         if sound is not None:
-            sound = dataclasses.replace(sound, start=0.0)
             clips = ClipSound(sound, front_end=spec.audio, frames=spec.frames, fps=entry.fps).clip
         selection = None
         if protocol.grid is not None and entry.published and not entry.is_still:

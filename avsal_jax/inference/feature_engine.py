@@ -117,6 +117,18 @@ def _has_iterations(network: Network) -> bool:
     return network.audio_encoder is not None and getattr(network.fusion, "iterations", None) is not None
 
 
+def with_iterations(network: Network, count: int) -> Network:
+    """Returns the network, with the same parameters, of another number of iterations of predictive coding.
+
+    Raises:
+      AvsalError: a network without predictive coding, or a number that is not from 0 to 100.
+    """
+    if not _has_iterations(network):
+        raise AvsalError("this network has no predictive coding: leave --coding-iterations out")
+    value_of(Iterations, count, "--coding-iterations")
+    return network.clone(fusion=network.fusion.with_iterations(count))
+
+
 def _paths_by_name(paths: Sequence[str]) -> dict[str, str]:
     """Returns {name: path}: what each feature is called, its bare name where one module alone records it.
 
@@ -151,7 +163,7 @@ def _selected(names: Sequence[str], paths: dict[str, str]) -> tuple[str, ...]:
 
 def _after(network: Network, counts: Sequence[int]):
     """A function of variables, pyramid, sound and source that gives the maps after `counts` iterations."""
-    variants = [network.clone(fusion=network.fusion.with_iterations(count)) for count in counts]
+    variants = [with_iterations(network, count) for count in counts]
 
     def maps(variables, pyramid, tokens, source):
         logits = [

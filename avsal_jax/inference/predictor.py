@@ -19,7 +19,7 @@ from avsal_jax.data.fitting import fitted_frame, fitted_map
 from avsal_jax.data.photographs import read_photograph
 from avsal_jax.errors import AvsalError
 from avsal_jax.identity import model_identity
-from avsal_jax.inference.feature_engine import FeatureEngine
+from avsal_jax.inference.feature_engine import FeatureEngine, with_iterations
 from avsal_jax.inference.sources import HEARS_SILENCE, SoundChoice, Source, damage_notes, open_source
 from avsal_jax.inference.streaming import SoundOfClip, WindowEngine, check_finite
 from avsal_jax.models.layers import Runtime
@@ -44,13 +44,22 @@ class Model:
       runtime: how the network is run.
     """
 
-    def __init__(self, stored: StoredModel, runtime: Runtime | None = None, smoothing: float | None = None):
+    def __init__(
+        self,
+        stored: StoredModel,
+        runtime: Runtime | None = None,
+        smoothing: float | None = None,
+        coding_iterations: int | None = None,
+    ):
         self.runtime = runtime or Runtime()
         self.network, self.spec, self.card = stored.network, stored.preset.input, stored.card
         self._smoothing = smoothing
         if smoothing is not None:
             self.spec = dataclasses.replace(self.spec, smoothing=smoothing)
             self.network = self.network.clone(input=self.spec)
+        self._coding_iterations = coding_iterations
+        if coding_iterations is not None:
+            self.network = with_iterations(self.network, coding_iterations)
         self.system = stored.preset.system
         self.variables = jax.device_put(stored.variables)
         self._engines: dict[tuple[int, int, int], WindowEngine] = {}
@@ -59,8 +68,10 @@ class Model:
 
     @property
     def identity(self) -> str:
-        """What maps depend on, in a few characters: the model directory, and an override of its smoothing."""
+        """What maps depend on, in a few characters: the model directory, and what overrides its settings."""
         changes = "" if self._smoothing is None else f", smoothing {self._smoothing:g}"
+        if self._coding_iterations is not None:
+            changes += f", {self._coding_iterations} iterations of predictive coding"
         return model_identity(self.card) + changes
 
     def __call__(self, clip: Clip, features: Sequence[str] = ()) -> Prediction:
@@ -298,7 +309,12 @@ def _then_warned(maps: Iterator[tuple[int, np.ndarray]], source: Source, sound: 
         warnings.warn(line, stacklevel=2)
 
 
-def load_model(path=DEFAULT, runtime: Runtime | None = None, smoothing: float | None = None) -> Model:
+def load_model(
+    path=DEFAULT,
+    runtime: Runtime | None = None,
+    smoothing: float | None = None,
+    coding_iterations: int | None = None,
+) -> Model:
     """Loads a model directory: bundled, converted, or trained.
 
     Args:
@@ -306,8 +322,10 @@ def load_model(path=DEFAULT, runtime: Runtime | None = None, smoothing: float | 
       runtime: how to run it, such as `Runtime(dtype=jnp.bfloat16)`.
       smoothing: seconds, in place of the model's own (`InputSpec.smoothing`); 0 for maps that do not depend
         on later maps.
+      coding_iterations: of predictive coding, from 0 to 100, in place of the model's own number.
 
     Raises:
-      AvsalError: the directory is missing or damaged, or weights and network do not fit.
+      AvsalError: the directory is missing or damaged, weights and network do not fit, or a number of
+        iterations is given for a network without predictive coding.
     """
-    return Model(read_model(path, runtime), runtime, smoothing)
+    return Model(read_model(path, runtime), runtime, smoothing, coding_iterations)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
 
+from avsal_jax.errors import AvsalError
 from avsal_jax.spec.fields import checked, field_types
 
 _NOT_SET = ("parent", "name", "runtime")  # fields that say nothing about the function
@@ -47,6 +49,14 @@ class Part(nn.Module):
         """Returns what training records of the part's parameters, and warns of, by name."""
         return {}
 
+    def idle_fields(self) -> dict[str, str]:
+        """Returns the fields that change nothing beside the values of others, with these values in words.
+
+        Such a field must keep its default in a network that is described by its settings
+        (`systems.resolve`); a stored model may have another value.
+        """
+        return {}
+
     @property
     def stem_is_frozen(self) -> bool:
         """Of a visual encoder: whether its stem is the same function in each step of training."""
@@ -56,6 +66,16 @@ class Part(nn.Module):
     def field_types(cls) -> dict[str, object]:
         """Returns the types of the fields that can be set by name."""
         return settable_fields(cls)
+
+
+def refuse_idle_fields(part: Part, path: str) -> None:
+    """Raises AvsalError for a field that changes nothing, and has another value than its default."""
+    defaults = {field.name: field.default for field in dataclasses.fields(part)}
+    for name, why in part.idle_fields().items():
+        if (value := getattr(part, name)) != defaults[name]:
+            raise AvsalError(
+                f"{path}.{name}={value} changes nothing with {why}; leave it at {defaults[name]}"
+            )
 
 
 def settable_fields(cls: type[nn.Module]) -> dict[str, object]:

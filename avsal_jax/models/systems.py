@@ -12,7 +12,7 @@ from avsal_jax.models.encoders.soundnet import SoundNet
 from avsal_jax.models.encoders.vggish import VGGish
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import SALIENCY, Heads, Network
-from avsal_jax.models.part import settable_fields
+from avsal_jax.models.part import Part, refuse_idle_fields, settable_fields
 from avsal_jax.models.registry import HEADS, SLOTS, build_part, part_class
 from avsal_jax.models.renamings import refuse_old_setting
 from avsal_jax.spec.input import SIGNED, InputSpec, input_from_dict, input_to_dict
@@ -146,7 +146,8 @@ def resolve(system: str, changes: Mapping | None = None) -> Preset:
         too; without an audio encoder there is no sound.
 
     Raises:
-      AvsalError: an unknown name, with the known ones.
+      AvsalError: an unknown name, with the known ones; a value that a field does not take; a setting that
+        changes nothing beside the others.
     """
     known = {**SYSTEMS, **PARTS}
     if not isinstance(system, str) or system not in known:
@@ -163,7 +164,21 @@ def resolve(system: str, changes: Mapping | None = None) -> Preset:
     for path, kind, part in resolved.named_parts():
         if "name" in part:
             _refuse_old_fields(path, part, part_class(kind, part["name"]))
+    _refuse_idle(resolved)
     return resolved
+
+
+def _refuse_idle(preset: Preset) -> None:
+    """Raises AvsalError for settings that change nothing, and for an encoder of sound that nothing uses."""
+    if preset.kind == "system" and preset.parts["audio_encoder"] and not preset.parts["fusion"]:
+        raise AvsalError(
+            "without a fusion nothing uses the sound of the audio_encoder: set audio_encoder=none too, or "
+            "choose a fusion"
+        )
+    for path, kind, part in preset.named_parts():
+        module = build_part(kind, part, Runtime(), path)
+        if isinstance(module, Part):
+            refuse_idle_fields(module, path)
 
 
 def _refuse_old_fields(path: str, part: Mapping, cls: type) -> None:

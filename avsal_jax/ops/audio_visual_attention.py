@@ -80,6 +80,8 @@ def quadratic_interaction(query: jax.Array, keys: jax.Array, values: jax.Array) 
             "coarser stages or fewer sound tokens"
         )
     total = _accumulator(query)
+    if count == 1:  # the softmax of one logit is 1: no gradient to query and key, which tracing can see
+        return jnp.broadcast_to(values, (*query.shape[:2], values.shape[-1])).astype(query.dtype)
     logits = jnp.einsum("blc,bsc->bls", query, keys, preferred_element_type=total) / length
     weights = jax.nn.softmax(logits, axis=-1)
     result = jnp.einsum("bls,bsd->bld", weights, values.astype(total))

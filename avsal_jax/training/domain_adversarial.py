@@ -80,6 +80,11 @@ class AdaptConfig:
             raise AvsalError(f"adapt.features names each feature once, and one at least; got {names}")
         if self.updates and not self.memory:
             raise AvsalError("adapt.updates are made on remembered clips: set adapt.memory too, to 512 say")
+        rate, default = self.update_rate, AdaptConfig.update_rate
+        if not self.updates and rate != default:
+            raise AvsalError(
+                f"adapt.update_rate={rate} changes nothing with adapt.updates=0; leave it at {default}"
+            )
 
     @property
     def names(self) -> tuple[str, ...]:

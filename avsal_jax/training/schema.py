@@ -158,6 +158,11 @@ class LossConfig:
     def terms(self) -> tuple[Term, ...]:
         """Returns the losses that count; AvsalError where there is none."""
         forms = {"kl": self.kl_form, "bce": self.bce_form}
+        for name, form in forms.items():
+            if not getattr(self, name) and form != (default := getattr(LossConfig, f"{name}_form")):
+                raise AvsalError(
+                    f"loss.{name}_form={form} changes nothing with loss.{name}=0; leave it at {default}"
+                )
         terms = tuple(Term(n, getattr(self, n), forms.get(n, "")) for n in LOSSES if getattr(self, n))
         if not terms:
             raise AvsalError(f"all losses have weight 0; give one of {', '.join(LOSSES)} a weight")

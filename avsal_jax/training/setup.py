@@ -23,6 +23,7 @@ from avsal_jax.models.registry import HEADS, SLOTS
 from avsal_jax.models.systems import Preset, build
 from avsal_jax.spec.input import InputSpec
 from avsal_jax.storage import write_model
+from avsal_jax.training import gradient_reach
 from avsal_jax.training.cached_features import cached_features
 from avsal_jax.training.checkpointing import Checkpoints
 from avsal_jax.training.domain_adversarial import DomainAdversarial
@@ -131,6 +132,7 @@ def prepare_run(config: TrainConfig, workdir, say: Callable[[str], None], device
     settings = plain_values(config)
     claim = Workdir(workdir, settings, writes)
     abstract = _abstract(network, objective)
+    forward = _forward(network, abstract, config.adapt.names if config.adapt else ())
     optimizer_config = with_frozen(config.optimizer, network.frozen_parameters)
     optimizer = make_optimizer(optimizer_config, abstract["params"], total)
     make_state = functools.partial(new_state, optimizer=optimizer, ema=bool(config.ema))
@@ -149,17 +151,15 @@ def prepare_run(config: TrainConfig, workdir, say: Callable[[str], None], device
 
     @functools.cache
     def parameters():  # lowering the network for its FLOP takes seconds
-        return overview(abstract["params"], _flops(network, abstract))
+        return overview(abstract["params"], forward_flops(*forward))
 
     notes = _notes(config, feed=feed, total=total, parallel=parallel)
     if checkpoints.latest() is None:
-        _tell(
-            log,
-            parameters=parameters(),
-            notes=notes,
-            feed=feed,
-            labels=group_labels(optimizer_config, abstract["params"]),
-        )
+        labels = group_labels(optimizer_config, abstract["params"])
+        _tell(log, parameters=parameters(), notes=notes, feed=feed, labels=labels)
+        idle = [path for path in gradient_reach.without_gradient(*forward) if labels[path] != "frozen"]
+        if idle:
+            log.say(f"warning: {gradient_reach.words(idle, len(labels))}")
 
     def initial_state():
         variables, report = _initial_variables(network, objective, config)
@@ -228,17 +228,23 @@ def _initial_variables(network, objective, config: TrainConfig) -> tuple[dict, I
     return initialise(variables, [source for _, source in sorted(config.init.items())])
 
 
-def _flops(network: Network, abstract: dict) -> float | None:
-    """FLOP of a forward pass of one clip."""
+def _forward(network: Network, abstract: dict, features: tuple[str, ...]) -> tuple:
+    """Returns a forward pass of one clip as a function, and its arguments as shapes: parameters first.
+
+    It gives what a loss may be of: logits, and the named features.
+    """
     spec = network.input
     clip = {"frames": jax.ShapeDtypeStruct((1, spec.frames, spec.height, spec.width, 3), np.uint8)}
     if spec.audio is not None:
         clip["audio"] = jax.ShapeDtypeStruct((1, *spec.audio.shape), np.float32)
 
-    def run(variables, batch):
-        return network.run(variables, clip_of(batch)).logits
+    def run(params, batch_stats, batch):
+        variables = {"params": params, "batch_stats": batch_stats}
+        outputs = network.run(variables, clip_of(batch), features=features)
+        return outputs.logits, outputs.features
 
-    return forward_flops(run, abstract, clip)
+    of_network = {name: tree for name, tree in abstract["params"].items() if name in (*SLOTS, HEADS)}
+    return run, of_network, abstract["batch_stats"], clip
 
 
 def _notes(config: TrainConfig, feed: Feed, total: int, parallel: DataParallel) -> dict[str, str]:

@@ -245,7 +245,8 @@ def test_sound_of_another_shape_is_refused():
 
 def test_settings_of_the_sound():
     assert resolve("avinet", {"audio.samples": 35_280}).input.audio.samples == 35_280
-    assert resolve("vinet", {"audio_encoder": "soundnet"}).input.audio == SoundNet.default_sound
+    hearing = {"audio_encoder": "soundnet", "fusion": "addition"}
+    assert resolve("vinet", hearing).input.audio == SoundNet.default_sound
     mistakes = [
         ({"audio.sample": 1}, r"audio 'waveform' has no field 'sample' \(did you mean 'samples'\?\)"),
         ({"audio_encoder": "none", "audio.samples": 1}, "takes no audio: set audio_encoder before"),

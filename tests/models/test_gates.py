@@ -183,7 +183,7 @@ def test_without_gates_the_slot_is_empty():
     for empty in (None, "none"):
         network, _ = create_model("avrsp", regulator=empty)
         assert network.regulator is None and type(network.fusion) is RAVF
-    network, _ = create_model("avrsp", fusion=None)
+    network, _ = create_model("avrsp", fusion=None, audio_encoder=None)
     assert network.fusion is None and type(network.regulator) is RegulatorGates
     network, _ = create_model("vinet", regulator={"name": "gates", "gates": 2})
     assert network.fusion is None and network.regulator == RegulatorGates(2)

@@ -300,8 +300,8 @@ def test_values_come_from_the_command_line(started, tmp_path, capsys):
         ("--config.model.fusion=mbt", {"name": "mbt"}),
         ("--config.model.fusion=mbt --config.model.fusion.heads=2", {"name": "mbt", "heads": 2}),
         ("--config.model.fusion.heads=2 --config.model.fusion=mbt", {"name": "mbt"}),
-        ("--config.model.fusion=none", None),
-        ("--config.model.fusion=None", None),
+        ("--config.model.fusion=none --config.model.audio_encoder=none", None),
+        ("--config.model.fusion=None --config.model.audio_encoder=None", None),
     ],
 )
 def test_parts_and_their_fields_are_set_on_the_command_line(started, tmp_path, arguments, fusion):

@@ -74,6 +74,11 @@ class GazeHead(Part):
             density = self.motion_head(density, self._motion(pyramid[-1]))
         return _peaked(resize_linear(density[..., None], size)[..., 0])
 
+    def idle_fields(self) -> dict[str, str]:
+        idle = {"dropout": "frozen_image=True"} if self.frozen_image else {}
+        without = "motion=None (the head has nothing else to learn)"
+        return idle if self.motion is not None else {**idle, "lags": "motion=None", "frozen_image": without}
+
     @property
     def frozen_parameters(self) -> tuple[str, ...]:
         """Patterns of the paths, below the head, of parameters that are not trained."""

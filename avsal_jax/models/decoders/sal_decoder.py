@@ -83,6 +83,9 @@ class SalDecoder(Part):
     width: Width = 1.0
     runtime: Runtime = Runtime()
 
+    def idle_fields(self) -> dict[str, str]:
+        return {} if self.dense_layers else {"growth": "dense_layers=0"}
+
     @nn.compact
     def __call__(self, pyramid: tuple[jax.Array, ...], train: bool = False) -> jax.Array:
         features, frames = scaled(64, self.width), pyramid[-1].shape[1]

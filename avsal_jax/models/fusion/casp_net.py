@@ -132,6 +132,25 @@ class CASPNetFusion(Fusion):
     def with_iterations(self, count: int) -> CASPNetFusion:
         return self.clone(coding=dataclasses.replace(self.coding, iterations=count))
 
+    def idle_fields(self) -> dict[str, str]:
+        interaction = f"interaction={self.interaction}"
+        names = {
+            "linear": (),
+            "quadratic": ("normalizer",),
+            "bilinear": ("normalizer", "values"),
+            "none": ("normalizer", "values", "residual", "stages"),
+        }[self.interaction]
+        idle = dict.fromkeys(names, interaction)
+        if self.coding is None:
+            if self.interaction == "none":
+                idle["interaction"] = "coding=none (fusion=none is a network without fusion)"
+            idle["sequence"] = "coding=none"
+        elif self.interaction == "none":
+            idle["sequence"] = interaction
+        elif 4 not in self.stages:
+            idle["sequence"] = f"stages={self.stages}, without the stage 4 of the coding"
+        return idle
+
     def limits(self, params: dict) -> dict[str, Limit]:
         return {} if self.coding is None else {"coding.rate": rate_limit(params["coding"], self.coding)}
 

@@ -50,6 +50,9 @@ class RAVF(Fusion):
     width: Width = 1.0
     runtime: Runtime = Runtime()
 
+    def idle_fields(self) -> dict[str, str]:
+        return dict.fromkeys(("head_scale", "head_norm"), "heads=1") if self.heads == 1 else {}
+
     @nn.compact
     def __call__(self, pyramid: tuple[jax.Array, ...], tokens, train: bool = False) -> tuple[jax.Array, ...]:
         self._check()

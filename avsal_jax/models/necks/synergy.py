@@ -45,6 +45,9 @@ class SynergyNeck(Part):
     width: Width = 1.0
     runtime: Runtime = Runtime()
 
+    def idle_fields(self) -> dict[str, str]:
+        return {} if self.lip else {"lip_size": "lip=False"}
+
     @nn.compact
     def __call__(self, pyramid: tuple[jax.Array, ...], train: bool = False) -> tuple[jax.Array, ...]:
         if self.pairs > len(pyramid):

@@ -1,0 +1,95 @@
+"""Which sound a network hears in an evaluation: the video's own, none, another video's, or one file's."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from avsal_jax.data.audio import read_own_sound, read_sound
+from avsal_jax.data.clip_sound import Sound
+from avsal_jax.data.schema import VideoEntry
+from avsal_jax.errors import AvsalError
+from avsal_jax.identity import tree_identity
+from avsal_jax.inference.sources import HEARS_SILENCE, SoundChoice
+
+AUTO, OFF, SWAP = "auto", "off", "swap"
+
+
+@dataclasses.dataclass(frozen=True)
+class HeardSound:
+    """The sound that goes with each video; made by `HeardSound.of`.
+
+    Attributes:
+      audio: `auto` (the video's own), `off` (silence), `swap` (that of another video), or a file for all.
+      others: for `swap` the entry of the video that is heard with each, by (data set, name).
+    """
+
+    audio: str = AUTO
+    others: Mapping[tuple[str, str], VideoEntry] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, audio: str, entries: Sequence[VideoEntry], seed: int) -> HeardSound:
+        """Returns the choice `audio` for the videos of a set.
+
+        Raises:
+          AvsalError: a file that is missing or has no sound; fewer than two videos with sound for `swap`.
+        """
+        if audio == SWAP:
+            return cls(audio, swapped_sounds(entries, seed))
+        SoundChoice(audio).check()
+        return cls(audio)
+
+    @property
+    def words(self) -> str:
+        """What is heard, for tables; '' for a video's own sound."""
+        named = {AUTO: "", OFF: "silence", SWAP: "the sound of another video"}
+        return named.get(self.audio, f"the sound of {pathlib.Path(self.audio).name}")
+
+    def identity(self, entry: VideoEntry) -> str:
+        """Returns what results depend on beside the video and its own sound; '' for that."""
+        if self.audio in (AUTO, OFF):
+            return "" if self.audio == AUTO else "silence"
+        path = self._path(entry)
+        return "silence" if path is None else f"sound {tree_identity(path)}"
+
+    def read(self, entry: VideoEntry) -> tuple[Sound | None, list[str]]:
+        """Returns the sound, which begins with the picture, and what is unusual about it; None is silence.
+
+        Raises:
+          AvsalError: the file of all videos cannot be read.
+        """
+        if self.audio == OFF:
+            return None, []
+        path = self._path(entry)
+        sound, why = read_own_sound(path) if self.audio in (AUTO, SWAP) else (read_sound(path), "")
+        if sound is None:
+            return None, [f"{why or f'{entry.name} has no sound'}; {HEARS_SILENCE}"]
+        return dataclasses.replace(sound, start=0.0), list(sound.notes)
+
+    def _path(self, entry: VideoEntry) -> pathlib.Path | None:
+        if self.audio == AUTO:
+            return entry.sound
+        if self.audio == SWAP:
+            other = self.others.get((entry.dataset, entry.name))
+            return None if other is None else other.sound
+        return pathlib.Path(self.audio)
+
+
+def swapped_sounds(entries: Sequence[VideoEntry], seed: int) -> dict[tuple[str, str], VideoEntry]:
+    """Returns for each video with sound another one, by (data set, name); each is heard once.
+
+    The videos are shuffled by the seed, and each hears the next in turn. The order of `entries`, and how
+    often a video is among them, do not matter. Videos without sound are left out: they remain silent.
+
+    Raises:
+      AvsalError: fewer than two videos with sound.
+    """
+    heard = {(entry.dataset, entry.name): entry for entry in entries if entry.sound is not None}
+    if len(heard) < 2:
+        raise AvsalError(f"--audio swap needs two videos with sound; this set has {len(heard)}")
+    names = sorted(heard)
+    order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+    return {name: heard[order[(place + 1) % len(order)]] for place, name in enumerate(order)}
