@@ -168,6 +168,8 @@ def _table(title: str, measured, split: str, printed: Sequence[published.Row], m
 def remarks(summary: dict) -> list[str]:
     """Returns in words what is not in the numbers, and what was unusual about the truth."""
     lines = [f"Fixations are blurred with sigma {summary['sigma']}."] if "sigma" in summary else []
+    if "postprocess" in summary:
+        lines.append(f"Maps are stored with postprocess {summary['postprocess']}.")
     if "prior" in summary:
         lines.append(f"The information gain is over the {summary['prior']}, in bits per fixation.")
     if bare := summary["frames_without_truth"]:
