@@ -2,6 +2,8 @@
 
     avsal prepare --dataset hollywood2 --root DATA --output prepared
     avsal train --config vinet_hollywood2 --workdir runs/vinet_hollywood2
+    avsal evaluate --dataset hollywood2 --root DATA --model runs/vinet_hollywood2/model
+        --protocol dhf1k --postprocess vinet --output results/vinet_hollywood2
 
 Starts from: S3D (Kinetics-400) -> runs/vinet_dhf1k/model, the whole network. To start from the authors' DHF1K
 weights, convert them and add --config.init.vinet.path=checkpoints/vinet_dhf1k.
@@ -9,8 +11,8 @@ Expected: CC 0.693, s-AUC 0.813, AUC 0.930, NSS 3.73, SIM 0.550 on the test list
 Validation is on the TEST list: the paper stops early on it, so its figures are of a chosen model. For a fair
 choice: --config.data.validation=holdout (a tenth of the training list).
 Videos are shots, as in the packaging of the DHF1K authors: 2,699 for training of 747 videos (the paper prints
-823). A shot shorter than a clip is one clip of its last frame, in training and validation, with its first frame
-repeated in front; validation clips of other shots begin every T frames. Both are as in the code.
+823). A shot shorter than a clip is one clip of its last frame, in training and validation, with its first
+frame repeated in front; validation clips of other shots begin every T frames. Both are as in the code.
 Open in the paper: epochs, patience and rate of the fine-tuning; here the code's 40 epochs and 1e-4 again.
 """
 

@@ -63,7 +63,7 @@ class Protocol:
           AvsalError: an unknown way, or a protocol on a grid, whose maps are not stored.
         """
         if postprocess not in POSTPROCESS:
-            raise AvsalError(f"unknown postprocess {postprocess!r}; there are {', '.join(POSTPROCESS)}")
+            raise AvsalError(f"unknown postprocess {postprocess!r}; use one of {', '.join(POSTPROCESS)}")
         if self.grid is not None:
             raise AvsalError(f"protocol {self.name} scores maps before they are stored: no --postprocess")
         return dataclasses.replace(self, postprocess=postprocess)

@@ -54,7 +54,7 @@ def test_every_protocol_can_store_maps_as_public_vinet_does(name):
     assert stored.dtype == np.uint8 and np.abs(stored - blurred).max() <= 1
     sharp = protocol.with_postprocess("none").store(bright, entry)
     assert sharp[10, 10] == 255 and sharp.sum() == 255
-    with pytest.raises(AvsalError, match="unknown postprocess 'mine'; there are none, vinet"):
+    with pytest.raises(AvsalError, match="unknown postprocess 'mine'; use one of none, vinet"):
         protocol.with_postprocess("mine")
 
 
