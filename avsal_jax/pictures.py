@@ -38,6 +38,17 @@ def _taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return low, high, (centre - low).astype(np.float32)
 
 
+def blur_map(saliency: np.ndarray) -> np.ndarray:
+    """Returns a map [H, W] after the 11x11 Gaussian of sigma 2 with which public ViNet blurs its maps.
+
+    This is `cv2.GaussianBlur(saliency, (11, 11), 0)`; the border is reflected without repeating its pixel.
+    """
+    kernel = gaussian_kernel(11).astype(np.float32)
+    for axis in (0, 1):
+        saliency = scipy.ndimage.correlate1d(saliency, kernel, axis, mode="mirror")
+    return saliency
+
+
 def to_grey(saliency: np.ndarray, postprocess: str = "none") -> np.ndarray:
     """Returns a map as uint8, stretched from its minimum to its maximum; a constant map is black.
 
@@ -47,9 +58,7 @@ def to_grey(saliency: np.ndarray, postprocess: str = "none") -> np.ndarray:
         (samyak0210/ViNet @2a52666): 11x11 Gaussian of sigma 2, and half a level more.
     """
     if postprocess == "vinet":
-        kernel = gaussian_kernel(11).astype(np.float32)
-        for axis in (0, 1):
-            saliency = scipy.ndimage.correlate1d(saliency, kernel, axis, mode="mirror")
+        saliency = blur_map(saliency)
         low, high = float(saliency.min()), float(saliency.max())
         scaled = (saliency - low) / (high - low + 1e-5) * 255 + 0.5
         return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)

@@ -6,7 +6,7 @@
 Starts from: runs/vinet_dhf1k/model (picture and decoder), and SoundNet in checkpoints/soundnet
 (checkpoints/README.md says how to get it); the fusion is fresh.
 Expected: the figures of the rows, means over the three splits (DIEM has one). To evaluate:
-    avsal evaluate --dataset avad --root DATA --output results
+    avsal evaluate --dataset avad --protocol vinet --root DATA --output results/avad
         --model 1=runs/avinet_b_1/model,2=runs/avinet_b_2/model,3=runs/avinet_b_3/model
 One model per split for all six sets: the public code trains on the union of the six training lists of one
 split number, which the paper does not say. Validation is on the six TEST lists, as in the code; for a fair

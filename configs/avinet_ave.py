@@ -2,6 +2,8 @@
 
     avsal prepare --dataset ave --root DATA --output prepared
     avsal train --config avinet_ave:bilinear --workdir runs/avinet_ave
+    avsal evaluate --dataset ave --protocol vinet --root DATA --model runs/avinet_ave/model
+        --output results/avinet_ave
 
 Starts from: runs/vinet_dhf1k/model (picture and decoder), and SoundNet in checkpoints/soundnet
 (checkpoints/README.md); the fusion is fresh.

@@ -4,6 +4,8 @@
     python tools/pretrain_sound.py --root prepared/synthetic-source --output runs/soundnet_synthetic
     avsal train --config avinet_synthetic:concatenation --workdir runs/c
     python tools/sound_report.py --model runs/c/model --root prepared/synthetic-source
+    avsal evaluate --dataset synthetic --protocol vinet --root prepared/synthetic-source
+        --model runs/c/model --output results/c
 
 and adaptation from domain a to b, of other looks and timbres, and by another seed of other scenes:
 
@@ -15,14 +17,13 @@ and adaptation from domain a to b, of other looks and timbres, and by another se
         --target prepared_b/synthetic
 
 Starts from: SoundNet trained on the classes of sound of the training list; the rest is fresh. Clips of 8
-frames of 64x96 with a buffer of 12,766 samples, the shortest for two tokens (8 frames at 25 a second have
-7,056). Expected: nothing is published. A prototype ignored the sound at a rate of 2e-3 and used it at 4e-4.
-`source_only` starts from a SoundNet that has heard each class at many pitches, and hardly moves it: one that
-knows classes by pitch hears those of b as two of a's, and adaptation then makes classes of a alike. The
-adapted rows start from runs/source_only/model and move target clips alone, by the inverted loss: a reversed
-gradient vanishes where a discriminator is certain. So that these do not lag behind, they are faster, and
-learn four times more a step from clips of 128 steps before. After a run they are worn out: fresh ones tell
-more. So da_again goes on from da_both with fresh ones and slower features.
+frames of 64x96 with a buffer of 12,766 samples, the shortest for two tokens. Expected: nothing is published.
+A prototype ignored the sound at a rate of 2e-3 and used it at 4e-4. `source_only` starts from a SoundNet that
+has heard each class at many pitches, and hardly moves it: one that knows classes by pitch hears those of b as
+two of a's, and adaptation then makes classes of a the same. Adapted rows start from runs/source_only/model and
+move target clips alone, by the inverted loss: a reversed gradient vanishes where a discriminator is certain.
+Discriminators are faster, and learn four times more a step from clips of 128 steps before. Fresh
+ones distinguish more after a run: da_again continues da_both with fresh ones and slower features.
 """
 
 import ml_collections

@@ -6,7 +6,7 @@
 Starts from: runs/avrsp_dhf1k_pairs3/model (encoder, neck, gates, decoder), and SoundNet in
 checkpoints/soundnet (checkpoints/README.md says how to get it); the fusion is fresh.
 Expected: the figures of the rows, means over the three splits (DIEM has one). To evaluate:
-    avsal evaluate --dataset avad --root DATA --output results
+    avsal evaluate --dataset avad --protocol vinet --root DATA --output results/avad
         --model 1=runs/avrsp_1/model,2=runs/avrsp_2/model,3=runs/avrsp_3/model
 From the paper: 100 epochs, AdamW, 1e-4, weight decay 1e-5, the rate halved when the validation loss does not
 fall, KL - 0.1 CC - 0.1 SIM; windows as ViNet's.

@@ -2,6 +2,8 @@
 
     avsal prepare --dataset dhf1k --root DATA --output prepared
     avsal train --config avrsp_dhf1k:pairs3 --workdir runs/avrsp_dhf1k_pairs3
+    avsal evaluate --dataset dhf1k --split val --root DATA --model runs/avrsp_dhf1k_pairs3/model
+        --protocol dhf1k --output results/avrsp_dhf1k_pairs3
 
 A row for each network that avrsp_av (pairs3) and avrsp_synergy go on from; these expect it in
 runs/avrsp_dhf1k_ROW/model.

@@ -1,7 +1,9 @@
 """AVRSP with other fusions, on DIEM and AVAD (Yu et al. 2024, table V).
 
     avsal prepare --dataset diem --root DATA --output prepared         # and avad
-    avsal train --config avrsp_fusions:mbt,split1 --workdir runs/mbt_1               # evaluate: as avrsp_av
+    avsal train --config avrsp_fusions:mbt,split1 --workdir runs/mbt_1
+    avsal evaluate --dataset avad --fold 1 --protocol vinet --root DATA --model runs/mbt_1/model
+        --output results/mbt_1
 
 Starts from: runs/avrsp_dhf1k_pairs3/model (encoder, neck, gates, decoder), and where it hears SoundNet in
 checkpoints/soundnet (checkpoints/README.md says how to get it); the fusion is fresh.

@@ -2,16 +2,17 @@
 
     avsal prepare --dataset diem --root DATA --output prepared         # and avad
     avsal train --config avrsp_dhf1k:pairs2 --workdir runs/avrsp_dhf1k_pairs2
-    avsal train --config avrsp_synergy:table4_av_2,split1 --workdir runs/av_2_1      # evaluate: as avrsp_av
+    avsal train --config avrsp_synergy:table4_av_2,split1 --workdir runs/av_2_1
+    avsal evaluate --dataset avad --fold 1 --protocol vinet --root DATA --model runs/av_2_1/model
+        --output results/av_2_1
 
 Starts from: runs/avrsp_dhf1k_ROW/model with the same synergy and gates (bare, ms, mrg, pairs0 to pairs4), and
 where it hears SoundNet in checkpoints/soundnet (checkpoints/README.md); the fusion is fresh.
 Expected: the figures of the rows. Rows that the paper prints twice (`both`, 3 pairs) are one recipe.
-Open in the paper, beside what avrsp_av says: whether DHF1K comes first here too. But the whole network's rows
-are those of table I, where it does (and which is of the six sets: `six1` to `six3`). Table IV names no set:
-by its rows of 3 it is DIEM. Its rows of 0 differ from table III's without MS and MRG: here table III reads
-the coarsest level alone ("only fused features serve as the primary input"), table IV all of them. That is a
-guess.
+Open in the paper, with what avrsp_av says: whether DHF1K comes first here too, as in table I, whose rows
+the whole network's are (of the six sets: `six1` to `six3`). Table IV names no set: by its rows of 3 it is
+DIEM. Its rows of 0 differ from table III's without MS and MRG: here, as a guess, III reads the coarsest level
+alone ("only fused features serve as the primary input"), IV all of them.
 """
 
 import ml_collections
@@ -38,8 +39,7 @@ TABLE4 = {
     "0": ("0.652 2.54 0.900 0.528", "0.670 2.64 0.903 0.547"),
 }
 PARTS = {"bare": ("bare", 0, 0, "none"), "ms": ("ms", 3, 0, "plain"), "mrg": ("mrg", 0, 3, "plain")}
-PARTS |= {str(n): (f"pairs{n}", n, n, "plain") for n in range(5)}
-PARTS["both"] = PARTS["3"]
+PARTS |= {str(n): (f"pairs{n}", n, n, "plain") for n in range(5)} | {"both": ("pairs3", 3, 3, "plain")}
 
 
 def row(paper: str, name: str, hears: bool) -> Row:

@@ -4,6 +4,8 @@
     python tools/pretrain_sound.py --root prepared/synthetic-source --output runs/soundnet_synthetic
     avsal train --config avrsp_synthetic:ravf --workdir runs/ravf
     python tools/sound_report.py --model runs/ravf/model --root prepared/synthetic-source
+    avsal evaluate --dataset synthetic --protocol vinet --root prepared/synthetic-source
+        --model runs/ravf/model --output results/ravf
     avsal prepare --dataset synthetic --set objects=2 --set seed=2 --set inconsistent=0.2
         --output prepared_mixed
     python tools/sound_report.py --model runs/ravf/model --root prepared_mixed/synthetic-source

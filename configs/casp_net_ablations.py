@@ -2,7 +2,7 @@
 
     avsal prepare --dataset avad --root DATA --output prepared         # and etmd
     avsal train --config casp_net_ablations:table2_linear,split1 --workdir runs/linear_1
-    avsal evaluate --dataset etmd --root DATA --output results --protocol stavis
+    avsal evaluate --dataset etmd --protocol stavis --root DATA --output results/etmd
         --model 1=runs/linear_1/model,2=runs/linear_2/model,3=runs/linear_3/model
 
 Starts from: S3D (Kinetics-400) in checkpoints/s3d_kinetics400, and for rows that hear VGGish (AudioSet) in

@@ -7,7 +7,7 @@ Starts from: S3D (Kinetics-400) in checkpoints/s3d_kinetics400 and VGGish (Audio
 (checkpoints/README.md): what the paper calls from scratch. The rows `..._dhf1k` take encoder, neck and
 decoder from runs/casp_net_dhf1k/model; interaction and predictive coding are always fresh.
 Expected: the figures of the rows, means over the three splits (DIEM has one). To evaluate:
-    avsal evaluate --dataset avad --root DATA --output results --protocol stavis
+    avsal evaluate --dataset avad --protocol stavis --root DATA --output results/avad
         --model 1=runs/casp_net_1/model,2=runs/casp_net_2/model,3=runs/casp_net_3/model
 From the paper: 16 frames, batch 8, Adam, 1e-4, KL - 0.1 CC - 0.1 SIM, evaluation as STAViS.
 Open in it: epochs (here 200 of one clip of each video, of which the lowest validation loss counts), splits

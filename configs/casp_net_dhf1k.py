@@ -2,6 +2,8 @@
 
     avsal prepare --dataset dhf1k --root DATA --output prepared
     avsal train --config casp_net_dhf1k:visual --workdir runs/casp_net_dhf1k
+    avsal evaluate --dataset dhf1k --split val --root DATA --model runs/casp_net_dhf1k/model
+        --protocol dhf1k --output results/casp_net_dhf1k
 
 Starts from: S3D trained on Kinetics-400, in checkpoints/s3d_kinetics400 (checkpoints/README.md says how to
 get it); neck and decoder are fresh.

@@ -2,7 +2,7 @@
 
     avsal prepare --dataset avad --root DATA --output prepared         # and diem
     avsal train --config casp_net_iterations:figure5_n3,split1 --workdir runs/n3_1
-    avsal evaluate --dataset diem --root DATA --output results --protocol stavis
+    avsal evaluate --dataset diem --protocol stavis --root DATA --output results/diem
         --model 1=runs/n3_1/model,2=runs/n3_2/model,3=runs/n3_3/model
 
 Starts from: S3D (Kinetics-400) in checkpoints/s3d_kinetics400 and VGGish (AudioSet) in checkpoints/vggish

@@ -5,6 +5,8 @@
         --output runs/vggish_synthetic
     avsal train --config casp_net_synthetic:heard --workdir runs/heard
     python tools/sound_report.py --model runs/heard/model --root prepared/synthetic-source
+    avsal evaluate --dataset synthetic --protocol vinet --root prepared/synthetic-source
+        --model runs/heard/model --output results/heard
 
 Starts from: VGGish trained on the classes of sound of the training list; the rest is fresh. Clips of 16
 frames of 64x96, one log-mel patch. Expected: nothing is published. What the algebra says of the forms as

@@ -2,9 +2,10 @@
 
     avsal prepare --dataset avad --root DATA --output prepared         # and diem, coutrot1
     avsal train --config dual_domain_adapt:diem_da_both --workdir runs/avad_diem_both
-    avsal evaluate --dataset diem --root DATA --model runs/avad_diem_both/model --output results/diem_both
-    avsal evaluate --dataset diem --list domain:nature_test --root DATA --model runs/social_both/model
-        --output results/nature
+    avsal evaluate --dataset diem --protocol vinet --root DATA --model runs/avad_diem_both/model
+        --output results/diem_both
+    avsal evaluate --dataset diem --list domain:nature_test --protocol vinet --root DATA
+        --model runs/social_both/model --output results/nature
 
 Starts from: runs/vinet_dhf1k/model (picture and decoder), and SoundNet in checkpoints/soundnet
 (checkpoints/README.md says how to get it); fusion and discriminators are fresh.

@@ -5,7 +5,9 @@
 
 Starts from: runs/vinet_dhf1k/model (picture and decoder), and SoundNet in checkpoints/soundnet
 (checkpoints/README.md says how to get it); the fusion is fresh.
-Expected: the figures of the rows, unweighted means of the six sets. To evaluate: as avinet_av; then
+Expected: the figures of the rows, unweighted means of the six sets. To evaluate each set, and to compare:
+    avsal evaluate --dataset avad --protocol vinet --root DATA --output results/avad
+        --model 1=runs/dual_1/model,2=runs/dual_2/model,3=runs/dual_3/model
     avsal compare results/* --output compared
 From the paper: Adam, 1e-4, batch 8, KL. Open in it: splits (here one model per split, on the union of the
 sets, as AViNet's code), epochs (40, of which the lowest validation loss counts), validation (the TEST lists,

@@ -4,6 +4,8 @@
     avsal prepare --dataset osie --root DATA/osie --size 256x352 --output prepared  (eyecrowd, sun_scenes too)
     avsal prepare --dataset hevc_gaze --root DATA/hevc --size 224x384 --output prepared
     avsal train --config gaze:ROW --workdir runs/gaze/ROW  (in turn readout, photographs, fold1 ... and clips)
+    avsal evaluate --dataset osie --protocol gaze --root DATA/osie --model runs/gaze/photographs/model
+        --output results/osie
 
 Starts from: EfficientNet-Lite0 trained on ImageNet, in runs/lite0. The readout learns on the features of the
 frozen encoder, then with its stages 4 to 7; the motion head on clips, with all else frozen. `fold1` to

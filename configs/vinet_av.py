@@ -6,7 +6,7 @@
 Starts from: S3D (Kinetics-400) -> runs/vinet_dhf1k/model, the whole network. To start from the authors' DHF1K
 weights, convert them and add --config.init.vinet.path=checkpoints/vinet_dhf1k.
 Expected: the figures of the rows, means over the three splits (DIEM has one). To evaluate:
-    avsal evaluate --dataset avad --root DATA --output results
+    avsal evaluate --dataset avad --protocol vinet --root DATA --output results/avad
         --model 1=runs/vinet_av_1/model,2=runs/vinet_av_2/model,3=runs/vinet_av_3/model
 One model per split for all six sets: the public code trains on the union of the six training lists of one
 split number, which the paper does not say. Validation is on the six TEST lists, as in the code; for a fair

@@ -2,6 +2,8 @@
 
     avsal prepare --dataset ave --root DATA --output prepared
     avsal train --config vinet_ave --workdir runs/vinet_ave
+    avsal evaluate --dataset ave --protocol vinet --root DATA --model runs/vinet_ave/model
+        --output results/vinet_ave
 
 Starts from: S3D (Kinetics-400) -> runs/vinet_dhf1k/model, the whole network. To start from the authors' DHF1K
 weights, convert them and add --config.init.vinet.path=checkpoints/vinet_dhf1k.

@@ -2,6 +2,8 @@
 
     avsal prepare --dataset hollywood2 --root DATA --output prepared
     avsal train --config vinet_hollywood2 --workdir runs/vinet_hollywood2
+    avsal evaluate --dataset hollywood2 --root DATA --model runs/vinet_hollywood2/model
+        --protocol dhf1k --postprocess vinet --output results/vinet_hollywood2
 
 Starts from: S3D (Kinetics-400) -> runs/vinet_dhf1k/model, the whole network. To start from the authors' DHF1K
 weights, convert them and add --config.init.vinet.path=checkpoints/vinet_dhf1k.

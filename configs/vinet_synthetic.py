@@ -2,6 +2,8 @@
 
     avsal prepare --dataset synthetic --output prepared
     avsal train --config vinet_synthetic:mini --workdir runs/vinet_synthetic
+    avsal evaluate --dataset synthetic --protocol vinet --root prepared/synthetic-source
+        --model runs/vinet_synthetic/model --output results/vinet_synthetic
 
 and for a look whether everything runs:
 

@@ -2,6 +2,8 @@
 
     avsal prepare --dataset ucf --root DATA --output prepared
     avsal train --config vinet_ucf --workdir runs/vinet_ucf
+    avsal evaluate --dataset ucf --root DATA --model runs/vinet_ucf/model
+        --protocol dhf1k --postprocess vinet --output results/vinet_ucf
 
 Starts from: S3D (Kinetics-400) -> runs/vinet_dhf1k/model, the whole network. To start from the authors' DHF1K
 weights, convert them and add --config.init.vinet.path=checkpoints/vinet_dhf1k.

@@ -21,6 +21,8 @@ def add_parser(commands) -> None:
         "a .npz of fit-prior, centre, motion, spectral_residual, mean_map, human, human_half")  # fmt: skip
     source.add_argument("--predictions", type=pathlib.Path, metavar="DIR", help="saved maps: DIR/<video>/...")
     add("--protocol", metavar="P", help="stavis, vinet, dhf1k or gaze (default: the set's own)")
+    add("--postprocess", choices=("none", "vinet"), help="how maps of a model are stored; vinet: blurred "
+        "11x11, as its public code does on every set (default: the protocol's)")  # fmt: skip
     add(
         "--split",
         default="test",
@@ -57,7 +59,8 @@ def run(args: argparse.Namespace) -> int:
 
     use_compile_cache()
     names = ("dataset", "root", "split", "fold", "model", "predictions", "observers", "protocol", "metrics",
-             "seed", "batch", "label", "smoothing", "prior", "audio", "coding_iterations")  # fmt: skip
+             "seed", "batch", "label", "smoothing", "prior", "audio", "coding_iterations",
+             "postprocess")  # fmt: skip
     given = {name: getattr(args, name) for name in names}
     given |= {"gaze": gaze_flags.gaze_options(args), "allow_seen": args.allow_seen}
     request = Request(list_file=args.list, shard=own_shard(args.shard), **given)

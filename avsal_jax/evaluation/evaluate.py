@@ -34,6 +34,7 @@ _RULES = {
     "motion": baselines.motion_energy_maps,
     "spectral_residual": baselines.spectral_residual_maps,
 }
+_PEOPLE = ("human", "human_half")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Request:
       predictions: a folder of saved maps; either this or `model`.
       observers: raw fixations for `human`, see `human.human_maps`.
       protocol: a name in `protocols.PROTOCOLS`, or None for the set's own.
+      postprocess: how maps of a model are stored, see `pictures.to_grey`; None for the protocol's own.
       metrics: some of `protocols.METRICS`, `ON_REQUEST` and, where the protocol has a grid, `GRID_METRICS`.
       shard: (I, N): the I-th of N shares, from 1.
       seed: of all draws.
@@ -69,6 +71,7 @@ class Request:
     predictions: pathlib.Path | None = None
     observers: str | pathlib.Path | None = None
     protocol: str | None = None
+    postprocess: str | None = None
     metrics: tuple[str, ...] = METRICS
     shard: tuple[int, int] | None = None
     seed: int = 0
@@ -132,7 +135,11 @@ def evaluate(
             unit.label: part["failed"] for unit, part in zip(units, parts, strict=True) if "failed" in part
         },
         "seed": request.seed,
-        **({} if request.smoothing is None else {"smoothing": request.smoothing}),
+        **{
+            name: value
+            for name in ("smoothing", "postprocess")
+            if (value := getattr(request, name)) is not None
+        },
         **_ablation(request),
         **_grid_words(settings.protocol),
         **({} if settings.prior is None else {"prior": settings.prior.label}),
@@ -175,6 +182,8 @@ def _settings(request: Request) -> Settings:
 def _protocol(request: Request) -> Protocol:
     """Returns the protocol; one on a grid blurs fixations as the options of recorded gaze say."""
     protocol, gaze = protocol_for(request.protocol, request.dataset), request.gaze
+    if request.postprocess is not None:
+        protocol = protocol.with_postprocess(request.postprocess)
     if protocol.grid is None:
         return protocol
     grid = dataclasses.replace(protocol.grid, sigma=gaze.sigma, pixels_per_degree=gaze.pixels_per_degree)
@@ -246,6 +255,11 @@ def _source(request: Request, entries: Sequence[VideoEntry]) -> MapSource:
             raise AvsalError(
                 f"{flag} is for the maps of a network: leave it out for saved maps and baselines"
             )
+    if request.postprocess is not None and (request.predictions is not None or request.model in _PEOPLE):
+        raise AvsalError(
+            "--postprocess says how maps of a model or baseline are stored: leave it out for saved maps, "
+            "which are scored as they are, and for people"
+        )
     return source
 
 
@@ -256,7 +270,7 @@ def _source_without_network(request: Request, alone: bool) -> MapSource | None:
         return _RULES[request.model]()
     if request.model == "mean_map":
         return _mean_map(request)
-    if request.model in ("human", "human_half"):
+    if request.model in _PEOPLE:
         entries = _entries(request, request.split, request.fold)
         return human_maps(request.model, entries=entries, observers=request.observers)
     if request.model.endswith(priors.SUFFIX):

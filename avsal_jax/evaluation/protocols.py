@@ -17,7 +17,7 @@ from avsal_jax.data.datasets import find_dataset
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation.gaze_grid import GazeGrid
-from avsal_jax.pictures import resize_map, to_grey
+from avsal_jax.pictures import POSTPROCESS, resize_map, to_grey
 
 METRICS = ("cc", "sim", "nss", "kl", "auc_judd", "auc_shuffled")
 AUC_BORJI, INFORMATION_GAIN = "auc_borji", "information_gain"
@@ -55,6 +55,18 @@ class Protocol:
     average: str
     source: str
     grid: GazeGrid | None = None
+
+    def with_postprocess(self, postprocess: str) -> Protocol:
+        """Returns the protocol with another way to store maps of a model.
+
+        Raises:
+          AvsalError: an unknown way, or a protocol on a grid, whose maps are not stored.
+        """
+        if postprocess not in POSTPROCESS:
+            raise AvsalError(f"unknown postprocess {postprocess!r}; use one of {', '.join(POSTPROCESS)}")
+        if self.grid is not None:
+            raise AvsalError(f"protocol {self.name} scores maps before they are stored: no --postprocess")
+        return dataclasses.replace(self, postprocess=postprocess)
 
     def store(self, saliency: np.ndarray, entry: VideoEntry) -> np.ndarray:
         """Returns the 8-bit map that the method would have saved for a model's map [H, W].

@@ -172,6 +172,8 @@ def remarks(summary: dict) -> list[str]:
         lines.append(f"The network hears {summary['heard']} with each video.")
     if "coding_iterations" in summary:
         lines.append(f"Predictive coding takes {summary['coding_iterations']} iterations.")
+    if "postprocess" in summary:
+        lines.append(f"Maps are stored with postprocess {summary['postprocess']}.")
     if "prior" in summary:
         lines.append(f"The information gain is over the {summary['prior']}, in bits per fixation.")
     if bare := summary["frames_without_truth"]:

@@ -102,10 +102,17 @@ class Feed:
             names.remove("frames")
         return prefetched(self._placed(batches, names, root), _AHEAD)
 
-    def validation_batches(self) -> Iterator[dict]:
-        """Yields one pass over the validation clips; rows that fill up the last batch are masked."""
-        batches = self._stream(self.validation, sampling=self._passing, one_pass=True)
-        return prefetched(self._placed(batches, _INPUTS + _TARGETS, self._config.root), _AHEAD)
+    def validation_batches(self, native: bool = False) -> Iterator[dict]:
+        """Yields one pass over the validation clips; rows that fill up the last batch are masked.
+
+        Args:
+          native: targets are those of `clip_batches(targets="native")`, of this process's rows, on the host.
+        """
+        targets = "native" if native else "model"
+        batches = self._stream(self.validation, sampling=self._passing, one_pass=True, targets=targets)
+        names = _INPUTS if native else _INPUTS + _TARGETS
+        host = (*_TARGETS, "size") if native else ()
+        return prefetched(self._placed(batches, names, self._config.root, host=host), _AHEAD)
 
     def _target_videos(self, adapt: AdaptConfig) -> list[PreparedVideo]:
         """Returns the videos of the target domain; labels may be missing, and are never read."""
@@ -136,13 +143,15 @@ class Feed:
             **options,
         )
 
-    def _placed(self, batches, kept, root) -> Iterator[dict]:
+    def _placed(self, batches, inputs, root, host=()) -> Iterator[dict]:
+        """Yields batches with `inputs` and cached features on the devices, and `host` as NumPy arrays."""
         from avsal_jax.data.pipeline import numpy_batches
 
         try:
             for batch in numpy_batches(batches):
-                names = [name for name in batch if name in kept or name.startswith(SHARED)]
-                yield self._parallel.split({name: batch[name] for name in names})
+                names = [name for name in batch if name in inputs or name.startswith(SHARED)]
+                placed = self._parallel.split({name: batch[name] for name in names})
+                yield placed | {name: batch[name] for name in host}
         except AvsalError as error:
             raise AvsalError(
                 f"cannot read the prepared data in {root}: {error}; run avsal prepare "

@@ -17,7 +17,7 @@ from avsal_jax.training.checkpointing import Checkpoints
 from avsal_jax.training.optimizer import learning_rate
 from avsal_jax.training.schedules import EarlyStopState, PlateauState
 from avsal_jax.training.setup import Run
-from avsal_jax.training.validation import validate
+from avsal_jax.training.validation import validate, validated_size
 
 _IN_FLIGHT = 2  # un-awaited steps; more than about thirty with collectives abort a run on CPU
 
@@ -233,12 +233,14 @@ class _NotFinite(AvsalError):
 def _validate(run: Run, state, progress: Progress, step: int, moved: Callable[[str], None]) -> None:
     with run.log.timer.paused():
         at = f"validating at step {step} of {run.total}"
-        batches = (batch for batch in run.feed.validation_batches() if moved(at) is None)
+        native = run.config.evaluation.native
+        batches = (batch for batch in run.feed.validation_batches(native) if moved(at) is None)
         label, pictures = run.spec.label_index, run.config.evaluation.pictures
         validation = validate(
             run.validation_step, state=state, batches=batches, label=label, pictures=pictures
         )
-    run.log.validated(step, validation, run.feed.rule)
+    rule = f"{run.feed.rule}; {validated_size(run.spec, native)}"
+    run.log.validated(step, validation, rule)
     run.log.limits(step, run.limits(state))
     value = validation.means[run.config.evaluation.metric]
     schedule = run.config.optimizer.schedule

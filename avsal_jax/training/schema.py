@@ -178,12 +178,15 @@ class EvaluationConfig:
       metric: the best checkpoint has the largest `cc`, `sim` or `nss`, or the smallest `loss` or `kl`.
       export: which checkpoint becomes the model: the `best` one, or the `last`, where validation does not
         see what the run is for, as in adaptation to another domain.
+      native: loss and metrics are those of maps at the size of their truth, after a blur of 11x11, as public
+        ViNet validates; else those of maps and truth at the network's size. The former runs on the host.
       pictures: clips shown as frame, truth and map.
     """
 
     every: Positive = 1000
     metric: Literal[*VALIDATION_METRICS] = "cc"
     export: Literal["best", "last"] = "best"
+    native: bool = False
     pictures: Annotated[int, Range(0, 64)] = 4
 
     def __post_init__(self):

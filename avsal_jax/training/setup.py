@@ -42,7 +42,8 @@ from avsal_jax.training.parallel import DataParallel
 from avsal_jax.training.run_log import RunLog
 from avsal_jax.training.schema import ModelConfig, TrainConfig, plain_values
 from avsal_jax.training.state import TrainState, new_state
-from avsal_jax.training.step import make_step, make_validation_step
+from avsal_jax.training.step import make_prediction_step, make_step, make_validation_step
+from avsal_jax.training.validation import NativeStep, validation_words
 from avsal_jax.training.workdir import Workdir
 
 
@@ -140,7 +141,6 @@ def prepare_run(config: TrainConfig, workdir, say: Callable[[str], None], device
     step = chex.assert_max_traces(
         make_step(objective, optimizer=optimizer, total=total, seed=config.seed, ema=config.ema), n=1
     )
-    validation_step = chex.assert_max_traces(make_validation_step(network, config.loss.terms(), source), n=1)
     checkpoints = Checkpoints(
         workdir / "checkpoints",
         keep=config.keep,
@@ -153,7 +153,7 @@ def prepare_run(config: TrainConfig, workdir, say: Callable[[str], None], device
     def parameters():  # lowering the network for its FLOP takes seconds
         return overview(abstract["params"], forward_flops(*forward))
 
-    notes = _notes(config, feed=feed, total=total, parallel=parallel)
+    notes = _notes(config, feed=feed, spec=spec, total=total, parallel=parallel)
     if checkpoints.latest() is None:
         labels = group_labels(optimizer_config, abstract["params"])
         _tell(log, parameters=parameters(), notes=notes, feed=feed, labels=labels)
@@ -186,7 +186,7 @@ def prepare_run(config: TrainConfig, workdir, say: Callable[[str], None], device
         checkpoints=checkpoints,
         log=log,
         step=parallel.jit(step, donate=True),
-        validation_step=parallel.jit(validation_step),
+        validation_step=_validation_step(config, network=network, source=source, parallel=parallel),
         shapes=jax.eval_shape(make_state, abstract),
         initial_state=initial_state,
         limits=lambda state: network.limits(state.params),
@@ -205,6 +205,15 @@ def runtime_of(model: ModelConfig) -> Runtime:
         norm_momentum=model.norm_momentum,
         unbiased_variance=model.unbiased_variance,
     )
+
+
+def _validation_step(config: TrainConfig, network: Network, source: str, parallel: DataParallel) -> Callable:
+    """Returns the step of `validation.validate`, compiled at its first call."""
+    terms = config.loss.terms()
+    if config.evaluation.native:
+        predict = chex.assert_max_traces(make_prediction_step(network, source), n=1)
+        return NativeStep(parallel.jit(predict), terms=terms, parallel=parallel)
+    return parallel.jit(chex.assert_max_traces(make_validation_step(network, terms, source), n=1))
 
 
 def _objective(config: TrainConfig, network: Network, source: str) -> Objective:
@@ -247,14 +256,16 @@ def _forward(network: Network, abstract: dict, features: tuple[str, ...]) -> tup
     return run, of_network, abstract["batch_stats"], clip
 
 
-def _notes(config: TrainConfig, feed: Feed, total: int, parallel: DataParallel) -> dict[str, str]:
-    device = parallel.mesh.devices.flat[0]
+def _notes(
+    config: TrainConfig, feed: Feed, spec: InputSpec, total: int, parallel: DataParallel
+) -> dict[str, str]:
+    device, native = parallel.mesh.devices.flat[0], config.evaluation.native
     notes = {"training data": f"{_videos(feed.train)}, {feed.epoch} clips an epoch"}
     if config.adapt is not None:
         features = ", ".join(config.adapt.names)
         notes["adaptation"] = f"to {_videos(feed.target)}, without their labels, by {features}"
     return notes | {
-        "validation": f"{len(feed.validation)} videos: {feed.rule}",
+        "validation": f"{len(feed.validation)} videos: {feed.rule}; {validation_words(spec, native)}",
         "steps": f"{total} of {config.data.batch} clips: {total * config.data.batch / feed.epoch:.3g} epochs",
         "devices": f"{parallel.mesh.size} x {device.device_kind}, {parallel.process[1]} processes",
         "avsal_jax": avsal_jax.__version__,

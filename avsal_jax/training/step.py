@@ -67,9 +67,7 @@ def make_validation_step(network: Network, terms: tuple[Term, ...], source: str 
     """Returns step(params, batch_stats, batch) -> (metrics and `mask` [B] by name, maps [B, H, W])."""
 
     def step(params, batch_stats, batch):
-        variables = {"params": params, "batch_stats": batch_stats}
-        outputs = network.run(variables, clip_of(batch, source))
-        logits = outputs.logits[SALIENCY]
+        logits = _logits(network, params=params, batch_stats=batch_stats, batch=batch, source=source)
         per_clip, _ = losses.weighted(
             logits, density=batch["density"], fixations=batch["fixations"], terms=terms
         )
@@ -85,3 +83,18 @@ def make_validation_step(network: Network, terms: tuple[Term, ...], source: str 
         return values, saliency
 
     return step
+
+
+def make_prediction_step(network: Network, source: str = "video"):
+    """Returns step(params, batch_stats, batch) -> maps float32 [B, H, W], for `validation.NativeStep`."""
+
+    def step(params, batch_stats, batch):
+        logits = _logits(network, params=params, batch_stats=batch_stats, batch=batch, source=source)
+        return jax.nn.sigmoid(logits.astype(jnp.float32))
+
+    return step
+
+
+def _logits(network: Network, params, batch_stats, batch: dict, source: str) -> jax.Array:
+    variables = {"params": params, "batch_stats": batch_stats}
+    return network.run(variables, clip_of(batch, source)).logits[SALIENCY]

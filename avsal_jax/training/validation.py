@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable, Sequence
 
+import jax
 import numpy as np
 
+from avsal_jax import losses, metrics
 from avsal_jax.metrics import MeanState
+from avsal_jax.pictures import blur_map, resize_map
+from avsal_jax.spec.input import InputSpec
+from avsal_jax.training.parallel import DataParallel
 from avsal_jax.training.step import VALIDATION_METRICS
 
 
@@ -18,20 +24,20 @@ class Validation:
     Attributes:
       means: metric -> mean over the clips for which it is defined; NaN where there is none.
       clips: how many had a target.
-      shown: (frames uint8 [N, H, W, 3], truths [N, H, W], maps [N, H, W]) of the first clips, None where
-        this process has none of them.
+      shown: (frames uint8 [N, H, W, 3], truths [N, h, w], maps [N, H, W]) of the first clips, None where
+        this process has none of them. Truths at their own sizes are a list.
     """
 
     means: dict[str, float]
     clips: int
-    shown: tuple[np.ndarray, np.ndarray, np.ndarray] | None
+    shown: tuple[np.ndarray, Sequence[np.ndarray], np.ndarray] | None
 
 
 def validate(step, state, batches: Iterable[dict], label: int, pictures: int) -> Validation:
     """Runs a pass.
 
     Args:
-      step: of `step.make_validation_step`, jitted, with results that lie everywhere.
+      step: of `step.make_validation_step`, jitted, with results that lie everywhere; or a `NativeStep`.
       state: its averaged parameters are used, where there are such.
       batches: of `Feed.validation_batches`.
       label: index of the labelled frame in a clip.
@@ -52,13 +58,86 @@ def validate(step, state, batches: Iterable[dict], label: int, pictures: int) ->
     return Validation({name: mean.mean() for name, mean in means.items()}, clips, examples)
 
 
+class NativeStep:
+    """A step of validation as public ViNet has it: a map is resized to its truth and blurred, then scored.
+
+    samyak0210/ViNet @2a52666: cv2's bilinear resize, an 11x11 Gaussian of sigma 2, then the losses. The
+    network runs on the devices; the rest on the host, each process with its own rows. With other sizes of
+    truth, the loss is compiled again.
+
+    Args:
+      predict: of `step.make_prediction_step`, jitted, with maps that lie everywhere.
+      terms: of the loss.
+      parallel: the devices.
+    """
+
+    def __init__(self, predict: Callable, terms: tuple[losses.Term, ...], parallel: DataParallel):
+        self._predict, self._parallel = predict, parallel
+        self._loss = jax.jit(functools.partial(losses.weighted, terms=terms))
+        self._gather = parallel.jit(lambda values: values)
+
+    def __call__(self, params, batch_stats, batch: dict) -> tuple[dict, jax.Array]:
+        """Returns (metrics and `mask` [B] by name, maps [B, H, W]); targets of the batch are native."""
+        inputs = {name: value for name, value in batch.items() if isinstance(value, jax.Array)}
+        maps, first = self._predict(params, batch_stats, inputs), _first_row(batch)
+        local_maps = np.asarray(maps)[first : first + len(batch["size"])]
+        rows = [
+            self._score(saliency, density=density[:h, :w], points=points[points[:, 0] >= 0])
+            for saliency, density, points, (h, w) in zip(
+                local_maps, batch["density"], batch["fixations"], batch["size"], strict=True
+            )
+        ]
+        values = {name: np.array([row[name] for row in rows], np.float32) for name in VALIDATION_METRICS}
+        return self._gather(self._parallel.split({**values, "mask": batch["mask"]})), maps
+
+    def _score(self, saliency: np.ndarray, density: np.ndarray, points: np.ndarray) -> dict[str, float]:
+        saliency = blur_map(resize_map(saliency, *density.shape))
+        fixated = np.zeros(density.shape, bool)
+        fixated[points[:, 0], points[:, 1]] = True
+        share = np.clip(saliency.astype(np.float64), 1e-30, 1 - 2**-24)  # whose logit is finite in float32
+        logits = np.float32(np.log(share) - np.log1p(-share))
+        loss, _ = self._loss(logits[None], density[None], fixated[None])
+        return {
+            "loss": float(loss[0]),
+            "cc": metrics.cc(saliency, density),
+            "sim": metrics.sim(saliency, density),
+            "nss": metrics.nss(saliency, fixated),
+            "kl": metrics.kl(saliency, density),
+        }
+
+
+def validated_size(spec: InputSpec, native: bool) -> str:
+    """Returns in a few words which maps validation scores."""
+    return "at the size of the truth, blurred" if native else f"at {spec.height}x{spec.width}, not blurred"
+
+
+def validation_words(spec: InputSpec, native: bool) -> str:
+    """Returns in words which maps validation scores, and how public ViNet's differ."""
+    size = validated_size(spec, native)
+    if native:
+        return f"maps are scored {size} by 11x11, as public ViNet's"
+    return (
+        f"maps are scored {size}; public ViNet's at the size of the truth, after a blur of 11x11 "
+        "(evaluation.native=true)"
+    )
+
+
 def _shown(batch, maps, label, pictures):
     """Returns the first clips of this process; the maps lie everywhere, the rest in shares."""
-    frames, truths = (_local(batch[name]) for name in ("frames", "density"))
+    frames = _local(batch["frames"])
+    if "size" in batch:
+        truths = [density[:h, :w] for density, (h, w) in zip(batch["density"], batch["size"], strict=True)]
+    else:
+        truths = _local(batch["density"])
     label = min(label, frames.shape[1] - 1)  # with cached features, the labelled frame is the only one
-    first = int(batch["frames"].addressable_shards[0].index[0].start or 0)
+    first = _first_row(batch)
     count = min(pictures, len(frames))
     return frames[:count, label], truths[:count], np.asarray(maps)[first : first + count]
+
+
+def _first_row(batch) -> int:
+    """Returns which row of the global batch is this process's first."""
+    return int(batch["frames"].addressable_shards[0].index[0].start or 0)
 
 
 def _local(array) -> np.ndarray:

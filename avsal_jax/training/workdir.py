@@ -94,6 +94,8 @@ def _with_new_defaults(values: dict) -> dict:
     """Returns a stored config with the fields that came after it, at the values that do what it did."""
     if isinstance(values.get("data"), dict):
         values = values | {"data": {"cached_features": False} | values["data"]}
+    if isinstance(values.get("evaluation"), dict):
+        values = values | {"evaluation": {"native": False} | values["evaluation"]}
     if isinstance(values.get("model"), dict) and not is_earlier(values):
         values = values | {"model": {"interval": 0.0, "smoothing": 0.0} | values["model"]}
     return values

@@ -109,18 +109,49 @@ def test_negatives_are_those_of_the_protocol(root, videos, tmp_path):
     assert shuffled("dhf1k") > 0.7  # most negatives come from other videos
 
 
-def test_saved_maps_and_the_model_that_made_them_agree(root, tmp_path):
+@pytest.mark.parametrize("settings", [{"protocol": "vinet"}, {"protocol": "dhf1k", "postprocess": "vinet"}])
+def test_saved_maps_and_the_model_that_made_them_agree(root, tmp_path, settings):
     stored = tiny_stored()
     model = write_model(tmp_path / "model", stored.preset, stored.variables)
-    direct = evaluate(request(root, model=str(model), protocol="vinet"), tmp_path / "direct")
+    direct = evaluate(request(root, model=str(model), **settings), tmp_path / "direct")
     saved = tmp_path / "saved"
     for name in NAMES:
         frames = root / "video_frames" / "DIEM" / name
         arguments = ["predict", str(frames), "--model", str(model), "--output", str(saved / name)]
         assert main([*arguments, "--save", "maps", "--postprocess", "vinet"]) == 0
-    again = evaluate(request(root, predictions=saved, protocol="vinet"), tmp_path / "again")
+    result = evaluate(request(root, predictions=saved, protocol=settings["protocol"]), tmp_path / "again")
     for name in METRICS:
-        assert again["metrics"][name]["mean"] == direct["metrics"][name]["mean"], name
+        assert result["metrics"][name]["mean"] == direct["metrics"][name]["mean"], name
+
+
+def test_how_maps_are_stored_is_stated_and_not_mixed(root, tmp_path, capsys):
+    command = ["evaluate", "--dataset", "diem", "--root", str(root), "--model", "spectral_residual"]
+    command += ["--metrics", "cc", "--protocol", "dhf1k", "--output", str(tmp_path)]
+    means = []
+    for flags in ([], ["--postprocess", "none"], ["--postprocess", "vinet"]):
+        assert main([*command, *flags]) == 0
+        summary = json.loads((tmp_path / "summary.json").read_text())
+        assert summary.get("postprocess") == (flags[1] if flags else None)
+        assert ("Maps are stored with postprocess vinet." in (tmp_path / "table.md").read_text()) == (
+            "vinet" in flags
+        )
+        means.append(summary["metrics"]["cc"]["mean"])
+    assert means[0] == means[1] != means[2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"predictions": "maps"}, "leave it out for saved maps"),
+        ({"model": "human", "observers": "raw"}, "leave it out for .* people"),
+        ({"model": "centre", "protocol": "gaze"}, "protocol gaze scores maps before they are stored"),
+    ],
+)  # fmt: skip
+def test_what_stores_no_maps_is_refused(root, predictions, tmp_path, settings, words):
+    paths = {"predictions": predictions, "observers": tmp_path}
+    settings = {name: paths.get(name, value) for name, value in settings.items()}
+    with pytest.raises(AvsalError, match=words):
+        evaluate(request(root, postprocess="vinet", **settings), tmp_path / "out")
 
 
 def test_the_table_stands_beside_published_numbers(root, predictions, tmp_path):

@@ -5,6 +5,7 @@ import types
 import numpy as np
 import pytest
 
+from avsal_jax import AvsalError
 from avsal_jax.data.fixation_maps import rescale_points
 from avsal_jax.evaluation.protocols import (
     PROTOCOLS,
@@ -37,6 +38,24 @@ def test_stavis_stretches_a_map_and_blurs_it(ground):
 def test_stavis_leaves_maps_of_one_value():
     assert not PROTOCOLS["stavis"].score_map(np.zeros((9, 9), np.uint8)).any()
     np.testing.assert_allclose(PROTOCOLS["stavis"].score_map(np.full((9, 9), 7, np.uint8)), 255.0)
+
+
+@pytest.mark.parametrize("name", ["stavis", "vinet", "dhf1k"])
+def test_every_protocol_can_store_maps_as_public_vinet_does(name):
+    """A single bright pixel becomes the Gaussian of 11 taps, stretched with 1e-5, half a level up."""
+    bright = np.zeros((21, 21), np.float32)
+    bright[10, 10] = 1
+    taps = np.exp(-(np.arange(-5.0, 6.0) ** 2) / (2 * 2.0**2))
+    gaussian = np.zeros((21, 21))
+    gaussian[5:16, 5:16] = np.outer(taps, taps) / taps.sum() ** 2
+    blurred = np.clip(np.round(gaussian / (gaussian.max() + 1e-5) * 255 + 0.5), 0, 255)
+    entry, protocol = types.SimpleNamespace(frame_size=(21, 21)), PROTOCOLS[name]
+    stored = protocol.with_postprocess("vinet").store(bright, entry)
+    assert stored.dtype == np.uint8 and np.abs(stored - blurred).max() <= 1
+    sharp = protocol.with_postprocess("none").store(bright, entry)
+    assert sharp[10, 10] == 255 and sharp.sum() == 255
+    with pytest.raises(AvsalError, match="unknown postprocess 'mine'; use one of none, vinet"):
+        protocol.with_postprocess("mine")
 
 
 def test_which_maps_are_stored_at_the_size_of_the_frame():

@@ -1,14 +1,20 @@
 """Every shipped config and row, and the command line of `avsal train`."""
 
+import argparse
+import ast
 import dataclasses
 import functools
 import json
 import math
+import re
+import shlex
 
 import jax
 import pytest
 
+from avsal_jax.cli import evaluate
 from avsal_jax.cli.main import main
+from avsal_jax.data.datasets import DATASETS, _check_fold
 from avsal_jax.errors import AvsalError
 from avsal_jax.models.network import abstract_variables
 from avsal_jax.models.registry import SLOTS, part_class
@@ -22,6 +28,12 @@ from avsal_jax.training.schema import build_config, changed_model, plain_values
 ROWS = [(recipe.name, row) for recipe in map(recipes.recipe, recipes.shipped()) for row in recipe.rows]
 FIRST_ROWS = {name: row for name, row in reversed(ROWS)}
 OTHERWISE_BUILT = ("casp_net", "avrsp", "gaze")  # see test_fusion_recipes, test_gaze_recipe
+# How the papers' own code evaluates where it is not by protocol `vinet`: protocol, postprocess.
+EVALUATIONS = {name: ("dhf1k", "vinet") for name in ("vinet_dhf1k", "vinet_hollywood2", "vinet_ucf")}
+EVALUATIONS |= {name: ("dhf1k", None) for name in ("avrsp_dhf1k", "casp_net_dhf1k")} | {
+    "gaze": ("gaze", None)
+}
+EVALUATIONS |= {f"casp_net_{name}": ("stavis", None) for name in ("av", "ablations", "iterations")}
 # Parameters of the public code's classes; below them, counted by hand from the paper's words.
 PARAMETERS = {
     "table2_t8": 31_079_105,
@@ -207,6 +219,27 @@ def test_configs_are_short_and_say_how_to_run_them():
         text = path.read_text()
         assert len(text.splitlines()) <= 75 and f"avsal train --config {name}" in text
         assert "Starts from:" in text and "Expected:" in text
+
+
+def evaluations(name):
+    """The arguments of each `avsal evaluate` in the docstring of a config, by the real parser."""
+    docstring = ast.get_docstring(ast.parse(recipes.shipped()[name].read_text()))
+    joined = re.sub(r"\n {8,}--", " --", docstring)  # continuation lines
+    parser = argparse.ArgumentParser()
+    evaluate.add_parser(parser.add_subparsers())
+    lines = re.findall(r"^ {4}avsal (evaluate .*)", joined, re.MULTILINE)
+    return [parser.parse_args(shlex.split(line, comments=True)) for line in lines]
+
+
+@pytest.mark.parametrize("name", recipes.shipped())
+def test_every_recipe_has_its_evaluation_with_its_protocol(name):
+    commands = evaluations(name)
+    assert commands
+    for args in commands:
+        assert (args.protocol, args.postprocess) == EVALUATIONS.get(name, ("vinet", None))
+        assert args.model and args.output and args.dataset in DATASETS
+        if not args.model.startswith("1="):  # folds that are pooled
+            _check_fold(args.dataset, DATASETS[args.dataset], fold=args.fold, split=args.split)
 
 
 def test_list(capsys):
