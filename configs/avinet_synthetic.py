@@ -23,6 +23,7 @@ adapted rows start from runs/source_only/model and move target clips alone, by t
 gradient vanishes where a discriminator is certain. So that these do not lag behind, they are faster, and
 learn four times more a step from clips of 128 steps before. After a run they are worn out: fresh ones tell
 more. So da_again goes on from da_both with fresh ones and slower features.
+None of this is in a paper; of the networks and the adaptation of the papers, see docs/papers.md.
 """
 
 import ml_collections

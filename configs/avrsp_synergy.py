@@ -10,8 +10,8 @@ Expected: the figures of the rows. Rows that the paper prints twice (`both`, 3 p
 Open in the paper, beside what avrsp_av says: whether DHF1K comes first here too. But the whole network's rows
 are those of table I, where it does (and which is of the six sets: `six1` to `six3`). Table IV names no set:
 by its rows of 3 it is DIEM. Its rows of 0 differ from table III's without MS and MRG: here table III reads
-the coarsest level alone ("only fused features serve as the primary input"), table IV all of them. That is a
-guess.
+the coarsest level alone ("only fused features serve as the primary input"), table IV all of them: a guess.
+Departures: as avrsp_av (docs/papers.md).
 """
 
 import ml_collections

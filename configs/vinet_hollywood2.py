@@ -9,9 +9,10 @@ Expected: CC 0.693, s-AUC 0.813, AUC 0.930, NSS 3.73, SIM 0.550 on the test list
 Validation is on the TEST list: the paper stops early on it, so its figures are of a chosen model. For a fair
 choice: --config.data.validation=holdout (a tenth of the training list).
 Videos are shots, as in the packaging of the DHF1K authors: 2,699 for training of 747 videos (the paper prints
-823). A shot shorter than a clip is one clip of its last frame, in training and validation, with its first frame
-repeated in front; validation clips of other shots begin every T frames. Both are as in the code.
+823). A shot shorter than a clip is one clip of its last frame, in training and validation, with its first
+frame repeated in front; validation clips of other shots begin every T frames. Both are as in the code.
 Open in the paper: epochs, patience and rate of the fine-tuning; here the code's 40 epochs and 1e-4 again.
+Departure: as vinet_dhf1k (docs/papers.md).
 """
 
 import ml_collections
