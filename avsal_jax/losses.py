@@ -22,6 +22,7 @@ from avsal_jax.errors import AvsalError, did_you_mean
 EPSILON = 2.2204e-16  # as ViNet's loss.py writes MATLAB's eps
 AVRSP_EPSILON = 1e-7  # in float32, in float64 EPSILON: the paper says no value
 KL_FORMS = ("vinet", "casp_net", "avrsp")
+SIM_FORMS = ("stretched", "sums")
 BCE_FORMS = ("sum", "mean")
 _FLOOR = 1e-18  # its inverse, and that over EPSILON, are far from float32's largest number
 _ROUNDINGS = 32 * 2.0**-23
@@ -74,18 +75,23 @@ def cc(saliency: jax.Array, density: jax.Array) -> jax.Array:
     return jnp.where(varies, _sum(p * g) / jnp.sqrt(power), 0.0)[..., 0, 0]
 
 
-def sim(saliency: jax.Array, density: jax.Array) -> jax.Array:
-    """Returns the similarity: maps stretched from 0 to 1, divided by their sums; the sum of the minima.
-
-    ViNet loss.py similarity, CASP-Net Eq. 10, AVRSP Eq. 18.
+def sim(saliency: jax.Array, density: jax.Array, *, form: str = "stretched") -> jax.Array:
+    """Returns the similarity: the sum of the minima of two maps, each divided by its sum.
 
     Args:
-      saliency, density: [..., H, W], any scale.
+      saliency, density: [..., H, W], any scale; with `sums` not negative.
+      form: what comes before.
+        `stretched`: both are stretched from 0 to 1, as in ViNet loss.py similarity and in the metric. CASP-Net
+        Eq. 10 has "the normalization operation" in place of all this.
+        `sums`: nothing, as in AVRSP Eq. 18.
 
     Raises:
-      AvsalError: shapes that differ.
+      AvsalError: an unknown form, or shapes that differ.
     """
+    _check_form("sim", form)
     p, g = _checked(saliency, density)
+    if form == "sums":
+        return jnp.minimum(_distribution(p), _distribution(g)).sum((-2, -1))
     (p, p_varies), (g, g_varies) = _min_max(p), _min_max(g)
     minima = jnp.minimum(p, g).sum((-2, -1))
     return jnp.where((p_varies & g_varies)[..., 0, 0], minima, 0.0)
@@ -131,7 +137,7 @@ def bce(logits: jax.Array, density: jax.Array, *, form: str = "sum") -> jax.Arra
 
 
 LOSSES = {"kl": kl, "cc": cc, "sim": sim, "nss": nss, "bce": bce}
-FORMS = {"kl": KL_FORMS, "bce": BCE_FORMS}
+FORMS = {"kl": KL_FORMS, "sim": SIM_FORMS, "bce": BCE_FORMS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +147,8 @@ class Term:
     Attributes:
       name: `kl`, `cc`, `sim`, `nss` or `bce`.
       weight: signed as the papers print it; scores to be raised (cc, sim, nss) have a negative one.
-      form: of `kl` (see there; default `vinet`) and `bce` (default `sum`); empty for the others.
+      form: of `kl` (default `vinet`), `sim` (default `stretched`) and `bce` (default `sum`), see there; empty
+        for the others.
     """
 
     name: str

@@ -14,6 +14,8 @@ choice: --config.data.validation=holdout. Validation clips every 2T frames.
 Open in the paper: epochs, patience and rate of the fine-tuning (here the code's 40 epochs and 1e-4 for all
 parts), how AViNet(C) brings sound to the clip's frames (see Concatenation). The code has B and T, no C. Its
 authors found later that the network ignores the sound it is trained with.
+As the code, not the paper (docs/papers.md): B's pooling drops every second column, T has a position table.
+The rows `literal_...` have what the paper says.
 """
 
 import ml_collections
@@ -40,6 +42,12 @@ ROWS = {
         {"model.fusion": "concatenation"},
         "test, mean of the splits, CC and NSS: DIEM 0.631 2.50, Coutrot1 0.556 2.68, Coutrot2 0.753 5.81, "
         "AVAD 0.683 3.74, ETMD 0.566 3.05, SumMe 0.471 2.42",
+    ),
+    "literal_bilinear": Row(
+        {"model.fusion": "bilinear", "model.fusion.columns": "pairs"}, "Eq. 1 after a max pooling; no figure"
+    ),
+    "literal_transformer": Row(
+        {"model.fusion": "transformer", "model.fusion.positions": False}, "no position table; no figure"
     ),
 } | splits("split", SIX_SETS)
 

@@ -11,7 +11,8 @@ Expected: CC 0.655, s-AUC 0.744, AUC 0.901, NSS 2.55, SIM 0.516 on the test list
 not say of which fusion.
 From the paper: trained on AVE's training list, early stopping on its validation list.
 Open in the paper: epochs, patience and rate of the fine-tuning; here 40 epochs and 1e-4, and validation clips
-every 2T frames, as the code for the six audio-visual sets.
+every 2T frames, as the code for the six audio-visual sets. As the code, not the paper (docs/papers.md): what
+avinet_av says of B's pooling and T's position table.
 """
 
 import ml_collections

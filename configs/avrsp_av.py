@@ -14,6 +14,8 @@ Open in it: whether `visual` was trained on these sets too (its figures are thos
 batch (8), patience (torch's 10 validations, one an epoch of one clip of each video), splits (one model per
 split, on the union of the sets), validation (the TEST lists, as ViNet's code; for a fair choice
 --config.data.validation=holdout), fusion: blocks, heads, channels (see RAVF).
+Departures (docs/papers.md): SIM stretches maps first (Eq. 18 does not); `literal` has Eq. 18 as printed. The
+protocol of the commands, `vinet`, blurs maps by 11x11, of which the paper says nothing.
 """
 
 import ml_collections
@@ -34,6 +36,7 @@ ROWS = {
     "audio_visual": Row(PARTS | {"model.fusion": "ravf"}, PAPER +
         "DIEM 0.559 0.685 2.78 0.911, ETMD 0.474 0.611 3.36 0.934, AVAD 0.549 0.704 3.84 0.933, "
         "Coutrot1 0.463 0.595 2.87 0.899, Coutrot2 0.617 0.837 6.47 0.964, SumMe 0.381 0.504 2.72 0.903"),
+    "literal": Row(PARTS | {"model.fusion": "ravf", "loss.sim_form": "sums"}, "Eq. 18 as printed; no figure"),
 } | splits("split", SIX_SETS)
 # fmt: on
 

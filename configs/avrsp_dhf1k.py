@@ -16,6 +16,8 @@ validation loss does not fall, KL - 0.1 CC - 0.1 SIM.
 Open in it: batch (here 8), patience (torch's 10 validations, one an epoch), batch norm momentum (0.99: most
 is fresh), and channels. The 256 of the neck make AVRSP 22 times the work of ViNet; with half of them
 (--config.model.neck.width=0.5, here and in the step after) a clip takes 732 instead of 2,535 GMAC.
+Departures (docs/papers.md): SIM stretches maps first; as Eq. 18 has it: --config.loss.sim_form=sums. The
+start from Kinetics-400, and pixels normalised as for ImageNet, are ours: the paper says neither.
 """
 
 import ml_collections

@@ -10,6 +10,8 @@ checkpoints/soundnet (checkpoints/README.md says how to get it); the fusion is f
 Expected: the figures of the rows. `visual` and `ravf` are table III's `both` in avrsp_synergy, one recipe
 each; the SIM of `visual` on DIEM is 0.545 there.
 Open in the paper: as avrsp_synergy; and each fusion beyond its name (see the fusions' docstrings).
+Departures (docs/papers.md): as avrsp_av (SIM in the loss, blur of the protocol). `bilinear` is AViNet(B)'s,
+whose pooling drops every second column.
 """
 
 import ml_collections

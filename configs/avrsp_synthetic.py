@@ -13,7 +13,8 @@
 Starts from: SoundNet trained on the classes of sound of the training list, the same as avinet_synthetic's;
 the rest is fresh. Clips of 8 frames of 64x96, two tokens of sound. Expected: nothing is published. The rate
 is avinet_synthetic's; another: --config.optimizer.learning_rate=RATE. `picture` has synergy and gates, no
-sound. The last report's lines on Ret_A are those of relevant and irrelevant sound.
+sound. The last report's lines on Ret_A are those of relevant and irrelevant sound. Departures from the paper:
+SIM in the loss, as avrsp_av; rate, schedule, widths and clips (docs/papers.md).
 """
 
 import ml_collections

@@ -11,7 +11,8 @@ Expected: the figures of the rows. Its text says trained on AVAD and ETMD; but t
 are, up to .002, what tables 4 and 5 print for the six sets without DHF1K, so `six1` to `six3` train on these.
 Table 1's last row is table 2's first, table 3's last table 2's linear one. `table2_bilinear`: the form is not
 defined in the paper (see AudioVisualInteraction), nor its stages; here all four.
-From the paper and open in it: as casp_net_av. Epochs: 400 of 38 videos, 200 of the six sets.
+From the paper, open in it, and departures (docs/papers.md): as casp_net_av. Epochs: 400 of 38 videos, 200 of
+the six sets.
 """
 
 import ml_collections

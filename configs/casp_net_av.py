@@ -13,7 +13,10 @@ From the paper: 16 frames, batch 8, Adam, 1e-4, KL - 0.1 CC - 0.1 SIM, evaluatio
 Open in it: epochs (here 200 of one clip of each video, of which the lowest validation loss counts), splits
 (one model per split, on the union of the sets), validation (the TEST lists, as ViNet's code; for a fair
 choice --config.data.validation=holdout), label frame and pixels (see casp_net_dhf1k), sound of 0.64 s for a
-patch of 0.96 s (in the middle of silence; audio.pad_rule=context for what is around it).
+patch of 0.96 s (in the middle of silence; audio.pad=context for what is around it).
+Departures (docs/papers.md): normalizer=elements (Eq. 4 has none), reduction=sum and update=both (Eq. 7: the
+MSE of one error). `literal` and `literal_text` have Eqs. 4 and 7 as printed, `literal_loss` the sign of CC
+that Eqs. 9 and 11 give together.
 """
 
 import ml_collections
@@ -24,6 +27,13 @@ from avsal_jax.training.recipes import SIX_SETS, Row, splits
 S3D = {"s3d": {"path": "checkpoints/s3d_kinetics400", "slot": "visual_encoder"}}
 VGGISH = {"vggish": {"path": "checkpoints/vggish", "slot": "audio_encoder"}}
 VISUAL = {"visual": {"path": "runs/casp_net_dhf1k/model"}}
+
+
+def literal(update: str) -> dict:
+    """Returns Eq. 4 without a normalizer, and Eq. 7 with the mean of squares."""
+    return {"model.fusion": {"normalizer": "none", "coding": {"update": update, "reduction": "mean"}}}
+
+
 DEAF = {"model.audio_encoder": None, "model.fusion": None}
 PAPER = "test, CC, NSS, AUC-J and SIM: "
 # fmt: off
@@ -40,6 +50,9 @@ ROWS = {
     "audio_visual_dhf1k": Row({"init": VISUAL | VGGISH}, PAPER + "DIEM 0.655 2.61 0.906 0.543, "
         "Coutrot1 0.561 2.65 0.889 0.456, Coutrot2 0.788 6.34 0.963 0.585, AVAD 0.691 3.81 0.933 0.528, "
         "ETMD 0.620 3.34 0.940 0.478, SumMe 0.499 2.60 0.907 0.387"),
+    "literal": Row(literal("own"), "Eqs. 4 and 7 as printed: mu_i by its own error; no figure"),
+    "literal_text": Row(literal("above"), "the same by the text below Eq. 7: the activity above; no figure"),
+    "literal_loss": Row({"loss.cc": 0.1}, "Eqs. 9 and 11 as printed, which punish correlation; no figure"),
 } | splits("split", SIX_SETS)
 # fmt: on
 

@@ -12,7 +12,8 @@ From the paper: 16 frames of 224x384, batch 8, Adam, rate 1e-4, KL - 0.1 CC - 0.
 Eqs. 9 and 11 together would punish correlation, which is taken as a slip).
 Open in it: epochs (here 40, of which the lowest validation loss counts), schedule (none), which frame a map
 is of (the middle one, as in the evaluation that it names; --config.model.label_frame=last for ViNet's),
-pixels (as ImageNet), batch norm momentum (0.99: neck and decoder are fresh).
+pixels (as ImageNet), batch norm momentum (0.99: neck and decoder are fresh). Of the departures of
+casp_net_av (docs/papers.md) the sign of CC is one here too; as printed: --config.loss.cc=0.1.
 """
 
 import ml_collections

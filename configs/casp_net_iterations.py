@@ -10,7 +10,9 @@ Starts from: S3D (Kinetics-400) in checkpoints/s3d_kinetics400 and VGGish (Audio
 Expected: curves without figures, which rise up to three iterations. Whether the paper trained a network for
 each number is open (figure 6 changes it in one trained network, whose weights fit any number). Here 0, where
 the coding does nothing, to 5.
-From the paper and open in it: as casp_net_av. Epochs: 200 of 94 videos. `six1` to `six3` train on six sets.
+From the paper, open in it, and departures (docs/papers.md): as casp_net_av. With the mean of Eq. 7
+(--config.model.fusion.coding.reduction=mean) all numbers of iterations give nearly the same map.
+Epochs: 200 of 94 videos. `six1` to `six3` train on six sets.
 """
 
 import ml_collections

@@ -12,7 +12,8 @@ Starts from: VGGish trained on the classes of sound of the training list; the re
 frames of 64x96, one log-mel patch. Expected: nothing is published. What the algebra says of the forms as
 printed, with one tiled sound token and values of the picture: `quadratic` does not depend on the sound at
 all, `linear` by a scalar for each visual token. `heard` takes its values from the sound and has predictive
-coding; `printed` is the paper's whole network. Another rate: --config.optimizer.learning_rate=RATE.
+coding; `printed` is the paper's whole network, with the departures of casp_net_av (docs/papers.md).
+Another rate: --config.optimizer.learning_rate=RATE.
 """
 
 import ml_collections

@@ -12,6 +12,7 @@ One model per split for all six sets: the public code trains on the union of the
 split number, which the paper does not say. Validation is on the six TEST lists, as in the code; for a fair
 choice: --config.data.validation=holdout. Validation clips every 2T frames; no clip with black truth is drawn.
 Open in the paper: epochs, patience and rate of the fine-tuning; here the code's 40 epochs and 1e-4 again.
+Where paper and code differ, and what is taken: docs/papers.md.
 """
 
 import ml_collections

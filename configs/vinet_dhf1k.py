@@ -12,7 +12,8 @@ From the paper: 224x384, batch 8, Adam, rate 1e-4, KL, early stopping on the val
 From the public code, where the paper is silent: one random clip of each video an epoch, no augmentation, 40
 epochs of which the one with the lowest validation loss counts (no patience), batch norm momentum 0.999,
 validation clips every 4T frames. Open in both: the layers of `transposed` and `join_channels`
-(see ViNetDecoder).
+(see ViNetDecoder). Eqs. 2 to 4 are as printed (docs/papers.md). One departure from both: no clip with black
+truth is drawn, as the code does it for the sets with sound alone.
 """
 
 import ml_collections

@@ -14,6 +14,7 @@ Videos are shots, as in the packaging of the DHF1K authors: 2,699 for training o
 823). A shot shorter than a clip is one clip of its last frame, in training and validation, with its first
 frame repeated in front; validation clips of other shots begin every T frames. Both are as in the code.
 Open in the paper: epochs, patience and rate of the fine-tuning; here the code's 40 epochs and 1e-4 again.
+Departure: as vinet_dhf1k (docs/papers.md).
 """
 
 import ml_collections

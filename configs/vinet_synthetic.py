@@ -17,7 +17,7 @@ The row `avsal_mini` makes the bundled model, on silent scenes (checkpoints/avsa
 
 Starts from: nothing. Clips of 8 frames at 64x96; validation is on the set's own validation list.
 Expected: nothing is published; a trained network shall beat the centre prior and the motion rule
-(docs/synthetic.md has their figures).
+(docs/synthetic.md has their figures). The network is the paper's for clips of 8 frames (docs/papers.md).
 """
 
 import ml_collections

@@ -11,7 +11,7 @@ Expected: CC 0.673, s-AUC 0.810, AUC 0.924, NSS 3.62, SIM 0.522 on the test list
 Validation is on the TEST list: the paper stops early on it, so its figures are of a chosen model. For a fair
 choice: --config.data.validation=holdout (a tenth of the training list).
 Validation clips every T frames, as in the code. Open in the paper: epochs, patience and rate of the
-fine-tuning; here the code's 40 epochs and 1e-4 again.
+fine-tuning; here the code's 40 epochs and 1e-4 again. Departures: as vinet_dhf1k (docs/papers.md).
 """
 
 import ml_collections

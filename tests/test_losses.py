@@ -12,6 +12,7 @@ import pytest
 from avsal_jax import losses
 from avsal_jax.errors import AvsalError
 from avsal_jax.losses import Term, weighted
+from avsal_jax.training.schema import LossConfig
 from tests import needs
 
 TERMS = [
@@ -25,7 +26,9 @@ TERMS = [
     Term("bce", 1.0, "mean"),
 ]
 pytestmark = pytest.mark.usefixtures("optimised")
-each_term = pytest.mark.parametrize("term", TERMS, ids=lambda t: f"{t.name}-{t.form}".strip("-"))
+IDS = {"ids": lambda term: f"{term.name}-{term.form}".strip("-")}
+golden_term = pytest.mark.parametrize("term", TERMS, **IDS)
+each_term = pytest.mark.parametrize("term", [*TERMS, Term("sim", 1.0, "sums")], **IDS)
 
 
 @functools.partial(jax.jit, static_argnames="term")
@@ -59,7 +62,7 @@ def maps(golden):
     return [np.asarray(golden[name], np.float32) for name in ("logits", "density", "fixations")]
 
 
-@each_term
+@golden_term
 def test_stored_values_of_torch(term, golden, maps):
     (case,) = (c for c in golden["cases"] if (c["name"], c["form"]) == (term.name, term.form))
     check_against_torch(term, maps, np.asarray(case["values"]), np.asarray(case["gradient"]))
@@ -103,15 +106,38 @@ def test_equations_16_to_19_of_avrsp_in_loops():
 
     cc = covariance(p, g) / (covariance(p, p) * covariance(g, g)) ** 0.5  # Eq. 17
     one, other = distribution(stretched(p)), distribution(stretched(g))
-    sim = sum(min(one[i], other[i]) for i in places)  # Eq. 18
+    sim = sum(min(one[i], other[i]) for i in places)
+    one, other = distribution(p), distribution(g)
+    sums = sum(min(one[i], other[i]) for i in places)  # Eq. 18
+    assert abs(sums - sim) > 1e-3
     with jax.enable_x64(True):
-        found = losses.kl(p, g, form="avrsp"), losses.cc(p, g), losses.sim(p, g)
-        np.testing.assert_allclose(found, (kl(2.2204e-16), cc, sim), rtol=0, atol=1e-10)
+        found = (
+            losses.kl(p, g, form="avrsp"),
+            losses.cc(p, g),
+            losses.sim(p, g),
+            losses.sim(p, g, form="sums"),
+        )
+        np.testing.assert_allclose(found, (kl(2.2204e-16), cc, sim, sums), rtol=0, atol=1e-10)
         assert {value.dtype for value in found} == {np.dtype(np.float64)}
     logits = np.log(p / (1 - p)).astype(np.float32)[None]
-    terms = (Term("kl", 1.0, "avrsp"), Term("cc", -0.1), Term("sim", -0.1))
-    total, _ = weighted(logits, g[None].astype(np.float32), None, terms)
-    np.testing.assert_allclose(total, [kl(1e-7) - 0.1 * cc - 0.1 * sim], atol=1e-5)  # Eq. 19, in float32
+    for form, score in (("stretched", sim), ("sums", sums)):
+        terms = LossConfig(cc=-0.1, sim=-0.1, kl_form="avrsp", sim_form=form).terms()
+        total, _ = weighted(logits, g[None].astype(np.float32), None, terms)
+        np.testing.assert_allclose(
+            total, [kl(1e-7) - 0.1 * cc - 0.1 * score], atol=1e-5
+        )  # Eq. 19, in float32
+
+
+def test_similarity_with_and_without_the_stretch_by_hand():
+    """Sums: .3 .3 .4 and .1 .2 .7 share .1 + .2 + .4. Stretched: 0 0 1 and 0 1/7 6/7 share 6/7."""
+    p, g = jnp.array([[3.0, 3.0, 4.0]]), jnp.array([[10.0, 20.0, 70.0]])
+    np.testing.assert_allclose(losses.sim(p, g, form="sums"), 0.7, rtol=1e-6)
+    np.testing.assert_allclose(losses.sim(p, g), 6 / 7, rtol=1e-6)
+    # By the quotient rule: the sum of the minima is (.1 + .2) + p_2 / sum p, so 6/100 and -4/100 per unit.
+    gradient = jax.grad(lambda p: losses.sim(p, g, form="sums"))(p)
+    np.testing.assert_allclose(gradient, [[-0.04, -0.04, 0.06]], rtol=1e-5)
+    uniform = losses.sim(jnp.ones((1, 3)), g, form="sums")  # a constant map has a similarity here
+    np.testing.assert_allclose(uniform, 0.1 + 0.2 + 1 / 3, rtol=1e-6)
 
 
 def test_a_perfect_map_and_the_opposite_one():
@@ -146,7 +172,7 @@ def test_degenerate_maps_have_finite_values_and_gradients(term, case):
     _, *maps = case
     values, gradient = values_and_gradient(term, *maps)
     assert np.isfinite(values).all() and np.isfinite(gradient).all()
-    if "constant" in case[0] and term.name in ("cc", "sim"):
+    if "constant" in case[0] and term.name in ("cc", "sim") and term.form != "sums":
         assert values == 0 and not gradient.any()
     if case[0] == "black density" and term.name in ("kl", "cc", "sim"):
         assert values == 0 and not gradient.any()
@@ -159,6 +185,8 @@ def test_exact_zeros_beside_values_have_finite_gradients(function):
     saliency = jnp.zeros((1, 4, 5)).at[0, 1, 2].set(0.4)
     truth = jnp.zeros((1, 4, 5)).at[0, 3, 3].set(1.0)
     forms = [{"form": form} for form in losses.KL_FORMS] if function is losses.kl else [{}]
+    if function is losses.sim:
+        forms = [{"form": form} for form in losses.SIM_FORMS]
     for form in forms:
         value, gradient = jax.value_and_grad(lambda p: function(p, truth, **form)[0])(saliency)  # noqa: B023
         assert np.isfinite(value) and np.isfinite(gradient).all()
@@ -231,6 +259,10 @@ def test_default_forms(maps):
         (
             lambda: Term("kl", 1.0, "casp"),
             "loss 'kl' has no form 'casp' (did you mean 'casp_net'?); its forms are vinet, casp_net, avrsp",
+        ),
+        (
+            lambda: Term("sim", -0.1, "sum"),
+            "loss 'sim' has no form 'sum' (did you mean 'sums'?); its forms are stre",
         ),
         (lambda: Term("cc", -0.1, "vinet"), "loss 'cc' has no form 'vinet'; it has no forms"),
         (lambda: losses.bce(jnp.zeros((1, 2, 2)), jnp.zeros((1, 2, 2)), form="max"), "has no form 'max'"),

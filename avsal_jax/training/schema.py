@@ -145,7 +145,11 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    """Weights of the losses by name, as the papers print them (cc=-0.1 rewards correlation); 0 for none."""
+    """Weights of the losses by name, as the papers print them (cc=-0.1 rewards correlation); 0 for none.
+
+    Attributes:
+      kl_form, sim_form, bce_form: which of the printed forms, see `losses`.
+    """
 
     kl: float = 1.0
     cc: float = 0.0
@@ -153,11 +157,12 @@ class LossConfig:
     nss: float = 0.0
     bce: float = 0.0
     kl_form: str = "vinet"
+    sim_form: str = "stretched"
     bce_form: str = "sum"
 
     def terms(self) -> tuple[Term, ...]:
         """Returns the losses that count; AvsalError where there is none."""
-        forms = {"kl": self.kl_form, "bce": self.bce_form}
+        forms = {"kl": self.kl_form, "sim": self.sim_form, "bce": self.bce_form}
         for name, form in forms.items():
             if not getattr(self, name) and form != (default := getattr(LossConfig, f"{name}_form")):
                 raise AvsalError(

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from avsal_jax import AvsalError
+from avsal_jax.models.fusion.tokens import pooled
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.registry import build_part
 
@@ -59,6 +60,33 @@ def test_bilinear_brings_sound_to_the_channels_of_the_picture():
     assert parameters["sound"]["projection"].shape == (5, 8) and out.shape == LEVEL.shape
 
 
+def test_columns_of_the_max_pooling():
+    """42 places of 4 x 7 x 12, in which the largest value lies in columns 0, 2, 4, ... of the first frame."""
+    level = np.zeros((1, 4, 7, 12, 1), np.float32)
+    level[0, 3, :, :, 0] = np.arange(84).reshape(7, 12)
+    level[0, 0, 2, 4, 0] = 100
+    level[0, 1, 6, 11, 0] = 200
+    every_second = np.arange(0, 84, 2, dtype=np.float32).reshape(7, 6)
+    every_second[2, 2] = 100
+    np.testing.assert_array_equal(pooled(level)[0, 0, :, :, 0], every_second)
+    pairs = np.arange(1, 84, 2, dtype=np.float32).reshape(7, 6)
+    pairs[2, 2], pairs[6, 5] = 100, 200
+    np.testing.assert_array_equal(pooled(level, "pairs")[0, 0, :, :, 0], pairs)
+    odd = pooled(level[:, :, :1, :3], "pairs")
+    np.testing.assert_array_equal(odd[0, 0, 0, :, 0], [1, 2])
+    with pytest.raises(AvsalError, match="fusion.columns 'all' is not one of every_second, pairs"):
+        pooled(level, "all")
+
+
+def test_pairs_of_columns_keep_all_of_them():
+    """The levels of the formulas have five columns: two pairs and one alone."""
+    pairs = np.maximum(LEVEL.max(1)[:, :, [0, 2, 4]], LEVEL.max(1)[:, :, [1, 3, 4]]).astype(np.float64)
+    out, _, parameters = fused("bilinear", columns="pairs")
+    z = np.einsum("bic,ijo,bjc->boc", pairs.reshape(2, 9, 8), parameters["projection"], SOUND)
+    z = z + parameters["bias"][:, None]
+    np.testing.assert_allclose(out, z.reshape(2, 4, 3, 5, 8), atol=1e-4)
+
+
 @pytest.mark.parametrize("time", ["resampled", "mean"])
 def test_concatenation_repeats_the_sound_over_places(time):
     out, recorded, parameters = fused("concatenation", audio_time=time)
@@ -72,11 +100,15 @@ def test_concatenation_repeats_the_sound_over_places(time):
     np.testing.assert_allclose(recorded["fused"], z.reshape(2, 60, 8), atol=1e-4)
 
 
+@pytest.mark.parametrize("columns", ["every_second", "pairs"])
 @pytest.mark.parametrize("residual", ["X_V", "O_V"])
-def test_cross_modal_attention_of_the_paper(residual):
-    out, recorded, parameters = fused("cross_modal", residual=residual)
+def test_cross_modal_attention_of_the_paper(residual, columns):
+    out, recorded, parameters = fused("cross_modal", residual=residual, columns=columns)
     level = LEVEL.astype(np.float64)
-    x_v = linear(level.max(1)[:, :, ::2].reshape(2, 9, 8), parameters["picture"])
+    small = level.max(1)[:, :, ::2]
+    if columns == "pairs":
+        small[:, :, :2] = np.maximum(small[:, :, :2], level.max(1)[:, :, 1::2])
+    x_v = linear(small.reshape(2, 9, 8), parameters["picture"])
     x_a = linear(SOUND.astype(np.float64), parameters["sound"])
     q, k, v = (parameters["attention"][name]["projection"] for name in ("query", "key", "value"))
     scores = (x_v @ q) @ (x_a @ k).swapaxes(1, 2) / 4  # Eq. 1 with d_k = 16

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from avsal_jax.models.fusion.fusion import Fusion
-from avsal_jax.models.fusion.tokens import as_level, as_tokens, pooled
+from avsal_jax.models.fusion.tokens import Columns, as_level, as_tokens, pooled
 from avsal_jax.models.initial import Constant, Weights
 from avsal_jax.models.layers import Linear, Runtime
 
@@ -24,9 +24,14 @@ class Bilinear(Fusion):
     Where sound and picture have unlike numbers of channels, which the public code does not know, a linear
     map brings the sound to the picture's.
 
+    Fields:
+      columns: of the max pooling ("Max Pool" in the paper), see `tokens.pooled`: `every_second` as in the
+        public code, or `pairs`, which keeps all columns.
+
     Records `fused`: z as tokens [B, 336, C].
     """
 
+    columns: Columns = "every_second"
     runtime: Runtime = Runtime()
 
     @nn.compact
@@ -36,7 +41,8 @@ class Bilinear(Fusion):
         if tokens is None:
             return pyramid
         *finer, level = pyramid
-        picture, dtype = as_tokens(pooled(level)).astype(self.runtime.dtype), self.runtime.dtype
+        dtype = self.runtime.dtype
+        picture = as_tokens(pooled(level, self.columns)).astype(dtype)
         if tokens.shape[-1] != level.shape[-1]:
             tokens = Linear(level.shape[-1], runtime=self.runtime, name="sound")(tokens)
         outputs = level.shape[1] * level.shape[2] * level.shape[3]

@@ -9,7 +9,7 @@ import jax
 
 from avsal_jax.models.fusion.attention import MultiHeadAttention
 from avsal_jax.models.fusion.fusion import Fusion
-from avsal_jax.models.fusion.tokens import as_level, as_tokens, pooled
+from avsal_jax.models.fusion.tokens import Columns, as_level, as_tokens, pooled
 from avsal_jax.models.layers import Count, Linear, Runtime, Width, scaled
 from avsal_jax.ops.resize import resize_linear
 from avsal_jax.spec.fields import Range
@@ -18,11 +18,13 @@ from avsal_jax.spec.fields import Range
 class CrossModal(Fusion):
     """The picture's tokens read from the sound's (paper 000, Eq. 1), in place of the coarsest level O_V.
 
-    X_V: the pooled level (`tokens.pooled`, 42 tokens as in the paper), brought to 512 channels by a
+    X_V: the level after "a max pooling layer" (42 tokens as in the paper), brought to 512 channels by a
     convolution of kernel 1; X_A: the sound's tokens, likewise. Y = softmax(X_V W_Q (X_A W_K)^T / sqrt(d))
     X_A W_V, without biases; X1 = X_V + Y; X2 = X1 + MLP(X1); O_AV = X_V + FC(X2).
 
     Not stated in the paper, and fields here:
+      columns: of the max pooling, see `tokens.pooled`: `every_second` as in AViNet's code, which drops the
+        others, or `pairs`, which keeps all columns.
       width: multiplier of the 512 channels (which are stated).
       heads: Eq. 1 has one.
       expansion: hidden channels of the MLP over its channels; one hidden layer with ReLU.
@@ -36,6 +38,7 @@ class CrossModal(Fusion):
     [B, heads, 42, 3].
     """
 
+    columns: Columns = "every_second"
     width: Width = 1.0
     heads: Count = 1
     expansion: Annotated[float, Range(0, 64, above=True)] = 4.0
@@ -50,7 +53,7 @@ class CrossModal(Fusion):
         if tokens is None:
             return pyramid
         *finer, level = pyramid
-        small, channels = pooled(level), scaled(512, self.width)
+        small, channels = pooled(level, self.columns), scaled(512, self.width)
         picture = self._linear("picture", as_tokens(small), channels)  # X_V
         sound = self._linear("sound", tokens, channels)  # X_A
         attention = MultiHeadAttention(

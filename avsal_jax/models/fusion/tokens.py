@@ -12,6 +12,7 @@ from avsal_jax.ops.resize import resize_linear
 from avsal_jax.spec.fields import value_of
 
 AudioTime = Literal["resampled", "mean"]
+Columns = Literal["every_second", "pairs"]
 
 
 def as_tokens(level: jax.Array) -> jax.Array:
@@ -24,13 +25,26 @@ def as_level(tokens: jax.Array, like: jax.Array) -> jax.Array:
     return tokens.reshape(*like.shape[:4], tokens.shape[-1])
 
 
-def pooled(level: jax.Array) -> jax.Array:
-    """Returns the coarsest level with less time and every second column, as AViNet(B)'s pooling gives it.
+def pooled(level: jax.Array, columns: Columns = "every_second") -> jax.Array:
+    """Returns the coarsest level, max-pooled over time, with half the columns.
 
-    MaxPool3d with kernel (min(4, T), 1, 1) and stride (2, 1, 2), samyak0210/ViNet @2a52666: columns are
-    dropped, not pooled. For clips of 32 frames of 224x384: [B, 4, 7, 12, C] -> [B, 1, 7, 6, C].
+    For clips of 32 frames of 224x384: [B, 4, 7, 12, C] -> [B, 1, 7, 6, C], 42 places of 336.
+
+    Args:
+      level: [B, T, H, W, C].
+      columns: `every_second`: MaxPool3d with kernel (min(4, T), 1, 1) and stride (2, 1, 2), as AViNet(B)
+        has it (samyak0210/ViNet @2a52666): every second column is dropped, not pooled. `pairs`: kernel
+        (min(4, T), 1, 2) and the same stride: the maximum of two columns; an odd last column stands alone.
+
+    Raises:
+      AvsalError: other `columns`.
     """
-    return max_pool3d(level, (min(4, level.shape[1]), 1, 1), (2, 1, 2))
+    value_of(Columns, columns, "fusion.columns")
+    width = 1
+    if columns == "pairs":
+        width, odd = 2, level.shape[3] % 2
+        level = jnp.pad(level, ((0, 0),) * 3 + ((0, odd), (0, 0)), constant_values=-jnp.inf)
+    return max_pool3d(level, (min(4, level.shape[1]), 1, width), (2, 1, 2))
 
 
 def audio_level(tokens: jax.Array, like: jax.Array, time: AudioTime = "resampled") -> jax.Array:
