@@ -81,8 +81,8 @@ def sim(saliency: jax.Array, density: jax.Array, *, form: str = "stretched") -> 
     Args:
       saliency, density: [..., H, W], any scale; with `sums` not negative.
       form: what comes before.
-        `stretched`: both are stretched from 0 to 1, as in ViNet loss.py similarity and in the metric.
-        CASP-Net Eq. 10 has "the normalization operation" in place of all this.
+        `stretched`: both are stretched from 0 to 1, as in ViNet loss.py similarity and in the metric. Eq. 10
+        of CASP-Net has "the normalization operation" in place of all this.
         `sums`: nothing, as in AVRSP Eq. 18.
 
     Raises:

@@ -111,14 +111,14 @@ def test_equations_16_to_19_of_avrsp_in_loops():
     sums = sum(min(one[i], other[i]) for i in places)  # Eq. 18
     assert abs(sums - sim) > 1e-3
     with jax.enable_x64(True):
-        found = (
+        scores = (
             losses.kl(p, g, form="avrsp"),
             losses.cc(p, g),
             losses.sim(p, g),
             losses.sim(p, g, form="sums"),
         )
-        np.testing.assert_allclose(found, (kl(2.2204e-16), cc, sim, sums), rtol=0, atol=1e-10)
-        assert {value.dtype for value in found} == {np.dtype(np.float64)}
+        np.testing.assert_allclose(scores, (kl(2.2204e-16), cc, sim, sums), rtol=0, atol=1e-10)
+        assert {value.dtype for value in scores} == {np.dtype(np.float64)}
     logits = np.log(p / (1 - p)).astype(np.float32)[None]
     for form, score in (("stretched", sim), ("sums", sums)):
         terms = LossConfig(cc=-0.1, sim=-0.1, kl_form="avrsp", sim_form=form).terms()
