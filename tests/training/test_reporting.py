@@ -90,9 +90,9 @@ def test_the_overview_counts_parameters_by_module():
             }
         },
     }
-    found = overview(params, flops=5e9)
-    assert (found.arrays, found.parameters) == (4, 21)
-    assert [tuple(line.split()) for line in found.text().splitlines()] == [
+    summary = overview(params, flops=5e9)
+    assert (summary.arrays, summary.parameters) == (4, 21)
+    assert [tuple(line.split()) for line in summary.text().splitlines()] == [
         ("module", "arrays", "parameters", "share"),
         ("visual_encoder", "2", "16", "76.2", "%"),
         ("visual_encoder/conv1", "2", "16", "76.2", "%"),
@@ -102,7 +102,7 @@ def test_the_overview_counts_parameters_by_module():
         ("forward", "pass:", "2.5", "GMAC"),
     ]
     assert overview(params, flops=5e7).work == "25.0 MMAC" and overview(params).work == ""
-    assert len({len(line) for line in found.text().splitlines()[:-1]}) == 1
+    assert len({len(line) for line in summary.text().splitlines()[:-1]}) == 1
     stored = tiny_stored()
     whole = sum(leaf.size for leaf in jax.tree.leaves(stored.variables["params"]))
     assert overview(stored.variables["params"]).parameters == whole
