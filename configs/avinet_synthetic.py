@@ -20,9 +20,9 @@ Starts from: SoundNet trained on the classes of sound of the training list; the 
 frames of 64x96 with a buffer of 12,766 samples, the shortest for two tokens. Expected: nothing is published.
 A prototype ignored the sound at a rate of 2e-3 and used it at 4e-4. `source_only` starts from a SoundNet that
 has heard each class at many pitches, and hardly moves it: one that knows classes by pitch hears those of b as
-two of a's, and adaptation then makes classes of a the same. Adapted rows start from runs/source_only/model,
-and move target clips alone, by the inverted loss: a reversed gradient vanishes where a discriminator is
-certain. Discriminators are faster, and learn four times more a step from clips of 128 steps before. Fresh
+two of a's, and adaptation then makes classes of a the same. Adapted rows start from runs/source_only/model
+and move target clips alone, by the inverted loss: a reversed gradient vanishes where a discriminator is sure.
+Discriminators are faster, and learn four times more a step from clips of 128 steps before. Fresh
 ones distinguish more after a run: da_again continues da_both with fresh ones and slower features.
 """
 

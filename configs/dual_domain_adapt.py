@@ -1,12 +1,16 @@
 """Adaptation between domains without labels of the target (Fan et al. 2022, table 2).
 
     avsal prepare --dataset avad --root DATA --output prepared         # and diem, coutrot1
-    avsal train --config dual_domain_adapt:diem_da_both --workdir runs/avad_diem_both
-    avsal evaluate --dataset diem --protocol vinet --root DATA --model runs/avad_diem_both/model
-        --output results/diem_both
+    avsal train --config dual_domain_adapt:diem_no_da --workdir runs/diem_no_da
+    avsal train --config dual_domain_adapt:diem_then_da_both --workdir runs/diem_both
+    avsal evaluate --dataset diem --protocol vinet --root DATA --model runs/diem_both/model
+        --output results/diem
     avsal evaluate --dataset diem --list domain:nature_test --protocol vinet --root DATA
         --model runs/social_both/model --output results/nature
 
+For use: train the row TARGET_no_da, then TARGET_then_da_both. It continues runs/TARGET_no_da/model, and the
+last step counts. The rows TARGET_da_... are the paper's words: 200 steps of Adam at 1e-5 from a fresh fusion,
+which move a weight by about 200 * 1e-5 = 2e-3 at most, so that the fusion remains nearly as it was drawn.
 Starts from: runs/vinet_dhf1k/model (picture and decoder), and SoundNet in checkpoints/soundnet
 (checkpoints/README.md says how to get it); fusion and discriminators are fresh.
 Expected: the figures of the rows, on the test list of the target. diem, coutrot1: from AVAD to these. faces,
@@ -49,6 +53,12 @@ for name, figures in TABLE.items():
     ROWS[f"{name}_no_da_slow"] = Row(where | SLOW, "rate and batch of the adapted rows; no figure")
     ROWS[f"{name}_da_audio"] = Row(where | SLOW | {"adapt": adaptation(target, "audio")}, paper[1])
     ROWS[f"{name}_da_both"] = Row(where | SLOW | {"adapt": adaptation(target, "audio", "fused")}, paper[2])
+    for row in ("da_audio", "da_both"):
+        ROWS[f"{name}_then_{row}"] = Row(
+            ROWS[f"{name}_{row}"].changes
+            | {"init": {"no_da": {"path": f"runs/{name}_no_da/model"}}, "evaluation.export": "last"},
+            f"from {name}_no_da; no figure",
+        )
 PAIRS = {"model.fusion.columns": "pairs"}
 ROWS["diem_literal"] = Row(ROWS["diem_da_both"].changes | PAIRS, "diem_da_both with all columns; no figure")
 

@@ -31,5 +31,5 @@ def get_config(variants: str = "") -> ml_collections.ConfigDict:
     config.init = {"vinet": {"path": "runs/vinet_dhf1k/model"}}
     config.epochs = 40
     config.evaluation.metric = "loss"
-    config.evaluation.every = config.save_every = 12  # an epoch: 92 videos in batches of 8
+    config.evaluation.every = config.save_every = 12  # an epoch: 93 videos in batches of 8
     return recipes.apply(config, variants, ROWS)

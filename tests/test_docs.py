@@ -87,7 +87,7 @@ def test_the_loops_over_recipes_are_of_commands_that_fit(tests_dir):
     script = "\n".join(['avsal() { echo "$@"; }', *loops])
     shell = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, check=True)
     seen = [parser.parse_known_args(shlex.split(line)) for line in shell.stdout.splitlines()]
-    assert [args.command for args, _ in seen].count("train") == 8
+    assert [args.command for args, _ in seen].count("train") == 12
     for args, more in seen:
         if args.command == "train":
             build_config(config_values(args.config, more))

@@ -5,11 +5,14 @@ import re
 import shlex
 
 import av
+import jax
 import pytest
 import safetensors.numpy
 from PIL import Image
 
 from avsal_jax.cli.main import main
+from avsal_jax.models.network import abstract_variables
+from avsal_jax.models.systems import build, resolve
 from avsal_jax.testing import fake_data
 from avsal_jax.testing.videos import moving_spot, write_video
 from tests.convert.test_convert import golden_file, golden_weights
@@ -63,6 +66,45 @@ def workplace(tests_dir, tmp_path, monkeypatch):
         for number, density in enumerate(video.densities, 1):
             Image.fromarray(density).save(tmp_path / "saved_maps" / video.name / f"{number:04d}.png")
     return tmp_path
+
+
+MODELS = {  # row of the table of models -> what its numbers count
+    "gaze": [("gaze", {})],
+    "clips of": [("vinet", {"frames": frames}) for frames in (8, 16, 32, 48)],
+    "hierarchy": [("vinet", {"heads.saliency.hierarchy": level}) for level in (0, 1, 2)],
+    "fusions `bilinear`": [
+        ("avinet", {"fusion": name}) for name in ("bilinear", "transformer", "concatenation")
+    ],
+    "dual_domain": [("dual_domain", {})],
+    "avrsp": [("avrsp", {})],
+    "efficientnet_lite0": [("efficientnet_lite0", {})],
+    "s3d": [(name, {}) for name in ("s3d", "soundnet", "vggish")],
+}
+
+
+def rows_of_models(tests_dir) -> list[list[str]]:
+    """The cells of the rows of the table of models that state numbers of parameters."""
+    text = (tests_dir.parent / "README.md").read_text()
+    table = text.partition("| system | variants | parameters | weights |")[2].partition("\n\n")[0]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.strip().splitlines()[1:]]
+    return [row for row in cells if re.search(r"\d,\d{3}", row[2])]
+
+
+def test_every_row_with_a_number_is_counted(tests_dir):
+    assert len(rows_of_models(tests_dir)) == len(MODELS)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_readme_states_the_number_of_parameters(tests_dir, name):
+    (row,) = (row for row in rows_of_models(tests_dir) if name in row[0] or row[1].startswith(name))
+    counts = [
+        sum(
+            leaf.size
+            for leaf in jax.tree.leaves(abstract_variables(build(resolve(system, changes)))["params"])
+        )
+        for system, changes in MODELS[name]
+    ]
+    assert re.findall(r"\d{1,3}(?:,\d{3})+", row[2]) == [f"{count:,}" for count in counts]
 
 
 @pytest.mark.slow

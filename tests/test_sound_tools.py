@@ -1,5 +1,6 @@
 """The reports on sound and on domains, and SoundNet's start: they run, and print what they measured."""
 
+import pathlib
 import re
 import runpy
 import sys
@@ -106,6 +107,27 @@ def test_domain_report(tool, folders, model):
         # the looks of other videos too; what a random network hears tells the timbres of its own ones alone
         assert feature == "audio" or float(held) > 60
         assert re.findall(form, twice) == [("50.0", "50.0")]  # a set cannot be told from itself
+
+
+def test_domains_of_the_report_are_lists(tests_dir, folders, tmp_path):
+    """One list gives up the tenth that a run on it holds out; two are for training and test."""
+    videos_of = runpy.run_path(str(tests_dir.parent / "tools/domain_report.py"))["videos_of"]
+    folder = folders / "a"
+    published = videos_of(folder / "synthetic", [], None)
+    assert [len(videos) for videos in published.values()] == [42, 12]
+    lists = []
+    for split, videos in published.items():
+        lists.append(str(tmp_path / f"{split}.txt"))
+        pathlib.Path(lists[-1]).write_text("".join(f"{v.dataset} {v.name}\n" for v in videos))
+    names = {split: [video.name for video in videos] for split, videos in published.items()}
+    both_lists = videos_of(folder, lists, None)
+    assert {split: [video.name for video in videos] for split, videos in both_lists.items()} == names
+    train, test = ({video.name for video in videos} for videos in videos_of(folder, lists[:1], None).values())
+    assert (len(train), len(test)) == (38, 4) and train | test == set(names["train"])
+    with pytest.raises(AvsalError, match="is in both lists"):
+        videos_of(folder, [lists[0]] * 2, None)
+    with pytest.raises(AvsalError, match="a list for training and one for test"):
+        videos_of(folder, [*lists, "x.txt"], None)
 
 
 @pytest.mark.slow

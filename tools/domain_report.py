@@ -1,11 +1,16 @@
 """Measures what adaptation did: are the domains still told apart, and how good are the maps in either?
 
   python tools/domain_report.py --model DIR --source prepared/avad --target prepared/diem --fold 1
+  python tools/domain_report.py --model DIR --source prepared --source-list social.txt
+      --target prepared --target-list domain:nature_train,domain:nature_test
 
 On the training list of either domain a fresh discriminator is trained on each frozen feature of the model;
 its balanced accuracy on the test lists is printed (half: not told apart), beside that on what it was trained
 on: one that learnt nothing, and one that learnt by heart, both fail on the test lists. And CC of the maps of
 clips that do not overlap, meaned over the clips of a video, then over the videos of a test list.
+
+A domain that is a list of videos (`set video` a line) lies in a folder of prepared sets. Two lists are those
+for training and test; of one list, the tenth that `data.validation=holdout` takes is the test list.
 """
 
 import argparse
@@ -17,8 +22,10 @@ import tqdm
 from avsal_jax import load_model, metrics
 from avsal_jax.compile_cache import use_compile_cache
 from avsal_jax.data.pipeline import clip_batches, numpy_batches
+from avsal_jax.data.prepared import PreparedVideo
 from avsal_jax.data.sampling import Sampler, Sampling
 from avsal_jax.data.sources import PreparedSources
+from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation.compare import bootstrap_interval
 from avsal_jax.evaluation.domains import STEPS, separability
 from avsal_jax.models.domain import CHANNELS
@@ -32,8 +39,11 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", required=True, type=pathlib.Path)
-    parser.add_argument("--source", required=True, type=pathlib.Path)
-    parser.add_argument("--target", required=True, type=pathlib.Path)
+    for side in ("source", "target"):
+        parser.add_argument(f"--{side}", required=True, type=pathlib.Path)
+        parser.add_argument(
+            f"--{side}-list", type=lambda text: text.split(","), default=[], metavar="TRAIN[,TEST]"
+        )
     parser.add_argument("--fold", type=int, help="where the sets have folds")
     parser.add_argument("--features", default="audio,fused")
     parser.add_argument("--seeds", type=int, default=3, help="of the fresh discriminators")
@@ -41,11 +51,14 @@ def main():
     args = parser.parse_args()
     use_compile_cache()
     model, features = load_model(args.model), args.features.split(",")
-    sides = {"source": args.source, "target": args.target}
+    sides = {
+        "source": videos_of(args.source, args.source_list, args.fold),
+        "target": videos_of(args.target, args.target_list, args.fold),
+    }
     clips = {
-        (side, split): read(model, folder, args.fold, split, features)
-        for side, folder in sides.items()
-        for split in ("train", "test")
+        (side, split): read(model, videos, f"{side}, {split}", features)
+        for side, splits in sides.items()
+        for split, videos in splits.items()
     }
     print("| | |\n|---|---|")
     for side in sides:
@@ -67,14 +80,40 @@ def main():
         )
 
 
-def read(model, folder, fold, split, features) -> dict[str, np.ndarray]:
+def videos_of(folder: pathlib.Path, lists: list[str], fold: int | None) -> dict[str, list[PreparedVideo]]:
+    """Returns the videos of a domain for `train` and `test`.
+
+    Args:
+      folder: a prepared set; with lists, the folder of prepared sets.
+      lists: as data.sources takes them: none, one, or one for training and one for test.
+      fold: of a prepared set with folds.
+
+    Raises:
+      AvsalError: as `PreparedSources`; more than two lists; a video for training and for test.
+    """
+    if not lists:
+        sources = PreparedSources(folder.parent)
+        return {split: sources.videos([(folder.name, fold)], split) for split in ("train", "test")}
+    sources = PreparedSources(folder)
+    if len(lists) == 1:
+        train, test, _ = sources.split(lists, validation="holdout")
+        return {"train": train, "test": test}
+    if len(lists) > 2:
+        raise AvsalError(f"a domain has a list for training and one for test; got {', '.join(lists)}")
+    train, test = (sources.videos([name], "train") for name in lists)
+    names = {(video.dataset, video.name) for video in train}
+    if shared := [video for video in test if (video.dataset, video.name) in names]:
+        raise AvsalError(f"{shared[0].dataset} {shared[0].name} is in both lists, {' and '.join(lists)}")
+    return {"train": train, "test": test}
+
+
+def read(model, videos, title: str, features) -> dict[str, np.ndarray]:
     """Returns the features [clips, N, C] of clips that do not overlap, and `cc` [videos]."""
-    videos = PreparedSources(folder.parent).videos([(folder.name, fold)], split)
     sampling = Sampling("all_windows", stride=model.spec.frames, shuffle=False)
     batches = clip_batches(videos, model.spec, BATCH, sampling, one_pass=True)
     found, scores = {name: [] for name in features}, {}
     total = Sampler(videos, model.spec, sampling, 0).epoch
-    for batch in tqdm.tqdm(numpy_batches(batches), f"{folder.name}, {split}", -(-total // BATCH)):
+    for batch in tqdm.tqdm(numpy_batches(batches), title, -(-total // BATCH)):
         prediction = model(Clip(batch["frames"], batch.get("audio")), features=tuple(features))
         values = metrics.cc(np.asarray(prediction.saliency, np.float64), batch["density"])
         for video, value, counts in zip(batch["video"], values, batch["mask"], strict=True):

@@ -114,7 +114,10 @@ class Check:
         return sum(1 for _ in pathlib.Path(folder).iterdir()) if folder and os.path.isdir(folder) else -1
 
     def rate(self, sides: dict, flops: float, units: float, dtype: str) -> dict:
-        """Times `sides` in turn; returns `compare`'s result, with units and FLOP per second of avsal_jax."""
+        """Times `sides` in turn; returns `compare`'s result, with units and FLOP per second of avsal_jax.
+
+        As in the rates that makers of processors state, a multiply-add is two FLOP.
+        """
         seconds = time_in_turn(sides, self.sizes.repeats, self.sizes.seconds, peers.wait)
         result = compare(seconds, "avsal_jax")
         median, roof = result["medians"]["avsal_jax"], self._roof(dtype)

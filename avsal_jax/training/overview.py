@@ -30,11 +30,15 @@ class Overview:
 
     @property
     def work(self) -> str:
-        """The forward pass in words, as `12.3 GFLOP`; '' where it is not known."""
+        """The forward pass in multiply-adds, as `12.3 GMAC`; '' where it is not known.
+
+        A multiply-add is two of XLA's operations. Operations that are none are counted too, as halves.
+        """
         if self.flops is None:
             return ""
-        scale, unit = (1e9, "GFLOP") if self.flops >= 1e9 else (1e6, "MFLOP")
-        return f"{self.flops / scale:,.1f} {unit}"
+        multiply_adds = self.flops / 2
+        scale, unit = (1e9, "GMAC") if multiply_adds >= 1e9 else (1e6, "MMAC")
+        return f"{multiply_adds / scale:,.1f} {unit}"
 
     def table(self) -> list[tuple[str, str, str, str]]:
         """Returns rows of text: module, arrays, parameters, share; slots first, then their modules."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
@@ -30,7 +30,7 @@ class Validation:
 
     means: dict[str, float]
     clips: int
-    shown: tuple[np.ndarray, Sequence[np.ndarray], np.ndarray] | None
+    shown: tuple[np.ndarray, np.ndarray, np.ndarray] | None
 
 
 def validate(step, state, batches: Iterable[dict], label: int, pictures: int) -> Validation:

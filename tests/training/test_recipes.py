@@ -179,6 +179,11 @@ def test_rows_of_adaptation():
         assert both.adapt.names == ("audio", "fused") and both.adapt.reversal == "constant"
         assert [feature.weight for feature in both.adapt.features] == [1.0, 1.0] and both.adapt.strength == 1
         assert both.model.preset().parts["fusion"]["name"] == "cross_modal"
+        for kind in ("da_audio", "da_both"):
+            continued, literal = found[f"{name}_then_{kind}"], found[f"{name}_{kind}"]
+            assert continued.init == {"no_da": Init(f"runs/{name}_no_da/model")}
+            assert continued.evaluation.export == "last" and literal.evaluation.export == "best"
+            assert continued.adapt == literal.adapt and continued.data == literal.data
     assert found["diem_da_both"].data.sources == (("avad", 1),)
     assert found["diem_da_both"].adapt.sources == (("diem", 1),)
     assert found["social_da_audio"].data.sources == ("social.txt",)

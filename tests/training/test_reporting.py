@@ -90,19 +90,19 @@ def test_the_overview_counts_parameters_by_module():
             }
         },
     }
-    found = overview(params, flops=2.5e9)
-    assert (found.arrays, found.parameters) == (4, 21)
-    assert [tuple(line.split()) for line in found.text().splitlines()] == [
+    summary = overview(params, flops=5e9)
+    assert (summary.arrays, summary.parameters) == (4, 21)
+    assert [tuple(line.split()) for line in summary.text().splitlines()] == [
         ("module", "arrays", "parameters", "share"),
         ("visual_encoder", "2", "16", "76.2", "%"),
         ("visual_encoder/conv1", "2", "16", "76.2", "%"),
         ("heads/saliency", "2", "5", "23.8", "%"),
         ("heads/saliency/readout", "1", "4", "19.0", "%"),
         ("total", "4", "21", "100.0", "%"),
-        ("forward", "pass:", "2.5", "GFLOP"),
+        ("forward", "pass:", "2.5", "GMAC"),
     ]
-    assert overview(params, flops=2.5e7).work == "25.0 MFLOP" and overview(params).work == ""
-    assert len({len(line) for line in found.text().splitlines()[:-1]}) == 1
+    assert overview(params, flops=5e7).work == "25.0 MMAC" and overview(params).work == ""
+    assert len({len(line) for line in summary.text().splitlines()[:-1]}) == 1
     stored = tiny_stored()
     whole = sum(leaf.size for leaf in jax.tree.leaves(stored.variables["params"]))
     assert overview(stored.variables["params"]).parameters == whole
@@ -172,7 +172,7 @@ def test_the_report_is_one_page_that_needs_nothing_else(tmp_path):
         "<th>last loss</th><td>nan at step 3</td>",
         "<th>last val/nss</th><td>1 at step 2</td>",
         "<th>device</th><td>cpu</td>",
-        "A forward pass takes 3.0 GFLOP.",
+        "A forward pass takes 1.5 GMAC.",
         "<figcaption>step 3</figcaption>",
     ):
         assert text in page, text
