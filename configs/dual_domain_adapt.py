@@ -53,12 +53,10 @@ for name, figures in TABLE.items():
     ROWS[f"{name}_no_da_slow"] = Row(where | SLOW, "rate and batch of the adapted rows; no figure")
     ROWS[f"{name}_da_audio"] = Row(where | SLOW | {"adapt": adaptation(target, "audio")}, paper[1])
     ROWS[f"{name}_da_both"] = Row(where | SLOW | {"adapt": adaptation(target, "audio", "fused")}, paper[2])
+    after = {"init": {"no_da": {"path": f"runs/{name}_no_da/model"}}, "evaluation.export": "last"}
     for row in ("da_audio", "da_both"):
-        ROWS[f"{name}_then_{row}"] = Row(
-            ROWS[f"{name}_{row}"].changes
-            | {"init": {"no_da": {"path": f"runs/{name}_no_da/model"}}, "evaluation.export": "last"},
-            f"from {name}_no_da; no figure",
-        )
+        changes = ROWS[f"{name}_{row}"].changes | after
+        ROWS[f"{name}_then_{row}"] = Row(changes, f"from {name}_no_da; no figure")
 PAIRS = {"model.fusion.columns": "pairs"}
 ROWS["diem_literal"] = Row(ROWS["diem_da_both"].changes | PAIRS, "diem_da_both with all columns; no figure")
 
