@@ -13,7 +13,7 @@ From the public code, where the paper is silent: one random clip of each video a
 epochs of which the one with the lowest validation loss counts (no patience), batch norm momentum 0.999,
 validation clips every 4T frames. Open in both: the layers of `transposed` and `join_channels`
 (see ViNetDecoder). Eqs. 2 to 4 are as printed (docs/papers.md). One departure from both: no clip with black
-truth is drawn, as the code does it for the sets with sound alone.
+truth is drawn, as in the code for the audio-visual sets.
 """
 
 import ml_collections

@@ -58,7 +58,7 @@ def test_the_printed_forms_are_other_values_that_the_configs_take(entries):
     checked = 0
     for config, column, cell in entries:
         for field in FIELD.findall(cell) if config and column == "as printed" else ():
-            if field != "model.fusion.output=false":  # with model.fusion.width=0.5, which is beside it
+            if field != "model.fusion.output=false":  # it goes with model.fusion.width=0.5
                 assert values_of(config, field) != values_of(config), f"{config}: {field}"
             checked += 1
     assert checked > 20
@@ -67,9 +67,9 @@ def test_the_printed_forms_are_other_values_that_the_configs_take(entries):
 
 
 def test_rows_that_are_named_build(text):
-    named = set(ROW.findall(text))
-    assert set(LITERAL) <= named and len(named) > 40
-    for row in named:
+    rows = set(ROW.findall(text))
+    assert set(LITERAL) <= rows and len(rows) > 40
+    for row in rows:
         values_of(row)
 
 

@@ -14,7 +14,7 @@ from avsal_jax.training.overrides import config_values
 from avsal_jax.training.schema import build_config, plain_values
 from tests.training.test_recipes import config_of
 
-# Of each row: the recipe beside it, and all that differs.
+# Of each row: the recipe that it is like, and all that differs.
 LITERAL = {
     "avinet_av:literal_bilinear": ("avinet_av:bilinear", {"model.fusion.columns": "pairs"}),
     "avinet_av:literal_transformer": ("avinet_av:transformer", {"model.fusion.positions": False}),
@@ -64,7 +64,7 @@ def test_a_step_of_a_literal_row_is_finite_and_reaches_its_fusion(text):
     size = ["frames=8", "height=32", "width=64", "visual_encoder=small", "visual_encoder.width=0.0625"]
     if "soundnet" in config_of(text).init:
         size.append("audio.samples=4574")
-    config = build_config(config_values(f"{text},smoke", [f"--config.model.{one}" for one in size]))
+    config = build_config(config_values(f"{text},smoke", [f"--config.model.{field}" for field in size]))
     preset = config.model.preset()
     network = build(preset, Runtime(lowering="direct", norm_momentum=config.model.norm_momentum))
     batches, terms = {"source": random_clips(preset.input, 2)}, config.loss.terms()
