@@ -9,7 +9,7 @@ Starts from: S3D (Kinetics-400) in checkpoints/s3d_kinetics400 and VGGish (Audio
 (checkpoints/README.md); the rest is fresh.
 Expected: curves without figures, which rise up to three iterations. Whether the paper trained a network for
 each number is open (figure 6 changes it in one trained network, whose weights fit any number). Here 0, where
-the coding does nothing, to 5.
+the coding does nothing, to 5. tools/coding_iterations.py draws the curves of one trained network.
 From the paper and open in it: as casp_net_av. Epochs: 200 of 94 videos. `six1` to `six3` train on six sets.
 """
 

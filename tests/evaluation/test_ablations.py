@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
 
 from avsal_jax import AvsalError, Waveform
 from avsal_jax.data.datasets import open_dataset
@@ -21,6 +22,7 @@ from avsal_jax.testing import fake_data
 from avsal_jax.testing.models import fusing_probe, hearing_probe, order_probe
 from tests.evaluation.sets import request
 from tests.inference.test_sound import Unchanged
+from tests.tools import load_tool
 
 LEVELS = {"quiet": 0.02, "middle": 0.04, "loud": 0.07}  # amplitude of each video's tone
 AUDIO = Waveform(35_280, window="none")
@@ -131,6 +133,31 @@ def test_another_number_of_iterations_reaches_the_network(entries):
 def stored_of(model):
     preset = Preset(model.system, {}, model.spec)
     return StoredModel(preset, network=model.network, variables=model.variables, card=model.card)
+
+
+def test_the_tool_draws_metrics_over_iterations(root, tmp_path, monkeypatch):
+    tool, asked = load_tool("coding_iterations"), []
+
+    def evaluated(request, output, say):
+        asked.append((request.coding_iterations, output.name))
+        return {"metrics": {name: {"mean": 0.5 + request.coding_iterations / 10} for name in request.metrics}}
+
+    monkeypatch.setitem(tool.main.__globals__, "evaluate", evaluated)
+    command = ["--model", "m", "--dataset", "diem", "--root", str(root), "--output", str(tmp_path)]
+    monkeypatch.setattr(
+        "sys.argv", ["coding_iterations", *command, "--iterations", "3,0", "--metrics", "cc,nss"]
+    )
+    tool.main()
+    assert asked == [(0, "n0"), (3, "n3")]
+    rows = [
+        "| iterations | cc | nss |",
+        "|---|---|---|",
+        "| 0 | 0.5000 | 0.5000 |",
+        "| 3 | 0.8000 | 0.8000 |",
+    ]
+    assert (tmp_path / "iterations.md").read_text().splitlines() == rows
+    with Image.open(tmp_path / "iterations.png") as picture:
+        assert picture.size[0] > 500 and len(set(picture.convert("L").tobytes())) > 2
 
 
 def test_what_has_no_effect_is_refused(root, probe, predictions, tmp_path, monkeypatch):
