@@ -60,10 +60,10 @@ def main():
     args = parser.parse_args()
     use_compile_cache()
     counts = sorted({int(number) for number in args.iterations.split(",")})
-    asked = {name: getattr(args, name) for name in ("split", "fold", "protocol", "metrics", "model")}
+    settings = {name: getattr(args, name) for name in ("split", "fold", "protocol", "metrics", "model")}
     means = {name: [] for name in args.metrics}
     for count in counts:
-        request = Request(args.dataset, args.root, coding_iterations=count, **asked)
+        request = Request(args.dataset, args.root, coding_iterations=count, **settings)
         summary = evaluate(request, args.output / f"n{count}", say=lambda line: print(line, file=sys.stderr))
         for name, values in means.items():
             values.append(summary["metrics"][name]["mean"])

@@ -158,9 +158,9 @@ def irrelevant_rows(maps: Maps) -> list[tuple]:
             videos[scene.off_screen].append(video)
     sounds = {"": lambda video: video} | ({", silence instead": lambda video: SILENCE} if maps.hears else {})
     rows = []
-    for kind, own in sorted(videos.items()):
+    for kind, numbers in sorted(videos.items()):
         for words, sound_of in sounds.items():
-            values = [mean_cc(maps, video, sound_of(video)) for video in own]
+            values = [mean_cc(maps, video, sound_of(video)) for video in numbers]
             rows.append((f"CC, {kind}{words}", np.mean(values), *bootstrap_interval(values), len(values)))
     return rows
 

@@ -105,7 +105,7 @@ class FeatureEngine:
             if name == ITERATIONS:
                 found[name] = self._maps(self._variables, features["taps"], features["audio"], source=source)
             elif name == RETENTION_HEADS:
-                retention, weights = (features[self._paths[one]][0] for one in _OF_HEADS)
+                retention, weights = (features[self._paths[key]][0] for key in _OF_HEADS)
                 found |= {name: retention[-1].mean(-1), "head_weights": weights}
             elif name == "taps":
                 means = (level[0].mean(-1, dtype=jnp.float32) for level in features["taps"])

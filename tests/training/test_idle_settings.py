@@ -55,7 +55,7 @@ def test_the_form_of_a_loss_without_weight_is_refused(form, value):
 PARAMS = {"a": jnp.zeros((3,)), "b": jnp.zeros((2,))}
 COSINE = ScheduleConfig("cosine")
 MILESTONES = ScheduleConfig("step", milestones=(0.5,))
-# base -> other values of fields that count beside it
+# base -> other values of fields that count with it
 OPTIMIZERS = [
     (OptimizerConfig(), {
         "name": ("adamw", "sgd"), "learning_rate": (1e-3,), "b1": (0.8,), "b2": (0.9,), "eps": (1e-6,),
@@ -96,8 +96,8 @@ def test_the_settings_of_the_optimizer_are_all_that_there_are():
     assert {name for _, name, _ in CASES} == {field.name for field in dataclasses.fields(OptimizerConfig)}
     schedules = {field.name for field in dataclasses.fields(ScheduleConfig)}
     of_plateau = {"mode", "factor", "patience", "threshold", "cooldown", "min_scale"}  # test_optimizer.py
-    tried = {"name", "warmup_steps", "milestones", "gamma", "final_fraction"}
-    assert schedules == tried | of_plateau
+    compared = {"name", "warmup_steps", "milestones", "gamma", "final_fraction"}
+    assert schedules == compared | of_plateau
 
 
 def test_the_rate_of_updates_that_are_not_made_is_refused():
