@@ -6,6 +6,7 @@ import typing
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.interpreters import partial_eval
 
@@ -77,10 +78,11 @@ def program(kind, fields):
 
     variables = jax.eval_shape(part.init, jax.random.key(0), *inputs)
     variables = {name: variables[name] for name in ("params", "batch_stats") if name in variables}
-    jaxpr = jax.make_jaxpr(run)(variables, inputs, jax.random.key(0)).jaxpr
-    jaxpr, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+    closed = jax.make_jaxpr(run)(variables, inputs, jax.random.key(0))
+    jaxpr, _ = partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
+    constants = [np.asarray(constant).tobytes() for constant in closed.consts]
     shapes = jax.tree_util.tree_leaves_with_path(jax.tree.map(jnp.shape, variables["params"]))
-    return re.sub("0x[0-9a-f]+", "", str(jaxpr)), str(shapes), part.frozen_parameters
+    return re.sub("0x[0-9a-f]+", "", str(jaxpr)), constants, str(shapes), part.frozen_parameters
 
 
 def changed_programs(kind, fields, name):
