@@ -90,6 +90,9 @@ def test_sound_report_of_relevance(tool, tmp_path):
     assert all(abs(float(a[1])) <= float(b[1]) for a, b in zip(rows, absolute, strict=True))
     assert [kind for kind, _, _ in rows] == ["a sound of the scene", "music", "narration"]
     assert sum(int(count) for _, _, count in rows) == 14 and len({value for _, value, _ in rows}) > 1
+    off_screen = dict(re.findall(r"^\| CC, ((?:music|narration).*?) \| (-?[\d.]+) \|", table, re.MULTILINE))
+    kinds = ["music", "music, silence instead", "narration", "narration, silence instead"]
+    assert list(off_screen) == kinds and off_screen["music"] != off_screen["music, silence instead"]
 
 
 @pytest.mark.slow

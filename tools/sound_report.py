@@ -5,8 +5,9 @@
 SET is the folder that holds synthetic.json. Prints Markdown: CC with the true sound, with that of another
 video which names a silent object, and with silence; and the share of such pairs in which the silent object's
 part of the mass rises with the other sound (`evaluation.swap`), each with a bootstrap interval over videos.
-Of a network with RAVF, Ret_A and its absolute value are averaged over videos whose sound is of the scene, and
-over those with music or narration, which `--set inconsistent=0.2` puts into a set. With --bfloat16 the
+Where `--set inconsistent=0.2` put music or narration into a set, CC of those videos with that sound, and with
+silence. Of a network with RAVF, Ret_A and its absolute value are averaged over videos whose sound is of the
+scene, and over those with music or narration. With --bfloat16 the
 network is run in that precision too, and the maps of both are compared.
 """
 
@@ -139,7 +140,7 @@ def report(maps: Maps, half: Maps | None = None) -> str:
         every = [rise for several in rises.values() for rise in several]
         interval = bootstrap_interval([np.mean(several) for several in rises.values()])
         rows.append(("pairs in which the named object's mass rises", np.mean(every), *interval, len(every)))
-    rows += retention_rows(maps)
+    rows += irrelevant_rows(maps) + retention_rows(maps)
     if half is not None:
         values = [mean_cc_of(half(video, video), maps(video, video)) for video in others]
         low, high = bootstrap_interval(values)
@@ -147,6 +148,21 @@ def report(maps: Maps, half: Maps | None = None) -> str:
     lines = ["| | mean | 95 % interval | of |", "|---|---|---|---|"]
     lines += [f"| {name} | {mean:.3f} | {low:.3f} to {high:.3f} | {n} |" for name, mean, low, high, n in rows]
     return "\n".join(lines)
+
+
+def irrelevant_rows(maps: Maps) -> list[tuple]:
+    """Returns the rows of CC for each kind of sound that nothing on the screen makes, with it and without."""
+    videos = collections.defaultdict(list)
+    for video, scene in enumerate(maps.scenes):
+        if scene.off_screen is not None:
+            videos[scene.off_screen].append(video)
+    sounds = {"": lambda video: video} | ({", silence instead": lambda video: SILENCE} if maps.hears else {})
+    rows = []
+    for kind, numbers in sorted(videos.items()):
+        for words, sound_of in sounds.items():
+            values = [mean_cc(maps, video, sound_of(video)) for video in numbers]
+            rows.append((f"CC, {kind}{words}", np.mean(values), *bootstrap_interval(values), len(values)))
+    return rows
 
 
 def retention_rows(maps: Maps) -> list[tuple]:

@@ -158,7 +158,7 @@ def add_features(parser: argparse.ArgumentParser) -> None:
 def add_ablations(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of a model that is evaluated otherwise than it was trained."""
     add = parser.add_argument
-    add("--audio", default="auto", metavar="auto|off|swap|FILE", help="what a model that hears is given: "
+    add("--audio", default="auto", metavar="auto|off|swap|FILE", help="the input audio of a model: "
         "each video's sound (default), silence, another video's (by --seed), or a file's")  # fmt: skip
     add(
         "--coding-iterations",

@@ -14,7 +14,7 @@ from avsal_jax.data.sets.stimuli import DEFAULT_OPTIONS, GazeOptions
 from avsal_jax.data.video_lists import shipped_domain
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation import baselines, priors, runner, tables
-from avsal_jax.evaluation.heard_sound import AUTO, HeardSound
+from avsal_jax.evaluation.audio_choice import AUTO, AudioChoice
 from avsal_jax.evaluation.human import human_maps
 from avsal_jax.evaluation.protocols import (
     GRID_METRICS,
@@ -58,7 +58,7 @@ class Request:
       smoothing: of a network's maps, in seconds; None for the model's own.
       prior: a file of `fit-prior`; adds `information_gain`, which is over it, to the metrics. Without a file
         it is over the centre prior.
-      audio: what a model that hears is given, see `heard_sound.HeardSound`.
+      audio: the sound of each video, for a model that takes audio; see `audio_choice.AudioChoice`.
       coding_iterations: of predictive coding, in place of the model's own number; None for that.
     """
 
@@ -191,13 +191,9 @@ def _protocol(request: Request) -> Protocol:
 
 
 def _ablation(request: Request) -> dict:
-    """What a result states of another sound or number of iterations than the model's own; empty for these."""
-    stated = (
-        {} if request.audio == AUTO else {"audio": request.audio, "heard": HeardSound(request.audio).words}
-    )
-    if request.coding_iterations is not None:
-        stated["coding_iterations"] = request.coding_iterations
-    return stated
+    """Returns what a result says of other sound or iterations than the model's own; empty for these."""
+    values = {"audio": request.audio, "coding_iterations": request.coding_iterations}
+    return {name: value for name, value in values.items() if value not in (AUTO, None)}
 
 
 def _grid_words(protocol: Protocol) -> dict:
@@ -250,8 +246,8 @@ def _source(request: Request, entries: Sequence[VideoEntry]) -> MapSource:
         "--audio": request.audio != AUTO,
         "--coding-iterations": request.coding_iterations is not None,
     }
-    for flag, given in of_networks.items():
-        if given:
+    for flag, is_set in of_networks.items():
+        if is_set:
             raise AvsalError(
                 f"{flag} is for the maps of a network: leave it out for saved maps and baselines"
             )
@@ -317,10 +313,8 @@ def _model_maps(path: str, request: Request, entries: Sequence[VideoEntry]) -> M
     """Returns the maps of a model; `entries` are all videos of the evaluation."""
     model = load_model(path, smoothing=request.smoothing, coding_iterations=request.coding_iterations)
     if request.audio != AUTO and model.spec.audio is None:
-        raise AvsalError(
-            f"{path} works on picture alone: --audio {request.audio} changes nothing; leave it out"
-        )
-    sound = HeardSound.of(request.audio, entries, request.seed)
+        raise AvsalError(f"{path} takes no audio: --audio {request.audio} changes nothing; leave it out")
+    sound = AudioChoice.of(request.audio, entries, request.seed)
     return ModelMaps(model, pathlib.Path(path).name, request.batch, sound)
 
 

@@ -12,7 +12,7 @@ from avsal_jax.data.clip_sound import ClipSound
 from avsal_jax.data.fixation_maps import NO_FIXATIONS, Fixations
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.errors import AvsalError
-from avsal_jax.evaluation.heard_sound import HeardSound
+from avsal_jax.evaluation.audio_choice import AudioChoice
 from avsal_jax.evaluation.protocols import Protocol
 from avsal_jax.inference.predictor import Model
 
@@ -99,17 +99,17 @@ class ModelMaps(MapSource):
       model: the model.
       label: the method's name in tables.
       batch: windows per call; None chooses by the device.
-      sound: what a model that hears is given.
+      sound: of each video, for a model that takes audio.
     """
 
-    def __init__(self, model: Model, label: str, batch: int | None = None, sound: HeardSound | None = None):
+    def __init__(self, model: Model, label: str, batch: int | None = None, sound: AudioChoice | None = None):
         self._model, self._batch, self.label = model, batch, label
-        self._sound = sound or HeardSound()
+        self._sound = sound or AudioChoice()
 
     def identity(self, entry: VideoEntry) -> str:
         """Returns the model's, with the sound where it is not the video's own."""
-        heard = self._sound.identity(entry)
-        return f"model {self._model.identity}" + (f", {heard}" if heard else "")
+        audio = self._sound.identity(entry)
+        return f"model {self._model.identity}" + (f", {audio}" if audio else "")
 
     def problems(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
         """A model that hears notices a video without sound, and what is unusual about a sound."""

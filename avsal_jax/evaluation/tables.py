@@ -168,12 +168,9 @@ def _table(title: str, measured, split: str, printed: Sequence[published.Row], m
 def remarks(summary: dict) -> list[str]:
     """Returns in words what is not in the numbers, and what was unusual about the truth."""
     lines = [f"Fixations are blurred with sigma {summary['sigma']}."] if "sigma" in summary else []
-    if "heard" in summary:
-        lines.append(f"The network hears {summary['heard']} with each video.")
-    if "coding_iterations" in summary:
-        lines.append(f"Predictive coding takes {summary['coding_iterations']} iterations.")
-    if "postprocess" in summary:
-        lines.append(f"Maps are stored with postprocess {summary['postprocess']}.")
+    for name in ("audio", "coding_iterations", "postprocess"):
+        if name in summary:
+            lines.append(f"Evaluated with --{name.replace('_', '-')} {summary[name]}.")
     if "prior" in summary:
         lines.append(f"The information gain is over the {summary['prior']}, in bits per fixation.")
     if bare := summary["frames_without_truth"]:

@@ -16,7 +16,10 @@ from avsal_jax.ops.predictive_coding import Iterations
 from avsal_jax.spec.fields import value_of
 from avsal_jax.types import Clip, Prediction
 
-ITERATIONS = "iterations"  # evaluated here; all other features are recorded by the network
+# Made here; all other features are recorded by the network.
+ITERATIONS = "iterations"
+RETENTION_HEADS = "retention_heads"  # of these two, as they are recorded by RAVF
+_OF_HEADS = ("retention_audio", "head_weights")
 _MOST_MAPS = 8
 
 
@@ -28,7 +31,8 @@ class FeatureEngine:
       run: `Model.__call__`, or what does the same.
       names: features that the network records, by path or by its end (`taps`, `fused`; `attention` is that
         of every layer), or `iterations`: the maps of a network with predictive coding after 0, 1, ... N
-        iterations, of which 8 at most are evaluated. With no name, all that have a picture.
+        iterations, of which 8 at most are evaluated; or `retention_heads`: Ret_A by head. With no name, all
+        that have a picture.
       iterations: the largest N, which may be more than the network's own; None for that.
 
     Attributes:
@@ -56,6 +60,8 @@ class FeatureEngine:
         shapes = feature_shapes(network, None)
         last = network.fusion.iterations if _has_iterations(network) else None
         self._paths = _paths_by_name(shapes) | ({} if last is None else {ITERATIONS: ITERATIONS})
+        if set(_OF_HEADS) <= self._paths.keys():
+            self._paths[RETENTION_HEADS] = RETENTION_HEADS
         self.names = _selected(names, self._paths)
         self.layout = _layout(network, shapes)
         if iterations is not None and ITERATIONS not in self.names:
@@ -80,12 +86,15 @@ class FeatureEngine:
 
         Returns:
           `taps` come as `taps_1` (the finest) to `taps_4`, means over the channels [T', H', W'];
-          `iterations` as [len(counts), H, W]; the others as they are recorded.
+          `iterations` as [len(counts), H, W]; `retention_heads` as [heads, T, H, W], with `head_weights`;
+          the others as they are recorded.
 
         Raises:
           AvsalError: the map, or that of a number of iterations, is not finite.
         """
-        recorded = {self._paths[name] for name in self.names if name != ITERATIONS}
+        recorded = {self._paths[name] for name in self.names if name not in (ITERATIONS, RETENTION_HEADS)}
+        if RETENTION_HEADS in self.names:
+            recorded |= {self._paths[name] for name in _OF_HEADS}
         if self._maps is not None:
             recorded |= {"taps", "audio"}
         audio = None if sound is None else np.asarray(sound, np.float32)[None]
@@ -95,6 +104,9 @@ class FeatureEngine:
         for name in self.names:
             if name == ITERATIONS:
                 found[name] = self._maps(self._variables, features["taps"], features["audio"], source=source)
+            elif name == RETENTION_HEADS:
+                retention, weights = (features[self._paths[key]][0] for key in _OF_HEADS)
+                found |= {name: retention[-1].mean(-1), "head_weights": weights}
             elif name == "taps":
                 means = (level[0].mean(-1, dtype=jnp.float32) for level in features["taps"])
                 found |= {f"taps_{number}": mean for number, mean in enumerate(means, 1)}

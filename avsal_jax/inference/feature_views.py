@@ -75,6 +75,8 @@ def view(
     if kind == "iterations":
         text = "The map after so many iterations of predictive coding."
         return Maps([f"after {n}" for n in counts], [("map", list(features[name]))], text)
+    if kind == "retention_heads":
+        return _retention_heads(features[name], features["head_weights"][-1], layout)
     return VIEWS[kind](features[name], layout)
 
 
@@ -126,6 +128,17 @@ def _retention_visual(retention, layout):
     return _over_time(rows, layout=layout, text=text, by_row=True)
 
 
+def _retention_heads(retention, weights, layout):
+    """retention [heads, T, H, W] and weights [heads], of one block."""
+    rows = [
+        (f"head {i}, weight {w:.2f}", r) for i, (r, w) in enumerate(zip(retention, weights, strict=True), 1)
+    ]
+    text = (
+        "Ret_A of the last block by head, with the head's weight (1 in sum); mean over tokens of the sound."
+    )
+    return _over_time(rows, layout=layout, text=text, by_row=True)
+
+
 def _head_weights(weights, layout):
     lines = [(f"head {i}", line) for i, line in enumerate(weights.T, 1)]
     return Lines(lines, unit="block", first=1, text="How much each head of the attention counts; 1 in sum.")
@@ -169,6 +182,7 @@ VIEWS = {
     "coding_activity": _coding_activity,
     "retention_audio": _retention_audio,
     "retention_visual": _retention_visual,
+    "retention_heads": None,
     "head_weights": _head_weights,
     "attention": _attention,
     "fused": _fused,

@@ -50,7 +50,7 @@ class Part(nn.Module):
         return {}
 
     def idle_fields(self) -> dict[str, str]:
-        """Returns the fields that change nothing beside the values of others, with these values in words.
+        """Returns the fields that change nothing with certain values of other fields, and these values.
 
         Such a field must keep its default in a network that is described by its settings
         (`systems.resolve`); a stored model may have another value.
@@ -69,12 +69,12 @@ class Part(nn.Module):
 
 
 def refuse_idle_fields(part: Part, path: str) -> None:
-    """Raises AvsalError for a field that changes nothing, and has another value than its default."""
+    """Raises AvsalError for a field that changes nothing, and is not at its default."""
     defaults = {field.name: field.default for field in dataclasses.fields(part)}
-    for name, why in part.idle_fields().items():
+    for name, values in part.idle_fields().items():
         if (value := getattr(part, name)) != defaults[name]:
             raise AvsalError(
-                f"{path}.{name}={value} changes nothing with {why}; leave it at {defaults[name]}"
+                f"{path}.{name}={value} changes nothing with {values}; leave it at {defaults[name]}"
             )
 
 

@@ -147,7 +147,7 @@ def resolve(system: str, changes: Mapping | None = None) -> Preset:
 
     Raises:
       AvsalError: an unknown name, with the known ones; a value that a field does not take; a setting that
-        changes nothing beside the others.
+        changes nothing with the other settings.
     """
     known = {**SYSTEMS, **PARTS}
     if not isinstance(system, str) or system not in known:

@@ -50,7 +50,8 @@ class Coding:
       reduction: `sum` of squares over a clip, or their `mean` as MSE says. Over the 43,008 elements of a
         mu_0 of 2x7x12x256 a mean makes alpha = 0.1 inert, so `sum` is the default, against the paper's word.
       stop_gradient: what the outer gradient does not pass: `none`, `sound`, or `inference` (the steps are
-        constants: only the picture's own way to mu_0 remains).
+        constants: only the picture's own way to mu_0 remains, and no gradient reaches
+        the kernels of the coding or, through them, the sound; training warns of that).
 
     Raises:
       AvsalError: an unknown choice, or a number out of its range.

@@ -36,8 +36,8 @@ def without_gradient(function: Callable, params: dict, *arguments) -> list[str]:
 def words(paths: Sequence[str], total: int) -> str:
     """Returns in words which of `total` arrays get no gradient."""
     modules = collections.Counter(map(module_of, paths))
-    shown = ", ".join(f"{module} ({count})" for module, count in modules.items())
-    return f"no gradient reaches {len(paths)} of {total} arrays, which are not trained: {shown}"
+    listing = ", ".join(f"{module} ({count})" for module, count in modules.items())
+    return f"no gradient reaches {len(paths)} of {total} arrays, which are not trained: {listing}"
 
 
 def _live_inputs(jaxpr, outputs: Sequence[bool]) -> list[bool]:

@@ -6,11 +6,12 @@ import json
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
 
 from avsal_jax import AvsalError, Waveform
 from avsal_jax.data.datasets import open_dataset
 from avsal_jax.evaluation import evaluate as evaluation
-from avsal_jax.evaluation.heard_sound import HeardSound, swapped_sounds
+from avsal_jax.evaluation.audio_choice import AudioChoice, swapped_sounds
 from avsal_jax.evaluation.sources import ModelMaps
 from avsal_jax.inference.predictor import Model
 from avsal_jax.models.fusion.casp_net import CASPNetFusion
@@ -21,6 +22,7 @@ from avsal_jax.testing import fake_data
 from avsal_jax.testing.models import fusing_probe, hearing_probe, order_probe
 from tests.evaluation.sets import request
 from tests.inference.test_sound import Unchanged
+from tests.tools import load_tool
 
 LEVELS = {"quiet": 0.02, "middle": 0.04, "loud": 0.07}  # amplitude of each video's tone
 AUDIO = Waveform(35_280, window="none")
@@ -62,26 +64,26 @@ def heard_levels(probe, entries, sound):
 def test_the_network_hears_what_was_asked_for(probe, entries, tmp_path):
     file = tmp_path / "other.wav"
     soundfile.write(file, tone(0.05), fake_data.SAMPLE_RATE)
-    own = heard_levels(probe, entries, HeardSound.of("auto", entries, 0))
-    fill = own["quiet"] / LEVELS["quiet"]  # the sound of 8 frames fills a part of the buffer
-    assert own == pytest.approx({name: fill * level for name, level in LEVELS.items()}, rel=0.01)
+    levels = heard_levels(probe, entries, AudioChoice.of("auto", entries, 0))
+    fill = levels["quiet"] / LEVELS["quiet"]  # the sound of 8 frames fills a part of the buffer
+    assert levels == pytest.approx({name: fill * level for name, level in LEVELS.items()}, rel=0.01)
     assert 0.3 < fill < 1
-    silent = heard_levels(probe, entries, HeardSound.of("off", entries, 0))
+    silent = heard_levels(probe, entries, AudioChoice.of("off", entries, 0))
     assert silent == dict.fromkeys(LEVELS, 0.0)
-    same = heard_levels(probe, entries, HeardSound.of(str(file), entries, 0))
-    assert same == pytest.approx(dict.fromkeys(LEVELS, fill * 0.05), rel=0.01)
-    others = {name: LEVELS[other.name] for (_, name), other in swapped_sounds(entries, 3).items()}
-    swapped = heard_levels(probe, entries, HeardSound.of("swap", entries, 3))
-    assert swapped == pytest.approx({name: fill * level for name, level in others.items()}, rel=0.01)
+    of_file = heard_levels(probe, entries, AudioChoice.of(str(file), entries, 0))
+    assert of_file == pytest.approx(dict.fromkeys(LEVELS, fill * 0.05), rel=0.01)
+    partners = {name: LEVELS[other.name] for (_, name), other in swapped_sounds(entries, 3).items()}
+    swapped = heard_levels(probe, entries, AudioChoice.of("swap", entries, 3))
+    assert swapped == pytest.approx({name: fill * level for name, level in partners.items()}, rel=0.01)
 
 
 def test_swapped_sounds_are_those_of_other_videos_each_once(entries):
     partners = [swapped_sounds(entries, seed) for seed in range(8)]
-    for others in partners:
-        assert sorted(other.name for other in others.values()) == sorted(LEVELS)
-        assert all(name != other.name for (_, name), other in others.items())
+    for sounds in partners:
+        assert sorted(other.name for other in sounds.values()) == sorted(LEVELS)
+        assert all(name != other.name for (_, name), other in sounds.items())
     assert swapped_sounds([*entries[::-1], entries[0]], 3) == partners[3]  # neither order nor folds matter
-    assert len({tuple(sorted((n, o.name) for n, o in others.items())) for others in partners}) == 2
+    assert len({tuple(sorted((n, o.name) for n, o in sounds.items())) for sounds in partners}) == 2
     with pytest.raises(AvsalError, match="--audio swap needs two videos with sound; this set has 1"):
         swapped_sounds(entries[:1], 0)
 
@@ -90,20 +92,17 @@ def test_results_of_another_sound_are_not_mixed_with_these(root, probe, tmp_path
     monkeypatch.setattr(evaluation, "load_model", lambda *args, **options: probe)
 
     def run(**options):
-        asked = request(root, model="probe", protocol="vinet", metrics=("kl",), **options)
-        summary = evaluation.evaluate(asked, tmp_path)
+        settings = request(root, model="probe", protocol="vinet", metrics=("kl",), **options)
+        summary = evaluation.evaluate(settings, tmp_path)
         part = json.loads((tmp_path / "parts" / "loud.json").read_text())
         return summary, part["job"]["source"], (tmp_path / "table.md").read_text()
 
-    (own, own_source, _), (off, off_source, table) = run(), run(audio="off")
-    assert off_source == f"{own_source}, silence"
-    assert (
-        "audio" not in own and off["audio"] == "off" and "The network hears silence with each video." in table
-    )
+    (summary, source, _), (off, off_source, table) = run(), run(audio="off")
+    assert off_source == f"{source}, silence"
+    assert "audio" not in summary and off["audio"] == "off" and "Evaluated with --audio off." in table
     swap, swap_source, table = run(audio="swap")
-    assert swap["audio"] == "swap" and ".wav: " in swap_source and "the sound of another video" in table
-    again, again_source, _ = run()
-    assert (again, again_source) == (own, own_source)
+    assert swap["audio"] == "swap" and ".wav: " in swap_source and "Evaluated with --audio swap." in table
+    assert run()[:2] == (summary, source)
 
 
 def coding_probe(iterations):
@@ -133,6 +132,31 @@ def stored_of(model):
     return StoredModel(preset, network=model.network, variables=model.variables, card=model.card)
 
 
+def test_the_tool_draws_metrics_over_iterations(root, tmp_path, monkeypatch):
+    tool, calls = load_tool("coding_iterations"), []
+
+    def evaluated(request, output, say):
+        calls.append((request.coding_iterations, output.name))
+        return {"metrics": {name: {"mean": 0.5 + request.coding_iterations / 10} for name in request.metrics}}
+
+    monkeypatch.setitem(tool.main.__globals__, "evaluate", evaluated)
+    command = ["--model", "m", "--dataset", "diem", "--root", str(root), "--output", str(tmp_path)]
+    monkeypatch.setattr(
+        "sys.argv", ["coding_iterations", *command, "--iterations", "3,0", "--metrics", "cc,nss"]
+    )
+    tool.main()
+    assert calls == [(0, "n0"), (3, "n3")]
+    rows = [
+        "| iterations | cc | nss |",
+        "|---|---|---|",
+        "| 0 | 0.5000 | 0.5000 |",
+        "| 3 | 0.8000 | 0.8000 |",
+    ]
+    assert (tmp_path / "iterations.md").read_text().splitlines() == rows
+    with Image.open(tmp_path / "iterations.png") as picture:
+        assert picture.size[0] > 500 and len(set(picture.convert("L").tobytes())) > 2
+
+
 def test_what_has_no_effect_is_refused(root, probe, predictions, tmp_path, monkeypatch):
     for options in ({"model": "centre"}, {"predictions": predictions}):
         for name, value in (("audio", "off"), ("coding_iterations", 2)):
@@ -140,7 +164,7 @@ def test_what_has_no_effect_is_refused(root, probe, predictions, tmp_path, monke
             with pytest.raises(AvsalError, match=f"^{flag} is for the maps of a network: leave it out"):
                 evaluation.evaluate(request(root, **options, **{name: value}), tmp_path)
     monkeypatch.setattr(evaluation, "load_model", lambda *args, **options: order_probe())
-    with pytest.raises(AvsalError, match="^deaf works on picture alone: --audio off changes nothing"):
+    with pytest.raises(AvsalError, match="^deaf takes no audio: --audio off changes nothing"):
         evaluation.evaluate(request(root, model="deaf", audio="off"), tmp_path)
     monkeypatch.setattr(evaluation, "load_model", lambda *args, **options: probe)
     with pytest.raises(AvsalError, match="missing.wav"):

@@ -26,7 +26,14 @@ def shown(fusion):
 
 def test_ravf_shows_what_each_block_retains():
     names, found, views = shown(RAVF(blocks=2, heads=2, width=1 / 64))
-    assert names == ("retention_audio", "retention_visual", "head_weights", "fused", "taps")
+    assert names == (
+        "retention_audio",
+        "retention_visual",
+        "retention_heads",
+        "head_weights",
+        "fused",
+        "taps",
+    )
     retained = found["retention_audio"]
     assert retained.shape == (2, 2, 4, 4, 8, 1)
     maps = views["retention_audio"]
@@ -34,6 +41,11 @@ def test_ravf_shows_what_each_block_retains():
     np.testing.assert_allclose(maps.rows[1][1][3], (retained[1, 0] + retained[1, 1])[3, :, :, 0] / 2)
     seen = views["retention_visual"].rows[0][1][2]
     np.testing.assert_allclose(seen, (found["retention_visual"][0, :, 0, 2]).mean(0))
+    by_head, weights = views["retention_heads"], found["head_weights"][1]  # of the last block
+    assert [caption for caption, _ in by_head.rows] == [
+        f"head {number}, weight {weight:.2f}" for number, weight in enumerate(weights, 1)
+    ]
+    np.testing.assert_allclose(by_head.rows[1][1][3], retained[1, 1, 3, :, :, 0], rtol=1e-6)
     heads = views["head_weights"]
     assert isinstance(heads, Lines) and heads.lines[1][0] == "head 2"
     np.testing.assert_array_equal(heads.lines[1][1], found["head_weights"][:, 1])

@@ -6,6 +6,7 @@ import typing
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.interpreters import partial_eval
 
@@ -33,7 +34,7 @@ INPUTS = {
     "vggish": (jnp.zeros((1, 1, 96, 64)),),
     "gaze": ((*FRAMES, jnp.zeros((1, 4, 16, 16, 1))),),
 }
-# Small widths, and values beside which every field counts.
+# Small widths, and values with which every field counts.
 BASE = {
     "gaze": {"motion": 4, "channels": 4, "hidden": 4},
     "gates": {},
@@ -58,9 +59,9 @@ def alternatives(hint, value):
         yield from (number for number in numbered if number in numbers and number != value)
     elif dataclasses.is_dataclass(kind):
         for name, inner in field_types(kind).items():
-            others = list(alternatives(inner, getattr(value, name)))
+            values = list(alternatives(inner, getattr(value, name)))
             numeric = unwrapped(inner)[0] in (int, float)
-            for other in others[:1] if numeric else others:
+            for other in values[:1] if numeric else values:
                 yield dataclasses.replace(value, **{name: other})
     else:
         yield from (value[:-1], (value[0] + 1, *value[1:]))
@@ -77,10 +78,11 @@ def program(kind, fields):
 
     variables = jax.eval_shape(part.init, jax.random.key(0), *inputs)
     variables = {name: variables[name] for name in ("params", "batch_stats") if name in variables}
-    jaxpr = jax.make_jaxpr(run)(variables, inputs, jax.random.key(0)).jaxpr
-    jaxpr, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+    closed = jax.make_jaxpr(run)(variables, inputs, jax.random.key(0))
+    jaxpr, _ = partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
+    constants = [np.asarray(constant).tobytes() for constant in closed.consts]
     shapes = jax.tree_util.tree_leaves_with_path(jax.tree.map(jnp.shape, variables["params"]))
-    return re.sub("0x[0-9a-f]+", "", str(jaxpr)), str(shapes), part.frozen_parameters
+    return re.sub("0x[0-9a-f]+", "", str(jaxpr)), constants, str(shapes), part.frozen_parameters
 
 
 def changed_programs(kind, fields, name):
@@ -138,13 +140,13 @@ IDLE = [  # (kind, fields, field, another value, the reason)
 ]
 
 
-@pytest.mark.parametrize(("kind", "fields", "field", "value", "why"), IDLE)
-def test_a_field_that_changes_nothing_is_refused(kind, fields, field, value, why):
+@pytest.mark.parametrize(("kind", "fields", "field", "value", "reason"), IDLE)
+def test_a_field_that_changes_nothing_is_refused(kind, fields, field, value, reason):
     small = base_of(kind, fields["name"]) | ({"motion": None} if fields["name"] == "gaze" else {}) | fields
     small.pop(field, None)
     assert program(kind, {**small, field: value}) == program(kind, small)  # it is idle indeed
     part = build_part(kind, {**small, field: value}, Runtime())
-    with pytest.raises(AvsalError, match=f"^{kind}.{field}=.* changes nothing with {why}.*; leave it at "):
+    with pytest.raises(AvsalError, match=f"^{kind}.{field}=.* changes nothing with {reason}.*; leave it at "):
         refuse_idle_fields(part, kind)
     refuse_idle_fields(build_part(kind, small, Runtime()), kind)
 

@@ -1,4 +1,4 @@
-"""Parameters that no gradient reaches are told before training; real gradients are what is expected."""
+"""Parameters that no gradient reaches are logged before training; expected are those of real gradients."""
 
 import functools
 import re
@@ -80,7 +80,7 @@ def fusion_case(fields):
     ],
 )  # fmt: skip
 def test_parameters_of_casp_nets_fusion_without_a_gradient(fields, idle):
-    """Coding that is no part of the function, or a constant; a softmax over one token, which is 1."""
+    """Coding that does not reach the function, or is a constant; a softmax over one token, which is 1."""
     function, params = fusion_case(fields)
     expected = [path for path in flatten(params) if path.startswith(idle)] if idle else []
     assert sorted(without_gradient(function, params)) == sorted(expected) and bool(expected) is bool(idle)

@@ -1,4 +1,4 @@
-"""Which sound a network hears in an evaluation: the video's own, none, another video's, or one file's."""
+"""The sound of each video in an evaluation: its own, silence, that of another video, or that of a file."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ AUTO, OFF, SWAP = "auto", "off", "swap"
 
 
 @dataclasses.dataclass(frozen=True)
-class HeardSound:
-    """The sound that goes with each video; made by `HeardSound.of`.
+class AudioChoice:
+    """The sound that goes with each video; made by `AudioChoice.of`.
 
     Attributes:
       audio: `auto` (the video's own), `off` (silence), `swap` (that of another video), or a file for all.
-      others: for `swap` the entry of the video that is heard with each, by (data set, name).
+      swapped: for `swap` the video whose sound goes with each, by (data set, name).
     """
 
     audio: str = AUTO
-    others: Mapping[tuple[str, str], VideoEntry] = dataclasses.field(default_factory=dict)
+    swapped: Mapping[tuple[str, str], VideoEntry] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def of(cls, audio: str, entries: Sequence[VideoEntry], seed: int) -> HeardSound:
+    def of(cls, audio: str, entries: Sequence[VideoEntry], seed: int) -> AudioChoice:
         """Returns the choice `audio` for the videos of a set.
 
         Raises:
@@ -42,14 +42,8 @@ class HeardSound:
         SoundChoice(audio).check()
         return cls(audio)
 
-    @property
-    def words(self) -> str:
-        """What is heard, for tables; '' for a video's own sound."""
-        named = {AUTO: "", OFF: "silence", SWAP: "the sound of another video"}
-        return named.get(self.audio, f"the sound of {pathlib.Path(self.audio).name}")
-
     def identity(self, entry: VideoEntry) -> str:
-        """Returns what results depend on beside the video and its own sound; '' for that."""
+        """Returns what results depend on in addition to the video and its own sound; '' for that."""
         if self.audio in (AUTO, OFF):
             return "" if self.audio == AUTO else "silence"
         path = self._path(entry)
@@ -64,32 +58,32 @@ class HeardSound:
         if self.audio == OFF:
             return None, []
         path = self._path(entry)
-        sound, why = read_own_sound(path) if self.audio in (AUTO, SWAP) else (read_sound(path), "")
+        sound, reason = read_own_sound(path) if self.audio in (AUTO, SWAP) else (read_sound(path), "")
         if sound is None:
-            return None, [f"{why or f'{entry.name} has no sound'}; {HEARS_SILENCE}"]
+            return None, [f"{reason or f'{entry.name} has no sound'}; {HEARS_SILENCE}"]
         return dataclasses.replace(sound, start=0.0), list(sound.notes)
 
     def _path(self, entry: VideoEntry) -> pathlib.Path | None:
         if self.audio == AUTO:
             return entry.sound
         if self.audio == SWAP:
-            other = self.others.get((entry.dataset, entry.name))
+            other = self.swapped.get((entry.dataset, entry.name))
             return None if other is None else other.sound
         return pathlib.Path(self.audio)
 
 
 def swapped_sounds(entries: Sequence[VideoEntry], seed: int) -> dict[tuple[str, str], VideoEntry]:
-    """Returns for each video with sound another one, by (data set, name); each is heard once.
+    """Returns for each video with sound another one, by (data set, name), each once.
 
-    The videos are shuffled by the seed, and each hears the next in turn. The order of `entries`, and how
-    often a video is among them, do not matter. Videos without sound are left out: they remain silent.
+    The videos are shuffled by the seed, and each gets the sound of the next in turn. The order of `entries`,
+    and how often a video is among them, do not matter. Videos without sound are left out.
 
     Raises:
       AvsalError: fewer than two videos with sound.
     """
-    heard = {(entry.dataset, entry.name): entry for entry in entries if entry.sound is not None}
-    if len(heard) < 2:
-        raise AvsalError(f"--audio swap needs two videos with sound; this set has {len(heard)}")
-    names = sorted(heard)
+    audible = {(entry.dataset, entry.name): entry for entry in entries if entry.sound is not None}
+    if len(audible) < 2:
+        raise AvsalError(f"--audio swap needs two videos with sound; this set has {len(audible)}")
+    names = sorted(audible)
     order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
-    return {name: heard[order[(place + 1) % len(order)]] for place, name in enumerate(order)}
+    return {name: audible[order[(place + 1) % len(order)]] for place, name in enumerate(order)}
