@@ -12,7 +12,8 @@ each number is open (figure 6 changes it in one trained network, whose weights f
 the coding does nothing, to 5.
 From the paper, open in it, and departures (docs/papers.md): as casp_net_av. With the mean of Eq. 7
 (--config.model.fusion.coding.reduction=mean) all numbers of iterations give nearly the same map.
-tools/coding_iterations.py draws the curves of one trained network. Epochs: 200 of 94 videos. `six1` to `six3` train on six sets.
+tools/coding_iterations.py draws the curves of one trained network. Epochs: 200 of 94 videos. `six1` to `six3`
+train on six sets.
 """
 
 import ml_collections

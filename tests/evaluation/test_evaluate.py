@@ -132,7 +132,7 @@ def test_how_maps_are_stored_is_stated_and_not_mixed(root, tmp_path, capsys):
         assert main([*command, *flags]) == 0
         summary = json.loads((tmp_path / "summary.json").read_text())
         assert summary.get("postprocess") == (flags[1] if flags else None)
-        assert ("Maps are stored with postprocess vinet." in (tmp_path / "table.md").read_text()) == (
+        assert ("Evaluated with --postprocess vinet." in (tmp_path / "table.md").read_text()) == (
             "vinet" in flags
         )
         means.append(summary["metrics"]["cc"]["mean"])
