@@ -77,8 +77,8 @@ MODELS = {  # row of the table of models -> what its numbers count
     ],
     "dual_domain": [("dual_domain", {})],
     "avrsp": [("avrsp", {})],
-    "efficientnet_lite0": [("efficientnet_lite0", {})],
-    "s3d": [(name, {}) for name in ("s3d", "soundnet", "vggish")],
+    "efficientnet_lite0": [("efficientnet_lite0", {"visual_encoder.classes": 1000})],
+    "s3d": [("s3d", {"visual_encoder.classes": 400}), ("soundnet", {}), ("vggish", {})],
 }
 
 
