@@ -8,7 +8,7 @@
 Starts from: S3D (Kinetics-400) in checkpoints/s3d_kinetics400, and for rows that hear VGGish (AudioSet) in
 checkpoints/vggish (checkpoints/README.md); the rest is fresh.
 Expected: the figures of the rows. Its text says trained on AVAD and ETMD; but table 2's first and last rows
-are, up to .002, what tables 4 and 5 print for the six sets without DHF1K, so `six1` to `six3` train on these.
+are, to .002, those of table 5 for the six sets, without DHF1K, so `six1` to `six3` train on these.
 Table 1's last row is table 2's first, table 3's last table 2's linear one. `table2_bilinear`: the form is not
 defined in the paper (see AudioVisualInteraction), nor its stages; here all four.
 From the paper, open in it, and departures (docs/papers.md): as casp_net_av. Epochs: 400 of 38 videos, 200 of
