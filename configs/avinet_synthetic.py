@@ -22,8 +22,8 @@ A prototype ignored the sound at a rate of 2e-3 and used it at 4e-4. `source_onl
 has heard each class at many pitches, and hardly moves it: one that knows classes by pitch hears those of b as
 two of a's, and adaptation then makes classes of a the same. Adapted rows start from runs/source_only/model
 and move target clips alone, by the inverted loss: a reversed gradient vanishes where a discriminator is sure.
-Discriminators are faster, and learn four times more a step from clips of 128 steps before. Fresh
-ones distinguish more after a run: da_again continues da_both with fresh ones and slower features.
+Discriminators are faster, and learn four times more a step from clips of 128 steps before. Fresh ones
+distinguish more after a run, as in da_again, which also slows the features. Networks: docs/papers.md.
 """
 
 import ml_collections

@@ -12,7 +12,7 @@ Expected: the figures of the rows. Rows that the paper prints twice (`both`, 3 p
 Open in the paper, with what avrsp_av says: whether DHF1K comes first here too, as in table I, whose rows
 the whole network's are (of the six sets: `six1` to `six3`). Table IV names no set: by its rows of 3 it is
 DIEM. Its rows of 0 differ from table III's without MS and MRG: here, as a guess, III reads the coarsest level
-alone ("only fused features serve as the primary input"), IV all of them. Departures: as avrsp_av.
+alone ("only fused features serve as the primary input"), IV all of them. Departures: docs/papers.md.
 """
 
 import ml_collections
