@@ -29,7 +29,7 @@ INPUTS = {
     "fusion": (PYRAMID, TOKENS),
     "regulator": (PYRAMID, PYRAMID),
     "head": (PYRAMID,),
-    "s3d": (jnp.zeros((1, 8, 32, 32, 3)),),
+    "s3d": (jnp.zeros((1, 16, 32, 32, 3)),),
     "visual_encoder": (jnp.zeros((1, 1, 32, 32, 3)),),
     "soundnet": (jnp.zeros((1, 4574)),),
     "vggish": (jnp.zeros((1, 1, 96, 64)),),
@@ -38,10 +38,7 @@ INPUTS = {
 # Small widths, and values with which every field counts.
 BASE = {
     "gaze": {"motion": 4, "channels": 4, "hidden": 4},
-    "gates": {},
-    "aspp": {"channels": 4, "branch_channels": 4},
-    "synergy": {"width": 1 / 64, "branch_channels": 64},
-    "sal": {"growth": 64},
+    "sal": {"growth": 256},
 }
 
 
