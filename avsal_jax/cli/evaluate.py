@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import pathlib
 import sys
 
@@ -58,12 +59,9 @@ def run(args: argparse.Namespace) -> int:
     from avsal_jax.evaluation.evaluate import Request, evaluate
 
     use_compile_cache()
-    names = ("dataset", "root", "split", "fold", "model", "predictions", "observers", "protocol", "metrics",
-             "seed", "batch", "label", "smoothing", "prior", "audio", "coding_iterations",
-             "postprocess")  # fmt: skip
-    given = {name: getattr(args, name) for name in names}
-    given |= {"gaze": gaze_flags.gaze_options(args), "allow_seen": args.allow_seen}
-    request = Request(list_file=args.list, shard=own_shard(args.shard), **given)
+    names = {field.name for field in dataclasses.fields(Request)} & vars(args).keys()
+    settings = {name: getattr(args, name) for name in names} | {"shard": own_shard(args.shard)}
+    request = Request(**settings, list_file=args.list, gaze=gaze_flags.gaze_options(args))
 
     def progress(units):
         return tqdm.tqdm(units, unit="video", desc="evaluating", file=sys.stderr)

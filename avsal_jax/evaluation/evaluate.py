@@ -315,7 +315,7 @@ def _model_maps(path: str, request: Request, entries: Sequence[VideoEntry]) -> M
     if request.audio != AUTO and model.spec.audio is None:
         raise AvsalError(f"{path} takes no audio: --audio {request.audio} changes nothing; leave it out")
     sound = AudioChoice.of(request.audio, entries, request.seed)
-    return ModelMaps(model, pathlib.Path(path).name, request.batch, sound)
+    return ModelMaps(model, pathlib.Path(path).name, batch=request.batch, sound=sound)
 
 
 def _folds(model: str | None) -> dict[int, str]:

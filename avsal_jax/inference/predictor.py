@@ -328,4 +328,4 @@ def load_model(
       AvsalError: the directory is missing or damaged, weights and network do not fit, or a number of
         iterations is given for a network without predictive coding.
     """
-    return Model(read_model(path, runtime), runtime, smoothing, coding_iterations)
+    return Model(read_model(path, runtime), runtime, smoothing, coding_iterations=coding_iterations)

@@ -176,7 +176,7 @@ def _refuse_idle(preset: Preset) -> None:
             "choose a fusion"
         )
     for path, kind, part in preset.named_parts():
-        module = build_part(kind, part, Runtime(), path)
+        module = build_part(kind, part, Runtime(), path=path)
         if isinstance(module, Part):
             refuse_idle_fields(module, path)
 

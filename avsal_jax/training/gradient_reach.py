@@ -65,17 +65,25 @@ def _live_of(equation, outs: list[bool]) -> list[bool]:
 
 def _live_of_scan(equation, outs: list[bool]) -> list[bool]:
     """What a carry depends on is followed through as many steps as it takes."""
-    params = equation.params
-    consts, carries = params["num_consts"], params["num_carry"]
-    if not params["length"]:
+    inner = equation.params["jaxpr"]
+    inner = getattr(inner, "jaxpr", inner)
+    # Where the carry begins and ends: names of parameters differ between versions of jax. What is sliced or
+    # stacked has one axis less inside.
+    carries = _of_same_rank(equation.outvars, inner.outvars)
+    consts = _of_same_rank(equation.invars, inner.invars) - carries
+    if not equation.params["length"]:
         return [False] * consts + outs[:carries] + [False] * (len(equation.invars) - consts - carries)
     carry, rest = outs[:carries], outs[carries:]
     while True:
-        inputs = _live_inputs(params["jaxpr"].jaxpr, [*carry, *rest])
+        inputs = _live_inputs(inner, [*carry, *rest])
         wider = [a or b for a, b in zip(carry, inputs[consts : consts + carries], strict=True)]
         if wider == carry:
             return inputs[:consts] + carry + inputs[consts + carries :]
         carry = wider
+
+
+def _of_same_rank(atoms: Sequence, inner: Sequence) -> int:
+    return sum(len(a.aval.shape) == len(b.aval.shape) for a, b in zip(atoms, inner, strict=True))
 
 
 def _is_variable(atom) -> bool:

@@ -31,13 +31,14 @@ def loss_program(config):
 LOSS_CHANGES = [
     *((name, 0.7) for name in ("kl", "cc", "sim", "nss", "bce")),
     *(("kl_form", form) for form in losses.KL_FORMS[1:]),
+    ("sim_form", "sums"),
     ("bce_form", "mean"),
 ]
 
 
 @pytest.mark.parametrize(("name", "value"), LOSS_CHANGES)
 def test_every_setting_of_the_loss_counts(name, value):
-    config = LossConfig(kl=1.0, bce=1.0)
+    config = LossConfig(kl=1.0, sim=-1.0, bce=1.0)
     assert loss_program(dataclasses.replace(config, **{name: value})) != loss_program(config)
 
 

@@ -38,14 +38,12 @@ class AVRSPDecoder(Part):
     @nn.compact
     def __call__(self, pyramid: tuple[jax.Array, ...], train: bool = False) -> jax.Array:
         levels = pyramid[::-1]
-        block = (
-            nn.remat(AVRSPDecoder._block, static_argnums=(1, 4))
-            if self.runtime.remat
-            else AVRSPDecoder._block
-        )
+        stage = AVRSPDecoder._block
+        if self.runtime.remat:
+            stage = nn.remat(stage, static_argnums=(1, 4))
         x, steps = levels[0], levels[0].shape[1]
         for number in range(4):
-            x = block(self, number, x, levels[number], steps)
+            x = stage(self, number, x, levels[number], steps)
         x = resize_linear(x, (4 * x.shape[2], 4 * x.shape[3]))
         x = self._conv("readout", channels=1, kernel=(1, 1, 1), stride=1, padding=(0, 0, 0), x=x)
         return x[:, 0, :, :, 0].astype(jnp.float32)
