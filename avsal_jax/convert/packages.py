@@ -7,6 +7,7 @@ file that is named after the wheel, up to a limit.
 from __future__ import annotations
 
 import contextlib
+import csv
 import importlib.metadata
 import pathlib
 import re
@@ -59,8 +60,10 @@ def _installed(name: str) -> pathlib.Path:
             f"{name}, and give the .whl file as --input"
         ) from None
     # A .pth file at the top is Python's own, with folders to search for modules.
-    paths = [file for file in distribution.files or () if len(file.parts) > 1 and file.suffix in _SUFFIXES]
-    file = _only([str(path) for path in paths], f"the package {name}")
+    files = {str(file) for file in distribution.files or ()}  # since Python 3.12, those that exist
+    files |= {row[0] for row in csv.reader((distribution.read_text("RECORD") or "").splitlines()) if row}
+    paths = [path for path in map(pathlib.PurePosixPath, sorted(files)) if len(path.parts) > 1]
+    file = _only([str(path) for path in paths if path.suffix in _SUFFIXES], f"the package {name}")
     path = pathlib.Path(str(distribution.locate_file(file)))
     if not path.is_file():
         raise AvsalError(f"{path} of the package {name} is missing; install it again: pip install "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 
 import numpy as np
@@ -61,8 +62,9 @@ class GazeGrid:
             due = np.floor((times - self.first_time + _TIME_TOLERANCE) / self.interval)
             return np.flatnonzero((due >= 0) & (np.diff(due, prepend=-1) > 0))
         due = np.arange(self.first_time, times.max() + _TIME_TOLERANCE, self.interval)
-        # One search for each: where times go back and forth, NumPy finds other frames for a whole array.
-        frames = np.array([np.searchsorted(times, time) for time in due - _TIME_TOLERANCE], int)
+        # Where times go back and forth, the frame depends on the steps of the search. NumPy's differ between
+        # its versions; these are those by which the published figures were made.
+        frames = np.array([bisect.bisect_left(times, time) for time in due - _TIME_TOLERANCE], int)
         return np.unique(frames[frames < len(times)])
 
     def least(self, entry: VideoEntry) -> int:
