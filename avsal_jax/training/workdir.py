@@ -10,6 +10,7 @@ import pathlib
 from avsal_jax.errors import AvsalError
 from avsal_jax.files import write_json
 from avsal_jax.training.earlier_configs import is_earlier, numbered, todays_values
+from avsal_jax.training.schema import build_config, plain_values
 
 _MOST_CONFIG_BYTES = 1_000_000
 
@@ -78,10 +79,10 @@ class Workdir:
                 raise ValueError(f"it holds a {type(stored).__name__}")
         except (ValueError, RecursionError) as error:
             raise AvsalError(f"{path} is no config: {error}; name another --workdir") from error
-        stored = _with_new_defaults(stored)
         if is_earlier(stored):
             stored = json.loads(json.dumps(_todays(stored, path)))
             settings = settings | {"init": numbered(settings["init"].values())}
+        stored = _completed(stored)
         if different := _differences(stored, settings):
             more = f"; and {len(different) - 6} more" if len(different) > 6 else ""
             raise AvsalError(
@@ -90,15 +91,15 @@ class Workdir:
             )
 
 
-def _with_new_defaults(values: dict) -> dict:
-    """Returns a stored config with the fields that came after it, at the values that do what it did."""
-    if isinstance(values.get("data"), dict):
-        values = values | {"data": {"cached_features": False} | values["data"]}
-    if isinstance(values.get("evaluation"), dict):
-        values = values | {"evaluation": {"native": False} | values["evaluation"]}
-    if isinstance(values.get("model"), dict) and not is_earlier(values):
-        values = values | {"model": {"interval": 0.0, "smoothing": 0.0} | values["model"]}
-    return values
+def _completed(values: dict) -> dict:
+    """Returns a stored config with the fields that came after it, whose defaults do what it did.
+
+    One that is refused today is returned unchanged, and differs from any config.
+    """
+    try:
+        return json.loads(json.dumps(plain_values(build_config(values))))
+    except AvsalError:
+        return values
 
 
 def _todays(values: dict, path: pathlib.Path) -> dict:

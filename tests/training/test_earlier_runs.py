@@ -106,6 +106,35 @@ def test_sources_of_weights_had_no_names_and_slots_had_other_ones(config, tmp_pa
         Workdir(folder, plain_values(config(model=model, optimizer__groups=groups)), True)
 
 
+# Fields of the config that came after the first runs in this form.
+ADDED_FIELDS = (
+    "data.cached_features", "evaluation.native", "loss.sim_form", "model.interval", "model.smoothing",
+    "model.unbiased_variance", "model.fusion.head_norm",
+)  # fmt: skip
+
+
+def without(values, path):
+    first, _, rest = path.partition(".")
+    return {
+        name: without(value, rest) if name == first and rest else value
+        for name, value in values.items()
+        if name != first or rest
+    }
+
+
+def test_a_run_from_before_some_fields_is_resumed_at_their_defaults(config, tmp_path):
+    values = plain_values(config(model={"system": "avrsp"}))
+    stored = json.loads(json.dumps(values))
+    for path in ADDED_FIELDS:
+        assert without(stored, path) != stored, path
+        stored = without(stored, path)
+    folder = workdir_of(tmp_path, stored)
+    Workdir(folder, values, True).release()
+    changed = plain_values(config(model={"system": "avrsp", "unbiased_variance": True}))
+    with pytest.raises(AvsalError, match="another config: model.unbiased_variance was False, is True"):
+        Workdir(folder, changed, True)
+
+
 @pytest.mark.parametrize(
     "change",
     [
