@@ -107,7 +107,7 @@ class Sampler:
         return self._made(video, start=int(start), reverse=reverse, flip=flip)
 
     def _count(self, video: PreparedVideo) -> int:
-        """Clips of a video: those inside it; of one shorter than a clip, one (`_made`)."""
+        """Clips of a video: those inside it; of one shorter than a clip, one (`_frames`)."""
         inside = video.frames - self._span(video) + 1
         stride = self._sampling.stride if self._sampling.policy == "all_windows" else 1
         return -(-max(inside, 1) // stride)
@@ -125,8 +125,8 @@ class Sampler:
         starts = np.arange(max(1, entry.frames - self._span(entry) + 1))
         if not self._sampling.skip_black:
             return starts
-        labels = [self._frames(entry, start, reverse)[self._label] for start in starts]
-        visible = starts[~entry.black[labels]]
+        first = self._frames(entry, 0, reverse)[self._label]
+        visible = starts[~entry.black[first + starts]]
         return visible if len(visible) else starts
 
     def _made(self, video: int, start: int, reverse: bool, flip: bool) -> ClipChoice:
@@ -142,14 +142,15 @@ class Sampler:
         repeated, as in the windows of inference; STAViS starts over from the first frame instead.
         """
         count, spacing = video.frames, self._spacing(video)
-        if count < self._span(video):
+        short = count < self._span(video)
+        if short:
             label = count - 1 if self._spec.label_frame == "last" else count // 2
             start = label - self._label * spacing
         frames = [min(max(start + k * spacing, 0), count - 1) for k in range(self._length)]
         if not reverse:
             return tuple(frames)
         # A short video is reversed before frames are repeated, so that its label has all of it in front.
-        return tuple(count - 1 - f for f in frames) if count < self._span(video) else tuple(frames[::-1])
+        return tuple(count - 1 - f for f in frames) if short else tuple(frames[::-1])
 
     def _coins(self, *key) -> tuple[bool, bool]:
         """Returns (reverse, flip), where these are on."""
