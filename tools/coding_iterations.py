@@ -20,6 +20,7 @@ from matplotlib import pyplot as plt
 from avsal_jax.cli import flags
 from avsal_jax.compile_cache import use_compile_cache
 from avsal_jax.evaluation.evaluate import Request, evaluate
+from avsal_jax.files import write_text
 
 METRICS = ("cc", "nss", "sim")
 
@@ -68,7 +69,7 @@ def main():
         for name, values in means.items():
             values.append(summary["metrics"][name]["mean"])
     text = table(counts, means)
-    (args.output / "iterations.md").write_text(text, encoding="utf-8")
+    write_text(args.output / "iterations.md", text)
     draw(counts, means, args.output / "iterations.png")
     print(text)
 

@@ -107,13 +107,19 @@ def small_preset(name: str) -> Preset:
 
 def _on_both(check, title, function, arguments) -> dict:
     """Returns what a function gives on the device and on the host's CPU; it is traced once for both."""
-    outputs = {}
-    for place, device in (("device", jax.devices()[0]), ("cpu", jax.devices("cpu")[0])):
-        placed = jax.device_put(arguments, device)
-        with jax.default_matmul_precision("highest"):
-            program = check.compile(f"{title}, {place}", function, *placed)
-        outputs[place] = jax.device_get(program(*placed))
-    return outputs
+    places = {"device": jax.devices()[0], "cpu": jax.devices("cpu")[0]}
+    return {
+        place: _on(check, f"{title}, {place}", function=function, arguments=arguments, device=device)
+        for place, device in places.items()
+    }
+
+
+def _on(check, title, function, arguments, device):
+    """Returns what a function gives on a device, in full precision, as NumPy arrays."""
+    placed = jax.device_put(arguments, device)
+    with jax.default_matmul_precision("highest"):
+        program = check.compile(title, function, *placed)
+    return jax.device_get(program(*placed))
 
 
 def _forward(preset, batch=2, dtype=jnp.float32):
@@ -149,10 +155,7 @@ def short_stream(preset: Preset) -> dict:
 def one_step(check: Check, title: str, preset: Preset) -> dict:
     """Returns loss and gradient norm of a training step on the device; of both domains for `dual_domain`."""
     step, arguments = _step(preset)
-    arguments = jax.device_put(arguments, jax.devices()[0])
-    with jax.default_matmul_precision("highest"):
-        program = check.compile(title, step, *arguments)
-    return _values(program(*arguments))
+    return _values(_on(check, title, function=step, arguments=arguments, device=jax.devices()[0]))
 
 
 def _step(preset: Preset):

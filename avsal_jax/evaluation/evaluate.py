@@ -135,12 +135,7 @@ def evaluate(
             unit.label: part["failed"] for unit, part in zip(units, parts, strict=True) if "failed" in part
         },
         "seed": request.seed,
-        **{
-            name: value
-            for name in ("smoothing", "postprocess")
-            if (value := getattr(request, name)) is not None
-        },
-        **_ablation(request),
+        **_overrides(request),
         **_grid_words(settings.protocol),
         **({} if settings.prior is None else {"prior": settings.prior.label}),
         "source": {
@@ -190,9 +185,11 @@ def _protocol(request: Request) -> Protocol:
     return dataclasses.replace(protocol, grid=grid)
 
 
-def _ablation(request: Request) -> dict:
-    """Returns what a result says of other sound or iterations than the model's own; empty for these."""
-    values = {"audio": request.audio, "coding_iterations": request.coding_iterations}
+def _overrides(request: Request) -> dict:
+    """Returns what a result states of settings in place of the model's or the protocol's own."""
+    values = {
+        name: getattr(request, name) for name in ("smoothing", "postprocess", "audio", "coding_iterations")
+    }
     return {name: value for name, value in values.items() if value not in (AUTO, None)}
 
 
@@ -238,7 +235,7 @@ def _entries(request: Request, split: str, fold: int | None) -> tuple[VideoEntry
 def _source(request: Request, entries: Sequence[VideoEntry]) -> MapSource:
     if (request.model is None) == (request.predictions is None):
         raise AvsalError("give either --model or --predictions")
-    source = _source_without_network(request, alone=len(entries) == 1)
+    source = _source_without_network(request, entries)
     if source is None:
         return _model_maps(request.model, request, entries)
     of_networks = {
@@ -259,45 +256,42 @@ def _source(request: Request, entries: Sequence[VideoEntry]) -> MapSource:
     return source
 
 
-def _source_without_network(request: Request, alone: bool) -> MapSource | None:
+def _source_without_network(request: Request, entries: Sequence[VideoEntry]) -> MapSource | None:
     if request.predictions is not None:
-        return SavedMaps(request.predictions, alone)
+        return SavedMaps(request.predictions, len(entries) == 1)
     if request.model in _RULES:
         return _RULES[request.model]()
     if request.model == "mean_map":
-        return _mean_map(request)
+        return _mean_map(request, entries)
     if request.model in _PEOPLE:
-        entries = _entries(request, request.split, request.fold)
         return human_maps(request.model, entries=entries, observers=request.observers)
     if request.model.endswith(priors.SUFFIX):
         return priors.read_prior(pathlib.Path(request.model), request.allow_seen)
     return None
 
 
-def _mean_map(request: Request) -> MapSource:
+def _mean_map(request: Request, entries: Sequence[VideoEntry]) -> MapSource:
     """Returns the mean of the training list; of recorded gaze, whose splits may overlap, as a prior."""
-    entries = _training(request)
-    if all(isinstance(entry, GazeEntry) for entry in entries):
-        return priors.mean_map(entries, request.allow_seen)
-    return baselines.mean_maps(entries)
+    training = _training(request, entries)
+    if all(isinstance(entry, GazeEntry) for entry in training):
+        return priors.mean_map(training, request.allow_seen)
+    return baselines.mean_maps(training)
 
 
-def _training(request: Request) -> list[VideoEntry]:
-    """The training videos that go with what is scored.
+def _training(request: Request, entries: Sequence[VideoEntry]) -> Sequence[VideoEntry]:
+    """The training videos that go with `entries`, which are scored.
 
     With a list: of all sets that it names, without the videos that it names; of `domain:nature_test`, those
     of `domain:nature_train`.
     """
     unlisted = dataclasses.replace(request, list_file=None)
     if request.list_file is None or find_dataset(request.dataset).packaging == "gaze":
-        return list(_entries(unlisted, "train", request.fold))
+        return _entries(unlisted, "train", request.fold)
     domain = shipped_domain(str(request.list_file))
     if domain is not None:
-        name = f"domain:{domain.partition('_')[0]}_train"
-        return list(
-            _entries(dataclasses.replace(request, list_file=pathlib.Path(name)), "train", request.fold)
-        )
-    scored = {(entry.dataset, entry.name): entry for entry in _entries(request, request.split, request.fold)}
+        train = pathlib.Path(f"domain:{domain.partition('_')[0]}_train")
+        return _entries(dataclasses.replace(request, list_file=train), "train", request.fold)
+    scored = {(entry.dataset, entry.name): entry for entry in entries}
     training = [
         entry
         for name in dict.fromkeys(dataset for dataset, _ in scored)

@@ -144,9 +144,8 @@ PROTOCOLS = {
     ),
 }
 LOWER_IS_BETTER = frozenset({"kl"})
-PER_FIXATION = frozenset(
-    {"nss", INFORMATION_GAIN, *GRID_METRICS}
-)  # on a grid, these are means over fixations, not frames
+# On a grid, these are means over fixations, not frames.
+PER_FIXATION = frozenset({"nss", INFORMATION_GAIN, *GRID_METRICS})
 DEFAULTS = {"dhf1k": "dhf1k", "hollywood2": "dhf1k", "ucf": "dhf1k"}  # recorded gaze: gaze; other sets: vinet
 
 

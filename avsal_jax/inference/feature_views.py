@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -152,33 +153,26 @@ def _coding_activity(activity, layout):
     return _over_time(rows, layout, text)
 
 
-def _coding_error(error, layout):
-    lines = [(f"e_{i}", line) for i, line in enumerate(error.T)]
-    return Lines(
-        lines,
-        unit="iteration",
-        first=0,
-        text="Squared prediction errors over the squared norm of all activities.",
-    )
-
-
-def _coding_square(square, layout):
-    lines = [(f"e_{i}", line) for i, line in enumerate(square.T)]
-    text = "Squared prediction errors, which predictive coding lowers."
+def _over_iterations(values, layout, symbol: str, text: str) -> Lines:
+    """values [N+1, L+1], of the state after each iteration."""
+    lines = [(f"{symbol}_{i}", line) for i, line in enumerate(values.T)]
     return Lines(lines, unit="iteration", first=0, text=text)
-
-
-def _coding_norm(norm, layout):
-    lines = [(f"mu_{i}", line) for i, line in enumerate(norm.T)]
-    return Lines(lines, unit="iteration", first=0, text="Norms of the activities of predictive coding.")
 
 
 # In the order in which a page shows them. Without another choice all of these are shown that a network has.
 VIEWS = {
     "iterations": None,
-    "coding_error": _coding_error,
-    "coding_square": _coding_square,
-    "coding_norm": _coding_norm,
+    "coding_error": functools.partial(
+        _over_iterations,
+        symbol="e",
+        text="Squared prediction errors over the squared norm of all activities.",
+    ),
+    "coding_square": functools.partial(
+        _over_iterations, symbol="e", text="Squared prediction errors, which predictive coding lowers."
+    ),
+    "coding_norm": functools.partial(
+        _over_iterations, symbol="mu", text="Norms of the activities of predictive coding."
+    ),
     "coding_activity": _coding_activity,
     "retention_audio": _retention_audio,
     "retention_visual": _retention_visual,
