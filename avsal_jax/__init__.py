@@ -2,12 +2,13 @@
 
 Use a model:       load_model, Model, Clip, Prediction
 Build a network:   create_model, InputSpec, Waveform, LogMel, Runtime
+Add what is missing:  register, load_plugins
 What went wrong:   AvsalError
 """
 
 from __future__ import annotations
 
-import importlib
+from avsal_jax.contents import offered
 
 __version__ = "0.1.0"
 
@@ -22,15 +23,8 @@ _HOMES = {
     "Waveform": "avsal_jax.spec.sound",
     "LogMel": "avsal_jax.spec.sound",
     "AvsalError": "avsal_jax.errors",
+    "register": "avsal_jax.registry",
+    "load_plugins": "avsal_jax.plugins",
 }
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
-
-
-def __getattr__(name: str):
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = offered(__name__, _HOMES)
+__all__ += ["__version__"]

@@ -14,7 +14,10 @@ ROOT = pathlib.Path(avsal_jax.__file__).parent
 # Lower layers first; a module imports its own layer and the ones before it, and nothing after.
 ALLOWED = {
     "errors": set(),
-    "spec": {"errors"},
+    "contents": set(),
+    "registry": {"errors", ""},
+    "plugins": {"errors", "registry", ""},
+    "spec": {"errors", "registry", "contents", ""},
     "types": {"errors", "spec"},
     "bundled": set(),
     "pages": set(),
@@ -28,7 +31,7 @@ ALLOWED = {
     "data": {"errors", "spec", "identity", "files"},
     "losses": {"ops", "errors"},
     "metrics": {"ops", "errors"},
-    "models": {"errors", "spec", "types", "ops"},
+    "models": {"errors", "spec", "types", "ops", "registry", "contents", ""},
     "storage": {"errors", "spec", "types", "ops", "models", "bundled"},
     "convert": {"errors", "spec", "types", "ops", "models", "storage", ""},
     "inference": {
@@ -98,7 +101,7 @@ ALLOWED = {
         "cluster",
     },
     "testing": None,
-    "": {"errors"},
+    "": {"errors", "contents"},
 }
 ONLY_IN = {
     "torch": {"convert/reader.py"},

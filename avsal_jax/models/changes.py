@@ -12,8 +12,8 @@ from collections.abc import Mapping
 
 from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.models.network import SALIENCY
-from avsal_jax.models.registry import HEADS, SLOTS
 from avsal_jax.models.renamings import refuse_old_setting
+from avsal_jax.models.slots import HEADS, SLOTS
 from avsal_jax.spec.input import InputSpec
 
 INPUT_FIELDS = tuple(field.name for field in dataclasses.fields(InputSpec))

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.models.initial import Start, fresh_variables, traced_init, unboxed
 from avsal_jax.models.part import Limit, Part
-from avsal_jax.models.registry import HEADS, SLOTS
+from avsal_jax.models.slots import HEADS, SLOTS
 from avsal_jax.ops.pixels import normalize_pixels
 from avsal_jax.spec.input import InputSpec
 from avsal_jax.types import Clip, Outputs

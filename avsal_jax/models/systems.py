@@ -13,8 +13,8 @@ from avsal_jax.models.encoders.vggish import VGGish
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import SALIENCY, Heads, Network
 from avsal_jax.models.part import Part, refuse_idle_fields, settable_fields
-from avsal_jax.models.registry import HEADS, SLOTS, build_part, part_class
 from avsal_jax.models.renamings import refuse_old_setting
+from avsal_jax.models.slots import HEADS, SLOTS, build_part, part_class
 from avsal_jax.spec.input import SIGNED, InputSpec, input_from_dict, input_to_dict
 from avsal_jax.spec.sound import front_end_to_dict
 

@@ -17,6 +17,7 @@ import typing
 from collections.abc import Mapping
 from typing import Annotated, TypeVar
 
+from avsal_jax import registry
 from avsal_jax.errors import AvsalError, did_you_mean
 
 T = TypeVar("T")
@@ -58,6 +59,18 @@ Positive = Annotated[int, Range(1)]
 Share = Annotated[float, Range(0, 1)]
 Decay = Annotated[float, Range(0, 1, below=True)]  # of a moving average
 NotNegative = Annotated[float, Range(0)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Registered:
+    """In `Annotated`: a dataclass that is registered (`avsal_jax.register`), chosen by its name.
+
+      optimizer: Annotated[Optimizer, Registered("optimizer")] = Adam()
+
+    Its plain form is {"name": ..., field: value}; the name alone stands for the defaults.
+    """
+
+    kind: str
 
 
 @functools.cache
@@ -141,13 +154,9 @@ def value_of(hint, value, path: str):
     if optional and (value is None or (value == "none" and not _takes_text(kind))):
         return None
     if typing.get_origin(kind) is typing.Literal:
-        allowed = typing.get_args(kind)
-        if not isinstance(value, str) or value not in allowed:
-            choices = ", ".join(map(str, allowed))
-            raise AvsalError(f"{path} {value!r} is not one of {choices}{did_you_mean(value, allowed)}")
-        return value
-    if dataclasses.is_dataclass(kind):
-        return value if isinstance(value, kind) else _built(kind, value, path)
+        return _choice(typing.get_args(kind), value, path)
+    if dataclasses.is_dataclass(kind) or isinstance(numbers, Registered):
+        return value if isinstance(value, kind) else _built(kind, value=value, path=path, extra=numbers)
     if typing.get_origin(kind) is dict and isinstance(value, Mapping):
         _, inner = typing.get_args(kind)
         return {str(name): value_of(inner, item, f"{path}.{name}") for name, item in value.items()}
@@ -162,6 +171,57 @@ def value_of(hint, value, path: str):
     return float(value) if kind is float else value
 
 
+def _choice(allowed: tuple, value, path: str) -> str:
+    if not isinstance(value, str) or value not in allowed:
+        choices = ", ".join(map(str, allowed))
+        raise AvsalError(f"{path} {value!r} is not one of {choices}{did_you_mean(value, allowed)}")
+    return value
+
+
+def registered(kind: str, value, path: str):
+    """Returns a registered dataclass of its plain form, its name, or an instance.
+
+    Args:
+      kind: of `registry.KINDS`.
+      value: {"name": ..., field: value}, the name alone, or an instance of a registered class.
+      path: of the field, for errors.
+
+    Raises:
+      AvsalError: no name, an unknown one, a field that the class does not have, or a wrong value.
+    """
+    if dataclasses.is_dataclass(value) and registry.name_of(kind, type(value)) is not None:
+        return value
+    fields = dict(value) if isinstance(value, Mapping) else {"name": value}
+    if "name" not in fields:
+        raise AvsalError(f"{path} needs a name, one of {', '.join(registry.table(kind))}; got {fields}")
+    name = fields.pop("name")
+    cls = registry.find(kind, name, path)
+    return build(cls, values=fields, path=path, owner=f"{path} {name!r}")
+
+
+def plain(value, hint=None):
+    """Returns a dataclass as plain nested values, which `build` takes again.
+
+    What is registered has its name first (see `Registered`); a class with `to_values` has a form of its own.
+    """
+    kind, extra, _ = unwrapped(hint) if hint is not None else (None, None, False)
+    if hasattr(value, "to_values"):
+        return value.to_values()
+    if dataclasses.is_dataclass(value):
+        fields = {
+            name: plain(getattr(value, name), inner) for name, inner in field_types(type(value)).items()
+        }
+        is_named = isinstance(extra, Registered)
+        return {"name": registry.name_of(extra.kind, type(value)), **fields} if is_named else fields
+    if isinstance(value, Mapping):
+        items = typing.get_args(kind)
+        return {name: plain(item, items[1] if len(items) == 2 else None) for name, item in value.items()}
+    if isinstance(value, tuple):
+        items = typing.get_args(kind)
+        return tuple(plain(item, items[0] if items else None) for item in value)
+    return value
+
+
 def _words(kind) -> str:
     """What a field takes: `a whole number`, `a tuple of whole numbers from 1 to 4`."""
     origin, items = typing.get_origin(kind) or kind, typing.get_args(kind)
@@ -172,8 +232,8 @@ def _words(kind) -> str:
     return f"a tuple of {plural}{f' {numbers}' if numbers is not None else ''}"
 
 
-def unwrapped(hint) -> tuple[object, Range | None, bool]:
-    """Returns (type, range or None, whether None is allowed) of a type."""
+def unwrapped(hint) -> tuple[object, Range | Registered | None, bool]:
+    """Returns (type, what `Annotated` adds or None, whether None is allowed) of a type."""
     optional = False
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         inner = [kind for kind in typing.get_args(hint) if kind is not type(None)]
@@ -185,8 +245,10 @@ def unwrapped(hint) -> tuple[object, Range | None, bool]:
     return hint, None, optional
 
 
-def _built(kind, value, path: str):
+def _built(kind, value, path: str, extra):
     """A dataclass with a plain form of its own has `from_values`."""
+    if isinstance(extra, Registered):
+        return registered(extra.kind, value, path)
     if hasattr(kind, "from_values") and isinstance(value, Mapping):
         return kind.from_values(value, path)
     return build(kind, value, path)

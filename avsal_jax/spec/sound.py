@@ -14,7 +14,9 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
+from avsal_jax import registry
 from avsal_jax.errors import AvsalError, did_you_mean
+from avsal_jax.registry import register
 from avsal_jax.spec import log_mel
 from avsal_jax.spec.fields import Range, build, check_fields
 
@@ -78,6 +80,7 @@ class FrontEnd(abc.ABC):
         """
 
 
+@register("front_end", "waveform")
 @dataclasses.dataclass(frozen=True)
 class Waveform(FrontEnd):
     """The waveform amid silence, times 256: SoundNet's.
@@ -116,6 +119,7 @@ class Waveform(FrontEnd):
         return buffer[::-1] if backwards else buffer
 
 
+@register("front_end", "logmel")
 @dataclasses.dataclass(frozen=True)
 class LogMel(FrontEnd):
     """VGGish's log-mel patches (`spec.log_mel`): [patches, 96, 64], natural logarithms.
@@ -158,11 +162,10 @@ class LogMel(FrontEnd):
 
 
 _BEFORE = {"kind": "name", "sample_rate": "rate", "pad_rule": "pad"}  # names of the first version
-FRONT_ENDS: dict[str, type[FrontEnd]] = {"waveform": Waveform, "logmel": LogMel}
 
 
 def front_end_of(values: Mapping) -> FrontEnd:
-    """Returns the front end of {"name": in `FRONT_ENDS` or a class, field: value}.
+    """Returns the front end of {"name": registered or a class, field: value}.
 
     Raises:
       AvsalError: an unknown name or field, or a value that a field does not take.
@@ -174,17 +177,17 @@ def front_end_of(values: Mapping) -> FrontEnd:
     for field in fields:
         if field in _BEFORE:
             raise AvsalError(f"'audio.{field}' is now 'audio.{_BEFORE[field]}'")
-    if not isinstance(name, str) or name not in FRONT_ENDS:
-        hint = did_you_mean(name, FRONT_ENDS)
-        raise AvsalError(f"audio.name {name!r} is not one of {', '.join(FRONT_ENDS)}{hint}")
-    return build(FRONT_ENDS[name], values=fields, path="audio", owner=f"audio {name!r}")
+    cls = registry.lookup("front_end", name)
+    if cls is None:
+        names = registry.table("front_end")
+        raise AvsalError(f"audio.name {name!r} is not one of {', '.join(names)}{did_you_mean(name, names)}")
+    return build(cls, values=fields, path="audio", owner=f"audio {name!r}")
 
 
 def front_end_to_dict(front_end: FrontEnd) -> dict:
-    """Returns what `front_end_of` takes again; a class that is not in `FRONT_ENDS` stands for its name."""
+    """Returns what `front_end_of` takes again; a class that is not registered stands for its name."""
     cls = type(front_end)
-    name = next((name for name, entry in FRONT_ENDS.items() if entry is cls), cls)
-    return {"name": name, **dataclasses.asdict(front_end)}
+    return {"name": registry.name_of("front_end", cls) or cls, **dataclasses.asdict(front_end)}
 
 
 def in_the_middle(wave: np.ndarray, length: int) -> np.ndarray:

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import flax.linen as nn
 import jax
 
+from avsal_jax import registry
 from avsal_jax.models.initial import BEFORE_RELU, ZEROS
 from avsal_jax.models.layers import ConvNorm, Runtime, Width, scaled
 from avsal_jax.models.part import Part
-from avsal_jax.models.registry import MODULES
 from avsal_jax.ops.resize import resize_linear
 
 SMALL = {"visual_encoder": "small"}  # in place of S3D; see `small_parts`
@@ -75,12 +75,12 @@ class SmallDecoder(Part):
 
 @contextlib.contextmanager
 def small_parts() -> Iterator[None]:
-    """Makes the visual encoder `small` and the head `small` known parts, also within itself."""
-    before = {kind: dict(MODULES[kind]) for kind in ("visual_encoder", "head")}
-    MODULES["visual_encoder"]["small"], MODULES["head"]["small"] = SmallEncoder, SmallDecoder
-    try:
+    """Makes the visual encoder `small` and the head `small` known parts within itself."""
+    kinds = {"visual_encoder": SmallEncoder, "head": SmallDecoder}
+    for kind in kinds:
+        registry.table(kind)
+    with registry.restored():
+        for kind, cls in kinds.items():
+            if registry.name_of(kind, cls) is None:
+                registry.register(kind, "small")(cls)
         yield
-    finally:
-        for kind, parts in before.items():
-            MODULES[kind].clear()
-            MODULES[kind].update(parts)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.models.changes import INPUT_FIELDS
-from avsal_jax.models.registry import HEADS, SLOTS
+from avsal_jax.models.slots import HEADS, SLOTS
 from avsal_jax.spec.fields import field_types, unwrapped
 from avsal_jax.spec.parsing import parse_setting
 from avsal_jax.training import recipes

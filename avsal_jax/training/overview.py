@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from avsal_jax.models.registry import HEADS
+from avsal_jax.models.slots import HEADS
 from avsal_jax.storage import flatten
 
 

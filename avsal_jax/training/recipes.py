@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 import avsal_jax
 from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.models.part import settable_fields
-from avsal_jax.models.registry import part_class
+from avsal_jax.models.slots import part_class
 from avsal_jax.spec.fields import field_types, unwrapped
 from avsal_jax.training.domain_adversarial import AdaptConfig, AdaptedFeature
 from avsal_jax.training.schedules import ScheduleConfig

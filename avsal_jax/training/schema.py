@@ -13,8 +13,8 @@ from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.losses import LOSSES, Term
 from avsal_jax.models.changes import INPUT_FIELDS, merged
 from avsal_jax.models.initial import Start
-from avsal_jax.models.registry import HEADS, SLOTS
 from avsal_jax.models.renamings import refuse_old_setting
+from avsal_jax.models.slots import HEADS, SLOTS
 from avsal_jax.models.systems import Preset, resolve
 from avsal_jax.spec.fields import (
     Decay,

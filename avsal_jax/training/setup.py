@@ -19,7 +19,7 @@ from avsal_jax.errors import AvsalError
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import Network, abstract_variables, init_variables
 from avsal_jax.models.part import Limit
-from avsal_jax.models.registry import HEADS, SLOTS
+from avsal_jax.models.slots import HEADS, SLOTS
 from avsal_jax.models.systems import Preset, build
 from avsal_jax.spec.input import InputSpec
 from avsal_jax.storage import write_model

@@ -9,7 +9,7 @@ from avsal_jax import AvsalError
 from avsal_jax.models.initial import fresh_variables
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.necks.aspp import ASPP, AtrousPyramidPooling, fitted_rates
-from avsal_jax.models.registry import build_part
+from avsal_jax.models.slots import build_part
 
 LEVELS = ((4, 8, 12, 6), (4, 4, 6, 8), (2, 2, 3, 10), (1, 1, 2, 12))  # T, H, W, C
 

@@ -14,7 +14,7 @@ from avsal_jax.models.importance_pooling import LocalImportancePool
 from avsal_jax.models.initial import fresh_variables
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import abstract_variables
-from avsal_jax.models.registry import build_part
+from avsal_jax.models.slots import build_part
 from avsal_jax.ops.pooling import avg_pool3d
 from tests.models.numpy_layers import conv3d, random_variables, trilinear
 

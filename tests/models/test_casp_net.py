@@ -14,7 +14,7 @@ from avsal_jax.models.fusion.casp_net import AudioVisualInteraction, CASPNetFusi
 from avsal_jax.models.fusion.predictive_coding import PredictiveCoding
 from avsal_jax.models.initial import fresh_variables
 from avsal_jax.models.layers import Runtime
-from avsal_jax.models.registry import build_part
+from avsal_jax.models.slots import build_part
 from avsal_jax.ops.predictive_coding import Coding
 
 DOUBLE = Runtime(dtype=jnp.float64)

@@ -7,7 +7,7 @@ import pytest
 from avsal_jax import AvsalError
 from avsal_jax.models.fusion.tokens import pooled
 from avsal_jax.models.layers import Runtime
-from avsal_jax.models.registry import build_part
+from avsal_jax.models.slots import build_part
 
 RNG = np.random.default_rng(0)
 LEVEL = RNG.standard_normal((2, 4, 3, 5, 8)).astype(np.float32)

@@ -9,7 +9,7 @@ import pytest
 
 from avsal_jax.models.initial import fresh_variables
 from avsal_jax.models.layers import Runtime
-from avsal_jax.models.registry import MODULES, build_part
+from avsal_jax.models.slots import MODULES, build_part
 from avsal_jax.models.systems import SYSTEMS
 
 RUNTIME = Runtime(lowering="direct")  # which traces and compiles faster

@@ -13,8 +13,8 @@ from avsal_jax.models.decoders.avrsp import AVRSPDecoder
 from avsal_jax.models.fusion.ravf import RAVF
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import Heads, Network, abstract_variables, feature_shapes
-from avsal_jax.models.registry import build_part
 from avsal_jax.models.regulators.gates import RegulatorGate, RegulatorGates
+from avsal_jax.models.slots import build_part
 from tests.models.numpy_layers import conv3d, random_variables, sigmoid, trilinear
 
 DIRECT = Runtime(lowering="direct")

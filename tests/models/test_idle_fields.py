@@ -14,7 +14,7 @@ from jax.interpreters import partial_eval
 from avsal_jax import AvsalError
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.part import refuse_idle_fields
-from avsal_jax.models.registry import MODULES, build_part
+from avsal_jax.models.slots import MODULES, build_part
 from avsal_jax.models.systems import create_model
 from avsal_jax.spec.fields import field_types, unwrapped
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 import avsal_jax
-from avsal_jax.models.registry import MODULES
+from avsal_jax.models.slots import MODULES
 
 ROOT = pathlib.Path(avsal_jax.__file__).parents[1]
 # Two settings of a model joined by a comma, as `fusion=ravf,fusion.heads=8`.

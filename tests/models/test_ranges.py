@@ -8,7 +8,7 @@ import pytest
 
 from avsal_jax import AvsalError
 from avsal_jax.models.layers import Runtime
-from avsal_jax.models.registry import MODULES, build_part
+from avsal_jax.models.slots import MODULES, build_part
 from avsal_jax.models.systems import create_model
 from avsal_jax.spec.fields import field_types, unwrapped
 from avsal_jax.spec.parsing import parse_setting

@@ -15,7 +15,7 @@ from avsal_jax.cli import evaluate
 from avsal_jax.cli.main import main
 from avsal_jax.data.datasets import DATASETS, _check_fold
 from avsal_jax.models.network import abstract_variables
-from avsal_jax.models.registry import SLOTS, part_class
+from avsal_jax.models.slots import SLOTS, part_class
 from avsal_jax.models.systems import build, preset_of
 from avsal_jax.spec.input import Pixels
 from avsal_jax.training import recipes

@@ -11,10 +11,12 @@ import jax.numpy as jnp
 from avsal_jax.models.layers import Conv3D, Runtime, Width, scaled
 from avsal_jax.models.part import Part
 from avsal_jax.ops.resize import resize_linear
+from avsal_jax.registry import register
 
 _CHANNELS = (256, 192, 128, 64)
 
 
+@register("head", "avrsp")
 class AVRSPDecoder(Part):
     """Pyramid [B, T', H', W', C'] x 4, finest first -> logits [B, H, W] (before the sigmoid).
 

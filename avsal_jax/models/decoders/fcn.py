@@ -8,8 +8,10 @@ import jax.numpy as jnp
 
 from avsal_jax.models.layers import Conv3D, ConvTranspose3D, Norm, Runtime, Width, scaled
 from avsal_jax.models.part import Part
+from avsal_jax.registry import register
 
 
+@register("head", "fcn")
 class FCNDecoder(Part):
     """Coarsest level [B, T', H/32, W/32, C] of the pyramid -> logits [B, H, W] (before the sigmoid).
 

@@ -20,6 +20,7 @@ from avsal_jax.models.layers import Channels, Conv2D, Dropout, Linear, Norm, Run
 from avsal_jax.models.part import Part
 from avsal_jax.ops.camera_motion import motion_channels
 from avsal_jax.ops.resize import resize_linear
+from avsal_jax.registry import register
 from avsal_jax.spec.fields import Range
 
 PEAK = 0.98  # the largest value of a saliency map, so that its logits are finite
@@ -28,6 +29,7 @@ _BLUR_RADIUS = 5  # cells
 _NORM_MOMENTUM = 0.98  # of running statistics; a readout learns in a few hundred steps
 
 
+@register("head", "gaze")
 class GazeHead(Part):
     """Pyramid of single frames and their luminance -> logits [B, H, W] (before the sigmoid).
 

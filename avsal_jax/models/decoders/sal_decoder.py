@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from avsal_jax.models.layers import Channels, Conv3D, ConvNorm, Norm, Runtime, Width, scaled
 from avsal_jax.models.part import Part
 from avsal_jax.ops.resize import resize_linear
+from avsal_jax.registry import register
 from avsal_jax.spec.fields import Range
 
 _EPSILON = 1e-5
@@ -60,6 +61,7 @@ class DenseBlock(nn.Module):
         return Conv3D(self.features, (time, 1, 1), (time, 1, 1), runtime=self.runtime, name="align")(x)
 
 
+@register("head", "sal")
 class SalDecoder(Part):
     """Pyramid [B, T', H', W', C'] x 4, finest first -> logits [B, H, W] (before the sigmoid).
 

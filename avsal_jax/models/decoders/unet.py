@@ -9,8 +9,10 @@ import jax.numpy as jnp
 from avsal_jax.models.layers import Conv3D, ConvNorm, Runtime, Width, scaled
 from avsal_jax.models.part import Part
 from avsal_jax.ops.resize import resize_linear
+from avsal_jax.registry import register
 
 
+@register("head", "unet")
 class UNetDecoder(Part):
     """Pyramid [B, T', H', W', C'] x 4, finest first -> logits [B, H, W] (before the sigmoid).
 

@@ -12,11 +12,13 @@ from avsal_jax.errors import AvsalError
 from avsal_jax.models.layers import Conv3D, ConvTranspose3D, Norm, Runtime, Width, scaled
 from avsal_jax.models.part import Part
 from avsal_jax.ops.resize import resize_linear
+from avsal_jax.registry import register
 from avsal_jax.spec.fields import Range
 
 CLIP_LENGTHS = (8, 16, 32, 48)
 
 
+@register("head", "vinet")
 class ViNetDecoder(Part):
     """Pyramid [B, T', H', W', C'] x 4, finest first -> logits [B, H, W] (before the sigmoid).
 

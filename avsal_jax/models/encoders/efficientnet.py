@@ -19,6 +19,7 @@ from avsal_jax.models.layers import Linear, Norm, Runtime, Width, scaled
 from avsal_jax.models.part import Part
 from avsal_jax.ops.convolution import conv2d
 from avsal_jax.ops.depthwise import depthwise_conv2d, same_padding
+from avsal_jax.registry import register
 from avsal_jax.spec.fields import Range
 from avsal_jax.spec.input import BT601, MEAN_127
 
@@ -37,6 +38,7 @@ _STEM, _HEAD = 32, 1280  # channels, the same in every version
 _MOMENTUM = 0.99  # of batch statistics, as in TensorFlow; torch's momentum is 0.01
 
 
+@register("visual_encoder", "efficientnet_lite0")
 class EfficientNetLite0(Part):
     """Frames [B, T, H, W, 3] -> pyramid of four levels, each frame alone, of any height and width.
 
@@ -135,12 +137,14 @@ class EfficientNetLite0(Part):
         return getattr(self, f"stage{number}")(x, train)
 
 
+@register("visual_encoder", "efficientnet_lite1")
 class EfficientNetLite1(EfficientNetLite0):
     """As `EfficientNetLite0`, with 1.1 times the blocks; it was trained on 240x240."""
 
     multipliers: ClassVar[tuple[float, float]] = (1.0, 1.1)
 
 
+@register("visual_encoder", "efficientnet_lite2")
 class EfficientNetLite2(EfficientNetLite0):
     """As `EfficientNetLite0`, with 1.1 times the channels and 1.2 times the blocks; trained on 260x260."""
 

@@ -15,6 +15,7 @@ from avsal_jax.models.importance_pooling import LocalImportancePool
 from avsal_jax.models.layers import Conv3D, ConvNorm, Runtime, SeparableConv, Width, scaled
 from avsal_jax.models.part import Part
 from avsal_jax.ops.pooling import avg_pool3d, max_pool3d
+from avsal_jax.registry import register
 from avsal_jax.spec.fields import Range
 
 # Mixed blocks: widths of branch 0 | branch 1 reduce, out | branch 2 reduce, out | branch 3.
@@ -66,6 +67,7 @@ class Mixed(nn.Module):
         return jax.numpy.concatenate(branches, -1)
 
 
+@register("visual_encoder", "s3d")
 class S3D(Part):
     """Frames -> pyramid of four levels, each taken before the pooling that follows it.
 

@@ -13,12 +13,14 @@ from avsal_jax.errors import AvsalError
 from avsal_jax.models.layers import Conv3D, Norm, Runtime, Width, scaled
 from avsal_jax.models.part import Part
 from avsal_jax.ops.pooling import max_pool3d
+from avsal_jax.registry import register
 from avsal_jax.spec.sound import Waveform
 
 # Channels, kernel (stride 2, padded by half of it), and the pooling after it; all over time.
 LAYERS = ((16, 64, 8), (32, 32, 8), (64, 16, 1), (128, 8, 1), (256, 4, 4), (512, 4, 1), (1024, 4, 1))
 
 
+@register("audio_encoder", "soundnet")
 class SoundNet(Part):
     """Waveform [B, L] in +-256, centred in its buffer (`spec.sound.Waveform`) -> tokens [B, S, 1024].
 

@@ -11,11 +11,13 @@ from avsal_jax.errors import AvsalError
 from avsal_jax.models.initial import BEFORE_RELU, bias_of
 from avsal_jax.models.layers import Linear, Runtime, Width, scaled
 from avsal_jax.models.part import Part
+from avsal_jax.registry import register
 from avsal_jax.spec.sound import LogMel
 
 _STAGES = ((64,), (128,), (256, 256), (512, 512))  # convolutions before each pooling
 
 
+@register("audio_encoder", "vggish")
 class VGGish(Part):
     """Log-mel patches [B, P, 96, 64] -> tokens [B, P, 128], one for each patch of 0.96 s.
 

@@ -12,8 +12,10 @@ from avsal_jax.models.fusion.fusion import Fusion
 from avsal_jax.models.fusion.tokens import Columns, as_level, as_tokens, pooled
 from avsal_jax.models.initial import Constant, Weights
 from avsal_jax.models.layers import Linear, Runtime
+from avsal_jax.registry import register
 
 
+@register("fusion", "bilinear")
 class Bilinear(Fusion):
     """Replaces the coarsest level by z_o = sum_ij v_i W_ijo a_j + b_o, weights shared over the channels.
 

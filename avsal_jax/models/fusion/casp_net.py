@@ -24,6 +24,7 @@ from avsal_jax.ops.audio_visual_attention import (
 )
 from avsal_jax.ops.predictive_coding import Coding
 from avsal_jax.ops.resize import resize_linear
+from avsal_jax.registry import register
 from avsal_jax.spec.fields import Range
 
 Values = Literal["vision", "audio"]
@@ -84,6 +85,7 @@ class AudioVisualInteraction(nn.Module):
         return bilinear_interaction(tokens, sound.astype(kernel.dtype), kernel) + bias.reshape(1, 1, -1)
 
 
+@register("fusion", "casp_net")
 class CASPNetFusion(Fusion):
     """Pyramid x 4 (finest first) and sound tokens [B, S, A] -> pyramid of the same shapes.
 

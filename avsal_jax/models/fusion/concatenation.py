@@ -9,8 +9,10 @@ import jax.numpy as jnp
 from avsal_jax.models.fusion.fusion import Fusion
 from avsal_jax.models.fusion.tokens import AudioTime, as_level, as_tokens, audio_level
 from avsal_jax.models.layers import Linear, Runtime
+from avsal_jax.registry import register
 
 
+@register("fusion", "concatenation")
 class Concatenation(Fusion):
     """Replaces the coarsest level by a 1x1 convolution of it and the repeated sound, joined on channels.
 

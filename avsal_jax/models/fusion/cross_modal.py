@@ -12,9 +12,11 @@ from avsal_jax.models.fusion.fusion import Fusion
 from avsal_jax.models.fusion.tokens import Columns, as_level, as_tokens, pooled
 from avsal_jax.models.layers import Count, Linear, Runtime, Width, scaled
 from avsal_jax.ops.resize import resize_linear
+from avsal_jax.registry import register
 from avsal_jax.spec.fields import Range
 
 
+@register("fusion", "cross_modal")
 class CrossModal(Fusion):
     """The picture's tokens read from the sound's (paper 000, Eq. 1), in place of the coarsest level O_V.
 

@@ -8,6 +8,7 @@ import jax
 from avsal_jax.models.fusion.fusion import Fusion
 from avsal_jax.models.fusion.tokens import AudioTime, as_tokens, audio_level
 from avsal_jax.models.layers import Linear, Runtime
+from avsal_jax.registry import register
 
 
 class _Elementwise(Fusion):
@@ -34,6 +35,7 @@ class _Elementwise(Fusion):
         return (*finer, joint)
 
 
+@register("fusion", "addition")
 class Addition(_Elementwise):
     """Adds the projected sound to the coarsest level."""
 
@@ -41,6 +43,7 @@ class Addition(_Elementwise):
         return level + sound
 
 
+@register("fusion", "multiplication")
 class Multiplication(_Elementwise):
     """Multiplies the coarsest level by the projected sound."""
 

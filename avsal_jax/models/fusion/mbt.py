@@ -13,9 +13,11 @@ from avsal_jax.models.fusion.fusion import Fusion
 from avsal_jax.models.fusion.tokens import as_level, as_tokens
 from avsal_jax.models.initial import Weights
 from avsal_jax.models.layers import Count, Linear, Runtime, Width, layer_norm, scaled
+from avsal_jax.registry import register
 from avsal_jax.spec.fields import Range
 
 
+@register("fusion", "mbt")
 class MBT(Fusion):
     """Lets picture and sound talk through a few tokens; replaces the coarsest level [B, T, H, W, C].
 

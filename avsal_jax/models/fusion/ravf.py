@@ -12,8 +12,10 @@ from avsal_jax.models.fusion.tokens import as_level, as_tokens
 from avsal_jax.models.layers import Count, Linear, Runtime, Width, layer_norm, scaled
 from avsal_jax.ops.attention import sinusoids
 from avsal_jax.ops.relevance_attention import Projected, Relevance, RetentionActivation, relevance_attention
+from avsal_jax.registry import register
 
 
+@register("fusion", "ravf")
 class RAVF(Fusion):
     """Replaces the coarsest level X^0 [B, T, H, W, C] by what it and the sound make of each other.
 

@@ -11,8 +11,10 @@ from avsal_jax.models.fusion.fusion import Fusion
 from avsal_jax.models.fusion.tokens import as_level, as_tokens, audio_level
 from avsal_jax.models.layers import Count, Dropout, Linear, Runtime, Width, layer_norm, scaled
 from avsal_jax.ops.attention import sinusoids
+from avsal_jax.registry import register
 
 
+@register("fusion", "transformer")
 class Transformer(Fusion):
     """Self-attention over the tokens of the coarsest level and of the sound, one sequence.
 

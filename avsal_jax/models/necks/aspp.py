@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from avsal_jax.errors import AvsalError
 from avsal_jax.models.layers import Channels, ConvNorm, Count, Runtime, Width, scaled
 from avsal_jax.models.part import Part
+from avsal_jax.registry import register
 from avsal_jax.spec.fields import Range
 
 Rates = tuple[Annotated[int, Range(1, 1000)], ...]
@@ -65,6 +66,7 @@ def fitted_rates(rates: tuple[int, ...], size: tuple[int, int]) -> tuple[int, ..
     )
 
 
+@register("neck", "aspp")
 class ASPP(Part):
     """Atrous spatial pyramid pooling of each level: channels become `channels`, T, H, W stay.
 

@@ -13,9 +13,11 @@ from avsal_jax.models.layers import Channels, ConvNorm, Count, Runtime, Width
 from avsal_jax.models.necks.aspp import ASPP, Rates
 from avsal_jax.models.part import Part
 from avsal_jax.ops.resize import resize_linear
+from avsal_jax.registry import register
 from avsal_jax.spec.fields import Range
 
 
+@register("neck", "synergy")
 class SynergyNeck(Part):
     """Pyramid, finest level (X^3) first -> pyramid of equal sizes with 256 channels on every level.
 

@@ -11,11 +11,13 @@ import jax.numpy as jnp
 from avsal_jax.models.layers import Conv3D, Runtime
 from avsal_jax.models.part import Part
 from avsal_jax.ops.resize import resize_linear
+from avsal_jax.registry import register
 from avsal_jax.spec.fields import Range
 
 GateOrder = Literal["sigmoid_average", "average_sigmoid"]
 
 
+@register("regulator", "gates")
 class RegulatorGates(Part):
     """Hands what a fusion made of the coarsest level to the finer ones, through a gate on each.
 

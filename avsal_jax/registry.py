@@ -1,0 +1,360 @@
+"""One table for each kind of thing: parts, metrics, losses, data sets, objectives, outputs, and so on.
+
+  @register("fusion", "scaled")
+  class ScaledChannels(Fusion): ...
+
+What the package has registers in the same way. A table is filled when it is first read, by importing the
+modules of its kind; `import avsal_jax` imports none of them. Plugins add to the tables (`avsal_jax.plugins`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+
+from avsal_jax.errors import AvsalError, did_you_mean
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_lock = threading.RLock()
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of thing that can be registered.
+
+    Attributes:
+      about: one line for `avsal list`.
+      homes: modules of the package, or packages all of whose modules are imported, that register its things.
+      form: `module:Class` that a thing is an instance or a subclass of.
+    """
+
+    about: str
+    homes: tuple[str, ...]
+    form: str
+
+
+_PART = "avsal_jax.models.part:Part"
+KINDS: dict[str, Kind] = {
+    "system": Kind(
+        "a network: a part for each slot, and the clip it takes",
+        ("avsal_jax.models.presets",),
+        "avsal_jax.models.systems:System",
+    ),
+    "visual_encoder": Kind("frames -> a pyramid of features", ("avsal_jax.models.encoders",), _PART),
+    "neck": Kind("pyramid -> pyramid, before the fusion", ("avsal_jax.models.necks",), _PART),
+    "audio_encoder": Kind("sound -> tokens", ("avsal_jax.models.encoders",), _PART),
+    "fusion": Kind(
+        "pyramid and sound tokens -> pyramid",
+        ("avsal_jax.models.fusion",),
+        "avsal_jax.models.fusion.fusion:Fusion",
+    ),
+    "regulator": Kind("fused and visual pyramid -> pyramid", ("avsal_jax.models.regulators",), _PART),
+    "head": Kind("pyramid -> logits of saliency maps, or others", ("avsal_jax.models.decoders",), _PART),
+    "front_end": Kind(
+        "the sound of a clip, as an audio encoder takes it",
+        ("avsal_jax.spec.sound",),
+        "avsal_jax.spec.sound:FrontEnd",
+    ),
+    "metric": Kind(
+        "how well a map agrees with where people looked",
+        ("avsal_jax.metrics.standard",),
+        "avsal_jax.metrics.metric:Metric",
+    ),
+    "protocol": Kind(
+        "what happens to maps and truth before the metrics",
+        ("avsal_jax.evaluation.protocols",),
+        "avsal_jax.evaluation.protocols:Protocol",
+    ),
+    "baseline": Kind(
+        "a rule that is evaluated like a model",
+        ("avsal_jax.evaluation.baselines", "avsal_jax.evaluation.human"),
+        "avsal_jax.evaluation.baselines:Baseline",
+    ),
+    "output": Kind(
+        "what avsal predict writes",
+        ("avsal_jax.inference.writers",),
+        "avsal_jax.inference.output:Output",
+    ),
+    "conversion": Kind(
+        "PyTorch weights -> a model directory",
+        ("avsal_jax.convert.tables",),
+        "avsal_jax.convert.conversion:Conversion",
+    ),
+    "dataset": Kind(
+        "videos with recorded gaze: splits, folds, packaging",
+        ("avsal_jax.data.datasets",),
+        "avsal_jax.data.datasets:DataSet",
+    ),
+    "packaging": Kind(
+        "how the files of a data set lie on disk",
+        ("avsal_jax.data.packagings",),
+        "avsal_jax.data.packagings:Packaging",
+    ),
+    "loss": Kind("what training lowers", ("avsal_jax.losses",), "avsal_jax.losses:Loss"),
+    "objective": Kind(
+        "what a training step computes from its batches",
+        ("avsal_jax.training.objectives",),
+        "avsal_jax.training.objectives.objective:Objective",
+    ),
+    "optimizer": Kind(
+        "how gradients become updates",
+        ("avsal_jax.training.optimizers",),
+        "avsal_jax.training.optimizers:Optimizer",
+    ),
+    "schedule": Kind(
+        "the learning rate over a run",
+        ("avsal_jax.training.schedules",),
+        "avsal_jax.training.schedules:Schedule",
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Who registered a thing: the package itself, or a plugin.
+
+    Attributes:
+      name: `avsal_jax`, or the plugin's.
+      version: of the plugin, or ''.
+      modules: prefixes of the names of its modules.
+    """
+
+    name: str
+    version: str = ""
+    modules: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}".strip()
+
+
+PACKAGE = Origin("avsal_jax", modules=("avsal_jax",))
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A registered thing. `about` is the first line of what documents it."""
+
+    kind: str
+    name: str
+    thing: object
+    origin: Origin
+
+    @property
+    def about(self) -> str:
+        text = getattr(self.thing, "about", None)
+        if not isinstance(text, str) or not text:
+            text = inspect.getdoc(self.thing) or ""
+        return text.strip().split("\n\n")[0].replace("\n", " ")
+
+
+@dataclasses.dataclass
+class _Tables:
+    """What is registered now; `read` are the kinds whose homes were imported."""
+
+    entries: dict[str, dict[str, Entry]]
+    read: set[str]
+    origins: list[Origin]
+    ready: bool  # whether the plugins that the environment names are loaded
+
+
+_tables = _Tables({kind: {} for kind in KINDS}, read=set(), origins=[PACKAGE], ready=False)
+
+
+def register(kind: str, name: str) -> Callable:
+    """Returns a decorator that registers a class, function or object, and returns it.
+
+    Args:
+      kind: see `KINDS`, or `avsal list`.
+      name: how configs and commands name it: lower-case letters, digits and underscores.
+
+    Raises:
+      AvsalError: an unknown kind, a name of another form, or a name that exists (with who registered it).
+    """
+    find_kind(kind)
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise AvsalError(
+            f"{name!r} cannot be the name of a {kind}: use lower-case letters, digits and underscores, as "
+            "my_fusion"
+        )
+    module = sys._getframe(1).f_globals.get("__name__", "__main__")
+
+    def add(thing):
+        with _lock:
+            entry = Entry(kind, name=name, thing=thing, origin=_origin(module))
+            if entry.origin is not PACKAGE:
+                table(kind)  # so that it meets the package's own names
+            before = _tables.entries[kind].get(name)
+            # a cell of a notebook may run again
+            if before is not None and not (module == "__main__" and before.origin == entry.origin):
+                raise AvsalError(
+                    f"{entry.origin} registers the {kind} {name!r}, which {before.origin} has registered; "
+                    "choose another name"
+                )
+            _check_form(entry)
+            _tables.entries[kind][name] = entry
+        return thing
+
+    return add
+
+
+def _origin(module: str) -> Origin:
+    for origin in reversed(_tables.origins):
+        if any(module == own or module.startswith(f"{own}.") for own in origin.modules):
+            return origin
+    return Origin(module.partition(".")[0])
+
+
+def _check_form(entry: Entry) -> None:
+    """Raises AvsalError for a thing of a plugin that is not what its kind is made of."""
+    if entry.origin is PACKAGE:
+        return
+    module, _, name = KINDS[entry.kind].form.partition(":")
+    form = getattr(importlib.import_module(module), name)
+    is_class = isinstance(entry.thing, type)
+    if not (issubclass(entry.thing, form) if is_class else isinstance(entry.thing, form)):
+        raise AvsalError(
+            f"{entry.origin} registers the {entry.kind} {entry.name!r}, which must be a {name} "
+            f"(from {module}); it is {entry.thing!r}"
+        )
+
+
+def find_kind(kind: str) -> Kind:
+    """Returns a kind by name; AvsalError with the names that exist."""
+    if kind not in KINDS:
+        raise AvsalError(f"unknown kind {kind!r}{did_you_mean(kind, KINDS)}; kinds are {', '.join(KINDS)}")
+    return KINDS[kind]
+
+
+def entries(kind: str) -> tuple[Entry, ...]:
+    """Returns what is registered of a kind, the package's own first."""
+    table(kind)
+    return tuple(_tables.entries[kind].values())
+
+
+def table(kind: str) -> Mapping[str, object]:
+    """Returns the things of a kind by name, in the order in which they were registered."""
+    homes = find_kind(kind).homes
+    with _lock:
+        if not _tables.ready:
+            _tables.ready = True
+            plugins().load_environment()
+        if kind not in _tables.read:
+            _tables.read.add(kind)
+            try:
+                for home in homes:
+                    _import_all(home)
+            except BaseException:
+                _tables.read.discard(kind)
+                raise
+        return MappingProxyType({name: entry.thing for name, entry in _tables.entries[kind].items()})
+
+
+def _import_all(home: str) -> None:
+    """Imports a module, or all modules of a package."""
+    module = importlib.import_module(home)
+    for inner in sorted(pkgutil.iter_modules(getattr(module, "__path__", ())), key=lambda one: one.name):
+        importlib.import_module(f"{home}.{inner.name}")
+
+
+def lookup(kind: str, name: object) -> object | None:
+    """Returns what is registered under a name, or None.
+
+    Where the name is unknown, an installed plugin that has it is loaded (see `plugins.load_installed`).
+    """
+    if not isinstance(name, str):
+        return None
+    if name not in table(kind):
+        plugins().load_installed(kind, name)
+    return table(kind).get(name)
+
+
+def find(kind: str, name: object, what: str = "") -> object:
+    """Returns what is registered under a name that a user gave; see `lookup`.
+
+    Args:
+      kind: of the thing.
+      name: as given.
+      what: what an error calls it; by default the kind in words.
+
+    Raises:
+      AvsalError: an unknown name, with the nearest one and those that exist.
+    """
+    thing = lookup(kind, name)
+    if thing is None:
+        things, what = table(kind), what or kind.replace("_", " ")
+        raise AvsalError(
+            f"unknown {what} {name!r}{did_you_mean(name, things)}; there are {', '.join(things)}"
+        )
+    return thing
+
+
+def plugins():
+    """Returns the module `plugins`, which reads this one."""
+    return importlib.import_module("avsal_jax.plugins")
+
+
+def choose(kind: str, names: Sequence[str], what: str = "") -> tuple[str, ...]:
+    """Returns names that a user gave, each once, all of which are registered; AvsalError as `find`."""
+    for name in names:
+        find(kind, name, what)
+    return tuple(dict.fromkeys(names))
+
+
+def name_of(kind: str, thing: object) -> str | None:
+    """Returns the name of a registered thing, or None."""
+    return next((name for name, other in table(kind).items() if other is thing), None)
+
+
+def origin_of(kind: str, name: str) -> Origin | None:
+    """Returns who registered a name, or None."""
+    table(kind)
+    entry = _tables.entries[kind].get(name)
+    return entry and entry.origin
+
+
+def add_origin(origin: Origin) -> None:
+    """Makes what the modules of `origin` register from now on its own; for `plugins`."""
+    _tables.origins.append(origin)
+
+
+@contextlib.contextmanager
+def restored() -> Iterator[None]:
+    """Takes away what is registered within it; for tests."""
+    before = _snapshot()
+    try:
+        yield
+    finally:
+        _restore(before)
+
+
+@contextlib.contextmanager
+def undone_on_error() -> Iterator[None]:
+    """Takes away what was registered within it where an exception leaves it; for `plugins`."""
+    before = _snapshot()
+    try:
+        yield
+    except BaseException:
+        _restore(before)
+        raise
+
+
+def _snapshot() -> tuple[dict[str, dict[str, Entry]], set[str], list[Origin]]:
+    rows = {kind: dict(rows) for kind, rows in _tables.entries.items()}
+    return rows, set(_tables.read), list(_tables.origins)
+
+
+def _restore(snapshot) -> None:
+    """Tables that were filled meanwhile keep what is the package's own: its modules are imported once."""
+    rows, read, origins = snapshot
+    _tables.origins[:] = origins
+    for kind in KINDS:
+        own = {} if kind in read else {n: e for n, e in _tables.entries[kind].items() if e.origin is PACKAGE}
+        _tables.entries[kind] = {**own, **rows[kind]}
