@@ -169,8 +169,8 @@ def _check_api(version, source: str) -> None:
         )
     if major != API.partition(".")[0]:
         raise AvsalError(
-            f"plugin {source} was written for the API version {version}, and this is {API}: take a version of "
-            "the plugin for this one, or another avsal_jax"
+            f"plugin {source} was written for the API version {version}, and this is {API}: take a version "
+            "of the plugin for this API, or another avsal_jax"
         )
 
 
