@@ -75,8 +75,8 @@ KINDS: dict[str, Kind] = {
     ),
     "baseline": Kind(
         "a rule that is evaluated like a model",
-        ("avsal_jax.evaluation.baselines", "avsal_jax.evaluation.human"),
-        "avsal_jax.evaluation.baselines:Baseline",
+        ("avsal_jax.evaluation.baseline",),
+        "avsal_jax.evaluation.baseline:Baseline",
     ),
     "output": Kind(
         "what avsal predict writes",

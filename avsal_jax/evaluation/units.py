@@ -46,7 +46,7 @@ class Settings:
 
     Attributes:
       protocol: with its grid or without.
-      metrics: names of `protocols.METRICS`, `ON_REQUEST` and `GRID_METRICS`.
+      metrics: names of registered metrics.
       seed: of all draws.
       prior: what the information gain is over; None where that is not a metric.
     """

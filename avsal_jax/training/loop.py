@@ -235,9 +235,13 @@ def _validate(run: Run, state, progress: Progress, step: int, moved: Callable[[s
         at = f"validating at step {step} of {run.total}"
         native = run.config.evaluation.native
         batches = (batch for batch in run.feed.validation_batches(native) if moved(at) is None)
-        label, pictures = run.spec.label_index, run.config.evaluation.pictures
         validation = validate(
-            run.validation_step, state=state, batches=batches, label=label, pictures=pictures
+            run.validation_step,
+            state=state,
+            batches=batches,
+            metrics=run.config.evaluation.scores,
+            label=run.spec.label_index,
+            pictures=run.config.evaluation.pictures,
         )
     rule = f"{run.feed.rule}; {validated_size(run.spec, native)}"
     run.log.validated(step, validation, rule)

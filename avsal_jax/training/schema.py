@@ -30,7 +30,7 @@ from avsal_jax.training.domain_adversarial import AdaptConfig
 from avsal_jax.training.initialise import Init
 from avsal_jax.training.optimizer import OptimizerConfig
 from avsal_jax.training.schedules import EarlyStopConfig
-from avsal_jax.training.step import VALIDATION_METRICS
+from avsal_jax.training.validation_values import LOSS, check_metric, falls, usable_metrics, usual_metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +180,9 @@ class EvaluationConfig:
 
     Attributes:
       every: steps between validations; one more at the end.
-      metric: the best checkpoint has the largest `cc`, `sim` or `nss`, or the smallest `loss` or `kl`.
+      metric: of which the best checkpoint has the best value: `loss`, or a registered metric that validation
+        can compute.
+      metrics: what each validation computes beside the loss and `metric`.
       export: which checkpoint becomes the model: the `best` one, or the `last`, where validation does not
         see what the run is for, as in adaptation to another domain.
       native: loss and metrics are those of maps at the size of their truth, after a blur of 11x11, as public
@@ -189,17 +191,27 @@ class EvaluationConfig:
     """
 
     every: Positive = 1000
-    metric: Literal[*VALIDATION_METRICS] = "cc"
+    metric: str = dataclasses.field(default_factory=lambda: usual_metrics()[0])
+    metrics: tuple[str, ...] = dataclasses.field(default_factory=usual_metrics)
     export: Literal["best", "last"] = "best"
     native: bool = False
     pictures: Annotated[int, Range(0, 64)] = 4
 
     def __post_init__(self):
         check_fields(self, "evaluation.")
+        check_metric(self.metric, "evaluation.metric", others=(LOSS,))
+        for name in self.metrics:
+            check_metric(name, "evaluation.metrics")
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """The names of the metrics that validation computes, each once."""
+        return tuple(dict.fromkeys((*self.metrics, *(() if self.metric == LOSS else (self.metric,)))))
 
     @property
     def mode(self) -> str:
-        return "min" if self.metric in ("loss", "kl") else "max"
+        """`min` where the smallest value of the metric is the best, else `max`."""
+        return "min" if falls(self.metric) else "max"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,9 +271,10 @@ class TrainConfig:
         modes["early_stop"] = early.mode if early is not None else "min"
         for name, mode in modes.items():
             if mode == "max" and self.evaluation.mode == "min":
+                rising = (metric for metric in usable_metrics() if not falls(metric))
                 raise AvsalError(
                     f"{name}.mode 'max' waits for evaluation.metric {self.evaluation.metric!r} to rise, "
-                    "which shall fall; use mode 'min', or one of cc, sim, nss"
+                    f"which shall fall; use mode 'min', or one of {', '.join(rising)}"
                 )
 
 

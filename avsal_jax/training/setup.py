@@ -209,11 +209,12 @@ def runtime_of(model: ModelConfig) -> Runtime:
 
 def _validation_step(config: TrainConfig, network: Network, source: str, parallel: DataParallel) -> Callable:
     """Returns the step of `validation.validate`, compiled at its first call."""
-    terms = config.loss.terms()
+    terms, metrics = config.loss.terms(), config.evaluation.scores
     if config.evaluation.native:
         predict = chex.assert_max_traces(make_prediction_step(network, source), n=1)
-        return NativeStep(parallel.jit(predict), terms=terms, parallel=parallel)
-    return parallel.jit(chex.assert_max_traces(make_validation_step(network, terms, source), n=1))
+        return NativeStep(parallel.jit(predict), terms=terms, metrics=metrics, parallel=parallel)
+    step = make_validation_step(network, terms, source, metrics=metrics)
+    return parallel.jit(chex.assert_max_traces(step, n=1))
 
 
 def _objective(config: TrainConfig, network: Network, source: str) -> Objective:

@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from avsal_jax import losses, metrics
+from avsal_jax import losses
 from avsal_jax.losses import Term
+from avsal_jax.metrics import find_metric
 from avsal_jax.models.network import SALIENCY, Network
 from avsal_jax.training.objectives import Objective, clip_of
 from avsal_jax.training.state import TrainState, step_key
-
-VALIDATION_METRICS = ("loss", "cc", "sim", "nss", "kl")
+from avsal_jax.training.validation_values import LOSS
 
 
 def make_step(
@@ -63,24 +63,19 @@ def make_step(
     return step
 
 
-def make_validation_step(network: Network, terms: tuple[Term, ...], source: str = "video"):
-    """Returns step(params, batch_stats, batch) -> (metrics and `mask` [B] by name, maps [B, H, W])."""
+def make_validation_step(
+    network: Network, terms: tuple[Term, ...], source: str = "video", metrics: tuple[str, ...] = ()
+):
+    """Returns step(params, batch_stats, batch) -> (loss, metrics and `mask` [B] by name, maps [B, H, W])."""
 
     def step(params, batch_stats, batch):
         logits = _logits(network, params=params, batch_stats=batch_stats, batch=batch, source=source)
         per_clip, _ = losses.weighted(
             logits, density=batch["density"], fixations=batch["fixations"], terms=terms
         )
-        saliency, density = jax.nn.sigmoid(logits.astype(jnp.float32)), batch["density"]
-        values = {
-            "loss": per_clip,
-            "cc": metrics.cc(saliency, density),
-            "sim": metrics.sim(saliency, density),
-            "nss": metrics.nss(saliency, batch["fixations"]),
-            "kl": metrics.kl(saliency, density),
-            "mask": batch["mask"],
-        }
-        return values, saliency
+        saliency = jax.nn.sigmoid(logits.astype(jnp.float32))
+        scores = {name: find_metric(name).validation(saliency, batch) for name in metrics}
+        return {LOSS: per_clip, **scores, "mask": batch["mask"]}, saliency
 
     return step
 
