@@ -24,11 +24,11 @@ class TableHelp(str):
 
 
 def _names(kind: str, attribute: str | None, groups) -> list[str]:
-    others = [other for of, other in groups if of == kind and other is not None]
+    flags = [flag for of, flag in groups if of == kind and flag is not None]
     return [
         name
         for name, thing in registry.table(kind).items()
-        if (getattr(thing, attribute) if attribute else not any(getattr(thing, o) for o in others))
+        if (getattr(thing, attribute) if attribute else not any(getattr(thing, flag) for flag in flags))
     ]
 
 

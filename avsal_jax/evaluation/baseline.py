@@ -21,7 +21,7 @@ class BaselineRequest:
 
     Attributes:
       entries: all videos that are scored.
-      training: returns the training videos that go with them; AvsalError where there are none.
+      training: returns the training videos that go with them; AvsalError where the set has no such list.
       observers: the raw fixations of --observers; None where the user names none.
       allow_seen: whether what was fitted on the training videos is scored on these too.
     """

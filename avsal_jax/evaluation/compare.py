@@ -92,8 +92,8 @@ def compare(results: Sequence[Result]) -> Comparison:
     ]
     means, missing = _six_set_means(scores)
     differences = _differences(results)
-    named, usual = {metric for result in results for metric in result.metrics}, default_metrics()
-    metrics = (*(m for m in usual if m in named), *sorted(named.difference(usual)))
+    scored, usual = {metric for result in results for metric in result.metrics}, default_metrics()
+    metrics = (*(m for m in usual if m in scored), *sorted(scored.difference(usual)))
     return Comparison(
         methods=methods,
         metrics=metrics,

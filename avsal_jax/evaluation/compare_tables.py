@@ -26,9 +26,9 @@ _FIELDS = ("method", "dataset", "split", "folds", "protocol", "videos", "origin"
 
 
 def title(metric: str) -> str:
-    """The field's name of a metric, with an arrow where lower is better; an unknown one's own name."""
-    known = _metric(metric)
-    return metric if known is None else known.heading
+    """The field's name of a metric, with an arrow where lower is better; the name of an unknown one."""
+    row = _metric(metric)
+    return metric if row is None else row.heading
 
 
 def _metric(name: str) -> Metric | None:
@@ -86,8 +86,8 @@ def _grid(scores: list[Score], metrics: tuple[str, ...]) -> Grid:
     strong = set()
     for column, metric in enumerate(metrics, 1):
         values = {i: s.metrics[metric] for i, s in enumerate(scores) if _known(s.metrics.get(metric))}
-        if len(values) > 1 and (known := _metric(metric)) is not None:
-            best = max(values.values(), key=known.goodness)
+        if len(values) > 1 and (row := _metric(metric)) is not None:
+            best = max(values.values(), key=row.goodness)
             strong |= {(i, column) for i, value in values.items() if value == best}
     return Grid(columns, rows, strong)
 
@@ -158,8 +158,8 @@ def _value(score: Score, metric: str) -> str:
         return ""
     if score.protocol or score.dataset == SIX_SET_MEAN:
         return f"{value:.4f}"
-    known = _metric(metric)
-    usual, printed = 3 if known is None else known.digits, len(f"{value:g}".partition(".")[2])
+    row = _metric(metric)
+    usual, printed = 3 if row is None else row.digits, len(f"{value:g}".partition(".")[2])
     return f"{value:.{max(usual, printed)}f}"  # papers print 0.900, the number is 0.9
 
 

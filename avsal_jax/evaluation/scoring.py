@@ -159,7 +159,7 @@ def score_trial(
         density=trial.density,
         prior=prior,
         on_grid=protocol.grid is not None,
-        others=other,
+        elsewhere=other,
         draw=draw,
     )
     return {name: find_metric(name).value(frame) for name in names}

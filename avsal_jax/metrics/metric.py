@@ -35,7 +35,7 @@ class Frame:
       density: float64 [h, w] in [0, 1]; None where the truth is too few fixations for one.
       prior: float64 [H, W], of any size; None without one.
       on_grid: whether the protocol has a grid, where each fixation counts, several in a cell too.
-      others: returns bool [h, w], where people looked at other times (see the protocol). It reads files.
+      elsewhere: returns bool [h, w], where people looked in other frames (see the protocol). It reads files.
       draw: purpose -> random numbers of this frame. No metric changes another's.
     """
 
@@ -44,7 +44,7 @@ class Frame:
     density: np.ndarray | None
     prior: np.ndarray | None
     on_grid: bool
-    others: Callable[[], np.ndarray]
+    elsewhere: Callable[[], np.ndarray]
     draw: Callable[[str], np.random.Generator]
 
     @functools.cached_property
@@ -106,7 +106,7 @@ class Metric:
         return f"{self.title} ↓" if self.lower_is_better else self.title
 
     def value(self, frame: Frame) -> float:
-        """Returns the value of a frame; NaN where there is none."""
+        """Returns the value of a frame, or NaN."""
         return float(self.score(frame)) if all(map(frame.has, self.needs)) else math.nan
 
     def goodness(self, value: float) -> float:

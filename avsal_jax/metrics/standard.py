@@ -22,10 +22,10 @@ def _auc_judd(frame: Frame) -> float:
 
 
 def _auc_shuffled(frame: Frame) -> float:
-    others = frame.others()
-    if not others.any():
+    elsewhere = frame.elsewhere()
+    if not elsewhere.any():
         return float("nan")
-    negatives = metrics.sample_shuffled_negatives(frame.fixated, others, frame.draw("negatives"))
+    negatives = metrics.sample_shuffled_negatives(frame.fixated, elsewhere, frame.draw("negatives"))
     return metrics.auc_shuffled(frame.saliency, frame.fixated, negatives)
 
 
@@ -104,7 +104,8 @@ register("metric", "auc_judd")(
 register("metric", "auc_shuffled")(
     Metric(
         "s-AUC",
-        "the same against cells fixated on other stimuli, so that a centre prior gains little; 0.5 is chance",
+        "probability that a fixated cell has a higher value than one fixated on other stimuli, so that a "
+        "centre prior gains little; 0.5 is chance",
         score=_auc_shuffled,
         by_default=True,
         bounds=(0, 1),
@@ -114,7 +115,7 @@ register("metric", "auc_shuffled")(
 register("metric", "auc_borji")(
     Metric(
         "AUC-B",
-        "the same against random cells, 100 draws (MIT AUC_Borji.m); 0.5 is chance",
+        "probability that a fixated cell has a higher value than a random cell, in 100 draws; 0.5 is chance",
         score=_auc_borji,
         bounds=(0, 1),
         milliseconds=10,

@@ -182,7 +182,7 @@ class EvaluationConfig:
       every: steps between validations; one more at the end.
       metric: of which the best checkpoint has the best value: `loss`, or a registered metric that validation
         can compute.
-      metrics: what each validation computes beside the loss and `metric`.
+      metrics: what each validation computes in addition to the loss and `metric`.
       export: which checkpoint becomes the model: the `best` one, or the `last`, where validation does not
         see what the run is for, as in adaptation to another domain.
       native: loss and metrics are those of maps at the size of their truth, after a blur of 11x11, as public
@@ -199,7 +199,7 @@ class EvaluationConfig:
 
     def __post_init__(self):
         check_fields(self, "evaluation.")
-        check_metric(self.metric, "evaluation.metric", others=(LOSS,))
+        check_metric(self.metric, "evaluation.metric", also=(LOSS,))
         for name in self.metrics:
             check_metric(name, "evaluation.metrics")
 
@@ -274,7 +274,7 @@ class TrainConfig:
                 rising = (metric for metric in usable_metrics() if not falls(metric))
                 raise AvsalError(
                     f"{name}.mode 'max' waits for evaluation.metric {self.evaluation.metric!r} to rise, "
-                    f"which shall fall; use mode 'min', or one of {', '.join(rising)}"
+                    f"which should fall; use mode 'min', or one of {', '.join(rising)}"
                 )
 
 

@@ -42,7 +42,7 @@ def validate(
       step: of `step.make_validation_step`, jitted, with results that lie everywhere; or a `NativeStep`.
       state: its averaged parameters are used, where there are such.
       batches: of `Feed.validation_batches`.
-      metrics: names of those that the step computes beside the loss.
+      metrics: names of those that the step computes in addition to the loss.
       label: index of the labelled frame in a clip.
       pictures: clips to keep for a picture.
     """

@@ -19,23 +19,23 @@ def usable_metrics() -> dict[str, Metric]:
     return {name: row for name, row in registry.table("metric").items() if row.validation is not None}
 
 
-def check_metric(name: str, what: str, others: tuple[str, ...] = ()) -> None:
+def check_metric(name: str, field: str, also: tuple[str, ...] = ()) -> None:
     """Raises AvsalError unless validation can compute a metric.
 
     Args:
       name: as a user chose it.
-      what: what an error calls it: `evaluation.metric`.
-      others: names that are allowed too.
+      field: what an error calls it: `evaluation.metric`.
+      also: names that are allowed too.
     """
     metric = registry.lookup("metric", name)
-    if name in others or (metric is not None and metric.validation is not None):
+    if name in also or (metric is not None and metric.validation is not None):
         return
-    names = (*others, *usable_metrics())
+    names = (*also, *usable_metrics())
     if metric is None:
-        raise AvsalError(f"{what} {name!r} is not one of {', '.join(names)}{did_you_mean(name, names)}")
-    raise AvsalError(f"{what} {name!r} cannot be computed in validation; use one of {', '.join(names)}")
+        raise AvsalError(f"{field} {name!r} is not one of {', '.join(names)}{did_you_mean(name, names)}")
+    raise AvsalError(f"{field} {name!r} cannot be computed in validation; use one of {', '.join(names)}")
 
 
 def falls(name: str) -> bool:
-    """Whether a value of validation shall fall: the loss, or a metric of which less is better."""
+    """Whether a smaller value is better, of the loss or of a metric."""
     return name == LOSS or find_metric(name).lower_is_better

@@ -1,0 +1,33 @@
+"""A metric of your own: how far attention must move sideways to go from the map to the truth.
+
+avsal evaluate --plugin metric.py --dataset diem --root DATA --model DIR --metrics cc,sideways --output OUT
+avsal train --plugin metric.py --config CONFIG --workdir RUN --config.evaluation.metric=sideways
+"""
+
+from avsal_jax import register
+from avsal_jax.metrics import Metric
+
+AVSAL_API = "1.0"
+
+
+def sideways(saliency, density):
+    """Returns the earth mover's distance of the column sums, in widths of the map, [..., H, W] -> [...].
+
+    It takes NumPy arrays and, for validation in training, JAX arrays under `jit`.
+    """
+    columns = [maps.sum(-2) + 1e-12 for maps in (saliency, density)]  # a black map is even
+    predicted, true = (values / values.sum(-1)[..., None] for values in columns)
+    return abs((predicted - true).cumsum(-1)).mean(-1)
+
+
+register("metric", "sideways")(
+    Metric(
+        title="EMD-x",
+        about="distance in widths by which attention must move sideways; 0 is perfect, lower is better",
+        score=lambda frame: sideways(frame.saliency, frame.density),
+        needs=("density",),
+        lower_is_better=True,
+        bounds=(0, 1),
+        validation=lambda saliency, batch: sideways(saliency, batch["density"]),
+    )
+)
