@@ -1,7 +1,7 @@
 """Evaluation of whole data sets.
 
-For a plugin: a `Baseline` gives a `MapSource` (`Constant` is one) for a `BaselineRequest`; a `Protocol` says what
-happens to maps and truth before the metrics. Metrics are in `avsal_jax.metrics`.
+For a plugin: a `Baseline` gives a `MapSource` (`Constant` is one) for a `BaselineRequest`; a `Protocol` says
+what happens to maps and truth before the metrics. Metrics are in `avsal_jax.metrics`.
 """
 
 from avsal_jax.contents import offered

@@ -1,4 +1,4 @@
-"""A protocol of your own: maps as the model makes them, from the fifth frame on, each frame with the same weight.
+"""A protocol of your own: maps as the model makes them, from the fifth frame on, frames with the same weight.
 
 avsal evaluate --plugin protocol.py --dataset diem --root DATA --model DIR --protocol from_fifth --output O
 """
