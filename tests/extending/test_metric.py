@@ -28,7 +28,7 @@ MODEL = {
 }
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def plugin():
     with isolated():
         load_plugins([str(PLUGIN)])
@@ -49,6 +49,7 @@ def evaluated(root, output, model, metrics="cc,sideways"):
     return output
 
 
+@pytest.mark.usefixtures("plugin")
 def test_its_values_are_distances():
     metric = find("metric", "sideways")
     left, right = np.zeros((2, 4, 10)), np.zeros((2, 4, 10))
@@ -59,6 +60,7 @@ def test_its_values_are_distances():
     assert str(origin_of("metric", "sideways")) == "metric"
 
 
+@pytest.mark.usefixtures("plugin")
 def test_it_is_in_the_tables_and_in_a_comparison(root, tmp_path, capsys):
     folders = [evaluated(root, tmp_path / model, model) for model in ("centre", "motion")]
     assert "| method | cc | sideways |" in capsys.readouterr().out
@@ -73,17 +75,17 @@ def test_it_is_in_the_tables_and_in_a_comparison(root, tmp_path, capsys):
 
 
 def test_results_can_be_compared_without_the_plugin(root, tmp_path, capsys):
-    folders = [evaluated(root, tmp_path / model, model, "sideways") for model in ("centre", "motion")]
     with isolated():
-        from avsal_jax import registry
-
-        del registry._tables.entries["metric"]["sideways"]
-        assert main(["compare", *map(str, folders), "--output", str(tmp_path / "both")]) == 0
+        load_plugins([str(PLUGIN)])
+        folders = [evaluated(root, tmp_path / model, model, "sideways") for model in ("centre", "motion")]
+    capsys.readouterr()
+    assert main(["compare", *map(str, folders), "--output", str(tmp_path / "both")]) == 0
     printed = capsys.readouterr().out
     assert "| method | sideways |" in printed and "**" not in printed
     assert "whether more or less of sideways is better is unknown" in printed
 
 
+@pytest.mark.usefixtures("plugin")
 def test_training_validates_by_it(tmp_path):
     prepare_synthetic({"preset": "tiny", "grade": "position"}, None, tmp_path, (32, 64), workers=1)
     values = {
@@ -110,6 +112,7 @@ def test_a_metric_that_validation_cannot_compute_is_refused():
             build_config({"data": data, "evaluation": {field: value}, "steps": 1})
 
 
+@pytest.mark.usefixtures("plugin")
 def test_an_unknown_metric_is_one_line(root, tmp_path, capsys):
     arguments = ["evaluate", "--dataset", "diem", "--root", str(root), "--model", "centre"]
     assert main([*arguments, "--metrics", "sidewys", "--output", str(tmp_path)]) == 2
