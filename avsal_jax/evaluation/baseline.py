@@ -12,7 +12,6 @@ from avsal_jax.registry import register
 
 if TYPE_CHECKING:
     from avsal_jax.data.schema import VideoEntry
-    from avsal_jax.evaluation.sources import MapSource
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,12 +37,12 @@ class Baseline:
 
     Attributes:
       about: what it predicts, in one line.
-      maps: returns the source of its maps, whose `label` is its name in tables.
+      maps: `BaselineRequest` -> `MapSource`, whose `label` is its name in tables.
       is_stored: whether its maps are stored as those of a model, as --postprocess says.
     """
 
     about: str
-    maps: Callable[[BaselineRequest], MapSource]
+    maps: Callable
     is_stored: bool = True
 
 

@@ -218,7 +218,7 @@ def _unknown_metrics(metrics: Sequence[str]) -> list[str]:
         f"whether more or less of {metric} is better is unknown, so no best value is marked: name the plugin "
         "that has this metric"
         for metric in metrics
-        if registry.lookup("metric", metric) is None
+        if not registry.is_registered("metric", metric)
     ]
 
 

@@ -33,7 +33,7 @@ def title(metric: str) -> str:
 
 def _metric(name: str) -> Metric | None:
     """Returns a metric, or None where the plugin that a result was made with is not loaded."""
-    return registry.lookup("metric", name)
+    return registry.table("metric").get(name)
 
 
 def csv_text(comparison: Comparison) -> str:

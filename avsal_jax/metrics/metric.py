@@ -10,17 +10,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
 from avsal_jax import registry
-
-if TYPE_CHECKING:
-    import jax
-
-    Array = np.ndarray | jax.Array
 
 Need = Literal["density", "fixations", "prior"]
 
@@ -98,7 +93,7 @@ class Metric:
     digits: int = 3
     milliseconds: float = 0.0
     remark: str = ""
-    validation: Callable[[Array, Mapping[str, Array]], Array] | None = None
+    validation: Callable | None = None
 
     @property
     def heading(self) -> str:

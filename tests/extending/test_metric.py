@@ -1,7 +1,5 @@
 """A metric of a plugin, in every place where a metric is chosen by name."""
 
-import pathlib
-
 import jax
 import numpy as np
 import pytest
@@ -16,8 +14,8 @@ from avsal_jax.training.loop import train
 from avsal_jax.training.metrics_log import read_metrics
 from avsal_jax.training.schema import build_config, plain_values
 from avsal_jax.training.setup import prepare_run
+from tests.extending.conftest import FOLDER
 
-PLUGIN = pathlib.Path(__file__).parent / "plugins" / "metric.py"
 VIDEOS = ("first", "second")
 MODEL = {
     "frames": 8,
@@ -29,10 +27,8 @@ MODEL = {
 
 
 @pytest.fixture
-def plugin():
-    with isolated():
-        load_plugins([str(PLUGIN)])
-        yield
+def sideways(plugin):
+    return plugin("sideways")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +45,7 @@ def evaluated(root, output, model, metrics="cc,sideways"):
     return output
 
 
-@pytest.mark.usefixtures("plugin")
+@pytest.mark.usefixtures("sideways")
 def test_its_values_are_distances():
     metric = find("metric", "sideways")
     left, right = np.zeros((2, 4, 10)), np.zeros((2, 4, 10))
@@ -57,10 +53,10 @@ def test_its_values_are_distances():
     np.testing.assert_allclose(metric.validation(left, {"density": right}), [0, 0.5], atol=1e-9)
     traced = jax.jit(metric.validation)(left.astype(np.float32), {"density": right.astype(np.float32)})
     np.testing.assert_allclose(traced, [0, 0.5], atol=1e-5)
-    assert str(origin_of("metric", "sideways")) == "metric"
+    assert str(origin_of("metric", "sideways")) == "sideways"
 
 
-@pytest.mark.usefixtures("plugin")
+@pytest.mark.usefixtures("sideways")
 def test_it_is_in_the_tables_and_in_a_comparison(root, tmp_path, capsys):
     folders = [evaluated(root, tmp_path / model, model) for model in ("centre", "motion")]
     assert "| method | cc | sideways |" in capsys.readouterr().out
@@ -76,7 +72,7 @@ def test_it_is_in_the_tables_and_in_a_comparison(root, tmp_path, capsys):
 
 def test_results_can_be_compared_without_the_plugin(root, tmp_path, capsys):
     with isolated():
-        load_plugins([str(PLUGIN)])
+        load_plugins([str(FOLDER / "sideways.py")])
         folders = [evaluated(root, tmp_path / model, model, "sideways") for model in ("centre", "motion")]
     capsys.readouterr()
     assert main(["compare", *map(str, folders), "--output", str(tmp_path / "both")]) == 0
@@ -85,7 +81,7 @@ def test_results_can_be_compared_without_the_plugin(root, tmp_path, capsys):
     assert "whether more or less of sideways is better is unknown" in printed
 
 
-@pytest.mark.usefixtures("plugin")
+@pytest.mark.usefixtures("sideways")
 def test_training_validates_by_it(tmp_path):
     prepare_synthetic({"preset": "tiny", "grade": "position"}, None, tmp_path, (32, 64), workers=1)
     values = {
@@ -112,7 +108,7 @@ def test_a_metric_that_validation_cannot_compute_is_refused():
             build_config({"data": data, "evaluation": {field: value}, "steps": 1})
 
 
-@pytest.mark.usefixtures("plugin")
+@pytest.mark.usefixtures("sideways")
 def test_an_unknown_metric_is_one_line(root, tmp_path, capsys):
     arguments = ["evaluate", "--dataset", "diem", "--root", str(root), "--model", "centre"]
     assert main([*arguments, "--metrics", "sidewys", "--output", str(tmp_path)]) == 2

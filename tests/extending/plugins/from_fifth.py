@@ -1,6 +1,8 @@
 """A protocol of your own: maps as the model makes them, from the fifth frame on, frames with the same weight.
 
-avsal evaluate --plugin protocol.py --dataset diem --root DATA --model DIR --protocol from_fifth --output O
+    avsal evaluate --plugin from_fifth.py --protocol from_fifth --dataset diem --root R --model DIR --output O
+
+`avsal_jax.evaluation.Protocol` says what each field does.
 """
 
 from avsal_jax import register
@@ -17,6 +19,6 @@ register("protocol", "from_fifth")(
         first_frame=5,
         others="video",
         average="frames",
-        source="tests/extending/plugins/protocol.py",
+        source="our paper, section 4.2",
     )
 )

@@ -1,7 +1,9 @@
 """A metric of your own: how far attention must move sideways to go from the map to the truth.
 
-avsal evaluate --plugin metric.py --dataset diem --root DATA --model DIR --metrics cc,sideways --output OUT
-avsal train --plugin metric.py --config CONFIG --workdir RUN --config.evaluation.metric=sideways
+    avsal evaluate --plugin sideways.py --dataset diem --root R --model DIR --metrics cc,sideways --output O
+    avsal train --plugin sideways.py --config CONFIG --workdir RUN --config.evaluation.metric=sideways
+
+Lower is better, so `compare` marks the smallest value, and training keeps the checkpoint that has it.
 """
 
 from avsal_jax import register

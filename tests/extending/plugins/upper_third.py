@@ -1,6 +1,8 @@
 """A baseline of your own: people look at the upper third of the frame.
 
-avsal evaluate --plugin baseline.py --dataset diem --root DATA --model upper_third --output OUT
+    avsal evaluate --plugin upper_third.py --dataset diem --root DATA --model upper_third --output OUT
+
+The same map for every frame; `request.training()` would give the training videos, for a rule that is fitted.
 """
 
 import numpy as np
@@ -12,7 +14,7 @@ AVSAL_API = "1.0"
 
 
 def upper_third(request):
-    """Returns the same map for every frame; `request` has the videos and, on request, those for training."""
+    """Returns the source of the maps."""
     height = (np.arange(96) + 0.5) / 96
     band = np.exp(-((height - 1 / 3) ** 2) / (2 * 0.15**2))
     saliency = np.repeat(band[:, None], 128, 1).astype(np.float32)

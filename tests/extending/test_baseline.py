@@ -1,23 +1,18 @@
 """A baseline and a protocol of plugins, by name."""
 
 import json
-import pathlib
 
 import numpy as np
 import pytest
 
 from avsal_jax.cli.main import main
-from avsal_jax.plugins import isolated, load_plugins
 from avsal_jax.testing import fake_data
-
-PLUGINS = pathlib.Path(__file__).parent / "plugins"
 
 
 @pytest.fixture(autouse=True)
-def plugins():
-    with isolated():
-        load_plugins([str(PLUGINS / "baseline.py"), str(PLUGINS / "protocol.py")])
-        yield
+def plugins(plugin):
+    plugin("upper_third")
+    plugin("from_fifth")
 
 
 @pytest.fixture
