@@ -26,12 +26,8 @@ def add_parser(commands) -> None:
     add("--protocol", metavar="P", help="of `avsal list protocol` (default: that of the set)")
     add("--postprocess", choices=("none", "vinet"), help="how maps of a model are stored; vinet: blurred "
         "11x11, as its public code does on every set (default: the protocol's)")  # fmt: skip
-    add(
-        "--split",
-        default="test",
-        choices=("train", "val", "test", "all"),
-        help="all: every stimulus of a set of recorded gaze",
-    )
+    add("--split", default="test", choices=("train", "val", "test", "all"),
+        help="all: every stimulus of a set of recorded gaze")  # fmt: skip
     add("--fold", type=flags.positive, metavar="K")
     add("--list", type=pathlib.Path, metavar="FILE", help="videos to take, 'set video' per line, or "
         "domain:nature_test")  # fmt: skip

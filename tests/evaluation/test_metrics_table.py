@@ -9,14 +9,13 @@ from avsal_jax import metrics, registry
 from avsal_jax.metrics import Frame
 
 
-def frame(saliency, density, on_grid=False, **changes):
-    points = np.argwhere(density > 0.8)
+def frame(saliency, truth, on_grid=False, **changes):
     values = {
-        "points": points,
-        "density": density,
+        "points": np.argwhere(truth > 0.8),
+        "density": truth,
         "prior": np.ones((3, 4)) + np.eye(3, 4),
         "on_grid": on_grid,
-        "elsewhere": lambda: np.flipud(density > 0.8),
+        "elsewhere": lambda: np.flipud(truth > 0.8),
         "draw": lambda purpose: np.random.default_rng(len(purpose)),
     }
     return Frame(saliency, **{**values, **changes})
