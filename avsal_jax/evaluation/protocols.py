@@ -54,7 +54,7 @@ class Protocol:
 
     def identity(self) -> dict:
         """Returns what results depend on, as plain values."""
-        values = dataclasses.asdict(self)
+        values = {"name": self.name, **dataclasses.asdict(self)}
         del values["about"]
         return values
 

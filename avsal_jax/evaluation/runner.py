@@ -90,6 +90,7 @@ def job(unit: Unit, settings: Settings) -> dict:
         "protocol": settings.protocol.identity(),
         "metrics": list(settings.metrics),
         "seed": settings.seed,
+        **settings.plugin_identity(),
         **settings.prior_identity(unit.entry),
     }
 

@@ -50,7 +50,7 @@ register("metric", "cc")(
         needs=("density",),
         by_default=True,
         bounds=(-1, 1),
-        milliseconds=2,
+        milliseconds=3,
         validation=lambda saliency, batch: metrics.cc(saliency, batch["density"]),
     )
 )
@@ -62,7 +62,7 @@ register("metric", "sim")(
         needs=("density",),
         by_default=True,
         bounds=(0, 1),
-        milliseconds=2,
+        milliseconds=4,
         validation=lambda saliency, batch: metrics.sim(saliency, batch["density"]),
     )
 )
@@ -74,7 +74,7 @@ register("metric", "nss")(
         by_default=True,
         per_fixation=True,
         digits=2,
-        milliseconds=1,
+        milliseconds=3,
         validation=lambda saliency, batch: metrics.nss(saliency, batch["fixations"]),
     )
 )
@@ -87,7 +87,7 @@ register("metric", "kl")(
         lower_is_better=True,
         by_default=True,
         digits=2,
-        milliseconds=5,
+        milliseconds=4,
         validation=lambda saliency, batch: metrics.kl(saliency, batch["density"]),
     )
 )
@@ -98,7 +98,7 @@ register("metric", "auc_judd")(
         score=_auc_judd,
         by_default=True,
         bounds=(0, 1),
-        milliseconds=20,
+        milliseconds=7,
     )
 )
 register("metric", "auc_shuffled")(
@@ -109,7 +109,7 @@ register("metric", "auc_shuffled")(
         score=_auc_shuffled,
         by_default=True,
         bounds=(0, 1),
-        milliseconds=10,
+        milliseconds=17,
     )
 )
 register("metric", "auc_borji")(
@@ -118,7 +118,7 @@ register("metric", "auc_borji")(
         "probability that a fixated cell has a higher value than a random cell, in 100 draws; 0.5 is chance",
         score=_auc_borji,
         bounds=(0, 1),
-        milliseconds=10,
+        milliseconds=14,
     )
 )
 register("metric", "information_gain")(
@@ -162,7 +162,7 @@ def _register_calibration(name: str, about: str, score, needs: tuple = ("fixatio
         per_fixation=True,
         grid_only=True,
         bounds=(0, 1),
-        milliseconds=10,
+        milliseconds=7,
     )
     register("metric", name)(metric)
 

@@ -1,5 +1,7 @@
 """A metric of a plugin, in every place where a metric is chosen by name."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -53,7 +55,7 @@ def test_its_values_are_distances():
     np.testing.assert_allclose(metric.validation(left, {"density": right}), [0, 0.5], atol=1e-9)
     traced = jax.jit(metric.validation)(left.astype(np.float32), {"density": right.astype(np.float32)})
     np.testing.assert_allclose(traced, [0, 0.5], atol=1e-5)
-    assert str(origin_of("metric", "sideways")) == "sideways"
+    assert str(origin_of("metric", "sideways")) == "sideways 1.0"
 
 
 @pytest.mark.usefixtures("sideways")
@@ -68,6 +70,12 @@ def test_it_is_in_the_tables_and_in_a_comparison(root, tmp_path, capsys):
     assert [cell.startswith("**") for cell in cells] == [
         float(cell.strip("*")) == min(float(cell.strip("*")) for cell in cells) for cell in cells
     ]
+
+
+@pytest.mark.usefixtures("sideways")
+def test_a_result_states_the_version_of_the_plugin(root, tmp_path):
+    part = json.loads((evaluated(root, tmp_path, "centre") / "parts" / "first.json").read_text())
+    assert part["job"]["plugins"] == {"sideways": "sideways 1.0"}
 
 
 def test_results_can_be_compared_without_the_plugin(root, tmp_path, capsys):
