@@ -20,7 +20,7 @@ there. From the paper: Adam, KL, unit weights; without adaptation rate 1e-4 and 
 That confounds the two, so `..._no_da_slow` goes without it at 1e-5 and 6. Open in the paper: splits (here the
 first), epochs (40 of the source), batch 6 as 6 + 6 or together (here 6 + 6), the strength of the reversal
 (here 1; DANN's: --config.adapt.reversal=ramp), validation (here the source's: test list, or a tenth of a
-list). Departure (docs/papers.md): the max pooling, as in dual_domain_av; `diem_literal` keeps all columns.
+list). Reading (docs/papers.md): the max pooling, as in dual_domain_av; `diem_literal` keeps all columns.
 """
 
 import ml_collections

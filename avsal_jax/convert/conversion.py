@@ -19,18 +19,17 @@ if TYPE_CHECKING:
 
 
 class Conversion:
-    """Which tensor of a checkpoint becomes which parameter; registered by the name of its system or part.
+    """Which tensor of a checkpoint becomes which parameter of a registered system.
+
+    It is registered by the name of the system, which may be an encoder alone (`System.kind` is `part`).
+    For checkpoints of a network with a part of yours, register a system with that part too.
 
     Attributes:
-      system: the system or part whose settings are changed; by default that of the conversion's name. A
-        conversion for a network with a part of yours names the system that has all other parts, and
-        `recognise` chooses your part.
       marks: names of tensors, of which each checkpoint has one; they find the network in a file that holds
         more (`candidates.choose`).
       ignored: patterns of names of tensors that are known, and not used: `*.num_batches_tracked`.
     """
 
-    system: ClassVar[str] = ""
     marks: ClassVar[tuple[str, ...]] = ()
     ignored: ClassVar[tuple[str, ...]] = ()
 

@@ -65,7 +65,7 @@ def convert_checkpoint(
     checkpoint = read_checkpoint(source, conversion.marks, key)
     tensors = checkpoint.tensors
     settings = {**_recognised(conversion, source, checkpoint), **dotted(settings or {})}
-    preset = resolve(conversion.system or system, settings)
+    preset = resolve(system, settings)
     expected = flatten(abstract_variables(build(preset)))
     shapes = {name: tuple(leaf.shape) for name, leaf in expected.items()}
     rows = list(conversion.table(settings, tensors))
