@@ -35,9 +35,8 @@ def add_parser(commands) -> None:
     add("--smoothing", type=flags.smoothing, metavar="SECONDS", help=flags.SMOOTHING)
     add("--dtype", choices=("float32", "bfloat16"), default="float32")
     add("--fps", type=flags.rate, metavar="F", help="frames a second of a folder of images (default: 25)")
-    add(
-        "--frame-step", type=flags.positive, default=1, metavar="K", help="take every K-th frame as the video"
-    )
+    add("--frame-step", type=flags.positive, default=1, metavar="K",
+        help="take every K-th frame as the video")  # fmt: skip
     add("--stream", type=flags.count, metavar="N", help="index of the video stream in each file, as "
         "ffprobe counts (default: the one that a player chooses)")  # fmt: skip
     add("--shard", type=flags.shard, metavar="I/N", help="every N-th input (default: the launcher's number)")

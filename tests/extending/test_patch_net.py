@@ -49,7 +49,7 @@ def test_the_converted_network_computes_what_its_weights_say(source, plugin, tmp
     tensors = safetensors.numpy.load_file(source)
     frame = np.random.default_rng(1).standard_normal((64, 96, 3)).astype(np.float32)
     logits = load_model(tmp_path / "model")(Clip(frame[None, None], normalized=True)).logits[0]
-    # Bilinear by 8: the two pixels next to a patch's centre have a mean of 30/32 its score, 1/32 of each next.
+    # Bilinear by 8: the mean of the two middle pixels is 30/32 of the patch and 1/32 of each neighbour.
     expected = scores(tensors, frame)
     for _ in range(2):
         expected = (expected[:-2] + 30 * expected[1:-1] + expected[2:]).T / 32
