@@ -19,6 +19,24 @@ ALLOWED: dict[tuple[str, str, str], str] = {
         for name in ("cc", "sim", "nss", "kl", "auc_judd", "auc_shuffled", "auc_borji", "information_gain")
     },
     ("metric", "cc", "training/recipes.py"): "the recipes `smoke` and `mini` choose it, as users do",
+    ("output", "features", "convert/convert.py"): "an argument of Network.run",
+    ("output", "features", "data/feature_cache.py"): "a folder of prepared data",
+    ("output", "features", "inference/output.py"): "what an output can need",
+    ("output", "features", "inference/predictor.py"): "an argument of Network.run",
+    ("output", "features", "inference/report.py"): "a field of the settings",
+    ("output", "maps", "cli/running.py"): "the number of maps in a summary, and a word",
+    ("output", "maps", "data/grey_maps.py"): "the array of any npz with maps",
+    ("output", "maps", "data/packagings.py"): "folders of published data sets",
+    ("output", "maps", "data/synthetic/files.py"): "a folder of that data set",
+    ("output", "maps", "evaluation/saved_maps.py"): "a folder of maps, by whatever program",
+    ("output", "maps", "inference/features.py"): "the number of maps in a summary",
+    ("output", "maps", "inference/predict.py"): "the number of maps in a summary",
+    ("output", "maps", "inference/report.py"): "the number of maps in a summary, and a word",
+    ("output", "maps", "inference/stills.py"): "the number of maps in a summary",
+    ("output", "maps", "metrics/imresize.py"): "the name of an argument",
+    ("output", "overlay", "inference/report.py"): "the heading of a column of pictures",
+    ("output", "report", "cli/prepare.py"): "the report of preparing a data set",
+    ("output", "report", "data/prepare.py"): "the report of preparing a data set",
 }
 
 

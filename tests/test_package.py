@@ -34,8 +34,10 @@ ALLOWED = {
     "metrics": {"ops", "errors", "registry", "contents", ""},
     "models": {"errors", "spec", "types", "ops", "registry", "contents", ""},
     "storage": {"errors", "spec", "types", "ops", "models", "bundled", "registry", ""},
-    "convert": {"errors", "spec", "types", "ops", "models", "storage", ""},
+    "convert": {"errors", "spec", "types", "ops", "models", "storage", "registry", "contents", ""},
     "inference": {
+        "registry",
+        "contents",
         "bundled",
         "errors",
         "spec",
@@ -90,6 +92,7 @@ ALLOWED = {
         "cluster",
     },
     "cli": {
+        "registry",
         "bundled",
         "errors",
         "spec",
@@ -230,8 +233,18 @@ def test_doctor_tells_which_data_sets_lie_in_a_root(tmp_path, capsys):
 def test_wrong_flags_exit_with_2(capsys):
     from avsal_jax.cli.main import main
 
-    for arguments in (["predict"], ["predict", "x", "--output", "y", "--save", "movies"], ["nonsense"]):
+    for arguments in (["predict"], ["predict", "x", "--output", "y", "--shard", "3"], ["nonsense"]):
         with pytest.raises(SystemExit) as stop:
             main(arguments)
         assert stop.value.code == 2
-    assert "'movies' is none of maps, overlay, npz, report" in capsys.readouterr().err
+    assert "'3' is not I/N" in capsys.readouterr().err
+
+
+def test_a_name_that_is_not_registered_exits_with_2(capsys):
+    from avsal_jax.cli.main import main
+
+    assert main(["predict", "x.mp4", "--output", "y", "--save", "maps,ovelay"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "unknown output 'ovelay' (did you mean 'overlay'?); there are " in line
+    assert main(["predict", "x.mp4", "--output", "y", "--save", ","]) == 2
+    assert "there is no output to save; choose from " in capsys.readouterr().err

@@ -5,12 +5,6 @@ from __future__ import annotations
 import argparse
 import fractions
 
-SAVES = ("maps", "overlay", "npz", "report", "features")
-
-
-def saves(text: str) -> tuple[str, ...]:
-    """Returns the kinds of output in a list such as `maps,npz`."""
-    return _chosen(text, SAVES)
 
 
 def shard(text: str) -> tuple[int, int]:
@@ -127,7 +121,7 @@ def feature_frames(text: str) -> int | tuple[float, ...]:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Returns the names of a list such as `taps,fused`."""
+    """Returns the names of a list such as `taps,fused`; which of them exist is checked by their readers."""
     return tuple(dict.fromkeys(name for name in text.split(",") if name))
 
 
