@@ -146,7 +146,6 @@ PROTOCOLS = {
 LOWER_IS_BETTER = frozenset({"kl"})
 # On a grid, these are means over fixations, not frames.
 PER_FIXATION = frozenset({"nss", INFORMATION_GAIN, *GRID_METRICS})
-DEFAULTS = {"dhf1k": "dhf1k", "hollywood2": "dhf1k", "ucf": "dhf1k"}  # recorded gaze: gaze; other sets: vinet
 
 
 def protocol_for(name: str | None, dataset: str) -> Protocol:
@@ -155,7 +154,7 @@ def protocol_for(name: str | None, dataset: str) -> Protocol:
     Raises:
       AvsalError: an unknown name.
     """
-    name = name or DEFAULTS.get(dataset, "gaze" if find_dataset(dataset).packaging == "gaze" else "vinet")
+    name = name or find_dataset(dataset).protocol
     if name not in PROTOCOLS:
         raise AvsalError(f"unknown protocol {name!r}; there are {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]
