@@ -270,7 +270,7 @@ def find_dataset(name: str) -> DataSet:
     if packaging is not None and packaging.user_set("NAME") is not None:
         return packaging.user_set(checked_name(inner, f"data set {name!r}"))
     names, packagings = registry.table("dataset"), registry.table("packaging")
-    prefixes = [f"{key}:NAME" for key, value in packagings.items() if value.user_set("NAME") is not None]
+    prefixes = sorted(f"{key}:NAME" for key, form in packagings.items() if form.user_set("NAME") is not None)
     raise AvsalError(
         f"{name!r} is not a data set{did_you_mean(name, names)}; there are {', '.join(names)}, and for your "
         f"own in a packaging {', '.join(prefixes[:-1])} and {prefixes[-1]}"

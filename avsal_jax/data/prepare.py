@@ -126,17 +126,17 @@ def prepare_generated(
     generator = find_dataset(dataset).generator
     settings = generator.settings(values)
     root = pathlib.Path(root or pathlib.Path(output) / f"{dataset}-source")
-    counted = bar(total=settings.videos, unit="video", desc="generating") if bar else None
+    progress_bar = bar(total=settings.videos, unit="video", desc="generating") if bar else None
 
     def progress(videos):
-        counted.update(settings.videos - len(videos))  # are there already
+        progress_bar.update(settings.videos - len(videos))  # are there already
         for video in videos:
             yield video
-            counted.update(1)
+            progress_bar.update(1)
 
-    generator.write(root, settings, progress=progress if counted is not None else iter, workers=workers)
-    if counted is not None:
-        counted.close()
+    generator.write(root, settings, progress=progress if progress_bar is not None else iter, workers=workers)
+    if progress_bar is not None:
+        progress_bar.close()
     return prepare(
         dataset,
         root=root,

@@ -33,7 +33,7 @@ def refused(pattern, name, *arguments, **named):
 
 
 def test_wrong_names_splits_and_folds(root):
-    refused(r"'DIEM' .* there are .*dhf1k, .*, and .* gaze:NAME, dhf1k:NAME and stavis:NAME", "DIEM", root)
+    refused(r"'DIEM' .* there are .*dhf1k, .*, and .* dhf1k:NAME, gaze:NAME and stavis:NAME", "DIEM", root)
     refused("'tased:x' is not a data set", "tased:x", root)
     refused(r"data set 'stavis:../x': '../x' is no name", "stavis:../x", root)
     refused("data set 'dhf1k:': '' is no name", "dhf1k:", root)

@@ -66,7 +66,9 @@ def test_its_videos_are_read(plugin, root):
     np.testing.assert_array_equal(entry.grid_points(3, (64, 128)), [[21, 53], [25, 49]])
     (other,) = open_dataset("arrays:mine", root)
     assert other.dataset == "arrays:mine" and find_dataset("arrays:mine").fps == 25
-    with pytest.raises(AvsalError, match="and for your own .*stavis:NAME and arrays:NAME"):
+    with pytest.raises(
+        AvsalError, match="for your own .* arrays:NAME, dhf1k:NAME, gaze:NAME and stavis:NAME"
+    ):
         open_dataset("nothing", root)
 
 
