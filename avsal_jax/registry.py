@@ -90,13 +90,13 @@ KINDS: dict[str, Kind] = {
     ),
     "dataset": Kind(
         "videos with recorded gaze: splits, folds, packaging",
-        ("avsal_jax.data.datasets",),
-        "avsal_jax.data.datasets:DataSet",
+        ("avsal_jax.data.public_sets", "avsal_jax.data.synthetic.dataset"),
+        "avsal_jax.data.dataset:DataSet",
     ),
     "packaging": Kind(
         "how the files of a data set lie on disk",
         ("avsal_jax.data.packagings",),
-        "avsal_jax.data.packagings:Packaging",
+        "avsal_jax.data.dataset:Packaging",
     ),
     "loss": Kind("what training lowers", ("avsal_jax.losses",), "avsal_jax.losses:Loss"),
     "objective": Kind(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from avsal_jax.data.clip_sound import Sound
-from avsal_jax.data.prepare import prepare_synthetic
+from avsal_jax.data.prepare import prepare_generated
 from avsal_jax.errors import AvsalError
 from avsal_jax.models.network import init_variables
 from avsal_jax.models.systems import build, resolve
@@ -34,7 +34,7 @@ def folders(tmp_path_factory):
     folder = tmp_path_factory.mktemp("domains")
     for domain in ("a", "b"):
         settings = {"preset": "tiny", "videos": "60", "frames": "16", "domain": domain, "objects": "2"}
-        prepare_synthetic(settings, None, folder / domain, (32, 64), workers=1)
+        prepare_generated("synthetic", settings, output=folder / domain, size=(32, 64), workers=1)
     return folder
 
 
@@ -77,7 +77,7 @@ def test_sound_report(tool, folders, model):
 @pytest.mark.slow
 def test_sound_report_of_relevance(tool, tmp_path):
     settings = {"preset": "tiny", "videos": "20", "frames": "16", "objects": "2", "inconsistent": "0.5"}
-    prepare_synthetic(settings, None, tmp_path, (32, 64), workers=1)
+    prepare_generated("synthetic", settings, output=tmp_path, size=(32, 64), workers=1)
     preset = resolve("avinet", {**SETTINGS, "fusion": "ravf", "fusion.width": 1 / 16})
     variables = init_variables(build(preset), 0)
     model = write_model(tmp_path / "m", preset, variables, {"by": "a test"})

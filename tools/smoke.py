@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from avsal_jax.compile_cache import use_compile_cache
-from avsal_jax.data.prepare import prepare_synthetic
+from avsal_jax.data.prepare import prepare_generated
 from avsal_jax.models.systems import build
 from avsal_jax.training import recipes
 from avsal_jax.training.schema import TrainConfig, build_config
@@ -35,8 +35,8 @@ def main() -> int:
     started, stepped, failed = time.perf_counter(), {}, 0
     with tempfile.TemporaryDirectory() as folder:
         root, target = pathlib.Path(folder) / "prepared", pathlib.Path(folder) / "prepared_b"
-        prepare_synthetic({"preset": "tiny"}, None, root, (64, 96))
-        prepare_synthetic({"preset": "tiny", "domain": "b"}, None, target, (64, 96))
+        prepare_generated("synthetic", {"preset": "tiny"}, output=root, size=(64, 96))
+        prepare_generated("synthetic", {"preset": "tiny", "domain": "b"}, output=target, size=(64, 96))
         for name in (f"{r.name}:{row}" for r in map(recipes.recipe, recipes.shipped()) for row in r.rows):
             if only not in name:
                 continue

@@ -6,7 +6,6 @@ import argparse
 import fractions
 
 
-
 def shard(text: str) -> tuple[int, int]:
     """Returns (I, N) of `I/N`."""
     index, _, count = text.partition("/")

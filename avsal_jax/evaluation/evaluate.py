@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from avsal_jax import registry
 from avsal_jax.cluster import share
-from avsal_jax.data.datasets import find_dataset, open_dataset, open_whole
+from avsal_jax.data.datasets import find_dataset, open_dataset, open_entire
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.data.sets.stimuli import DEFAULT_OPTIONS, GazeOptions
 from avsal_jax.data.video_lists import shipped_domain
@@ -89,7 +89,7 @@ def evaluate(
     output = pathlib.Path(output)
     settings = _settings(request)
     units = _units(request)
-    stimuli, notes = open_whole(request.dataset, request.root, request.gaze)
+    stimuli, notes = open_entire(request.dataset, request.root, request.gaze)
     for note in notes:
         say(f"note: {request.dataset}: {note}")
     pool = [Unit(entry, units[0].source) for entry in stimuli] or units
@@ -275,7 +275,7 @@ def _training(request: Request, entries: Sequence[VideoEntry]) -> Sequence[Video
     of `domain:nature_train`.
     """
     unlisted = dataclasses.replace(request, list_file=None)
-    if request.list_file is None or find_dataset(request.dataset).packaging == "gaze":
+    if request.list_file is None or find_dataset(request.dataset).packaging.has_observers:
         return _entries(unlisted, "train", request.fold)
     domain = shipped_domain(str(request.list_file))
     if domain is not None:

@@ -151,7 +151,6 @@ register("protocol", "gaze")(
         grid=GazeGrid(),
     )
 )
-DEFAULTS = {"dhf1k": "dhf1k", "hollywood2": "dhf1k", "ucf": "dhf1k"}  # recorded gaze: gaze; other sets: vinet
 
 
 def find_protocol(name: str) -> Protocol:
@@ -165,11 +164,7 @@ def protocol_for(name: str | None, dataset: str) -> Protocol:
     Raises:
       AvsalError: an unknown name.
     """
-    row = find_dataset(dataset)
-    usual = getattr(row, "protocol", "") or DEFAULTS.get(
-        dataset, "gaze" if row.packaging == "gaze" else "vinet"
-    )
-    return find_protocol(name or usual)
+    return find_protocol(name or find_dataset(dataset).protocol)
 
 
 def generator(seed: int, video: str, frame: int, purpose: str) -> np.random.Generator:

@@ -21,12 +21,12 @@ import dataclasses
 import difflib
 import functools
 import importlib.resources
+from collections.abc import Mapping
 
+from avsal_jax import registry
 from avsal_jax.errors import AvsalError
 
 PAPERS = ("avinet", "casp_net", "avrsp", "dual_domain")
-# set -> category of its videos, as the set calls it -> the set of the rows that papers print for it
-CATEGORIES = {"ave": {"Nature": "ave:nature", "Social": "ave:social", "Other": "ave:miscellaneous"}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +67,12 @@ class Row:
     def source(self) -> str:
         """The paper and its table, such as `avinet, Table 4`."""
         return f"{self.paper}, Table {self.table}"
+
+
+def categories(dataset: str) -> Mapping[str, str]:
+    """Returns category of a set's videos -> set of the rows that papers print for it; empty for most sets."""
+    row = registry.lookup("dataset", dataset)
+    return {} if row is None else row.categories
 
 
 @functools.cache

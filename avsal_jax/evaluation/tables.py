@@ -129,7 +129,7 @@ def markdown(summary: dict, metrics: Sequence[str]) -> str:
         measured.append((f"**{label}**, mean of {len(folds)} folds", fold_means(folds, metrics)))
     table = functools.partial(_table, split=summary["split"], metrics=metrics)
     lines = table(f"{dataset}, {scored_on}", measured, printed=published.rows(dataset=dataset))
-    names = published.CATEGORIES.get(dataset, {})
+    names = published.categories(dataset)
     for category, part in summary.get("categories", {}).items():
         means = {name: value["mean"] for name, value in part["metrics"].items()}
         printed = published.rows(dataset=names[category]) if category in names else ()

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from avsal_jax.data.clip_sound import ClipSound
+from avsal_jax.data.dataset import find_dataset
 from avsal_jax.data.feature_cache import SHARED, FeatureCache
 from avsal_jax.data.prepared import PreparedVideo
 from avsal_jax.data.sampling import Sampler, Sampling
@@ -161,7 +162,7 @@ class Feed:
 
 def _same(video: PreparedVideo, other: PreparedVideo | None) -> bool:
     """Whether they are one video; those of generated sets have the same names, but other pictures."""
-    if other is None or video.dataset != "synthetic":
+    if other is None or find_dataset(video.dataset).generator is None:
         return other is not None
     return video.pictures_digest() == other.pictures_digest()
 

@@ -18,6 +18,8 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 
 import avsal_jax
+from avsal_jax.data.dataset import SIX, group_names
+from avsal_jax.data.synthetic.dataset import NAME as SYNTHETIC
 from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.models.part import settable_fields
 from avsal_jax.models.slots import part_class
@@ -25,8 +27,6 @@ from avsal_jax.spec.fields import field_types, unwrapped
 from avsal_jax.training.domain_adversarial import AdaptConfig, AdaptedFeature
 from avsal_jax.training.schedules import ScheduleConfig
 from avsal_jax.training.schema import RUN_FIELDS, ModelConfig, TrainConfig, changed_model
-
-SIX_SETS = ("diem", "coutrot1", "coutrot2", "avad", "etmd", "summe")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Row:
 
 
 _ON_SYNTHETIC = {
-    "data.sources": (("synthetic", None),),
+    "data.sources": ((SYNTHETIC, None),),
     "data.validation": "published",
     "data.stride": 0,
-    "adapt.sources": (("synthetic", None),),  # what is set in `adapt` is for recipes that adapt
+    "adapt.sources": ((SYNTHETIC, None),),  # what is set in `adapt` is for recipes that adapt
     "adapt.root": "prepared_b",
     "init": {},
     "epochs": 0,
@@ -330,3 +330,7 @@ def _refuse_clashes(names: Sequence[str], known: Mapping[str, Row]) -> None:
             other, before = taken.setdefault(key, (name, value))
             if before != value:
                 raise AvsalError(f"the variants {other} and {name} set {key} differently; take one of them")
+
+
+# Last: the first reading of a table loads plugins of the environment, which may import this module.
+SIX_SETS = group_names(SIX)

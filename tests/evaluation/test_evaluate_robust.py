@@ -108,7 +108,7 @@ def test_lists_that_disagree_with_files_are_told(root, predictions, tmp_path, ca
     ("change", "message"),
     [
         ({"root": "nowhere"}, "there is no folder"),
-        ({"dataset": "diem2"}, "is no data set"),
+        ({"dataset": "diem2"}, "is not a data set"),
         (
             {"protocol": "mine"},
             "unknown protocol 'mine' (did you mean 'vinet'?); there are stavis, vinet, dhf1k",

@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from avsal_jax import AvsalError
-from avsal_jax.data.prepare import prepare, prepare_synthetic
+from avsal_jax.data.prepare import prepare, prepare_generated
 from avsal_jax.models.domain import CHANNELS
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.systems import build
@@ -55,8 +55,12 @@ def narrow_discriminators():
 def other(tmp_path_factory):
     """The target domain: other looks and timbres, the names of the source's videos."""
     folder = tmp_path_factory.mktemp("other")
-    prepare_synthetic(
-        {"preset": "tiny", "grade": "position", "domain": "b"}, None, folder, (32, 64), workers=1
+    prepare_generated(
+        "synthetic",
+        {"preset": "tiny", "grade": "position", "domain": "b"},
+        output=folder,
+        size=(32, 64),
+        workers=1,
     )
     return folder
 
@@ -297,7 +301,13 @@ def test_where_the_targets_truth_is_black_is_not_looked_at(adapted, tmp_path):
 
 
 def test_a_set_that_was_generated_again_is_the_same_domain(adapted, tmp_path):
-    prepare_synthetic({"preset": "tiny", "grade": "position"}, None, tmp_path / "again", (32, 64), workers=1)
+    prepare_generated(
+        "synthetic",
+        {"preset": "tiny", "grade": "position"},
+        output=tmp_path / "again",
+        size=(32, 64),
+        workers=1,
+    )
     with pytest.raises(AvsalError, match="the domains overlap: synthetic scene_00001 and 6 more videos"):
         ready(adapted(adapt__root=str(tmp_path / "again")), tmp_path / "w")
 

@@ -11,9 +11,10 @@ import shlex
 import jax
 import pytest
 
+from avsal_jax import registry
 from avsal_jax.cli import evaluate
 from avsal_jax.cli.main import main
-from avsal_jax.data.datasets import DATASETS, _check_fold
+from avsal_jax.data.datasets import find_dataset
 from avsal_jax.models.network import abstract_variables
 from avsal_jax.models.slots import SLOTS, part_class
 from avsal_jax.models.systems import build, preset_of
@@ -240,9 +241,9 @@ def test_every_recipe_has_its_evaluation_with_its_protocol(name):
     assert commands
     for args in commands:
         assert (args.protocol, args.postprocess) == EVALUATIONS.get(name, ("vinet", None))
-        assert args.model and args.output and args.dataset in DATASETS
+        assert args.model and args.output and args.dataset in registry.table("dataset")
         if not args.model.startswith("1="):  # folds that are pooled
-            _check_fold(args.dataset, DATASETS[args.dataset], fold=args.fold, split=args.split)
+            find_dataset(args.dataset).check_fold(args.dataset, split=args.split, fold=args.fold)
 
 
 def test_list(capsys):

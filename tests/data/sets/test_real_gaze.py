@@ -11,7 +11,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from avsal_jax.data.sets.gaze_sets import open_gaze
+from avsal_jax.data.datasets import open_entire
 from avsal_jax.data.sets.stimuli import GazeOptions
 from avsal_jax.evaluation.baselines import centre_maps
 from avsal_jax.evaluation.human import LeaveOneOut
@@ -36,7 +36,7 @@ CHECKOUT = pathlib.Path(__file__).parents[3]
 @functools.cache
 def opened(name: str, drop_first: bool = False):
     options = GazeOptions(drop_first=drop_first)
-    return open_gaze(name, needs.gaze_root() / FOLDERS[name], options)
+    return open_entire(name, needs.gaze_root() / FOLDERS[name], options)
 
 
 def golden_of(name: str) -> dict:
