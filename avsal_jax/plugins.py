@@ -197,6 +197,17 @@ def load_installed(kind: str, name: str) -> None:
             load_plugins([point.module])
 
 
+def load_all_installed() -> list[str]:
+    """Loads every installed plugin; returns a line for each that failed."""
+    failed = []
+    for module in dict.fromkeys(point.module for point in entry_points()):
+        try:
+            load_plugins([module])
+        except AvsalError as error:
+            failed.append(str(error))
+    return failed
+
+
 @contextlib.contextmanager
 def isolated() -> Iterator[None]:
     """Takes away what plugins that are loaded within it registered; for tests."""

@@ -163,9 +163,10 @@ class _Tables:
     read: set[str]
     origins: list[Origin]
     ready: bool  # whether the plugins that the environment names are loaded
+    installed: bool  # whether an unknown name may load an installed plugin
 
 
-_tables = _Tables({kind: {} for kind in KINDS}, read=set(), origins=[PACKAGE], ready=False)
+_tables = _Tables({kind: {} for kind in KINDS}, read=set(), origins=[PACKAGE], ready=False, installed=True)
 
 
 def register(kind: str, name: str) -> Callable:
@@ -271,7 +272,7 @@ def lookup(kind: str, name: object) -> object | None:
     """
     if not isinstance(name, str):
         return None
-    if name not in table(kind):
+    if name not in table(kind) and _tables.installed:
         plugins().load_installed(kind, name)
     return table(kind).get(name)
 
@@ -294,6 +295,11 @@ def find(kind: str, name: object, what: str = "") -> object:
             f"unknown {what} {name!r}{did_you_mean(name, things)}; there are {', '.join(things)}"
         )
     return thing
+
+
+def is_registered(kind: str, name: str) -> bool:
+    """Whether a name is registered now; no plugin is loaded for it."""
+    return kind in KINDS and name in table(kind)
 
 
 def plugins():
@@ -323,6 +329,17 @@ def origin_of(kind: str, name: str) -> Origin | None:
 def add_origin(origin: Origin) -> None:
     """Makes what the modules of `origin` register from now on its own; for `plugins`."""
     _tables.origins.append(origin)
+
+
+@contextlib.contextmanager
+def without_installed_plugins() -> Iterator[None]:
+    """Within it a name loads no installed plugin: for names in files, which the user did not choose."""
+    with _lock:
+        before, _tables.installed = _tables.installed, False
+        try:
+            yield
+        finally:
+            _tables.installed = before
 
 
 @contextlib.contextmanager
