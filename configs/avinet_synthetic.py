@@ -29,7 +29,8 @@ distinguish more after a run, as in da_again, which also slows the features. Net
 import ml_collections
 
 from avsal_jax.training import recipes
-from avsal_jax.training.recipes import Row, adaptation
+from avsal_jax.training.objectives.domain_adversarial import adaptation
+from avsal_jax.training.recipes import Row
 
 TARGET = (("synthetic", None),)
 DUAL = {"model.fusion": "cross_modal", "model.fusion.width": 0.25}
@@ -40,9 +41,9 @@ ADAPTED |= {"model.norm": "frozen", "optimizer.learning_rate": 2e-4, "optimizer.
 ADAPTED |= {"optimizer.groups": (("discriminator_.*", 5.0),), "evaluation.export": "last"}
 HOW = {"root": "prepared_b", "feature_loss": "inverted", "source_share": 0.0, "reversal": "ramp"}
 HOW |= {"memory": 1024, "updates": 4}
-BOTH = ADAPTED | {"adapt": adaptation(TARGET, "audio", "fused", **HOW)}
+BOTH = ADAPTED | {"objective": adaptation(TARGET, "audio", "fused", **HOW)}
 SECOND_ROUND = {"init": {"da_both": {"path": "runs/da_both/model"}}, "optimizer.learning_rate": 1e-4}
-SECOND_ROUND |= {"steps": 900, "adapt": adaptation(TARGET, "audio", "fused", **HOW | {"updates": 16})}
+SECOND_ROUND |= {"steps": 900, "objective": adaptation(TARGET, "audio", "fused", **HOW | {"updates": 16})}
 NARROW = {"width": 0.25}
 ROWS = {
     "bilinear": Row({"model.fusion": "bilinear"}, "nothing published"),
@@ -52,7 +53,7 @@ ROWS = {
         {"model.audio_encoder": None, "model.fusion": None, "model.audio": None, "init": {}}, "ViNet"
     ),
     "source_only": Row(ALONE, "the dual domain-adversarial model on domain a alone"),
-    "da_audio": Row(ADAPTED | {"adapt": adaptation(TARGET, "audio", **HOW)}, "from a to b"),
+    "da_audio": Row(ADAPTED | {"objective": adaptation(TARGET, "audio", **HOW)}, "from a to b"),
     "da_both": Row(BOTH, "from a to b"),
     "da_again": Row(BOTH | SECOND_ROUND, "da_both, and a second round"),
 }

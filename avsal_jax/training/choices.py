@@ -141,3 +141,18 @@ def put(cls: type, values: dict, key: str, value) -> None:
         put(kind, values[group], rest, value)
     else:
         values[group] = value
+
+
+def with_names(cls: type, values):
+    """Returns plain values in which each choice that is a mapping has a name: without one, the default's."""
+    if not isinstance(values, Mapping):
+        return values
+    named = dict(values)
+    for field, hint in field_types(cls).items():
+        _, extra, _ = unwrapped(hint)
+        value = values.get(field)
+        if isinstance(extra, Registered) and isinstance(value, Mapping):
+            value = value if "name" in value else {"name": default_values(cls, field)[field]["name"], **value}
+            inner = registry.lookup(extra.kind, value["name"])
+            named[field] = value if inner is None else with_names(inner, value)
+    return named

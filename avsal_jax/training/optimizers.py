@@ -163,9 +163,7 @@ def with_frozen(config: Optimizer, patterns: Sequence[str]) -> Optimizer:
     return dataclasses.replace(config, groups=(*frozen, *config.groups))
 
 
-def make_optimizer(
-    config: Optimizer, params, total_steps: int
-) -> optax.GradientTransformationExtraArgs:
+def make_optimizer(config: Optimizer, params, total_steps: int) -> optax.GradientTransformationExtraArgs:
     """Returns the optimizer for `params`.
 
     Its `update(gradients, state, params, plateau_scale=1.0)` takes the scale of a `PlateauState` as an

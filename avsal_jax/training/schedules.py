@@ -21,6 +21,7 @@ from avsal_jax.spec.fields import Natural, Positive, Range, Share, check_fields,
 Mode = Literal["min", "max"]
 Inside = Annotated[float, Range(0, 1, above=True, below=True)]
 
+
 @dataclasses.dataclass(frozen=True)
 class Schedule(abc.ABC):
     """What happens to the learning rate during a run.
@@ -36,7 +37,7 @@ class Schedule(abc.ABC):
 
     @abc.abstractmethod
     def build(self, total_steps: int) -> Callable[[jax.Array], jax.Array | None]:
-        """Returns a function: step (int32, 0 is the first) -> factor on the rate, a float32 scalar; traceable.
+        """Returns a traceable function: step (int32, 0 is the first) -> factor on the rate, a float32 scalar.
 
         The warm-up is multiplied on top. None is a factor of 1.
         """
@@ -90,8 +91,8 @@ class Step(Schedule):
     """The rate is multiplied by `gamma` at each milestone.
 
     Attributes:
-      milestones: parts of the run's steps, rising in (0, 1). 0.75 in a run of 1,000 steps is torch's milestone
-        750.
+      milestones: parts of the run's steps, rising in (0, 1). 0.75 in a run of 1,000 steps is torch's
+        milestone 750.
       gamma: the factor.
     """
 

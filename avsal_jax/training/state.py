@@ -19,6 +19,7 @@ class TrainState:
         stays as it was before that step.
       params: by slot of the network, and by name of the objective's own modules.
       batch_stats: likewise.
+      extra: other state of the objective, as a memory of earlier clips; {} where it has none.
       opt_state: of the optimizer.
       ema: averaged parameters, or {} where that is off.
     """
@@ -29,6 +30,7 @@ class TrainState:
     batch_stats: dict
     opt_state: object
     ema: dict
+    extra: dict
 
 
 def new_state(variables: dict, optimizer, ema: bool) -> TrainState:
@@ -41,6 +43,7 @@ def new_state(variables: dict, optimizer, ema: bool) -> TrainState:
         batch_stats=variables.get("batch_stats", {}),
         opt_state=optimizer.init(params),
         ema=jax.tree.map(jnp.copy, params) if ema else {},
+        extra=variables.get("extra", {}),
     )
 
 

@@ -1,0 +1,1 @@
+"""What a training step minimises, from which batches: a module for each objective."""
