@@ -11,6 +11,7 @@ import re
 import typing
 from collections.abc import Mapping, Sequence
 
+from avsal_jax import registry
 from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.models.changes import INPUT_FIELDS
 from avsal_jax.models.slots import HEADS, SLOTS
@@ -125,18 +126,24 @@ def _hint(key: str, values: Mapping):
     if typing.get_origin(hints.get(group)) is dict:
         raise AvsalError(f"{key!r} is a group of the config; set a field, as --config.{key}.path=PATH")
     refuse_earlier_key(key)
-    if f"{group}.name" in hints:  # of a choice
-        fields = [name.removeprefix(f"{group}.") for name in hints if name.rpartition(".")[0] == group]
+    if f"{group}.name" in hints:
+        _, choice, _ = unwrapped(hints[group])
         chosen = functools.reduce(lambda place, name: place[name], group.split("."), values)
-        raise AvsalError(
-            f"unknown key {key!r} in the config{did_you_mean(key, [f'{group}.{name}' for name in fields])}: "
-            f"{group} {chosen['name']!r} has {', '.join(name for name in fields if name != 'name')}"
-        )
+        raise AvsalError(f"unknown key {key!r} in the config{_fields_of(choice.kind, chosen['name'], field)}")
     nearest = did_you_mean(key, hints)
     matches = [name for name in hints if name.rpartition(".")[2] == key]
     raise AvsalError(
         f"unknown key {key!r} in the config{f' (did you mean {matches[0]!r}?)' if matches else nearest}"
     )
+
+
+def _fields_of(kind: str, name: str, field: str) -> str:
+    """Returns in words which fields a choice has, and which choices have a field that it lacks."""
+    classes = registry.table(kind)
+    fields = field_types(registry.find(kind, name))
+    others = [other for other, cls in classes.items() if field in field_types(cls)]
+    more = f"; {field} is a field of {', '.join(others)}" if others else ""
+    return f"{did_you_mean(field, fields)}: {kind} {name!r} has {', '.join(fields) or 'no fields'}{more}"
 
 
 def _hint_of(kind: type, field: str, key: str):

@@ -138,7 +138,7 @@ class DomainAdversarialConfig(ObjectiveConfig):
 
 
 def adaptation(sources: tuple, *features: str, **others) -> dict:
-    """Returns plain values of the objective: a target domain, features with unit weights, and other fields."""
+    """Returns plain values: a target domain, features with unit weights, and other fields."""
     config = DomainAdversarialConfig(sources, features=tuple(map(AdaptedFeature, features)), **others)
     return {"name": NAME, **plain(config)}
 
