@@ -41,7 +41,7 @@ def of_name(kind: str, name: str) -> str:
     registry.find(kind, name)
     (entry,) = (entry for entry in registry.entries(kind) if entry.name == name)
     cls = _class(entry)
-    lines = [f"{kind} {name}  ({entry.origin}, {cls.__module__}.{cls.__qualname__})", ""]
+    lines = [f"{kind} {name}  ({entry.origin}, registered by {entry.module})", ""]
     documentation = (
         inspect.getdoc(entry.thing) if entry.thing is cls or callable(entry.thing) else entry.about
     )

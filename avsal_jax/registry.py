@@ -140,15 +140,17 @@ PACKAGE = Origin("avsal_jax", modules=("avsal_jax",))
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A registered thing. `about` is the first line of what documents it."""
+    """A registered thing, and the module that registered it."""
 
     kind: str
     name: str
     thing: object
     origin: Origin
+    module: str
 
     @property
     def about(self) -> str:
+        """One line: what the thing says of itself, or the first paragraph of its documentation."""
         text = getattr(self.thing, "about", None)
         if not isinstance(text, str) or not text:
             text = inspect.getdoc(self.thing) or ""
@@ -189,7 +191,7 @@ def register(kind: str, name: str) -> Callable:
 
     def add(thing):
         with _lock:
-            entry = Entry(kind, name=name, thing=thing, origin=_origin(module))
+            entry = Entry(kind, name=name, thing=thing, origin=_origin(module), module=module)
             if entry.origin is not PACKAGE:
                 table(kind)  # so that it meets the package's own names
             before = _tables.entries[kind].get(name)
@@ -208,7 +210,7 @@ def register(kind: str, name: str) -> Callable:
 
 def _origin(module: str) -> Origin:
     for origin in reversed(_tables.origins):
-        if any(module == own or module.startswith(f"{own}.") for own in origin.modules):
+        if any(module == prefix or module.startswith(f"{prefix}.") for prefix in origin.modules):
             return origin
     return Origin(module.partition(".")[0])
 
@@ -261,7 +263,7 @@ def table(kind: str) -> Mapping[str, object]:
 def _import_all(home: str) -> None:
     """Imports a module, or all modules of a package."""
     module = importlib.import_module(home)
-    for inner in sorted(pkgutil.iter_modules(getattr(module, "__path__", ())), key=lambda one: one.name):
+    for inner in sorted(pkgutil.iter_modules(getattr(module, "__path__", ())), key=lambda info: info.name):
         importlib.import_module(f"{home}.{inner.name}")
 
 
@@ -277,22 +279,22 @@ def lookup(kind: str, name: object) -> object | None:
     return table(kind).get(name)
 
 
-def find(kind: str, name: object, what: str = "") -> object:
+def find(kind: str, name: object, label: str = "") -> object:
     """Returns what is registered under a name that a user gave; see `lookup`.
 
     Args:
       kind: of the thing.
       name: as given.
-      what: what an error calls it; by default the kind in words.
+      label: what an error calls it; by default the kind in words.
 
     Raises:
       AvsalError: an unknown name, with the nearest one and those that exist.
     """
     thing = lookup(kind, name)
     if thing is None:
-        things, what = table(kind), what or kind.replace("_", " ")
+        things, label = table(kind), label or kind.replace("_", " ")
         raise AvsalError(
-            f"unknown {what} {name!r}{did_you_mean(name, things)}; there are {', '.join(things)}"
+            f"unknown {label} {name!r}{did_you_mean(name, things)}; there are {', '.join(things)}"
         )
     return thing
 
@@ -307,10 +309,10 @@ def plugins():
     return importlib.import_module("avsal_jax.plugins")
 
 
-def choose(kind: str, names: Sequence[str], what: str = "") -> tuple[str, ...]:
+def choose(kind: str, names: Sequence[str], label: str = "") -> tuple[str, ...]:
     """Returns names that a user gave, each once, all of which are registered; AvsalError as `find`."""
     for name in names:
-        find(kind, name, what)
+        find(kind, name, label)
     return tuple(dict.fromkeys(names))
 
 
@@ -373,5 +375,5 @@ def _restore(snapshot) -> None:
     rows, read, origins = snapshot
     _tables.origins[:] = origins
     for kind in KINDS:
-        own = {} if kind in read else {n: e for n, e in _tables.entries[kind].items() if e.origin is PACKAGE}
-        _tables.entries[kind] = {**own, **rows[kind]}
+        filled = {n: e for n, e in _tables.entries[kind].items() if e.origin is PACKAGE and kind not in read}
+        _tables.entries[kind] = {**filled, **rows[kind]}

@@ -20,13 +20,12 @@ there. From the paper: Adam, KL, unit weights; without adaptation rate 1e-4 and 
 That confounds the two, so `..._no_da_slow` goes without it at 1e-5 and 6. Open in the paper: splits (here the
 first), epochs (40 of the source), batch 6 as 6 + 6 or together (here 6 + 6), the strength of the reversal
 (here 1; DANN's: --config.objective.reversal=ramp), validation (here the source's: test list, or a tenth of a
-list). Departure (docs/papers.md): the max pooling, as in dual_domain_av; `diem_literal` keeps all columns.
+list). Reading (docs/papers.md): the max pooling, as in dual_domain_av; `diem_literal` keeps all columns.
 """
 
 import ml_collections
 
-from avsal_jax.training import recipes
-from avsal_jax.training.objectives.domain_adversarial import adaptation
+from avsal_jax.training import adaptation, recipes
 from avsal_jax.training.recipes import Row
 
 START = {
@@ -43,8 +42,7 @@ TABLE = {  # target from source: the rows w/o DA, DA(audio), DA(audio + fusion) 
     "social": ("0.477 1.9711 0.6019 0.8717 0.3742", "0.4951 2.064 0.6016 0.8721 0.3964",
                "0.4985 2.084 0.6083 0.8727 0.3833"),
 }  # fmt: skip
-SLOW = {"optimizer.learning_rate": 1e-5, "data.batch": 6}
-ROWS = {}
+SLOW, ROWS = {"optimizer.learning_rate": 1e-5, "data.batch": 6}, {}
 for name, figures in TABLE.items():
     listed = name in ("faces", "social")
     where = {"data.sources": (f"{name}.txt",), "data.validation": "holdout"} if listed else {}

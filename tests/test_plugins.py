@@ -165,8 +165,8 @@ def test_a_missing_plugin_says_what_can_be_named(source, tmp_path, monkeypatch):
 
 def test_children_load_the_plugins_of_their_parent(fusion):
     load_plugins([str(fusion)])
-    done = run("from avsal_jax import registry; print(registry.find('fusion', 'same').__doc__)")
-    assert done.stdout.strip() == "Leaves the picture as it is.", done.stderr
+    process = run("from avsal_jax import registry; print(registry.find('fusion', 'same').__doc__)")
+    assert process.stdout.strip() == "Leaves the picture as it is.", process.stderr
 
 
 def test_every_command_takes_plugins(fusion, capsys):
@@ -180,8 +180,8 @@ def test_a_model_names_the_plugin_that_it_needs_and_never_loads_it(model, fusion
     card = json.loads((model / "model.json").read_text())
     assert card["plugins"] == [{"name": "my_fusion", "version": "0.3", "registers": ["fusion same"]}]
     assert plugins.VARIABLE not in os.environ
-    done = run(f"import avsal_jax; avsal_jax.load_model({str(model)!r})", cwd=fusion.parent)
-    last = done.stderr.strip().splitlines()[-1]
+    process = run(f"import avsal_jax; avsal_jax.load_model({str(model)!r})", cwd=fusion.parent)
+    last = process.stderr.strip().splitlines()[-1]
     assert "needs the plugin my_fusion 0.3, which registers fusion 'same': if you trust its code" in last
 
 

@@ -17,7 +17,7 @@ def restored():
         yield
 
 
-class Same(Fusion):
+class Untouched(Fusion):
     """Leaves the picture as it is.
 
     More about it.
@@ -28,25 +28,25 @@ class Same(Fusion):
 
 
 def test_a_registered_class_is_returned_and_known_by_its_name():
-    assert register("fusion", "same")(Same) is Same
-    assert registry.find("fusion", "same") is Same
-    assert registry.name_of("fusion", Same) == "same"
+    assert register("fusion", "same")(Untouched) is Untouched
+    assert registry.find("fusion", "same") is Untouched
+    assert registry.name_of("fusion", Untouched) == "same"
     (entry,) = (entry for entry in registry.entries("fusion") if entry.name == "same")
     assert entry.about == "Leaves the picture as it is."
     assert entry.origin.name == __name__.partition(".")[0]
 
 
 def test_names_of_the_package_come_first():
-    register("fusion", "aaa")(Same)
+    register("fusion", "aaa")(Untouched)
     assert list(registry.table("fusion"))[-1] == "aaa"
 
 
 def test_a_name_that_exists_is_refused_with_its_owner():
     with pytest.raises(AvsalError, match="registers the fusion 'ravf', which avsal_jax has registered"):
-        register("fusion", "ravf")(Same)
-    register("fusion", "same")(Same)
+        register("fusion", "ravf")(Untouched)
+    register("fusion", "same")(Untouched)
     with pytest.raises(AvsalError, match="'same', which tests has registered; choose another name"):
-        register("fusion", "same")(Same)
+        register("fusion", "same")(Untouched)
 
 
 @pytest.mark.parametrize("name", ["", "Ravf", "my fusion", "a,b", "a.b", "--x", 3, None])
@@ -62,7 +62,7 @@ def test_unknown_kinds_and_names_say_what_exists():
         registry.find("neck", "asp")
 
 
-@pytest.mark.parametrize(("kind", "thing"), [("fusion", object), ("neck", print), ("front_end", Same)])
+@pytest.mark.parametrize(("kind", "thing"), [("fusion", object), ("neck", print), ("front_end", Untouched)])
 def test_a_thing_of_another_form_is_refused(kind, thing):
     with pytest.raises(AvsalError, match=f"registers the {kind} 'odd', which must be a "):
         register(kind, "odd")(thing)
@@ -70,13 +70,13 @@ def test_a_thing_of_another_form_is_refused(kind, thing):
 
 def test_what_is_registered_within_restored_is_gone_after_it():
     with registry.restored():
-        register("fusion", "same")(Same)
+        register("fusion", "same")(Untouched)
     assert "same" not in registry.table("fusion") and "ravf" in registry.table("fusion")
 
 
 def test_a_table_is_read_only():
     with pytest.raises(TypeError):
-        registry.table("fusion")["same"] = Same
+        registry.table("fusion")["same"] = Untouched
 
 
 @pytest.mark.parametrize("kind", registry.KINDS)
@@ -95,7 +95,7 @@ def test_importing_the_package_fills_no_table():
         "import avsal_jax, sys; avsal_jax.register\n"
         "print([n for n in sys.modules if n.startswith('avsal_jax.models') or n in ('jax', 'numpy')])"
     )
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    assert done.stdout.strip() == "[]"
+    assert process.stdout.strip() == "[]"

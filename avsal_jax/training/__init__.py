@@ -2,6 +2,7 @@
 
 An objective:  ObjectiveConfig, Objective, Supervised, SupervisedConfig, Stream, MadeStream, Steps,
                StepInputs, StepOutputs, SOURCE, clip_of, masked_mean
+In a config:   adaptation
 An optimizer:  Optimizer
 A schedule:    Schedule, PlateauState
 """
@@ -12,6 +13,7 @@ _HOMES = {
     **dict.fromkeys(("ObjectiveConfig", "Objective", "Stream", "MadeStream", "Steps"), ".objectives"),
     **dict.fromkeys(("StepInputs", "StepOutputs", "SOURCE", "clip_of", "masked_mean"), ".objectives"),
     **dict.fromkeys(("Supervised", "SupervisedConfig"), ".objectives"),
+    "adaptation": ".objectives",
     "Optimizer": ".optimizers",
     **dict.fromkeys(("Schedule", "PlateauState"), ".schedules"),
 }

@@ -54,7 +54,7 @@ class Feed:
         self._config, self._spec, self._seed, self._parallel = config, spec, seed, parallel
         self._streams = {} if objective is None else objective.streams()
         self.train, self.validation, self.rule, self.epoch = [], [], "", 0
-        if config.sources:
+        if objective is None or objective.on_videos:
             self.train, self.validation, self.rule = PreparedSources(config.root).split(
                 config.sources, validation=config.validation, fraction=config.holdout, seed=seed
             )

@@ -19,6 +19,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import avsal_jax
+from avsal_jax import registry
 from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.models.part import settable_fields
 from avsal_jax.models.slots import part_class
@@ -151,7 +152,7 @@ def apply(config, variants: str, rows: Mapping[str, Row]):
             for model in (_of_model(changes), _widths(values, known[name].width)):
                 values["model"] = changed_model(values["model"], model)
             for key in sorted(changes, key=chooses_last):
-                if name not in COMMON or not key.startswith("objective.") or key in _keys(values):
+                if name not in COMMON or _is_taken(key, values):
                     _set(values, key, changes[key])
     with config.ignore_type():
         for name, value in values.items():
@@ -169,6 +170,14 @@ def _complete(values: Mapping) -> dict:
         **completed(TrainConfig, given=values, before=before | {"epochs": 0}),
         "model": changed_model(before["model"], model),
     }
+
+
+def _is_taken(key: str, values: Mapping) -> bool:
+    """Whether a key of `COMMON` is one that the objective has, or that counts with it."""
+    if key.startswith("objective."):
+        return key in _keys(values)
+    objective = registry.find("objective", values["objective"]["name"])
+    return objective.on_videos or key not in ("data.sources", "evaluation.metric")
 
 
 def _keys(values: Mapping) -> dict[str, object]:

@@ -7,5 +7,6 @@ _HOMES = {
     **dict.fromkeys(("StepInputs", "StepOutputs", "SOURCE", "clip_of", "masked_mean"), ".objective"),
     "joined_variables": ".objective",
     **dict.fromkeys(("Supervised", "SupervisedConfig"), ".supervised"),
+    "adaptation": ".domain_adversarial",
 }
 __getattr__, __dir__, __all__ = offered(__name__, _HOMES)
