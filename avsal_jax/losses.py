@@ -167,7 +167,7 @@ class Loss:
 
     @property
     def form(self) -> str:
-        """The default form; empty where there are none."""
+        """The default form; empty for a loss without forms."""
         return self.forms[0] if self.forms else ""
 
 
@@ -225,20 +225,20 @@ class LossConfig:
     forms: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        known = registry.table("loss")
+        table = registry.table("loss")
         for name in (*self.weights, *self.forms):
             registry.find("loss", name)
-        weights = {name: float(self.weights.get(name, DEFAULT_WEIGHTS.get(name, 0.0))) for name in known}
-        forms = {name: self.forms.get(name, loss.form) for name, loss in known.items() if loss.forms}
+        weights = {name: float(self.weights.get(name, DEFAULT_WEIGHTS.get(name, 0.0))) for name in table}
+        forms = {name: self.forms.get(name, loss.form) for name, loss in table.items() if loss.forms}
         object.__setattr__(self, "weights", weights)
         object.__setattr__(self, "forms", forms)
 
     @classmethod
     def value_types(cls) -> dict[str, object]:
         """Returns the types of the keys of the plain form: a weight for each loss, and forms."""
-        known = registry.table("loss")
-        forms = {f"{name}_form": str for name, loss in known.items() if loss.forms}
-        return dict.fromkeys(known, float) | forms
+        table = registry.table("loss")
+        forms = {f"{name}_form": str for name, loss in table.items() if loss.forms}
+        return dict.fromkeys(table, float) | forms
 
     @classmethod
     def from_values(cls, values: Mapping, path: str) -> LossConfig:
@@ -251,8 +251,8 @@ class LossConfig:
 
     def to_values(self) -> dict[str, float | str]:
         """Returns the plain form, with the losses of plugins that count."""
-        own = [name for name in self.weights if registry.origin_of("loss", name) is registry.PACKAGE]
-        names = [name for name, weight in self.weights.items() if weight or name in own]
+        of_package = [name for name in self.weights if registry.origin_of("loss", name) is registry.PACKAGE]
+        names = [name for name, weight in self.weights.items() if weight or name in of_package]
         forms = {f"{name}_form": self.forms[name] for name in names if name in self.forms}
         return {name: self.weights[name] for name in names} | forms
 
@@ -306,8 +306,8 @@ def weighted(
 
 def _check_form(name, form, allowed):
     if form not in allowed:
-        known = f"its forms are {', '.join(allowed)}" if allowed else "it has no forms"
-        raise AvsalError(f"loss {name!r} has no form {form!r}{did_you_mean(form, allowed)}; {known}")
+        choices = f"its forms are {', '.join(allowed)}" if allowed else "it has no forms"
+        raise AvsalError(f"loss {name!r} has no form {form!r}{did_you_mean(form, allowed)}; {choices}")
 
 
 def _checked(prediction, truth):

@@ -40,7 +40,7 @@ ADAPTED |= {"model.norm": "frozen", "optimizer.learning_rate": 2e-4, "optimizer.
 ADAPTED |= {"optimizer.groups": (("discriminator_.*", 5.0),), "evaluation.export": "last"}
 HOW = {"root": "prepared_b", "feature_loss": "inverted", "source_share": 0.0, "reversal": "ramp"}
 HOW |= {"memory": 1024, "updates": 4}
-BOTH = ADAPTED | {"objective": adaptation(TARGET, "audio", "fused", **HOW)}
+ADAPTED_BOTH = ADAPTED | {"objective": adaptation(TARGET, "audio", "fused", **HOW)}
 SECOND_ROUND = {"init": {"da_both": {"path": "runs/da_both/model"}}, "optimizer.learning_rate": 1e-4}
 SECOND_ROUND |= {"steps": 900, "objective": adaptation(TARGET, "audio", "fused", **HOW | {"updates": 16})}
 NARROW = {"width": 0.25}
@@ -53,8 +53,8 @@ ROWS = {
     ),
     "source_only": Row(ALONE, "the dual domain-adversarial model on domain a alone"),
     "da_audio": Row(ADAPTED | {"objective": adaptation(TARGET, "audio", **HOW)}, "from a to b"),
-    "da_both": Row(BOTH, "from a to b"),
-    "da_again": Row(BOTH | SECOND_ROUND, "da_both, and a second round"),
+    "da_both": Row(ADAPTED_BOTH, "from a to b"),
+    "da_again": Row(ADAPTED_BOTH | SECOND_ROUND, "da_both, and a second round"),
 }
 
 

@@ -153,9 +153,9 @@ def pretrained(folder, sets, *values):
 def test_soundnet_starts_from_the_classes_of_sound(folders, tmp_path, capsys, names, clips, trained_on):
     sets = [folders / name / "synthetic-source" for name in names]
     model = pretrained(tmp_path / "w", sets, "model.audio.samples=4574")
-    said = capsys.readouterr().err
+    lines = capsys.readouterr().err
     assert (
-        f"step 2/2  validation on {clips} clips (by the objective): loss " in said and "accuracy 0." in said
+        f"step 2/2  validation on {clips} clips (by the objective): loss " in lines and "accuracy 0." in lines
     )
     assert model.preset.kind == "part" and set(model.variables["params"]) == {"audio_encoder"}
     assert model.card["provenance"]["trained on"] == trained_on

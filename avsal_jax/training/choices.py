@@ -28,31 +28,31 @@ def default_values(cls: type, *names: str) -> dict:
     return values
 
 
-def chosen(kind: str, given, before: Mapping, path: str) -> dict:
+def choice(kind: str, changes, before: Mapping, path: str) -> dict:
     """Returns the plain values of a registered dataclass, with every field that has a default.
 
     Args:
       kind: of `registry.KINDS`.
-      given: {"name": ..., field: value}, or the name alone. Without a name it is that of `before`.
-      before: plain values, complete, which hold for fields that are not given. Where its class is another
+      changes: {"name": ..., field: value}, or the name alone. Without a name it is that of `before`.
+      before: plain values, complete, which hold for the other fields. Where its class is another
         one, this is so for fields that both have, and fields of `given` that repeat it are dropped.
       path: of the field, for errors.
 
     Raises:
       AvsalError: an unknown name, or a field that the class does not have (with those that it has).
     """
-    if not isinstance(given, Mapping):
-        given = {"name": given}
-    name, former = given.get("name", before["name"]), registry.lookup(kind, before["name"])
+    if not isinstance(changes, Mapping):
+        changes = {"name": changes}
+    name, former = changes.get("name", before["name"]), registry.lookup(kind, before["name"])
     cls = registry.find(kind, name, path)
     hints = field_types(cls)
     shared = field_types(former) if former is not None else {}
     values = default_values(cls)
     values |= {f: before[f] for f, hint in hints.items() if f in before and shared.get(f) == hint}
-    for field, value in given.items():
+    for field, value in changes.items():
         if field in hints:
             values[field] = completed_value(
-                hints[field], given=value, before=values.get(field), path=f"{path}.{field}"
+                hints[field], changes=value, before=values.get(field), path=f"{path}.{field}"
             )
         elif field != "name" and not (cls is not former and field in before and before[field] == value):
             raise AvsalError(
@@ -62,31 +62,29 @@ def chosen(kind: str, given, before: Mapping, path: str) -> dict:
     return {"name": name, **values}
 
 
-def completed_value(hint, given, before, path: str):
+def completed_value(hint, changes, before, path: str):
     """Returns the plain value of a field; what a mapping leaves out of a dataclass holds as `before`."""
     kind, extra, _ = unwrapped(hint)
-    if isinstance(extra, Registered) and given is not None:
-        return chosen(extra.kind, given, before, path)
-    if dataclasses.is_dataclass(kind) and isinstance(given, Mapping):
-        known = before if isinstance(before, Mapping) else plain(kind())
-        return completed(kind, given=given, before=known, path=f"{path}.")
-    if kind is float and type(given) is int:
-        return float(given)
-    return tuple(given) if isinstance(given, list) else given
+    if isinstance(extra, Registered) and changes is not None:
+        return choice(extra.kind, changes, before, path)
+    if dataclasses.is_dataclass(kind) and isinstance(changes, Mapping):
+        defaults = before if isinstance(before, Mapping) else plain(kind())
+        return completed(kind, changes=changes, before=defaults, path=f"{path}.")
+    if kind is float and type(changes) is int:
+        return float(changes)
+    return tuple(changes) if isinstance(changes, list) else changes
 
 
-def completed(cls: type, given: Mapping, before: Mapping, path: str = "") -> dict:
+def completed(cls: type, changes: Mapping, before: Mapping, path: str = "") -> dict:
     """Returns plain values of a dataclass, `before` where they are not given; AvsalError for unknown keys."""
     hints = types_of(cls)
-    for name in given:
+    for name in changes:
         if name not in hints:
-            known, wrong = [f"{path}{field}" for field in hints], f"{path}{name}"
-            raise AvsalError(
-                f"unknown key {wrong!r}{did_you_mean(wrong, known)}; keys are {', '.join(known)}"
-            )
+            keys, wrong = [f"{path}{field}" for field in hints], f"{path}{name}"
+            raise AvsalError(f"unknown key {wrong!r}{did_you_mean(wrong, keys)}; keys are {', '.join(keys)}")
     values = {
-        name: completed_value(hints[name], given=value, before=before.get(name), path=f"{path}{name}")
-        for name, value in given.items()
+        name: completed_value(hints[name], changes=value, before=before.get(name), path=f"{path}{name}")
+        for name, value in changes.items()
     }
     return {**before, **values}
 
@@ -129,7 +127,7 @@ def put(cls: type, values: dict, key: str, value) -> None:
         before = values[group]
         if rest in ("", "name"):
             before = default_values(cls, group)[group] if isinstance(value, Mapping) else before
-            values[group] = chosen(extra.kind, value, before, group)
+            values[group] = choice(extra.kind, value, before, group)
         else:
             put(registry.find(extra.kind, before["name"], group), before, rest, value)
     elif rest and typing.get_origin(kind) is dict:  # `init`, where each has a name
@@ -147,12 +145,12 @@ def with_names(cls: type, values):
     """Returns plain values in which each choice that is a mapping has a name: without one, the default's."""
     if not isinstance(values, Mapping):
         return values
-    named = dict(values)
+    result = dict(values)
     for field, hint in field_types(cls).items():
         _, extra, _ = unwrapped(hint)
         value = values.get(field)
         if isinstance(extra, Registered) and isinstance(value, Mapping):
             value = value if "name" in value else {"name": default_values(cls, field)[field]["name"], **value}
             inner = registry.lookup(extra.kind, value["name"])
-            named[field] = value if inner is None else with_names(inner, value)
-    return named
+            result[field] = value if inner is None else with_names(inner, value)
+    return result

@@ -70,9 +70,9 @@ def refuse_earlier_key(key: str) -> None:
     """Raises AvsalError with today's key for one of an earlier version."""
     group, _, field = key.partition(".")
     if group == _ADAPTATION:
-        more = f" and objective.{field}" if field else ""
+        words = f" and objective.{field}" if field else ""
         raise AvsalError(
-            f"{key!r} is now a field of the objective: set objective={domain_adversarial.NAME}{more}, or "
+            f"{key!r} is now a field of the objective: set objective={domain_adversarial.NAME}{words}, or "
             "objective=supervised to train without a target domain"
         )
 
@@ -93,8 +93,8 @@ def with_chosen_fields(values: Mapping) -> dict:
 
 def _chosen_fields(kind: str, values: Mapping) -> dict:
     classes = registry.table(kind)
-    chosen = classes.get(values.get("name"))
-    if chosen is None:
+    cls = classes.get(values.get("name"))
+    if cls is None:
         return dict(values)
-    others = {field for cls in classes.values() for field in field_types(cls)} - {*field_types(chosen)}
-    return {field: value for field, value in values.items() if field not in others}
+    foreign = {field for row in classes.values() for field in field_types(row)} - {*field_types(cls)}
+    return {field: value for field, value in values.items() if field not in foreign}

@@ -27,7 +27,7 @@ class Feed:
 
     Attributes:
       train, validation: their videos.
-      others: videos of the objective's streams that have sources of their own, by name.
+      other_videos: videos of the objective's streams that have sources of their own, by name.
       rule: how the validation videos were chosen, in words.
       epoch: clips of an epoch.
       warnings: what is odd about the sound, in words.
@@ -59,16 +59,20 @@ class Feed:
                 config.sources, validation=config.validation, fraction=config.holdout, seed=seed
             )
             self.epoch = Sampler(self.train, spec=spec, sampling=config.sampling, seed=seed).epoch
-        self.others = self._other_videos()
+        self.other_videos = self._other_videos()
         if objective is not None:
-            objective.check_videos(self.others, labelled=[*self.train, *self.validation])
+            objective.check_videos(self.other_videos, labelled=[*self.train, *self.validation])
         self._passing = Sampling("all_windows", stride=config.stride or 4 * spec.frames, shuffle=False)
         self._features: FeatureCache | None = None
         self.warnings = _sound_warnings(self._videos(), spec)
 
     def _videos(self) -> list[PreparedVideo]:
         """Returns all videos."""
-        return [*self.train, *self.validation, *(video for part in self.others.values() for video in part)]
+        return [
+            *self.train,
+            *self.validation,
+            *(video for part in self.other_videos.values() for video in part),
+        ]
 
     def use_features(self, features: FeatureCache) -> None:
         """Gives clips with cached features in place of their frames from now on; the cache has all videos."""
@@ -98,7 +102,7 @@ class Feed:
         stream, seed = self._streams.get(name, Stream()), self._seed_of(name)
         if isinstance(stream, MadeStream):
             return prefetched(
-                self._made(
+                self._placed_made(
                     stream,
                     Steps(
                         first_step,
@@ -111,7 +115,7 @@ class Feed:
                 ),
                 _AHEAD,
             )
-        videos, sampling = self.others.get(name, self.train), self._config.sampling
+        videos, sampling = self.other_videos.get(name, self.train), self._config.sampling
         root = stream.root or self._config.root
         if not stream.labelled:  # where its truth is black is not looked at: that would be a label
             sampling = dataclasses.replace(sampling, skip_black=False)
@@ -151,10 +155,10 @@ class Feed:
     def _seed_of(self, name: str) -> int:
         """Nothing is drawn twice: the n-th stream that is not of `data.sources` has another seed."""
         streams = self._streams.items()
-        others = [n for n, s in streams if isinstance(s, MadeStream) or s.sources is not None]
-        return self._seed + (1 + others.index(name)) * _OTHER_SEED if name in others else self._seed
+        names = [n for n, s in streams if isinstance(s, MadeStream) or s.sources is not None]
+        return self._seed + (1 + names.index(name)) * _OTHER_SEED if name in names else self._seed
 
-    def _made(self, stream: MadeStream, steps: Steps) -> Iterator[dict]:
+    def _placed_made(self, stream: MadeStream, steps: Steps) -> Iterator[dict]:
         for batch in stream.batches(steps):
             yield self._parallel.split(batch)
 

@@ -128,8 +128,10 @@ def _hint(key: str, values: Mapping):
     refuse_earlier_key(key)
     if f"{group}.name" in hints:
         _, choice, _ = unwrapped(hints[group])
-        chosen = functools.reduce(lambda place, name: place[name], group.split("."), values)
-        raise AvsalError(f"unknown key {key!r} in the config{_fields_of(choice.kind, chosen['name'], field)}")
+        current = functools.reduce(lambda place, name: place[name], group.split("."), values)
+        raise AvsalError(
+            f"unknown key {key!r} in the config{_fields_of(choice.kind, current['name'], field)}"
+        )
     nearest = did_you_mean(key, hints)
     matches = [name for name in hints if name.rpartition(".")[2] == key]
     raise AvsalError(
@@ -141,9 +143,9 @@ def _fields_of(kind: str, name: str, field: str) -> str:
     """Returns in words which fields a choice has, and which choices have a field that it lacks."""
     classes = registry.table(kind)
     fields = field_types(registry.find(kind, name))
-    others = [other for other, cls in classes.items() if field in field_types(cls)]
-    more = f"; {field} is a field of {', '.join(others)}" if others else ""
-    return f"{did_you_mean(field, fields)}: {kind} {name!r} has {', '.join(fields) or 'no fields'}{more}"
+    classes_with_it = [other for other, cls in classes.items() if field in field_types(cls)]
+    hint = f"; {field} is a field of {', '.join(classes_with_it)}" if classes_with_it else ""
+    return f"{did_you_mean(field, fields)}: {kind} {name!r} has {', '.join(fields) or 'no fields'}{hint}"
 
 
 def _hint_of(kind: type, field: str, key: str):

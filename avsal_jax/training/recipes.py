@@ -167,7 +167,7 @@ def _complete(values: Mapping) -> dict:
     model = values.pop("model", {})
     before = defaults()
     return {
-        **completed(TrainConfig, given=values, before=before | {"epochs": 0}),
+        **completed(TrainConfig, changes=values, before=before | {"epochs": 0}),
         "model": changed_model(before["model"], model),
     }
 
@@ -303,7 +303,7 @@ def _made(path: pathlib.Path, get_config: Callable, rows: Mapping[str, Row], var
 
 @contextlib.contextmanager
 def _running(path: pathlib.Path) -> Iterator[None]:
-    """Turns whatever a config file's code raises into one line; its plugins may lie beside it."""
+    """Turns whatever a config file's code raises into one line; its plugins may lie next to it."""
     before = _folder.set(path.parent)
     try:
         yield

@@ -120,7 +120,7 @@ class Plateau(Schedule):
     """The rate is reduced where validation does not improve; see `PlateauState`.
 
     Attributes:
-      mode: whether the watched value shall become small (`min`, the loss) or large (`max`, the metric).
+      mode: whether the watched value must become small (`min`, the loss) or large (`max`, the metric).
       factor, patience, threshold (relative), cooldown: in evaluations, as in torch.
       min_scale: the smallest factor that it goes down to (torch's min_lr / lr).
     """

@@ -99,13 +99,13 @@ class Run:
             name: {slot: tree for slot, tree in part.items() if slot in slots}
             for name, part in variables.items()
         }
-        made = {
+        origin = {
             "by": f"avsal_jax {avsal_jax.__version__}",
             "trained on": next(iter(self.learned_from.values())),
         }
         partial = path.with_name(f".{path.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        write_model(partial, preset=self.preset, variables=variables, provenance={**made, **provenance})
+        write_model(partial, preset=self.preset, variables=variables, provenance={**origin, **provenance})
         shutil.rmtree(path, ignore_errors=True)
         try:
             os.replace(partial, path)
@@ -160,7 +160,7 @@ def prepare_run(config: TrainConfig, workdir, say: Callable[[str], None], device
     def parameters():  # lowering the network for its FLOP takes seconds
         return overview(abstract["params"], forward_flops(*forward))
 
-    learned_from = {**_training_data(feed), **config.objective.notes(feed.others)}
+    learned_from = {**_training_data(feed), **config.objective.notes(feed.other_videos)}
     notes = learned_from | _notes(config, feed=feed, spec=spec, total=total, parallel=parallel)
     if checkpoints.latest() is None:
         labels = group_labels(optimizer_config, abstract["params"])
@@ -283,7 +283,7 @@ def _notes(
 def _training_data(feed: Feed) -> dict[str, str]:
     if not feed.train:
         return {}
-    return {"training data": f"{videos_in_words(feed.train)}, {feed.epoch} clips an epoch"}
+    return {"training data": f"{videos_in_words(feed.train)}, {feed.epoch} clips per epoch"}
 
 
 def _tell(log: RunLog, parameters: Overview, notes: dict, feed: Feed, labels: dict[str, str]) -> None:

@@ -173,5 +173,5 @@ def test_a_config_names_the_plugins_that_lie_beside_it(tmp_path, monkeypatch):
 def test_without_the_plugin_it_is_one_line(tmp_path, capsys, values, message):
     values = [str(FOLDER / "mirrored.py") if value == "MIRRORED" else value for value in values]
     assert main(["train", "--config", "vinet_ucf", "--workdir", str(tmp_path), *values]) == 2
-    said = capsys.readouterr().err
-    assert message in said and said.count("\n") == 1
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1

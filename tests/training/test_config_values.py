@@ -354,10 +354,10 @@ def test_forms_of_values(started, tmp_path, arguments, expected):
     words = ["--config", "vinet_ucf", "--workdir", str(tmp_path), *arguments.split()]
     assert main(["train", *words]) == 0
     for key, value in expected.items():
-        found = started["config"]
+        field = started["config"]
         for name in key.split("."):
-            found = found[name] if isinstance(found, dict) else getattr(found, name)
-        assert found == value and type(found) is type(value), key
+            field = field[name] if isinstance(field, dict) else getattr(field, name)
+        assert field == value and type(field) is type(value), key
 
 
 def test_the_objective_of_a_row_is_replaced_by_name(started, tmp_path):

@@ -333,8 +333,8 @@ def one_step(run, state, step):
     """Returns (clips, logged values, gradients in Adam's first moments, statistics, extra) of one step."""
     clips = first(run, step)
     state, values = run.step(run.parallel.replicate(state), clips, np.float32(1))
-    kept = (optax.tree.get(state.opt_state, "mu"), state.batch_stats, state.extra)
-    return jax.device_get((clips, values, *kept))
+    trees = (optax.tree.get(state.opt_state, "mu"), state.batch_stats, state.extra)
+    return jax.device_get((clips, values, *trees))
 
 
 def assert_alike(found, expected, share):

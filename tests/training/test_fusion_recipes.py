@@ -144,8 +144,8 @@ def test_every_row_builds(name, row):
     assert config.loss.kl_form == ("avrsp" if paper == "avrsp" else "casp_net")
     assert config.data.batch == 8 and config.save_every == config.evaluation.every
     optimizer = config.optimizer
-    wanted = (AdamW, 1e-5) if paper == "avrsp" else (Adam, 0.0)
-    assert (type(optimizer), optimizer.weight_decay) == wanted
+    expected = (AdamW, 1e-5) if paper == "avrsp" else (Adam, 0.0)
+    assert (type(optimizer), optimizer.weight_decay) == expected
     spec = config.model.preset().input
     if not name.endswith("_synthetic"):
         assert optimizer.learning_rate == 1e-4 and config.evaluation.metric == "loss" and config.init

@@ -123,8 +123,8 @@ class DomainAdversarialConfig(ObjectiveConfig):
             raise AvsalError("objective.sources is empty: name the target domain, as (('diem', 1),)")
 
     def check_videos(self, videos, labelled):
-        known = {(video.dataset, video.name): video for video in labelled}
-        shared = [video for video in videos[TARGET] if _same(video, known.get((video.dataset, video.name)))]
+        by_name = {(video.dataset, video.name): video for video in labelled}
+        shared = [video for video in videos[TARGET] if _same(video, by_name.get((video.dataset, video.name)))]
         if shared:
             raise AvsalError(
                 f"the domains overlap: {shared[0].dataset} {shared[0].name} and {len(shared) - 1} more "
@@ -204,13 +204,13 @@ class DomainAdversarial(Objective):
         variables, extra = fresh_variables(self._init, seed), {}
         for name, tokens in self._tokens.items():
             module = variables_of(name)
-            kept = replay_state(
+            memories = replay_state(
                 variables["params"][module],
                 tokens=tokens,
                 size=self._config.memory,
                 updates=self._config.updates,
             )
-            extra |= {module: kept} if kept else {}
+            extra |= {module: memories} if memories else {}
         return {**variables, "extra": extra}
 
     def _init(self, key) -> dict:
@@ -229,12 +229,12 @@ class DomainAdversarial(Objective):
         stats, extra = inputs.batch_stats, inputs.extra
         for number, (name, discriminator) in enumerate(self._discriminators.items()):
             module = variables_of(name)
-            new, norms, kept = updated(
+            new, norms, memories = updated(
                 discriminator,
                 loss=lambda logits: domain_loss(*_parts(logits)),
                 params=params[module],
                 norms=stats[module],
-                kept=extra[module],
+                memories=extra[module],
                 step=inputs.step,
                 clips=clips,
                 updates=self._config.updates,
@@ -242,7 +242,7 @@ class DomainAdversarial(Objective):
                 key=jax.random.fold_in(inputs.rng, number),
             )
             params, stats = {**params, module: new}, {**stats, module: norms}
-            extra = {**extra, module: kept}
+            extra = {**extra, module: memories}
         return params, inputs.replace(batch_stats=stats, extra=extra)
 
     def loss(self, params, inputs):
@@ -268,47 +268,47 @@ class DomainAdversarial(Objective):
         values["domain/strength"] = strength
         for feature in self._config.features:
             module = variables_of(feature.name)
-            norms, kept, parts = self._domain(
+            norms, memories, parts = self._domain(
                 feature.name,
                 tokens=outputs.features[feature.name],
                 params=params[module],
                 norms=batch_stats[module],
-                kept=extra.get(module, {}),
+                memories=extra.get(module, {}),
                 strength=strength,
                 step=inputs.step,
             )
             batch_stats = {**batch_stats, module: norms}
-            extra = {**extra, module: kept} if kept else extra
+            extra = {**extra, module: memories} if memories else extra
             accuracy = parts.pop("accuracy")
             loss = loss + feature.weight * sum(parts.values())
             parts["accuracy"] = accuracy
             values |= {f"domain/{feature.name}/{key}": value for key, value in parts.items()}
         return loss, StepOutputs(batch_stats, extra, values)
 
-    def _domain(self, name, tokens, params, norms, kept, strength, step):
-        """Returns (new norms, new kept, losses to add and the accuracy) of a feature's discriminator."""
+    def _domain(self, name, tokens, params, norms, memories, strength, step):
+        """Returns (new norms, new memories, losses to add and the accuracy) of a feature's discriminator."""
         tokens = tokens.astype(jnp.float32)
         if (share := self._config.source_share) != 1:
             source, target = _parts(tokens)
             # a negative strength turns nothing round: it is a share of the gradient
             tokens = _interleaved(reverse_gradient(source, -share), target)
         clips, earlier = tokens.shape[0], []
-        if "memory" in kept:
-            again, memory = remembered(kept["memory"], lax.stop_gradient(tokens), step)
-            earlier, kept = [again], {**kept, "memory": memory}
+        if "memory" in memories:
+            earlier_tokens, memory = remembered(memories["memory"], lax.stop_gradient(tokens), step)
+            earlier, memories = [earlier_tokens], {**memories, "memory": memory}
 
-        def judged(params, seen):
+        def judged(params, inputs):
             return self._discriminators[name].apply(
                 {"params": params, "batch_stats": norms},
-                jnp.concatenate([seen, *earlier]),
+                jnp.concatenate([inputs, *earlier]),
                 train=True,
                 mutable=["batch_stats"],
             )
 
         kind = self._config.feature_loss
         feature_loss = FEATURE_LOSSES.get(kind)
-        seen = lax.stop_gradient(tokens) if feature_loss else reverse_gradient(tokens, strength)
-        logits, state = judged(params, seen)
+        visible = lax.stop_gradient(tokens) if feature_loss else reverse_gradient(tokens, strength)
+        logits, state = judged(params, visible)
         source, target = _parts(logits[:clips])
         accuracy = (jnp.mean(source > 0) + jnp.mean(target < 0)) / 2
         parts = {"loss": domain_loss(source, target)}
@@ -317,7 +317,7 @@ class DomainAdversarial(Objective):
         if feature_loss:
             logits, _ = judged(lax.stop_gradient(params), tokens)
             parts[kind] = strength * feature_loss(*_parts(logits[:clips]))
-        return dict(state["batch_stats"]), kept, {**parts, "accuracy": accuracy}
+        return dict(state["batch_stats"]), memories, {**parts, "accuracy": accuracy}
 
 
 def reversal_strength(config: DomainAdversarialConfig, step, total: int) -> jax.Array:

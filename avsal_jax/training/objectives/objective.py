@@ -178,7 +178,7 @@ class Objective(abc.ABC):
     """The interface between the loop and what is learned."""
 
     def extra_variables(self, seed: int) -> dict:
-        """Returns what it has beside the network.
+        """Returns what it has in addition to the network.
 
         `params` and `batch_stats` of modules of its own, by module name, and `extra`: any other state, as a
         memory of earlier clips.

@@ -47,14 +47,14 @@ def updated(
     loss: Callable[[jax.Array], jax.Array],
     params: dict,
     norms: dict,
-    kept: dict,
+    memories: dict,
     step,
     clips: int,
     updates: int,
     rate: float,
     key: jax.Array,
 ) -> tuple[dict, dict, dict]:
-    """Returns (params, norms, kept) of a discriminator after updates of its own on what it remembers.
+    """Returns (params, norms, memories) of a discriminator after updates of its own on what it remembers.
 
     Each is one of Adam (b1 .5) on DRAWN clips of either domain, drawn evenly with replacement. They are the
     k updates of the discriminator for one of what it judges of Goodfellow et al. 2014, Algorithm 1. In the
@@ -64,12 +64,12 @@ def updated(
       discriminator: a module.
       loss: of the logits [2 * DRAWN] of clips in turn, source and target.
       params, norms: its variables; of the norms the running statistics.
-      kept: of `replay_state`.
+      memories: of `replay_state`.
       step: int32, from 0; clips: of either domain that a step brings.
       updates: their number; rate: of each.
       key: random key of the step.
     """
-    memory = kept["memory"]
+    memory = memories["memory"]
     filled = jnp.clip(step * clips, 1, memory.shape[0])
 
     def update(carry, number):
@@ -90,7 +90,7 @@ def updated(
         return lax.scan(update, carry, jnp.arange(updates))[0]
 
     done = jnp.asarray((step - 1) * updates, jnp.int32)
-    moments = optax.ScaleByAdamState(done, kept["first"], kept["second"])
+    moments = optax.ScaleByAdamState(done, memories["first"], memories["second"])
     carry = (params, norms, moments)
     params, norms, moments = lax.cond(step > 0, several, lambda same: same, carry)
-    return params, norms, {**kept, "first": moments.mu, "second": moments.nu}
+    return params, norms, {**memories, "first": moments.mu, "second": moments.nu}

@@ -78,9 +78,9 @@ class SoundClassesConfig(ObjectiveConfig):
 
     def notes(self, videos):
         count = sum(len(_labelled(root, "train")) for root in self.sets)
-        where = "a synthetic set" if len(self.sets) == 1 else f"{len(self.sets)} synthetic sets"
+        words = "a synthetic set" if len(self.sets) == 1 else f"{len(self.sets)} synthetic sets"
         classes = CLASSES * len(self.sets)
-        return {"training data": f"the {classes} classes of sound of {count} training videos of {where}"}
+        return {"training data": f"the {classes} classes of sound of {count} training videos of {words}"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-r"""An objective with a stream: maps of mirrored clips shall be mirrored, on videos that need no truth.
+r"""An objective with a stream: maps of mirrored clips must be mirrored, on videos that need no truth.
 
     avsal train --plugin mirrored.py --config vinet_dhf1k --workdir runs/mirrored \
         --config.objective=mirrored --config.objective.sources="(('diem', 1),)"
