@@ -102,7 +102,7 @@ KINDS: dict[str, Kind] = {
     "objective": Kind(
         "what a training step computes from its batches",
         ("avsal_jax.training.objectives",),
-        "avsal_jax.training.objectives.objective:Objective",
+        "avsal_jax.training.objectives.objective:ObjectiveConfig",
     ),
     "optimizer": Kind(
         "how gradients become updates",

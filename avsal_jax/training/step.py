@@ -10,7 +10,7 @@ from avsal_jax import losses
 from avsal_jax.losses import Term
 from avsal_jax.metrics import find_metric
 from avsal_jax.models.network import SALIENCY, Network
-from avsal_jax.training.objectives import Objective, clip_of
+from avsal_jax.training.objectives.objective import Objective, StepInputs, clip_of
 from avsal_jax.training.state import TrainState, step_key
 from avsal_jax.training.validation_values import LOSS
 
@@ -29,18 +29,22 @@ def make_step(
     """
 
     def step(state: TrainState, batches: dict, plateau_scale):
-        rng = step_key(seed, state.step, "dropout")
-        inner = step_key(seed, state.step, "inner updates")
-        start, stats = objective.inner_updates(
-            state.params, batch_stats=state.batch_stats, batches=batches, step=state.step, rng=inner
+        inputs = StepInputs(
+            state.batch_stats,
+            extra=state.extra,
+            batches=batches,
+            step=state.step,
+            rng=step_key(seed, state.step, "inner updates"),
+            total=total,
         )
+        start, inputs = objective.inner_updates(state.params, inputs)
+        inputs = inputs.replace(rng=step_key(seed, state.step, "dropout"))
 
         def loss(params):
-            return objective.loss(
-                params, batch_stats=stats, batches=batches, step=state.step, total=total, rng=rng
-            )
+            return objective.loss(params, inputs)
 
-        (value, (batch_stats, values)), gradients = jax.value_and_grad(loss, has_aux=True)(start)
+        (value, outputs), gradients = jax.value_and_grad(loss, has_aux=True)(start)
+        values = outputs.values
         if axis_name is not None:
             value, values, gradients = jax.lax.pmean((value, values, gradients), axis_name)
         norm = optax.tree.norm(gradients)
@@ -52,9 +56,10 @@ def make_step(
             state.step + 1,
             failed=state.failed,
             params=params,
-            batch_stats=batch_stats,
+            batch_stats=outputs.batch_stats,
             opt_state=opt_state,
             ema=averaged,
+            extra=outputs.extra,
         )
         old = state.replace(failed=jnp.where(state.failed < 0, state.step, state.failed))
         state = jax.tree.map(lambda a, b: jnp.where(fine, a, b), new, old)
