@@ -30,7 +30,7 @@ ALLOWED = {
     "pictures": {"ops"},
     "ops": {"errors", "spec", "types", "contents"},
     "data": {"errors", "spec", "identity", "files", "registry", "contents", ""},
-    "losses": {"ops", "errors", "registry", ""},
+    "losses": {"ops", "errors", "registry", "spec", ""},
     "metrics": {"ops", "errors", "registry", "contents", ""},
     "models": {"errors", "spec", "types", "ops", "registry", "contents", ""},
     "storage": {"errors", "spec", "types", "ops", "models", "bundled", "registry", ""},
