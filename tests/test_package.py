@@ -30,7 +30,7 @@ ALLOWED = {
     "pictures": {"ops"},
     "ops": {"errors", "spec", "types", "contents"},
     "data": {"errors", "spec", "identity", "files"},
-    "losses": {"ops", "errors"},
+    "losses": {"ops", "errors", "registry", "spec", ""},
     "metrics": {"ops", "errors"},
     "models": {"errors", "spec", "types", "ops", "registry", "contents", ""},
     "storage": {"errors", "spec", "types", "ops", "models", "bundled", "registry", ""},
@@ -85,6 +85,9 @@ ALLOWED = {
         "",
         "threads",
         "cluster",
+        "registry",
+        "contents",
+        "plugins",
     },
     "cli": {
         "bundled",

@@ -51,8 +51,8 @@ def test_a_config_file_chooses_by_name_and_sets_fields_of_the_choice(config_of):
     assert config_of(MOMENTUM[::-1]).optimizer == SGD(2.0, momentum=0.9)
     schedule = "config.optimizer.schedule.update(name='plateau', factor=0.5)"
     assert config_of([schedule]).optimizer.schedule == Plateau(factor=0.5)
-    whole = "config.optimizer = {'name': 'sgd', 'schedule': {'name': 'step', 'milestones': (0.5,)}}"
-    assert config_of([whole]).optimizer == SGD(schedule=Step(milestones=(0.5,)))
+    replaced = "config.optimizer = {'name': 'sgd', 'schedule': {'name': 'step', 'milestones': (0.5,)}}"
+    assert config_of([replaced]).optimizer == SGD(schedule=Step(milestones=(0.5,)))
 
 
 def test_a_row_chooses_by_name_and_replaces_by_a_mapping(config_of):

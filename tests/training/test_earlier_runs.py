@@ -160,7 +160,8 @@ def test_a_damaged_config_of_the_first_version_is_one_line(config, tmp_path, cha
 # What a config.json said of optimizer and schedule when each had the fields of all.
 EARLIER_OPTIMIZER = {
     "name": "sgd", "learning_rate": 0.5, "b1": 0.9, "b2": 0.999, "eps": 1e-8, "momentum": 0.9,
-    "dampening": 0.0, "nesterov": False, "weight_decay": 0.0, "clip_norm": None, "accumulate": 1, "groups": [],
+    "dampening": 0.0, "nesterov": False, "weight_decay": 0.0, "clip_norm": None, "accumulate": 1,
+    "groups": [],
     "schedule": {
         "name": "cosine", "warmup_steps": 2, "final_fraction": 0.1, "milestones": [], "gamma": 0.1,
         "mode": "min", "factor": 0.1, "patience": 10, "threshold": 0.0001, "cooldown": 0, "min_scale": 0.0,
