@@ -61,7 +61,7 @@ def with_objective(values: Mapping) -> dict:
     """Returns plain values in which `objective` says what `adapt` said before there were others."""
     values = dict(values)
     adapted = values.pop(_ADAPTATION, None)
-    if adapted is not None and "objective" not in values:
+    if adapted is not None:
         values["objective"] = {"name": domain_adversarial.NAME, **adapted}
     return values
 

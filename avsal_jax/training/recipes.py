@@ -156,6 +156,8 @@ def apply(config, variants: str, rows: Mapping[str, Row]):
                 if name not in COMMON or _is_taken(key, values):
                     _set(values, key, changes[key])
     with config.ignore_type():
+        for name in set(config) - set(values):  # of an earlier version
+            del config[name]
         for name, value in values.items():
             config[name] = type(config)(value) if isinstance(value, Mapping) else value
     return config
