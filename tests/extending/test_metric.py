@@ -8,7 +8,7 @@ import pytest
 
 from avsal_jax import AvsalError
 from avsal_jax.cli.main import main
-from avsal_jax.data.prepare import prepare_synthetic
+from avsal_jax.data.prepare import prepare_generated
 from avsal_jax.plugins import isolated, load_plugins
 from avsal_jax.registry import find, origin_of
 from avsal_jax.testing import fake_data
@@ -91,7 +91,8 @@ def test_results_can_be_compared_without_the_plugin(root, tmp_path, capsys):
 
 @pytest.mark.usefixtures("sideways")
 def test_training_validates_by_it(tmp_path):
-    prepare_synthetic({"preset": "tiny", "grade": "position"}, None, tmp_path, (32, 64), workers=1)
+    settings = {"preset": "tiny", "grade": "position"}
+    prepare_generated("synthetic", settings, tmp_path, size=(32, 64), workers=1)
     values = {
         "model": MODEL,
         "data": {"root": str(tmp_path), "sources": (("synthetic", None),), "batch": 2},

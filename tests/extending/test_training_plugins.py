@@ -9,7 +9,7 @@ import pytest
 
 from avsal_jax import Clip, load_plugins, plugins
 from avsal_jax.cli.main import main
-from avsal_jax.data.prepare import prepare_synthetic
+from avsal_jax.data.prepare import prepare_generated
 from avsal_jax.models import build, init_variables
 from avsal_jax.storage import flatten, read_model
 from avsal_jax.testing.training import random_clips, train_once
@@ -40,7 +40,7 @@ def isolated():
 def prepared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepared")
     settings = {"preset": "tiny", "grade": "position", "videos": "10", "frames": "16"}
-    prepare_synthetic(settings, None, folder, (32, 64), workers=1)
+    prepare_generated("synthetic", settings, folder, size=(32, 64), workers=1)
     return folder
 
 
