@@ -26,8 +26,8 @@ def test_the_wheel_predicts_outside_the_checkout(tmp_path):
     assert not [name for name in names if name.endswith((".mat", ".avi", ".mp4", ".jpg"))]
     site = installed(wheel, tmp_path / "site")
     source = write_video(tmp_path / "clip.mp4", moving_spot(4))
-    where = run_from(site, tmp_path, "-c", "import avsal_jax; print(avsal_jax.__file__)")
-    assert where.stdout.startswith(str(site))
+    location = run_from(site, tmp_path, "-c", "import avsal_jax; print(avsal_jax.__file__)")
+    assert location.stdout.startswith(str(site))
     assert "4 maps in out" in avsal(site, tmp_path, "predict", str(source), "--output", "out").stdout
     assert "vinet_dhf1k: " in avsal(site, tmp_path, "train", "--list").stdout
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
