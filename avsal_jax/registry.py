@@ -33,12 +33,14 @@ class Kind:
     Attributes:
       about: one line for `avsal list`.
       homes: modules of the package, or packages all of whose modules are imported, that register its things.
-      form: `module:Class` that a thing is an instance or a subclass of.
+      form: `module:Class` of its things.
+      are_classes: whether they are subclasses of it, or else instances.
     """
 
     about: str
     homes: tuple[str, ...]
     form: str
+    are_classes: bool = True
 
 
 _PART = "avsal_jax.models.part:Part"
@@ -47,6 +49,7 @@ KINDS: dict[str, Kind] = {
         "a network: a part for each slot, and the clip it takes",
         ("avsal_jax.models.presets",),
         "avsal_jax.models.systems:System",
+        are_classes=False,
     ),
     "visual_encoder": Kind("frames -> a pyramid of features", ("avsal_jax.models.encoders",), _PART),
     "neck": Kind("pyramid -> pyramid, before the fusion", ("avsal_jax.models.necks",), _PART),
@@ -67,16 +70,19 @@ KINDS: dict[str, Kind] = {
         "how well a map agrees with where people looked",
         ("avsal_jax.metrics.standard",),
         "avsal_jax.metrics.metric:Metric",
+        are_classes=False,
     ),
     "protocol": Kind(
         "what happens to maps and truth before the metrics",
         ("avsal_jax.evaluation.protocols",),
         "avsal_jax.evaluation.protocols:Protocol",
+        are_classes=False,
     ),
     "baseline": Kind(
         "a rule that is evaluated like a model",
-        ("avsal_jax.evaluation.baselines", "avsal_jax.evaluation.human"),
-        "avsal_jax.evaluation.baselines:Baseline",
+        ("avsal_jax.evaluation.baseline",),
+        "avsal_jax.evaluation.baseline:Baseline",
+        are_classes=False,
     ),
     "output": Kind(
         "what avsal predict writes",
@@ -90,19 +96,20 @@ KINDS: dict[str, Kind] = {
     ),
     "dataset": Kind(
         "videos with recorded gaze: splits, folds, packaging",
-        ("avsal_jax.data.datasets",),
-        "avsal_jax.data.datasets:DataSet",
+        ("avsal_jax.data.public_sets", "avsal_jax.data.synthetic.dataset"),
+        "avsal_jax.data.dataset:DataSet",
+        are_classes=False,
     ),
     "packaging": Kind(
         "how the files of a data set lie on disk",
         ("avsal_jax.data.packagings",),
-        "avsal_jax.data.packagings:Packaging",
+        "avsal_jax.data.dataset:Packaging",
     ),
-    "loss": Kind("what training lowers", ("avsal_jax.losses",), "avsal_jax.losses:Loss"),
+    "loss": Kind("what training lowers", ("avsal_jax.losses",), "avsal_jax.losses:Loss", are_classes=False),
     "objective": Kind(
         "what a training step computes from its batches",
         ("avsal_jax.training.objectives",),
-        "avsal_jax.training.objectives.objective:Objective",
+        "avsal_jax.training.objectives.objective:ObjectiveConfig",
     ),
     "optimizer": Kind(
         "how gradients become updates",
@@ -219,13 +226,17 @@ def _check_form(entry: Entry) -> None:
     """Raises AvsalError for a thing of a plugin that is not what its kind is made of."""
     if entry.origin is PACKAGE:
         return
-    module, _, name = KINDS[entry.kind].form.partition(":")
+    kind, thing = KINDS[entry.kind], entry.thing
+    module, _, name = kind.form.partition(":")
     form = getattr(importlib.import_module(module), name)
-    is_class = isinstance(entry.thing, type)
-    if not (issubclass(entry.thing, form) if is_class else isinstance(entry.thing, form)):
+    fits = (
+        isinstance(thing, type) and issubclass(thing, form) if kind.are_classes else isinstance(thing, form)
+    )
+    if not fits:
+        expected = f"subclass of {name}" if kind.are_classes else name
         raise AvsalError(
-            f"{entry.origin} registers the {entry.kind} {entry.name!r}, which must be a {name} "
-            f"(from {module}); it is {entry.thing!r}"
+            f"{entry.origin} registers the {entry.kind} {entry.name!r}, which must be a {expected} "
+            f"(from {module}); it is {thing!r}"
         )
 
 

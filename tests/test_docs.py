@@ -7,11 +7,12 @@ import subprocess
 
 import pytest
 
+from avsal_jax import registry
 from avsal_jax.cli import compare, evaluate, fit_prior, prepare, train
-from avsal_jax.data.datasets import DATASETS, find_dataset
+from avsal_jax.data.datasets import find_dataset
 from avsal_jax.testing import fake_data
 
-SETS = [name for name in DATASETS if name != "synthetic"]
+SETS = [name for name, row in registry.table("dataset").items() if row.generator is None]
 
 
 @pytest.mark.parametrize("name", [*SETS, "own"])
@@ -24,7 +25,7 @@ def test_every_set_has_a_page_with_its_commands(tests_dir, name):
     commands = parser.add_subparsers(dest="command")
     for command in (evaluate, prepare, fit_prior, compare):
         command.add_parser(commands)
-    lines = [line for line in text.splitlines() if line.startswith("avsal ")]
+    lines = [line for line in text.splitlines() if line.startswith("avsal ") and "--plugin" not in line]
     parsed = [parser.parse_args(shlex.split(line)[1:]) for line in lines]
     assert {args.command for args in parsed} - {"fit-prior", "compare"} == {"prepare", "evaluate"}
     for args in parsed:
@@ -32,8 +33,13 @@ def test_every_set_has_a_page_with_its_commands(tests_dir, name):
             continue
         assert args.dataset == name or (name == "own" and find_dataset(args.dataset))
         if args.command == "evaluate" and args.fold:
-            assert args.fold in DATASETS.get(name, DATASETS["diem"]).folds
-    if (folder := DATASETS[name].folder if name in DATASETS else "") and name != "ave":
+            assert args.fold in find_dataset("diem" if name == "own" else name).folds
+    if name == "own":
+        return
+    row = find_dataset(name)
+    assert text.startswith(f"# {row.title} (`{name}`)\n")
+    assert row.licence and row.licence in " ".join(text.split())
+    if folder := getattr(row.packaging, "folder", ""):
         assert f"video_frames/{folder}/" in text
 
 
@@ -74,7 +80,6 @@ def test_commands_on_training_are_known(tests_dir):
 
 def test_the_loops_over_recipes_are_of_commands_that_fit(tests_dir):
     """Run by a shell whose `avsal` writes down what it was given."""
-    from avsal_jax.data.datasets import _check_fold
     from avsal_jax.training.overrides import config_values
     from avsal_jax.training.schema import build_config
 
@@ -94,7 +99,7 @@ def test_the_loops_over_recipes_are_of_commands_that_fit(tests_dir):
             continue
         assert not more
         if not args.model.startswith("1="):  # folds that are pooled
-            _check_fold(args.dataset, DATASETS[args.dataset], fold=args.fold, split=args.split)
+            find_dataset(args.dataset).check_fold(args.dataset, split=args.split, fold=args.fold)
 
 
 def test_the_python_on_prepared_data_runs(tests_dir, tmp_path, monkeypatch, capsys):

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from avsal_jax import AvsalError, registry
+from avsal_jax.metrics import Metric
 from avsal_jax.models import Fusion
 from avsal_jax.registry import register
 
@@ -62,7 +63,9 @@ def test_unknown_kinds_and_names_say_what_exists():
         registry.find("neck", "asp")
 
 
-@pytest.mark.parametrize(("kind", "thing"), [("fusion", object), ("neck", print), ("front_end", Untouched)])
+@pytest.mark.parametrize(
+    ("kind", "thing"), [("fusion", object), ("neck", print), ("front_end", Untouched), ("metric", Metric)]
+)
 def test_a_thing_of_another_form_is_refused(kind, thing):
     with pytest.raises(AvsalError, match=f"registers the {kind} 'odd', which must be a "):
         register(kind, "odd")(thing)
@@ -86,8 +89,10 @@ def test_every_kind_has_things_with_one_line_about_each(kind):
     assert registry.entries(kind)
     for entry in registry.entries(kind):
         assert 10 < len(entry.about) < 300, f"{kind} {entry.name}: {entry.about!r}"
-        is_class = isinstance(entry.thing, type)
-        assert issubclass(entry.thing, form) if is_class else isinstance(entry.thing, form)
+        if registry.KINDS[kind].are_classes:
+            assert issubclass(entry.thing, form)
+        else:
+            assert isinstance(entry.thing, form)
 
 
 def test_importing_the_package_fills_no_table():

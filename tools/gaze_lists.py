@@ -21,7 +21,7 @@ import scipy.sparse.csgraph
 from PIL import Image
 
 import avsal_jax
-from avsal_jax.data.sets.gaze_sets import READERS
+from avsal_jax import registry
 
 LISTS = pathlib.Path(avsal_jax.__file__).parent / "data" / "lists" / "gaze"
 SIMILARITY, SIDE, FOLDS = 0.8, 224, 5
@@ -95,10 +95,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", required=True, help="efficientnet_lite0, converted with its classifier")
-    for name in READERS:
+    rows = {n: row for n, row in registry.table("dataset").items() if row.packaging.has_observers}
+    for name in rows:
         parser.add_argument(f"--{name.replace('_', '-')}", required=True, type=pathlib.Path, metavar="DIR")
     args = parser.parse_args()
-    sets = {name: read(getattr(args, name)).stimuli for name, read in READERS.items()}
+    sets = {name: row.packaging.reader(getattr(args, name)).stimuli for name, row in rows.items()}
     write("hevc_gaze", clip_rows([stimulus.name for stimulus in sets.pop("hevc_gaze")]))
     paths = {f"{name}/{s.path.name}": s.path for name, stimuli in sets.items() for s in stimuli}
     features = features_of(avsal_jax.load_model(args.model), paths.values())

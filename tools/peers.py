@@ -24,7 +24,7 @@ from avsal_jax.spec.input import InputSpec
 from avsal_jax.storage import flatten
 from avsal_jax.testing import golden
 from avsal_jax.training.objectives import Supervised
-from avsal_jax.training.optimizer import OptimizerConfig, make_optimizer
+from avsal_jax.training.optimizers import Adam, make_optimizer
 from avsal_jax.training.state import TrainState, new_state
 from avsal_jax.training.step import make_step
 
@@ -98,7 +98,7 @@ def training_step(network: Network, variables: dict) -> tuple[Callable, Callable
 
     KL divergence (ViNet's form), batch statistics of the batch, Adam.
     """
-    optimizer = make_optimizer(OptimizerConfig(learning_rate=RATE), variables["params"], STEPS)
+    optimizer = make_optimizer(Adam(learning_rate=RATE), variables["params"], STEPS)
     step = make_step(Supervised(network, (Term("kl"),)), optimizer, STEPS, seed=0, ema=0.0)
     make_state = jax.jit(functools.partial(new_state, optimizer=optimizer, ema=False))
     return step, lambda: make_state(variables)  # new buffers, which the step may donate

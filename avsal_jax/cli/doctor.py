@@ -40,19 +40,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _tell_data_sets(root: str) -> None:
-    from avsal_jax.data.datasets import DATASETS, open_dataset
+    from avsal_jax import registry
+    from avsal_jax.data.datasets import open_dataset
     from avsal_jax.errors import AvsalError
 
     if not pathlib.Path(root).is_dir():
         raise AvsalError(f"there is no folder {root}")
-    for name, dataset in DATASETS.items():
+    for name, dataset in registry.table("dataset").items():
         try:
-            entries = open_dataset(name, root, "test", fold=1 if dataset.folds else None)
+            split = "test" if "test" in dataset.splits else dataset.splits[-1]
+            entries = open_dataset(name, root, split, fold=1 if dataset.folds else None)
         except AvsalError as error:
             print(f"  {name}: {error}")
             continue
         noted = [f"{entry.name}: {note}" for entry in entries for note in entry.notes]
-        print(f"  {name}: {len(entries)} test videos{', ' if noted else ''}{'; '.join(noted[:3])}")
+        print(f"  {name}: {len(entries)} {split} videos{', ' if noted else ''}{'; '.join(noted[:3])}")
 
 
 def _why_no_gpu() -> str:

@@ -5,19 +5,6 @@ from __future__ import annotations
 import argparse
 import fractions
 
-METRICS = ("cc", "sim", "nss", "kl", "auc_judd", "auc_shuffled")
-ON_REQUEST = ("auc_borji", "information_gain")
-GRID_METRICS = ("top_1", "top_5", "top_10", "top_20", "mass_1", "mass_5", "mass_10", "mass_20")
-METRICS_HELP = (
-    f"of {', '.join(METRICS)} (default: these), {', '.join(ON_REQUEST)}; protocol gaze also: "
-    f"{', '.join(GRID_METRICS)}"
-)
-
-
-def metrics(text: str) -> tuple[str, ...]:
-    """Returns the metrics in a list such as `cc,nss`."""
-    return _chosen(text, (*METRICS, *ON_REQUEST, *GRID_METRICS))
-
 
 def shard(text: str) -> tuple[int, int]:
     """Returns (I, N) of `I/N`."""

@@ -7,7 +7,7 @@ import argparse
 
 def add_gaze(parser: argparse.ArgumentParser) -> None:
     """Adds the flags; `gaze_options` reads them."""
-    group = parser.add_argument_group("recorded gaze", "osie, eyecrowd, sun_scenes, hevc_gaze, gaze:NAME")
+    group = parser.add_argument_group("recorded gaze", "of gaze:NAME and of sets that come as recorded gaze")
     add = group.add_argument
     add("--sigma", metavar="S", help="blur of fixations: 5%% of the height (default), 30px, or 1deg")
     add("--pixels-per-degree", type=_number, metavar="P", help="pixels of the stimulus in one degree")

@@ -32,11 +32,11 @@ def main(argv: list[str] | None = None) -> int:
     for command in commands.choices.values():
         command.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
             help="registers parts, metrics, data sets, ...; it is code: name what you trust")  # fmt: skip
-    args, more = parser.parse_known_args(argv)
-    if more and not hasattr(args, "more"):
-        parser.error(f"unrecognized arguments: {' '.join(more)}")
-    args.more = more  # of `train`: the values of its config
     try:
+        args, more = parser.parse_known_args(argv)
+        if more and not hasattr(args, "more"):
+            parser.error(f"unrecognized arguments: {' '.join(more)}")
+        args.more = more  # of `train`: the values of its config
         load_plugins(args.plugin)
         return args.run(args)
     except AvsalError as error:

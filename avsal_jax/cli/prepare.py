@@ -36,19 +36,21 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     import tqdm
 
-    from avsal_jax.data.prepare import prepare, prepare_synthetic
+    from avsal_jax.data.datasets import find_dataset
+    from avsal_jax.data.prepare import prepare, prepare_generated
     from avsal_jax.errors import AvsalError
 
     def bar(total, unit="frame", desc="preparing"):
         return tqdm.tqdm(total=total, unit=unit, desc=desc, file=sys.stderr)
 
     options = {"encoding": args.encoding, "workers": args.workers, "bar": bar}
-    if args.dataset == "synthetic":
-        summary = prepare_synthetic(
-            dict(args.settings), root=args.root, output=args.output, size=args.size, **options
+    if find_dataset(args.dataset).generator is not None:
+        settings = dict(args.settings)
+        summary = prepare_generated(
+            args.dataset, settings, output=args.output, root=args.root, size=args.size, **options
         )
     elif args.settings:
-        raise AvsalError(f"--set is for the synthetic set; {args.dataset} takes none")
+        raise AvsalError(f"--set is for sets that are generated; {args.dataset} takes none")
     elif args.root is None:
         raise AvsalError(f"--root is missing: the folder where {args.dataset} was unpacked")
     else:

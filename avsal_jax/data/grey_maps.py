@@ -5,6 +5,7 @@ A *grey map* is uint8 [h, w] where the file has 8 bits (nothing is rounded), els
 
 from __future__ import annotations
 
+import io
 import math
 import pathlib
 import zipfile
@@ -78,6 +79,13 @@ def as_grey(levels: Levels, name, stretch: bool = False) -> np.ndarray:
 def to_8_bit(grey: np.ndarray) -> np.ndarray:
     """Returns a grey map as uint8; one of 8 bits as it is."""
     return grey if grey.dtype == np.uint8 else np.rint(255 * grey).astype(np.uint8)
+
+
+def grey_png(grey: np.ndarray) -> bytes:
+    """Returns a grey map as an 8-bit PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(to_8_bit(grey)).save(buffer, "png")
+    return buffer.getvalue()
 
 
 def read_levels(path: pathlib.Path) -> Levels:

@@ -12,7 +12,7 @@ import pathlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 
-from avsal_jax.data.datasets import ALL_STIMULI, find_dataset, open_dataset, open_whole, own_folds
+from avsal_jax.data.datasets import find_dataset, open_dataset, open_entire, open_packaging
 from avsal_jax.data.images import visible_files
 from avsal_jax.data.prepare_video import Found, prepare_video, video_identity
 from avsal_jax.data.prepared import (
@@ -28,7 +28,6 @@ from avsal_jax.data.prepared import (
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.data.sets.stimuli import GazeOptions
 from avsal_jax.data.shards import KINDS, ShardFolder, WriteError
-from avsal_jax.data.synthetic import contact_sheet, settings_from, write_synthetic
 from avsal_jax.errors import AvsalError, error_line
 from avsal_jax.files import write_json, write_text
 
@@ -67,7 +66,7 @@ def prepare(
     """
     _check(size, encoding)
     entries, lists, problems, refused = _all_videos(dataset, root, gaze)
-    problems = [*open_whole(dataset, root, gaze)[1], *problems]
+    problems = [*open_entire(dataset, root, gaze)[1], *problems]
     folder = folder_of(output, dataset)
     preparation = Preparation(dataset, *size, encoding, tuple((e.dataset, e.name) for e in entries), lists)
     _claim(folder, preparation)
@@ -102,45 +101,47 @@ def prepare(
     }
 
 
-def prepare_synthetic(
-    settings: Mapping[str, str],
-    root,
+def prepare_generated(
+    dataset: str,
+    values: Mapping[str, str],
     output,
+    root=None,
     size: tuple[int, int] | None = None,
     encoding: str = "jpeg",
     workers: int | None = None,
     bar: Callable | None = None,
 ) -> dict:
-    """Writes the generated set in the packaging of STAViS, with a contact sheet, then prepares it.
+    """Writes a set that has a generator, then prepares it.
 
     Args:
-      settings: see `synthetic.settings_from`.
-      root: the folder to write it to; None for `synthetic-source` in `output`.
-      size: None for the set's own.
+      dataset: its name.
+      values: key -> text; see `Generator.settings` of its row.
+      root: the folder to write it to; None for `NAME-source` in `output`.
+      size: None for the size of its frames.
       output, encoding, workers, bar: as in `prepare`.
 
     Raises:
-      AvsalError: as `settings_from`, `write_synthetic` and `prepare`.
+      AvsalError: as the generator and `prepare`.
     """
-    made = settings_from(settings)
-    root = pathlib.Path(root or pathlib.Path(output) / "synthetic-source")
-    counted = bar(total=made.videos, unit="video", desc="generating") if bar else None
+    generator = find_dataset(dataset).generator
+    settings = generator.settings(values)
+    root = pathlib.Path(root or pathlib.Path(output) / f"{dataset}-source")
+    progress_bar = bar(total=settings.videos, unit="video", desc="generating") if bar else None
 
     def progress(videos):
-        counted.update(made.videos - len(videos))  # are there already
+        progress_bar.update(settings.videos - len(videos))  # are there already
         for video in videos:
             yield video
-            counted.update(1)
+            progress_bar.update(1)
 
-    write_synthetic(root, made, progress=progress if counted is not None else iter, workers=workers)
-    if counted is not None:
-        counted.close()
-    contact_sheet(root, root / "contact_sheet.png")
+    generator.write(root, settings, progress=progress if progress_bar is not None else iter, workers=workers)
+    if progress_bar is not None:
+        progress_bar.close()
     return prepare(
-        "synthetic",
+        dataset,
         root=root,
         output=output,
-        size=size or (made.height, made.width),
+        size=size or (settings.height, settings.width),
         encoding=encoding,
         workers=workers,
         bar=bar,
@@ -163,7 +164,7 @@ def _all_videos(
     with another in the last list.
     """
     opened, errors = {}, []
-    for split, fold in _parts(dataset, root):
+    for split, fold in open_packaging(dataset, root=root).parts():
         try:
             opened[split, fold] = open_dataset(dataset, root=root, split=split, fold=fold, gaze=gaze)
         except AvsalError as error:
@@ -182,16 +183,6 @@ def _all_videos(
     problems += [f"{e.dataset} {e.name} is listed, but left out: {'; '.join(e.notes)}" for e in lost]
     refused = [f"{e.name}: {'; '.join(e.notes)}" for e in lost if e.has_files]
     return [entries[key] for key in usable], dict(lists), problems, refused
-
-
-def _parts(dataset: str, root) -> list[tuple[str, int | None]]:
-    """Returns the (split, fold) pairs of a set; of one's own in the packaging of STAViS, by its lists."""
-    known = find_dataset(dataset)
-    if dataset.startswith("stavis:"):
-        there = [(split, fold) for split in known.splits for fold in own_folds(known.folder, root, split)]
-        return there or [("train", None)]
-    folds = (None,) if dataset == "diem" or not known.folds else known.folds
-    return [(split, fold) for split in known.splits if split != ALL_STIMULI for fold in folds]
 
 
 def _claim(folder: pathlib.Path, preparation: Preparation) -> None:

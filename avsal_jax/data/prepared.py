@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from avsal_jax.data.clip_sound import Sound
+from avsal_jax.data.dataset import find_dataset
 from avsal_jax.data.shards import ShardFolder
 from avsal_jax.errors import AvsalError
 
@@ -217,7 +218,11 @@ class PreparedSet:
         if not folds:
             there = ", ".join(made.lists) or "none"
             raise AvsalError(f"{self.folder} has no split {split}; it has {there}")
-        key = "" if fold is None or (set(folds) == {""} and made.dataset == "diem") else str(fold)
+        key = (
+            ""
+            if fold is None or (set(folds) == {""} and find_dataset(made.dataset).single_split)
+            else str(fold)
+        )
         if key not in folds:
             there = ", ".join(fold or "none" for fold in folds)
             raise AvsalError(f"{made.dataset} was prepared with the folds {there}; got {key or 'none'}")

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from avsal_jax.data.images import natural_order, visible_files
 from avsal_jax.data.mat_files import load_mat, mat_variables
+from avsal_jax.data.schema import VideoEntry
 from avsal_jax.data.video_lists import stavis_name
 from avsal_jax.errors import AvsalError
 
@@ -63,6 +64,49 @@ class RawClip:
     height: int
     frames: int
     observers: tuple[Observer, ...]
+
+
+People = dict[str, tuple[tuple[Observer, ...], tuple[int, int]]]  # video -> observers, (height, width)
+
+
+@dataclasses.dataclass(frozen=True)
+class RawFixations:
+    """How the raw fixations of a data set are read, observer by observer.
+
+    Attributes:
+      read: function of their path and of the videos: name -> observers, and (height, width) of the frames
+        that they saw. Videos without raw fixations are left out.
+      blur: sigma of a density, as a share of the height; None for 20 pixels at the size of the truth.
+    """
+
+    read: Callable[[pathlib.Path, Sequence[VideoEntry]], People]
+    blur: float | None = None
+
+
+def people_of_folders(raw: pathlib.Path, entries: Sequence[VideoEntry]) -> People:
+    """Returns the observers of videos by a folder of event files for each, as DIEM has them.
+
+    Args:
+      raw: a folder with `<video>/event_data` or `<video>`.
+      entries: the videos.
+
+    Raises:
+      AvsalError: as `diem_observers`.
+    """
+    people = {}
+    for entry in entries:
+        if not entry.frames:
+            continue
+        folder = next((f for f in (raw / entry.name / "event_data", raw / entry.name) if f.is_dir()), None)
+        if folder is not None:
+            height, width = entry.frame_size
+            people[entry.name] = (diem_observers(folder, width, height), (height, width))
+    return people
+
+
+def coutrot_people(raw: pathlib.Path, entries: Sequence[VideoEntry]) -> People:
+    """Returns the observers of all clips of a Coutrot database, a .mat file; errors as `coutrot_clips`."""
+    return {name: (clip.observers, (clip.height, clip.width)) for name, clip in coutrot_clips(raw).items()}
 
 
 def diem_observers(folder_or_files, width: int, height: int) -> tuple[Observer, ...]:

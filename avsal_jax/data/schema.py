@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from avsal_jax.data.fixation_maps import Fixations, rescale_points
+from avsal_jax.data.grey_maps import grey_png
 from avsal_jax.data.images import read_image
 from avsal_jax.data.numbering import Numbers
 from avsal_jax.data.truth_files import (
@@ -88,13 +89,13 @@ class VideoEntry(abc.ABC):
         """Whether it has fixations, not densities alone."""
 
     @property
-    @abc.abstractmethod
     def numbers(self) -> Numbers:
-        """The numbers that the images of its frames have."""
+        """The numbers that the images of its frames have; from 1 where they are not numbered files."""
+        return Numbers(1, self.frames, self.frames)
 
-    @abc.abstractmethod
     def has_image(self, index: int) -> bool:
         """Whether the image of a frame is there, without which only saved maps can be scored."""
+        return self.has_files
 
     @abc.abstractmethod
     def frame(self, index: int) -> np.ndarray:
@@ -146,12 +147,12 @@ class VideoEntry(abc.ABC):
     def read_fixations(self, index: int) -> Fixations | None:
         """Returns the fixations of a frame with what is unusual about their map; see `fixations`."""
 
-    @abc.abstractmethod
     def grid_points(self, index: int, grid: tuple[int, int]) -> np.ndarray:
         """Returns int64 [N, 2], (row, column) on a grid over the frame, a row for each fixation.
 
         Where files list the fixations of each observer, a place that two of them look at counts twice.
         """
+        return rescale_points(self.fixations(index), self.truth_size(index), grid)
 
     @abc.abstractmethod
     def truth_size(self, index: int) -> tuple[int, int] | None:
@@ -160,12 +161,12 @@ class VideoEntry(abc.ABC):
         None where no truth is published. Errors as in `frame`.
         """
 
-    @abc.abstractmethod
     def encoded_density(self, index: int, density: np.ndarray) -> bytes:
         """Returns `density(index)` as an 8-bit grey JPEG or PNG: the file as it is, if it is in that form.
 
         Errors as in `frame`; also where no truth is published.
         """
+        return grey_png(density)
 
     @abc.abstractmethod
     def identity(self) -> list[str]:
@@ -234,9 +235,6 @@ class FileEntry(VideoEntry):
         if self.fixation_maps is None:
             raise AvsalError(f"{self.dataset} {self.name} has no fixation maps beside {self.maps.folder}")
         return read_fixations(self.fixation_maps.of_frame(index), self.variable)
-
-    def grid_points(self, index: int, grid: tuple[int, int]) -> np.ndarray:
-        return rescale_points(self.fixations(index), self.truth_size(index), grid)
 
     def truth_size(self, index: int) -> tuple[int, int] | None:
         index = self._checked(index)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import io
 import os
 import pathlib
 import re
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags
 
 from avsal_jax.data.fixation_maps import Fixations, fixations_of
-from avsal_jax.data.grey_maps import read_grey, read_levels, to_8_bit
+from avsal_jax.data.grey_maps import grey_png, read_grey, read_levels
 from avsal_jax.data.images import open_image, upright_size
 from avsal_jax.data.mat_files import mat_map, mat_shape
 from avsal_jax.data.numbering import Numbers
@@ -139,9 +138,7 @@ def encoded_density(path: pathlib.Path) -> bytes:
         plain = image.mode == "L" and image.format in ("JPEG", "PNG") and "transparency" not in image.info
         if plain and image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
             return path.read_bytes()
-    buffer = io.BytesIO()
-    Image.fromarray(to_8_bit(read_grey(path))).save(buffer, "png")
-    return buffer.getvalue()
+    return grey_png(read_grey(path))
 
 
 def read_fixations(path: pathlib.Path, variable: str) -> Fixations:

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from avsal_jax import registry
+from avsal_jax.data.dataset import SIX, group_names
 from avsal_jax.errors import AvsalError
-from avsal_jax.evaluation.protocols import METRICS
 from avsal_jax.evaluation.results import Result
+from avsal_jax.metrics import default_metrics
 
-SIX_SETS = ("diem", "coutrot1", "coutrot2", "avad", "etmd", "summe")
 SIX_SET_MEAN = "six_sets"
 RESAMPLES, SEED, LEVEL = 10_000, 0, 0.95
 
@@ -91,15 +92,16 @@ def compare(results: Sequence[Result]) -> Comparison:
     ]
     means, missing = _six_set_means(scores)
     differences = _differences(results)
-    named = {metric for result in results for metric in result.metrics}
+    scored, usual = {metric for result in results for metric in result.metrics}, default_metrics()
+    metrics = (*(m for m in usual if m in scored), *sorted(scored.difference(usual)))
     return Comparison(
         methods=methods,
-        metrics=tuple(m for m in METRICS if m in named) + tuple(sorted(named - set(METRICS))),
+        metrics=metrics,
         scores=(*scores, *means),
         missing=missing,
         base=_base(results),
         differences=tuple(differences),
-        notes=tuple(_notes(scores, means)),
+        notes=(*_notes(scores, means), *_unknown_metrics(metrics)),
     )
 
 
@@ -119,7 +121,7 @@ def _check(results: Sequence[Result]) -> None:
         here = [r for r in measured if r.dataset == dataset]
         for field in ("protocol", "split"):
             _same(here, dataset=dataset, what=field, value=lambda r, field=field: getattr(r, field))
-        if dataset != "diem":  # it has one split: every fold number means it
+        if not _is_single_split(dataset):  # else every fold number means it
             folds = {
                 m: sorted({r.fold for r in here if r.method == m}, key=str) for m in {r.method for r in here}
             }
@@ -129,6 +131,12 @@ def _check(results: Sequence[Result]) -> None:
                 what="folds",
                 value=lambda r, folds=folds: ", ".join(map(str, folds[r.method])),
             )
+
+
+def _is_single_split(dataset: str) -> bool:
+    """Whether a registered set has one split; others, such as lists over several sets, have folds."""
+    row = registry.lookup("dataset", dataset)
+    return row is not None and row.single_split
 
 
 def _same(results: list[Result], dataset: str, what: str, value: Callable[[Result], str]) -> None:
@@ -164,18 +172,18 @@ def _score(results: list[Result]) -> Score:
 
 def _six_set_means(scores: list[Score]) -> tuple[list[Score], dict[str, tuple[str, ...]]]:
     """Returns the means of methods with all six sets, and which sets others that have some lack."""
-    means, missing = [], {}
+    means, missing, sets = [], {}, group_names(SIX)
     for method, split in dict.fromkeys((s.method, s.split) for s in scores):
-        own = {
-            s.dataset: s for s in scores if (s.method, s.split) == (method, split) and s.dataset in SIX_SETS
+        of_sets = {
+            s.dataset: s for s in scores if (s.method, s.split) == (method, split) and s.dataset in sets
         }
-        if not own:
+        if not of_sets:
             continue
-        lacking = tuple(name for name in SIX_SETS if name not in own)
+        lacking = tuple(name for name in sets if name not in of_sets)
         if lacking:
             missing[method] = lacking
             continue
-        six = [own[name] for name in SIX_SETS]
+        six = [of_sets[name] for name in sets]
         names = [m for m in six[0].metrics if all(m in s.metrics for s in six)]
         counts = [s.videos for s in six]
         protocols = dict.fromkeys(s.protocol for s in six)
@@ -209,6 +217,15 @@ def _notes(scores: list[Score], means: list[Score]) -> list[str]:
             text = "; ".join(f"{name} of {of}" for name, of in methods.items())
             notes.append(f"{dataset} was scored on splits of different names: {text}")
     return notes
+
+
+def _unknown_metrics(metrics: Sequence[str]) -> list[str]:
+    return [
+        f"whether more or less of {metric} is better is unknown, so no best value is marked: name the plugin "
+        "that has this metric"
+        for metric in metrics
+        if not registry.is_registered("metric", metric)
+    ]
 
 
 def _base(results: Sequence[Result]) -> str | None:

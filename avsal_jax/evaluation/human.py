@@ -9,18 +9,19 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import scipy.ndimage
 
+from avsal_jax import registry
+from avsal_jax.data.datasets import find_dataset
 from avsal_jax.data.fixation_maps import Fixations, rescale_points
-from avsal_jax.data.raw_fixations import Observer, coutrot_clips, diem_observers
+from avsal_jax.data.raw_fixations import Observer
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.data.sets.entries import GazeEntry
-from avsal_jax.data.synthetic.gaze import BLUR
 from avsal_jax.errors import AvsalError
+from avsal_jax.evaluation.baseline import HALVES, BaselineRequest
 from avsal_jax.evaluation.protocols import Protocol
 from avsal_jax.evaluation.sources import MapSource, Trial
 from avsal_jax.identity import tree_identity
+from avsal_jax.metrics import default_metrics, find_metric
 from avsal_jax.pictures import to_grey
-
-_NO_DENSITY = "cc, sim and kl need the density of several observers: --model human_half has them"
 
 
 class _RecordedObservers(MapSource):
@@ -58,7 +59,9 @@ class LeaveOneOut(_RecordedObservers):
 
     def remarks(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
         """Says why metrics of densities are missing."""
-        return [_NO_DENSITY]
+        *names, last = (name for name in default_metrics() if "density" in find_metric(name).needs)
+        need = f"{', '.join(names)} and {last} need the density of several observers"
+        return [f"{need}: --model {registry.name_of('baseline', HALVES)} has them"]
 
     def trials(self, entry: GazeEntry, index: int, stored, protocol: Protocol) -> Iterator[Trial]:
         """Yields for each observer who fixates the frame the blurred fixations of all others.
@@ -150,38 +153,50 @@ class HalfOfObservers(MapSource):
         return scipy.ndimage.gaussian_filter(density, self._sigma, mode="constant")
 
 
-def human_maps(model: str, entries: Sequence[VideoEntry], observers: str | os.PathLike | None) -> MapSource:
-    """Returns the observers of one or several sets as `human` or `human_half`.
-
-    Recorded gaze has its observers with it. For other sets both models are halves of the observers in raw
-    fixations.
+def _people(request: BaselineRequest, recorded: type[_RecordedObservers]) -> MapSource:
+    """Returns the observers of one or several sets as a source of maps.
 
     Args:
-      model: the name.
-      entries: the videos.
-      observers: where raw fixations are: for `diem` and `synthetic` a folder with one of event files per
-        video (`<video>` or `<video>/event_data`), for `coutrot1` and `coutrot2` the database's .mat file; of
-        videos of several sets `diem=FOLDER,coutrot1=FILE,coutrot2=FILE`.
+      request: its `observers` are where raw fixations are, as `DataSet.observers` of each set reads them: for
+        DIEM and the generated set a folder with one of event files per video (`<video>` or
+        `<video>/event_data`), for Coutrot the database's .mat file; of videos of several sets
+        `diem=FOLDER,coutrot1=FILE,coutrot2=FILE`.
+      recorded: the source for recorded gaze, which has its observers with it. For other sets it is halves of
+        the observers in raw fixations.
 
     Raises:
       AvsalError: no raw fixations are named, or a set has none of a known form.
     """
+    entries, observers = request.entries, request.observers
     if all(isinstance(entry, GazeEntry) for entry in entries):
-        return LeaveOneOut() if model == "human" else RecordedHalves()
+        return recorded()
     sets = tuple(dict.fromkeys(entry.dataset for entry in entries))
-    if unknown := [name for name in sets if name not in _RAW_FORMS]:
+    readers = {name: find_dataset(name).observers for name in sets}
+    if unknown := [name for name, reader in readers.items() if reader is None]:
         raise AvsalError(
-            f"--model human knows the raw fixations of {', '.join(_RAW_FORMS)}; not of {', '.join(unknown)}"
+            f"--model human reads the raw fixations of {', '.join(_sets_with_observers())}; not of "
+            f"{', '.join(unknown)}"
         )
     raw = _raw_paths(None if observers is None else os.fspath(observers), sets)
     found = {}
     for name, path in raw.items():
-        of_set = _RAW_FORMS[name](path, [entry for entry in entries if entry.dataset == name])
+        of_set = readers[name].read(path, [entry for entry in entries if entry.dataset == name])
         found |= {(name, video): people for video, people in of_set.items()}
     origin = ", ".join(tree_identity(path) for path in raw.values())
-    if sets == ("synthetic",) and found:  # its frames are small: as its truth is made
-        return HalfOfObservers(found, origin, BLUR * next(iter(found.values()))[1][0])
+    blur = readers[sets[0]].blur if len(sets) == 1 else None
+    if blur is not None and found:
+        return HalfOfObservers(found, origin, blur * next(iter(found.values()))[1][0])
     return HalfOfObservers(found, origin)
+
+
+def left_out(request: BaselineRequest) -> MapSource:
+    """Returns each observer of recorded gaze against all others; of other sets, halves. See `_people`."""
+    return _people(request, LeaveOneOut)
+
+
+def halves(request: BaselineRequest) -> MapSource:
+    """Returns one half of the observers against the other. See `_people`."""
+    return _people(request, RecordedHalves)
 
 
 def _raw_paths(observers: str | None, sets: Sequence[str]) -> dict[str, pathlib.Path]:
@@ -195,7 +210,7 @@ def _raw_paths(observers: str | None, sets: Sequence[str]) -> dict[str, pathlib.
     else:
         parts = [part.partition("=") for part in observers.split(",")]
         raw = {name: pathlib.Path(path) for name, _, path in parts if path}
-        if len(raw) != len(parts) or set(raw) - set(_RAW_FORMS) or set(sets) - set(raw):
+        if len(raw) != len(parts) or set(raw) - set(_sets_with_observers()) or set(sets) - set(raw):
             raise AvsalError(f"--observers {observers!r} is not of the form {form}, with each set once")
     for path in raw.values():
         if not path.exists():
@@ -203,26 +218,5 @@ def _raw_paths(observers: str | None, sets: Sequence[str]) -> dict[str, pathlib.
     return {name: raw[name] for name in sets}
 
 
-def _coutrot_people(raw: pathlib.Path, entries: Sequence[VideoEntry]) -> dict:
-    return {name: (clip.observers, (clip.height, clip.width)) for name, clip in coutrot_clips(raw).items()}
-
-
-def _people_of_folders(raw: pathlib.Path, entries: Sequence[VideoEntry]) -> dict:
-    found = {}
-    for entry in entries:
-        if not entry.frames:
-            continue
-        folder = next((f for f in (raw / entry.name / "event_data", raw / entry.name) if f.is_dir()), None)
-        if folder is not None:
-            height, width = entry.frame_size
-            found[entry.name] = (diem_observers(folder, width, height), (height, width))
-    return found
-
-
-# set -> function of the path of its raw fixations and its videos: video -> (observers, (height, width))
-_RAW_FORMS = {
-    "diem": _people_of_folders,
-    "coutrot1": _coutrot_people,
-    "coutrot2": _coutrot_people,
-    "synthetic": _people_of_folders,
-}
+def _sets_with_observers() -> list[str]:
+    return [name for name, row in registry.table("dataset").items() if row.observers is not None]

@@ -21,13 +21,12 @@ import dataclasses
 import difflib
 import functools
 import importlib.resources
+from collections.abc import Mapping
 
+from avsal_jax import registry
 from avsal_jax.errors import AvsalError
 
 PAPERS = ("avinet", "casp_net", "avrsp", "dual_domain")
-METRICS = ("cc", "nss", "auc_judd", "sim", "auc_shuffled")
-# set -> category of its videos, as the set calls it -> the set of the rows that papers print for it
-CATEGORIES = {"ave": {"Nature": "ave:nature", "Social": "ave:social", "Other": "ave:miscellaneous"}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,12 +69,20 @@ class Row:
         return f"{self.paper}, Table {self.table}"
 
 
+def categories(dataset: str) -> Mapping[str, str]:
+    """Returns category of a set's videos -> set of the rows that papers print for it; empty for most sets."""
+    row = registry.lookup("dataset", dataset)
+    return {} if row is None else row.categories
+
+
 @functools.cache
 def _all() -> tuple[Row, ...]:
     text = importlib.resources.files("avsal_jax.evaluation").joinpath("published.csv").read_text("utf-8")
-    table = []
-    for record in csv.DictReader(text.splitlines()):
-        printed = {metric: record.pop(metric) for metric in METRICS}
+    reader, table = csv.DictReader(text.splitlines()), []
+    columns = {field.name for field in dataclasses.fields(Row)}
+    metrics = [name for name in reader.fieldnames if name not in columns]
+    for record in reader:
+        printed = {metric: record.pop(metric) for metric in metrics}
         table.append(Row(**record, metrics={k: float(v) for k, v in printed.items() if v}))
     return tuple(table)
 

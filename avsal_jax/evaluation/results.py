@@ -96,7 +96,7 @@ def read_result(path) -> Result:
 
 def _read_folder(path) -> list[Result]:
     pooled, summary = _read(pathlib.Path(path))
-    names = published.CATEGORIES.get(pooled.dataset, {})
+    names = published.categories(pooled.dataset)
     parts = [
         _part(pooled, summary["folds"][fold], fold=int(fold), origin=f"{pooled.origin}, fold {fold}")
         for fold in summary["folds"]

@@ -14,6 +14,8 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
+from avsal_jax.data.sets.hevc_gaze import read_hevc_gaze
+from avsal_jax.data.sets.photograph_sets import read_eye_mat, read_sun_scenes
 from avsal_jax.testing.videos import moving_spot, write_video
 
 FIELDS = ("SubjectIndex", "VideoIndex", "Timestamp", "GazeDuration", "FixationPointX", "FixationPointY")
@@ -249,9 +251,9 @@ def write_recordings(root, stimuli: Sequence[FakeStimulus]) -> pathlib.Path:
     return root
 
 
-WRITERS: dict[str, Callable] = {
-    "osie": write_eye_mat,
-    "eyecrowd": write_eye_mat,
-    "sun_scenes": write_sun_scenes,
-    "hevc_gaze": write_hevc_gaze,
+# reader of a packaging of recorded gaze -> function that writes what it reads
+WRITERS: dict[Callable, Callable] = {
+    read_eye_mat: write_eye_mat,
+    read_sun_scenes: write_sun_scenes,
+    read_hevc_gaze: write_hevc_gaze,
 }

@@ -33,8 +33,8 @@ def refused(pattern, name, *arguments, **named):
 
 
 def test_wrong_names_splits_and_folds(root):
-    refused(r"'DIEM' .* there are dhf1k, .*, and .* stavis:NAME, dhf1k:NAME and gaze:NAME", "DIEM", root)
-    refused("'tased:x' is no data set", "tased:x", root)
+    refused(r"'DIEM' .* there are .*dhf1k, .*, and .* dhf1k:NAME, gaze:NAME and stavis:NAME", "DIEM", root)
+    refused("'tased:x' is not a data set", "tased:x", root)
     refused(r"data set 'stavis:../x': '../x' is no name", "stavis:../x", root)
     refused("data set 'dhf1k:': '' is no name", "dhf1k:", root)
     refused("avad has no split 'val'; it has train, test", "avad", root, "val", fold=1)
@@ -54,7 +54,9 @@ def test_wrong_roots(root, tmp_path):
         tmp_path / "nowhere",
         fold=1,
     )
-    refused("is no root in the packaging of STAViS: it has no folder video_frames", "avad", tmp_path, fold=1)
+    refused(
+        "is not a root in the packaging of STAViS: it has no folder video_frames", "avad", tmp_path, fold=1
+    )
     refused(
         "has no etmd: there is no folder video_frames/ETMD_av; video_frames holds AVAD", "etmd", root, fold=1
     )
@@ -89,7 +91,7 @@ def test_lists_that_lead_nowhere(root):
         (".. 5 25.0", "list.txt, line 1: '..' is no name"),
         ("a\x00b", r"'a\\x00b' is no name"),
         ("a\x1b[31mb", r"'a\\x1b\[31mb' is no name"),
-        ("../x clip1", "list.txt, clip1: '../x' is no data set"),
+        ("../x clip1", "list.txt, clip1: '../x' is not a data set"),
         ("ave clip1", "ave is made of several sets; write `set video`, as in `diem clip1`"),
         ("ucf clip1", "ucf clip1 is not in the packaging of avad; open it by itself"),
         ("a b c d", "line 1 has 4 words; a list has `video`, `set video` or `video frames fps`"),

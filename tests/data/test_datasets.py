@@ -10,7 +10,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from avsal_jax.data.datasets import DATASETS, open_dataset
+from avsal_jax.data.datasets import find_dataset, open_dataset
 from avsal_jax.testing import fake_data
 
 DIEM_NAMES = ("BBC_life_in_cold_blood_1278x710", "DIY_SOS_1280x712", "advert_bbc4_library_1024x576")
@@ -142,7 +142,7 @@ def test_the_shipped_folds_are_partitions_of_the_published_sizes(tmp_path, name,
             rows = gasp_rows(f"{split}_stavis_{number}", name)
             root = tmp_path / f"{number}{split}"
             video = fake_data.fake_video(rows[0], 1)
-            fake_data.write_stavis(root, DATASETS[name].folder, [video])
+            fake_data.write_stavis(root, find_dataset(name).packaging.folder, [video])
             entries = open_dataset(name, root, split, fold=number)
             assert [e.name for e in entries] == rows and len(rows) == count
             assert {e.fps for e in entries} == {fps} and {e.listed for e in entries} == {None}

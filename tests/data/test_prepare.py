@@ -352,8 +352,11 @@ def test_other_mistakes(root, tmp_path, capsys):
     (tmp_path / "mine").mkdir()
     for arguments, words in (
         (["--dataset", "diem"], "--root is missing: the folder where diem was unpacked"),
-        (["--dataset", "nothing", "--root", str(root)], "'nothing' is no data set"),
-        (["--dataset", "diem", "--root", str(root), "--set", "grade=identity"], "--set is for the synthetic"),
+        (["--dataset", "nothing", "--root", str(root)], "'nothing' is not a data set"),
+        (
+            ["--dataset", "diem", "--root", str(root), "--set", "grade=identity"],
+            "--set is for sets that are generated",
+        ),
         (["--dataset", "avad", "--root", str(root)], "has no avad"),
     ):
         assert main(["prepare", *arguments, "--output", str(tmp_path / "out")]) == 2

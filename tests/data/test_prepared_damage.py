@@ -189,7 +189,7 @@ def test_tensorflow_datasets_counts_what_was_mended(made, out):
 def test_lists_lead_nowhere_else(out, tmp_path):
     shutil.copytree(out / "diem", tmp_path / "elsewhere")
     (tmp_path / "list.txt").write_text("../elsewhere a\n")
-    with pytest.raises(AvsalError, match="'../elsewhere' is no data set; there are"):
+    with pytest.raises(AvsalError, match="'../elsewhere' is not a data set; there are"):
         PreparedSources(out).videos([str(tmp_path / "list.txt")], "train")
 
 

@@ -9,9 +9,11 @@ import scipy.stats
 
 from avsal_jax.cli.main import main
 from avsal_jax.evaluation import published
-from avsal_jax.evaluation.compare import SIX_SETS, bootstrap_interval, compare
+from avsal_jax.evaluation.compare import bootstrap_interval, compare
 from avsal_jax.evaluation.results import read_results
 from tests.evaluation.folders import write_result
+
+SIX_SETS = ("diem", "coutrot1", "coutrot2", "avad", "etmd", "summe")
 
 
 def compared(*texts):

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from avsal_jax.data.prepare import prepare_synthetic
+from avsal_jax.data.prepare import prepare_generated
 from avsal_jax.training.schema import build_config
 
 TINY = {
@@ -20,7 +20,7 @@ TINY = {
 def prepared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepared")
     settings = {"preset": "tiny", "grade": "position"}
-    prepare_synthetic(settings, None, folder, (32, 64), workers=1)
+    prepare_generated("synthetic", settings, output=folder, size=(32, 64), workers=1)
     return folder
 
 

@@ -14,6 +14,7 @@ from avsal_jax.training.checkpointing import Checkpoints
 from avsal_jax.training.loop import Preempted, train
 from avsal_jax.training.schema import plain_values
 from avsal_jax.training.setup import prepare_run
+from avsal_jax.training.state import TrainState
 from avsal_jax.training.workdir import Workdir
 
 SETTINGS = "frames=8,height=32,width=64,visual_encoder=small,visual_encoder.width=0.015625,decoder=small"
@@ -108,8 +109,8 @@ def test_sources_of_weights_had_no_names_and_slots_had_other_ones(config, tmp_pa
 
 # Fields of the config that came after the first runs in this form.
 ADDED_FIELDS = (
-    "data.cached_features", "evaluation.native", "loss.sim_form", "model.interval", "model.smoothing",
-    "model.unbiased_variance", "model.fusion.head_norm",
+    "data.cached_features", "evaluation.metrics", "evaluation.native", "loss.sim_form", "model.interval",
+    "model.smoothing", "model.unbiased_variance", "model.fusion.head_norm",
 )  # fmt: skip
 
 
@@ -154,6 +155,59 @@ def test_a_damaged_config_of_the_first_version_is_one_line(config, tmp_path, cha
     with pytest.raises(AvsalError, match=r"config.json is \w+ config: .*; name another --workdir") as error:
         Workdir(folder, values, True)
     assert "\n" not in str(error.value)
+
+
+# What a config.json said of optimizer and schedule when each had the fields of all.
+EARLIER_OPTIMIZER = {
+    "name": "sgd", "learning_rate": 0.5, "b1": 0.9, "b2": 0.999, "eps": 1e-8, "momentum": 0.9,
+    "dampening": 0.0, "nesterov": False, "weight_decay": 0.0, "clip_norm": None, "accumulate": 1,
+    "groups": [],
+    "schedule": {
+        "name": "cosine", "warmup_steps": 2, "final_fraction": 0.1, "milestones": [], "gamma": 0.1,
+        "mode": "min", "factor": 0.1, "patience": 10, "threshold": 0.0001, "cooldown": 0, "min_scale": 0.0,
+    },
+}  # fmt: skip
+EARLIER_ADAPT = {
+    "sources": [["synthetic", None]], "root": "", "features": [{"name": "audio", "weight": 1.0}],
+    "feature_loss": "reversed", "reversal": "ramp", "strength": 1.0, "source_share": 1.0, "memory": 4,
+    "updates": 0, "update_rate": 0.001,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("adapt", [None, EARLIER_ADAPT])
+def test_configs_from_before_choices_by_name_are_of_the_same_run(config, tmp_path, adapt):
+    objective = {"name": "supervised"} if adapt is None else {"name": "domain_adversarial", **adapt}
+    schedule = {"name": "cosine", "warmup_steps": 2, "final_fraction": 0.1}
+    optimizer = {"name": "sgd", "learning_rate": 0.5, "momentum": 0.9, "schedule": schedule}
+    values = plain_values(config(optimizer=optimizer, objective=objective))
+    earlier = {name: value for name, value in values.items() if name not in ("objective", "plugins")}
+    folder = workdir_of(tmp_path, earlier | {"adapt": adapt, "optimizer": EARLIER_OPTIMIZER})
+    Workdir(folder, values, True).release()
+    with pytest.raises(AvsalError, match=r"another config: optimizer.momentum was 0.9, is 0.5"):
+        changed = config(optimizer={**optimizer, "momentum": 0.5}, objective=objective)
+        Workdir(folder, plain_values(changed), True)
+
+
+def test_a_memory_was_part_of_the_batch_statistics(tmp_path):
+    """A checkpoint with the memory of a discriminator there gives the same state as one of today."""
+    memory, first = np.full((3, 2, 1, 4), 5.0, np.float32), {"full1": np.full(3, 7.0, np.float32)}
+    fields = {
+        "step": np.int32(2),
+        "failed": np.int32(-1),
+        "params": {"visual_encoder": {"kernel": np.ones(2, np.float32)}},
+        "opt_state": ({"mu": np.ones(2, np.float32)},),
+        "ema": {},
+    }
+    norms = {"visual_encoder": {"mean": np.ones(2, np.float32)}, "discriminator_audio": {"norm": np.ones(3)}}
+    extra = {"memory": memory, "first": first}
+    stats = {**norms, "discriminator_audio": {**norms["discriminator_audio"], **extra}}
+    today = TrainState(**fields, batch_stats=norms, extra={"discriminator_audio": extra})
+    earlier = Checkpoints(tmp_path / "earlier")
+    earlier.save(2, {**fields, "batch_stats": stats}, {})
+    restored = earlier.restore(2, today)
+    earlier.close()
+    assert jax.tree.structure(restored) == jax.tree.structure(today)
+    jax.tree.map(np.testing.assert_array_equal, restored, today)
 
 
 def test_a_checkpoint_of_the_first_version_gives_the_same_state(config, tmp_path):

@@ -6,11 +6,11 @@ import re
 import jax
 import pytest
 
-from avsal_jax.data.datasets import DATASETS
+from avsal_jax.data.datasets import find_dataset
 from avsal_jax.models.network import abstract_variables
 from avsal_jax.models.systems import build
 from avsal_jax.training import recipes
-from avsal_jax.training.optimizer import group_labels, with_frozen
+from avsal_jax.training.optimizers import group_labels, with_frozen
 from avsal_jax.training.schema import build_config
 
 READOUT = sum((40 * 48, 112 * 48, 320 * 48, 2 * (40 + 112 + 320), 9 * 48 * 32 + 32, 32, 1, 48))
@@ -54,7 +54,7 @@ def test_sources():
     """Folds leave one out each; `clips` takes the training clips of two folds, which are all clips."""
     for number in range(1, 6):
         assert config_of(f"fold{number}").data.sources == (("hevc_gaze", number),)
-        assert number in DATASETS["hevc_gaze"].folds
+        assert number in find_dataset("hevc_gaze").folds
     assert config_of("clips").data.sources == (("hevc_gaze", 1), ("hevc_gaze", 2))
     assert {name for name, _ in config_of("photographs").data.sources} == {"osie", "eyecrowd", "sun_scenes"}
 

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from avsal_jax.data.prepare import prepare_synthetic
+from avsal_jax.data.prepare import prepare_generated
 from avsal_jax.testing.faults import SMALL, check
 from avsal_jax.testing.interruptions import FULL, KILL, STOP, STOP_SAVING, Interrupted, outcome
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def prepared_smoke(tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepared")
-    prepare_synthetic({"preset": "tiny"}, None, folder, (64, 96), workers=1)
+    prepare_generated("synthetic", {"preset": "tiny"}, output=folder, size=(64, 96), workers=1)
     return folder
 
 

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image
 
 from avsal_jax.data.fixation_maps import Fixations
 from avsal_jax.data.frame_reader import FrameReader
-from avsal_jax.data.grey_maps import to_8_bit
 from avsal_jax.data.image_videos import DEFAULT_RATE
 from avsal_jax.data.images import read_image
-from avsal_jax.data.numbering import Numbers
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.data.sets.fixation_table import FixationTable, blur_counts, count_cells
 from avsal_jax.data.sets.stimuli import GazeOptions, Stimulus
@@ -67,13 +63,6 @@ class GazeEntry(VideoEntry):
     @property
     def has_fixations(self) -> bool:
         return True
-
-    @property
-    def numbers(self) -> Numbers:
-        return Numbers(1, self.frames, self.frames)
-
-    def has_image(self, index: int) -> bool:
-        return self.has_files
 
     def frame(self, index: int) -> np.ndarray:
         index = self._checked(index)
@@ -132,11 +121,6 @@ class GazeEntry(VideoEntry):
         height, width = self.stimulus.fixations.size
         rows = min(height, _MAX_TRUTH_ROWS)
         return rows, max(1, round(rows * width / height))
-
-    def encoded_density(self, index: int, density: np.ndarray) -> bytes:
-        buffer = io.BytesIO()
-        Image.fromarray(to_8_bit(density)).save(buffer, "png")
-        return buffer.getvalue()
 
     def identity(self) -> list[str]:
         table = self.stimulus.fixations

@@ -1,4 +1,4 @@
-"""Sets of recorded gaze by name: their readers, their lists, their videos in each split."""
+"""Sets of recorded gaze: their stimuli, their lists, their videos in each split."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from avsal_jax.data.sets.entries import GazeEntry, gaze_entry
-from avsal_jax.data.sets.hevc_gaze import read_hevc_gaze
-from avsal_jax.data.sets.photograph_sets import read_eye_mat, read_sun_scenes
 from avsal_jax.data.sets.recordings import read_recordings
 from avsal_jax.data.sets.stimuli import GazeOptions, GazeSet, Stimulus
 from avsal_jax.errors import AvsalError, damage_reason, did_you_mean
@@ -22,13 +20,7 @@ _LISTS = pathlib.Path(__file__).parent.parent / "lists" / "gaze"
 _OWN_LISTS = "lists"  # folder of `gaze:NAME` with train.txt, val.txt, test.txt
 _OWN_SPLITS = ("train", "val", "test")
 TEST_THIRD = 0  # of photographs, the part that is never trained on
-# Name -> reader(root). `gaze:NAME` has `read_recordings`, which takes options too.
-READERS: dict[str, Callable[[pathlib.Path], GazeSet]] = {
-    "osie": read_eye_mat,
-    "eyecrowd": read_eye_mat,
-    "sun_scenes": read_sun_scenes,
-    "hevc_gaze": read_hevc_gaze,
-}
+Reader = Callable[[pathlib.Path], GazeSet]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,30 +38,38 @@ class Placement:
 
 @functools.cache
 def placements(name: str) -> dict[str, Placement]:
-    """Returns the list of a set that comes with the project: stimulus -> placement; empty for `gaze:NAME`.
+    """Returns the list of a set that comes with the project: stimulus -> placement; empty for other sets.
 
     `tools/gaze_lists.py` has made them and states the rules.
     """
     path = _LISTS / f"{name}.csv"
-    if name not in READERS:
+    if not path.is_file():
         return {}
     with path.open(newline="", encoding="utf-8") as file:
         return {row["stimulus"]: Placement(row["group"], int(row["part"])) for row in csv.DictReader(file)}
 
 
-def open_gaze(name: str, root: pathlib.Path, options: GazeOptions) -> tuple[tuple[GazeEntry, ...], list[str]]:
+def open_gaze(
+    name: str, root: pathlib.Path, options: GazeOptions, reader: Reader | None
+) -> tuple[tuple[GazeEntry, ...], list[str]]:
     """Returns all stimuli of a set, those that cannot be used too (`frames` 0), and notes on the set.
+
+    Args:
+      name: of the set.
+      root: the folder.
+      options: how it is read.
+      reader: function of the root; None for `read_recordings`, which takes the options too.
 
     Raises:
       AvsalError: the root is not one of the set, or its table is damaged.
     """
-    return _opened(name, root=pathlib.Path(root), options=options, identity=tree_identity(root))
+    root = pathlib.Path(root)
+    return _opened(name, root=root, options=options, reader=reader, identity=tree_identity(root))
 
 
 @functools.lru_cache(maxsize=4)
-def _opened(name: str, root: pathlib.Path, options: GazeOptions, identity: str):
+def _opened(name: str, root: pathlib.Path, options: GazeOptions, reader: Reader | None, identity: str):
     """Read once for all splits and folds, as long as no file changes."""
-    reader = READERS.get(name)
     content = read_recordings(root, options) if reader is None else reader(root)
     if not content.stimuli:
         raise AvsalError(f"{root} has no stimulus with gaze; {'; '.join(content.notes)}")

@@ -5,18 +5,18 @@ NumPy, SciPy and Pillow alone; `write_synthetic` writes the packaging of STAViS,
 read it.
 """
 
-from avsal_jax.data.synthetic.files import read_scene, read_settings
-from avsal_jax.data.synthetic.settings import GRADES, PRESETS, SyntheticSettings, settings_from
-from avsal_jax.data.synthetic.sheet import contact_sheet
-from avsal_jax.data.synthetic.writing import write_synthetic
+from __future__ import annotations
 
-__all__ = [
-    "GRADES",
-    "PRESETS",
-    "SyntheticSettings",
-    "contact_sheet",
-    "read_scene",
-    "read_settings",
-    "settings_from",
-    "write_synthetic",
-]
+from avsal_jax.contents import offered
+
+_HOMES = {
+    "GRADES": ".settings",
+    "PRESETS": ".settings",
+    "SyntheticSettings": ".settings",
+    "contact_sheet": ".sheet",
+    "read_scene": ".files",
+    "read_settings": ".files",
+    "settings_from": ".settings",
+    "write_synthetic": ".writing",
+}
+__getattr__, __dir__, __all__ = offered(__name__, _HOMES)

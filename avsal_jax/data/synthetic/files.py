@@ -15,6 +15,7 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
+from avsal_jax.data.synthetic.dataset import FOLDER
 from avsal_jax.data.synthetic.gaze import Gaze
 from avsal_jax.data.synthetic.scene import Scene
 from avsal_jax.data.synthetic.settings import SyntheticSettings
@@ -22,7 +23,6 @@ from avsal_jax.data.synthetic.sound import sound_name
 from avsal_jax.errors import AvsalError
 from avsal_jax.files import write_json
 
-FOLDER = "synthetic"  # the set's, in the packaging
 FORMAT = "avsal_jax synthetic 1"  # another number for other bytes out of the same settings
 SETTINGS_FILE = "synthetic.json"
 _SCREEN = (960, 1280)  # height, width; the movie is in the middle, as DIEM's were

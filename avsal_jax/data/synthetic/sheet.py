@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from avsal_jax.data.datasets import open_dataset
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.data.synthetic import files
+from avsal_jax.data.synthetic.dataset import NAME
 from avsal_jax.data.synthetic.scene import Scene
 from avsal_jax.data.synthetic.settings import SyntheticSettings
 from avsal_jax.data.synthetic.sound import sound_name
@@ -36,7 +37,7 @@ def contact_sheet(root, path, videos: int = 6, frames: int = 8) -> pathlib.Path:
     settings = files.read_settings(root)
     if settings is None:
         raise AvsalError(f"{root} holds no synthetic set: it has no {files.SETTINGS_FILE}")
-    entries = [e for split in ("train", "val", "test") for e in open_dataset("synthetic", root, split)]
+    entries = [e for split in ("train", "val", "test") for e in open_dataset(NAME, root, split)]
     strips = [
         _strip(root, settings=settings, entry=entries[k], count=frames) for k in _spread(len(entries), videos)
     ]

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterable
 
 from avsal_jax.data.synthetic import files
+from avsal_jax.data.synthetic.dataset import FOLDER
 from avsal_jax.data.synthetic.gaze import densities, look
 from avsal_jax.data.synthetic.picture import render
 from avsal_jax.data.synthetic.scene import make_scene
@@ -86,9 +87,9 @@ def _claim(root: pathlib.Path, settings: SyntheticSettings) -> None:
     """Makes the root one of these settings; AvsalError where it is one of others."""
     there = files.read_settings(root)
     if there is None:
-        if (root / "video_frames" / files.FOLDER).exists():
+        if (root / "video_frames" / FOLDER).exists():
             raise AvsalError(
-                f"{root / 'video_frames' / files.FOLDER} exists, but {root} has no {files.SETTINGS_FILE}; "
+                f"{root / 'video_frames' / FOLDER} exists, but {root} has no {files.SETTINGS_FILE}; "
                 "choose another folder"
             )
         root.mkdir(parents=True, exist_ok=True)
@@ -152,7 +153,7 @@ def _write_lists(root: pathlib.Path, settings: SyntheticSettings, names: list[st
     left = iter(names)
     for split, count in split_sizes(settings.videos).items():
         lines = [f"{next(left)} {settings.frames} {settings.fps:.6f}\n" for _ in range(count)]
-        write_text(lists / f"{files.FOLDER}_list_{split}_fps.txt", "".join(lines))
+        write_text(lists / f"{FOLDER}_list_{split}_fps.txt", "".join(lines))
 
 
 def _cores() -> int:

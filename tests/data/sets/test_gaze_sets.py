@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from avsal_jax import AvsalError
-from avsal_jax.data.datasets import DATASETS, open_dataset, open_whole
-from avsal_jax.data.sets.gaze_sets import READERS, placements
+from avsal_jax import AvsalError, registry
+from avsal_jax.data.datasets import find_dataset, open_dataset, open_entire
+from avsal_jax.data.sets.gaze_sets import placements
 from avsal_jax.data.sets.stimuli import GazeOptions
 from avsal_jax.testing.fake_gaze import (
     WRITERS,
@@ -15,6 +15,7 @@ from avsal_jax.testing.fake_gaze import (
     write_recordings,
 )
 
+SETS = ("osie", "eyecrowd", "sun_scenes", "hevc_gaze")
 PHOTOGRAPHS = {
     "osie": ("1001", "1002", "1004", "9999"),
     "eyecrowd": ("001", "002", "008", "unknown"),
@@ -26,7 +27,8 @@ RECORDINGS = (fake_stimulus("a"), fake_stimulus("b", frames=20), fake_stimulus("
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gaze")
-    for name, writer in WRITERS.items():
+    for name in SETS:
+        writer = WRITERS[find_dataset(name).packaging.reader]
         truth = fake_photographs(PHOTOGRAPHS[name]) if name in PHOTOGRAPHS else fake_clips()
         writer(folder / name, truth)
     write_recordings(folder / "own", RECORDINGS)
@@ -38,8 +40,10 @@ def names(entries) -> list[str]:
 
 
 def test_every_set_of_recorded_gaze_has_a_reader_and_a_list():
-    assert set(READERS) == {name for name, row in DATASETS.items() if row.packaging == "gaze"} == set(WRITERS)
-    for name in READERS:
+    rows = registry.table("dataset").items()
+    assert [name for name, row in rows if row.packaging.has_observers] == list(SETS)
+    assert {find_dataset(name).packaging.reader for name in SETS} == set(WRITERS)
+    for name in SETS:
         assert placements(name)
         for group in {place.group for place in placements(name).values()} - {""}:
             parts = {place.part for place in placements(name).values() if place.group == group}
@@ -53,7 +57,7 @@ def test_photographs_are_tested_or_trained_on(roots, name):
     assert splits["all"] == [*known_names, unknown]
     assert splits["test"] == [stem for stem in known_names if placements(name)[stem].part == 0]
     assert splits["train"] == [stem for stem in splits["all"] if stem not in splits["test"]]
-    _, notes = open_whole(name, roots / name)
+    _, notes = open_entire(name, roots / name)
     assert notes[-1] == f"1 stimuli are in no list of the project, as {unknown}: never tested"
 
 
@@ -134,7 +138,7 @@ def test_own_recordings_have_all_stimuli_or_those_of_their_lists(roots, tmp_path
     assert names(open_dataset("gaze:mine", root, "all")) == ["a", "b", "c"]
     assert names(open_dataset("gaze:mine", root, "test")) == ["b"]  # what no other list names
     note = "no list of val or test: it has the stimuli that no other list names"
-    assert note in open_whole("gaze:mine", root)[1]
+    assert note in open_entire("gaze:mine", root)[1]
     (root / "lists" / "test.txt").write_text("b\n")
     with pytest.raises(AvsalError, match="gaze:mine has no val: lists/ has no val.txt, and its other lists"):
         open_dataset("gaze:mine", root, "val")
@@ -157,7 +161,7 @@ def test_own_recordings_are_read_as_they_were_written(roots):
         np.testing.assert_allclose(rows, truth.rows, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", SETS)
 def test_drop_first(roots, name):
     """Without times, the first of each observer; with times, those that began at 0 or before."""
     options = GazeOptions(drop_first=True)
