@@ -213,8 +213,8 @@ def _value(value):
 
 
 def default_outputs() -> tuple[str, ...]:
-    """Returns the names of what is written without `--save`."""
-    return tuple(name for name, cls in registry.table("output").items() if cls.is_default)
+    """Returns the names of what is written without `--save`, sorted: a rerun compares them."""
+    return tuple(sorted(name for name, cls in registry.table("output").items() if cls.is_default))
 
 
 def chosen_outputs(save: Sequence[str], features: bool) -> dict[str, type[Output]]:
