@@ -26,5 +26,9 @@ _HOMES = {
     "register": "avsal_jax.registry",
     "load_plugins": "avsal_jax.plugins",
 }
-__getattr__, __dir__, __all__ = offered(__name__, _HOMES)
+__getattr__, _, __all__ = offered(__name__, _HOMES)
 __all__ += ["__version__"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

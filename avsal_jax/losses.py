@@ -12,12 +12,18 @@ values spread over less than 32 roundings of the largest, or less than 1e-18; as
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
+from collections.abc import Callable, Mapping
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
+from avsal_jax import registry
 from avsal_jax.errors import AvsalError, did_you_mean
+from avsal_jax.registry import register
+from avsal_jax.spec.fields import checked
 
 EPSILON = 2.2204e-16  # as ViNet's loss.py writes MATLAB's eps
 AVRSP_EPSILON = 1e-7  # in float32, in float64 EPSILON: the paper says no value
@@ -43,7 +49,7 @@ def kl(saliency: jax.Array, density: jax.Array, *, form: str = "vinet") -> jax.A
     Raises:
       AvsalError: an unknown form, or shapes that differ.
     """
-    _check_form("kl", form)
+    _check_form("kl", form, KL_FORMS)
     p, g = _checked(saliency, density)
     p, g = _distribution(p, floor=_FLOOR if form == "casp_net" else 0.0), _distribution(g)
     if form == "vinet":
@@ -88,7 +94,7 @@ def sim(saliency: jax.Array, density: jax.Array, *, form: str = "stretched") -> 
     Raises:
       AvsalError: an unknown form, or shapes that differ.
     """
-    _check_form("sim", form)
+    _check_form("sim", form, SIM_FORMS)
     p, g = _checked(saliency, density)
     if form == "sums":
         return jnp.minimum(_distribution(p), _distribution(g)).sum((-2, -1))
@@ -130,14 +136,47 @@ def bce(logits: jax.Array, density: jax.Array, *, form: str = "sum") -> jax.Arra
     Raises:
       AvsalError: an unknown form, or shapes that differ.
     """
-    _check_form("bce", form)
+    _check_form("bce", form, BCE_FORMS)
     logits, density = _checked(logits, density)
     entropy = jax.nn.softplus(logits) - logits * density
     return entropy.sum((-2, -1)) if form == "sum" else entropy.mean((-2, -1))
 
 
-LOSSES = {"kl": kl, "cc": cc, "sim": sim, "nss": nss, "bce": bce}
-FORMS = {"kl": KL_FORMS, "sim": SIM_FORMS, "bce": BCE_FORMS}
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """A score of each clip that training lowers, or raises with a negative weight.
+
+    Attributes:
+      function: (prediction, truth[, form=]) -> score, [..., H, W] twice -> [...], finite everywhere.
+      truth: what it compares with: the `density` or the `fixations` of a clip.
+      prediction: what it takes: the `saliency`, a sigmoid of the logits, or the `logits` themselves.
+      forms: which printed forms there are, the default first; `function` then takes `form`.
+      rises: whether a larger score is better, so that its weight is negative.
+    """
+
+    function: Callable[..., jax.Array]
+    truth: Literal["density", "fixations"] = "density"
+    prediction: Literal["saliency", "logits"] = "saliency"
+    forms: tuple[str, ...] = ()
+    rises: bool = False
+
+    @property
+    def about(self) -> str:
+        """The first paragraph of the function's docstring."""
+        return (inspect.getdoc(self.function) or "").partition("\n\n")[0]
+
+    @property
+    def form(self) -> str:
+        """The default form; empty for a loss without forms."""
+        return self.forms[0] if self.forms else ""
+
+
+register("loss", "kl")(Loss(kl, forms=KL_FORMS))
+register("loss", "cc")(Loss(cc, rises=True))
+register("loss", "sim")(Loss(sim, forms=SIM_FORMS, rises=True))
+register("loss", "nss")(Loss(nss, truth="fixations", rises=True))
+register("loss", "bce")(Loss(bce, prediction="logits", forms=BCE_FORMS))
+DEFAULT_WEIGHTS = {"kl": 1.0}  # where a config says nothing; 0 for the others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,10 +184,9 @@ class Term:
     """One summand of the training loss.
 
     Attributes:
-      name: `kl`, `cc`, `sim`, `nss` or `bce`.
+      name: of a registered loss.
       weight: signed as the papers print it; scores to be raised (cc, sim, nss) have a negative one.
-      form: of `kl` (default `vinet`), `sim` (default `stretched`) and `bce` (default `sum`), see there; empty
-        for the others.
+      form: one of `Loss.forms`; empty for the default, and for losses without forms.
     """
 
     name: str
@@ -156,9 +194,7 @@ class Term:
     form: str = ""
 
     def __post_init__(self):
-        if self.name not in LOSSES:
-            hint = did_you_mean(self.name, LOSSES)
-            raise AvsalError(f"unknown loss {self.name!r}{hint}; there are {', '.join(LOSSES)}")
+        loss = registry.find("loss", self.name)
         number = isinstance(self.weight, int | float) and not isinstance(self.weight, bool)
         if not number or not math.isfinite(self.weight) or self.weight == 0:
             raise AvsalError(
@@ -166,7 +202,72 @@ class Term:
                 f"for none); got {self.weight!r}"
             )
         if self.form:
-            _check_form(self.name, self.form)
+            _check_form(self.name, self.form, loss.forms)
+
+    @property
+    def loss(self) -> Loss:
+        """What is registered under the name."""
+        return registry.find("loss", self.name)
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """Weights of the losses by name, as the papers print them (cc=-0.1 rewards correlation); 0 for none.
+
+    Its plain form is flat: {"kl": 1.0, "kl_form": "avrsp", "cc": -0.1}.
+
+    Attributes:
+      weights: by name; what is not there has `DEFAULT_WEIGHTS`.
+      forms: by name, of losses that have forms, see there.
+    """
+
+    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    forms: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        table = registry.table("loss")
+        for name in (*self.weights, *self.forms):
+            registry.find("loss", name)
+        weights = {name: float(self.weights.get(name, DEFAULT_WEIGHTS.get(name, 0.0))) for name in table}
+        forms = {name: self.forms.get(name, loss.form) for name, loss in table.items() if loss.forms}
+        object.__setattr__(self, "weights", weights)
+        object.__setattr__(self, "forms", forms)
+
+    @classmethod
+    def value_types(cls) -> dict[str, object]:
+        """Returns the types of the keys of the plain form: a weight for each loss, and forms."""
+        table = registry.table("loss")
+        forms = {f"{name}_form": str for name, loss in table.items() if loss.forms}
+        return dict.fromkeys(table, float) | forms
+
+    @classmethod
+    def from_values(cls, values: Mapping, path: str) -> LossConfig:
+        """Returns the config of its plain form; AvsalError as `spec.fields.checked`."""
+        for name in values:
+            registry.lookup("loss", name)  # an installed plugin may have it
+        values = checked(values, hints=cls.value_types(), owner=path, path=f"{path}.")
+        forms = {name.removesuffix("_form"): form for name, form in values.items() if isinstance(form, str)}
+        return cls({name: value for name, value in values.items() if isinstance(value, float)}, forms)
+
+    def to_values(self) -> dict[str, float | str]:
+        """Returns the plain form, with the losses of plugins that count."""
+        of_package = [name for name in self.weights if registry.origin_of("loss", name) is registry.PACKAGE]
+        names = [name for name, weight in self.weights.items() if weight or name in of_package]
+        forms = {f"{name}_form": self.forms[name] for name in names if name in self.forms}
+        return {name: self.weights[name] for name in names} | forms
+
+    def terms(self) -> tuple[Term, ...]:
+        """Returns the losses that count; AvsalError where there is none."""
+        for name, form in self.forms.items():
+            if not self.weights[name] and form != (default := registry.find("loss", name).form):
+                raise AvsalError(
+                    f"loss.{name}_form={form} changes nothing with loss.{name}=0; leave it at {default}"
+                )
+        forms, weights = self.forms, self.weights
+        terms = tuple(Term(name, weight, forms.get(name, "")) for name, weight in weights.items() if weight)
+        if not terms:
+            raise AvsalError(f"all losses have weight 0; give one of {', '.join(weights)} a weight")
+        return terms
 
 
 def weighted(
@@ -179,33 +280,34 @@ def weighted(
     Args:
       logits: [B, H, W], of any float type; the sigmoid is taken in float32.
       density: [B, H, W] in [0, 1].
-      fixations: [B, H, W], or None where no term is `nss`.
+      fixations: [B, H, W], or None where no term needs them.
       terms: each name at most once.
 
     Raises:
-      AvsalError: no term, a name twice, `nss` without fixations, or shapes that differ.
+      AvsalError: no term, a name twice, no fixations where a term needs them, or shapes that differ.
     """
     names = [term.name for term in terms]
     if not names or len(set(names)) < len(names):
         raise AvsalError(f"a training loss takes one or more terms, each name once; got {names}")
-    if "nss" in names and fixations is None:
-        raise AvsalError("the loss 'nss' needs fixation maps and the data has none; leave the term out")
+    truth = {"density": density, "fixations": fixations}
+    missing = [term.name for term in terms if truth[term.loss.truth] is None]
+    if missing:
+        raise AvsalError(
+            f"the loss {missing[0]!r} needs fixation maps and the data has none; leave the term out"
+        )
     logits = jnp.asarray(logits, jnp.float32)
-    saliency = jax.nn.sigmoid(logits)
+    prediction = {"logits": logits, "saliency": jax.nn.sigmoid(logits)}
     scores = {}
     for term in terms:
-        prediction = logits if term.name == "bce" else saliency
-        truth = fixations if term.name == "nss" else density
-        form = {"form": term.form} if term.form else {}
-        scores[term.name] = LOSSES[term.name](prediction, truth, **form)
+        loss, form = term.loss, {"form": term.form} if term.form else {}
+        scores[term.name] = loss.function(prediction[loss.prediction], truth[loss.truth], **form)
     return sum(term.weight * scores[term.name] for term in terms), scores
 
 
-def _check_form(name, form):
-    allowed = FORMS.get(name, ())
+def _check_form(name, form, allowed):
     if form not in allowed:
-        known = f"its forms are {', '.join(allowed)}" if allowed else "it has no forms"
-        raise AvsalError(f"loss {name!r} has no form {form!r}{did_you_mean(form, allowed)}; {known}")
+        choices = f"its forms are {', '.join(allowed)}" if allowed else "it has no forms"
+        raise AvsalError(f"loss {name!r} has no form {form!r}{did_you_mean(form, allowed)}; {choices}")
 
 
 def _checked(prediction, truth):

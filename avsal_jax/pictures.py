@@ -8,8 +8,6 @@ import numpy as np
 import scipy.ndimage
 from PIL import Image, ImageDraw
 
-from avsal_jax.ops.blur import gaussian_kernel
-
 POSTPROCESS = ("none", "vinet")
 
 
@@ -43,6 +41,8 @@ def blur_map(saliency: np.ndarray) -> np.ndarray:
 
     This is `cv2.GaussianBlur(saliency, (11, 11), 0)`; the border is reflected without repeating its pixel.
     """
+    from avsal_jax.ops.blur import gaussian_kernel  # imports jax
+
     kernel = gaussian_kernel(11).astype(np.float32)
     for axis in (0, 1):
         saliency = scipy.ndimage.correlate1d(saliency, kernel, axis, mode="mirror")

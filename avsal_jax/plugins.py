@@ -62,9 +62,9 @@ def load_plugins(sources: Sequence[str], folder: pathlib.Path | None = None) -> 
         one, fails, or registers a name that exists. What it registered is taken away again.
     """
     plugins = tuple(_load(str(source), folder) for source in dict.fromkeys(sources))
-    named = dict.fromkeys([*_environment(), *(plugin.source for plugin in plugins)])
-    if named:
-        os.environ[VARIABLE] = os.pathsep.join(named)
+    all_sources = dict.fromkeys([*_environment(), *(plugin.source for plugin in plugins)])
+    if all_sources:
+        os.environ[VARIABLE] = os.pathsep.join(all_sources)
     return plugins
 
 
@@ -90,8 +90,8 @@ def _load(source: str, folder: pathlib.Path | None) -> Plugin:
     if key in _loaded:
         return _loaded[key]
     name = _module_name(path) if is_file else source
-    _check_api(_stated(path, API_NAME), source)
-    version = str(_stated(path, "__version__") or "") if is_file else _installed_version(source)
+    _check_api(_constant(path, API_NAME), source)
+    version = str(_constant(path, "__version__") or "") if is_file else _installed_version(source)
     origin = Origin(path.stem if is_file else source, version, (name.partition(".")[0],))
     try:
         with registry.undone_on_error():
@@ -116,15 +116,15 @@ def _file(source: str, folder: pathlib.Path | None) -> pathlib.Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate.resolve()
-    what = "a folder" if path.is_dir() else "not a file"
-    raise AvsalError(f"plugin {source} is {what}; name a .py file, or a module that can be imported")
+    problem = "a folder" if path.is_dir() else "not a file"
+    raise AvsalError(f"plugin {source} is {problem}; name a .py file, or a module that can be imported")
 
 
 def _module_name(path: pathlib.Path) -> str:
     """Of a file: `avsal_plugin_STEM`, with a number where another file has this name."""
     stem = "avsal_plugin_" + re.sub(r"\W", "_", path.stem)
-    taken = {name for plugin in loaded() for name in plugin.origin.modules}
-    return next(name for n in range(1000) if (name := f"{stem}_{n}" if n else stem) not in taken)
+    used = {name for plugin in loaded() for name in plugin.origin.modules}
+    return next(name for n in range(1000) if (name := f"{stem}_{n}" if n else stem) not in used)
 
 
 def _module_file(name: str) -> pathlib.Path:
@@ -146,7 +146,7 @@ def _installed_version(module: str) -> str:
     return importlib.metadata.version(packages[0]) if packages else ""
 
 
-def _stated(path: pathlib.Path, name: str):
+def _constant(path: pathlib.Path, name: str):
     """Returns the constant that a file assigns to a name, read without running the file; or None."""
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
@@ -160,17 +160,17 @@ def _stated(path: pathlib.Path, name: str):
     return None
 
 
-def _check_api(stated, source: str) -> None:
-    major = str(stated).partition(".")[0]
-    if stated is None or not major.isdecimal():
+def _check_api(version, source: str) -> None:
+    major = str(version).partition(".")[0]
+    if version is None or not major.isdecimal():
         raise AvsalError(
             f"plugin {source} does not say which API version it was written for; add the line "
             f'{API_NAME} = "{API}"'
         )
     if major != API.partition(".")[0]:
         raise AvsalError(
-            f"plugin {source} was written for the API version {stated}, and this is {API}: take a version of "
-            "the plugin for this one, or another avsal_jax"
+            f"plugin {source} was written for the API version {version}, and this is {API}: take a version "
+            "of the plugin for this API, or another avsal_jax"
         )
 
 
@@ -195,6 +195,17 @@ def load_installed(kind: str, name: str) -> None:
     for point in entry_points():
         if point.name == f"{kind}.{name}":
             load_plugins([point.module])
+
+
+def load_all_installed() -> list[str]:
+    """Loads every installed plugin; returns a line for each that failed."""
+    failed = []
+    for module in dict.fromkeys(point.module for point in entry_points()):
+        try:
+            load_plugins([module])
+        except AvsalError as error:
+            failed.append(str(error))
+    return failed
 
 
 @contextlib.contextmanager

@@ -33,12 +33,14 @@ class Kind:
     Attributes:
       about: one line for `avsal list`.
       homes: modules of the package, or packages all of whose modules are imported, that register its things.
-      form: `module:Class` that a thing is an instance or a subclass of.
+      form: `module:Class` of its things.
+      are_classes: whether they are subclasses of it, or else instances.
     """
 
     about: str
     homes: tuple[str, ...]
     form: str
+    are_classes: bool = True
 
 
 _PART = "avsal_jax.models.part:Part"
@@ -47,6 +49,7 @@ KINDS: dict[str, Kind] = {
         "a network: a part for each slot, and the clip it takes",
         ("avsal_jax.models.presets",),
         "avsal_jax.models.systems:System",
+        are_classes=False,
     ),
     "visual_encoder": Kind("frames -> a pyramid of features", ("avsal_jax.models.encoders",), _PART),
     "neck": Kind("pyramid -> pyramid, before the fusion", ("avsal_jax.models.necks",), _PART),
@@ -67,16 +70,19 @@ KINDS: dict[str, Kind] = {
         "how well a map agrees with where people looked",
         ("avsal_jax.metrics.standard",),
         "avsal_jax.metrics.metric:Metric",
+        are_classes=False,
     ),
     "protocol": Kind(
         "what happens to maps and truth before the metrics",
         ("avsal_jax.evaluation.protocols",),
         "avsal_jax.evaluation.protocols:Protocol",
+        are_classes=False,
     ),
     "baseline": Kind(
         "a rule that is evaluated like a model",
-        ("avsal_jax.evaluation.baselines", "avsal_jax.evaluation.human"),
-        "avsal_jax.evaluation.baselines:Baseline",
+        ("avsal_jax.evaluation.baseline",),
+        "avsal_jax.evaluation.baseline:Baseline",
+        are_classes=False,
     ),
     "output": Kind(
         "what avsal predict writes",
@@ -92,17 +98,18 @@ KINDS: dict[str, Kind] = {
         "videos with recorded gaze: splits, folds, packaging",
         ("avsal_jax.data.public_sets", "avsal_jax.data.synthetic.dataset"),
         "avsal_jax.data.dataset:DataSet",
+        are_classes=False,
     ),
     "packaging": Kind(
         "how the files of a data set lie on disk",
         ("avsal_jax.data.packagings",),
         "avsal_jax.data.dataset:Packaging",
     ),
-    "loss": Kind("what training lowers", ("avsal_jax.losses",), "avsal_jax.losses:Loss"),
+    "loss": Kind("what training lowers", ("avsal_jax.losses",), "avsal_jax.losses:Loss", are_classes=False),
     "objective": Kind(
         "what a training step computes from its batches",
         ("avsal_jax.training.objectives",),
-        "avsal_jax.training.objectives.objective:Objective",
+        "avsal_jax.training.objectives.objective:ObjectiveConfig",
     ),
     "optimizer": Kind(
         "how gradients become updates",
@@ -140,15 +147,17 @@ PACKAGE = Origin("avsal_jax", modules=("avsal_jax",))
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A registered thing. `about` is the first line of what documents it."""
+    """A registered thing, and the module that registered it."""
 
     kind: str
     name: str
     thing: object
     origin: Origin
+    module: str
 
     @property
     def about(self) -> str:
+        """One line: what the thing says of itself, or the first paragraph of its documentation."""
         text = getattr(self.thing, "about", None)
         if not isinstance(text, str) or not text:
             text = inspect.getdoc(self.thing) or ""
@@ -163,9 +172,10 @@ class _Tables:
     read: set[str]
     origins: list[Origin]
     ready: bool  # whether the plugins that the environment names are loaded
+    installed: bool  # whether an unknown name may load an installed plugin
 
 
-_tables = _Tables({kind: {} for kind in KINDS}, read=set(), origins=[PACKAGE], ready=False)
+_tables = _Tables({kind: {} for kind in KINDS}, read=set(), origins=[PACKAGE], ready=False, installed=True)
 
 
 def register(kind: str, name: str) -> Callable:
@@ -188,7 +198,7 @@ def register(kind: str, name: str) -> Callable:
 
     def add(thing):
         with _lock:
-            entry = Entry(kind, name=name, thing=thing, origin=_origin(module))
+            entry = Entry(kind, name=name, thing=thing, origin=_origin(module), module=module)
             if entry.origin is not PACKAGE:
                 table(kind)  # so that it meets the package's own names
             before = _tables.entries[kind].get(name)
@@ -207,7 +217,7 @@ def register(kind: str, name: str) -> Callable:
 
 def _origin(module: str) -> Origin:
     for origin in reversed(_tables.origins):
-        if any(module == own or module.startswith(f"{own}.") for own in origin.modules):
+        if any(module == prefix or module.startswith(f"{prefix}.") for prefix in origin.modules):
             return origin
     return Origin(module.partition(".")[0])
 
@@ -216,13 +226,17 @@ def _check_form(entry: Entry) -> None:
     """Raises AvsalError for a thing of a plugin that is not what its kind is made of."""
     if entry.origin is PACKAGE:
         return
-    module, _, name = KINDS[entry.kind].form.partition(":")
+    kind, thing = KINDS[entry.kind], entry.thing
+    module, _, name = kind.form.partition(":")
     form = getattr(importlib.import_module(module), name)
-    is_class = isinstance(entry.thing, type)
-    if not (issubclass(entry.thing, form) if is_class else isinstance(entry.thing, form)):
+    fits = (
+        isinstance(thing, type) and issubclass(thing, form) if kind.are_classes else isinstance(thing, form)
+    )
+    if not fits:
+        expected = f"subclass of {name}" if kind.are_classes else name
         raise AvsalError(
-            f"{entry.origin} registers the {entry.kind} {entry.name!r}, which must be a {name} "
-            f"(from {module}); it is {entry.thing!r}"
+            f"{entry.origin} registers the {entry.kind} {entry.name!r}, which must be a {expected} "
+            f"(from {module}); it is {thing!r}"
         )
 
 
@@ -260,7 +274,7 @@ def table(kind: str) -> Mapping[str, object]:
 def _import_all(home: str) -> None:
     """Imports a module, or all modules of a package."""
     module = importlib.import_module(home)
-    for inner in sorted(pkgutil.iter_modules(getattr(module, "__path__", ())), key=lambda one: one.name):
+    for inner in sorted(pkgutil.iter_modules(getattr(module, "__path__", ())), key=lambda info: info.name):
         importlib.import_module(f"{home}.{inner.name}")
 
 
@@ -271,29 +285,34 @@ def lookup(kind: str, name: object) -> object | None:
     """
     if not isinstance(name, str):
         return None
-    if name not in table(kind):
+    if name not in table(kind) and _tables.installed:
         plugins().load_installed(kind, name)
     return table(kind).get(name)
 
 
-def find(kind: str, name: object, what: str = "") -> object:
+def find(kind: str, name: object, label: str = "") -> object:
     """Returns what is registered under a name that a user gave; see `lookup`.
 
     Args:
       kind: of the thing.
       name: as given.
-      what: what an error calls it; by default the kind in words.
+      label: what an error calls it; by default the kind in words.
 
     Raises:
       AvsalError: an unknown name, with the nearest one and those that exist.
     """
     thing = lookup(kind, name)
     if thing is None:
-        things, what = table(kind), what or kind.replace("_", " ")
+        things, label = table(kind), label or kind.replace("_", " ")
         raise AvsalError(
-            f"unknown {what} {name!r}{did_you_mean(name, things)}; there are {', '.join(things)}"
+            f"unknown {label} {name!r}{did_you_mean(name, things)}; there are {', '.join(things)}"
         )
     return thing
+
+
+def is_registered(kind: str, name: str) -> bool:
+    """Whether a name is registered now; no plugin is loaded for it."""
+    return kind in KINDS and name in table(kind)
 
 
 def plugins():
@@ -301,10 +320,10 @@ def plugins():
     return importlib.import_module("avsal_jax.plugins")
 
 
-def choose(kind: str, names: Sequence[str], what: str = "") -> tuple[str, ...]:
+def choose(kind: str, names: Sequence[str], label: str = "") -> tuple[str, ...]:
     """Returns names that a user gave, each once, all of which are registered; AvsalError as `find`."""
     for name in names:
-        find(kind, name, what)
+        find(kind, name, label)
     return tuple(dict.fromkeys(names))
 
 
@@ -323,6 +342,17 @@ def origin_of(kind: str, name: str) -> Origin | None:
 def add_origin(origin: Origin) -> None:
     """Makes what the modules of `origin` register from now on its own; for `plugins`."""
     _tables.origins.append(origin)
+
+
+@contextlib.contextmanager
+def without_installed_plugins() -> Iterator[None]:
+    """Within it a name loads no installed plugin: for names in files, which the user did not choose."""
+    with _lock:
+        before, _tables.installed = _tables.installed, False
+        try:
+            yield
+        finally:
+            _tables.installed = before
 
 
 @contextlib.contextmanager
@@ -356,5 +386,5 @@ def _restore(snapshot) -> None:
     rows, read, origins = snapshot
     _tables.origins[:] = origins
     for kind in KINDS:
-        own = {} if kind in read else {n: e for n, e in _tables.entries[kind].items() if e.origin is PACKAGE}
-        _tables.entries[kind] = {**own, **rows[kind]}
+        filled = {n: e for n, e in _tables.entries[kind].items() if e.origin is PACKAGE and kind not in read}
+        _tables.entries[kind] = {**filled, **rows[kind]}

@@ -16,6 +16,7 @@ import safetensors
 import safetensors.numpy
 from flax import traverse_util
 
+from avsal_jax import registry
 from avsal_jax.bundled import RETIRED, bundled_models, model_directory
 from avsal_jax.errors import AvsalError, damage_reason
 from avsal_jax.models.changes import merged
@@ -23,6 +24,7 @@ from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import Network, abstract_variables
 from avsal_jax.models.renamings import model_of_format1, renamed_path
 from avsal_jax.models.systems import Preset, build, preset_of
+from avsal_jax.spec.sound import front_end_to_dict
 
 FORMAT = "avsal_jax model 2"
 EARLIER_FORMATS = ("avsal_jax model 1",)
@@ -65,6 +67,7 @@ def write_model(path, preset: Preset, variables: dict, provenance: dict | None =
         "format": FORMAT,
         "kind": preset.kind,
         "model": preset.to_dict(),
+        **({"plugins": plugins} if (plugins := _plugins_of(preset)) else {}),
         "provenance": provenance or {},
         "weights": {
             "file": WEIGHTS,
@@ -108,8 +111,10 @@ def read_model(path, runtime: Runtime | None = None) -> StoredModel:
     path = model_directory(path)
     card = _read_card(path)
     try:
-        preset = _preset(card)
-        network = build(preset, runtime)
+        _check_plugins(card, path)
+        with registry.without_installed_plugins():
+            preset = _preset(card)
+            network = build(preset, runtime)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         reason = f"no field {error}" if isinstance(error, KeyError) else damage_reason(error)
         raise AvsalError(f"{path / CARD} does not describe a model of this version: {reason}") from error
@@ -199,6 +204,43 @@ def _read_card(path: pathlib.Path) -> dict:
         if not isinstance(card.get(field), dict):
             raise AvsalError(f"{card_path} does not describe a model: {field!r} is not an object")
     return card
+
+
+def _registered_names(preset: Preset) -> list[tuple[str, str]]:
+    """Returns (kind, name) of all that a model is made of."""
+    names = [(kind, part["name"]) for _, kind, part in preset.named_parts() if "name" in part]
+    if preset.input.audio is not None:
+        names.append(("front_end", front_end_to_dict(preset.input.audio)["name"]))
+    return [(kind, name) for kind, name in names if isinstance(name, str)]
+
+
+def _plugins_of(preset: Preset) -> list[dict]:
+    """Returns name and version of the plugins that a model needs, and what each registers for it."""
+    plugins: dict[str, dict] = {}
+    for kind, name in _registered_names(preset):
+        origin = registry.origin_of(kind, name)
+        if origin is not None and origin != registry.PACKAGE:
+            row = {"name": origin.name, "version": origin.version, "registers": []}
+            plugins.setdefault(origin.name, row)["registers"].append(f"{kind} {name}")
+    return list(plugins.values())
+
+
+def _check_plugins(card: dict, path: pathlib.Path) -> None:
+    """Raises AvsalError where a plugin is missing that a model needs: only its user may load one."""
+    rows = card.get("plugins", [])
+    for row in rows if isinstance(rows, list) else []:
+        plugin = row if isinstance(row, dict) else {}
+        registers = plugin.get("registers") if isinstance(plugin.get("registers"), list) else []
+        parts = [str(text).partition(" ")[::2] for text in registers]
+        missing = [f"{kind} {name!r}" for kind, name in parts if not registry.is_registered(kind, name)]
+        if missing:
+            name = str(plugin.get("name"))
+            name = name if re.fullmatch(r"[\w.-]{1,100}", name) else "FILE"
+            raise AvsalError(
+                f"{path} needs the plugin {name} {plugin.get('version') or ''}".rstrip()
+                + f", which registers {', '.join(missing)}: if you trust its code, name its file or module "
+                "with --plugin, or in Python with load_model(path, plugins=[...])"
+            )
 
 
 def _about_format(version) -> str:

@@ -14,8 +14,8 @@ choice: --config.data.validation=holdout. Validation clips every 2T frames.
 Open in the paper: epochs, patience and rate of the fine-tuning (here the code's 40 epochs and 1e-4 for all
 parts), how AViNet(C) brings sound to the clip's frames (see Concatenation). The code has B and T, no C. Its
 authors found later that the network ignores the sound it is trained with.
-As the code, not the paper (docs/papers.md): B's pooling drops every second column, T has a position table.
-The rows `literal_...` have what the paper says.
+Readings of the code (docs/papers.md): B's pooling, whose kernel the paper does not print, drops every second
+column, T has a position table. The rows `literal_...` pool over pairs of columns, and have no table.
 """
 
 import ml_collections

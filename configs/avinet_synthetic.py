@@ -1,7 +1,7 @@
 """AViNet and adaptation at a quarter of the width on the synthetic set: does the network use the sound?
 
     avsal prepare --dataset synthetic --set objects=2 --set videos=800 --output prepared
-    python tools/pretrain_sound.py --root prepared/synthetic-source --output runs/soundnet_synthetic
+    avsal train --config sound_classes --workdir runs/soundnet_synthetic
     avsal train --config avinet_synthetic:concatenation --workdir runs/c
     python tools/sound_report.py --model runs/c/model --root prepared/synthetic-source
     avsal evaluate --dataset synthetic --protocol vinet --root prepared/synthetic-source
@@ -11,7 +11,7 @@ and adaptation from domain a to b, of other looks and timbres, and by another se
 
     avsal prepare --dataset synthetic --set objects=2 --set videos=800 --set domain=b --set seed=1
         --output prepared_b
-    python tools/pretrain_sound.py --root prepared/synthetic-source --pitch 2 --steps 1200 --output runs/pitch
+    avsal train --config sound_classes:pitched --workdir runs/pitch
     avsal train --config avinet_synthetic:ROW --workdir runs/ROW    (source_only, da_both, da_again in turn)
     python tools/domain_report.py --model runs/da_again/model --source prepared/synthetic
         --target prepared_b/synthetic
@@ -28,21 +28,21 @@ distinguish more after a run, as in da_again, which also slows the features. Net
 
 import ml_collections
 
-from avsal_jax.training import recipes
-from avsal_jax.training.recipes import Row, adaptation
+from avsal_jax.training import adaptation, recipes
+from avsal_jax.training.recipes import Row
 
 TARGET = (("synthetic", None),)
 DUAL = {"model.fusion": "cross_modal", "model.fusion.width": 0.25}
-PITCHED = {"soundnet": {"path": "runs/pitch", "slot": "audio_encoder"}}
+PITCHED = {"soundnet": {"path": "runs/pitch/model", "slot": "audio_encoder"}}
 ALONE = DUAL | {"init": PITCHED, "optimizer.groups": (("audio_encoder/.*", 0.1),)}
 ADAPTED = DUAL | {"init": {"source_only": {"path": "runs/source_only/model"}}, "ema": 0.99}
 ADAPTED |= {"model.norm": "frozen", "optimizer.learning_rate": 2e-4, "optimizer.b1": 0.5, "steps": 2600}
 ADAPTED |= {"optimizer.groups": (("discriminator_.*", 5.0),), "evaluation.export": "last"}
 HOW = {"root": "prepared_b", "feature_loss": "inverted", "source_share": 0.0, "reversal": "ramp"}
 HOW |= {"memory": 1024, "updates": 4}
-BOTH = ADAPTED | {"adapt": adaptation(TARGET, "audio", "fused", **HOW)}
+ADAPTED_BOTH = ADAPTED | {"objective": adaptation(TARGET, "audio", "fused", **HOW)}
 SECOND_ROUND = {"init": {"da_both": {"path": "runs/da_both/model"}}, "optimizer.learning_rate": 1e-4}
-SECOND_ROUND |= {"steps": 900, "adapt": adaptation(TARGET, "audio", "fused", **HOW | {"updates": 16})}
+SECOND_ROUND |= {"steps": 900, "objective": adaptation(TARGET, "audio", "fused", **HOW | {"updates": 16})}
 NARROW = {"width": 0.25}
 ROWS = {
     "bilinear": Row({"model.fusion": "bilinear"}, "nothing published"),
@@ -52,9 +52,9 @@ ROWS = {
         {"model.audio_encoder": None, "model.fusion": None, "model.audio": None, "init": {}}, "ViNet"
     ),
     "source_only": Row(ALONE, "the dual domain-adversarial model on domain a alone"),
-    "da_audio": Row(ADAPTED | {"adapt": adaptation(TARGET, "audio", **HOW)}, "from a to b"),
-    "da_both": Row(BOTH, "from a to b"),
-    "da_again": Row(BOTH | SECOND_ROUND, "da_both, and a second round"),
+    "da_audio": Row(ADAPTED | {"objective": adaptation(TARGET, "audio", **HOW)}, "from a to b"),
+    "da_both": Row(ADAPTED_BOTH, "from a to b"),
+    "da_again": Row(ADAPTED_BOTH | SECOND_ROUND, "da_both, and a second round"),
 }
 
 
@@ -67,7 +67,7 @@ def get_config(variants: str = "") -> ml_collections.ConfigDict:
     config.model.fusion = {"name": "concatenation"}
     config.model.norm_momentum = 0.99
     config.data.sources = (("synthetic", None),)
-    config.init = {"soundnet": {"path": "runs/soundnet_synthetic", "slot": "audio_encoder"}}
+    config.init = {"soundnet": {"path": "runs/soundnet_synthetic/model", "slot": "audio_encoder"}}
     config.optimizer.learning_rate = 4e-4
     config.optimizer.schedule.name = "cosine"
     config.steps, config.epochs = 3000, 0

@@ -10,7 +10,7 @@ Expected: the figures of the rows, means over the three splits (DIEM has one). T
         --model 1=runs/avrsp_1/model,2=runs/avrsp_2/model,3=runs/avrsp_3/model
 From the paper: 100 epochs, AdamW, 1e-4, weight decay 1e-5, the rate halved when the validation loss does not
 fall, KL - 0.1 CC - 0.1 SIM; windows as ViNet's.
-Open in it: whether `visual` was trained on these sets too (its figures are those of an ablation that was),
+Open in it: whether `visual` was trained on two or on six sets (its figures are those of one on two),
 batch (8), patience (torch's 10 validations, one an epoch of one clip of each video), splits (one model per
 split, on the union of the sets), validation (the TEST lists, as ViNet's code; for a fair choice
 --config.data.validation=holdout), fusion: blocks, heads, channels (see RAVF).

@@ -1,7 +1,7 @@
 """AVRSP at a quarter of the width on the synthetic set: does the network use the sound?
 
     avsal prepare --dataset synthetic --set objects=2 --set videos=800 --output prepared
-    python tools/pretrain_sound.py --root prepared/synthetic-source --output runs/soundnet_synthetic
+    avsal train --config sound_classes --workdir runs/soundnet_synthetic
     avsal train --config avrsp_synthetic:ravf --workdir runs/ravf
     python tools/sound_report.py --model runs/ravf/model --root prepared/synthetic-source
     avsal evaluate --dataset synthetic --protocol vinet --root prepared/synthetic-source
@@ -42,7 +42,7 @@ def get_config(variants: str = "") -> ml_collections.ConfigDict:
     config.model.fusion = {"name": "ravf", "width": 0.25}
     config.data.sources = (("synthetic", None),)
     config.loss.update(cc=-0.1, sim=-0.1, kl_form="avrsp")
-    config.init = {"soundnet": {"path": "runs/soundnet_synthetic", "slot": "audio_encoder"}}
+    config.init = {"soundnet": {"path": "runs/soundnet_synthetic/model", "slot": "audio_encoder"}}
     config.optimizer.update(name="adamw", weight_decay=1e-5, learning_rate=4e-4)
     config.optimizer.schedule.name = "cosine"
     config.steps, config.epochs = 3000, 0

@@ -1,8 +1,7 @@
 """CASP-Net at a quarter of the width on the synthetic set: which of its forms use the sound?
 
     avsal prepare --dataset synthetic --set objects=2 --set videos=800 --output prepared
-    python tools/pretrain_sound.py --encoder vggish --frames 16 --root prepared/synthetic-source
-        --output runs/vggish_synthetic
+    avsal train --config sound_classes:vggish --workdir runs/vggish_synthetic
     avsal train --config casp_net_synthetic:heard --workdir runs/heard
     python tools/sound_report.py --model runs/heard/model --root prepared/synthetic-source
     avsal evaluate --dataset synthetic --protocol vinet --root prepared/synthetic-source
@@ -41,7 +40,7 @@ def get_config(variants: str = "") -> ml_collections.ConfigDict:
     config.model.update(visual_encoder=NARROW, neck=NARROW, audio_encoder=NARROW, heads={"saliency": NARROW})
     config.data.sources = (("synthetic", None),)
     config.loss.update(cc=-0.1, sim=-0.1, kl_form="casp_net")
-    config.init = {"vggish": {"path": "runs/vggish_synthetic", "slot": "audio_encoder"}}
+    config.init = {"vggish": {"path": "runs/vggish_synthetic/model", "slot": "audio_encoder"}}
     config.optimizer.learning_rate = 4e-4
     config.optimizer.schedule.name = "cosine"
     config.steps, config.epochs = 3000, 0

@@ -19,14 +19,14 @@ not published. Nature is rebuilt from AVE: domain:nature_train and domain:nature
 there. From the paper: Adam, KL, unit weights; without adaptation rate 1e-4 and batch 8, with it 1e-5 and 6.
 That confounds the two, so `..._no_da_slow` goes without it at 1e-5 and 6. Open in the paper: splits (here the
 first), epochs (40 of the source), batch 6 as 6 + 6 or together (here 6 + 6), the strength of the reversal
-(here 1; DANN's: --config.adapt.reversal=ramp), validation (here the source's: test list, or a tenth of a
-list). Departure (docs/papers.md): the max pooling, as in dual_domain_av; `diem_literal` keeps all columns.
+(here 1; DANN's: --config.objective.reversal=ramp), validation (here the source's: test list, or a tenth of a
+list). Reading (docs/papers.md): the max pooling, as in dual_domain_av; `diem_literal` keeps all columns.
 """
 
 import ml_collections
 
-from avsal_jax.training import recipes
-from avsal_jax.training.recipes import Row, adaptation
+from avsal_jax.training import adaptation, recipes
+from avsal_jax.training.recipes import Row
 
 START = {
     "vinet": {"path": "runs/vinet_dhf1k/model"},
@@ -42,8 +42,7 @@ TABLE = {  # target from source: the rows w/o DA, DA(audio), DA(audio + fusion) 
     "social": ("0.477 1.9711 0.6019 0.8717 0.3742", "0.4951 2.064 0.6016 0.8721 0.3964",
                "0.4985 2.084 0.6083 0.8727 0.3833"),
 }  # fmt: skip
-SLOW = {"optimizer.learning_rate": 1e-5, "data.batch": 6}
-ROWS = {}
+SLOW, ROWS = {"optimizer.learning_rate": 1e-5, "data.batch": 6}, {}
 for name, figures in TABLE.items():
     listed = name in ("faces", "social")
     where = {"data.sources": (f"{name}.txt",), "data.validation": "holdout"} if listed else {}
@@ -51,8 +50,10 @@ for name, figures in TABLE.items():
     paper = [f"{name}: CC, NSS, s-AUC, AUC-J, SIM {printed}" for printed in figures]
     ROWS[f"{name}_no_da"] = Row(where, paper[0])
     ROWS[f"{name}_no_da_slow"] = Row(where | SLOW, "rate and batch of the adapted rows; no figure")
-    ROWS[f"{name}_da_audio"] = Row(where | SLOW | {"adapt": adaptation(target, "audio")}, paper[1])
-    ROWS[f"{name}_da_both"] = Row(where | SLOW | {"adapt": adaptation(target, "audio", "fused")}, paper[2])
+    ROWS[f"{name}_da_audio"] = Row(where | SLOW | {"objective": adaptation(target, "audio")}, paper[1])
+    ROWS[f"{name}_da_both"] = Row(
+        where | SLOW | {"objective": adaptation(target, "audio", "fused")}, paper[2]
+    )
     after = {"init": {"no_da": {"path": f"runs/{name}_no_da/model"}}, "evaluation.export": "last"}
     for row in ("da_audio", "da_both"):
         changes = ROWS[f"{name}_{row}"].changes | after

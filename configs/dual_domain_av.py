@@ -14,8 +14,8 @@ sets, as AViNet's code), epochs (40, of which the lowest validation loss counts)
 as that code; for a fair choice --config.data.validation=holdout).
 Table 3's rows C and B, and table 4's AViNet, are the means of what the AViNet paper prints for its fusions C,
 B and T, whose networks these are; the CC of C, 0.6167, is a misprint (that mean is 0.6100).
-Departure (docs/papers.md): the "max pooling layer" is that of AViNet's code, which drops every second column;
-`literal` has one that keeps all (columns=pairs).
+Reading (docs/papers.md): the "max pooling layer", of which 42 outputs are printed, is that of AViNet's code,
+and drops every second column; `literal` has pooling over pairs of columns (columns=pairs).
 """
 
 import ml_collections

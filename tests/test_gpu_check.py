@@ -32,7 +32,8 @@ def test_its_modules_need_nothing_that_the_machine_lacks():
         f"sys.path.insert(0, {str(TOOL.parent)!r})\n"
         "import avsal_jax.convert.convert, avsal_jax.inference.streaming, avsal_jax.losses\n"
         "import avsal_jax.metrics, avsal_jax.storage, avsal_jax.training.schema, avsal_jax.training.step\n"
-        "import avsal_jax.training.domain_adversarial, avsal_jax.training.optimizer, avsal_jax.types\n"
+        "import avsal_jax.training.objectives.domain_adversarial\n"
+        "import avsal_jax.training.optimizers, avsal_jax.types\n"
         f"import {', '.join(modules)}\n"
     )
     result = subprocess.run(

@@ -11,8 +11,7 @@ import pytest
 
 from avsal_jax import losses
 from avsal_jax.errors import AvsalError
-from avsal_jax.losses import Term, weighted
-from avsal_jax.training.schema import LossConfig
+from avsal_jax.losses import LossConfig, Term, weighted
 from tests import needs
 
 TERMS = [
@@ -121,7 +120,8 @@ def test_equations_16_to_19_of_avrsp_in_loops():
         assert {value.dtype for value in scores} == {np.dtype(np.float64)}
     logits = np.log(p / (1 - p)).astype(np.float32)[None]
     for form, score in (("stretched", sim), ("sums", sums)):
-        terms = LossConfig(cc=-0.1, sim=-0.1, kl_form="avrsp", sim_form=form).terms()
+        values = {"cc": -0.1, "sim": -0.1, "kl_form": "avrsp", "sim_form": form}
+        terms = LossConfig.from_values(values, "loss").terms()
         total, _ = weighted(logits, g[None].astype(np.float32), None, terms)
         np.testing.assert_allclose(
             total, [kl(1e-7) - 0.1 * cc - 0.1 * score], atol=1e-5

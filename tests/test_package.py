@@ -18,6 +18,7 @@ ALLOWED = {
     "registry": {"errors", ""},
     "plugins": {"errors", "registry", ""},
     "spec": {"errors", "registry", "contents", ""},
+    "catalogue": {"registry", "spec", ""},
     "types": {"errors", "spec"},
     "bundled": set(),
     "pages": set(),
@@ -27,14 +28,16 @@ ALLOWED = {
     "compile_cache": set(),
     "cluster": {"errors"},
     "pictures": {"ops"},
-    "ops": {"errors", "spec", "types"},
+    "ops": {"errors", "spec", "types", "contents"},
     "data": {"errors", "spec", "identity", "files", "registry", "contents", ""},
-    "losses": {"ops", "errors"},
-    "metrics": {"ops", "errors"},
+    "losses": {"ops", "errors", "registry", ""},
+    "metrics": {"ops", "errors", "registry", "contents", ""},
     "models": {"errors", "spec", "types", "ops", "registry", "contents", ""},
-    "storage": {"errors", "spec", "types", "ops", "models", "bundled"},
-    "convert": {"errors", "spec", "types", "ops", "models", "storage", ""},
+    "storage": {"errors", "spec", "types", "ops", "models", "bundled", "registry", ""},
+    "convert": {"errors", "spec", "types", "ops", "models", "storage", "registry", "contents", ""},
     "inference": {
+        "registry",
+        "contents",
         "bundled",
         "errors",
         "spec",
@@ -48,6 +51,7 @@ ALLOWED = {
         "identity",
         "",
         "threads",
+        "plugins",
     },
     "evaluation": {
         "errors",
@@ -61,11 +65,12 @@ ALLOWED = {
         "pictures",
         "metrics",
         "inference",
+        "registry",
+        "contents",
         "",
         "identity",
         "files",
         "cluster",
-        "registry",
     },
     "training": {
         "errors",
@@ -79,6 +84,9 @@ ALLOWED = {
         "pictures",
         "metrics",
         "losses",
+        "registry",
+        "contents",
+        "plugins",
         "identity",
         "files",
         "",
@@ -86,6 +94,7 @@ ALLOWED = {
         "cluster",
     },
     "cli": {
+        "registry",
         "bundled",
         "errors",
         "spec",
@@ -100,7 +109,8 @@ ALLOWED = {
         "compile_cache",
         "training",
         "cluster",
-        "registry",
+        "plugins",
+        "catalogue",
     },
     "testing": None,
     "": {"errors", "contents"},
@@ -225,8 +235,18 @@ def test_doctor_tells_which_data_sets_lie_in_a_root(tmp_path, capsys):
 def test_wrong_flags_exit_with_2(capsys):
     from avsal_jax.cli.main import main
 
-    for arguments in (["predict"], ["predict", "x", "--output", "y", "--save", "movies"], ["nonsense"]):
+    for arguments in (["predict"], ["predict", "x", "--output", "y", "--shard", "3"], ["nonsense"]):
         with pytest.raises(SystemExit) as stop:
             main(arguments)
         assert stop.value.code == 2
-    assert "'movies' is none of maps, overlay, npz, report" in capsys.readouterr().err
+    assert "'3' is not I/N" in capsys.readouterr().err
+
+
+def test_a_name_that_is_not_registered_exits_with_2(capsys):
+    from avsal_jax.cli.main import main
+
+    assert main(["predict", "x.mp4", "--output", "y", "--save", "maps,ovelay"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "unknown output 'ovelay' (did you mean 'overlay'?); there are " in line
+    assert main(["predict", "x.mp4", "--output", "y", "--save", ","]) == 2
+    assert "there is no output to save; choose from " in capsys.readouterr().err

@@ -10,7 +10,9 @@ from avsal_jax.training.overrides import config_values
 from avsal_jax.training.schema import build_config, plain_values
 from tests.training.test_literal_rows import LITERAL
 
-FIELD = re.compile(r"`((?:model|loss|data|optimizer|evaluation|adapt|init|early_stop|epochs)\b[\w.]*=[^`]+)`")
+FIELD = re.compile(
+    r"`((?:model|loss|data|optimizer|evaluation|objective|init|early_stop|epochs)\b[\w.]*=[^`]+)`"
+)
 ROW = re.compile(r"`([a-z]\w+:\w+)`")
 
 

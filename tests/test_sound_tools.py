@@ -8,12 +8,16 @@ import sys
 import numpy as np
 import pytest
 
+from avsal_jax.cli.main import main
 from avsal_jax.data.clip_sound import Sound
 from avsal_jax.data.prepare import prepare_generated
 from avsal_jax.errors import AvsalError
 from avsal_jax.models.network import init_variables
 from avsal_jax.models.systems import build, resolve
 from avsal_jax.storage import read_model, write_model
+from avsal_jax.training.metrics_log import read_metrics
+from avsal_jax.training.objectives import Steps
+from avsal_jax.training.objectives.sound_classes import Sounds, SoundStream, transposed
 
 SETTINGS = {
     "frames": 8,
@@ -133,37 +137,60 @@ def test_domains_of_the_report_are_lists(tests_dir, folders, tmp_path):
         videos_of(folder, [*lists, "x.txt"], None)
 
 
-@pytest.mark.slow
+def pretrained(folder, sets, *values):
+    """Trains two steps by the command line; returns what the run printed and the workdir's model."""
+    command = ["train", "--config", "sound_classes", "--workdir", str(folder), "steps=2", "data.batch=4"]
+    command += [f"objective.sets={tuple(map(str, sets))!r}", "model.audio_encoder.width=1/16", *values]
+    assert main(command) == 0
+    return read_model(folder / "model")
+
+
 @pytest.mark.parametrize(
-    "names, videos, trained_on",
-    [("a", 6, "the 4 classes of sound of 42 training videos of a synthetic set"),
-     ("ab", 12, "the 8 classes of sound of 84 training videos of 2 synthetic sets")],
+    "names, clips, trained_on",
+    [("a", 24, "the 4 classes of sound of 42 training videos of a synthetic set"),
+     ("ab", 48, "the 8 classes of sound of 84 training videos of 2 synthetic sets")],
 )  # fmt: skip
-def test_soundnet_starts_from_the_classes_of_sound(tool, folders, tmp_path, names, videos, trained_on):
-    roots = [folders / name / "synthetic-source" for name in names]
-    options = ["--width", 1 / 16, "--samples", 4574, "--steps", 2]
-    text = tool("pretrain_sound", "--root", *roots, "--output", tmp_path / "s", *options)
-    assert "step 2/2  loss" in text and f"of the clips of {videos} validation videos told right" in text
-    found = read_model(tmp_path / "s")
-    assert found.preset.kind == "part" and set(found.variables["params"]) == {"audio_encoder"}
-    assert found.card["provenance"]["trained on"] == trained_on
+def test_soundnet_starts_from_the_classes_of_sound(folders, tmp_path, capsys, names, clips, trained_on):
+    sets = [folders / name / "synthetic-source" for name in names]
+    model = pretrained(tmp_path / "w", sets, "model.audio.samples=4574")
+    lines = capsys.readouterr().err
+    assert (
+        f"step 2/2  validation on {clips} clips (by the objective): loss " in lines and "accuracy 0." in lines
+    )
+    assert model.preset.kind == "part" and set(model.variables["params"]) == {"audio_encoder"}
+    assert model.card["provenance"]["trained on"] == trained_on
+    records = read_metrics(tmp_path / "w" / "metrics.jsonl")
+    assert {"loss", "accuracy", "val/loss", "val/accuracy"} <= {name for record in records for name in record}
 
 
-def test_classes_of_several_sets_are_told_apart(tests_dir, folders):
+SPEC = {"audio.samples": 4574, "frames": 8}
+
+
+def test_a_stopped_run_on_classes_of_sound_sees_the_same_clips(folders):
+    spec = resolve("soundnet", SPEC).input
+    stream = SoundStream((str(folders / "a/synthetic-source"),), 1.0)
+    steps = {"batch": 4, "seed": 3, "spec": spec}
+    every = list(stream.batches(Steps(0, 3, shard=(0, 1), **steps)))
+    (last,) = stream.batches(Steps(2, 3, shard=(0, 1), **steps))
+    halves = [next(stream.batches(Steps(2, 3, shard=(index, 2), **steps))) for index in (0, 1)]
+    for name in ("audio", "kind"):
+        np.testing.assert_array_equal(last[name], every[2][name])
+        np.testing.assert_array_equal(np.concatenate([half[name] for half in halves]), last[name])
+    assert not np.array_equal(every[0]["audio"], every[1]["audio"])
+
+
+def test_classes_of_several_sets_are_told_apart(folders):
     """No class of one set is one of another: nothing says which timbres of the domains belong together."""
-    sounds = runpy.run_path(str(tests_dir.parent / "tools/pretrain_sound.py"))["Sounds"]
-    spec = resolve("soundnet", {"audio.samples": 4574, "frames": 8}).input
+    spec = resolve("soundnet", SPEC).input
     kinds = {}
     for names in ("a", "b", "ab"):
-        roots = [folders / name / "synthetic-source" for name in names]
-        found = sounds(roots, "train", spec)
-        kinds[names] = [found.clip(video, 0.0)[1] for video in range(len(found))]
+        sounds = Sounds([folders / name / "synthetic-source" for name in names], "train", spec)
+        kinds[names] = [sounds.clip(video, 0.0)[1] for video in range(len(sounds))]
     assert set(kinds["a"]) == set(kinds["b"]) == {0, 1, 2, 3}
     assert kinds["ab"] == kinds["a"] + [4 + kind for kind in kinds["b"]]
 
 
-def test_transposed_sounds_have_their_frequencies_times_the_factor(tests_dir):
-    transposed = runpy.run_path(str(tests_dir.parent / "tools/pretrain_sound.py"))["transposed"]
+def test_transposed_sounds_have_their_frequencies_times_the_factor():
     tone = Sound(np.sin(2 * np.pi * 500 * np.arange(44_100) / 22_050).astype(np.float32), 22_050)
     for factor in (0.5, 1.0, 2.0):
         heard = transposed(tone, factor)
@@ -173,33 +200,40 @@ def test_transposed_sounds_have_their_frequencies_times_the_factor(tests_dir):
         assert peak == pytest.approx(500 * factor, rel=0.005)
 
 
-def test_each_video_is_heard_at_several_pitches(tests_dir, folders):
+def test_each_video_is_heard_at_several_pitches(folders):
     """Eight of each; the shorter ones have fewer frames, and all clips are as long as they were."""
-    names = runpy.run_path(str(tests_dir.parent / "tools/pretrain_sound.py"))
-    spec = resolve("soundnet", {"audio.samples": 4574, "frames": 8}).input
-    root = folders / "a/synthetic-source"
-    own, pitched = names["Sounds"]([root], "val", spec), names["Sounds"]([root], "val", spec, 1.0)
-    assert len(pitched) == 8 * len(own) and pitched.names == own.names
-    for video in range(len(own)):
+    spec, root = resolve("soundnet", SPEC).input, folders / "a/synthetic-source"
+    recorded, pitched = Sounds([root], "val", spec), Sounds([root], "val", spec, 1.0)
+    assert len(pitched) == 8 * len(recorded)
+    for video in range(len(recorded)):
         clips = [pitched.clip(8 * video + k, 0.5) for k in range(8)]
-        assert {kind for _, kind in clips} == {own.clip(video, 0.5)[1]}
+        assert {kind for _, kind in clips} == {recorded.clip(video, 0.5)[1]}
         assert len({wave.tobytes() for wave, _ in clips}) > 4  # pitches are rounded
         assert {wave.shape for wave, _ in clips} == {(4574,)}
 
 
-def test_a_pitch_beyond_hearing_is_refused(tool, folders, tmp_path):
-    options = ["--output", tmp_path / "s", "--pitch", 9]
-    with pytest.raises(AvsalError, match=r"--pitch must be a number of octaves in \[0, 3\]; got 9"):
-        tool("pretrain_sound", "--root", folders / "a/synthetic-source", *options)
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("objective.pitch=9", "objective.pitch must be a number from 0 to 3; got 9"),
+        ("objective.sets=()", "objective.sets is empty: name a generated set"),
+        ("evaluation.metric=cc", "evaluation.metric must be 'loss' with this objective"),
+        ("data.cached_features=true", "data.cached_features does not go with this objective"),
+    ],
+)
+def test_what_does_not_go_with_classes_of_sound_is_one_line(tmp_path, capsys, value, message):
+    assert main(["train", "--config", "sound_classes", "--workdir", str(tmp_path), value]) == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_vggish_starts_from_the_classes_of_sound_too(tool, folders, tmp_path):
-    options = ["--encoder", "vggish", "--width", 1 / 16, "--frames", 16, "--steps", 2]
-    text = tool(
-        "pretrain_sound", "--root", folders / "a/synthetic-source", "--output", tmp_path / "v", *options
+def test_vggish_starts_from_the_classes_of_sound_too(folders, tmp_path):
+    model = pretrained(
+        tmp_path / "w",
+        [folders / "a/synthetic-source"],
+        "model.system=vggish",
+        "model.audio=logmel",
+        "model.frames=16",
     )
-    assert "step 2/2  loss" in text
-    found = read_model(tmp_path / "v")
-    assert found.preset.parts["audio_encoder"]["name"] == "vggish" and found.preset.input.frames == 16
-    assert set(found.variables["params"]) == {"audio_encoder"}
+    assert model.preset.parts["audio_encoder"]["name"] == "vggish" and model.preset.input.frames == 16
+    assert set(model.variables["params"]) == {"audio_encoder"}

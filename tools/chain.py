@@ -11,8 +11,10 @@ import scipy.ndimage
 
 from avsal_jax.data.fitting import resize_frame
 from avsal_jax.data.video import Video
+from avsal_jax.inference.output import Context, Item
 from avsal_jax.inference.predict import Settings, predict_file
-from avsal_jax.inference.writers import MapWriter, OverlayWriter
+from avsal_jax.inference.writers.maps import MapImages
+from avsal_jax.inference.writers.overlay import OverlayWriter
 from avsal_jax.models.layers import Runtime
 from avsal_jax.pictures import overlay, resize_map, to_grey
 from avsal_jax.spec.input import InputSpec
@@ -92,8 +94,8 @@ def _stages(video, maps):
 
     def write():
         with tempfile.TemporaryDirectory() as folder:
-            writer = MapWriter(pathlib.Path(folder) / "maps")
-            return each(writer.write, greys)()
+            maps = MapImages(Context(pathlib.Path(folder), settings=Settings()))
+            return each(lambda i, grey: maps.add(Item(i, f"{i:06d}", size, grey=grey)), greys)()
 
     def encode():
         with tempfile.TemporaryDirectory() as folder:

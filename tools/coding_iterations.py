@@ -56,7 +56,7 @@ def main():
     parser.add_argument("--split", default="test")
     parser.add_argument("--fold", type=int)
     parser.add_argument("--protocol")
-    parser.add_argument("--metrics", type=flags.metrics, default=METRICS)
+    parser.add_argument("--metrics", type=flags.names, default=METRICS)
     parser.add_argument("--iterations", default="0,1,2,3,4,5", help="numbers (default: those of the figure)")
     args = parser.parse_args()
     use_compile_cache()

@@ -4,30 +4,20 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from gaze_scores import Row
+from gaze_scores import COLUMNS, FIRST, Row
 
 from avsal_jax.evaluation.compare import RESAMPLES, SEED
 from avsal_jax.evaluation.compare_tables import title
-from avsal_jax.evaluation.protocols import INFORMATION_GAIN, TOP_PERCENTS
+from avsal_jax.metrics import find_metric, metrics_over_priors
 from avsal_jax.metrics.densities import FLOOR
+from avsal_jax.metrics.standard import CALIBRATION_PERCENTS, mass_name, top_name
 
-DECIMALS = {"nss": 2, "cc": 3, "sim": 3, "kl": 2, "auc_judd": 3, "auc_shuffled": 3, INFORMATION_GAIN: 2}
+DECIMALS = {name: find_metric(name).digits for name in (*COLUMNS, *metrics_over_priors())}
 HEADINGS = ("method", *map(title, DECIMALS))
 PRIOR, IMAGE, CAUSAL, SMOOTHED, PEOPLE = "prior", "image", "causal", "smoothed", "people"  # keys of rows
 DIFFERENCES = ((CAUSAL, IMAGE), (SMOOTHED, IMAGE), (IMAGE, PRIOR), (CAUSAL, PRIOR), (SMOOTHED, PRIOR))
 NAMES = {"osie": "OSIE", "eyecrowd": "EyeCrowd"}
 NO_VALUE = "-"
-MEANINGS = {
-    "nss": "standard deviations above its mean that the map has where people looked; 0 is chance",
-    "cc": "correlation of the map with the density of fixations; 1 is perfect",
-    "sim": "overlap of map and density, both stretched and divided by their sums; 1 is perfect",
-    "kl": "divergence of the map from the density in nats; 0 is perfect, lower is better",
-    "auc_judd": "probability that a fixated cell has a higher value than another cell; 0.5 is chance",
-    "auc_shuffled": "the same against cells fixated on other stimuli, so that a centre prior gains little; "
-    "0.5 is chance",
-    INFORMATION_GAIN: "bits per fixation by which the map, as a density, is better than the prior; below 0 "
-    "it is worse",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +76,7 @@ the model and the prior of its fold, which were made without its group."""
 
 
 def _reading() -> str:
-    lines = [[title(metric), MEANINGS[metric]] for metric in DECIMALS]
+    lines = [[title(metric), find_metric(metric).about] for metric in DECIMALS]
     return f"""## How to read the tables
 
 Each cell is the mean over stimuli with its 95 % bootstrap interval: {RESAMPLES:,} resamples of groups, seed
@@ -145,12 +135,12 @@ groups of clips were drawn.
 
 
 def _deficits(content: Content) -> str:
-    prior = content.clips[PRIOR].values("nss")
+    prior = content.clips[PRIOR].values(FIRST)
     lines = []
     for key, row in content.clips.items():
         if key == PRIOR:
             continue
-        deficits = prior - row.values("nss")
+        deficits = prior - row.values(FIRST)
         worst = int(np.argmax(deficits))
         largest = f"{deficits[worst]:.2f} ({content.names[worst]})" if deficits[worst] > 0 else NO_VALUE
         lines.append([row.label, f"{int((deficits > 0).sum())} of {len(deficits)}", largest])
@@ -169,14 +159,14 @@ def _photographs(name: str, rows: dict[str, Row]) -> str:
 
 
 def _calibration(content: Content) -> str:
-    head = ["method", "set", *(f"top {percent} %" for percent in TOP_PERCENTS)]
+    head = ["method", "set", *(f"top {percent} %" for percent in CALIBRATION_PERCENTS)]
     sets = {"clips": content.clips} | {NAMES[name]: rows for name, rows in content.photographs.items()}
     lines = []
     for name, rows in sets.items():
         for row in rows.values():
             cells = [
-                f"{row.summary(f'top_{percent}')[0]:.1%} / {row.summary(f'mass_{percent}')[0]:.1%}"
-                for percent in TOP_PERCENTS
+                f"{row.summary(top_name(percent))[0]:.1%} / {row.summary(mass_name(percent))[0]:.1%}"
+                for percent in CALIBRATION_PERCENTS
             ]
             lines.append([row.label, name, *cells])
     return f"""## Calibration
@@ -190,7 +180,7 @@ map is too flat; if the second is larger, the map is too peaked. Means over stim
 
 def _clip_by_clip(content: Content) -> str:
     keys = [key for key in (PRIOR, IMAGE, CAUSAL, SMOOTHED, PEOPLE) if key in content.clips]
-    columns = [content.clips[key].values("nss") for key in keys]
+    columns = [content.clips[key].values(FIRST) for key in keys]
     lines = [
         [name, *(_number(column[number], 2) for column in columns)]
         for number, name in enumerate(content.names)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from avsal_jax import registry
 from avsal_jax.data.datasets import open_dataset
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.data.sets.gaze_sets import placements
@@ -14,14 +15,16 @@ from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation.compare import bootstrap_interval
 from avsal_jax.evaluation.evaluate import Request, evaluate
 from avsal_jax.evaluation.priors import fit_prior
-from avsal_jax.evaluation.protocols import METRICS, TOP_MASSES, TOP_SHARES
 from avsal_jax.evaluation.results import read_result
 from avsal_jax.identity import digest
+from avsal_jax.metrics import default_metrics
 
 CLIPS = "hevc_gaze"
 PHOTOGRAPHS = ("osie", "eyecrowd")
 FOLDERS = {CLIPS: "hevc", "osie": "osie", "eyecrowd": "eyecrowd"}  # in the folder of recorded gaze
-SCORED = ("nss", *(name for name in METRICS if name != "nss"), *TOP_SHARES, *TOP_MASSES)  # worst frames: NSS
+FIRST = "nss"  # the metric of the worst frames and of deficits
+COLUMNS = (FIRST, *(name for name in default_metrics() if name != FIRST))
+SCORED = (*COLUMNS, *(name for name, metric in registry.table("metric").items() if metric.grid_only))
 
 # Fields of `Request` for the maps of a network: without smoothing over time, or with that of its model.json.
 CAUSAL_MAPS: dict = {"smoothing": 0.0}

@@ -19,9 +19,9 @@ from avsal_jax.models.systems import Preset, build, resolve
 from avsal_jax.testing import golden
 from avsal_jax.testing.parts import SMALL
 from avsal_jax.testing.training import random_clips
-from avsal_jax.training.domain_adversarial import AdaptConfig, DomainAdversarial
 from avsal_jax.training.objectives import Supervised, joined_variables
-from avsal_jax.training.optimizer import OptimizerConfig, make_optimizer
+from avsal_jax.training.objectives.domain_adversarial import DomainAdversarial, DomainAdversarialConfig
+from avsal_jax.training.optimizers import SGD, make_optimizer
 from avsal_jax.training.state import new_state
 from avsal_jax.training.step import make_step
 from avsal_jax.types import Clip
@@ -164,12 +164,12 @@ def _step(preset: Preset):
     variables, batches = init_variables(network, 0), {"source": random_clips(spec, 2)}
     objective = Supervised(network, terms)
     if preset.system == "dual_domain":
-        objective = DomainAdversarial(network, terms, AdaptConfig(sources=("target",)))
+        objective = DomainAdversarial(network, terms, DomainAdversarialConfig(sources=("target",)))
         clips = random_clips(spec, 2, seed=1)
         batches["target"] = {name: clips[name] for name in ("frames", "audio")}
     variables = joined_variables(variables, objective.extra_variables(0))
     # The simplest one compiles soonest: the values come before it, and the training cases have Adam.
-    optimizer = make_optimizer(OptimizerConfig(name="sgd"), variables["params"], peers.STEPS)
+    optimizer = make_optimizer(SGD(), variables["params"], peers.STEPS)
     step = make_step(objective, optimizer, peers.STEPS, seed=0, ema=0.0)
     return step, (new_state(variables, optimizer, ema=False), batches, np.float32(1))
 

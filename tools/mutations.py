@@ -94,7 +94,9 @@ AREAS = {
         ("tests/test_cluster*.py", "tests/fuzz/test_*.py"),
     ),
     "convert": Area(
-        ("convert/*.py",), ("tests/convert/test_*.py",), ("tests/models/test_*.py", "tests/fuzz/test_*.py")
+        ("convert/*.py", "convert/tables/*.py"),
+        ("tests/convert/test_*.py",),
+        ("tests/models/test_*.py", "tests/fuzz/test_*.py"),
     ),
     "protocols": Area(
         ("evaluation/protocols.py",), ("tests/evaluation/test_*.py",), ("tests/test_metrics*.py",)

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from avsal_jax.convert import avinet, efficientnet_lite, rules, vinet
+from avsal_jax import registry
+from avsal_jax.convert import rules
 from avsal_jax.losses import Term
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import Network, abstract_variables, init_variables
@@ -23,13 +24,12 @@ from avsal_jax.spec.input import InputSpec
 from avsal_jax.storage import flatten
 from avsal_jax.testing import golden
 from avsal_jax.training.objectives import Supervised
-from avsal_jax.training.optimizer import OptimizerConfig, make_optimizer
+from avsal_jax.training.optimizers import Adam, make_optimizer
 from avsal_jax.training.state import TrainState, new_state
 from avsal_jax.training.step import make_step
 
 RATE = 1e-4  # of Adam
 STEPS = 1000  # of the run that a measured step is part of
-_TABLES = {"vinet": vinet, "avinet": avinet, "efficientnet_lite0": efficientnet_lite}
 
 
 def import_torch() -> types.ModuleType | None:
@@ -46,11 +46,11 @@ def import_torch() -> types.ModuleType | None:
 
 def variables_of(system: str, preset: Preset, tensors: dict[str, np.ndarray]) -> dict:
     """Returns the variables of a network whose weights are those of a PyTorch state dict."""
-    tables = _TABLES[system]
+    conversion = registry.find("conversion", system)()
     leaves = flatten(abstract_variables(build(preset)))
     shapes = {name: tuple(leaf.shape) for name, leaf in leaves.items()}
-    rows = list(tables.table(tables.recognise(tensors), tensors))
-    flat = rules.apply_table(tensors, rows, tables.IGNORED, shapes)
+    rows = list(conversion.table(conversion.recognise(tensors), tensors))
+    flat = rules.apply_table(tensors, rows, conversion.ignored, expected=shapes)
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
@@ -98,7 +98,7 @@ def training_step(network: Network, variables: dict) -> tuple[Callable, Callable
 
     KL divergence (ViNet's form), batch statistics of the batch, Adam.
     """
-    optimizer = make_optimizer(OptimizerConfig(learning_rate=RATE), variables["params"], STEPS)
+    optimizer = make_optimizer(Adam(learning_rate=RATE), variables["params"], STEPS)
     step = make_step(Supervised(network, (Term("kl"),)), optimizer, STEPS, seed=0, ema=0.0)
     make_state = jax.jit(functools.partial(new_state, optimizer=optimizer, ema=False))
     return step, lambda: make_state(variables)  # new buffers, which the step may donate

@@ -42,8 +42,8 @@ def main() -> int:
                 continue
             config = recipes.config(f"{name},smoke")
             config.data.root = str(root)
-            if config.adapt is not None:
-                config.adapt.root = str(target)
+            if "root" in config.objective:
+                config.objective.root = str(target)
             config = build_config(config.to_dict())
             same = stepped.setdefault(program(config), name)
             words = (
@@ -59,8 +59,10 @@ def program(config: TrainConfig) -> tuple:
     """What the compiled step depends on."""
     network = build(config.model.preset(), runtime_of(config.model))
     optimizer = dataclasses.replace(config.optimizer, learning_rate=1.0)
-    adapt = config.adapt and dataclasses.replace(config.adapt, sources=(), root="")
-    return network, config.loss, optimizer, config.data.batch, bool(config.ema), adapt
+    data = {"sources": (), "root": ""}
+    fields = {field.name for field in dataclasses.fields(config.objective)}
+    objective = dataclasses.replace(config.objective, **{f: v for f, v in data.items() if f in fields})
+    return network, config.loss.terms(), optimizer, config.data.batch, bool(config.ema), objective
 
 
 def step(config: TrainConfig, workdir: pathlib.Path) -> str:
@@ -68,7 +70,7 @@ def step(config: TrainConfig, workdir: pathlib.Path) -> str:
     started = time.perf_counter()
     chex.clear_trace_counter()  # chex counts by the step's name, whichever run it belongs to
     run = prepare_run(config, workdir, lambda line: None)
-    batches = {name: run.feed.batches(spec, 0, 1) for name, spec in run.streams.items()}
+    batches = {name: run.feed.batches(name, 0, 1) for name in run.streams}
     _, values = run.step(run.initial_state(), {k: next(b) for k, b in batches.items()}, np.float32(1))
     loss = float(values["loss"])
     for stream in batches.values():

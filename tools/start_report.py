@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from avsal_jax.models.network import SALIENCY, init_variables
-from avsal_jax.models.systems import SYSTEMS, build, resolve
+from avsal_jax.models.systems import build, resolve, systems
 from avsal_jax.testing.training import random_clips
 from avsal_jax.training.objectives import clip_of
 
@@ -23,7 +23,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--systems", nargs="*", choices=tuple(SYSTEMS), default=tuple(SYSTEMS))
+    parser.add_argument("--systems", nargs="*", choices=systems(), default=systems())
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
     print(f"| system | {' | '.join(STARTS)} |\n|---|{'---|' * len(STARTS)}")

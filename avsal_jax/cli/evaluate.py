@@ -8,28 +8,26 @@ import pathlib
 import sys
 
 from avsal_jax.cli import flags, gaze_flags
+from avsal_jax.cli.table_help import TableHelp, TableHelpFormatter
 
 
 def add_parser(commands) -> None:
     """Adds the command's flags."""
-    parser = commands.add_parser("evaluate", help="metrics over a data set, for a model or saved maps")
+    parser = commands.add_parser("evaluate", formatter_class=TableHelpFormatter,
+        help="metrics over a data set, for a model or saved maps")  # fmt: skip
     add = parser.add_argument
     add("--dataset", required=True, metavar="NAME", help="such as diem, dhf1k, stavis:MINE")
     add("--root", required=True, type=pathlib.Path, metavar="DIR", help="where the set lies")
     add("--output", required=True, type=pathlib.Path, metavar="DIR", help="where the results go")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--model", metavar="DIR", help="a model, 1=DIR,2=DIR,3=DIR for pooled folds, "
-        "a .npz of fit-prior, centre, motion, spectral_residual, mean_map, human, human_half")  # fmt: skip
+    source.add_argument("--model", metavar="DIR", help=TableHelp("a model, 1=DIR,2=DIR,3=DIR for pooled "
+        "folds, a .npz of fit-prior, {baseline}"))  # fmt: skip
     source.add_argument("--predictions", type=pathlib.Path, metavar="DIR", help="saved maps: DIR/<video>/...")
-    add("--protocol", metavar="P", help="stavis, vinet, dhf1k or gaze (default: the set's own)")
+    add("--protocol", metavar="P", help="of `avsal list protocol` (default: that of the set)")
     add("--postprocess", choices=("none", "vinet"), help="how maps of a model are stored; vinet: blurred "
         "11x11, as its public code does on every set (default: the protocol's)")  # fmt: skip
-    add(
-        "--split",
-        default="test",
-        choices=("train", "val", "test", "all"),
-        help="all: every stimulus of a set of recorded gaze",
-    )
+    add("--split", default="test", choices=("train", "val", "test", "all"),
+        help="all: every stimulus of a set of recorded gaze")  # fmt: skip
     add("--fold", type=flags.positive, metavar="K")
     add("--list", type=pathlib.Path, metavar="FILE", help="videos to take, 'set video' per line, or "
         "domain:nature_test")  # fmt: skip
@@ -37,14 +35,15 @@ def add_parser(commands) -> None:
         "(default: the launcher's number)")  # fmt: skip
     add("--observers", metavar="DIR", help="raw fixations, for --model human; of several sets "
         "diem=DIR,coutrot1=FILE,coutrot2=FILE")  # fmt: skip
-    add("--metrics", type=flags.metrics, default=flags.METRICS, metavar="LIST", help=flags.METRICS_HELP)
-    add("--prior", type=pathlib.Path, metavar="FILE", help="of fit-prior: adds information_gain over it "
+    add("--metrics", type=flags.names, default=(), metavar="LIST", help=TableHelp(
+        "of {metric:by_default} (default: these), {metric}; on a grid also: {metric:grid_only}"))  # fmt: skip
+    add("--prior", type=pathlib.Path, metavar="FILE", help="of fit-prior: adds the information gain over it "
         "(without: over the centre prior, where --metrics has it)")  # fmt: skip
     add("--seed", type=flags.seed, default=0, help="of the random draws")
     add("--label", type=flags.label, metavar="NAME", help="the method's name in tables")
     add("--batch", type=flags.batch, metavar="N")
     add("--smoothing", type=flags.smoothing, metavar="SECONDS", help=flags.SMOOTHING)
-    add("--allow-seen", action="store_true", help="score a prior or mean_map on what it was fitted on")
+    add("--allow-seen", action="store_true", help="score a prior or mean map on what it was fitted on")
     flags.add_ablations(parser)
     gaze_flags.add_gaze(parser)
     parser.set_defaults(run=run)

@@ -5,25 +5,6 @@ from __future__ import annotations
 import argparse
 import fractions
 
-SAVES = ("maps", "overlay", "npz", "report", "features")
-METRICS = ("cc", "sim", "nss", "kl", "auc_judd", "auc_shuffled")
-ON_REQUEST = ("auc_borji", "information_gain")
-GRID_METRICS = ("top_1", "top_5", "top_10", "top_20", "mass_1", "mass_5", "mass_10", "mass_20")
-METRICS_HELP = (
-    f"of {', '.join(METRICS)} (default: these), {', '.join(ON_REQUEST)}; protocol gaze also: "
-    f"{', '.join(GRID_METRICS)}"
-)
-
-
-def saves(text: str) -> tuple[str, ...]:
-    """Returns the kinds of output in a list such as `maps,npz`."""
-    return _chosen(text, SAVES)
-
-
-def metrics(text: str) -> tuple[str, ...]:
-    """Returns the metrics in a list such as `cc,nss`."""
-    return _chosen(text, (*METRICS, *ON_REQUEST, *GRID_METRICS))
-
 
 def shard(text: str) -> tuple[int, int]:
     """Returns (I, N) of `I/N`."""
@@ -139,7 +120,7 @@ def feature_frames(text: str) -> int | tuple[float, ...]:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Returns the names of a list such as `taps,fused`."""
+    """Returns the names of a list such as `taps,fused`; which of them exist is checked by their readers."""
     return tuple(dict.fromkeys(name for name in text.split(",") if name))
 
 

@@ -7,10 +7,11 @@ import os
 import sys
 
 import avsal_jax
-from avsal_jax.cli import compare, convert, doctor, evaluate, fit_prior, predict, prepare, train
+from avsal_jax.cli import compare, convert, doctor, evaluate, fit_prior, listing, predict, prepare, train
 from avsal_jax.errors import AvsalError, error_line, is_machine_error
+from avsal_jax.plugins import load_plugins
 
-_COMMANDS = (predict, prepare, train, evaluate, fit_prior, compare, convert, doctor)
+_COMMANDS = (predict, prepare, train, evaluate, fit_prior, compare, convert, listing, doctor)
 _FAULT = 70  # the exit code of a fault of this program (EX_SOFTWARE of sysexits.h)
 
 
@@ -28,11 +29,15 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in _COMMANDS:
         command.add_parser(commands)
-    args, more = parser.parse_known_args(argv)
-    if more and not hasattr(args, "more"):
-        parser.error(f"unrecognized arguments: {' '.join(more)}")
-    args.more = more  # of `train`: the values of its config
+    for command in commands.choices.values():
+        command.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
+            help="registers parts, metrics, data sets, ...; it is code: name what you trust")  # fmt: skip
     try:
+        args, more = parser.parse_known_args(argv)
+        if more and not hasattr(args, "more"):
+            parser.error(f"unrecognized arguments: {' '.join(more)}")
+        args.more = more  # of `train`: the values of its config
+        load_plugins(args.plugin)
         return args.run(args)
     except AvsalError as error:
         print(f"avsal: {error}", file=sys.stderr)

@@ -6,8 +6,10 @@ import argparse
 import pathlib
 import sys
 
+from avsal_jax import registry
 from avsal_jax.bundled import DEFAULT, NOTE
 from avsal_jax.cli import flags
+from avsal_jax.inference.output import default_outputs
 
 
 def add_parser(commands) -> None:
@@ -23,8 +25,9 @@ def add_parser(commands) -> None:
     add("--model", metavar="DIR", help="a model directory (from avsal convert, or trained), or the name of a "
         f"bundled model (default: {DEFAULT})")  # fmt: skip
     add("--audio", default="auto", metavar="auto|off|FILE", help="the input audio of a model (default: auto)")
-    add("--save", type=flags.saves, default=("maps", "overlay", "report"), metavar="KINDS",
-        help="of maps,overlay,npz,report,features (default: maps,overlay,report)")  # fmt: skip
+    outputs, default = registry.table("output"), default_outputs()
+    add("--save", type=flags.names, default=default, metavar="NAMES",
+        help=f"of {','.join(outputs)}, or a plugin's (default: {','.join(default)})")  # fmt: skip
     flags.add_features(parser)
     add("--postprocess", choices=("none", "vinet"), default="none",
         help="vinet: blur maps as the public code does")  # fmt: skip
@@ -32,9 +35,8 @@ def add_parser(commands) -> None:
     add("--smoothing", type=flags.smoothing, metavar="SECONDS", help=flags.SMOOTHING)
     add("--dtype", choices=("float32", "bfloat16"), default="float32")
     add("--fps", type=flags.rate, metavar="F", help="frames a second of a folder of images (default: 25)")
-    add(
-        "--frame-step", type=flags.positive, default=1, metavar="K", help="take every K-th frame as the video"
-    )
+    add("--frame-step", type=flags.positive, default=1, metavar="K",
+        help="take every K-th frame as the video")  # fmt: skip
     add("--stream", type=flags.count, metavar="N", help="index of the video stream in each file, as "
         "ffprobe counts (default: the one that a player chooses)")  # fmt: skip
     add("--shard", type=flags.shard, metavar="I/N", help="every N-th input (default: the launcher's number)")

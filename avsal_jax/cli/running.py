@@ -7,6 +7,7 @@ import sys
 
 import tqdm
 
+from avsal_jax import registry
 from avsal_jax.data.photographs import PhotographSet
 from avsal_jax.errors import error_line
 from avsal_jax.inference.predict import predict_file
@@ -49,8 +50,9 @@ def predict_all(
                 f"{summary['maps']} {word} in {output} ({summary['maps_per_second']:.2f} a second, after "
                 f"{summary['compile_seconds']:.1f} s of compiling)"
             )
-        if "features" in summary:
-            print(f"features of {len(summary['features']['frames'])} frames in {output / 'features.html'}")
+        classes = (registry.find("output", name) for name in settings.save)
+        for line in filter(None, (cls.message(summary, output) for cls in classes)):
+            print(line)
     if failed:
         _say(f"{len(failed)} of {count} inputs failed:")
         for words in failed.values():

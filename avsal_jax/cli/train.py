@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from avsal_jax.training.schema import build_config
 
     say = functools.partial(print, file=sys.stderr, flush=True)
-    config = build_config(config_values(args.config, args.more))
+    config = build_config(config_values(args.config, args.more, args.plugin))
     use_compile_cache()
     cluster = launch.chosen_cluster(args.coordinator, args.num_processes, args.process_id)
     limits = launch.Limits(args.join, args.heartbeat, args.stall)

@@ -6,37 +6,24 @@ import collections
 import dataclasses
 import hashlib
 import pathlib
-import types
 
 import jax
 import numpy as np
 from flax import traverse_util
 
 import avsal_jax
-from avsal_jax.convert import avinet, efficientnet_lite, s3d, soundnet, vggish, vinet
+from avsal_jax import registry
 from avsal_jax.convert.candidates import Checkpoint, StoredTensor, described
+from avsal_jax.convert.conversion import Conversion
 from avsal_jax.convert.reader import read_checkpoint
 from avsal_jax.convert.rules import apply_table
-from avsal_jax.errors import AvsalError, did_you_mean
+from avsal_jax.errors import AvsalError
 from avsal_jax.models.changes import dotted
 from avsal_jax.models.network import abstract_variables
 from avsal_jax.models.systems import build, resolve
 from avsal_jax.spec.input import InputSpec
 from avsal_jax.storage import flatten, read_model, write_model
 from avsal_jax.types import Clip
-
-# A module per convertible system or part, with `recognise(tensors)`, `table(settings, tensors)`, `IGNORED`,
-# and `MARKS`: names of which each of its checkpoints has one. `cli/convert.py` lists the systems without jax.
-TABLES: dict[str, types.ModuleType] = {
-    "efficientnet_lite0": efficientnet_lite,
-    "efficientnet_lite1": efficientnet_lite,
-    "efficientnet_lite2": efficientnet_lite,
-    "s3d": s3d,
-    "vinet": vinet,
-    "soundnet": soundnet,
-    "avinet": avinet,
-    "vggish": vggish,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +52,7 @@ def convert_checkpoint(
     """Converts a PyTorch or safetensors checkpoint into a model directory.
 
     Args:
-      system: a system or part in `TABLES`.
+      system: a system or part with a conversion, by name.
       source: the checkpoint file.
       output: the directory to make.
       settings: what the tensors cannot tell, or shall not decide (see `models.systems.resolve`).
@@ -74,19 +61,16 @@ def convert_checkpoint(
     Raises:
       AvsalError: unknown names, an unreadable file, or a checkpoint that does not fit exactly.
     """
-    if system not in TABLES:
-        hint = did_you_mean(system, TABLES)
-        raise AvsalError(f"cannot convert {system!r}{hint}; there are {', '.join(TABLES)}")
-    tables = TABLES[system]
-    checkpoint = read_checkpoint(source, tables.MARKS, key)
+    conversion = _conversion(system)
+    checkpoint = read_checkpoint(source, conversion.marks, key)
     tensors = checkpoint.tensors
-    settings = {**_recognised(system, source, checkpoint), **dotted(settings or {})}
+    settings = {**_recognised(conversion, source, checkpoint), **dotted(settings or {})}
     preset = resolve(system, settings)
     expected = flatten(abstract_variables(build(preset)))
     shapes = {name: tuple(leaf.shape) for name, leaf in expected.items()}
-    rows = list(tables.table(settings, tensors))
+    rows = list(conversion.table(settings, tensors))
     try:
-        flat = apply_table(tensors, table=rows, ignored=tables.IGNORED, expected=shapes)
+        flat = apply_table(tensors, table=rows, ignored=conversion.ignored, expected=shapes)
     except AvsalError as error:
         raise AvsalError(f"{source}: {error}") from error
     provenance = {
@@ -104,6 +88,10 @@ def convert_checkpoint(
     )
 
 
+def _conversion(system: str) -> Conversion:
+    return registry.find("conversion", system)()
+
+
 def _types(used: dict[str, StoredTensor]) -> list[str]:
     """Returns a line on tensors that were of another type than float32."""
     counts = collections.Counter(tensor.dtype for tensor in used.values())
@@ -111,13 +99,14 @@ def _types(used: dict[str, StoredTensor]) -> list[str]:
     return [f"{', '.join(others)}, stored as float32"] if others else []
 
 
-def _recognised(system: str, source, checkpoint: Checkpoint) -> dict:
+def _recognised(conversion: Conversion, source, checkpoint: Checkpoint) -> dict:
     """Returns the settings that the tensors show; the error for others says what they look like."""
     try:
-        return TABLES[system].recognise(checkpoint.tensors)
+        return conversion.recognise(checkpoint.tensors)
     except AvsalError as error:
-        others = [one for one, tables in TABLES.items() if set(tables.MARKS) & set(checkpoint.tensors)]
-        hint = f"; it looks like one of {' or '.join(others)}" if others else ""
+        names = checkpoint.tensors.keys()
+        similar = [name for name, cls in registry.table("conversion").items() if names & set(cls.marks)]
+        hint = f"; it looks like one of {' or '.join(similar)}" if similar else ""
         held = list(checkpoint.tensors.values())
         raise AvsalError(f"{source}: {error}; it has {len(held)} tensors, {described(held)}{hint}") from error
 
@@ -131,12 +120,12 @@ def verify(system: str, source, output, key: str | None = None) -> str:
     Raises:
       AvsalError: a tensor differs, or the network gives values that are not finite.
     """
-    tensors = read_checkpoint(source, TABLES[system].MARKS, key).tensors
+    conversion = _conversion(system)
+    tensors = read_checkpoint(source, conversion.marks, key).tensors
     stored = read_model(output)
     flat = flatten(stored.variables)
     preset = stored.preset
-    tables = TABLES[system]
-    rows = list(tables.table({**tables.recognise(tensors), **_settings(preset)}, tensors))
+    rows = list(conversion.table({**conversion.recognise(tensors), **_settings(preset)}, tensors))
     for row in rows:
         theirs = row.taken(np.asarray(tensors[row.source]))
         if not np.array_equal(row.undo(flat[row.target]), theirs.astype(np.float32)):

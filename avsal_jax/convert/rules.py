@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 from collections.abc import Iterable, Iterator
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from avsal_jax.errors import AvsalError
-from avsal_jax.storage import WRONG_VALUES, value_fault
+
+if TYPE_CHECKING:  # tables are read for `--help`, without numpy
+    import numpy as np
 
 # transform -> (rank of the source, its axis for each of ours). None is an axis of length 1 that the source
 # lacks; axes of the source that are not named must have length 1. 3-D kernels are (O, I, kt, kh, kw) in
@@ -32,9 +33,14 @@ TRANSFORMS: dict[str, tuple[int, tuple[int | None, ...]]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One row of a key table: `target` (a flat path of ours) = transform(`source`).
+    """One row of a key table: which tensor becomes which parameter, and how its axes are ordered.
 
-    `piece` (i, n) takes the i-th of n equal pieces along the first axis of the source.
+    Attributes:
+      source: the name of the tensor.
+      target: the path of the parameter, as `params/fusion/gate/kernel` or `batch_stats/head/norm/mean`.
+      transform: a key of `TRANSFORMS`: `vector`, `linear` (weight of a Linear -> kernel of a Dense),
+        `conv2d`, `conv3d`, `conv_transpose3d`, `depthwise`, ...
+      piece: (i, n) takes the i-th of n equal pieces along the first axis of the source.
     """
 
     source: str
@@ -50,6 +56,8 @@ class Entry:
 
     def apply(self, array: np.ndarray) -> np.ndarray:
         """Returns a piece of the source, of the right rank, in our layout and float32."""
+        import numpy as np
+
         _, order = TRANSFORMS[self.transform]
         value = array.transpose(self._axes()).reshape([1 if a is None else array.shape[a] for a in order])
         return np.ascontiguousarray(value, dtype=np.float32)
@@ -61,6 +69,8 @@ class Entry:
 
     def undo(self, value: np.ndarray) -> np.ndarray:
         """Returns our leaf in the source's layout, by indexing axes one by one."""
+        import numpy as np
+
         rank, order = TRANSFORMS[self.transform]
         new = tuple(position for position, axis in enumerate(order) if axis is None)
         kept = value.squeeze(new)
@@ -109,6 +119,10 @@ def apply_table(
       AvsalError: naming every missing or surplus source tensor, wrong rank or shape, unfilled leaf; or
         tensors with values that no network has (see `storage.value_fault`).
     """
+    import numpy as np
+
+    from avsal_jax.storage import WRONG_VALUES, value_fault
+
     table, problems, faults, flat = list(table), [], [], {}
     sources = [entry.source for entry in table]
     missing = [name for name in sources if name not in tensors]

@@ -1,4 +1,4 @@
-"""Baselines as sources of maps: centre prior, mean map (MEP), motion energy, spectral residual."""
+"""Sources of maps of the baselines: centre prior, mean map (MEP), motion energy, spectral residual."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ import numpy as np
 from avsal_jax import registry
 from avsal_jax.data.dataset import SIX, group_names
 from avsal_jax.errors import AvsalError
-from avsal_jax.evaluation.protocols import METRICS
 from avsal_jax.evaluation.results import Result
+from avsal_jax.metrics import default_metrics
 
 SIX_SET_MEAN = "six_sets"
 RESAMPLES, SEED, LEVEL = 10_000, 0, 0.95
@@ -92,15 +92,16 @@ def compare(results: Sequence[Result]) -> Comparison:
     ]
     means, missing = _six_set_means(scores)
     differences = _differences(results)
-    named = {metric for result in results for metric in result.metrics}
+    scored, usual = {metric for result in results for metric in result.metrics}, default_metrics()
+    metrics = (*(m for m in usual if m in scored), *sorted(scored.difference(usual)))
     return Comparison(
         methods=methods,
-        metrics=tuple(m for m in METRICS if m in named) + tuple(sorted(named - set(METRICS))),
+        metrics=metrics,
         scores=(*scores, *means),
         missing=missing,
         base=_base(results),
         differences=tuple(differences),
-        notes=tuple(_notes(scores, means)),
+        notes=(*_notes(scores, means), *_unknown_metrics(metrics)),
     )
 
 
@@ -216,6 +217,15 @@ def _notes(scores: list[Score], means: list[Score]) -> list[str]:
             text = "; ".join(f"{name} of {of}" for name, of in methods.items())
             notes.append(f"{dataset} was scored on splits of different names: {text}")
     return notes
+
+
+def _unknown_metrics(metrics: Sequence[str]) -> list[str]:
+    return [
+        f"whether more or less of {metric} is better is unknown, so no best value is marked: name the plugin "
+        "that has this metric"
+        for metric in metrics
+        if not registry.is_registered("metric", metric)
+    ]
 
 
 def _base(results: Sequence[Result]) -> str | None:

@@ -8,6 +8,7 @@ import io
 import json
 import math
 
+from avsal_jax import registry
 from avsal_jax.evaluation.compare import (
     LEVEL,
     RESAMPLES,
@@ -17,26 +18,22 @@ from avsal_jax.evaluation.compare import (
     Difference,
     Score,
 )
-from avsal_jax.evaluation.protocols import LOWER_IS_BETTER
+from avsal_jax.metrics import Metric
 from avsal_jax.pages import Grid
 
 FORMAT = "avsal_jax comparison 1"
-TITLES = {
-    "cc": "CC",
-    "sim": "SIM",
-    "nss": "NSS",
-    "kl": "KL",
-    "auc_judd": "AUC-J",
-    "auc_shuffled": "s-AUC",
-    "auc_borji": "AUC-B",
-    "information_gain": "IG",
-}
 _FIELDS = ("method", "dataset", "split", "folds", "protocol", "videos", "origin", "note")
 
 
 def title(metric: str) -> str:
-    """The field's name of a metric; KL says that lower is better."""
-    return TITLES.get(metric, metric) + (" ↓" if metric in LOWER_IS_BETTER else "")
+    """The field's name of a metric, with an arrow where lower is better; the name of an unknown one."""
+    row = _metric(metric)
+    return metric if row is None else row.heading
+
+
+def _metric(name: str) -> Metric | None:
+    """Returns a metric, or None where the plugin that a result was made with is not loaded."""
+    return registry.table("metric").get(name)
 
 
 def csv_text(comparison: Comparison) -> str:
@@ -89,8 +86,8 @@ def _grid(scores: list[Score], metrics: tuple[str, ...]) -> Grid:
     strong = set()
     for column, metric in enumerate(metrics, 1):
         values = {i: s.metrics[metric] for i, s in enumerate(scores) if _known(s.metrics.get(metric))}
-        if len(values) > 1:
-            best = min(values.values()) if metric in LOWER_IS_BETTER else max(values.values())
+        if len(values) > 1 and (row := _metric(metric)) is not None:
+            best = max(values.values(), key=row.goodness)
             strong |= {(i, column) for i, value in values.items() if value == best}
     return Grid(columns, rows, strong)
 
@@ -120,11 +117,12 @@ def missing_lines(comparison: Comparison) -> list[str]:
 
 def differences_text(comparison: Comparison) -> str:
     """Says what the differences and intervals are."""
+    lower = ", ".join(m.title for m in registry.table("metric").values() if m.lower_is_better)
     return (
         f"Per-video values minus those of {comparison.base}, mean over the videos that both have, with a "
         f"{LEVEL:.0%} percentile bootstrap interval ({RESAMPLES:,} resamples of videos, seed {SEED}). Above "
-        "zero is better, but for KL. Where the interval leaves out zero, the choice of videos is an unlikely "
-        "reason for the difference."
+        f"zero is better, but for {lower}. Where the interval leaves out zero, the choice of videos is an "
+        "unlikely reason for the difference."
     )
 
 
@@ -160,7 +158,8 @@ def _value(score: Score, metric: str) -> str:
         return ""
     if score.protocol or score.dataset == SIX_SET_MEAN:
         return f"{value:.4f}"
-    usual, printed = (2 if metric == "nss" else 3), len(f"{value:g}".partition(".")[2])
+    row = _metric(metric)
+    usual, printed = 3 if row is None else row.digits, len(f"{value:g}".partition(".")[2])
     return f"{value:.{max(usual, printed)}f}"  # papers print 0.900, the number is 0.9
 
 

@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable, Sequence
 
+from avsal_jax import registry
 from avsal_jax.cluster import share
 from avsal_jax.data.datasets import find_dataset, open_dataset, open_entire
 from avsal_jax.data.schema import VideoEntry
-from avsal_jax.data.sets.entries import GazeEntry
 from avsal_jax.data.sets.stimuli import DEFAULT_OPTIONS, GazeOptions
 from avsal_jax.data.video_lists import shipped_domain
 from avsal_jax.errors import AvsalError
-from avsal_jax.evaluation import baselines, priors, runner, tables
+from avsal_jax.evaluation import priors, runner, tables
 from avsal_jax.evaluation.audio_choice import AUTO, AudioChoice
-from avsal_jax.evaluation.human import human_maps
-from avsal_jax.evaluation.protocols import (
-    GRID_METRICS,
-    INFORMATION_GAIN,
-    METRICS,
-    Protocol,
-    protocol_for,
-)
+from avsal_jax.evaluation.baseline import Baseline, BaselineRequest
+from avsal_jax.evaluation.baselines import centre_maps
+from avsal_jax.evaluation.protocols import Protocol, protocol_for
 from avsal_jax.evaluation.saved_maps import SavedMaps
 from avsal_jax.evaluation.sources import MapSource, ModelMaps
 from avsal_jax.evaluation.submission import write_submission
 from avsal_jax.evaluation.units import Settings, Unit
 from avsal_jax.inference.predictor import load_model
-
-_RULES = {
-    "centre": baselines.centre_maps,
-    "motion": baselines.motion_energy_maps,
-    "spectral_residual": baselines.spectral_residual_maps,
-}
-_PEOPLE = ("human", "human_half")
+from avsal_jax.metrics import default_metrics, find_metric, metrics_over_priors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,21 +33,21 @@ class Request:
 
     Attributes:
       dataset, root, split, fold, list_file: see `data.datasets.open_dataset`.
-      model: a model directory or bundled model, `1=DIR,2=DIR,3=DIR` for pooled folds, `mean_map`, `human`,
-        `human_half`, a prior's file, or a rule: `centre`, `motion`, `spectral_residual`.
+      model: a model directory or bundled model, `1=DIR,2=DIR,3=DIR` for pooled folds, a prior's file, or the
+        name of a registered baseline.
       predictions: a folder of saved maps; either this or `model`.
-      observers: raw fixations for `human`, see `human.human_maps`.
-      protocol: a name in `protocols.PROTOCOLS`, or None for the set's own.
+      observers: raw fixations, for people as a baseline; see `human`.
+      protocol: the name of a registered one, or None for the set's default.
       postprocess: how maps of a model are stored, see `pictures.to_grey`; None for the protocol's own.
-      metrics: some of `protocols.METRICS`, `ON_REQUEST` and, where the protocol has a grid, `GRID_METRICS`.
+      metrics: names of registered ones; empty for those that are computed by default.
       shard: (I, N): the I-th of N shares, from 1.
       seed: of all draws.
       label: the method's name in tables.
       gaze: how recorded gaze is read.
       allow_seen: whether a prior or mean map is scored on the stimuli that it was fitted on.
       smoothing: of a network's maps, in seconds; None for the model's own.
-      prior: a file of `fit-prior`; adds `information_gain`, which is over it, to the metrics. Without a file
-        it is over the centre prior.
+      prior: a file of `fit-prior`; adds the metrics that are over a prior, where none of those chosen is.
+        Without a file these are over the centre prior.
       audio: the sound of each video, for a model that takes audio; see `audio_choice.AudioChoice`.
       coding_iterations: of predictive coding, in place of the model's own number; None for that.
     """
@@ -72,7 +62,7 @@ class Request:
     observers: str | pathlib.Path | None = None
     protocol: str | None = None
     postprocess: str | None = None
-    metrics: tuple[str, ...] = METRICS
+    metrics: tuple[str, ...] = ()
     shard: tuple[int, int] | None = None
     seed: int = 0
     batch: int | None = None
@@ -161,16 +151,21 @@ def evaluate(
 
 
 def _settings(request: Request) -> Settings:
-    """Returns how the set is evaluated; a prior adds the information gain to the metrics."""
-    protocol, names = _protocol(request), request.metrics
-    if request.prior is not None and INFORMATION_GAIN not in names:
-        names = (*names, INFORMATION_GAIN)
-    if protocol.grid is None and (wrong := [name for name in names if name in GRID_METRICS]):
-        raise AvsalError(f"{wrong[0]} is a metric of the protocol gaze, not of {protocol.name}")
+    """Returns how the set is evaluated; a prior adds the metrics that are over one."""
+    protocol = _protocol(request)
+    names = registry.choose("metric", request.metrics or default_metrics())
+    over_prior = metrics_over_priors()
+    if request.prior is not None and not set(names) & set(over_prior):
+        names = (*names, *over_prior)
+    if protocol.grid is None and (wrong := [name for name in names if find_metric(name).grid_only]):
+        grids = [name for name, row in registry.table("protocol").items() if row.grid is not None]
+        raise AvsalError(
+            f"{wrong[0]} is a metric of the protocol {' or '.join(grids)}, not of {protocol.name}"
+        )
     prior = None
-    if INFORMATION_GAIN in names:
+    if set(names) & set(over_prior):
         file = request.prior
-        prior = baselines.centre_maps() if file is None else priors.read_prior(file, request.allow_seen)
+        prior = centre_maps() if file is None else priors.read_prior(file, request.allow_seen)
     return Settings(protocol, names, seed=request.seed, prior=prior)
 
 
@@ -235,7 +230,8 @@ def _entries(request: Request, split: str, fold: int | None) -> tuple[VideoEntry
 def _source(request: Request, entries: Sequence[VideoEntry]) -> MapSource:
     if (request.model is None) == (request.predictions is None):
         raise AvsalError("give either --model or --predictions")
-    source = _source_without_network(request, entries)
+    baseline = None if request.model is None else registry.lookup("baseline", request.model)
+    source = _source_without_network(request, baseline, entries)
     if source is None:
         return _model_maps(request.model, request, entries)
     of_networks = {
@@ -248,7 +244,8 @@ def _source(request: Request, entries: Sequence[VideoEntry]) -> MapSource:
             raise AvsalError(
                 f"{flag} is for the maps of a network: leave it out for saved maps and baselines"
             )
-    if request.postprocess is not None and (request.predictions is not None or request.model in _PEOPLE):
+    is_stored = request.predictions is None and (baseline is None or baseline.is_stored)
+    if request.postprocess is not None and not is_stored:
         raise AvsalError(
             "--postprocess says how maps of a model or baseline are stored: leave it out for saved maps, "
             "which are scored as they are, and for people"
@@ -256,26 +253,19 @@ def _source(request: Request, entries: Sequence[VideoEntry]) -> MapSource:
     return source
 
 
-def _source_without_network(request: Request, entries: Sequence[VideoEntry]) -> MapSource | None:
+def _source_without_network(
+    request: Request, baseline: Baseline | None, entries: Sequence[VideoEntry]
+) -> MapSource | None:
     if request.predictions is not None:
         return SavedMaps(request.predictions, len(entries) == 1)
-    if request.model in _RULES:
-        return _RULES[request.model]()
-    if request.model == "mean_map":
-        return _mean_map(request, entries)
-    if request.model in _PEOPLE:
-        return human_maps(request.model, entries=entries, observers=request.observers)
+    if baseline is not None:
+        training = functools.partial(_training, request, entries)
+        return baseline.maps(
+            BaselineRequest(entries, training, observers=request.observers, allow_seen=request.allow_seen)
+        )
     if request.model.endswith(priors.SUFFIX):
         return priors.read_prior(pathlib.Path(request.model), request.allow_seen)
     return None
-
-
-def _mean_map(request: Request, entries: Sequence[VideoEntry]) -> MapSource:
-    """Returns the mean of the training list; of recorded gaze, whose splits may overlap, as a prior."""
-    training = _training(request, entries)
-    if all(isinstance(entry, GazeEntry) for entry in training):
-        return priors.mean_map(training, request.allow_seen)
-    return baselines.mean_maps(training)
 
 
 def _training(request: Request, entries: Sequence[VideoEntry]) -> Sequence[VideoEntry]:

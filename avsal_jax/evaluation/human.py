@@ -16,12 +16,12 @@ from avsal_jax.data.raw_fixations import Observer
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.data.sets.entries import GazeEntry
 from avsal_jax.errors import AvsalError
+from avsal_jax.evaluation.baseline import HALVES, BaselineRequest
 from avsal_jax.evaluation.protocols import Protocol
 from avsal_jax.evaluation.sources import MapSource, Trial
 from avsal_jax.identity import tree_identity
+from avsal_jax.metrics import default_metrics, find_metric
 from avsal_jax.pictures import to_grey
-
-_NO_DENSITY = "cc, sim and kl need the density of several observers: --model human_half has them"
 
 
 class _RecordedObservers(MapSource):
@@ -59,7 +59,9 @@ class LeaveOneOut(_RecordedObservers):
 
     def remarks(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
         """Says why metrics of densities are missing."""
-        return [_NO_DENSITY]
+        *names, last = (name for name in default_metrics() if "density" in find_metric(name).needs)
+        need = f"{', '.join(names)} and {last} need the density of several observers"
+        return [f"{need}: --model {registry.name_of('baseline', HALVES)} has them"]
 
     def trials(self, entry: GazeEntry, index: int, stored, protocol: Protocol) -> Iterator[Trial]:
         """Yields for each observer who fixates the frame the blurred fixations of all others.
@@ -151,24 +153,23 @@ class HalfOfObservers(MapSource):
         return scipy.ndimage.gaussian_filter(density, self._sigma, mode="constant")
 
 
-def human_maps(model: str, entries: Sequence[VideoEntry], observers: str | os.PathLike | None) -> MapSource:
-    """Returns the observers of one or several sets as `human` or `human_half`.
-
-    Recorded gaze has its observers with it. For other sets both models are halves of the observers in raw
-    fixations.
+def _people(request: BaselineRequest, recorded: type[_RecordedObservers]) -> MapSource:
+    """Returns the observers of one or several sets as a source of maps.
 
     Args:
-      model: the name.
-      entries: the videos.
-      observers: where raw fixations are, as the `observers` of each set's row read them: for DIEM and the
-        generated set a folder with one of event files per video (`<video>` or `<video>/event_data`), for
-        Coutrot the database's .mat file; of videos of several sets `diem=FOLDER,coutrot1=FILE,coutrot2=FILE`.
+      request: its `observers` are where raw fixations are, as `DataSet.observers` of each set reads them: for
+        DIEM and the generated set a folder with one of event files per video (`<video>` or
+        `<video>/event_data`), for Coutrot the database's .mat file; of videos of several sets
+        `diem=FOLDER,coutrot1=FILE,coutrot2=FILE`.
+      recorded: the source for recorded gaze, which has its observers with it. For other sets it is halves of
+        the observers in raw fixations.
 
     Raises:
       AvsalError: no raw fixations are named, or a set has none of a known form.
     """
+    entries, observers = request.entries, request.observers
     if all(isinstance(entry, GazeEntry) for entry in entries):
-        return LeaveOneOut() if model == "human" else RecordedHalves()
+        return recorded()
     sets = tuple(dict.fromkeys(entry.dataset for entry in entries))
     readers = {name: find_dataset(name).observers for name in sets}
     if unknown := [name for name, reader in readers.items() if reader is None]:
@@ -186,6 +187,16 @@ def human_maps(model: str, entries: Sequence[VideoEntry], observers: str | os.Pa
     if blur is not None and found:
         return HalfOfObservers(found, origin, blur * next(iter(found.values()))[1][0])
     return HalfOfObservers(found, origin)
+
+
+def left_out(request: BaselineRequest) -> MapSource:
+    """Returns each observer of recorded gaze against all others; of other sets, halves. See `_people`."""
+    return _people(request, LeaveOneOut)
+
+
+def halves(request: BaselineRequest) -> MapSource:
+    """Returns one half of the observers against the other. See `_people`."""
+    return _people(request, RecordedHalves)
 
 
 def _raw_paths(observers: str | None, sets: Sequence[str]) -> dict[str, pathlib.Path]:

@@ -12,8 +12,10 @@ import numpy as np
 
 import avsal_jax
 from avsal_jax.data.schema import VideoEntry
+from avsal_jax.data.sets.entries import GazeEntry
 from avsal_jax.errors import AvsalError, damage_reason
-from avsal_jax.evaluation.baselines import Constant, mean_density
+from avsal_jax.evaluation.baseline import BaselineRequest
+from avsal_jax.evaluation.baselines import Constant, mean_density, mean_maps
 from avsal_jax.evaluation.protocols import Protocol
 from avsal_jax.files import write_bytes
 from avsal_jax.identity import digest
@@ -88,10 +90,19 @@ def fit_prior(entries: Sequence[VideoEntry], output: pathlib.Path, progress: Cal
     return len(used)
 
 
-def mean_map(training: Sequence[VideoEntry], allow_seen: bool = False) -> Prior:
-    """Returns what `fit_prior` writes for the training stimuli, without a file."""
+def mean_map(request: BaselineRequest) -> Constant:
+    """Returns the mean of the training list; of recorded gaze, whose splits may overlap, as a prior."""
+    training = request.training()
+    if not all(isinstance(entry, GazeEntry) for entry in training):
+        return mean_maps(training)
     mean, used = mean_density(training)
-    return Prior(mean, *_fitted_on(used), name="the mean map", label="mean map (MEP)", allow_seen=allow_seen)
+    return Prior(
+        mean,
+        *_fitted_on(used),
+        name="the mean map",
+        label="mean map (MEP)",
+        allow_seen=request.allow_seen,
+    )
 
 
 def _fitted_on(entries: Sequence[VideoEntry]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:

@@ -12,28 +12,22 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.ndimage
 
-from avsal_jax import metrics
+from avsal_jax import metrics, registry
 from avsal_jax.data.datasets import find_dataset
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation.gaze_grid import GazeGrid
+from avsal_jax.metrics import fixation_map
 from avsal_jax.pictures import POSTPROCESS, resize_map, to_grey
-
-METRICS = ("cc", "sim", "nss", "kl", "auc_judd", "auc_shuffled")
-AUC_BORJI, INFORMATION_GAIN = "auc_borji", "information_gain"
-ON_REQUEST = (AUC_BORJI, INFORMATION_GAIN)  # of any protocol
-TOP_PERCENTS = (1, 5, 10, 20)  # of the cells, for calibration
-TOP_SHARES = {f"top_{percent}": percent / 100 for percent in TOP_PERCENTS}
-TOP_MASSES = {f"mass_{percent}": percent / 100 for percent in TOP_PERCENTS}
-GRID_METRICS = (*TOP_SHARES, *TOP_MASSES)  # of protocols with a grid, when asked for
+from avsal_jax.registry import register
 
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """A named way to evaluate.
+    """A way to evaluate, registered as `register("protocol", NAME)(Protocol(...))`.
 
     Attributes:
-      name: as in `PROTOCOLS`.
+      about: one line for `avsal list`.
       postprocess: how a model's map is stored, see `pictures.to_grey`.
       at_frame_size: whether it is stored at the frame's size, or at the model's.
       smooth: whether a stored map is blurred again before it is scored (STAViS postProcessMap.m).
@@ -44,9 +38,10 @@ class Protocol:
       source: the public code.
       grid: the cells on which maps are scored, and which frames are; None for the size of the truth and all
         frames. On a grid, NSS is a mean over fixations.
+      name: as it is registered; `find_protocol` sets it.
     """
 
-    name: str
+    about: str
     postprocess: str
     at_frame_size: bool
     smooth: bool
@@ -55,6 +50,13 @@ class Protocol:
     average: str
     source: str
     grid: GazeGrid | None = None
+    name: str = ""
+
+    def identity(self) -> dict:
+        """Returns what results depend on, as plain values."""
+        values = {"name": self.name, **dataclasses.asdict(self)}
+        del values["about"]
+        return values
 
     def with_postprocess(self, postprocess: str) -> Protocol:
         """Returns the protocol with another way to store maps of a model.
@@ -100,9 +102,9 @@ class Protocol:
         return scipy.ndimage.gaussian_filter(scored, 2.0, mode="reflect", radius=6)  # 13 taps, edge repeated
 
 
-PROTOCOLS = {
-    "stavis": Protocol(
-        "stavis",
+register("protocol", "stavis")(
+    Protocol(
+        "as STAViS: a map is blurred again, from frame 9; mean of videos",
         postprocess="none",
         at_frame_size=False,
         smooth=True,
@@ -110,9 +112,11 @@ PROTOCOLS = {
         others="video",
         average="videos",
         source="atsiami/STAViS @71fd51f eval_code",
-    ),
-    "vinet": Protocol(
-        "vinet",
+    )
+)
+register("protocol", "vinet")(
+    Protocol(
+        "as ViNet: a model's map is stored at the frame's size, blurred; mean of videos",
         postprocess="vinet",
         at_frame_size=True,
         smooth=False,
@@ -120,9 +124,11 @@ PROTOCOLS = {
         others="video",
         average="videos",
         source="samyak0210/ViNet @2a52666",
-    ),
-    "dhf1k": Protocol(
-        "dhf1k",
+    )
+)
+register("protocol", "dhf1k")(
+    Protocol(
+        "as DHF1K: a model's map is stored at the frame's size; mean of all frames of the set",
         postprocess="none",
         at_frame_size=True,
         smooth=False,
@@ -130,9 +136,11 @@ PROTOCOLS = {
         others="set",
         average="frames",
         source="wenguanwang/DHF1K @35570c7",
-    ),
-    "gaze": Protocol(
-        "gaze",
+    )
+)
+register("protocol", "gaze")(
+    Protocol(
+        "recorded gaze: on a grid of cells, each fixation counts; mean of stimuli",
         postprocess="none",
         at_frame_size=False,
         smooth=False,
@@ -141,11 +149,13 @@ PROTOCOLS = {
         average="videos",
         source="docs/protocols.md",
         grid=GazeGrid(),
-    ),
-}
-LOWER_IS_BETTER = frozenset({"kl"})
-# On a grid, these are means over fixations, not frames.
-PER_FIXATION = frozenset({"nss", INFORMATION_GAIN, *GRID_METRICS})
+    )
+)
+
+
+def find_protocol(name: str) -> Protocol:
+    """Returns a registered protocol; AvsalError with the names that exist."""
+    return dataclasses.replace(registry.find("protocol", name), name=name)
 
 
 def protocol_for(name: str | None, dataset: str) -> Protocol:
@@ -154,10 +164,7 @@ def protocol_for(name: str | None, dataset: str) -> Protocol:
     Raises:
       AvsalError: an unknown name.
     """
-    name = name or find_dataset(dataset).protocol
-    if name not in PROTOCOLS:
-        raise AvsalError(f"unknown protocol {name!r}; there are {', '.join(PROTOCOLS)}")
-    return PROTOCOLS[name]
+    return find_protocol(name or find_dataset(dataset).protocol)
 
 
 def generator(seed: int, video: str, frame: int, purpose: str) -> np.random.Generator:
@@ -176,10 +183,3 @@ class VideoOthers:
         others = self._union.copy()
         others[current[:, 0], current[:, 1]] = False
         return others
-
-
-def fixation_map(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Returns bool [h, w] with the points int [N, 2] (row, column) set."""
-    fixated = np.zeros(size, bool)
-    fixated[points[:, 0], points[:, 1]] = True
-    return fixated

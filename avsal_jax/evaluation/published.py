@@ -27,7 +27,6 @@ from avsal_jax import registry
 from avsal_jax.errors import AvsalError
 
 PAPERS = ("avinet", "casp_net", "avrsp", "dual_domain")
-METRICS = ("cc", "nss", "auc_judd", "sim", "auc_shuffled")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,9 +78,11 @@ def categories(dataset: str) -> Mapping[str, str]:
 @functools.cache
 def _all() -> tuple[Row, ...]:
     text = importlib.resources.files("avsal_jax.evaluation").joinpath("published.csv").read_text("utf-8")
-    table = []
-    for record in csv.DictReader(text.splitlines()):
-        printed = {metric: record.pop(metric) for metric in METRICS}
+    reader, table = csv.DictReader(text.splitlines()), []
+    columns = {field.name for field in dataclasses.fields(Row)}
+    metrics = [name for name in reader.fieldnames if name not in columns]
+    for record in reader:
+        printed = {metric: record.pop(metric) for metric in metrics}
         table.append(Row(**record, metrics={k: float(v) for k, v in printed.items() if v}))
     return tuple(table)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import pathlib
 from collections.abc import Callable, Sequence
@@ -15,10 +14,10 @@ from avsal_jax.data.grey_maps import to_8_bit
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.errors import AvsalError, error_line
 from avsal_jax.evaluation.parts import part_path, read_part_file, write_part
-from avsal_jax.evaluation.protocols import LOWER_IS_BETTER
 from avsal_jax.evaluation.scoring import OtherFixations, frame_values, scored_frames
 from avsal_jax.evaluation.units import Settings, Unit
 from avsal_jax.files import write_json
+from avsal_jax.metrics import find_metric
 
 
 def check(units: Sequence[Unit], settings: Settings) -> list[str]:
@@ -88,9 +87,10 @@ def job(unit: Unit, settings: Settings) -> dict:
         "dataset": unit.entry.dataset,
         "video": unit.entry.identity(),
         "source": unit.source.identity(unit.entry),
-        "protocol": dataclasses.asdict(settings.protocol),
+        "protocol": settings.protocol.identity(),
         "metrics": list(settings.metrics),
         "seed": settings.seed,
+        **settings.plugin_identity(),
         **settings.prior_identity(unit.entry),
     }
 
@@ -114,7 +114,7 @@ def _score(unit: Unit, pool: Sequence[Unit], settings: Settings, output: pathlib
         if index in shown:
             _save_example(output / "examples" / unit.key, unit=unit, index=index, stored=stored)
         first = settings.metrics[0]
-        goodness = -values[first] if first in LOWER_IS_BETTER else values[first]
+        goodness = find_metric(first).goodness(values[first])
         _keep_extremes(extremes, value=goodness, index=index, stored=stored)
     _save_sound(output / "examples" / unit.key, entry)
     for index, stored in sorted({best[1]: best[2] for best in extremes.values()}.items()):

@@ -12,19 +12,10 @@ from avsal_jax import metrics
 from avsal_jax.data.fixation_maps import Fixations, fixation_findings, rescale_points
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.errors import AvsalError
-from avsal_jax.evaluation.protocols import (
-    AUC_BORJI,
-    INFORMATION_GAIN,
-    PER_FIXATION,
-    TOP_MASSES,
-    TOP_SHARES,
-    Protocol,
-    VideoOthers,
-    fixation_map,
-    generator,
-)
+from avsal_jax.evaluation.protocols import Protocol, VideoOthers, generator
 from avsal_jax.evaluation.sources import Trial
 from avsal_jax.evaluation.units import Settings, Unit
+from avsal_jax.metrics import Frame, find_metric, fixation_map
 
 _POOLED_FRAMES = 10  # of the whole set, for the negatives of the protocols dhf1k and gaze
 
@@ -62,7 +53,7 @@ def frame_values(
     means = {}
     for name in settings.metrics:
         column = np.array([row[name] for row in values])
-        weights = np.array(counts if name in PER_FIXATION else [1] * len(counts), float)
+        weights = np.array(counts if find_metric(name).per_fixation else [1] * len(counts), float)
         good = ~np.isnan(column)
         means[name] = float(np.average(column[good], weights=weights[good])) if good.any() else math.nan
     return means, sum(counts)
@@ -162,51 +153,16 @@ def score_trial(
       prior: [h, w] for the information gain, which is NaN without it. Without a grid it is that of the MIT
         benchmark (`metrics.information_gain`).
     """
-    saliency = metrics.imresize(trial.saliency, *trial.size)
-    fixated = fixation_map(trial.points, trial.size)
-
-    def shuffled():
-        others = other()
-        if not others.any() or not fixated.any():
-            return math.nan
-        draws = metrics.sample_shuffled_negatives(fixated, others, draw("negatives"))
-        return metrics.auc_shuffled(saliency, fixated, draws)
-
-    def borji():
-        return metrics.auc_borji(
-            saliency, fixated, metrics.sample_uniform_negatives(fixated, draw("uniform"))
-        )
-
-    def gain():
-        if prior is None:
-            return math.nan
-        if protocol.grid is not None:
-            return metrics.information_gain_at(saliency, trial.points, prior)
-        return metrics.information_gain(saliency, fixated, metrics.imresize(prior, *trial.size))
-
-    def against_density(metric):
-        return lambda: math.nan if trial.density is None else metric(saliency, trial.density)
-
-    compute = {
-        "cc": against_density(metrics.cc),
-        "sim": against_density(metrics.sim),
-        "kl": against_density(metrics.kl),
-        "nss": lambda: (
-            metrics.nss(saliency, fixated)
-            if protocol.grid is None
-            else metrics.nss_at(saliency, trial.points)
-        ),
-        "auc_judd": lambda: metrics.auc_judd(saliency, fixated, jitter=draw("jitter")),
-        "auc_shuffled": shuffled,
-        AUC_BORJI: borji,
-        INFORMATION_GAIN: gain,
-        **{
-            name: functools.partial(metrics.top_share, saliency, trial.points, share)
-            for name, share in TOP_SHARES.items()
-        },
-        **{name: functools.partial(metrics.top_mass, saliency, share) for name, share in TOP_MASSES.items()},
-    }
-    return {name: float(compute[name]()) for name in names}
+    frame = Frame(
+        metrics.imresize(trial.saliency, *trial.size),
+        points=trial.points,
+        density=trial.density,
+        prior=prior,
+        on_grid=protocol.grid is not None,
+        elsewhere=other,
+        draw=draw,
+    )
+    return {name: find_metric(name).value(frame) for name in names}
 
 
 def _pooled(pool: Sequence[Unit], size, random) -> np.ndarray:

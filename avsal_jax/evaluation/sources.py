@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +15,9 @@ from avsal_jax.data.schema import VideoEntry
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation.audio_choice import AudioChoice
 from avsal_jax.evaluation.protocols import Protocol
-from avsal_jax.inference.predictor import Model
+
+if TYPE_CHECKING:
+    from avsal_jax.inference.predictor import Model
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 
 from avsal_jax.evaluation import published
-from avsal_jax.evaluation.protocols import LOWER_IS_BETTER, PER_FIXATION, Protocol
+from avsal_jax.evaluation.protocols import Protocol
 from avsal_jax.evaluation.results import FORMAT
 from avsal_jax.files import write_json, write_text
-from avsal_jax.metrics import MeanState
+from avsal_jax.metrics import MeanState, find_metric
 from avsal_jax.pages import Curve, Pictures, Section, Table, render_page
 
 _SHOWN = 6  # best and worst videos in the report
@@ -29,7 +29,7 @@ def video_means(part: dict, metrics: Sequence[str]) -> dict[str, float]:
     for index, name in enumerate(metrics):
         values, weights = np.array(column(part, index)), part.get("weights")
         scored = ~np.isnan(values)
-        if weights is None or name not in PER_FIXATION or not scored.any():
+        if weights is None or not find_metric(name).per_fixation or not scored.any():
             means[name] = MeanState().add(values).mean()
         else:
             means[name] = float(np.average(values[scored], weights=np.array(weights)[scored]))
@@ -172,7 +172,8 @@ def remarks(summary: dict) -> list[str]:
         if name in summary:
             lines.append(f"Evaluated with --{name.replace('_', '-')} {summary[name]}.")
     if "prior" in summary:
-        lines.append(f"The information gain is over the {summary['prior']}, in bits per fixation.")
+        sentences = [find_metric(name).remark for name in summary["metrics"]]
+        lines += [text.format(prior=summary["prior"]) for text in sentences if text]
     if bare := summary["frames_without_truth"]:
         shown = ", ".join(f"{video} {count}" for video, count in bare.items())
         lines.append(f"{sum(bare.values())} frames have no truth and are not scored: {shown}.")
@@ -249,7 +250,7 @@ def _rank(value: float, metric: str) -> float:
     """Sorts the best first, and what has no value last."""
     if math.isnan(value):
         return math.inf
-    return value if metric in LOWER_IS_BETTER else -value
+    return -find_metric(metric).goodness(value)
 
 
 def _shown(value: float | None) -> str:

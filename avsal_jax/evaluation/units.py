@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from avsal_jax import registry
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.evaluation.protocols import Protocol
 from avsal_jax.evaluation.sources import MapSource
@@ -46,7 +47,7 @@ class Settings:
 
     Attributes:
       protocol: with its grid or without.
-      metrics: names of `protocols.METRICS`, `ON_REQUEST` and `GRID_METRICS`.
+      metrics: names of registered metrics.
       seed: of all draws.
       prior: what the information gain is over; None where that is not a metric.
     """
@@ -65,6 +66,12 @@ class Settings:
     def prior_problems(self, entry: VideoEntry) -> list[str]:
         """Returns why the prior cannot be used for a video."""
         return [] if self.prior is None else self.prior.problems(entry, self.protocol)
+
+    def plugin_identity(self) -> dict[str, dict[str, str]]:
+        """Returns which plugins, with their versions, the metrics are from; empty without any."""
+        origins = {name: registry.origin_of("metric", name) for name in self.metrics}
+        plugins = {name: str(origin) for name, origin in origins.items() if origin != registry.PACKAGE}
+        return {"plugins": plugins} if plugins else {}
 
     def prior_identity(self, entry: VideoEntry) -> dict[str, str]:
         """Returns what results depend on through the prior; empty without one, as in earlier versions."""

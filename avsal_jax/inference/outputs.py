@@ -1,133 +1,124 @@
-"""All that a prediction writes, rendered and encoded in threads behind bounded queues."""
+"""The outputs of a prediction together; those of a video work in threads behind bounded queues."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import pathlib
+from collections.abc import Iterator, Mapping
 
-import numpy as np
-
-from avsal_jax.data.video import VideoInfo
-from avsal_jax.inference.report import ReportCollector
-from avsal_jax.inference.writers import MapWriter, NpzWriter, OverlayWriter
-from avsal_jax.pictures import overlay, resize_map, to_grey
+from avsal_jax.inference.output import GREY, IMAGE, Context, Item, Output
+from avsal_jax.pictures import resize_map, to_grey
 from avsal_jax.threads import Worker
 
 _QUEUE = 4
 
 
-@dataclasses.dataclass(frozen=True)
-class Item:
-    """A frame with its map.
-
-    Attributes:
-      index, pts: as in `data.video.Frame`.
-      size: (height, width) of the frame.
-      image: RGB uint8, or None where no output shows it.
-      saliency: float32 [H, W] at model size; None for a frame that shows the map before it.
-    """
-
-    index: int
-    pts: int
-    size: tuple[int, int]
-    image: np.ndarray | None
-    saliency: np.ndarray | None
-
-
-class Outputs:
-    """Takes items in order; a context manager that completes its files, or lets go of them on an error.
+class OutputSet:
+    """Outputs that are completed together, or released where something went wrong: a context manager.
 
     Args:
-      folder: where the files go.
-      save: some of `maps`, `overlay`, `npz`, `report`.
-      postprocess: see `pictures.to_grey`.
-      info: of the video.
-      sound: the file whose sound the overlay carries, or None.
-
-    After the items, `count` is the number of frames and `size` theirs.
+      context: what they are made with.
+      classes: by name.
     """
 
-    def __init__(
-        self,
-        folder: pathlib.Path,
-        save: tuple[str, ...],
-        postprocess: str,
-        info: VideoInfo,
-        sound: pathlib.Path | None,
-    ):
-        self._folder, self._postprocess, self._info, self._sound = folder, postprocess, info, sound
-        self.shows_frames = "overlay" in save or "report" in save
-        self._full_size = "maps" in save or "overlay" in save
-        self._overlay_wanted, self._overlay = "overlay" in save, None
-        self._maps = MapWriter(folder / "maps") if "maps" in save else None
-        self._npz = NpzWriter(folder / "maps.npz") if "npz" in save else None
-        self._report = ReportCollector() if "report" in save else None
-        self._grey: np.ndarray | None = None
-        self.count, self.size = 0, (0, 0)
+    def __init__(self, context: Context, classes: Mapping[str, type[Output]]):
+        self._context, self._classes = context, classes
+        self._outputs: list[Output] = []
+        self._closed = 0
 
-    def __enter__(self) -> Outputs:
-        encoding, storing = Worker(self._encode, _QUEUE), Worker(self._store, _QUEUE)
-        self._encoding, self._storing = encoding, storing
-        self._workers = (Worker(self._render, _QUEUE), encoding, storing)  # in the order of the work
+    def __enter__(self) -> OutputSet:
+        try:
+            for cls in self._classes.values():
+                self._outputs.append(cls(self._context))
+        except BaseException:
+            self._release()
+            raise
         return self
 
     def __exit__(self, kind, error, trace) -> None:
         if kind is None:
-            for worker in self._workers:
-                worker.close()
-            for writer in (self._overlay, self._npz):
-                if writer is not None:
-                    writer.close()
-            return
-        for worker in self._workers:
-            with contextlib.suppress(BaseException):
-                worker.close(drop=True)
-        for writer in (self._overlay, self._npz):
-            if writer is not None:
-                with contextlib.suppress(Exception):
-                    writer.abort()
+            self.close()
+        else:
+            self._release()
 
-    @property
-    def damaged_sound(self) -> int:
-        """Packets of sound that the overlay had to leave out."""
-        return 0 if self._overlay is None else self._overlay.damaged_sound
+    def __iter__(self) -> Iterator[Output]:
+        return iter(self._outputs)
+
+    def close(self) -> None:
+        """Completes all files; where one output fails, the others are released. Idempotent."""
+        try:
+            for output in self._outputs[self._closed :]:
+                self._closed += 1
+                output.close(ok=True)
+        except BaseException:
+            self._release()
+            raise
+
+    def _release(self) -> None:
+        for output in self._outputs[self._closed :]:
+            with contextlib.suppress(Exception):
+                output.close(ok=False)
+        self._closed = len(self._outputs)
+
+    def finish(self, summary: dict, card: dict) -> None:
+        """Writes pages about the run."""
+        for output in self._outputs:
+            output.finish(summary, card)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What is unusual about the files that were written, a line each."""
-        return () if self._overlay is None else self._overlay.notes
+        return tuple(line for output in self._outputs for line in output.notes)
 
-    def put(self, item: Item) -> None:
-        """Hands over the next frame; waits while the writers are behind."""
-        self._workers[0].put(item)
+    @property
+    def figures(self) -> dict:
+        """What the outputs add to the summary."""
+        return {name: value for output in self._outputs for name, value in output.figures.items()}
 
-    def finish(self, summary: dict, card: dict) -> None:
-        """Writes the report, where one is wanted."""
-        if self._report is not None:
-            self._report.write(self._folder / "report.html", summary=summary, card=card, sound=self._sound)
 
-    def _render(self, item: Item) -> None:
-        self.count, self.size = self.count + 1, item.size
-        if item.saliency is not None:
-            if self._full_size:
-                self._grey = to_grey(resize_map(item.saliency, *item.size), self._postprocess)
-            if self._npz is not None:
-                self._npz.write(item.saliency)
-            if self._report is not None:
-                self._report.add(float(item.pts * self._info.time_base), item.image, item.saliency)
-        if self._overlay_wanted:
-            self._encoding.put((item, self._grey))
-        if self._maps is not None and item.saliency is not None:
-            self._storing.put((item.index, self._grey))
+class FrameOutputs(OutputSet):
+    """The outputs of a video. They take frames in order; each output works in a thread of its own.
 
-    def _store(self, work) -> None:
-        index, grey = work
-        self._maps.write(index, grey)
+    After the frames, `count` is their number and `size` their height and width.
+    """
 
-    def _encode(self, work) -> None:
-        item, grey = work
-        if self._overlay is None:
-            path = self._folder / "overlay.mp4"
-            self._overlay = OverlayWriter(path, self._info, self._sound, *item.size)
-        self._overlay.write(item.pts, overlay(item.image, grey))
+    def __init__(self, context: Context, classes: Mapping[str, type[Output]]):
+        super().__init__(context, classes)
+        needs = {need for cls in classes.values() for need in cls.needs}
+        self.shows_frames, self._shows_grey = IMAGE in needs, GREY in needs
+        self._grey = None
+        self.count, self.size = 0, (0, 0)
+
+    def __enter__(self) -> FrameOutputs:
+        super().__enter__()
+        self._workers = [Worker(output.add, _QUEUE) for output in self]
+        self._rendering = Worker(self._render, _QUEUE)
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        workers = (self._rendering, *self._workers)  # in the order of the work
+        try:
+            if kind is None:
+                for worker in workers:
+                    worker.close()
+        except BaseException as failure:
+            self.__exit__(type(failure), failure, failure.__traceback__)
+            raise
+        if kind is not None:
+            for worker in workers:
+                with contextlib.suppress(BaseException):
+                    worker.close(drop=True)
+        super().__exit__(kind, error, trace)
+
+    def put(self, frame: Item) -> None:
+        """Hands over the next frame, without `grey`; waits while the outputs are behind."""
+        self._rendering.put(frame)
+
+    def _render(self, frame: Item) -> None:
+        self.count, self.size = self.count + 1, frame.size
+        has_map = frame.saliency is not None
+        if has_map and self._shows_grey:
+            self._grey = to_grey(resize_map(frame.saliency, *frame.size), self._context.settings.postprocess)
+        frame.grey = self._grey
+        for output, worker in zip(self, self._workers, strict=True):
+            if has_map or output.every_frame:
+                worker.put(frame)

@@ -1,4 +1,4 @@
-"""`avsal predict`: videos -> map images, overlay, npz, report, summary; all of a video's, or none."""
+"""`avsal predict`: videos -> the files of the outputs, and a summary; all of a video's, or none."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from collections.abc import Callable
 import jax
 
 import avsal_jax
+from avsal_jax import registry
 from avsal_jax.data.fitting import fitted_frame, fitted_map
 from avsal_jax.data.photographs import PhotographSet, is_photograph
 from avsal_jax.identity import tree_identity
-from avsal_jax.inference import features
-from avsal_jax.inference.outputs import Item, Outputs
+from avsal_jax.inference.features import prepare, record_features
+from avsal_jax.inference.output import Context, Item, chosen_outputs
+from avsal_jax.inference.outputs import FrameOutputs, OutputSet
 from avsal_jax.inference.predictor import Model
-from avsal_jax.inference.result_folders import NAMES, complete_or_nothing, previous_summary
+from avsal_jax.inference.result_folders import complete_or_nothing, previous_summary, write_summary
 from avsal_jax.inference.settings import Settings
 from avsal_jax.inference.sources import SoundChoice, Source, damage_notes, open_source, rate_warning
 from avsal_jax.inference.stills import check_photographs, predict_photographs
@@ -98,26 +100,34 @@ def predict_file(
     warning = rate_warning(float(video.info.rate), settings.frame_step)
     if warning and not model.spec.interval:  # an interval makes clips of one length of any rate
         note(warning)
-    if "features" in settings.save:
-        features.prepare(model, settings.features)
+    of_frames, of_features = (chosen_outputs(settings.save, features) for features in (False, True))
+    if of_features:
+        prepare(model, settings.features)
     with complete_or_nothing(output) as folder:
-        outputs, figures = None, {}
-        if set(settings.save) != {"features"}:
-            outputs, figures = _predicted(
+        context = Context(folder, settings=settings, info=video.info, sound=choice.file(video))
+        outputs: list[OutputSet] = []
+        figures = {}
+        if of_frames:
+            outputs.append(FrameOutputs(context, of_frames))
+            figures = _predicted(
                 model,
                 video=video,
                 choice=choice,
-                folder=folder,
+                outputs=outputs[-1],
                 settings=settings,
                 say=say,
                 note=note,
                 progress=progress,
             )
-        if "features" in settings.save:
-            figures = {
-                **_features(model, video=video, folder=folder, settings=settings, say=say, note=note),
-                **figures,
-            }
+        if of_features:
+            with OutputSet(context, of_features) as feature_outputs:
+                recorded = record_features(
+                    model, video=video, settings=settings, outputs=feature_outputs, say=say, note=note
+                )
+            outputs.append(feature_outputs)
+            for line in feature_outputs.notes:
+                note(line)
+            figures = {**recorded, **feature_outputs.figures, **figures}
         for line in damage_notes(video, figures["frames"]):
             note(line)
         summary = {
@@ -133,25 +143,18 @@ def predict_file(
             "job": job,
             "version": avsal_jax.__version__,
         }
-        if outputs is not None:
-            outputs.finish(summary, model.card)
-        (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        for written in outputs:
+            written.finish(summary, model.card)
+        write_summary(folder, summary)
     return summary
 
 
-def _predicted(model, video, choice, folder, settings, say, note, progress) -> tuple[Outputs, dict]:
-    """Predicts all frames and writes all but features; returns the outputs, and figures for the summary."""
+def _predicted(model, video, choice, outputs: FrameOutputs, settings, say, note, progress) -> dict:
+    """Predicts all frames and writes them; returns figures for the summary."""
     sound = choice.clips(video, model.spec, step=settings.frame_step, say=note)
     say("compiling the model ...")
     spec = _spec_of(model, video)
     engine = model.engine(settings.batch, spec)
-    outputs = Outputs(
-        folder,
-        save=settings.save,
-        postprocess=settings.postprocess,
-        info=video.info,
-        sound=choice.file(video),
-    )
     started = time.perf_counter()
     maps = _run(
         engine,
@@ -165,14 +168,13 @@ def _predicted(model, video, choice, folder, settings, say, note, progress) -> t
     seconds = time.perf_counter() - started
     for line in (*outputs.notes, *(sound.notes if sound else ())):
         note(line)
-    if outputs.damaged_sound:
-        note(f"{video.path}: the overlay lacks {outputs.damaged_sound} damaged packets of sound")
-    return outputs, {
+    return {
         "frames": outputs.count,
         "maps": maps,
         "height": outputs.size[0],
         "width": outputs.size[1],
-        "damaged_sound": outputs.damaged_sound,
+        "damaged_sound": 0,
+        **outputs.figures,
         "compile_seconds": round(engine.compile_seconds, 3),
         "seconds": round(seconds, 3),
         "maps_per_second": round(maps / seconds, 3),
@@ -188,23 +190,6 @@ def _spec_of(model: Model, video: Source) -> InputSpec:
     return model.spec if first is None else model.spec.for_picture(*first.image.shape[:2])
 
 
-def _features(model, video, folder, settings, say, note) -> dict:
-    """Writes the features; returns figures for the summary."""
-    step = settings.frame_step
-    summary = features.write_features(
-        model,
-        video=video,
-        audio=settings.audio,
-        step=step,
-        settings=settings.features,
-        folder=folder,
-        say=say,
-        note=note,
-    )
-    frames, height, width = (summary.pop(name) for name in ("count", "height", "width"))
-    return {"frames": frames, "maps": 0, "height": height, "width": width, "features": summary}
-
-
 def _run(engine, spec, video, sound, outputs, settings, progress) -> int:
     """Decodes, resizes, predicts and writes in overlapping threads; returns the number of maps."""
     step, maps = settings.frame_step, 0
@@ -215,7 +200,14 @@ def _run(engine, spec, video, sound, outputs, settings, progress) -> int:
             if sound is not None and not frame.index % step:
                 sound.times.add(float(frame.pts * video.info.time_base))
             image = frame.image if outputs.shows_frames else None
-            item = Item(frame.index, pts=frame.pts, size=frame.image.shape[:2], image=image, saliency=None)
+            item = Item(
+                frame.index,
+                name=f"{frame.index + 1:06d}",
+                size=frame.image.shape[:2],
+                pts=frame.pts,
+                time=float(frame.pts * video.info.time_base),
+                image=image,
+            )
             yield item, None if frame.index % step else fitted_frame(frame.image, spec)
 
     def feed():
@@ -234,7 +226,8 @@ def _run(engine, spec, video, sound, outputs, settings, progress) -> int:
             while waiting[0].index % step:  # frames in between show the last map
                 outputs.put(waiting.popleft())
             item = waiting.popleft()
-            outputs.put(dataclasses.replace(item, saliency=fitted_map(saliency, item.size, spec)))
+            item.saliency = fitted_map(saliency, item.size, spec)
+            outputs.put(item)
             maps += 1
         while waiting:
             outputs.put(waiting.popleft())
@@ -255,5 +248,5 @@ def _job(model: Model, video: Source, settings: Settings, sound, compared) -> di
 
 
 def _finished(output: pathlib.Path, previous: dict | None, job: dict, settings: Settings) -> bool:
-    is_complete = all((output / NAMES[kind]).exists() for kind in settings.save)
+    is_complete = all((output / registry.find("output", name).files[0]).exists() for name in settings.save)
     return is_complete and previous is not None and previous["job"] == job

@@ -24,6 +24,7 @@ from avsal_jax.inference.sources import HEARS_SILENCE, SoundChoice, Source, dama
 from avsal_jax.inference.streaming import SoundOfClip, WindowEngine, check_finite
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import SALIENCY, Network
+from avsal_jax.plugins import load_plugins
 from avsal_jax.spec.input import InputSpec
 from avsal_jax.storage import StoredModel, read_model
 from avsal_jax.threads import prefetched
@@ -314,6 +315,7 @@ def load_model(
     runtime: Runtime | None = None,
     smoothing: float | None = None,
     coding_iterations: int | None = None,
+    plugins: Sequence[str] = (),
 ) -> Model:
     """Loads a model directory: bundled, converted, or trained.
 
@@ -323,9 +325,11 @@ def load_model(
       smoothing: seconds, in place of the model's own (`InputSpec.smoothing`); 0 for maps that do not depend
         on later maps.
       coding_iterations: of predictive coding, from 0 to 100, in place of the model's own number.
+      plugins: files and modules that register what the model is made of; they run as code.
 
     Raises:
-      AvsalError: the directory is missing or damaged, weights and network do not fit, or a number of
-        iterations is given for a network without predictive coding.
+      AvsalError: the directory is missing or damaged, weights and network do not fit, a plugin is missing, or
+        a number of iterations is given for a network without predictive coding.
     """
+    load_plugins(plugins)
     return Model(read_model(path, runtime), runtime, smoothing, coding_iterations=coding_iterations)

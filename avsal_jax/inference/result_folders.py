@@ -13,17 +13,9 @@ from collections.abc import Iterator
 import av
 
 from avsal_jax.errors import AvsalError
-from avsal_jax.inference import features
+from avsal_jax.inference.output import written_names
 
-NAMES = {
-    "maps": "maps",
-    "overlay": "overlay.mp4",
-    "npz": "maps.npz",
-    "report": "report.html",
-    "features": features.PAGE,
-}
-OVERLAY, OVERLAYS = "overlay", "overlays"  # of a photograph, with a suffix; the folder of several
-_WRITTEN = (*NAMES.values(), f"{OVERLAY}.jpg", f"{OVERLAY}.png", OVERLAYS, features.FOLDER)
+SUMMARY = "summary.json"
 _PARTIAL, _RESUMABLE = ".avsal-partial-", ".avsal-stills-"
 
 
@@ -35,16 +27,27 @@ def previous_summary(output: pathlib.Path) -> dict | None:
     """
     if (output / "model.json").exists():
         raise AvsalError(f"{output} is a model directory; choose another output")
-    try:
-        summary = json.loads((output / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        summary = None
-    if isinstance(summary, dict) and isinstance(summary.get("job"), dict):
+    summary = _summary(output)
+    if summary is not None:
         return summary
-    taken = [name for name in (*_WRITTEN, "summary.json") if (output / name).exists()]
-    if taken:
-        raise AvsalError(f"{output / taken[0]} was not written by avsal; choose another output")
+    conflicts = [name for name in (*written_names(), SUMMARY) if (output / name).exists()]
+    if conflicts:
+        raise AvsalError(f"{output / conflicts[0]} was not written by avsal; choose another output")
     return None
+
+
+def _summary(output: pathlib.Path) -> dict | None:
+    try:
+        summary = json.loads((output / SUMMARY).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return summary if isinstance(summary, dict) and isinstance(summary.get("job"), dict) else None
+
+
+def write_summary(folder: pathlib.Path, summary: dict) -> None:
+    """Writes `summary.json`, the last file of a prediction; adds to it the names of the others, `files`."""
+    summary["files"] = sorted(path.name for path in folder.iterdir())
+    (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
 
 @contextlib.contextmanager
@@ -91,10 +94,10 @@ def _replace(folder: pathlib.Path, output: pathlib.Path) -> None:
         moved.append((source, target))
 
     try:
-        for name in ("summary.json", *_WRITTEN):  # until all is in place, nothing is done
+        for name in _earlier_names(output):  # until all is in place, nothing is done
             if (output / name).exists():
                 move(output / name, before / name)
-        for path in sorted(folder.iterdir(), key=lambda p: p.name == "summary.json"):
+        for path in sorted(folder.iterdir(), key=lambda p: p.name == SUMMARY):
             move(path, output / path.name)
     except BaseException:
         for source, target in reversed(moved):
@@ -104,6 +107,14 @@ def _replace(folder: pathlib.Path, output: pathlib.Path) -> None:
     finally:
         shutil.rmtree(before, ignore_errors=True)
     folder.rmdir()
+
+
+def _earlier_names(output: pathlib.Path) -> list[str]:
+    """Returns the names that an earlier prediction may have left, also those of a plugin's outputs."""
+    recorded = (_summary(output) or {}).get("files")
+    names = [name for name in recorded if isinstance(name, str)] if isinstance(recorded, list) else []
+    plain = [name for name in names if pathlib.PurePath(name).name == name and name.strip(".")]
+    return list(dict.fromkeys([SUMMARY, *written_names(), *plain]))
 
 
 def _clear_abandoned(output: pathlib.Path, key: str) -> pathlib.Path | None:

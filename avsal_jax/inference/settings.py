@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
+from avsal_jax import registry
 from avsal_jax.errors import AvsalError
 from avsal_jax.inference.features import FeatureSettings
+from avsal_jax.inference.output import FEATURES, chosen_outputs, default_outputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,11 +15,8 @@ class Settings:
     """How videos are predicted.
 
     Attributes:
-      save: some of `maps` (maps/%06d.png: 8-bit grey at the frame's size, numbered from 1, stretched from
-        minimum to maximum), `overlay` (overlay.mp4: heat colours over the picture, the source's times
-        and sound), `npz` (maps.npz: float16 at model size), `report` (report.html), `features` (features.html
-        and the folder features: what the network recorded for a few frames). With `features` alone, no other
-        frame is predicted.
+      save: names of outputs (`avsal list output`); by default those that are so by default. Where all of
+        them are about features, only the frames of these are predicted.
       postprocess: of map images, see `pictures.to_grey`.
       audio: `auto` (the video's own sound), `off` (silence), or a file.
       fps: rate of a folder of images, frames a second.
@@ -27,10 +26,10 @@ class Settings:
       stream: index of the video stream of each file; None for the one that a player chooses.
 
     Raises:
-      AvsalError: a choice of features, where `save` lacks them.
+      AvsalError: an unknown output, or no output; a choice of features, where no output needs them.
     """
 
-    save: tuple[str, ...] = ("maps", "overlay")
+    save: tuple[str, ...] = dataclasses.field(default_factory=default_outputs)
     postprocess: str = "none"
     audio: str = "auto"
     fps: float | None = None
@@ -40,8 +39,13 @@ class Settings:
     stream: int | None = None
 
     def __post_init__(self):
-        if "features" not in self.save and self.features != FeatureSettings():
+        if not self.save:
+            raise AvsalError(f"there is no output to save; choose from {', '.join(registry.table('output'))}")
+        registry.choose("output", self.save)
+        if self.features != FeatureSettings() and not chosen_outputs(self.save, features=True):
+            classes = registry.table("output").items()
+            names = " or ".join(name for name, cls in classes if FEATURES in cls.needs)
             raise AvsalError(
                 "--features, --feature-frames, --compare-audio and --iterations are about features: add "
-                "features to --save"
+                f"{names} to --save"
             )

@@ -1,4 +1,4 @@
-"""Photographs -> map images, overlays, npz and one report; a rerun continues where an earlier run ended."""
+"""Photographs -> the files of the outputs; a rerun continues where an earlier run ended."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ from avsal_jax.data.image_videos import ImageFile
 from avsal_jax.data.photographs import Photograph, PhotographSet, read_photograph
 from avsal_jax.errors import AvsalError, error_line, is_machine_error
 from avsal_jax.identity import digest, tree_identity
-from avsal_jax.inference import features
+from avsal_jax.inference.features import prepare, record_features
+from avsal_jax.inference.output import Context, chosen_outputs
+from avsal_jax.inference.outputs import OutputSet
 from avsal_jax.inference.predictor import Model
-from avsal_jax.inference.result_folders import NAMES, complete_or_nothing, previous_summary
+from avsal_jax.inference.result_folders import complete_or_nothing, previous_summary, write_summary
 from avsal_jax.inference.settings import Settings
 from avsal_jax.inference.sources import HEARS_SILENCE, SoundChoice
 from avsal_jax.inference.still_results import LOG, StillResults, entries_of
@@ -41,8 +43,9 @@ def check_photographs(pictures: PhotographSet, settings: Settings) -> None:
             raise AvsalError(f"{flag} is for videos, and {_subject(pictures)}; leave it out")
     if settings.audio not in ("auto", "off"):
         raise AvsalError(f"--audio FILE is for videos, and {_subject(pictures)}; leave it out")
-    if "features" in settings.save and not pictures.is_single:
-        raise AvsalError("--save features shows one photograph at a time: name one, without --stills")
+    for name in chosen_outputs(settings.save, features=True):
+        if not pictures.is_single:
+            raise AvsalError(f"--save {name} shows one photograph at a time: name one, without --stills")
     if len(pictures) == 1:
         read_photograph(pictures.pictures[0][1])
 
@@ -88,24 +91,39 @@ def predict_photographs(
     if _is_complete(output, previous=previous, job=job, identities=identities):
         say(f"{pictures}: predicted already; the results are in {output}")
         return {**previous, "resumed": True}
-    if "features" in settings.save:
-        features.prepare(model, settings.features)
-    with complete_or_nothing(output, key=digest(job), log=LOG) as folder:
-        results = StillResults(folder, settings=settings, is_single=pictures.is_single)
+    of_pictures, of_features = (chosen_outputs(settings.save, features) for features in (False, True))
+    if of_features:
+        prepare(model, settings.features)
+    with complete_or_nothing(output, key=digest(job), log=LOG) as folder, contextlib.ExitStack() as stack:
+        context = Context(folder, settings=settings, is_single=pictures.is_single)
+        outputs = stack.enter_context(OutputSet(context, of_pictures))
+        results = StillResults(folder, outputs=outputs, pictures=pictures, settings=settings)
         results.resume(identities)
         if previous is not None and previous["job"] == job:
             results.adopt(output, entries_of(previous), identities)
         if results.entries:
             say(f"{len(results.entries)} of {len(pictures)} photographs are predicted already")
         run = _Run(model, pictures=pictures, identities=identities, results=results, say=say)
-        figures = run.predict(settings, progress) if set(settings.save) != {"features"} else {}
-        if not results.entries and figures:
-            raise run.error()
-        if "features" in settings.save:
-            figures = {**_features(model, pictures, folder, settings=settings, run=run), **figures}
+        figures = {}
+        if of_pictures:
+            figures = run.predict(settings, progress)
+            if not results.entries:
+                raise run.error()
+            results.complete()
+            for line in outputs.notes:
+                run.note(line)
+        feature_outputs = stack.enter_context(OutputSet(context, of_features))
+        if of_features:
+            recorded = _recorded(model, pictures, outputs=feature_outputs, settings=settings, run=run)
+            feature_outputs.close()
+            for line in feature_outputs.notes:
+                run.note(line)
+            figures = {**recorded, **figures}
         summary = {
             "source": str(pictures) if not pictures.is_single else pictures.pictures[0][1].name,
             **figures,
+            **outputs.figures,
+            **feature_outputs.figures,
             "note": model.card.get("note"),
             "notes": run.notes(),
             "settings": job["settings"],
@@ -115,8 +133,10 @@ def predict_photographs(
             "failed": {str(path): reason for path, reason in run.failures.items()},
             "pictures": [results.entries[name] for name, _ in pictures.pictures if name in results.entries],
         }
-        results.finish(pictures, summary, model.card)
-        (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        for written in (outputs, feature_outputs):
+            written.finish(summary, model.card)
+        results.clear()
+        write_summary(folder, summary)
     return summary
 
 
@@ -124,32 +144,24 @@ def _is_complete(output: pathlib.Path, previous: dict | None, job: dict, identit
     if previous is None or previous["job"] != job or previous.get("failed") != {}:
         return False
     entries = entries_of(previous)
-    has_maps = job["settings"]["save"] != ["features"]  # which are of the picture that the job names
-    if has_maps and {entry["name"]: entry["identity"] for entry in entries} != identities:
+    save = job["settings"]["save"]
+    of_pictures = chosen_outputs(save, features=False)  # the only picture of other outputs is in the job
+    if of_pictures and {entry["name"]: entry["identity"] for entry in entries} != identities:
         return False
     files = [file for entry in entries for file in entry["files"]]
-    files += [NAMES[kind] for kind in ("npz", "report", "features") if kind in job["settings"]["save"]]
+    classes = {**of_pictures, **chosen_outputs(save, features=True)}.values()
+    files += [cls.files[0] for cls in classes if not cls.has_file_per_picture]
     return all((output / file).exists() for file in files)
 
 
-def _features(model: Model, pictures: PhotographSet, folder: pathlib.Path, settings: Settings, run: _Run):
-    """Writes the features of the only picture; returns figures for the summary."""
+def _recorded(model: Model, pictures: PhotographSet, outputs: OutputSet, settings: Settings, run: _Run):
+    """Gives outputs the features of the only picture; returns figures for the summary."""
     picture = ImageFile(pictures.pictures[0][1])
     for line in picture.info.notes:
         run.note(line)
-    summary = features.write_features(
-        model,
-        video=picture,
-        audio=settings.audio,
-        step=1,
-        settings=settings.features,
-        folder=folder,
-        say=run.say,
-        note=run.note,
-        source="still",
+    return record_features(
+        model, picture, settings=settings, outputs=outputs, say=run.say, note=run.note, source="still"
     )
-    frames, height, width = (summary.pop(name) for name in ("count", "height", "width"))
-    return {"frames": frames, "maps": 0, "height": height, "width": width, "features": summary}
 
 
 @dataclasses.dataclass

@@ -5,36 +5,35 @@ the other answer is a named option, and docstrings give both values on `smooth`,
 `tests/golden/metric_golden.json`. All metrics map [..., H, W] to [...]; a map constant up to rounding counts
 as constant. NumPy in, float64 out, without jax. `cc`, `sim`, `kl` and `nss` also take JAX arrays, under `jit`
 too; if one argument is a JAX array, the result is.
+
+A metric of your own is a `Metric` (see `metric.py`); it is scored on a `Frame`.
 """
 
-from avsal_jax.metrics.auc import (
-    auc_borji,
-    auc_judd,
-    auc_shuffled,
-    sample_shuffled_negatives,
-    sample_uniform_negatives,
-)
-from avsal_jax.metrics.densities import as_density, information_gain_at, top_mass, top_share
-from avsal_jax.metrics.imresize import imresize
-from avsal_jax.metrics.maps import cc, information_gain, kl, nss, nss_at, sim
-from avsal_jax.metrics.state import MeanState
+from avsal_jax.contents import offered
 
-__all__ = [
-    "MeanState",
-    "as_density",
-    "auc_borji",
-    "auc_judd",
-    "auc_shuffled",
-    "cc",
-    "imresize",
-    "information_gain",
-    "information_gain_at",
-    "kl",
-    "nss",
-    "nss_at",
-    "sample_shuffled_negatives",
-    "sample_uniform_negatives",
-    "sim",
-    "top_mass",
-    "top_share",
-]
+_HOMES = {
+    "Frame": ".metric",
+    "MeanState": ".state",
+    "Metric": ".metric",
+    "as_density": ".densities",
+    "auc_borji": ".auc",
+    "auc_judd": ".auc",
+    "auc_shuffled": ".auc",
+    "cc": ".maps",
+    "default_metrics": ".metric",
+    "find_metric": ".metric",
+    "fixation_map": ".metric",
+    "imresize": ".resizing",
+    "information_gain": ".maps",
+    "information_gain_at": ".densities",
+    "kl": ".maps",
+    "nss": ".maps",
+    "nss_at": ".maps",
+    "sample_shuffled_negatives": ".auc",
+    "sample_uniform_negatives": ".auc",
+    "sim": ".maps",
+    "metrics_over_priors": ".metric",
+    "top_mass": ".densities",
+    "top_share": ".densities",
+}
+__getattr__, __dir__, __all__ = offered(__name__, _HOMES)

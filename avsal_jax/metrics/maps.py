@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from avsal_jax.errors import AvsalError
-from avsal_jax.metrics.imresize import imresize
 from avsal_jax.metrics.inputs import as_fixations, as_maps, check_jax_maps, is_jax, same_batch, tolerance
+from avsal_jax.metrics.resizing import imresize
 
 if TYPE_CHECKING:
     import jax

@@ -1,21 +1,19 @@
-"""The systems of the papers as presets: a choice for each slot, and the clip they take."""
+"""Systems: a choice for each slot, and the clip they take; models out of them, with changes."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
 
+from avsal_jax import registry
 from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.models.changes import INPUT_FIELDS, copied, merged
-from avsal_jax.models.encoders.efficientnet import EfficientNetLite0
-from avsal_jax.models.encoders.soundnet import SoundNet
-from avsal_jax.models.encoders.vggish import VGGish
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import SALIENCY, Heads, Network
 from avsal_jax.models.part import Part, refuse_idle_fields, settable_fields
 from avsal_jax.models.renamings import refuse_old_setting
 from avsal_jax.models.slots import HEADS, SLOTS, build_part, part_class
-from avsal_jax.spec.input import SIGNED, InputSpec, input_from_dict, input_to_dict
+from avsal_jax.spec.input import InputSpec, input_from_dict, input_to_dict
 from avsal_jax.spec.sound import front_end_to_dict
 
 
@@ -65,82 +63,40 @@ def _complete_part(kind: str, part: dict | None) -> dict | None:
     }
 
 
-def _parts(saliency: str | None = None, **parts: str) -> dict:
-    slots = {slot: {"name": parts[slot]} if slot in parts else None for slot in SLOTS}
-    return {**slots, HEADS: {SALIENCY: {"name": saliency}} if saliency else {}}
+@dataclasses.dataclass(frozen=True)
+class System:
+    """What is registered as a system: a name for a part of each slot, and the clip that they take.
+
+    Attributes:
+      about: one line: whose it is, with the paper.
+      parts: slot -> a part by name, or with fields; `heads`: name -> the same. Slots left out are empty.
+      input: the clip.
+      kind: `system`, or `part` for an encoder that is published and stored on its own.
+    """
+
+    about: str
+    parts: dict
+    input: InputSpec
+    kind: str = "system"
+
+    def preset(self, name: str) -> Preset:
+        """Returns the model, all of whose slots are stated."""
+        return Preset(name, merged(_EMPTY, self.parts), input=self.input, kind=self.kind)
 
 
-def _hearing(system: str, fusion: str) -> Preset:
-    """S3D, SoundNet and ViNet's decoder with a fusion."""
-    parts = _parts("vinet", visual_encoder="s3d", audio_encoder="soundnet", fusion=fusion)
-    return Preset(system, parts, InputSpec(audio=SoundNet.default_sound))
+_EMPTY = {**dict.fromkeys(SLOTS), HEADS: {}}
 
 
-def _gaze() -> Preset:
-    """The project's own: an encoder of single frames, and a head that sees motion over .3 seconds."""
-    parts = _parts("gaze", visual_encoder="efficientnet_lite0")
-    parts["visual_encoder"]["luminance"] = True
-    parts[HEADS][SALIENCY]["motion"] = 12
-    clip = InputSpec(4, interval=0.1, fit="aspect", smoothing=0.2, **EfficientNetLite0.default_input)
-    return Preset("gaze", parts, clip)
-
-
-SYSTEMS: dict[str, Preset] = {
-    "vinet": Preset("vinet", _parts("vinet", visual_encoder="s3d"), InputSpec()),
-    "avinet": _hearing("avinet", "bilinear"),
-    "avrsp": Preset(
-        system="avrsp",
-        parts=_parts(
-            saliency="avrsp",
-            visual_encoder="s3d",
-            neck="synergy",
-            audio_encoder="soundnet",
-            fusion="ravf",
-            regulator="gates",
-        ),
-        input=InputSpec(audio=SoundNet.default_sound),
-    ),
-    "dual_domain": _hearing("dual_domain", "cross_modal"),
-    "casp_net": Preset(
-        system="casp_net",
-        parts=_parts(
-            saliency="sal", visual_encoder="s3d", neck="aspp", audio_encoder="vggish", fusion="casp_net"
-        ),
-        input=InputSpec(16, label_frame="middle", audio=VGGish.default_sound),
-    ),
-    "gaze": _gaze(),
-}
-
-
-def _image_encoder(name: str, side: int) -> Preset:
-    """A part that was trained on single pictures of `side` pixels; it takes any other size."""
-    cls = part_class("visual_encoder", name)
-    side += -side % cls.default_input["divisor"]
-    return Preset(
-        name, _parts(visual_encoder=name), InputSpec(1, side, side, **cls.default_input), kind="part"
-    )
-
-
-# Parts that are published and stored on their own, with the clip they were trained on.
-PARTS: dict[str, Preset] = {
-    "s3d": Preset("s3d", _parts(visual_encoder="s3d"), InputSpec(64, 224, 224, pixels=SIGNED), kind="part"),
-    "soundnet": Preset(
-        "soundnet", _parts(audio_encoder="soundnet"), InputSpec(audio=SoundNet.default_sound), kind="part"
-    ),
-    "vggish": Preset(
-        "vggish", _parts(audio_encoder="vggish"), InputSpec(audio=VGGish.default_sound), kind="part"
-    ),
-    "efficientnet_lite0": _image_encoder("efficientnet_lite0", 224),
-    "efficientnet_lite1": _image_encoder("efficientnet_lite1", 240),
-    "efficientnet_lite2": _image_encoder("efficientnet_lite2", 260),
-}
+def systems(kind: str = "system") -> tuple[str, ...]:
+    """Returns the names of the registered systems, or with `part` of the parts."""
+    return tuple(name for name, system in registry.table("system").items() if system.kind == kind)
 
 
 def resolve(system: str, changes: Mapping | None = None) -> Preset:
     """Returns the preset of `system` with changes.
 
     Args:
-      system: a name in `SYSTEMS` or `PARTS`.
+      system: a registered name.
       changes: by slot, `heads`, and field of `InputSpec`; see `models.changes`. An encoder that is chosen
         brings its own numbers of the input (`default_input`, `default_sound`), where these are not changed
         too; without an audio encoder there is no sound.
@@ -149,13 +105,14 @@ def resolve(system: str, changes: Mapping | None = None) -> Preset:
       AvsalError: an unknown name, with the known ones; a value that a field does not take; a setting that
         changes nothing with the other settings.
     """
-    known = {**SYSTEMS, **PARTS}
-    if not isinstance(system, str) or system not in known:
-        hint = did_you_mean(system, known)
+    registered = registry.lookup("system", system)
+    if registered is None:
+        hint = did_you_mean(system, registry.table("system"))
         raise AvsalError(
-            f"unknown system {system!r}{hint}; systems are {', '.join(SYSTEMS)}, parts {', '.join(PARTS)}"
+            f"unknown system {system!r}{hint}; systems are {', '.join(systems())}, "
+            f"parts {', '.join(systems('part'))}"
         )
-    preset, changes = known[system], merged({}, changes or {})
+    preset, changes = registered.preset(system), merged({}, changes or {})
     spec = {**input_to_dict(preset.input), **_defaults_of_encoders(changes)}
     parts = merged({**spec, **copied(preset.parts)}, changes)
     parts[HEADS] = {name: part for name, part in parts[HEADS].items() if part is not None}
@@ -253,7 +210,7 @@ def create_model(system: str, runtime: Runtime | None = None, **changes) -> tupl
     `create_model("vinet", frames=16, **{"heads.saliency.hierarchy": 2})`.
 
     Args:
-      system: one of `avsal_jax.models.systems.SYSTEMS`.
+      system: a registered system, as `vinet`.
       runtime: how it is run (dtype, remat, batch norm, lowering); see `layers.Runtime`.
       **changes: nested or dotted; see `resolve`.
 

@@ -222,6 +222,21 @@ def plain(value, hint=None):
     return value
 
 
+def described(hint) -> str:
+    """Returns what a type takes, in words: `a whole number from 1 to 64, or None`."""
+    kind, extra, optional = unwrapped(hint)
+    if typing.get_origin(kind) is typing.Literal:
+        words = f"one of {', '.join(map(str, typing.get_args(kind)))}"
+    elif isinstance(extra, Registered):
+        words = f"a registered {extra.kind}: {', '.join(registry.table(extra.kind))}"
+    elif dataclasses.is_dataclass(kind):
+        words = f"{kind.__name__} with fields {', '.join(field_types(kind))}"
+    else:
+        kinds = typing.get_args(kind) if typing.get_origin(kind) is typing.Union else (kind,)
+        words = " or ".join(map(_words, kinds)) + (f" {extra}" if extra is not None else "")
+    return f"{words}, or None" if optional else words
+
+
 def _words(kind) -> str:
     """What a field takes: `a whole number`, `a tuple of whole numbers from 1 to 4`."""
     origin, items = typing.get_origin(kind) or kind, typing.get_args(kind)

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 
 from avsal_jax.spec.input import InputSpec
-from avsal_jax.training.objectives import Objective, joined_variables
-from avsal_jax.training.optimizer import OptimizerConfig, make_optimizer
+from avsal_jax.training.objectives import Objective, StepInputs, joined_variables
+from avsal_jax.training.optimizers import Adam, make_optimizer
 from avsal_jax.training.state import TrainState, new_state
 from avsal_jax.training.step import make_step
 
@@ -34,16 +34,24 @@ def _blobs(centres: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.exp(-squares / 0.02).astype(np.float32)
 
 
+def step_inputs(
+    batch_stats: dict, batches: dict, step: int = 0, total: int = 10, extra: dict | None = None
+) -> StepInputs:
+    """Returns what an objective's loss takes besides the parameters, with the key 0."""
+    rng = jax.random.key(0)
+    return StepInputs(batch_stats, extra=extra or {}, batches=batches, step=step, rng=rng, total=total)
+
+
 def train_once(objective: Objective, variables: dict, batches: dict) -> tuple[TrainState, dict[str, float]]:
     """Returns the state after one step of Adam, and the values that the step logs.
 
     Args:
       objective: what is minimised.
       variables: of the network, from `init_variables`.
-      batches: by the names of `objective.batch_specs()`.
+      batches: by the names of `ObjectiveConfig.streams`.
     """
     variables = joined_variables(variables, objective.extra_variables(0))
-    optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-3), variables["params"], 10)
+    optimizer = make_optimizer(Adam(learning_rate=1e-3), variables["params"], 10)
     step = jax.jit(make_step(objective, optimizer, 10, seed=0, ema=0.0))
     state, values = step(new_state(variables, optimizer, ema=False), batches, np.float32(1))
     return state, {name: float(value) for name, value in values.items()}

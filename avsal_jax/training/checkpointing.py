@@ -22,6 +22,7 @@ import orbax.checkpoint as ocp
 from avsal_jax.errors import AvsalError, damage_reason
 from avsal_jax.models.renamings import earlier_layout, todays_layout
 from avsal_jax.storage import differences
+from avsal_jax.training.state import TrainState, with_extra, without_extra
 
 _STATE, _RECORD, _DROPPED = "state", "record", ".dropped"
 _MOST_RECORD_BYTES = 10_000_000
@@ -173,7 +174,14 @@ class Checkpoints:
         """
         self._check(step)
         with _damage_of(self._name_of(step)):
-            stored = _described(self._open().item_metadata(step)[_STATE].tree)
+            tree = self._open().item_metadata(step)[_STATE].tree
+            stored = _described(tree)
+        if isinstance(like, TrainState) and "extra" not in tree:
+            return with_extra(self._of_layout(step, stored, without_extra(like)), like)
+        return self._of_layout(step, stored, like)
+
+    def _of_layout(self, step: int, stored: dict[str, tuple], like):
+        """Returns the state of a checkpoint whose leaves are `stored`, in today's layout of the slots."""
         if any("/decoder/" in path for path in stored):  # of the first version
             return _relaid(self._restored(step, stored, _relaid(like, earlier_layout)), todays_layout)
         return self._restored(step, stored, like)

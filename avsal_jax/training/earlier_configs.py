@@ -1,12 +1,16 @@
-"""The config.json of runs that the first version began, as today's plain values."""
+"""Configs that earlier versions wrote or took, as today's plain values."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
+from avsal_jax import registry
 from avsal_jax.errors import AvsalError
 from avsal_jax.models.renamings import renamed_pattern, renamed_settings, renamed_slot
+from avsal_jax.spec.fields import field_types
 from avsal_jax.spec.parsing import parse_setting
+from avsal_jax.training.objectives import domain_adversarial
 from avsal_jax.training.schema import RUN_FIELDS, ModelConfig
 
 
@@ -48,3 +52,49 @@ def _settings(text: str) -> dict:
     """Returns {"frames": 16, "decoder.hierarchy": 2} of `frames=16,decoder.hierarchy=2`."""
     pairs = (pair.strip().partition("=") for pair in text.split(",") if pair.strip())
     return {key: parse_setting(value) for key, _, value in pairs}
+
+
+_ADAPTATION = "adapt"  # the group that it was
+
+
+def with_objective(values: Mapping) -> dict:
+    """Returns plain values in which `objective` says what `adapt` said before there were others."""
+    values = dict(values)
+    adapted = values.pop(_ADAPTATION, None)
+    if adapted is not None and "objective" not in values:
+        values["objective"] = {"name": domain_adversarial.NAME, **adapted}
+    return values
+
+
+def refuse_earlier_key(key: str) -> None:
+    """Raises AvsalError with today's key for one of an earlier version."""
+    group, _, field = key.partition(".")
+    if group == _ADAPTATION:
+        words = f" and objective.{field}" if field else ""
+        raise AvsalError(
+            f"{key!r} is now a field of the objective: set objective={domain_adversarial.NAME}{words}, or "
+            "objective=supervised to train without a target domain"
+        )
+
+
+def with_chosen_fields(values: Mapping) -> dict:
+    """Returns plain values without the fields that an optimizer or schedule was stored with and never had.
+
+    They were those of all optimizers, and had to keep their defaults.
+    """
+    values = dict(values)
+    if isinstance(optimizer := values.get("optimizer"), Mapping):
+        optimizer = dict(optimizer)
+        if isinstance(schedule := optimizer.get("schedule"), Mapping):
+            optimizer["schedule"] = _chosen_fields("schedule", schedule)
+        values["optimizer"] = _chosen_fields("optimizer", optimizer)
+    return values
+
+
+def _chosen_fields(kind: str, values: Mapping) -> dict:
+    classes = registry.table(kind)
+    cls = classes.get(values.get("name"))
+    if cls is None:
+        return dict(values)
+    foreign = {field for row in classes.values() for field in field_types(row)} - {*field_types(cls)}
+    return {field: value for field, value in values.items() if field not in foreign}

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Iterator
 
 from avsal_jax.data.clip_sound import ClipSound
-from avsal_jax.data.dataset import find_dataset
 from avsal_jax.data.feature_cache import SHARED, FeatureCache
 from avsal_jax.data.prepared import PreparedVideo
 from avsal_jax.data.sampling import Sampler, Sampling
@@ -14,13 +13,12 @@ from avsal_jax.data.sources import PreparedSources
 from avsal_jax.errors import AvsalError
 from avsal_jax.spec.input import InputSpec
 from avsal_jax.threads import prefetched
-from avsal_jax.training.domain_adversarial import AdaptConfig
-from avsal_jax.training.objectives import BatchSpec
+from avsal_jax.training.objectives.objective import MadeStream, ObjectiveConfig, Steps, Stream
 from avsal_jax.training.parallel import DataParallel
 from avsal_jax.training.schema import DataConfig
 
-_AHEAD = 2  # batches on the device before they are asked for
-_TARGET_SEED = 2**32  # added for the target domain; no run has such a seed, so nothing is drawn twice
+_AHEAD = 2  # batches on the device before they are used
+_OTHER_SEED = 2**32  # added for each stream with sources of its own; no run has such a seed
 _INPUTS, _TARGETS = ("frames", "audio"), ("density", "fixations", "mask")
 
 
@@ -29,7 +27,7 @@ class Feed:
 
     Attributes:
       train, validation: their videos.
-      target: videos of the domain that is adapted to; none without `adapt`.
+      other_videos: videos of the objective's streams that have sources of their own, by name.
       rule: how the validation videos were chosen, in words.
       epoch: clips of an epoch.
       warnings: what is odd about the sound, in words.
@@ -39,10 +37,10 @@ class Feed:
       spec: the clip that the network takes.
       seed: of the order.
       parallel: the devices.
-      adapt: the target domain, or None.
+      objective: whose streams these are; None for labelled clips alone.
 
     Raises:
-      AvsalError: as `PreparedSources` and `clip_batches`; no training video; a video in both domains.
+      AvsalError: as `PreparedSources` and `clip_batches`; no training video; what the objective refuses.
     """
 
     def __init__(
@@ -51,19 +49,30 @@ class Feed:
         spec: InputSpec,
         seed: int,
         parallel: DataParallel,
-        adapt: AdaptConfig | None = None,
+        objective: ObjectiveConfig | None = None,
     ):
         self._config, self._spec, self._seed, self._parallel = config, spec, seed, parallel
-        sources = PreparedSources(config.root)
-        self.train, self.validation, self.rule = sources.split(
-            config.sources, validation=config.validation, fraction=config.holdout, seed=seed
-        )
-        self._target_root = config.root if adapt is None else adapt.root or config.root
-        self.target = [] if adapt is None else self._target_videos(adapt)
+        self._streams = {} if objective is None else objective.streams()
+        self.train, self.validation, self.rule, self.epoch = [], [], "", 0
+        if objective is None or objective.on_videos:
+            self.train, self.validation, self.rule = PreparedSources(config.root).split(
+                config.sources, validation=config.validation, fraction=config.holdout, seed=seed
+            )
+            self.epoch = Sampler(self.train, spec=spec, sampling=config.sampling, seed=seed).epoch
+        self.other_videos = self._other_videos()
+        if objective is not None:
+            objective.check_videos(self.other_videos, labelled=[*self.train, *self.validation])
         self._passing = Sampling("all_windows", stride=config.stride or 4 * spec.frames, shuffle=False)
-        self.epoch = Sampler(self.train, spec=spec, sampling=config.sampling, seed=seed).epoch
         self._features: FeatureCache | None = None
-        self.warnings = _sound_warnings([*self.train, *self.validation, *self.target], spec)
+        self.warnings = _sound_warnings(self._videos(), spec)
+
+    def _videos(self) -> list[PreparedVideo]:
+        """Returns all videos."""
+        return [
+            *self.train,
+            *self.validation,
+            *(video for part in self.other_videos.values() for video in part),
+        ]
 
     def use_features(self, features: FeatureCache) -> None:
         """Gives clips with cached features in place of their frames from now on; the cache has all videos."""
@@ -73,10 +82,9 @@ class Feed:
         """Returns the source of all clips, as `Clip.source`: `still` where every video has one frame.
 
         Raises:
-          AvsalError: some videos have one frame and some more, among those of training, validation and
-            adaptation.
+          AvsalError: some videos have one frame and some more, among those of all streams and validation.
         """
-        videos = [*self.train, *self.validation, *self.target]
+        videos = self._videos()
         stills = [video for video in videos if video.frames == 1]
         if not stills:
             return "video"
@@ -89,12 +97,28 @@ class Feed:
             f"{clip.frames} frames; put them into two runs, or change data.sources"
         )
 
-    def batches(self, stream: BatchSpec, first_step: int, steps: int) -> Iterator[dict]:
+    def batches(self, name: str, first_step: int, steps: int) -> Iterator[dict]:
         """Yields the batches of steps `first_step` to `steps` - 1 of a stream, on the devices."""
-        videos, sampling, seed, root = self.train, self._config.sampling, self._seed, self._config.root
-        if stream.domain == "target":  # where its truth is black is not looked at: that would be a label
-            videos, root = self.target, self._target_root
-            sampling, seed = dataclasses.replace(sampling, skip_black=False), seed + _TARGET_SEED
+        stream, seed = self._streams.get(name, Stream()), self._seed_of(name)
+        if isinstance(stream, MadeStream):
+            return prefetched(
+                self._placed_made(
+                    stream,
+                    Steps(
+                        first_step,
+                        steps,
+                        batch=self._config.batch,
+                        seed=seed,
+                        shard=self._parallel.process,
+                        spec=self._spec,
+                    ),
+                ),
+                _AHEAD,
+            )
+        videos, sampling = self.other_videos.get(name, self.train), self._config.sampling
+        root = stream.root or self._config.root
+        if not stream.labelled:  # where its truth is black is not looked at: that would be a label
+            sampling = dataclasses.replace(sampling, skip_black=False)
         batches = self._stream(
             videos, sampling=sampling, seed=seed, first_step=first_step, steps=steps - first_step
         )
@@ -115,20 +139,28 @@ class Feed:
         host = (*_TARGETS, "size") if native else ()
         return prefetched(self._placed(batches, names, self._config.root, host=host), _AHEAD)
 
-    def _target_videos(self, adapt: AdaptConfig) -> list[PreparedVideo]:
-        """Returns the videos of the target domain; labels may be missing, and are never read."""
-        try:
-            videos = PreparedSources(self._target_root).videos(adapt.sources, "train", labelled=False)
-        except AvsalError as error:
-            raise AvsalError(f"adapt.sources: {error}") from error
-        known = {(video.dataset, video.name): video for video in [*self.train, *self.validation]}
-        shared = [video for video in videos if _same(video, known.get((video.dataset, video.name)))]
-        if shared:
-            raise AvsalError(
-                f"the domains overlap: {shared[0].dataset} {shared[0].name} and {len(shared) - 1} more "
-                "videos of adapt.sources train or validate in data.sources with labels; take them out of one"
-            )
+    def _other_videos(self) -> dict[str, list[PreparedVideo]]:
+        """Returns the videos of the streams with sources of their own; labels may be missing in some."""
+        videos = {}
+        for name, stream in self._streams.items():
+            if isinstance(stream, MadeStream) or stream.sources is None:
+                continue
+            sources = PreparedSources(stream.root or self._config.root)
+            try:
+                videos[name] = sources.videos(stream.sources, "train", labelled=stream.labelled)
+            except AvsalError as error:
+                raise AvsalError(f"objective.sources: {error}") from error
         return videos
+
+    def _seed_of(self, name: str) -> int:
+        """Nothing is drawn twice: the n-th stream that is not of `data.sources` has another seed."""
+        streams = self._streams.items()
+        names = [n for n, s in streams if isinstance(s, MadeStream) or s.sources is not None]
+        return self._seed + (1 + names.index(name)) * _OTHER_SEED if name in names else self._seed
+
+    def _placed_made(self, stream: MadeStream, steps: Steps) -> Iterator[dict]:
+        for batch in stream.batches(steps):
+            yield self._parallel.split(batch)
 
     def _stream(self, videos, **options):
         from avsal_jax.data.pipeline import clip_batches
@@ -158,13 +190,6 @@ class Feed:
                 f"cannot read the prepared data in {root}: {error}; run avsal prepare "
                 "again, which mends what is damaged, and then this command"
             ) from error
-
-
-def _same(video: PreparedVideo, other: PreparedVideo | None) -> bool:
-    """Whether they are one video; those of generated sets have the same names, but other pictures."""
-    if other is None or find_dataset(video.dataset).generator is None:
-        return other is not None
-    return video.pictures_digest() == other.pictures_digest()
 
 
 def _sound_warnings(videos: list[PreparedVideo], spec: InputSpec) -> list[str]:

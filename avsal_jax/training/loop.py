@@ -14,7 +14,7 @@ import numpy as np
 
 from avsal_jax.errors import AvsalError
 from avsal_jax.training.checkpointing import Checkpoints
-from avsal_jax.training.optimizer import learning_rate
+from avsal_jax.training.optimizers import learning_rate
 from avsal_jax.training.schedules import EarlyStopState, PlateauState
 from avsal_jax.training.setup import Run
 from avsal_jax.training.validation import validate, validated_size
@@ -84,8 +84,8 @@ def train(
         state, progress, start = _restore(run)
         step = start
         log.open(run.checkpoints.latest())
-        for name, stream in run.streams.items():
-            batches[name] = run.feed.batches(stream, start, total)
+        for name in run.streams:
+            batches[name] = run.feed.batches(name, start, total)
         while True:
             due = (step % config.evaluation.every == 0 and step > 0) or step == total
             validated = due and progress.validated.get("step") != step
@@ -164,7 +164,7 @@ def _restore(run: Run):
             run, checkpoints=other, step=last, words=f"resumed from {run.config.resume},"
         )
         other.close()
-        scale = progress.plateau.scale if run.config.optimizer.schedule.name == "plateau" else 1.0
+        scale = progress.plateau.scale if run.config.optimizer.schedule.watches else 1.0
         return (
             state,
             Progress(PlateauState(scale), early=EarlyStopState(), restarts=progress.restarts, validated={}),
@@ -205,7 +205,7 @@ def _restored(run: Run, checkpoints: Checkpoints, step: int, words: str):
 
 def _data(run: Run) -> str:
     """What a run learns from, in words."""
-    return "; ".join(run.notes[name] for name in ("training data", "adaptation") if name in run.notes)
+    return "; ".join(run.learned_from.values())
 
 
 def _settle(run: Run, flying: collections.deque, leave: int) -> None:
@@ -233,20 +233,26 @@ class _NotFinite(AvsalError):
 def _validate(run: Run, state, progress: Progress, step: int, moved: Callable[[str], None]) -> None:
     with run.log.timer.paused():
         at = f"validating at step {step} of {run.total}"
-        native = run.config.evaluation.native
-        batches = (batch for batch in run.feed.validation_batches(native) if moved(at) is None)
-        label, pictures = run.spec.label_index, run.config.evaluation.pictures
-        validation = validate(
-            run.validation_step, state=state, batches=batches, label=label, pictures=pictures
-        )
-    rule = f"{run.feed.rule}; {validated_size(run.spec, native)}"
+        validation, rule = run.own_validation(state), "by the objective"
+        if validation is None:
+            native = run.config.evaluation.native
+            batches = (batch for batch in run.feed.validation_batches(native) if moved(at) is None)
+            validation = validate(
+                run.validation_step,
+                state=state,
+                batches=batches,
+                metrics=run.config.evaluation.scores,
+                label=run.spec.label_index,
+                pictures=run.config.evaluation.pictures,
+            )
+            rule = f"{run.feed.rule}; {validated_size(run.spec, native)}"
     run.log.validated(step, validation, rule)
     run.log.limits(step, run.limits(state))
     value = validation.means[run.config.evaluation.metric]
     schedule = run.config.optimizer.schedule
-    if schedule.name == "plateau":
-        watched = validation.means["loss"] if schedule.mode == "min" else value
-        progress.plateau = progress.plateau.update(watched, schedule)
+    if schedule.watches is not None:
+        watched = validation.means["loss"] if schedule.watches == "min" else value
+        progress.plateau = schedule.observed(progress.plateau, watched)
     if run.config.early_stop is not None:
         watched = validation.means["loss"] if run.config.early_stop.mode == "min" else value
         progress.early = progress.early.update(watched, run.config.early_stop)

@@ -5,17 +5,22 @@ from __future__ import annotations
 import ast
 import dataclasses
 import fractions
+import functools
 import math
 import re
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 
+from avsal_jax import registry
 from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.models.changes import INPUT_FIELDS
 from avsal_jax.models.slots import HEADS, SLOTS
-from avsal_jax.spec.fields import field_types, unwrapped
+from avsal_jax.plugins import load_plugins
+from avsal_jax.spec.fields import Registered, field_types, unwrapped
 from avsal_jax.spec.parsing import parse_setting
 from avsal_jax.training import recipes
+from avsal_jax.training.choices import keys_of, put
+from avsal_jax.training.earlier_configs import refuse_earlier_key
 from avsal_jax.training.schema import TrainConfig, changed_model
 
 _KEY = r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*"
@@ -37,13 +42,20 @@ _FORMS = {
 }
 
 
-def config_values(name: str, arguments: Sequence[str]) -> dict:
+def config_values(name: str, arguments: Sequence[str], plugins: Sequence[str] = ()) -> dict:
     """Returns the values of a config by name (see `recipes.config`), changed by command-line arguments.
+
+    Args:
+      name: of the config.
+      arguments: see `overrides`.
+      plugins: files and modules that the command line names, which the values then state too.
 
     Raises:
       AvsalError: as `recipes.config`, `overrides` and `overridden`.
     """
-    return overridden(recipes.config(name).to_dict(), overrides(arguments))
+    load_plugins(plugins)
+    values = overridden(recipes.config(name).to_dict(), overrides(arguments))
+    return values | {"plugins": tuple(dict.fromkeys((*values["plugins"], *plugins)))}
 
 
 def overrides(arguments: Sequence[str]) -> list[tuple[str, str]]:
@@ -74,64 +86,66 @@ def overridden(values: dict, pairs: Sequence[tuple[str, str]]) -> dict:
 
     Args:
       values: nested, by the fields of `TrainConfig`; changed in place.
-      pairs: (dotted key, text). A group that is None gets its defaults where one of its fields is set. What
-        is about the model is changed as `models.changes` says.
+      pairs: (dotted key, text). A group that is None gets its defaults where one of its fields is set. A
+        name, as `optimizer.name=sgd` or `objective=supervised`, chooses a class, wherever it stands. What is
+        about the model is changed as `models.changes` says.
 
     Raises:
       AvsalError: a key that is not in the config (with the nearest one), or is a group; a text that is no
         value of the key's type (with the form that is).
     """
-    for key, text in pairs:
+    for key, text in sorted(pairs, key=_order):
         if key == "model":
             raise AvsalError("model is a group of the config; set a field, as --config.model.frames=16")
         group, _, name = key.partition(".")
         if group == "model" and name.partition(".")[0] in _MODEL_SETTINGS:
             values["model"] = changed_model(values["model"], {name: parse_setting(text)})
         else:
-            _override(values, key, _value(_hint(key), text, key))
+            value = _value(_hint(key, values), text, key)
+            if key == "plugins":
+                load_plugins(value)
+            put(TrainConfig, values, key, value)
     return values
 
 
-def _override(values: dict, key: str, value) -> None:
-    *groups, field = key.split(".")
-    place, kind = values, TrainConfig
-    for group in groups:
-        if typing.get_origin(kind) is dict:  # `init`, where each has a name
-            kind = typing.get_args(kind)[1]
-            place = place.setdefault(group, {})
-            continue
-        kind, _, _ = unwrapped(field_types(kind)[group])
-        if place[group] is None:
-            place[group] = dataclasses.asdict(kind())
-        place = place[group]
-    place[field] = value
+def _order(pair: tuple[str, str]) -> tuple:
+    return pair[0] != "plugins", recipes.chooses_last(pair[0])
 
 
-def _hint(key: str):
+def _hint(key: str, values: Mapping):
     """Returns the type of the field that a dotted key names."""
-    hints = dict(_fields(TrainConfig)) | {f"model.{name}": str for name in (*SLOTS, HEADS, *INPUT_FIELDS)}
+    hints = dict(keys_of(TrainConfig, values)) | {
+        f"model.{name}": str for name in (*SLOTS, HEADS, *INPUT_FIELDS)
+    }
     group, _, field = key.rpartition(".")
     inner = hints.get(group.rpartition(".")[0])
-    if key not in hints and typing.get_origin(inner) is dict:
+    if key in hints:
+        return hints[key]
+    if typing.get_origin(inner) is dict:
         return _hint_of(typing.get_args(inner)[1], field, key)
-    if key not in hints and typing.get_origin(hints.get(group)) is dict:
+    if typing.get_origin(hints.get(group)) is dict:
         raise AvsalError(f"{key!r} is a group of the config; set a field, as --config.{key}.path=PATH")
-    if key not in hints:
-        nearest = did_you_mean(key, hints)
-        matches = [name for name in hints if name.rpartition(".")[2] == key]
+    refuse_earlier_key(key)
+    if f"{group}.name" in hints:
+        _, choice, _ = unwrapped(hints[group])
+        current = functools.reduce(lambda place, name: place[name], group.split("."), values)
         raise AvsalError(
-            f"unknown key {key!r} in the config{f' (did you mean {matches[0]!r}?)' if matches else nearest}"
+            f"unknown key {key!r} in the config{_fields_of(choice.kind, current['name'], field)}"
         )
-    return hints[key]
+    nearest = did_you_mean(key, hints)
+    matches = [name for name in hints if name.rpartition(".")[2] == key]
+    raise AvsalError(
+        f"unknown key {key!r} in the config{f' (did you mean {matches[0]!r}?)' if matches else nearest}"
+    )
 
 
-def _fields(kind: type, path: str = "") -> Iterator[tuple[str, object]]:
-    """Yields (dotted key, type) of all fields, groups among them."""
-    for name, hint in field_types(kind).items():
-        yield path + name, hint
-        inner, _, _ = unwrapped(hint)
-        if dataclasses.is_dataclass(inner):
-            yield from _fields(inner, f"{path}{name}.")
+def _fields_of(kind: str, name: str, field: str) -> str:
+    """Returns in words which fields a choice has, and which choices have a field that it lacks."""
+    classes = registry.table(kind)
+    fields = field_types(registry.find(kind, name))
+    classes_with_it = [other for other, cls in classes.items() if field in field_types(cls)]
+    hint = f"; {field} is a field of {', '.join(classes_with_it)}" if classes_with_it else ""
+    return f"{did_you_mean(field, fields)}: {kind} {name!r} has {', '.join(fields) or 'no fields'}{hint}"
 
 
 def _hint_of(kind: type, field: str, key: str):
@@ -145,7 +159,9 @@ def _hint_of(kind: type, field: str, key: str):
 
 def _value(hint, text: str, key: str):
     """Returns the value of a type that `text` is."""
-    kind, _, optional = unwrapped(hint)
+    kind, extra, optional = unwrapped(hint)
+    if isinstance(extra, Registered):
+        return _mapping(text.strip()) if text.strip().startswith("{") else _text(text.strip())
     if optional and text.strip().lower() in ("none", "null", ""):
         return None
     if dataclasses.is_dataclass(kind):

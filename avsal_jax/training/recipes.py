@@ -8,6 +8,7 @@ takes variants. It is Python: run only what you trust.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import dataclasses
 import functools
 import inspect
@@ -15,18 +16,22 @@ import pathlib
 import runpy
 import traceback
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import avsal_jax
+from avsal_jax import registry
 from avsal_jax.data.dataset import SIX, group_names
 from avsal_jax.data.synthetic.dataset import NAME as SYNTHETIC
 from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.models.part import settable_fields
 from avsal_jax.models.slots import part_class
-from avsal_jax.spec.fields import field_types, unwrapped
-from avsal_jax.training.domain_adversarial import AdaptConfig, AdaptedFeature
-from avsal_jax.training.schedules import ScheduleConfig
+from avsal_jax.plugins import load_plugins
+from avsal_jax.spec.fields import plain
+from avsal_jax.training.choices import completed, keys_of, put
+from avsal_jax.training.earlier_configs import refuse_earlier_key, with_objective
 from avsal_jax.training.schema import RUN_FIELDS, ModelConfig, TrainConfig, changed_model
+
+_folder: contextvars.ContextVar[pathlib.Path | None] = contextvars.ContextVar("folder", default=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +39,8 @@ class Row:
     """A variant of a recipe.
 
     Attributes:
-      changes: dotted path -> value; what begins with `model.` as in `models.changes`.
+      changes: dotted path -> value; what begins with `model.` as in `models.changes`. A name, as
+        `optimizer.name` or `objective`, chooses a class whose fields other keys may set.
       paper: what the paper prints for it, or that it prints nothing.
       width: set for every part that has this field; None leaves all as they are.
     """
@@ -48,8 +54,9 @@ _ON_SYNTHETIC = {
     "data.sources": ((SYNTHETIC, None),),
     "data.validation": "published",
     "data.stride": 0,
-    "adapt.sources": ((SYNTHETIC, None),),  # what is set in `adapt` is for recipes that adapt
-    "adapt.root": "prepared_b",
+    "objective.sources": ((SYNTHETIC, None),),  # for objectives that have such fields
+    "objective.root": "prepared_b",
+    "objective.sets": ("prepared/synthetic-source",),
     "init": {},
     "epochs": 0,
     "model.norm_momentum": 0.99,  # from scratch
@@ -83,7 +90,7 @@ COMMON: dict[str, Row] = {
             "model.width": 96,
             "data.batch": 8,
             "optimizer.learning_rate": 1e-3,
-            "optimizer.schedule": dataclasses.asdict(ScheduleConfig("cosine", warmup_steps=20)),
+            "optimizer.schedule": {"name": "cosine", "warmup_steps": 20},
             "steps": 400,
             "evaluation.every": 100,
             "save_every": 100,
@@ -118,7 +125,7 @@ def defaults(**model) -> dict:
     Args:
       **model: fields of the model, of `RUN_FIELDS`, with other values.
     """
-    values = dataclasses.asdict(TrainConfig(epochs=1))
+    values = plain(TrainConfig(epochs=1))
     return values | {"model": {name: values["model"][name] for name in RUN_FIELDS} | model}
 
 
@@ -138,17 +145,50 @@ def apply(config, variants: str, rows: Mapping[str, Row]):
             raise AvsalError(
                 f"unknown variant {name!r}{did_you_mean(name, known)}; variants are {', '.join(known)}"
             )
+    values = _complete(config.to_dict())
     for group in ([n for n in names if n not in COMMON], [n for n in names if n in COMMON]):
         _refuse_clashes(group, known)
         for name in group:
             changes = dict(known[name].changes)
-            if config.adapt is None:
-                changes = {key: value for key, value in changes.items() if not key.startswith("adapt.")}
-            for model in (_of_model(changes), _widths(config, known[name].width)):
-                config.model = type(config)(changed_model(config.model.to_dict(), model))
-            for key, value in changes.items():
-                _set(config, key, value)
+            for model in (_of_model(changes), _widths(values, known[name].width)):
+                values["model"] = changed_model(values["model"], model)
+            for key in sorted(changes, key=chooses_last):
+                if name not in COMMON or _is_taken(key, values):
+                    _set(values, key, changes[key])
+    with config.ignore_type():
+        for name, value in values.items():
+            config[name] = type(config)(value) if isinstance(value, Mapping) else value
     return config
+
+
+def _complete(values: Mapping) -> dict:
+    """Returns plain values with every field of a config; its plugins are loaded first."""
+    values = with_objective(values)
+    load_plugins(values.get("plugins") or (), _folder.get())
+    model = values.pop("model", {})
+    before = defaults()
+    return {
+        **completed(TrainConfig, changes=values, before=before | {"epochs": 0}),
+        "model": changed_model(before["model"], model),
+    }
+
+
+def _is_taken(key: str, values: Mapping) -> bool:
+    """Whether a key of `COMMON` is one that the objective has, or that counts with it."""
+    if key.startswith("objective."):
+        return key in _keys(values)
+    objective = registry.find("objective", values["objective"]["name"])
+    return objective.on_videos or key not in ("data.sources", "evaluation.metric")
+
+
+def _keys(values: Mapping) -> dict[str, object]:
+    return dict(keys_of(TrainConfig, values))
+
+
+def chooses_last(key: str) -> tuple[bool, int]:
+    """Orders keys: those that name a class first, since others may set its fields; of these, outer ones."""
+    chooses = key.rpartition(".")[2] in ("name", "objective", "optimizer", "schedule")
+    return not chooses, key.count(".") if chooses else 0
 
 
 def _of_model(changes: dict[str, object]) -> dict[str, object]:
@@ -157,20 +197,15 @@ def _of_model(changes: dict[str, object]) -> dict[str, object]:
     return {key.removeprefix("model."): changes.pop(key) for key in names}
 
 
-def _set(config, key: str, value) -> None:
-    """Sets a field of a ConfigDict by its dotted name; a mapping replaces the field."""
-    *groups, last = key.split(".")
-    place = functools.reduce(lambda inner, group: inner[group], groups, config)
-    if last not in place:
-        raise AvsalError(f"unknown key {key!r} in a row{did_you_mean(last, place)}")
-    with place.ignore_type():
-        place[last] = type(config)(value) if isinstance(value, Mapping) else value
-
-
-def adaptation(sources: tuple, *features: str, **others) -> dict:
-    """Returns what a row sets `adapt` to: a target domain, features with unit weights, and other fields."""
-    chosen = tuple(map(AdaptedFeature, features))
-    return dataclasses.asdict(AdaptConfig(sources=sources, features=chosen, **others))
+def _set(values: dict, key: str, value) -> None:
+    """Sets a field by its dotted name; a mapping replaces it, with the defaults for the rest."""
+    keys = _keys(values)
+    if key not in keys:
+        refuse_earlier_key(key)
+        group, _, last = key.rpartition(".")
+        near = [name.removeprefix(f"{group}.") for name in keys if name.rpartition(".")[0] == group]
+        raise AvsalError(f"unknown key {key!r} in a row{did_you_mean(last, near)}")
+    put(TrainConfig, values, key, value)
 
 
 def splits(prefix: str, sets: Sequence[str], every: int = 0, **changes) -> dict[str, Row]:
@@ -189,11 +224,11 @@ def splits(prefix: str, sets: Sequence[str], every: int = 0, **changes) -> dict[
     return {f"{prefix}{n}": Row(fold | changes, f"a split of {name}") for n, fold in folds.items()}
 
 
-def _widths(config, width: float | None) -> dict[str, float]:
+def _widths(values: Mapping, width: float | None) -> dict[str, float]:
     """Returns {`SLOT.width`: width} for every part of the network that has this field."""
     if width is None:
         return {}
-    preset = ModelConfig.from_values(config.model.to_dict(), "model").preset()
+    preset = ModelConfig.from_values(values["model"], "model").preset()
     classes = {path: part_class(kind, part["name"]) for path, kind, part in preset.named_parts()}
     return {f"{path}.width": width for path, cls in classes.items() if "width" in settable_fields(cls)}
 
@@ -259,39 +294,18 @@ def _made(path: pathlib.Path, get_config: Callable, rows: Mapping[str, Row], var
         given = given.to_dict()
     if not isinstance(given, Mapping):
         raise AvsalError(f"{path} is no config: get_config must return a ConfigDict; got {given!r}")
-    try:
-        config = ConfigDict(_completed(TrainConfig, values=defaults() | {"epochs": 0}, given=given, path=""))
-    except AvsalError as error:
-        raise AvsalError(f"{path}: {error}") from error
-    return config if positional else apply(config, variants, rows)
-
-
-def _completed(kind: type, values: dict, given: Mapping, path: str) -> dict:
-    """Returns the fields of a config, `values` where they are not given."""
-    hints = field_types(kind)
-    for name, value in given.items():
-        if name not in hints:
-            known, wrong = [f"{path}{field}" for field in hints], f"{path}{name}"
-            raise AvsalError(
-                f"unknown key {wrong!r}{did_you_mean(wrong, known)}; keys are {', '.join(known)}"
-            )
-        group, _, _ = unwrapped(hints[name])
-        if group is ModelConfig and isinstance(value, Mapping):
-            values[name] = changed_model(values[name], value)
-        elif dataclasses.is_dataclass(group) and isinstance(value, Mapping):
-            values[name] = _completed(
-                group, values=dataclasses.asdict(group()), given=value, path=f"{path}{name}."
-            )
-        elif group is float and type(value) is int:
-            values[name] = float(value)
-        else:
-            values[name] = tuple(value) if isinstance(value, list) else value
-    return values
+    with _running(path):
+        try:
+            config = ConfigDict(_complete(given))
+        except AvsalError as error:
+            raise AvsalError(f"{path}: {error}") from error
+        return config if positional else apply(config, variants, rows)
 
 
 @contextlib.contextmanager
-def _running(path):
-    """Turns whatever a config file's code raises into one line."""
+def _running(path: pathlib.Path) -> Iterator[None]:
+    """Turns whatever a config file's code raises into one line; its plugins may lie next to it."""
+    before = _folder.set(path.parent)
     try:
         yield
     except AvsalError:
@@ -304,6 +318,8 @@ def _running(path):
         lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
         where = f"line {lines[-1]} fails with" if lines else "its code fails with"
         raise AvsalError(f"{path} is no config: {where} {type(error).__name__}: {error}") from error
+    finally:
+        _folder.reset(before)
 
 
 def shipped() -> dict[str, pathlib.Path]:

@@ -5,48 +5,126 @@ A step is one batch, with gradient accumulation too. Schedules give a factor on 
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from avsal_jax.errors import AvsalError
+from avsal_jax.registry import register
 from avsal_jax.spec.fields import Natural, Positive, Range, Share, check_fields, value_of
 
 Mode = Literal["min", "max"]
 Inside = Annotated[float, Range(0, 1, above=True, below=True)]
-_FIELDS = {  # of each schedule, beside `warmup_steps`
-    "constant": (),
-    "cosine": ("final_fraction",),
-    "step": ("milestones", "gamma"),
-    "plateau": ("mode", "factor", "patience", "threshold", "cooldown", "min_scale"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
-class ScheduleConfig:
+class Schedule(abc.ABC):
     """What happens to the learning rate during a run.
 
     Attributes:
-      name: `constant`, `cosine`, `step` or `plateau`. A field that the named schedule does not have must keep
-        its default.
       warmup_steps: step s < warmup_steps takes (s + 1) / warmup_steps of the rate; for every schedule.
-      final_fraction: what `cosine` ends with, of the rate (torch's eta_min / lr).
-      milestones: parts of the run's steps, rising in (0, 1): `step` multiplies the rate by gamma at each.
-        0.75 in a run of 1,000 steps is torch's milestone 750.
-      gamma: of `step`.
-      mode: whether the watched value shall become small (`min`) or large (`max`).
-      factor, patience, threshold (relative), cooldown: of `plateau`, in evaluations, as in torch.
-      min_scale: the smallest factor that `plateau` goes down to (torch's min_lr / lr).
     """
 
-    name: Literal["constant", "cosine", "step", "plateau"] = "constant"
     warmup_steps: Natural = 0
+
+    def __post_init__(self):
+        check_fields(self, "schedule.")
+
+    @abc.abstractmethod
+    def build(self, total_steps: int) -> Callable[[jax.Array], jax.Array | None]:
+        """Returns a traceable function: step (int32, 0 is the first) -> factor on the rate, a float32 scalar.
+
+        The warm-up is multiplied on top. None is a factor of 1.
+        """
+
+    @property
+    def watches(self) -> Mode | None:
+        """How what `observed` takes gets better: `min` for the validation loss, `max` for the metric."""
+        return None
+
+    def observed(self, state: PlateauState, value: float) -> PlateauState:
+        """Returns the state after an evaluation gave `value`; called where `watches` is not None."""
+        del value
+        return state
+
+
+@register("schedule", "constant")
+@dataclasses.dataclass(frozen=True)
+class Constant(Schedule):
+    """The full rate, after the warm-up."""
+
+    def build(self, total_steps):
+        return lambda step: None
+
+
+@register("schedule", "cosine")
+@dataclasses.dataclass(frozen=True)
+class Cosine(Schedule):
+    """Half a cosine, from the end of the warm-up to the end of the run.
+
+    Attributes:
+      final_fraction: what it ends with, of the rate (torch's eta_min / lr).
+    """
+
     final_fraction: Share = 0.0
+
+    def build(self, total_steps):
+        span = total_steps - self.warmup_steps
+
+        def factor(step):
+            left = jnp.clip(total_steps - step, 0, span) / span
+            # (1 + cos(pi (1 - left))) / 2, without the cancellation at the end of the run
+            wave = jnp.sin(left * (math.pi / 2)) ** 2
+            return self.final_fraction + (1 - self.final_fraction) * wave
+
+        return factor
+
+
+@register("schedule", "step")
+@dataclasses.dataclass(frozen=True)
+class Step(Schedule):
+    """The rate is multiplied by `gamma` at each milestone.
+
+    Attributes:
+      milestones: parts of the run's steps, rising in (0, 1). 0.75 in a run of 1,000 steps is torch's
+        milestone 750.
+      gamma: the factor.
+    """
+
     milestones: tuple[Inside, ...] = ()
     gamma: Share = 0.1
+
+    def __post_init__(self):
+        super().__post_init__()
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise AvsalError(f"schedule.milestones must rise; got {self.milestones}")
+        if not self.milestones:
+            raise AvsalError("schedule 'step' needs milestones, such as (0.5, 0.75) of the run")
+
+    def build(self, total_steps):
+        def factor(step):
+            boundaries = jnp.array([round(part * total_steps) for part in self.milestones])
+            return jnp.float32(self.gamma) ** (step >= boundaries).sum()
+
+        return factor
+
+
+@register("schedule", "plateau")
+@dataclasses.dataclass(frozen=True)
+class Plateau(Schedule):
+    """The rate is reduced where validation does not improve; see `PlateauState`.
+
+    Attributes:
+      mode: whether the watched value must become small (`min`, the loss) or large (`max`, the metric).
+      factor, patience, threshold (relative), cooldown: in evaluations, as in torch.
+      min_scale: the smallest factor that it goes down to (torch's min_lr / lr).
+    """
+
     mode: Mode = "min"
     factor: Inside = 0.1
     patience: Natural = 10
@@ -54,22 +132,15 @@ class ScheduleConfig:
     cooldown: Natural = 0
     min_scale: Share = 0.0
 
-    def __post_init__(self):
-        check_fields(self, "schedule.")
-        self._check_milestones()
-        for field in dataclasses.fields(self):
-            foreign = field.name not in ("name", "warmup_steps", *_FIELDS[self.name])
-            if foreign and getattr(self, field.name) != field.default:
-                raise AvsalError(
-                    f"schedule {self.name!r} has no {field.name}; leave it at {field.default!r}, or choose "
-                    f"{' or '.join(repr(n) for n, fields in _FIELDS.items() if field.name in fields)}"
-                )
+    def build(self, total_steps):
+        return lambda step: None
 
-    def _check_milestones(self):
-        if list(self.milestones) != sorted(set(self.milestones)):
-            raise AvsalError(f"schedule.milestones must rise; got {self.milestones}")
-        if self.name == "step" and not self.milestones:
-            raise AvsalError("schedule 'step' needs milestones, such as (0.5, 0.75) of the run")
+    @property
+    def watches(self):
+        return self.mode
+
+    def observed(self, state, value):
+        return state.update(value, self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,32 +161,24 @@ class EarlyStopConfig:
         check_fields(self, "early_stop.")
 
 
-def schedule_factor(config: ScheduleConfig, step: int | jax.Array, total_steps: int) -> jax.Array:
+def schedule_factor(schedule: Schedule, step: int | jax.Array, total_steps: int) -> jax.Array:
     """Returns the factor on the learning rate at `step` (0 is the first), a float32 scalar; traceable.
 
-    Of `plateau` this is the warm-up only; `PlateauState` holds the rest.
+    Of `Plateau` this is the warm-up only; `PlateauState` holds the rest.
     """
     step = jnp.asarray(step, jnp.int32)
-    warmup = config.warmup_steps
-    factor = jnp.minimum((step + 1) / warmup, 1.0) if warmup else jnp.float32(1)
-    if config.name == "step":
-        boundaries = jnp.array([round(part * total_steps) for part in config.milestones])
-        factor = factor * jnp.float32(config.gamma) ** (step >= boundaries).sum()
-    elif config.name == "cosine":
-        span = total_steps - warmup
-        left = jnp.clip(total_steps - step, 0, span) / span
-        # (1 + cos(pi (1 - left))) / 2, without the cancellation at the end of the run
-        wave = jnp.sin(left * (math.pi / 2)) ** 2
-        factor = factor * (config.final_fraction + (1 - config.final_fraction) * wave)
-    return factor
+    warmup = schedule.warmup_steps
+    warm = jnp.minimum((step + 1) / warmup, 1.0) if warmup else jnp.float32(1)
+    factor = schedule.build(total_steps)(step)
+    return warm if factor is None else warm * factor
 
 
-def check_steps(config: ScheduleConfig, total_steps: int) -> None:
+def check_steps(schedule: Schedule, total_steps: int) -> None:
     """Raises AvsalError unless a run of `total_steps` is possible and ends after the warm-up."""
     value_of(Positive, total_steps, "total_steps")
-    if config.warmup_steps >= total_steps:
+    if schedule.warmup_steps >= total_steps:
         raise AvsalError(
-            f"schedule.warmup_steps {config.warmup_steps} must be less than the run's {total_steps} steps"
+            f"schedule.warmup_steps {schedule.warmup_steps} must be less than the run's {total_steps} steps"
         )
 
 
@@ -140,7 +203,7 @@ class PlateauState(NamedTuple):
     bad: int = 0
     cooldown: int = 0
 
-    def update(self, value: float, config: ScheduleConfig) -> PlateauState:
+    def update(self, value: float, config: Plateau) -> PlateauState:
         """Returns the state after an evaluation gave `value`; NaN and infinity are bad ones."""
         state = self._replace(**_compare(self, value, config))
         if state.cooldown > 0:

@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 
 from avsal_jax.data.feature_cache import NO_FLIP
 from avsal_jax.data.sampling import Sampling
+from avsal_jax.data.sources import check_sources
 from avsal_jax.errors import AvsalError, did_you_mean
-from avsal_jax.losses import LOSSES, Term
+from avsal_jax.losses import LossConfig
 from avsal_jax.models.changes import INPUT_FIELDS, merged
 from avsal_jax.models.initial import Start
 from avsal_jax.models.renamings import refuse_old_setting
@@ -21,16 +22,20 @@ from avsal_jax.spec.fields import (
     Natural,
     Positive,
     Range,
+    Registered,
     build,
     check_fields,
     checked,
     field_types,
+    plain,
 )
-from avsal_jax.training.domain_adversarial import AdaptConfig
+from avsal_jax.training.choices import with_names
 from avsal_jax.training.initialise import Init
-from avsal_jax.training.optimizer import OptimizerConfig
+from avsal_jax.training.objectives.objective import ObjectiveConfig
+from avsal_jax.training.objectives.supervised import SupervisedConfig
+from avsal_jax.training.optimizers import Adam, Optimizer
 from avsal_jax.training.schedules import EarlyStopConfig
-from avsal_jax.training.step import VALIDATION_METRICS
+from avsal_jax.training.validation_values import LOSS, check_metric, falls, usable_metrics, usual_metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,40 +143,9 @@ class DataConfig:
 
     def __post_init__(self):
         check_fields(self, "data.")
-        _check_sources(self.sources)
+        check_sources(self.sources)
         if self.cached_features and self.sampling.flip:
             raise AvsalError(NO_FLIP)
-
-
-@dataclasses.dataclass(frozen=True)
-class LossConfig:
-    """Weights of the losses by name, as the papers print them (cc=-0.1 rewards correlation); 0 for none.
-
-    Attributes:
-      kl_form, sim_form, bce_form: which of the printed forms, see `losses`.
-    """
-
-    kl: float = 1.0
-    cc: float = 0.0
-    sim: float = 0.0
-    nss: float = 0.0
-    bce: float = 0.0
-    kl_form: str = "vinet"
-    sim_form: str = "stretched"
-    bce_form: str = "sum"
-
-    def terms(self) -> tuple[Term, ...]:
-        """Returns the losses that count; AvsalError where there is none."""
-        forms = {"kl": self.kl_form, "sim": self.sim_form, "bce": self.bce_form}
-        for name, form in forms.items():
-            if not getattr(self, name) and form != (default := getattr(LossConfig, f"{name}_form")):
-                raise AvsalError(
-                    f"loss.{name}_form={form} changes nothing with loss.{name}=0; leave it at {default}"
-                )
-        terms = tuple(Term(n, getattr(self, n), forms.get(n, "")) for n in LOSSES if getattr(self, n))
-        if not terms:
-            raise AvsalError(f"all losses have weight 0; give one of {', '.join(LOSSES)} a weight")
-        return terms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +154,9 @@ class EvaluationConfig:
 
     Attributes:
       every: steps between validations; one more at the end.
-      metric: the best checkpoint has the largest `cc`, `sim` or `nss`, or the smallest `loss` or `kl`.
+      metric: of which the best checkpoint has the best value: `loss`, or a registered metric that validation
+        can compute.
+      metrics: what each validation computes in addition to the loss and `metric`.
       export: which checkpoint becomes the model: the `best` one, or the `last`, where validation does not
         see what the run is for, as in adaptation to another domain.
       native: loss and metrics are those of maps at the size of their truth, after a blur of 11x11, as public
@@ -189,17 +165,27 @@ class EvaluationConfig:
     """
 
     every: Positive = 1000
-    metric: Literal[*VALIDATION_METRICS] = "cc"
+    metric: str = dataclasses.field(default_factory=lambda: usual_metrics()[0])
+    metrics: tuple[str, ...] = dataclasses.field(default_factory=usual_metrics)
     export: Literal["best", "last"] = "best"
     native: bool = False
     pictures: Annotated[int, Range(0, 64)] = 4
 
     def __post_init__(self):
         check_fields(self, "evaluation.")
+        check_metric(self.metric, "evaluation.metric", also=(LOSS,))
+        for name in self.metrics:
+            check_metric(name, "evaluation.metrics")
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """The names of the metrics that validation computes, each once."""
+        return tuple(dict.fromkeys((*self.metrics, *(() if self.metric == LOSS else (self.metric,)))))
 
     @property
     def mode(self) -> str:
-        return "min" if self.metric in ("loss", "kl") else "max"
+        """`min` where the smallest value of the metric is the best, else `max`."""
+        return "min" if falls(self.metric) else "max"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,7 +193,8 @@ class TrainConfig:
     """A training run.
 
     Attributes:
-      adapt: a target domain without labels to adapt to; None for none.
+      objective: what a step minimises, and from which batches.
+      plugins: files and modules that register what the config names; see `avsal_jax.plugins`.
       steps: optimizer is called so often; 0 for `epochs`.
       epochs: passes over the training videos, where `steps` is 0.
       seed: of everything that is drawn.
@@ -225,9 +212,11 @@ class TrainConfig:
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
-    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    optimizer: Annotated[Optimizer, Registered("optimizer")] = dataclasses.field(default_factory=Adam)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
-    adapt: AdaptConfig | None = None
+    objective: Annotated[ObjectiveConfig, Registered("objective")] = dataclasses.field(
+        default_factory=SupervisedConfig
+    )
     early_stop: EarlyStopConfig | None = None
     init: dict[str, Init] = dataclasses.field(default_factory=dict)
     resume: str = ""
@@ -238,51 +227,39 @@ class TrainConfig:
     save_every: Positive = 1000
     keep: Positive = 3
     log_every: Positive = 50
+    plugins: tuple[str, ...] = ()
 
     def __post_init__(self):
         check_fields(self, "")
         if bool(self.steps) == bool(self.epochs):
             raise AvsalError(f"give either steps or epochs; got {self.steps} and {self.epochs}")
-        if self.adapt is not None:
-            _check_sources(self.adapt.sources)
         if self.resume and self.init:
             raise AvsalError("resume takes all weights from another run; leave init out")
-        if self.data.cached_features and (self.adapt is not None or self.resume):
-            option = "adapt" if self.adapt is not None else "resume"
-            raise AvsalError(f"data.cached_features does not go with {option}; set one of them alone")
+        if self.data.cached_features and self.resume:
+            raise AvsalError("data.cached_features does not go with resume; set one of them alone")
         self._check_watched()
 
     def _check_watched(self):
         """A plateau or early stop with mode max watches the metric, which must be one that shall rise."""
         schedule, early = self.optimizer.schedule, self.early_stop
-        modes = {"optimizer.schedule": schedule.mode if schedule.name == "plateau" else "min"}
+        modes = {"optimizer.schedule": schedule.watches}
         modes["early_stop"] = early.mode if early is not None else "min"
         for name, mode in modes.items():
             if mode == "max" and self.evaluation.mode == "min":
+                rising = (metric for metric in usable_metrics() if not falls(metric))
                 raise AvsalError(
                     f"{name}.mode 'max' waits for evaluation.metric {self.evaluation.metric!r} to rise, "
-                    "which shall fall; use mode 'min', or one of cc, sim, nss"
+                    f"which should fall; use mode 'min', or one of {', '.join(rising)}"
                 )
-
-
-def _check_sources(sources: tuple) -> None:
-    for source in sources:
-        if not isinstance(source, str) and not (
-            isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], str)
-        ):
-            raise AvsalError(
-                f"a data source is (set, fold), as ('coutrot1', 1), or a list file; got {source!r}"
-            )
 
 
 def plain_values(config: TrainConfig) -> dict:
     """Returns a config as plain JSON values that state the whole model; `build_config` takes them again."""
-    values = dataclasses.asdict(config) | {"model": config.model.to_values()}
-    return json.loads(json.dumps(values))
+    return json.loads(json.dumps(plain(config)))
 
 
 def build_config(values: Mapping) -> TrainConfig:
-    """Returns the checked config out of plain nested values, as `dataclasses.asdict` gives them.
+    """Returns the checked config out of plain nested values; a choice without a name is the default one.
 
     Raises:
       AvsalError: an unknown key (with the nearest known one), a value of a wrong type or out of range, or
@@ -290,11 +267,10 @@ def build_config(values: Mapping) -> TrainConfig:
     """
     if isinstance(values, Mapping) and isinstance(values.get("init"), tuple | list) and values["init"]:
         raise AvsalError("init is a mapping by any name, as init = {'vinet': {'path': 'runs/vinet/model'}}")
-    config = build(TrainConfig, values, owner="the config")
+    config = build(TrainConfig, with_names(TrainConfig, values), owner="the config")
     config.model.preset()
     config.loss.terms()
-    if not config.data.sources:
+    if not config.data.sources and config.objective.on_videos:
         raise AvsalError("data.sources is empty: name a set to train on, as (('diem', 1),)")
-    if config.adapt is not None and not config.adapt.sources:
-        raise AvsalError("adapt.sources is empty: name the target domain, as (('diem', 1),)")
+    config.objective.check(config)
     return config

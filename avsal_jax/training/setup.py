@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import avsal_jax
+from avsal_jax.data.sources import videos_in_words
 from avsal_jax.errors import AvsalError
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import Network, abstract_variables, init_variables
@@ -26,24 +27,23 @@ from avsal_jax.storage import write_model
 from avsal_jax.training import gradient_reach
 from avsal_jax.training.cached_features import cached_features
 from avsal_jax.training.checkpointing import Checkpoints
-from avsal_jax.training.domain_adversarial import DomainAdversarial
 from avsal_jax.training.feed import Feed
 from avsal_jax.training.initialise import InitReport, initialise
-from avsal_jax.training.objectives import (
-    BatchSpec,
+from avsal_jax.training.objectives.objective import (
+    MadeStream,
     Objective,
-    Supervised,
+    Stream,
     clip_of,
     joined_variables,
 )
-from avsal_jax.training.optimizer import group_labels, make_optimizer, with_frozen
+from avsal_jax.training.optimizers import group_labels, make_optimizer, with_frozen
 from avsal_jax.training.overview import Overview, forward_flops, overview
 from avsal_jax.training.parallel import DataParallel
 from avsal_jax.training.run_log import RunLog
 from avsal_jax.training.schema import ModelConfig, TrainConfig, plain_values
 from avsal_jax.training.state import TrainState, new_state
 from avsal_jax.training.step import make_prediction_step, make_step, make_validation_step
-from avsal_jax.training.validation import NativeStep, validation_words
+from avsal_jax.training.validation import NativeStep, Validation, validation_words
 from avsal_jax.training.workdir import Workdir
 
 
@@ -62,7 +62,9 @@ class Run:
       shapes: of the state.
       initial_state: gives the state of step 0, on the devices.
       limits: gives what parts watch of the parameters of a state.
-      overview: gives that of the parameters. notes: rows for the report.
+      own_validation: gives the objective's own validation of a state; None where its maps are scored.
+      overview: gives that of the parameters. notes: rows for the report; those that are `learned_from` say
+        what the run learns from.
       writes: whether this process writes logs and models.
     """
 
@@ -72,18 +74,20 @@ class Run:
     total: int
     preset: Preset
     spec: InputSpec
-    streams: dict[str, BatchSpec]
+    streams: dict[str, Stream | MadeStream]
     feed: Feed
     parallel: DataParallel
     checkpoints: Checkpoints
     log: RunLog
     step: Callable
     validation_step: Callable
+    own_validation: Callable[[TrainState], Validation | None]
     shapes: TrainState
     initial_state: Callable[[], TrainState]
     limits: Callable[[TrainState], dict[str, Limit]]
     overview: Callable[[], Overview]
     notes: dict[str, str]
+    learned_from: dict[str, str]
     writes: bool
 
     def export(self, state: TrainState, path: pathlib.Path, provenance: dict) -> None:
@@ -95,10 +99,13 @@ class Run:
             name: {slot: tree for slot, tree in part.items() if slot in slots}
             for name, part in variables.items()
         }
-        made = {"by": f"avsal_jax {avsal_jax.__version__}", "trained on": self.notes["training data"]}
+        origin = {
+            "by": f"avsal_jax {avsal_jax.__version__}",
+            "trained on": next(iter(self.learned_from.values())),
+        }
         partial = path.with_name(f".{path.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        write_model(partial, preset=self.preset, variables=variables, provenance={**made, **provenance})
+        write_model(partial, preset=self.preset, variables=variables, provenance={**origin, **provenance})
         shutil.rmtree(path, ignore_errors=True)
         try:
             os.replace(partial, path)
@@ -124,16 +131,16 @@ def prepare_run(config: TrainConfig, workdir, say: Callable[[str], None], device
     writes = parallel.process[0] == 0
     preset = config.model.preset()
     network, spec = build(preset, runtime_of(config.model)), preset.input
-    if preset.kind != "system":
+    if preset.kind != "system" and config.objective.on_videos:
         raise AvsalError(f"{config.model.system} is a part, without maps to train on; name a system")
-    feed = Feed(config.data, spec=spec, seed=config.seed, parallel=parallel, adapt=config.adapt)
+    feed = Feed(config.data, spec=spec, seed=config.seed, parallel=parallel, objective=config.objective)
     source = feed.source() if network.sees_source else "video"
-    objective = _objective(config, network, source)
+    objective = config.objective.build(network, config.loss.terms(), source)
     total = config.steps or -(-config.epochs * feed.epoch // config.data.batch)
     settings = plain_values(config)
     claim = Workdir(workdir, settings, writes)
     abstract = _abstract(network, objective)
-    forward = _forward(network, abstract, config.adapt.names if config.adapt else ())
+    forward = _forward(network, abstract, config.objective.feature_names)
     optimizer_config = with_frozen(config.optimizer, network.frozen_parameters)
     optimizer = make_optimizer(optimizer_config, abstract["params"], total)
     make_state = functools.partial(new_state, optimizer=optimizer, ema=bool(config.ema))
@@ -153,7 +160,8 @@ def prepare_run(config: TrainConfig, workdir, say: Callable[[str], None], device
     def parameters():  # lowering the network for its FLOP takes seconds
         return overview(abstract["params"], forward_flops(*forward))
 
-    notes = _notes(config, feed=feed, spec=spec, total=total, parallel=parallel)
+    learned_from = {**_training_data(feed), **config.objective.notes(feed.other_videos)}
+    notes = learned_from | _notes(config, feed=feed, spec=spec, total=total, parallel=parallel)
     if checkpoints.latest() is None:
         labels = group_labels(optimizer_config, abstract["params"])
         _tell(log, parameters=parameters(), notes=notes, feed=feed, labels=labels)
@@ -180,18 +188,20 @@ def prepare_run(config: TrainConfig, workdir, say: Callable[[str], None], device
         total=total,
         preset=preset,
         spec=spec,
-        streams=objective.batch_specs(),
+        streams=config.objective.streams(),
         feed=feed,
         parallel=parallel,
         checkpoints=checkpoints,
         log=log,
         step=parallel.jit(step, donate=True),
         validation_step=_validation_step(config, network=network, source=source, parallel=parallel),
+        own_validation=functools.partial(_own_validation, objective),
         shapes=jax.eval_shape(make_state, abstract),
         initial_state=initial_state,
         limits=lambda state: network.limits(state.params),
         overview=parameters,
         notes=notes,
+        learned_from=learned_from,
         writes=writes,
     )
 
@@ -209,18 +219,17 @@ def runtime_of(model: ModelConfig) -> Runtime:
 
 def _validation_step(config: TrainConfig, network: Network, source: str, parallel: DataParallel) -> Callable:
     """Returns the step of `validation.validate`, compiled at its first call."""
-    terms = config.loss.terms()
+    terms, metrics = config.loss.terms(), config.evaluation.scores
     if config.evaluation.native:
         predict = chex.assert_max_traces(make_prediction_step(network, source), n=1)
-        return NativeStep(parallel.jit(predict), terms=terms, parallel=parallel)
-    return parallel.jit(chex.assert_max_traces(make_validation_step(network, terms, source), n=1))
+        return NativeStep(parallel.jit(predict), terms=terms, metrics=metrics, parallel=parallel)
+    step = make_validation_step(network, terms, source, metrics=metrics)
+    return parallel.jit(chex.assert_max_traces(step, n=1))
 
 
-def _objective(config: TrainConfig, network: Network, source: str) -> Objective:
-    terms = config.loss.terms()
-    if config.adapt is None:
-        return Supervised(network, terms, source)
-    return DomainAdversarial(network, terms, config=config.adapt, source=source)
+def _own_validation(objective: Objective, state: TrainState) -> Validation | None:
+    values = objective.validate(state.ema or state.params, state.batch_stats)
+    return None if values is None else Validation(*values, shown=None)
 
 
 def _abstract(network: Network, objective: Objective) -> dict:
@@ -234,7 +243,9 @@ def _initial_variables(network, objective, config: TrainConfig) -> tuple[dict, I
     variables = joined_variables(init_variables(network, config.seed, config.model.start), extra)
     if not config.init:
         return variables, None
-    return initialise(variables, [source for _, source in sorted(config.init.items())])
+    extra = variables.pop("extra")
+    variables, report = initialise(variables, [source for _, source in sorted(config.init.items())])
+    return {**variables, "extra": extra}, report
 
 
 def _forward(network: Network, abstract: dict, features: tuple[str, ...]) -> tuple:
@@ -259,21 +270,21 @@ def _forward(network: Network, abstract: dict, features: tuple[str, ...]) -> tup
 def _notes(
     config: TrainConfig, feed: Feed, spec: InputSpec, total: int, parallel: DataParallel
 ) -> dict[str, str]:
-    device, native = parallel.mesh.devices.flat[0], config.evaluation.native
-    notes = {"training data": f"{_videos(feed.train)}, {feed.epoch} clips an epoch"}
-    if config.adapt is not None:
-        features = ", ".join(config.adapt.names)
-        notes["adaptation"] = f"to {_videos(feed.target)}, without their labels, by {features}"
-    return notes | {
-        "validation": f"{len(feed.validation)} videos: {feed.rule}; {validation_words(spec, native)}",
-        "steps": f"{total} of {config.data.batch} clips: {total * config.data.batch / feed.epoch:.3g} epochs",
+    device, native, batch = parallel.mesh.devices.flat[0], config.evaluation.native, config.data.batch
+    validation = f"{len(feed.validation)} videos: {feed.rule}; {validation_words(spec, native)}"
+    epochs = f": {total * batch / feed.epoch:.3g} epochs" if feed.epoch else ""
+    return {
+        **({"validation": validation} if feed.validation else {}),
+        "steps": f"{total} of {batch} clips{epochs}",
         "devices": f"{parallel.mesh.size} x {device.device_kind}, {parallel.process[1]} processes",
         "avsal_jax": avsal_jax.__version__,
     }
 
 
-def _videos(videos) -> str:
-    return f"{len(videos)} videos of {', '.join(sorted({video.dataset for video in videos}))}"
+def _training_data(feed: Feed) -> dict[str, str]:
+    if not feed.train:
+        return {}
+    return {"training data": f"{videos_in_words(feed.train)}, {feed.epoch} clips per epoch"}
 
 
 def _tell(log: RunLog, parameters: Overview, notes: dict, feed: Feed, labels: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
 
 import flax.struct
@@ -19,6 +20,7 @@ class TrainState:
         stays as it was before that step.
       params: by slot of the network, and by name of the objective's own modules.
       batch_stats: likewise.
+      extra: other state of the objective, as a memory of earlier clips; {} where it has none.
       opt_state: of the optimizer.
       ema: averaged parameters, or {} where that is off.
     """
@@ -29,6 +31,7 @@ class TrainState:
     batch_stats: dict
     opt_state: object
     ema: dict
+    extra: dict
 
 
 def new_state(variables: dict, optimizer, ema: bool) -> TrainState:
@@ -41,7 +44,28 @@ def new_state(variables: dict, optimizer, ema: bool) -> TrainState:
         batch_stats=variables.get("batch_stats", {}),
         opt_state=optimizer.init(params),
         ema=jax.tree.map(jnp.copy, params) if ema else {},
+        extra=variables.get("extra", {}),
     )
+
+
+def without_extra(state: TrainState) -> dict:
+    """Returns the fields of a state as earlier versions had them: `extra` was part of `batch_stats`."""
+    fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    for name, tree in fields.pop("extra").items():
+        fields["batch_stats"] = {
+            **fields["batch_stats"],
+            name: {**fields["batch_stats"].get(name, {}), **tree},
+        }
+    return fields
+
+
+def with_extra(fields: dict, like: TrainState) -> TrainState:
+    """Returns the state of fields that `without_extra` gives; `like` says what belongs to `extra`."""
+    stats = dict(fields["batch_stats"])
+    extra = {name: {key: stats[name][key] for key in tree} for name, tree in like.extra.items()}
+    for name, tree in extra.items():
+        stats[name] = {key: value for key, value in stats[name].items() if key not in tree}
+    return TrainState(**{**fields, "batch_stats": stats}, extra=extra)
 
 
 def step_key(seed: int, step: jax.Array, purpose: str) -> jax.Array:

@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from avsal_jax import losses, metrics
+from avsal_jax import losses
 from avsal_jax.losses import Term
+from avsal_jax.metrics import find_metric
 from avsal_jax.models.network import SALIENCY, Network
-from avsal_jax.training.objectives import Objective, clip_of
+from avsal_jax.training.objectives.objective import Objective, StepInputs, clip_of
 from avsal_jax.training.state import TrainState, step_key
-
-VALIDATION_METRICS = ("loss", "cc", "sim", "nss", "kl")
+from avsal_jax.training.validation_values import LOSS
 
 
 def make_step(
@@ -29,18 +29,22 @@ def make_step(
     """
 
     def step(state: TrainState, batches: dict, plateau_scale):
-        rng = step_key(seed, state.step, "dropout")
-        inner = step_key(seed, state.step, "inner updates")
-        start, stats = objective.inner_updates(
-            state.params, batch_stats=state.batch_stats, batches=batches, step=state.step, rng=inner
+        inputs = StepInputs(
+            state.batch_stats,
+            extra=state.extra,
+            batches=batches,
+            step=state.step,
+            rng=step_key(seed, state.step, "inner updates"),
+            total=total,
         )
+        start, inputs = objective.inner_updates(state.params, inputs)
+        inputs = inputs.replace(rng=step_key(seed, state.step, "dropout"))
 
         def loss(params):
-            return objective.loss(
-                params, batch_stats=stats, batches=batches, step=state.step, total=total, rng=rng
-            )
+            return objective.loss(params, inputs)
 
-        (value, (batch_stats, values)), gradients = jax.value_and_grad(loss, has_aux=True)(start)
+        (value, outputs), gradients = jax.value_and_grad(loss, has_aux=True)(start)
+        values = outputs.values
         if axis_name is not None:
             value, values, gradients = jax.lax.pmean((value, values, gradients), axis_name)
         norm = optax.tree.norm(gradients)
@@ -52,9 +56,10 @@ def make_step(
             state.step + 1,
             failed=state.failed,
             params=params,
-            batch_stats=batch_stats,
+            batch_stats=outputs.batch_stats,
             opt_state=opt_state,
             ema=averaged,
+            extra=outputs.extra,
         )
         old = state.replace(failed=jnp.where(state.failed < 0, state.step, state.failed))
         state = jax.tree.map(lambda a, b: jnp.where(fine, a, b), new, old)
@@ -63,24 +68,19 @@ def make_step(
     return step
 
 
-def make_validation_step(network: Network, terms: tuple[Term, ...], source: str = "video"):
-    """Returns step(params, batch_stats, batch) -> (metrics and `mask` [B] by name, maps [B, H, W])."""
+def make_validation_step(
+    network: Network, terms: tuple[Term, ...], source: str = "video", metrics: tuple[str, ...] = ()
+):
+    """Returns step(params, batch_stats, batch) -> (loss, metrics and `mask` [B] by name, maps [B, H, W])."""
 
     def step(params, batch_stats, batch):
         logits = _logits(network, params=params, batch_stats=batch_stats, batch=batch, source=source)
         per_clip, _ = losses.weighted(
             logits, density=batch["density"], fixations=batch["fixations"], terms=terms
         )
-        saliency, density = jax.nn.sigmoid(logits.astype(jnp.float32)), batch["density"]
-        values = {
-            "loss": per_clip,
-            "cc": metrics.cc(saliency, density),
-            "sim": metrics.sim(saliency, density),
-            "nss": metrics.nss(saliency, batch["fixations"]),
-            "kl": metrics.kl(saliency, density),
-            "mask": batch["mask"],
-        }
-        return values, saliency
+        saliency = jax.nn.sigmoid(logits.astype(jnp.float32))
+        scores = {name: find_metric(name).validation(saliency, batch) for name in metrics}
+        return {LOSS: per_clip, **scores, "mask": batch["mask"]}, saliency
 
     return step
 

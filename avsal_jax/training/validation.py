@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import numpy as np
 
-from avsal_jax import losses, metrics
-from avsal_jax.metrics import MeanState
+from avsal_jax import losses
+from avsal_jax.metrics import MeanState, find_metric, fixation_map
 from avsal_jax.pictures import blur_map, resize_map
 from avsal_jax.spec.input import InputSpec
 from avsal_jax.training.parallel import DataParallel
-from avsal_jax.training.step import VALIDATION_METRICS
+from avsal_jax.training.validation_values import LOSS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,17 +33,20 @@ class Validation:
     shown: tuple[np.ndarray, np.ndarray, np.ndarray] | None
 
 
-def validate(step, state, batches: Iterable[dict], label: int, pictures: int) -> Validation:
+def validate(
+    step, state, batches: Iterable[dict], metrics: Sequence[str], label: int, pictures: int
+) -> Validation:
     """Runs a pass.
 
     Args:
       step: of `step.make_validation_step`, jitted, with results that lie everywhere; or a `NativeStep`.
       state: its averaged parameters are used, where there are such.
       batches: of `Feed.validation_batches`.
+      metrics: names of those that the step computes in addition to the loss.
       label: index of the labelled frame in a clip.
       pictures: clips to keep for a picture.
     """
-    means = {name: MeanState() for name in VALIDATION_METRICS}
+    means = {name: MeanState() for name in (LOSS, *metrics)}
     clips, examples = 0, None
     params = state.ema or state.params
     for batch in batches:
@@ -68,11 +71,18 @@ class NativeStep:
     Args:
       predict: of `step.make_prediction_step`, jitted, with maps that lie everywhere.
       terms: of the loss.
+      metrics: names of those to compute.
       parallel: the devices.
     """
 
-    def __init__(self, predict: Callable, terms: tuple[losses.Term, ...], parallel: DataParallel):
-        self._predict, self._parallel = predict, parallel
+    def __init__(
+        self,
+        predict: Callable,
+        terms: tuple[losses.Term, ...],
+        metrics: Sequence[str],
+        parallel: DataParallel,
+    ):
+        self._predict, self._parallel, self._metrics = predict, parallel, metrics
         self._loss = jax.jit(functools.partial(losses.weighted, terms=terms))
         self._gather = parallel.jit(lambda values: values)
 
@@ -87,23 +97,18 @@ class NativeStep:
                 local_maps, batch["density"], batch["fixations"], batch["size"], strict=True
             )
         ]
-        values = {name: np.array([row[name] for row in rows], np.float32) for name in VALIDATION_METRICS}
+        values = {name: np.array([row[name] for row in rows], np.float32) for name in (LOSS, *self._metrics)}
         return self._gather(self._parallel.split({**values, "mask": batch["mask"]})), maps
 
     def _score(self, saliency: np.ndarray, density: np.ndarray, points: np.ndarray) -> dict[str, float]:
         saliency = blur_map(resize_map(saliency, *density.shape))
-        fixated = np.zeros(density.shape, bool)
-        fixated[points[:, 0], points[:, 1]] = True
+        fixated = fixation_map(points, density.shape)
         share = np.clip(saliency.astype(np.float64), 1e-30, 1 - 2**-24)  # whose logit is finite in float32
         logits = np.float32(np.log(share) - np.log1p(-share))
         loss, _ = self._loss(logits[None], density[None], fixated[None])
-        return {
-            "loss": float(loss[0]),
-            "cc": metrics.cc(saliency, density),
-            "sim": metrics.sim(saliency, density),
-            "nss": metrics.nss(saliency, fixated),
-            "kl": metrics.kl(saliency, density),
-        }
+        truth = {"density": density, "fixations": fixated}
+        scores = {name: find_metric(name).validation(saliency, truth) for name in self._metrics}
+        return {LOSS: float(loss[0]), **scores}
 
 
 def validated_size(spec: InputSpec, native: bool) -> str:

@@ -9,7 +9,13 @@ import pathlib
 
 from avsal_jax.errors import AvsalError
 from avsal_jax.files import write_json
-from avsal_jax.training.earlier_configs import is_earlier, numbered, todays_values
+from avsal_jax.training.earlier_configs import (
+    is_earlier,
+    numbered,
+    todays_values,
+    with_chosen_fields,
+    with_objective,
+)
 from avsal_jax.training.schema import build_config, plain_values
 
 _MOST_CONFIG_BYTES = 1_000_000
@@ -82,7 +88,10 @@ class Workdir:
         if is_earlier(stored):
             stored = json.loads(json.dumps(_todays(stored, path)))
             settings = settings | {"init": numbered(settings["init"].values())}
-        stored = _completed(stored)
+        if "objective" not in stored:
+            stored = with_chosen_fields(with_objective(stored))
+        # what plugins register is compared, not where their files are
+        stored, settings = ({**values, "plugins": []} for values in (_completed(stored), settings))
         if different := _differences(stored, settings):
             more = f"; and {len(different) - 6} more" if len(different) > 6 else ""
             raise AvsalError(

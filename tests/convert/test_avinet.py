@@ -8,8 +8,8 @@ import safetensors.numpy
 
 from avsal_jax import AvsalError, Clip, load_model
 from avsal_jax.cli.main import main
-from avsal_jax.convert import avinet
 from avsal_jax.convert.convert import convert_checkpoint, verify
+from avsal_jax.convert.tables.avinet import AViNetConversion
 from avsal_jax.models.network import abstract_variables
 from avsal_jax.models.systems import build, resolve
 from avsal_jax.ops.attention import sinusoids
@@ -72,7 +72,7 @@ def small_tensors(fusion, **settings):
     names = {"audionet.conv1.weight": np.zeros((1, 1, 64, 1))}
     keys = {"audionet.conv8_objs.weight": (1000, 64, 8, 1), "audionet.conv8_objs.bias": (1000,)}
     keys |= {"audionet.conv8_scns.weight": (401, 64, 8, 1), "audionet.conv8_scns.bias": (401,)}
-    for row in avinet.table(variant, names):
+    for row in AViNetConversion().table(variant, names):
         first, *rest = row.shape_in_source(shapes[row.target])
         keys[row.source] = (first * row.piece[1], *rest)
         if row.source.endswith("running_var"):

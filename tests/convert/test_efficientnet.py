@@ -7,8 +7,8 @@ import safetensors.numpy
 
 from avsal_jax import AvsalError, Clip, load_model
 from avsal_jax.cli.main import main
-from avsal_jax.convert import efficientnet_lite
 from avsal_jax.convert.convert import convert_checkpoint
+from avsal_jax.convert.tables.efficientnet_lite import EfficientNetLiteConversion, blocks
 from avsal_jax.models.encoders.efficientnet import Block
 from avsal_jax.models.network import init_variables
 from avsal_jax.models.systems import build, resolve
@@ -97,7 +97,7 @@ def test_it_agrees_with_the_public_code_on_the_published_weights(published, test
     recorded = run(stored.variables, picture(case))["visual_encoder"]
     outputs = outputs_of({name: recorded[name][0] for name in FEATURES})
     outputs["stem"] = channels_first(recorded["stage0"]["__call__"][0])
-    places = efficientnet_lite.blocks(dict.fromkeys(golden_file(tests_dir, "efficientnet_lite0")["keys"]))
+    places = blocks(dict.fromkeys(golden_file(tests_dir, "efficientnet_lite0")["keys"]))
     for number, (stage, block) in enumerate(places):
         values = recorded[f"stage{stage}"][f"block{block}"]["__call__"][0]
         outputs[f"_blocks.{number}"] = channels_first(values)
@@ -115,9 +115,9 @@ def small_file(tmp_path, system="efficientnet_lite1", change=lambda tensors: Non
     """Writes a checkpoint of an eighth of the width, in PyTorch's layout, and returns its tensors."""
     network = build(resolve(system, {"visual_encoder": {"name": system, "width": 1 / 8, "classes": 3}}))
     values = flatten(init_variables(network, 0))
-    blocks = {"efficientnet_lite0": 16, "efficientnet_lite1": 21}[system]
-    names = {f"_blocks.{number}._depthwise_conv.weight": None for number in range(blocks)}
-    rows = efficientnet_lite.table({"visual_encoder.classes": 3}, names)
+    count = {"efficientnet_lite0": 16, "efficientnet_lite1": 21}[system]
+    names = {f"_blocks.{number}._depthwise_conv.weight": None for number in range(count)}
+    rows = EfficientNetLiteConversion().table({"visual_encoder.classes": 3}, names)
     tensors = {row.source: np.ascontiguousarray(row.undo(values[row.target])) for row in rows}
     change(tensors)
     safetensors.numpy.save_file(tensors, tmp_path / "small.safetensors")
@@ -157,7 +157,7 @@ def test_a_file_without_classifier_and_one_of_another_network(tmp_path):
 def test_another_number_of_blocks_is_refused():
     names = {f"_blocks.{number}._depthwise_conv.weight": None for number in range(17)}
     with pytest.raises(AvsalError, match="has 17 blocks; EfficientNet-Lite0, 1 and 2 have 16 or 21"):
-        efficientnet_lite.recognise({"_conv_stem.weight": None, **names})
+        EfficientNetLiteConversion().recognise({"_conv_stem.weight": None, **names})
 
 
 def test_storages_that_are_not_contiguous_are_read(tmp_path):

@@ -8,7 +8,6 @@ from avsal_jax import AvsalError, registry
 from avsal_jax.data import DataSet, Dhf1k, Generator, find_dataset, open_dataset
 from avsal_jax.data.dataset import group_names
 from avsal_jax.data.datasets import open_packaging
-from avsal_jax.evaluation.protocols import PROTOCOLS
 from avsal_jax.plugins import isolated
 from avsal_jax.registry import register
 from avsal_jax.testing import fake_data
@@ -25,7 +24,7 @@ def test_every_row_describes_itself():
     for name, row in ROWS.items():
         assert row.title and row.about and row.licence and row.source, name
         assert type(row.packaging) in registry.table("packaging").values()
-        assert row.protocol in PROTOCOLS
+        assert row.protocol in registry.table("protocol")
 
 
 def test_what_used_to_be_decided_by_name():

@@ -19,7 +19,7 @@ from avsal_jax.cli import flags
 from avsal_jax.cli.main import main
 from avsal_jax.data.datasets import open_dataset
 from avsal_jax.evaluation.evaluate import evaluate
-from avsal_jax.evaluation.protocols import GRID_METRICS, METRICS, ON_REQUEST, PROTOCOLS
+from avsal_jax.evaluation.protocols import find_protocol
 from avsal_jax.evaluation.sources import ModelMaps
 from avsal_jax.storage import write_model
 from avsal_jax.testing import COMMAND, fake_data
@@ -109,7 +109,10 @@ def test_lists_that_disagree_with_files_are_told(root, predictions, tmp_path, ca
     [
         ({"root": "nowhere"}, "there is no folder"),
         ({"dataset": "diem2"}, "is not a data set"),
-        ({"protocol": "mine"}, "unknown protocol 'mine'; there are stavis, vinet, dhf1k"),
+        (
+            {"protocol": "mine"},
+            "unknown protocol 'mine' (did you mean 'vinet'?); there are stavis, vinet, dhf1k",
+        ),
         ({"predictions": "nowhere"}, "there is no folder of predictions"),
         ({"split": "val"}, "has no split 'val'"),
     ],
@@ -161,9 +164,9 @@ def test_stretched_maps_and_silent_sound_are_told(root, videos, predictions, tmp
     evaluate(request(mute, predictions=predictions, metrics=("cc",)), tmp_path / "out2", said.append)
     assert said == [f"note: {NAMES[0]}: {NAMES[0]}.wav is silent from beginning to end"]
     hearing = ModelMaps(hearing_probe(Waveform(35_280)), "probe")
-    assert hearing.problems(open_dataset("diem", mute)[0], PROTOCOLS["vinet"]) == []
+    assert hearing.problems(open_dataset("diem", mute)[0], find_protocol("vinet")) == []
     open_dataset("diem", mute)[0].sound.unlink()
-    assert "has no sound" in hearing.problems(open_dataset("diem", mute)[0], PROTOCOLS["vinet"])[0]
+    assert "has no sound" in hearing.problems(open_dataset("diem", mute)[0], find_protocol("vinet"))[0]
 
 
 def test_results_of_other_files_are_not_reused(root, predictions, tmp_path):
@@ -239,8 +242,7 @@ def test_an_output_that_cannot_be_written_is_one_line(root, predictions, tmp_pat
     assert code == 2 and "cannot write to" in printed.err and "Traceback" not in printed.err
 
 
-def test_flags_know_the_metrics():
-    assert (flags.METRICS, flags.ON_REQUEST, flags.GRID_METRICS) == (METRICS, ON_REQUEST, GRID_METRICS)
+def test_flags_say_what_they_take():
     assert flags.shard("2/3") == (2, 3)
     for check, wrong in (
         (flags.shard, ("0/3", "4/3", "2", "a/b")),

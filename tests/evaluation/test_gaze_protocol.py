@@ -21,7 +21,7 @@ from avsal_jax.data.datasets import open_dataset
 from avsal_jax.data.sets.stimuli import Blur, GazeOptions
 from avsal_jax.evaluation.evaluate import Request, evaluate
 from avsal_jax.evaluation.gaze_grid import GazeGrid
-from avsal_jax.evaluation.protocols import PROTOCOLS
+from avsal_jax.evaluation.protocols import find_protocol
 from avsal_jax.evaluation.scoring import OtherFixations
 from avsal_jax.evaluation.sources import ModelMaps, Trial
 from avsal_jax.evaluation.units import Settings, Unit
@@ -212,12 +212,12 @@ def test_a_model_predicts_the_frames_that_are_scored(hevc, monkeypatch, fields):
         (clip,) = (clip for clip in clips if clip.name == entry.name)
         frames = {frame for frame, _ in scored_rows(clip)}
         resized.clear()
-        maps = list(ModelMaps(model, "probe").maps(entry, PROTOCOLS["gaze"]))
+        maps = list(ModelMaps(model, "probe").maps(entry, find_protocol("gaze")))
         count = len(resized)
         assert {index for index, stored in enumerate(maps) if stored is not None} == frames
         complete = dict(model.iter_frames(entry.iter_frames(), fps=entry.fps))
         for index in frames:
-            np.testing.assert_array_equal(maps[index], PROTOCOLS["gaze"].store(complete[index], entry))
+            np.testing.assert_array_equal(maps[index], find_protocol("gaze").store(complete[index], entry))
         assert count < len(complete) / 2
 
 
@@ -335,10 +335,13 @@ def test_negatives_are_never_of_the_own_group(tmp_path):
         clips.append(dataclasses.replace(clip, rows=rows))
     root = write_hevc_gaze(tmp_path / "hevc", clips)
     entries = [entry for entry in open_dataset("hevc_gaze", root, "all") if entry.frames]
-    settings, pool = Settings(PROTOCOLS["gaze"], ("auc_shuffled",)), [Unit(entry, None) for entry in entries]
+    settings, pool = (
+        Settings(find_protocol("gaze"), ("auc_shuffled",)),
+        [Unit(entry, None) for entry in entries],
+    )
     seen = set()
     for unit in pool:
-        grid = PROTOCOLS["gaze"].grid.size(unit.entry)
+        grid = find_protocol("gaze").grid.size(unit.entry)
         trial = Trial(np.zeros(grid), None, np.zeros((0, 2), int), grid)
         for seed in range(30):
             draw = lambda purpose, seed=seed: np.random.default_rng([seed, len(purpose)])  # noqa: E731

@@ -12,7 +12,7 @@ from avsal_jax.data.sets.stimuli import Blur, GazeOptions
 from avsal_jax.evaluation.evaluate import Request, evaluate
 from avsal_jax.evaluation.human import LeaveOneOut
 from avsal_jax.evaluation.priors import fit_prior, read_prior
-from avsal_jax.evaluation.protocols import PROTOCOLS
+from avsal_jax.evaluation.protocols import find_protocol
 from avsal_jax.metrics import imresize
 from tests.evaluation.sets import table
 
@@ -71,7 +71,7 @@ def test_people_have_an_information_gain(hevc, tmp_path):
     assert list(summary["metrics"]) == ["nss", "information_gain"]
     (entry,) = open_dataset("hevc_gaze", hevc, fold=4)
     source, values = read_prior(prior), []
-    protocol = PROTOCOLS["gaze"]
+    protocol = find_protocol("gaze")
     for frame in protocol.frames(entry):
         stored = next(source.maps(entry, protocol))
         for trial in LeaveOneOut().trials(entry, frame, None, protocol):

@@ -8,20 +8,21 @@ import pytest
 from avsal_jax import AvsalError
 from avsal_jax.data.fixation_maps import rescale_points
 from avsal_jax.evaluation.protocols import (
-    PROTOCOLS,
     VideoOthers,
-    fixation_map,
+    find_protocol,
     generator,
     protocol_for,
 )
+from avsal_jax.metrics import fixation_map
+from avsal_jax.registry import table
 
 
 def test_a_stored_map_is_scored_in_grey_levels():
     stored = np.uint8([[0, 51], [102, 255]])
     for name in ("vinet", "dhf1k"):
-        assert PROTOCOLS[name].score_map(stored).tolist() == [[0.0, 0.2], [0.4, 1.0]]
+        assert find_protocol(name).score_map(stored).tolist() == [[0.0, 0.2], [0.4, 1.0]]
         fine = np.array([[0.1, 0.7]])
-        assert PROTOCOLS[name].score_map(fine).tolist() == fine.tolist()
+        assert find_protocol(name).score_map(fine).tolist() == fine.tolist()
 
 
 @pytest.mark.parametrize("ground", [0, 100])
@@ -32,12 +33,12 @@ def test_stavis_stretches_a_map_and_blurs_it(ground):
     taps = np.exp(-(np.arange(-6.0, 7.0) ** 2) / (2 * 2.0**2))
     expected = np.zeros((21, 21))
     expected[4:17, 4:17] = np.outer(taps, taps) / taps.sum() ** 2
-    np.testing.assert_allclose(PROTOCOLS["stavis"].score_map(stored), expected, atol=1e-12)
+    np.testing.assert_allclose(find_protocol("stavis").score_map(stored), expected, atol=1e-12)
 
 
 def test_stavis_leaves_maps_of_one_value():
-    assert not PROTOCOLS["stavis"].score_map(np.zeros((9, 9), np.uint8)).any()
-    np.testing.assert_allclose(PROTOCOLS["stavis"].score_map(np.full((9, 9), 7, np.uint8)), 255.0)
+    assert not find_protocol("stavis").score_map(np.zeros((9, 9), np.uint8)).any()
+    np.testing.assert_allclose(find_protocol("stavis").score_map(np.full((9, 9), 7, np.uint8)), 255.0)
 
 
 @pytest.mark.parametrize("name", ["stavis", "vinet", "dhf1k"])
@@ -49,7 +50,7 @@ def test_every_protocol_can_store_maps_as_public_vinet_does(name):
     gaussian = np.zeros((21, 21))
     gaussian[5:16, 5:16] = np.outer(taps, taps) / taps.sum() ** 2
     blurred = np.clip(np.round(gaussian / (gaussian.max() + 1e-5) * 255 + 0.5), 0, 255)
-    entry, protocol = types.SimpleNamespace(frame_size=(21, 21)), PROTOCOLS[name]
+    entry, protocol = types.SimpleNamespace(frame_size=(21, 21)), find_protocol(name)
     stored = protocol.with_postprocess("vinet").store(bright, entry)
     assert stored.dtype == np.uint8 and np.abs(stored - blurred).max() <= 1
     sharp = protocol.with_postprocess("none").store(bright, entry)
@@ -61,14 +62,14 @@ def test_every_protocol_can_store_maps_as_public_vinet_does(name):
 def test_which_maps_are_stored_at_the_size_of_the_frame():
     ramp = np.linspace(0.0, 1.0, 12).reshape(3, 4)
     entry = types.SimpleNamespace(frame_size=(6, 8))
-    sizes = {name: protocol.store(ramp, entry).shape for name, protocol in PROTOCOLS.items()}
+    sizes = {name: protocol.store(ramp, entry).shape for name, protocol in table("protocol").items()}
     assert sizes == {"stavis": (3, 4), "vinet": (6, 8), "dhf1k": (6, 8), "gaze": (72, 96)}
 
 
 def test_the_first_frame_and_the_mean_of_each():
     rows = {
         name: (protocol.first_frame, protocol.others, protocol.average)
-        for name, protocol in PROTOCOLS.items()
+        for name, protocol in table("protocol").items()
     }
     assert rows == {
         "stavis": (9, "video", "videos"),

@@ -10,7 +10,7 @@ from avsal_jax.data.datasets import open_dataset
 from avsal_jax.evaluation import baselines
 from avsal_jax.evaluation.evaluate import Request, evaluate
 from avsal_jax.evaluation.gaze_grid import GazeGrid
-from avsal_jax.evaluation.protocols import PROTOCOLS
+from avsal_jax.evaluation.protocols import find_protocol
 from avsal_jax.testing import fake_data
 from avsal_jax.testing.fake_gaze import fake_clips, write_hevc_gaze
 
@@ -64,14 +64,14 @@ def moving(tmp_path):
 def test_motion_energy_lies_where_something_moved(moving):
     entries = {entry.name: entry for entry in open_dataset("diem", moving, "test")}
     source = baselines.motion_energy_maps()
-    maps = list(source.maps(entries["first"], PROTOCOLS["dhf1k"]))
+    maps = list(source.maps(entries["first"], find_protocol("dhf1k")))
     assert [m.shape for m in maps] == [(300, 500)] * 4
     assert np.abs(maps[0].astype(int) - maps[1]).max() == 0  # the first has that of the second
     for index in (1, 2, 3):  # the square covered [40 + 20i, 80 + 20i) before, and [60 + 20i, 100 + 20i) now
         row, column = np.unravel_index(maps[index].argmax(), (300, 500))
         assert 100 <= row < 140 and 40 + 20 * index <= column < 100 + 20 * index
         assert maps[index][250:].max() == 0
-    (still,) = source.maps(entries["short"], PROTOCOLS["dhf1k"])
+    (still,) = source.maps(entries["short"], find_protocol("dhf1k"))
     assert still.max() == 0
 
 
@@ -79,7 +79,7 @@ def test_motion_energy_lies_where_something_moved(moving):
 def test_on_a_grid_the_frames_that_are_scored_have_the_maps_that_all_frames_have(tmp_path, rule):
     root = write_hevc_gaze(tmp_path / "hevc", fake_clips()[:3])
     (entry,) = open_dataset("hevc_gaze", root, fold=4)
-    protocol = PROTOCOLS["gaze"]
+    protocol = find_protocol("gaze")
     every_frame = dataclasses.replace(protocol, grid=_EveryFrame())
     maps, expected = (list(rule().maps(entry, choice)) for choice in (protocol, every_frame))
     scored = protocol.frames(entry)

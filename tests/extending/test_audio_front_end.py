@@ -1,52 +1,23 @@
 """An audio front end with its encoder: the network takes the loudness of a clip in ten parts."""
 
-import dataclasses
-
-import flax.linen as nn
-import jax
 import numpy as np
 import pytest
 
-from avsal_jax import AvsalError, Clip, create_model
+from avsal_jax import AvsalError, Clip, create_model, registry
 from avsal_jax.data.clip_sound import ClipSound, Sound
 from avsal_jax.losses import Term
-from avsal_jax.models.network import init_variables
-from avsal_jax.spec.sound import FrontEnd
+from avsal_jax.models import init_variables
 from avsal_jax.testing.training import random_clips, train_once
 from avsal_jax.training.objectives import Supervised
 
 
-@dataclasses.dataclass(frozen=True)
-class Loudness(FrontEnd):
-    """The level of each part of a clip's sound, in decibels over -60: [parts, 1]."""
-
-    parts: int = 10
-    rate: int = 8_000
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.parts, 1)
-
-    @property
-    def length(self) -> int:
-        return 4 * self.rate  # seconds
-
-    def cut(self, excerpt: np.ndarray, backwards: bool = False) -> np.ndarray:
-        parts = np.array_split(excerpt[::-1] if backwards else excerpt, self.parts)
-        power = np.array([np.mean(np.square(part)) if len(part) else 0.0 for part in parts])
-        return np.maximum(0, 60 + 10 * np.log10(power + 1e-12)).astype(np.float32)[:, None]
+@pytest.fixture(autouse=True)
+def registered(plugin):
+    plugin("loudness")
 
 
-class LoudnessEncoder(nn.Module):
-    """[B, parts, 1] -> tokens [B, parts, channels]."""
-
-    channels: int = 8
-
-    default_sound = Loudness()
-
-    @nn.compact
-    def __call__(self, audio: jax.Array, train: bool = False) -> jax.Array:
-        return nn.Dense(self.channels)(audio / 60)
+def loudness(**fields):
+    return registry.find("front_end", "loudness")(**fields)
 
 
 def network_of(**changes):
@@ -55,7 +26,7 @@ def network_of(**changes):
         "height": 64,
         "width": 96,
         "visual_encoder": {"name": "small", "width": 1 / 16},
-        "audio_encoder": {"name": LoudnessEncoder, "channels": 4},
+        "audio_encoder": {"name": "loudness", "channels": 4},
         "fusion": "concatenation",
         "heads.saliency.width": 1 / 16,
     }
@@ -64,7 +35,7 @@ def network_of(**changes):
 
 def test_the_encoder_brings_its_front_end():
     _, spec = network_of(**{"audio.parts": 6})
-    assert spec.audio == Loudness(parts=6)
+    assert spec.audio == loudness(parts=6)
     np.testing.assert_array_equal(np.asarray(spec.audio.silence), np.zeros((6, 1)))
     with pytest.raises(AvsalError, match="has no field 'part'.*did you mean 'parts'"):
         network_of(**{"audio.part": 6})
@@ -72,7 +43,7 @@ def test_the_encoder_brings_its_front_end():
 
 def test_the_sound_of_a_clip_is_cut_by_it():
     wave = np.concatenate([np.zeros(8_000), np.ones(8_000)]).astype(np.float32)
-    clips = ClipSound(Sound(wave, 8_000), Loudness(parts=2), frames=50, fps=25)
+    clips = ClipSound(Sound(wave, 8_000), loudness(parts=2), frames=50, fps=25)
     levels = clips.clip(list(range(50)), 50)
     assert levels[0, 0] < 40 and levels[1, 0] > 59
     np.testing.assert_allclose(clips.clip(list(range(50))[::-1], 50), levels[::-1], atol=0.1)

@@ -19,7 +19,7 @@ from avsal_jax.models.network import init_variables
 from avsal_jax.models.systems import resolve
 from avsal_jax.storage import StoredModel
 from avsal_jax.testing.parts import SmallDecoder
-from avsal_jax.testing.training import random_clips
+from avsal_jax.testing.training import random_clips, step_inputs
 from avsal_jax.testing.videos import moving_spot, write_video
 from avsal_jax.training.feed import Feed
 from avsal_jax.training.objectives import Supervised
@@ -104,9 +104,7 @@ def test_training_and_validation_take_the_source(model):
     @jax.jit
     def evaluated(params, stats):
         losses = {
-            source: Supervised(network, terms, source).loss(
-                params, stats, {"source": batch}, step=0, total=1, rng=jax.random.key(0)
-            )[0]
+            source: Supervised(network, terms, source).loss(params, step_inputs(stats, {"source": batch}))[0]
             for source in ("video", "still")
         }
         maps = {

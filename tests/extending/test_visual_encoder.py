@@ -1,49 +1,27 @@
 """A visual encoder that works on clips alone, with sizes divisible by 16 and a mean of its own."""
 
-from typing import ClassVar
-
-import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
 from avsal_jax import AvsalError, Clip, Model, create_model
 from avsal_jax.losses import Term
-from avsal_jax.models.network import init_variables
-from avsal_jax.models.systems import build, resolve
-from avsal_jax.spec.input import Pixels
+from avsal_jax.models import build, init_variables, resolve
 from avsal_jax.storage import StoredModel
 from avsal_jax.testing.training import random_clips, train_once
 from avsal_jax.training.objectives import Supervised
 
 
-class PlainEncoder(nn.Module):
-    """Frames [B, T, H, W, 3] -> four levels at H/4, H/8, H/16 and H/16."""
-
-    channels: int = 8
-
-    default_input: ClassVar = {
-        "divisor": 16,
-        "pixels": Pixels(mean=(0.5, 0.4, 0.3), deviation=(0.2, 0.2, 0.2)),
-    }
-
-    @nn.compact
-    def __call__(self, frames: jax.Array, train: bool = False) -> tuple[jax.Array, ...]:
-        x, pyramid = frames, []
-        for number, stride in enumerate((4, 2, 2, 1), start=1):
-            padding = ((1, 1), (stride // 2, stride // 2), (stride // 2, stride // 2))
-            kernel = (3, stride + 1 - stride % 2, stride + 1 - stride % 2)
-            x = nn.Conv(self.channels, kernel, (1, stride, stride), padding=padding, name=f"conv{number}")(x)
-            x = nn.relu(x)
-            pyramid.append(x)
-        return tuple(pyramid)
+@pytest.fixture(autouse=True)
+def registered(plugin):
+    plugin("plain_encoder")
 
 
 SETTINGS = {
     "frames": 8,
     "height": 48,
     "width": 80,
-    "visual_encoder": {"name": PlainEncoder, "channels": 4},
+    "visual_encoder": {"name": "plain", "channels": 4},
     "heads.saliency": {"name": "avrsp", "width": 1 / 16},
 }
 

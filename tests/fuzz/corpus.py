@@ -91,14 +91,14 @@ def _models(folder: pathlib.Path) -> None:
     """A model directory, and checkpoints of a ViNet of a sixteenth of the width."""
     import torch
 
-    from avsal_jax.convert import vinet
+    from avsal_jax.convert.tables.vinet import ViNetConversion
     from avsal_jax.storage import flatten, write_model
     from avsal_jax.testing.models import tiny_stored
 
     stored = tiny_stored(**TINY)
     write_model(folder / "model", stored.preset, stored.variables)
     flat = flatten(stored.variables)
-    rows = vinet.table(CONVERTED, {})
+    rows = ViNetConversion().table(CONVERTED, {})
     tensors = {row.source: np.ascontiguousarray(row.undo(np.asarray(flat[row.target]))) for row in rows}
     safetensors.numpy.save_file(tensors, folder / "vinet.safetensors")
     state = {f"module.{name}": torch.from_numpy(value) for name, value in tensors.items()}

@@ -238,7 +238,7 @@ def _records(video) -> list[str]:
 
 
 def _converted(attempt: Attempt, code: int) -> list[str]:
-    from avsal_jax.convert import vinet
+    from avsal_jax.convert.tables.vinet import ViNetConversion
     from avsal_jax.storage import flatten, read_model
 
     flat = flatten(read_model(attempt.output).variables)
@@ -247,7 +247,7 @@ def _converted(attempt: Attempt, code: int) -> list[str]:
     tensors = _tensors(attempt.victim)
     return [
         f"{row.source} is not what the checkpoint holds"
-        for row in vinet.table(corpus.CONVERTED, tensors)
+        for row in ViNetConversion().table(corpus.CONVERTED, tensors)
         if not np.array_equal(row.undo(flat[row.target]), tensors[row.source].astype(np.float32))
     ][:1]
 

@@ -21,6 +21,7 @@ from avsal_jax.inference.feature_views import VIEWS
 from avsal_jax.inference.features import FeatureSettings
 from avsal_jax.inference.predict import Settings, predict_file
 from avsal_jax.inference.predictor import Model
+from avsal_jax.inference.writers.features import FeaturePages
 from avsal_jax.models.fusion.casp_net import CASPNetFusion
 from avsal_jax.models.fusion.ravf import RAVF
 from avsal_jax.models.network import Network, init_variables
@@ -189,7 +190,7 @@ def test_an_interrupted_run_leaves_nothing(coding, video, tmp_path, monkeypatch)
     def fail(*args, **arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(features, "_written", fail)
+    monkeypatch.setattr(FeaturePages, "add", fail)
     with pytest.raises(KeyboardInterrupt):
         predict_file(coding, video, tmp_path / "out", Settings(save=("features",)))
     assert not (tmp_path / "out").exists()

@@ -21,6 +21,7 @@ from avsal_jax.inference.predictor import Model
 from avsal_jax.inference.settings import Settings
 from avsal_jax.inference.sources import HEARS_SILENCE, list_inputs
 from avsal_jax.inference.still_results import StillResults
+from avsal_jax.inference.writers import overlay, report
 from avsal_jax.pictures import resize_map
 from avsal_jax.testing import COMMAND
 from avsal_jax.testing.models import hearing_probe, probe_model, tiny_stored
@@ -174,7 +175,7 @@ def test_many_photographs_share_a_folder(probe, folder, tmp_path):
 
 
 def test_overlays_that_jpeg_cannot_hold_are_png(probe, tmp_path, monkeypatch):
-    monkeypatch.setattr(still_results, "_LARGEST_JPEG", 100)
+    monkeypatch.setattr(overlay, "_LARGEST_JPEG", 100)
     Image.fromarray(spot(2)).save(tmp_path / "a.png")
     out, settings = tmp_path / "out", Settings(save=("overlay",))
     predict_file(probe, tmp_path / "a.png", out, settings)
@@ -185,7 +186,7 @@ def test_overlays_that_jpeg_cannot_hold_are_png(probe, tmp_path, monkeypatch):
 
 
 def test_the_report_shows_the_first_and_says_of_how_many(probe, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(still_results, "ROWS", 2)
+    monkeypatch.setattr(report, "MOST_PHOTOGRAPHS", 2)
     predict(probe, folder.iterdir(), tmp_path / "out", save=("report",))
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("<img ") == 6 and "The first 2 of 4 photographs are shown." in page

@@ -19,7 +19,7 @@ from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import abstract_variables, init_variables
 from avsal_jax.models.systems import build, resolve
 from avsal_jax.storage import StoredModel
-from avsal_jax.training.optimizer import Group, OptimizerConfig, group_labels, make_optimizer, with_frozen
+from avsal_jax.training.optimizers import AdamW, Group, group_labels, make_optimizer, with_frozen
 
 NARROW = {"name": "efficientnet_lite0", "width": 1 / 8}
 SMALL = {
@@ -94,7 +94,7 @@ def test_the_optimizer_leaves_frozen_stages_alone():
     network, _ = create_model("vinet", **{**SMALL, "visual_encoder": {**NARROW, "frozen": 3}})
     kernel = {"kernel": np.ones(2, np.float32)}
     params = {"visual_encoder": {f"stage{n}": kernel for n in range(8)}, "heads": kernel}
-    config = OptimizerConfig(name="adamw", weight_decay=0.1, groups=(Group("visual_encoder/.*", 0.1),))
+    config = AdamW(weight_decay=0.1, groups=(Group("visual_encoder/.*", 0.1),))
     config = with_frozen(config, network.frozen_parameters)
     assert group_labels(config, params) == {
         **{f"visual_encoder/stage{n}/kernel": "frozen" if n < 3 else "group3" for n in range(8)},

@@ -7,19 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from avsal_jax import registry
 from avsal_jax.models.initial import fresh_variables
 from avsal_jax.models.layers import Runtime
-from avsal_jax.models.slots import MODULES, build_part
-from avsal_jax.models.systems import SYSTEMS
+from avsal_jax.models.slots import build_part, part_class
+from avsal_jax.models.systems import resolve, systems
 
 RUNTIME = Runtime(lowering="direct")  # which traces and compiles faster
 GATES = range(5)
-FUSIONS = tuple(MODULES["fusion"])
+FUSIONS = tuple(registry.table("fusion"))
 
 
 def narrow(kind, part):
     """A part of a sixteenth of its width, where it has one; None for None."""
-    if part is not None and "width" in MODULES[kind][part["name"]].field_types():
+    if part is not None and "width" in part_class(kind, part["name"]).field_types():
         part = {**part, "width": 1 / 16}
     return build_part(kind, part, RUNTIME)
 
@@ -39,7 +40,7 @@ def shapes_of(module, *inputs):
 @functools.cache
 def before_fusion(system):
     """Shapes of the pyramid after the neck and of the tokens, for the clip that the system takes."""
-    preset = SYSTEMS[system]
+    preset = resolve(system)
     spec, parts = preset.input, preset.parts
     sizes = [(2, 4, 192), (2, 8, 480), (4, 16, 832), (8, 32, 1024)]
     pyramid = tuple(
@@ -55,13 +56,13 @@ def before_fusion(system):
     return pyramid, tokens
 
 
-@pytest.mark.parametrize("system", [name for name in SYSTEMS if name != "gaze"])  # whose levels are S3D's
+@pytest.mark.parametrize("system", [name for name in systems() if name != "gaze"])  # whose levels are S3D's
 @pytest.mark.parametrize("fusion", [None, *FUSIONS])
 def test_every_fusion_fits_every_system_with_any_gates_with_and_without_sound(system, fusion):
     pyramid, tokens = before_fusion(system)
-    decoder = narrow("head", SYSTEMS[system].parts["heads"]["saliency"])
+    decoder = narrow("head", resolve(system).parts["heads"]["saliency"])
     module = narrow("fusion", None if fusion is None else {"name": fusion})
-    spec = SYSTEMS[system].input
+    spec = resolve(system).input
     decoded = {}
     for heard in (tokens, None):
         fused, params = (pyramid, {}) if module is None else shapes_of(module, pyramid, heard)

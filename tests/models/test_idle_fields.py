@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from jax.interpreters import partial_eval
 
-from avsal_jax import AvsalError
+from avsal_jax import AvsalError, registry
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.part import refuse_idle_fields
-from avsal_jax.models.slots import MODULES, build_part
+from avsal_jax.models.slots import PART_KINDS, build_part, part_class
 from avsal_jax.models.systems import create_model
 from avsal_jax.spec.fields import field_types, unwrapped
 
@@ -23,7 +23,9 @@ PYRAMID = tuple(jnp.zeros((1, *size, 8)) for size in SIZES)
 FRAMES = tuple(jnp.zeros((1, 4, n, n, 8)) for n in (16, 8, 4, 2))  # a pyramid of single frames
 TOKENS = jnp.zeros((1, 2, 6))
 LARGER = ("efficientnet_lite1", "efficientnet_lite2")  # the class of lite0 with other multipliers
-PARTS = [(kind, name) for kind in MODULES for name in MODULES[kind] if name not in ("small", *LARGER)]
+PARTS = [
+    (kind, name) for kind in PART_KINDS for name in registry.table(kind) if name not in ("small", *LARGER)
+]
 INPUTS = {
     "neck": (PYRAMID,),
     "fusion": (PYRAMID, TOKENS),
@@ -107,7 +109,7 @@ def changed_programs(kind, fields, name):
 
 
 def thin(kind, name):
-    width = {"width": 1 / 64} if "width" in MODULES[kind][name].field_types() else {}
+    width = {"width": 1 / 64} if "width" in part_class(kind, name).field_types() else {}
     return {"name": name, **width}
 
 
@@ -115,7 +117,7 @@ def thin(kind, name):
 def test_every_field_of_a_part_counts(kind, name):
     fields = thin(kind, name) | BASE.get(name, {})
     first = Program(kind, fields)
-    for field in MODULES[kind][name].field_types():
+    for field in part_class(kind, name).field_types():
         programs = dict(changed_programs(kind, fields, field))
         assert programs, f"no other value of {field} was tried"
         for value, changed in programs.items():

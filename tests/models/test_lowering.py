@@ -16,9 +16,9 @@ from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import abstract_variables
 from avsal_jax.models.systems import build, resolve
 from avsal_jax.testing.models import TINY_S3D
-from avsal_jax.training.domain_adversarial import AdaptConfig, DomainAdversarial
 from avsal_jax.training.objectives import Supervised, joined_variables
-from avsal_jax.training.optimizer import OptimizerConfig, make_optimizer
+from avsal_jax.training.objectives.domain_adversarial import DomainAdversarial, DomainAdversarialConfig
+from avsal_jax.training.optimizers import Adam, make_optimizer
 from avsal_jax.training.state import new_state
 from avsal_jax.training.step import make_step
 
@@ -81,11 +81,11 @@ def step_of(preset, runtime):
     network, spec, terms = build(preset, runtime), preset.input, (Term("kl"), Term("cc", -0.1))
     batches, objective = {"source": clips_of(spec)}, Supervised(network, terms)
     if preset.system == "dual_domain":
-        objective = DomainAdversarial(network, terms, AdaptConfig(sources=("target",), memory=2))
+        objective = DomainAdversarial(network, terms, DomainAdversarialConfig(sources=("target",), memory=2))
         batches["target"] = {name: clips_of(spec)[name] for name in ("frames", "audio")}
     extra = jax.eval_shape(lambda: objective.extra_variables(0))
     variables = joined_variables(abstract_variables(network), extra)
-    optimizer = make_optimizer(OptimizerConfig(), variables["params"], 10)
+    optimizer = make_optimizer(Adam(), variables["params"], 10)
     state = jax.eval_shape(functools.partial(new_state, optimizer=optimizer, ema=True), variables)
     step = make_step(objective, optimizer, 10, seed=0, ema=0.9)
     return step, (state, batches, jax.ShapeDtypeStruct((), np.float32))

@@ -6,9 +6,9 @@ import typing
 
 import pytest
 
-from avsal_jax import AvsalError
+from avsal_jax import AvsalError, registry
 from avsal_jax.models.layers import Runtime
-from avsal_jax.models.slots import MODULES, build_part
+from avsal_jax.models.slots import PART_KINDS, build_part
 from avsal_jax.models.systems import create_model
 from avsal_jax.spec.fields import field_types, unwrapped
 from avsal_jax.spec.parsing import parse_setting
@@ -28,8 +28,8 @@ def numbers_of(hints, path=""):
 
 FIELDS = {
     (kind, name, path): unwrapped(hint)
-    for kind, parts in MODULES.items()
-    for name, part in parts.items()
+    for kind in PART_KINDS
+    for name, part in registry.table(kind).items()
     for path, hint in numbers_of(part.field_types())
 }
 

@@ -10,6 +10,8 @@ from avsal_jax.errors import AvsalError
 from avsal_jax.models.systems import build
 from avsal_jax.training import launch, loop, recipes
 from avsal_jax.training.initialise import Init
+from avsal_jax.training.objectives import SupervisedConfig
+from avsal_jax.training.optimizers import Adam
 from avsal_jax.training.schema import build_config, plain_values
 from tests.training.test_recipes import config_of
 
@@ -49,7 +51,7 @@ def test_values_come_from_the_command_line(started, tmp_path, capsys):
     assert started["workdir"] == tmp_path and config.data.batch == 4 and config.optimizer.learning_rate == 1.0
     assert config.optimizer.clip_norm == 2.5 and config.early_stop.patience == 3 and config.init == {}
     assert config.data.sources == (("diem", 1), ("ave", None)) and config.data.sampling.flip is True
-    assert config.loss.cc == -0.1 and config.loss.kl == 1.0
+    assert config.loss.weights["cc"] == -0.1 and config.loss.weights["kl"] == 1.0
     preset = config.model.preset()  # what is set is added to the row and to smoke
     assert preset.input.frames == 8 and preset.input.height == 64
     assert preset.parts["heads"] == {"saliency": {"name": "vinet", "width": 1 / 16, "hierarchy": 2}}
@@ -290,7 +292,7 @@ def test_a_plain_config_has_the_defaults_for_the_rest(started, tmp_path, signatu
     assert main(["train", "--config", f"{tmp_path}/plain.py", *arguments]) == 0
     config = started["config"]
     assert (config.steps, config.epochs, config.data.batch, config.keep) == (4, 0, 8, 3)
-    assert config.optimizer.learning_rate == 1e-3 and config.optimizer.name == "adam"
+    assert config.optimizer.learning_rate == 1e-3 and type(config.optimizer) is Adam
     assert config.early_stop.patience == 7 and config.early_stop.mode == "min"
     assert main(["train", "--config", f"{tmp_path}/plain", *arguments]) == 0  # without its suffix
 
@@ -339,7 +341,7 @@ def test_what_a_plain_config_lacks_is_told(started, tmp_path, capsys, body, mess
         ("--config.early_stop=None early_stop.patience=3", {"early_stop.patience": 3}),
         ("--config.init=none", {"init": {}}),
         ("--config.init={}", {"init": {}}),
-        ("--config.loss.cc -0.1", {"loss.cc": -0.1}),
+        ("--config.loss.cc -0.1", {"loss.weights.cc": -0.1}),
         ("--config.model.remat=yes", {"model.remat": True}),
         ("--config.model.remat FALSE", {"model.remat": False}),
         ("--config.model.dtype='bfloat16'", {"model.dtype": "bfloat16"}),
@@ -352,16 +354,17 @@ def test_forms_of_values(started, tmp_path, arguments, expected):
     words = ["--config", "vinet_ucf", "--workdir", str(tmp_path), *arguments.split()]
     assert main(["train", *words]) == 0
     for key, value in expected.items():
-        found = started["config"]
+        field = started["config"]
         for name in key.split("."):
-            found = getattr(found, name)
-        assert found == value and type(found) is type(value), key
+            field = field[name] if isinstance(field, dict) else getattr(field, name)
+        assert field == value and type(field) is type(value), key
 
 
-def test_what_a_row_sets_is_unset_by_none(started, tmp_path):
+def test_the_objective_of_a_row_is_replaced_by_name(started, tmp_path):
     words = ["--config", "dual_domain_adapt:diem_da_both,smoke", "--workdir", str(tmp_path)]
-    assert main(["train", *words]) == 0 and started["config"].adapt is not None
-    assert main(["train", *words, "--config.adapt=None"]) == 0 and started["config"].adapt is None
+    assert main(["train", *words]) == 0 and started["config"].objective.sources
+    assert main(["train", *words, "--config.objective=supervised"]) == 0
+    assert started["config"].objective == SupervisedConfig()
 
 
 @pytest.mark.parametrize(

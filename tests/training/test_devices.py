@@ -13,7 +13,7 @@ import pytest
 from avsal_jax.testing.interruptions import free_address
 from avsal_jax.training.metrics_log import read_metrics
 from avsal_jax.training.objectives import Supervised
-from avsal_jax.training.optimizer import make_optimizer
+from avsal_jax.training.optimizers import make_optimizer
 from avsal_jax.training.setup import prepare_run
 from avsal_jax.training.step import make_step
 from tests.test_cluster import slurm
@@ -124,7 +124,7 @@ def test_pmap_of_the_same_step_gives_the_same(config, tmp_path):
     state = run.initial_state()
     alone = jax.tree.map(np.asarray, state)
     one = np.float32(1)
-    for batch in run.feed.batches(run.streams["source"], 0, 5):
+    for batch in run.feed.batches("source", 0, 5):
         halves = {k: np.asarray(v).reshape(2, 2, *v.shape[1:]) for k, v in batch.items()}
         alone, theirs = mapped(alone, {"source": halves}, one)
         state, ours = run.step(state, {"source": batch}, one)

@@ -14,17 +14,19 @@ from avsal_jax.models.layers import Runtime
 from avsal_jax.models.systems import build
 from avsal_jax.storage import flatten, read_model
 from avsal_jax.testing import fake_data
-from avsal_jax.training.domain_adversarial import (
-    AdaptConfig,
+from avsal_jax.testing.training import step_inputs
+from avsal_jax.training.loop import Preempted, train
+from avsal_jax.training.metrics_log import read_metrics
+from avsal_jax.training.objectives.domain_adversarial import (
+    NAME,
     DomainAdversarial,
+    DomainAdversarialConfig,
     confusion_loss,
     domain_loss,
     inverted_loss,
     reversal_strength,
     variables_of,
 )
-from avsal_jax.training.loop import Preempted, train
-from avsal_jax.training.metrics_log import read_metrics
 from avsal_jax.training.setup import prepare_run
 
 HEARING = {
@@ -70,9 +72,16 @@ def adapted(config, other):
     """Gives configs of a small network that hears, adapted to the other domain; `adapt__...` changes that."""
 
     def make(**changes):
-        adapt = {"sources": SYNTHETIC, "root": str(other), "features": BOTH, "memory": 6, "updates": 2}
+        adapt = {
+            "name": NAME,
+            "sources": SYNTHETIC,
+            "root": str(other),
+            "features": BOTH,
+            "memory": 6,
+            "updates": 2,
+        }
         adapt |= {k.removeprefix("adapt__"): changes.pop(k) for k in list(changes) if k.startswith("adapt__")}
-        return config(**{"model": HEARING, "steps": 4, "save_every": 2, "adapt": adapt, **changes})
+        return config(**{"model": HEARING, "steps": 4, "save_every": 2, "objective": adapt, **changes})
 
     return make
 
@@ -84,11 +93,15 @@ def ready(config, folder):
 def first(run, step=0):
     """Returns the batches of a step, on the devices."""
     found = {}
-    for name, stream in run.streams.items():
-        batches = run.feed.batches(stream, step, step + 1)
+    for name in run.streams:
+        batches = run.feed.batches(name, step, step + 1)
         found[name] = next(batches)
         batches.close()
     return found
+
+
+def inputs_of(state, batches):
+    return step_inputs(state.batch_stats, batches, total=4, extra=state.extra)
 
 
 @pytest.fixture(scope="module")
@@ -149,9 +162,11 @@ def test_a_stopped_run_ends_as_the_whole_one(whole, adapted, tmp_path):
 
 def test_without_a_memory_a_discriminator_has_none(adapted, tmp_path):
     run = ready(adapted(adapt__memory=0, adapt__updates=0), tmp_path)
-    assert not {"memory", "first", "second"} & set(run.shapes.batch_stats["discriminator_audio"])
-    with_one = ready(adapted(), tmp_path / "b").shapes.batch_stats
-    assert with_one["discriminator_audio"]["memory"].shape[:2] == (6, 2)
+    assert run.shapes.extra == {}
+    with_one = ready(adapted(), tmp_path / "b").shapes
+    assert with_one.extra["discriminator_audio"]["memory"].shape[:2] == (6, 2)
+    assert set(with_one.extra["discriminator_audio"]) == {"memory", "first", "second"}
+    assert jax.tree.structure(with_one.batch_stats) == jax.tree.structure(run.shapes.batch_stats)
 
 
 def test_discriminators_go_down_and_features_up(adapted, tmp_path):
@@ -162,7 +177,7 @@ def test_discriminators_go_down_and_features_up(adapted, tmp_path):
     network = build(run.preset, Runtime(lowering="direct"))  # which compiles faster
 
     def objective(strength):
-        adapt = dataclasses.replace(run.config.adapt, strength=strength)
+        adapt = dataclasses.replace(run.config.objective, strength=strength)
         return DomainAdversarial(network, terms, adapt).loss
 
     @jax.jit
@@ -170,9 +185,8 @@ def test_discriminators_go_down_and_features_up(adapted, tmp_path):
         """Returns the domain loss, and the gradients with reversal and with none."""
 
         def loss(params, strength):
-            key = jax.random.key(0)
-            value, (_, values) = objective(strength)(params, state.batch_stats, batches, 0, 4, key)
-            return value, values["domain/audio/loss"]
+            value, outputs = objective(strength)(params, inputs_of(state, batches))
+            return value, outputs.values["domain/audio/loss"]
 
         gradients = [jax.grad(loss, has_aux=True)(params, strength) for strength in (1.0, 0.0)]
         return gradients[0][1], gradients[0][0], gradients[1][0]
@@ -227,10 +241,10 @@ def test_features_lower_a_loss_of_their_own_and_discriminators_learn_as_before(a
         """Returns the loss; gradients with it, with none, and with reversal."""
 
         def loss(params, feature_loss, strength):
-            adapt = dataclasses.replace(run.config.adapt, feature_loss=feature_loss, strength=strength)
+            adapt = dataclasses.replace(run.config.objective, feature_loss=feature_loss, strength=strength)
             objective = DomainAdversarial(network, terms, adapt)
-            value, (_, values) = objective.loss(params, state.batch_stats, batches, 0, 4, jax.random.key(0))
-            return value, values.get(f"domain/audio/{kind}")
+            value, outputs = objective.loss(params, inputs_of(state, batches))
+            return value, outputs.values.get(f"domain/audio/{kind}")
 
         kinds = ((kind, 1.0), (kind, 0.0), ("reversed", 1.0))
         gradients = [jax.grad(loss, has_aux=True)(params, *each) for each in kinds]
@@ -246,7 +260,7 @@ def test_features_lower_a_loss_of_their_own_and_discriminators_learn_as_before(a
 
 
 def test_the_ramp_rises_over_the_run():
-    adapt = AdaptConfig(SYNTHETIC, reversal="ramp", strength=2.0)
+    adapt = DomainAdversarialConfig(SYNTHETIC, reversal="ramp", strength=2.0)
     found = [reversal_strength(adapt, step, 4) for step in range(4)]
     expected = [2 * (2 / (1 + np.exp(-10 * step / 4)) - 1) for step in range(4)]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
@@ -277,7 +291,7 @@ def test_labels_may_be_missing_in_the_target_alone(adapted, unlabelled, tmp_path
     root, listed = unlabelled
     run = ready(adapted(adapt__root=str(root), adapt__sources=(str(listed),)), tmp_path / "a")
     assert np.asarray(first(run)["target"]["frames"]).any()
-    for changes in ({"adapt": None}, {}):
+    for changes in ({"objective": {"name": "supervised"}}, {}):
         with pytest.raises(AvsalError, match="0701 and 2 more videos have no published truth"):
             ready(
                 adapted(
@@ -326,10 +340,11 @@ def test_another_target_than_before_is_told(adapted, tmp_path):
 
 
 def one_step(run, state, step):
-    """Returns (clips, logged values, gradients in Adam's first moments, batch statistics) of one step."""
+    """Returns (clips, logged values, gradients in Adam's first moments, statistics, extra) of one step."""
     clips = first(run, step)
     state, values = run.step(run.parallel.replicate(state), clips, np.float32(1))
-    return jax.device_get((clips, values, optax.tree.get(state.opt_state, "mu"), state.batch_stats))
+    trees = (optax.tree.get(state.opt_state, "mu"), state.batch_stats, state.extra)
+    return jax.device_get((clips, values, *trees))
 
 
 def assert_alike(found, expected, share):
@@ -369,6 +384,7 @@ def test_the_number_of_devices_changes_a_step_by_rounding_alone(whole, adapted, 
             if step and name.endswith("_norm"):  # the mean contains the bias before it, which took such steps
                 pair = [norm["batch"]["var"] for norm in pair]
             assert_alike(*pair, share=1e-3)
+    assert_alike(found[4], expected[4], share=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -376,18 +392,18 @@ def test_the_number_of_devices_changes_a_step_by_rounding_alone(whole, adapted, 
     [
         (
             {"root": ""},
-            "domains overlap: synthetic scene_00001 and 6 more videos of adapt.sources train or val",
+            "domains overlap: synthetic scene_00001 and 6 more videos of objective.sources train or val",
         ),
         ({"root": "", "sources": ("MINE",)}, "the domains overlap: synthetic scene_00002 and 0 more videos"),
         (
             {"sources": ("ABSENT",)},
-            "adapt.sources: .*absent.txt names synthetic scene_99999, which is not in",
+            "objective.sources: .*absent.txt names synthetic scene_99999, which is not in",
         ),
-        ({"sources": ("nowhere.txt",)}, "adapt.sources: cannot read the list nowhere.txt"),
-        ({"sources": (("diem", 1),)}, "adapt.sources: diem is not prepared in"),
+        ({"sources": ("nowhere.txt",)}, "objective.sources: cannot read the list nowhere.txt"),
+        ({"sources": (("diem", 1),)}, "objective.sources: diem is not prepared in"),
         (
             {"features": (("gaze", 1.0),)},
-            "adapt.features does not fit the system: unknown feature 'gaze'; this ",
+            "objective.features does not fit the system: unknown feature 'gaze'; this ",
         ),
         ({"features": (("taps", 1.0),)}, "names 'taps', which is not tokens .B, N, C.; take audio or fused"),
     ],
@@ -405,31 +421,42 @@ def test_domains_that_do_not_go(adapted, tmp_path, changes, words):
 
 def test_a_system_without_sound_has_no_such_feature(adapted, config, tmp_path):
     deaf = {"system": "vinet", **config().model.changes}
-    with pytest.raises(AvsalError, match="adapt.features does not fit the system: unknown feature 'audio'; "):
+    with pytest.raises(
+        AvsalError, match="objective.features does not fit the system: unknown feature 'audio'; "
+    ):
         ready(adapted(model=deaf), tmp_path)
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"sources": ()}, "adapt.sources is empty: name the target domain"),
+        ({"sources": ()}, "objective.sources is empty: name the target domain"),
         ({"sources": (("diem",),)}, "a data source is .set, fold."),
-        ({"features": ()}, "adapt.features names each feature once, and one at least; got .."),
+        ({"features": ()}, "objective.features names each feature once, and one at least; got .."),
         ({"features": (("audio", 1.0), ("audio", 2.0))}, "names each feature once"),
-        ({"features": (("audio", -1.0),)}, "adapt.features.weight must be a number of at least 0; got -1.0"),
-        ({"features": ("audio",)}, "adapt.features has fields name, weight; got 'audio'"),
-        ({"reversal": "rampp"}, "adapt.reversal 'rampp' is not one of constant, ramp .did you mean 'ramp'"),
+        (
+            {"features": (("audio", -1.0),)},
+            "objective.features.weight must be a number of at least 0; got -1.0",
+        ),
+        ({"features": ("audio",)}, "objective.features has fields name, weight; got 'audio'"),
+        (
+            {"reversal": "rampp"},
+            "objective.reversal 'rampp' is not one of constant, ramp .did you mean 'ramp'",
+        ),
         (
             {"feature_loss": "confusing"},
-            "adapt.feature_loss 'confusing' is not one of reversed, confusion, inverted",
+            "objective.feature_loss 'confusing' is not one of reversed, confusion, inverted",
         ),
-        ({"source_share": 2.0}, "adapt.source_share must be a number from 0 to 1; got 2.0"),
-        ({"updates": -1}, "adapt.updates must be a whole number from 0 to 64; got -1"),
-        ({"memory": 0, "updates": 1}, "adapt.updates are made on remembered clips: set adapt.memory too"),
-        ({"update_rate": -1.0}, "adapt.update_rate must be a number of at least 0"),
-        ({"strength": float("nan")}, "adapt.strength must be a number"),
-        ({"memory": -1}, "adapt.memory must be a whole number from 0 to 4096; got -1"),
-        ({"featurs": ()}, "adapt has no field 'featurs' .did you mean 'features'"),
+        ({"source_share": 2.0}, "objective.source_share must be a number from 0 to 1; got 2.0"),
+        ({"updates": -1}, "objective.updates must be a whole number from 0 to 64; got -1"),
+        (
+            {"memory": 0, "updates": 1},
+            "objective.updates are made on remembered clips: set objective.memory too",
+        ),
+        ({"update_rate": -1.0}, "objective.update_rate must be a number of at least 0"),
+        ({"strength": float("nan")}, "objective.strength must be a number"),
+        ({"memory": -1}, "objective.memory must be a whole number from 0 to 4096; got -1"),
+        ({"featurs": ()}, "objective 'domain_adversarial' has no field 'featurs' .did you mean 'features'"),
     ],
 )
 def test_mistakes_in_the_config(adapted, changes, words):

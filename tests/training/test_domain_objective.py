@@ -10,7 +10,13 @@ from avsal_jax.losses import Term
 from avsal_jax.models.domain import CHANNELS, DomainDiscriminator
 from avsal_jax.models.fusion.concatenation import Concatenation
 from avsal_jax.testing.models import fusing_probe
-from avsal_jax.training.domain_adversarial import AdaptConfig, AdaptedFeature, DomainAdversarial, variables_of
+from avsal_jax.testing.training import step_inputs
+from avsal_jax.training.objectives.domain_adversarial import (
+    AdaptedFeature,
+    DomainAdversarial,
+    DomainAdversarialConfig,
+    variables_of,
+)
 from avsal_jax.types import Clip
 
 CLIPS, NAMES = 3, ("audio", "fused")
@@ -41,7 +47,7 @@ def batches(model):
 @pytest.fixture(scope="module")
 def objective(model):
     def make(**adapt):
-        config = AdaptConfig(sources=("any",), **adapt)
+        config = DomainAdversarialConfig(sources=("any",), **adapt)
         return DomainAdversarial(model.network, (Term("kl"),), config)
 
     return make
@@ -83,10 +89,10 @@ def gradient_of(objective, batches, variables, step=0, total=10):
     params, stats = variables
 
     def loss(params):
-        return objective.loss(params, stats, batches, step, total, jax.random.key(0))
+        return objective.loss(params, step_inputs(stats, batches, step, total))
 
-    (_, (_, values)), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
-    return values, gradient
+    (_, outputs), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    return outputs.values, gradient
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +154,7 @@ def test_it_is_the_same_when_its_forward_pass_is_computed_again(batches, objecti
     params, stats = variables
 
     def loss(params):
-        return objective().loss(params, stats, batches, 0, 10, jax.random.key(0))[0]
+        return objective().loss(params, step_inputs(stats, batches))[0]
 
     _, kept = plain
     close(jax.jit(jax.grad(jax.checkpoint(loss)))(params), kept)

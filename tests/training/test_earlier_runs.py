@@ -108,8 +108,8 @@ def test_sources_of_weights_had_no_names_and_slots_had_other_ones(config, tmp_pa
 
 # Fields of the config that came after the first runs in this form.
 ADDED_FIELDS = (
-    "data.cached_features", "evaluation.native", "loss.sim_form", "model.interval", "model.smoothing",
-    "model.unbiased_variance", "model.fusion.head_norm",
+    "data.cached_features", "evaluation.metrics", "evaluation.native", "loss.sim_form", "model.interval",
+    "model.smoothing", "model.unbiased_variance", "model.fusion.head_norm",
 )  # fmt: skip
 
 

@@ -13,8 +13,9 @@ from avsal_jax.models.network import init_variables
 from avsal_jax.models.systems import build, resolve
 from avsal_jax.storage import write_model
 from avsal_jax.testing import fake_data
+from avsal_jax.testing.training import step_inputs
 from avsal_jax.testing.videos import moving_spot, write_video
-from avsal_jax.training.domain_adversarial import AdaptConfig, DomainAdversarial
+from avsal_jax.training.objectives.domain_adversarial import DomainAdversarial, DomainAdversarialConfig
 
 PARTS = {
     "visual_encoder": "small",
@@ -42,7 +43,7 @@ def adaptation(system):
     """Returns params, and the whole objective of two random clips of either domain as a function of them."""
     preset = preset_of(system)
     network, spec = build(preset, Runtime(lowering="direct")), preset.input
-    objective = DomainAdversarial(network, (Term("kl", 1.0),), AdaptConfig(sources=("any",)))
+    objective = DomainAdversarial(network, (Term("kl", 1.0),), DomainAdversarialConfig(sources=("any",)))
     variables, extra = init_variables(network, 0), objective.extra_variables(0)
     stats = variables.get("batch_stats", {}) | extra["batch_stats"]
     rng = np.random.default_rng(0)
@@ -60,7 +61,7 @@ def adaptation(system):
     }
 
     def loss(params):
-        return objective.loss(params, stats, batches, 0, 10, jax.random.key(0))
+        return objective.loss(params, step_inputs(stats, batches))
 
     return variables["params"] | extra["params"], loss
 
@@ -68,9 +69,9 @@ def adaptation(system):
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_domains_are_adapted_by_sound_and_by_what_the_fusion_made(system):
     params, loss = adaptation(system)
-    gradient, (_, values) = jax.eval_shape(jax.grad(loss, has_aux=True), params)
+    gradient, outputs = jax.eval_shape(jax.grad(loss, has_aux=True), params)
     assert jax.tree.map(np.shape, gradient) == jax.tree.map(np.shape, params)
-    assert {"domain/audio/accuracy", "domain/fused/accuracy", "loss/kl"} < set(values)
+    assert {"domain/audio/accuracy", "domain/fused/accuracy", "loss/kl"} < set(outputs.values)
 
 
 @pytest.mark.slow

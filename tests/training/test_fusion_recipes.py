@@ -10,7 +10,8 @@ import pytest
 from avsal_jax.models.network import abstract_variables
 from avsal_jax.models.systems import build, resolve
 from avsal_jax.training import recipes
-from avsal_jax.training.schedules import ScheduleConfig
+from avsal_jax.training.optimizers import Adam, AdamW
+from avsal_jax.training.schedules import Constant, Cosine, Plateau
 from avsal_jax.training.schema import ModelConfig
 from tests.training.test_recipes import ROWS, config_of, printed
 
@@ -143,12 +144,12 @@ def test_every_row_builds(name, row):
     assert config.loss.kl_form == ("avrsp" if paper == "avrsp" else "casp_net")
     assert config.data.batch == 8 and config.save_every == config.evaluation.every
     optimizer = config.optimizer
-    wanted = ("adamw", 1e-5) if paper == "avrsp" else ("adam", 0.0)
-    assert (optimizer.name, optimizer.weight_decay) == wanted
+    expected = (AdamW, 1e-5) if paper == "avrsp" else (Adam, 0.0)
+    assert (type(optimizer), optimizer.weight_decay) == expected
     spec = config.model.preset().input
     if not name.endswith("_synthetic"):
         assert optimizer.learning_rate == 1e-4 and config.evaluation.metric == "loss" and config.init
-        plateau = ScheduleConfig("plateau", factor=0.5) if paper == "avrsp" else ScheduleConfig()
+        plateau = Plateau(factor=0.5) if paper == "avrsp" else Constant()
         assert optimizer.schedule == plateau
         six_directly = name == "casp_net_ablations" and row.startswith("six")
         assert config.epochs == (200 if six_directly else EPOCHS[name])
@@ -275,7 +276,7 @@ def test_sets_of_a_split():
 
 def test_mini_has_a_schedule_of_its_own():
     schedule = config_of("avrsp_av:audio_visual,mini").optimizer.schedule
-    assert schedule == ScheduleConfig("cosine", warmup_steps=20)
+    assert schedule == Cosine(warmup_steps=20)
 
 
 def test_synthetic_rows():

@@ -10,7 +10,7 @@ from avsal_jax.data.datasets import find_dataset
 from avsal_jax.models.network import abstract_variables
 from avsal_jax.models.systems import build
 from avsal_jax.training import recipes
-from avsal_jax.training.optimizer import group_labels, with_frozen
+from avsal_jax.training.optimizers import group_labels, with_frozen
 from avsal_jax.training.schema import build_config
 
 READOUT = sum((40 * 48, 112 * 48, 320 * 48, 2 * (40 + 112 + 320), 9 * 48 * 32 + 32, 32, 1, 48))

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from avsal_jax import AvsalError, losses
-from avsal_jax.training.domain_adversarial import AdaptConfig
-from avsal_jax.training.optimizer import Group, OptimizerConfig, make_optimizer
-from avsal_jax.training.schedules import ScheduleConfig
-from avsal_jax.training.schema import LossConfig
+from avsal_jax import AvsalError, losses, registry
+from avsal_jax.losses import LossConfig
+from avsal_jax.training.objectives.domain_adversarial import DomainAdversarialConfig
+from avsal_jax.training.optimizers import SGD, Adam, AdamW, Group, make_optimizer
+from avsal_jax.training.schedules import Constant, Cosine, Plateau, Step
 
 
 def text_of(function, *arguments):
@@ -38,18 +38,21 @@ LOSS_CHANGES = [
 
 @pytest.mark.parametrize(("name", "value"), LOSS_CHANGES)
 def test_every_setting_of_the_loss_counts(name, value):
-    config = LossConfig(kl=1.0, sim=-1.0, bce=1.0)
-    assert loss_program(dataclasses.replace(config, **{name: value})) != loss_program(config)
+    values = {"kl": 1.0, "sim": -1.0, "bce": 1.0}
+    before, after = (LossConfig.from_values(v, "loss") for v in (values, {**values, name: value}))
+    assert loss_program(after) != loss_program(before)
 
 
 def test_the_changes_of_the_loss_are_all_that_there_are():
-    assert {name for name, _ in LOSS_CHANGES} == {field.name for field in dataclasses.fields(LossConfig)}
+    assert (
+        {name for name, _ in LOSS_CHANGES} == set(LossConfig.value_types()) == set(LossConfig().to_values())
+    )
 
 
 @pytest.mark.parametrize(("form", "value"), [("kl_form", "avrsp"), ("bce_form", "mean")])
 def test_the_form_of_a_loss_without_weight_is_refused(form, value):
     name = form.removesuffix("_form")
-    config = LossConfig(**{"cc": -0.1, "kl": 0.0, "bce": 0.0, form: value})
+    config = LossConfig.from_values({"cc": -0.1, "kl": 0.0, "bce": 0.0, form: value}, "loss")
     with pytest.raises(
         AvsalError, match=f"^loss.{form}={value} changes nothing with loss.{name}=0; leave it"
     ):
@@ -57,26 +60,25 @@ def test_the_form_of_a_loss_without_weight_is_refused(form, value):
 
 
 PARAMS = {"a": jnp.zeros((3,)), "b": jnp.zeros((2,))}
-COSINE = ScheduleConfig("cosine")
-MILESTONES = ScheduleConfig("step", milestones=(0.5,))
+COSINE = Cosine()
+MILESTONES = Step(milestones=(0.5,))
 # base -> other values of fields that count with it
 OPTIMIZERS = [
-    (OptimizerConfig(), {
-        "name": ("sgd",), "learning_rate": (1e-3,), "b1": (0.8,), "b2": (0.9,), "eps": (1e-6,),
+    (Adam(), {
+        "learning_rate": (1e-3,), "b1": (0.8,), "b2": (0.9,), "eps": (1e-6,),
         "weight_decay": (0.1,), "clip_norm": (1.0,), "accumulate": (2,), "groups": ((Group("a", 0.5),),),
-        "schedule": (COSINE, MILESTONES, ScheduleConfig(warmup_steps=3)),
+        "schedule": (COSINE, MILESTONES, Constant(warmup_steps=3)),
     }),
-    (OptimizerConfig(weight_decay=0.1), {"name": ("adamw",)}),  # without decay it is adam
-    (OptimizerConfig("sgd", momentum=0.9), {"momentum": (0.5,), "dampening": (0.1,), "nesterov": (True,)}),
-    (OptimizerConfig(groups=(Group("a", 0.5),)), {
+    (SGD(momentum=0.9), {"momentum": (0.5,), "dampening": (0.1,), "nesterov": (True,)}),
+    (Adam(groups=(Group("a", 0.5),)), {
         "groups": ((Group("b", 0.5),), (Group("a", 0.0),), (Group("a", 0.5, weight_decay=0.1),)),
     }),
-    (OptimizerConfig(schedule=MILESTONES), {
+    (Adam(schedule=MILESTONES), {
         "schedule": (
-            ScheduleConfig("step", milestones=(0.7,)), ScheduleConfig("step", milestones=(0.5,), gamma=0.5)
+            Step(milestones=(0.7,)), Step(milestones=(0.5,), gamma=0.5)
         ),
     }),
-    (OptimizerConfig(schedule=COSINE), {"schedule": (ScheduleConfig("cosine", final_fraction=0.1),)}),
+    (Adam(schedule=COSINE), {"schedule": (Cosine(final_fraction=0.1),)}),
 ]  # fmt: skip
 CASES = [
     (base, name, value) for base, fields in OPTIMIZERS for name, values in fields.items() for value in values
@@ -97,17 +99,24 @@ def test_every_setting_of_the_optimizer_counts(base, name, value):
     assert optimizer_program(dataclasses.replace(base, **{name: value})) != optimizer_program(base)
 
 
+def test_every_optimizer_is_another_one():
+    decayed = [Adam(weight_decay=0.1), AdamW(weight_decay=0.1), SGD(weight_decay=0.1)]
+    assert {type(config) for config in decayed} == set(registry.table("optimizer").values())
+    assert len({optimizer_program(config) for config in decayed}) == 3
+
+
 def test_the_settings_of_the_optimizer_are_all_that_there_are():
-    assert {name for _, name, _ in CASES} == {field.name for field in dataclasses.fields(OptimizerConfig)}
-    schedules = {field.name for field in dataclasses.fields(ScheduleConfig)}
-    of_plateau = {"mode", "factor", "patience", "threshold", "cooldown", "min_scale"}  # test_optimizer.py
-    compared = {"name", "warmup_steps", "milestones", "gamma", "final_fraction"}
-    assert schedules == compared | of_plateau
+    def fields(kind):
+        return {field.name for cls in registry.table(kind).values() for field in dataclasses.fields(cls)}
+
+    assert {name for _, name, _ in CASES} == fields("optimizer")
+    of_plateau = {field.name for field in dataclasses.fields(Plateau)}  # test_optimizers.py
+    assert fields("schedule") == {"warmup_steps", "milestones", "gamma", "final_fraction"} | of_plateau
 
 
 def test_the_rate_of_updates_that_are_not_made_is_refused():
     with pytest.raises(
-        AvsalError, match="^adapt.update_rate=0.01 changes nothing with adapt.updates=0; leave"
+        AvsalError, match="^objective.update_rate=0.01 changes nothing with objective.updates=0; leave"
     ):
-        AdaptConfig(update_rate=0.01)
-    assert AdaptConfig(update_rate=0.01, updates=2, memory=8).update_rate == 0.01
+        DomainAdversarialConfig(update_rate=0.01)
+    assert DomainAdversarialConfig(update_rate=0.01, updates=2, memory=8).update_rate == 0.01

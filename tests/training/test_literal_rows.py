@@ -8,8 +8,6 @@ from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import init_variables
 from avsal_jax.models.systems import build
 from avsal_jax.testing.training import random_clips, train_once
-from avsal_jax.training.domain_adversarial import DomainAdversarial
-from avsal_jax.training.objectives import Supervised
 from avsal_jax.training.overrides import config_values
 from avsal_jax.training.schema import build_config, plain_values
 from tests.training.test_recipes import config_of
@@ -70,10 +68,8 @@ def test_a_step_of_a_literal_row_is_finite_and_reaches_its_fusion(text):
     preset = config.model.preset()
     network = build(preset, Runtime(lowering="direct", norm_momentum=config.model.norm_momentum))
     batches, terms = {"source": random_clips(preset.input, 2)}, config.loss.terms()
-    if config.adapt is None:
-        objective = Supervised(network, terms)
-    else:
-        objective = DomainAdversarial(network, terms, config.adapt)
+    objective = config.objective.build(network, terms)
+    if "target" in config.objective.streams():
         batches["target"] = random_clips(preset.input, 2, seed=1)
     variables = init_variables(network, 0)
     state, values = train_once(objective, variables, batches)

@@ -12,6 +12,7 @@ from avsal_jax.training.metrics_log import read_metrics
 from avsal_jax.training.parallel import DataParallel
 from avsal_jax.training.setup import prepare_run
 from avsal_jax.training.validation import NativeStep, validate, validation_words
+from avsal_jax.training.validation_values import usual_metrics
 
 SIZES = ((30, 41), (24, 36))
 
@@ -73,7 +74,7 @@ def test_maps_are_resized_to_their_truth_and_blurred(batch):
     frames = np.broadcast_to(np.arange(4, dtype=np.uint8)[:, None, None, None, None], (4, 1, 16, 20, 3))
     clips = parallel.split({"frames": frames})
     predict = parallel.jit(lambda params, stats, batch: params[batch["frames"][:, 0, 0, 0, 0].astype(int)])
-    step = NativeStep(predict, terms=terms, parallel=parallel)
+    step = NativeStep(predict, terms=terms, metrics=usual_metrics(), parallel=parallel)
     values, saliency = step(jnp.asarray(maps), {}, clips | host)
     np.testing.assert_array_equal(saliency, maps)
     expected = []
@@ -84,7 +85,7 @@ def test_maps_are_resized_to_their_truth_and_blurred(batch):
         for name, value in expected[-1].items():
             assert values[name][index] == pytest.approx(value, rel=2e-5, abs=2e-6), (name, index)
     state = type("State", (), {"ema": {}, "params": jnp.asarray(maps), "batch_stats": {}})
-    validation = validate(step, state, [clips | host], label=0, pictures=2)
+    validation = validate(step, state, [clips | host], metrics=usual_metrics(), label=0, pictures=2)
     assert validation.clips == 3
     mean = np.mean([expected[index]["kl"] for index in (0, 1, 3)])
     assert validation.means["kl"] == pytest.approx(mean, rel=2e-5)

@@ -6,8 +6,8 @@ import optax
 import pytest
 
 from avsal_jax.models.domain import DomainDiscriminator
-from avsal_jax.training.domain_adversarial import domain_loss
-from avsal_jax.training.replay import DRAWN, remembered, replay_state, updated
+from avsal_jax.training.objectives.domain_adversarial import domain_loss
+from avsal_jax.training.objectives.replay import DRAWN, remembered, replay_state, updated
 
 
 def test_a_memory_holds_the_last_clips_of_either_domain():
@@ -30,10 +30,10 @@ def judge():
     """A discriminator, its variables, and a memory of domains that differ by the mean of one channel."""
     module, tokens = DomainDiscriminator((8, 8, 4), (8, 4)), (2, 6)
     variables = jax.tree.map(np.asarray, module.init(jax.random.key(0), np.zeros((2, *tokens))))
-    stats = variables["batch_stats"] | replay_state(variables["params"], tokens, 40, 3)
+    memories = replay_state(variables["params"], tokens, 40, 3)
     memory = np.random.default_rng(0).standard_normal((40, 2, *tokens)).astype(np.float32)
     memory[:, 0, :, 0] += 2
-    return module, variables["params"], {**stats, "memory": memory}
+    return module, variables["params"], variables["batch_stats"], {**memories, "memory": memory}
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +41,10 @@ def update(judge):
     """Gives `updated`, three of them at rate .01, where a step brings 16 clips of either domain."""
 
     @jax.jit
-    def run(params, stats, step):
+    def run(params, norms, memories, step):
         key = jax.random.key(1)
         return updated(
-            judge[0], lambda z: domain_loss(z[::2], z[1::2]), params, stats, step, 16, 3, 0.01, key
+            judge[0], lambda z: domain_loss(z[::2], z[1::2]), params, norms, memories, step, 16, 3, 0.01, key
         )
 
     return run
@@ -52,9 +52,9 @@ def update(judge):
 
 def test_updates_of_a_discriminator_are_those_of_adam_on_remembered_clips(judge, update):
     """Against optax's whole optimizer in a loop, on the rows that were drawn."""
-    module, params, stats = judge
+    module, params, norms, memories = judge
     optimizer = optax.adam(0.01, b1=0.5)
-    state, norms = optimizer.init(params), {k: v for k, v in stats.items() if k.endswith("_norm")}
+    state = optimizer.init(params)
 
     @jax.jit
     def step(params, state, norms, tokens):
@@ -69,25 +69,23 @@ def test_updates_of_a_discriminator_are_those_of_adam_on_remembered_clips(judge,
 
     for number in range(3):  # after a step, 16 clips are remembered
         rows = jax.random.randint(jax.random.fold_in(jax.random.key(1), number), (2, DRAWN), 0, 16)
-        source, target = stats["memory"][rows[0], 0], stats["memory"][rows[1], 1]
+        source, target = memories["memory"][rows[0], 0], memories["memory"][rows[1], 1]
         tokens = np.stack([source, target], 1).reshape(2 * DRAWN, *source.shape[1:])
         params, state, norms = step(params, state, norms, tokens)
-    found, new = update(*judge[1:], 1)
-    assert set(new) == set(stats)
+    params_after, new, new_memories = update(*judge[1:], 1)
+    assert set(new) == set(norms) and set(new_memories) == set(memories)
     for name in ("conv1", "conv3", "full2"):  # a bias before a norm has no gradient but what rounding leaves
-        np.testing.assert_allclose(found[name]["projection"], params[name]["projection"], atol=1e-4)
+        np.testing.assert_allclose(params_after[name]["projection"], params[name]["projection"], atol=1e-4)
     var = [[n["batch"]["var"] for n in (s["conv1_norm"], s["full2_norm"])] for s in (new, norms)]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), *var)
-    assert np.abs(found["conv1"]["projection"] - judge[1]["conv1"]["projection"]).max() > 0.02
+    assert np.abs(params_after["conv1"]["projection"] - judge[1]["conv1"]["projection"]).max() > 0.02
 
 
 def test_updates_teach_it_and_the_first_step_has_none(judge, update):
-    params, stats = update(*judge[1:], 0)
-    jax.tree.map(np.testing.assert_array_equal, params, judge[1])
-    jax.tree.map(np.testing.assert_array_equal, stats, judge[2])
-    module, source = judge[0], judge[2]["memory"]
+    params, norms, memories = update(*judge[1:], 0)
+    jax.tree.map(np.testing.assert_array_equal, (params, norms, memories), judge[1:])
+    module, source = judge[0], judge[3]["memory"]
     for step in range(1, 30):
-        params, stats = update(params, stats, step)
-    norms = {k: v for k, v in stats.items() if k.endswith("_norm")}
+        params, norms, memories = update(params, norms, memories, step)
     told = [module.apply({"params": params, "batch_stats": norms}, source[:, n]) for n in (0, 1)]
     assert np.mean(told[0] > 0) > 0.9 and np.mean(told[1] < 0) > 0.9

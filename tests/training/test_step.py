@@ -43,7 +43,7 @@ def test_four_clips_are_learnt_by_heart(config, prepared, tmp_path, optimised):
     assert run.feed.epoch == 4
     train(run)
     state = run.parallel.replicate(run.checkpoints.restore(300, run.shapes))
-    batch = next(run.feed.batches(run.streams["source"], 300, 301))
+    batch = next(run.feed.batches("source", 300, 301))
     values, _ = run.validation_step(state.params, state.batch_stats, batch)
     assert np.asarray(values["cc"]).shape == (4,) and np.asarray(values["cc"]).min() > 0.95
 

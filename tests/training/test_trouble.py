@@ -173,7 +173,7 @@ def test_the_report_does_without_pictures(tmp_path):
         ({"seed": 2**32}, "seed must be a whole number from 0 to 4294967295; got 4294967296"),
         (
             {"evaluation__metric": "loss", "early_stop": {"mode": "max"}},
-            "early_stop.mode 'max' waits for evaluation.metric 'loss' to rise, which shall fall",
+            "early_stop.mode 'max' waits for evaluation.metric 'loss' to rise, which should fall",
         ),
         (
             {"evaluation__metric": "kl", "optimizer__schedule": {"name": "plateau", "mode": "max"}},

@@ -22,7 +22,7 @@ def test_the_loss_falls_by_the_slope_and_goes_on_falling(config, tmp_path, optim
     model = {"system": system, **SIZE, **SETTINGS[system]}
     sgd = {"name": "sgd", "learning_rate": 1.0}
     run = prepare_run(config(model=model, optimizer=sgd, steps=20), tmp_path, lambda line: None)
-    batches = run.feed.batches(run.streams["source"], 0, 1)
+    batches = run.feed.batches("source", 0, 1)
     clips = {"source": next(batches)}
     batches.close()
     state, losses, scale = run.initial_state(), [], 0.0

@@ -15,7 +15,7 @@ from avsal_jax.data.datasets import open_entire
 from avsal_jax.data.sets.stimuli import GazeOptions
 from avsal_jax.evaluation.baselines import centre_maps
 from avsal_jax.evaluation.human import LeaveOneOut
-from avsal_jax.evaluation.protocols import PROTOCOLS
+from avsal_jax.evaluation.protocols import find_protocol
 from avsal_jax.evaluation.scoring import OtherFixations, frame_values, scored_frames
 from avsal_jax.evaluation.units import Settings, Unit
 from tests import needs
@@ -28,7 +28,7 @@ FOLDERS = {
     "gaze:hands": "hands",
     "hevc_gaze": "hevc",
 }
-SETTINGS = Settings(PROTOCOLS["gaze"], ("nss",))
+SETTINGS = Settings(find_protocol("gaze"), ("nss",))
 NSS_TOLERANCE = 0.02
 CHECKOUT = pathlib.Path(__file__).parents[3]
 

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
+from avsal_jax.convert.conversion import Conversion
 from avsal_jax.convert.rules import Entry, batch_norm
 from avsal_jax.errors import AvsalError
+from avsal_jax.registry import register
 
 # Classifiers of objects and scenes, which the public systems hold and do not use; what else lies in an
 # AViNet and in a STAViS checkpoint.
 CLASSIFIERS = ("*conv8_objs.*", "*conv8_scns.*", "conv8.0.*", "conv8_2.0.*")
 _AVINET = ("visual_model.*", "bilinear.*", "transformer.*", "conv_in_1x1.*", "audio_conv_1x1.*")
 _STAVIS = ("conv1.weight", "bn1.*", "layer[123].*", "score_dsn.*", "fuse.*", "fuseav.*", "fusion3.*")
-IGNORED = ("*.num_batches_tracked", *CLASSIFIERS, *_AVINET, *_STAVIS)
 # Positions of the convolutions in STAViS's sequence; each norm follows.
 _STAVIS_POSITIONS = (0, 4, 8, 11, 14, 18, 21)
 # Layouts of names: for each layer, its convolution and its norm.
@@ -29,26 +28,30 @@ _LAYOUTS = (
     [(f"soundnet8.{n}", f"soundnet8.{n + 1}") for n in _STAVIS_POSITIONS],
 )
 
-# The last norm of each layout: names of convolutions are those of other networks too.
-MARKS = tuple(f"{names[-1][1]}.weight" for names in _LAYOUTS)
 
+@register("conversion", "soundnet")
+class SoundNetConversion(Conversion):
+    """SoundNet, an encoder of sound: files of its own in three layouts, or out of AViNet and STAViS."""
 
-def recognise(tensors: dict[str, np.ndarray]) -> dict:
-    """Returns no settings; refuses a file without SoundNet."""
-    _layout(tensors)
-    return {}
+    # The last norm of each layout: names of convolutions are those of other networks too.
+    marks = tuple(f"{names[-1][1]}.weight" for names in _LAYOUTS)
+    ignored = ("*.num_batches_tracked", *CLASSIFIERS, *_AVINET, *_STAVIS)
 
+    def recognise(self, tensors) -> dict:
+        """Returns no settings; refuses a file without SoundNet."""
+        _layout(tensors)
+        return {}
 
-def table(settings: dict, tensors: dict[str, np.ndarray]) -> Iterator[Entry]:
-    """Rows for SoundNet under the names that `tensors` have."""
-    names = _layout(tensors)
-    first = tensors[f"{names[0][0]}.weight"]
-    transform = "conv_row" if first.shape[-1] > 1 else "conv_column"
-    for number, (conv, norm) in enumerate(names, start=1):
-        target = f"audio_encoder/layer{number}"
-        yield Entry(f"{conv}.weight", f"params/{target}/conv/kernel", transform)
-        yield Entry(f"{conv}.bias", f"params/{target}/conv/bias", "vector")
-        yield from batch_norm(norm, f"{target}/norm")
+    def table(self, settings, tensors) -> Iterator[Entry]:
+        """Yields the rows of SoundNet under the names that `tensors` have."""
+        names = _layout(tensors)
+        first = tensors[f"{names[0][0]}.weight"]
+        transform = "conv_row" if first.shape[-1] > 1 else "conv_column"
+        for number, (conv, norm) in enumerate(names, start=1):
+            target = f"audio_encoder/layer{number}"
+            yield Entry(f"{conv}.weight", f"params/{target}/conv/kernel", transform)
+            yield Entry(f"{conv}.bias", f"params/{target}/conv/bias", "vector")
+            yield from batch_norm(norm, f"{target}/norm")
 
 
 def _layout(tensors) -> list[tuple[str, str]]:

@@ -13,11 +13,10 @@ from avsal_jax.models.domain import DomainDiscriminator
 
 DRAWN = 64  # clips of either domain in an update
 _ADAM = optax.scale_by_adam(b1=0.5)
-_KEPT = ("memory", "first", "second")  # beside the norms' statistics: the last two are Adam's moments
 
 
 def replay_state(params: dict, tokens: tuple[int, int], size: int, updates: int) -> dict:
-    """Returns what a discriminator's `batch_stats` get: an empty memory, and moments for updates.
+    """Returns what a discriminator has in `TrainState.extra`: an empty memory, and moments for updates.
 
     Args:
       params: of the discriminator.
@@ -29,12 +28,6 @@ def replay_state(params: dict, tokens: tuple[int, int], size: int, updates: int)
     if updates:
         state |= {name: jax.tree.map(jnp.zeros_like, params) for name in ("first", "second")}
     return state
-
-
-def parted(stats: dict) -> tuple[dict, dict]:
-    """Returns (the norms' statistics, what `replay_state` added) of a discriminator's `batch_stats`."""
-    kept = {name: stats[name] for name in _KEPT if name in stats}
-    return {name: value for name, value in stats.items() if name not in kept}, kept
 
 
 def remembered(memory: jax.Array, tokens: jax.Array, step) -> tuple[jax.Array, jax.Array]:
@@ -53,14 +46,15 @@ def updated(
     discriminator: DomainDiscriminator,
     loss: Callable[[jax.Array], jax.Array],
     params: dict,
-    stats: dict,
+    norms: dict,
+    memories: dict,
     step,
     clips: int,
     updates: int,
     rate: float,
     key: jax.Array,
-) -> tuple[dict, dict]:
-    """Returns (params, batch_stats) of a discriminator after updates of its own on what it remembers.
+) -> tuple[dict, dict, dict]:
+    """Returns (params, norms, memories) of a discriminator after updates of its own on what it remembers.
 
     Each is one of Adam (b1 .5) on DRAWN clips of either domain, drawn evenly with replacement. They are the
     k updates of the discriminator for one of what it judges of Goodfellow et al. 2014, Algorithm 1. In the
@@ -69,13 +63,13 @@ def updated(
     Args:
       discriminator: a module.
       loss: of the logits [2 * DRAWN] of clips in turn, source and target.
-      params, stats: its variables, with those of `replay_state`.
+      params, norms: its variables; of the norms the running statistics.
+      memories: of `replay_state`.
       step: int32, from 0; clips: of either domain that a step brings.
       updates: their number; rate: of each.
       key: random key of the step.
     """
-    norms, kept = parted(stats)
-    memory = kept["memory"]
+    memory = memories["memory"]
     filled = jnp.clip(step * clips, 1, memory.shape[0])
 
     def update(carry, number):
@@ -96,7 +90,7 @@ def updated(
         return lax.scan(update, carry, jnp.arange(updates))[0]
 
     done = jnp.asarray((step - 1) * updates, jnp.int32)
-    moments = optax.ScaleByAdamState(done, kept["first"], kept["second"])
+    moments = optax.ScaleByAdamState(done, memories["first"], memories["second"])
     carry = (params, norms, moments)
     params, norms, moments = lax.cond(step > 0, several, lambda same: same, carry)
-    return params, {**norms, **kept, "first": moments.mu, "second": moments.nu}
+    return params, norms, {**memories, "first": moments.mu, "second": moments.nu}

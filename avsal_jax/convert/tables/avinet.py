@@ -5,43 +5,53 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-import numpy as np
-
-from avsal_jax.convert import s3d, soundnet, vinet
+from avsal_jax.convert.conversion import Conversion
 from avsal_jax.convert.rules import Entry
+from avsal_jax.convert.tables import soundnet
+from avsal_jax.convert.tables.vinet import ViNetConversion
 from avsal_jax.errors import AvsalError
-from avsal_jax.ops.attention import sinusoids
+from avsal_jax.registry import register
 
 _VISUAL = "visual_model."
 _POSITIONS = "transformer.pos_encoder.pe"
-# AViNet(T) holds an unused bilinear form; its table of positions is compared with ours and computed anew.
-IGNORED = (*s3d.IGNORED, *soundnet.CLASSIFIERS, "bilinear.weight", "bilinear.bias", _POSITIONS)
-MARKS = tuple(_VISUAL + mark for mark in vinet.MARKS)
 _MOST_POSITIONS = 10_000_000  # tokens times channels, of a table that is compared
 
 
-def recognise(tensors: dict[str, np.ndarray]) -> dict:
-    """Returns the fusion and the settings of the visual part, as names and shapes show them."""
-    if not any(name.startswith(_VISUAL) for name in tensors):
-        raise AvsalError(f"this is no AViNet checkpoint: no name begins with {_VISUAL}")
-    settings = vinet.recognise(_visual(tensors))
-    if "audio_conv_1x1.weight" not in tensors:
-        return {**settings, "fusion": "bilinear"}
-    layers = {name.split(".")[3] for name in tensors if name.startswith(_layer(""))}
-    _check_positions(tensors.get(_POSITIONS))
-    return {**settings, "fusion": "transformer", "fusion.layers": len(layers)}
+@register("conversion", "avinet")
+class AViNetConversion(Conversion):
+    """AViNet(B) and AViNet(T) of samyak0210/ViNet."""
 
+    marks = tuple(_VISUAL + mark for mark in ViNetConversion.marks)
+    # AViNet(T) holds an unused bilinear form; its table of positions is compared with ours and computed.
+    ignored = (
+        *ViNetConversion.ignored,
+        *soundnet.CLASSIFIERS,
+        "bilinear.weight",
+        "bilinear.bias",
+        _POSITIONS,
+    )
 
-def table(settings: dict, tensors: dict[str, np.ndarray]) -> Iterator[Entry]:
-    """Rows for an AViNet checkpoint with these settings; `tensors` are its content."""
-    for row in vinet.table(settings, _visual(tensors)):
-        yield dataclasses.replace(row, source=_VISUAL + row.source)
-    yield from soundnet.table(settings, tensors)
-    if "fusion.layers" in settings:
-        yield from _transformer(settings["fusion.layers"])
-    else:
-        yield Entry("bilinear.weight", "params/fusion/projection", "bilinear")
-        yield Entry("bilinear.bias", "params/fusion/bias", "vector")
+    def recognise(self, tensors) -> dict:
+        """Returns the fusion and the settings of the visual part, as names and shapes show them."""
+        if not any(name.startswith(_VISUAL) for name in tensors):
+            raise AvsalError(f"this is no AViNet checkpoint: no name begins with {_VISUAL}")
+        settings = ViNetConversion().recognise(_visual(tensors))
+        if "audio_conv_1x1.weight" not in tensors:
+            return {**settings, "fusion": "bilinear"}
+        layers = {name.split(".")[3] for name in tensors if name.startswith(_layer(""))}
+        _check_positions(tensors.get(_POSITIONS))
+        return {**settings, "fusion": "transformer", "fusion.layers": len(layers)}
+
+    def table(self, settings, tensors) -> Iterator[Entry]:
+        """Yields the rows of an AViNet checkpoint with these settings."""
+        for row in ViNetConversion().table(settings, _visual(tensors)):
+            yield dataclasses.replace(row, source=_VISUAL + row.source)
+        yield from soundnet.SoundNetConversion().table(settings, tensors)
+        if "fusion.layers" in settings:
+            yield from _transformer(settings["fusion.layers"])
+        else:
+            yield Entry("bilinear.weight", "params/fusion/projection", "bilinear")
+            yield Entry("bilinear.bias", "params/fusion/bias", "vector")
 
 
 def _transformer(layers: int) -> Iterator[Entry]:
@@ -81,7 +91,11 @@ def _visual(tensors):
     return {name.removeprefix(_VISUAL): v for name, v in tensors.items() if name.startswith(_VISUAL)}
 
 
-def _check_positions(table: np.ndarray | None) -> None:
+def _check_positions(table) -> None:
+    import numpy as np
+
+    from avsal_jax.ops.attention import sinusoids
+
     known = table is not None and table.ndim == 3 and table.shape[1] == 1
     if not known or not 0 < table.shape[0] * table.shape[2] <= _MOST_POSITIONS:
         raise AvsalError(

@@ -14,18 +14,23 @@ import optax
 import pytest
 
 from avsal_jax.errors import AvsalError
-from avsal_jax.training.optimizer import (
+from avsal_jax.spec.fields import registered
+from avsal_jax.training.optimizers import (
+    SGD,
+    Adam,
+    AdamW,
     Group,
-    OptimizerConfig,
     group_labels,
     learning_rate,
     make_optimizer,
 )
 from avsal_jax.training.schedules import (
+    Constant,
     EarlyStopConfig,
     EarlyStopState,
+    Plateau,
     PlateauState,
-    ScheduleConfig,
+    Step,
     schedule_factor,
 )
 from tests import needs
@@ -46,16 +51,15 @@ def record(request, tests_dir):
 
 
 def schedule_config(fields):
-    return ScheduleConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+    return registered("schedule", {"name": "constant", **fields}, "schedule")
 
 
 def optimizer_config(fields):
-    """As a schema would: from plain values."""
-    fields = dict(fields)
-    fields["groups"] = tuple(Group(**group) for group in fields.get("groups", ()))
+    """As a schema does: from plain values."""
+    fields = {"name": "adam", "learning_rate": 0.01, **fields}
     if "schedule" in fields:
-        fields["schedule"] = schedule_config(fields["schedule"])
-    return OptimizerConfig(learning_rate=0.01, **fields)
+        fields["schedule"] = {"name": "constant", **fields["schedule"]}
+    return registered("optimizer", fields, "optimizer")
 
 
 def tree(flat):
@@ -115,16 +119,14 @@ def test_updates_are_those_of_torch(record, case):
 
 def test_schedules_are_those_of_torch(record):
     for case in record["rates"]:
-        config = OptimizerConfig(
-            learning_rate=record["learning_rate"], schedule=schedule_config(case["config"])
-        )
+        config = Adam(learning_rate=record["learning_rate"], schedule=schedule_config(case["config"]))
         ours = [learning_rate(config, step, record["steps"]) for step in range(record["steps"] + 1)]
         np.testing.assert_allclose(ours, case["rates"], rtol=1e-6)
 
 
 def test_plateau_is_that_of_torch_also_after_a_resume(record):
     for case in record["plateaus"]:
-        config, state, scales = ScheduleConfig("plateau", **case["config"]), PlateauState(), []
+        config, state, scales = Plateau(**case["config"]), PlateauState(), []
         for value in record["watched"]:
             state = state.update(math.nan if value is None else value, config)
             state = PlateauState(**json.loads(json.dumps(state._asdict(), allow_nan=False)))
@@ -134,7 +136,7 @@ def test_plateau_is_that_of_torch_also_after_a_resume(record):
 
 
 def test_plateau_scales_updates_without_a_new_compilation():
-    for config in (OptimizerConfig("adamw", weight_decay=0.1), OptimizerConfig("sgd", accumulate=2)):
+    for config in (AdamW(weight_decay=0.1), SGD(accumulate=2)):
         optimizer = make_optimizer(config, PARAMS, 10)
         chex.clear_trace_counter()
         update = jax.jit(chex.assert_max_traces(optimizer.update, 1))
@@ -150,11 +152,13 @@ def test_plateau_scales_updates_without_a_new_compilation():
 def test_frozen_parameters_have_no_state_and_do_not_count_for_clipping():
     huge = {"visual_encoder": jax.tree.map(lambda p: p * 1e6, PARAMS["visual_encoder"])}
     gradients = {**PARAMS, **huge}
-    config = OptimizerConfig("sgd", 1.0, groups=(Group("visual_encoder/.*", 0.0),), accumulate=1)
-    for name, accumulate in (("adamw", 1), ("adam", 3), ("sgd", 2)):
-        momentum = {"momentum": 0.9} if name == "sgd" else {}
-        kind = dataclasses.replace(config, name=name, accumulate=accumulate, **momentum)
-        state = make_optimizer(kind, PARAMS, 10).init(PARAMS)
+    config = SGD(1.0, groups=(Group("visual_encoder/.*", 0.0),), accumulate=1)
+    for cls, fields in (
+        (AdamW, {}),
+        (Adam, {"accumulate": 3}),
+        (SGD, {"accumulate": 2, "momentum": 0.9}),
+    ):
+        state = make_optimizer(cls(groups=config.groups, **fields), PARAMS, 10).init(PARAMS)
         assert (2, 3) not in [np.shape(leaf) for leaf in jax.tree.leaves(state)]
         assert (2,) in [np.shape(leaf) for leaf in jax.tree.leaves(state)]
     optimizer = make_optimizer(dataclasses.replace(config, clip_norm=100.0), PARAMS, 10)
@@ -165,7 +169,7 @@ def test_frozen_parameters_have_no_state_and_do_not_count_for_clipping():
 
 def test_the_first_matching_group_takes_a_parameter():
     groups = (Group(".*/bias", 0.0), Group("decoder/.*", 2.0))
-    labels = group_labels(OptimizerConfig(groups=groups), PARAMS)
+    labels = group_labels(Adam(groups=groups), PARAMS)
     assert labels == {
         "decoder/bias": "frozen",
         "decoder/kernel": "group1",
@@ -175,14 +179,14 @@ def test_the_first_matching_group_takes_a_parameter():
 
 def test_groups_need_shapes_only():
     shapes = jax.eval_shape(lambda: PARAMS)
-    optimizer = make_optimizer(OptimizerConfig(groups=(Group(".*/bias", 0.5),)), shapes, 10)
+    optimizer = make_optimizer(Adam(groups=(Group(".*/bias", 0.5),)), shapes, 10)
     state = jax.eval_shape(optimizer.init, shapes)
     chex.assert_trees_all_equal_shapes_and_dtypes(state, jax.eval_shape(optimizer.init, PARAMS))
 
 
 def test_warm_up_rises_linearly_and_the_cosine_starts_after_it():
     def factors(steps, **fields):
-        return [float(schedule_factor(ScheduleConfig(**fields), step, 12)) for step in steps]
+        return [float(schedule_factor(schedule_config(fields), step, 12)) for step in steps]
 
     rise = [0.25, 0.5, 0.75, 1.0]
     np.testing.assert_allclose(factors(range(4), warmup_steps=4), rise)
@@ -195,8 +199,8 @@ def test_warm_up_rises_linearly_and_the_cosine_starts_after_it():
 
 
 def test_an_accumulated_update_takes_the_rate_of_its_first_batch():
-    schedule = ScheduleConfig("step", milestones=(0.5,), gamma=0.5)
-    config = OptimizerConfig("sgd", 1.0, accumulate=4, schedule=schedule)
+    schedule = Step(milestones=(0.5,), gamma=0.5)
+    config = SGD(1.0, accumulate=4, schedule=schedule)
     rates = [learning_rate(config, step, 12, plateau_scale=0.5) for step in range(12)]
     assert rates == [0.5] * 8 + [0.25] * 4  # the milestone, batch 6, lies within the second update
     optimizer = make_optimizer(config, PARAMS, 12)
@@ -223,83 +227,93 @@ def test_early_stopping_counts_evaluations_without_a_better_value():
 
 TODAY = tree({"regulator/gate1/select/bias": [1.0], "heads/saliency/conv1/kernel": [1.0, 2.0]})
 MISTAKES = [
-    (lambda: OptimizerConfig("adamm"), "optimizer.name 'adamm' is not one of adam, adamw, sgd (did you mean"),
-    (lambda: OptimizerConfig(learning_rate=0), "optimizer.learning_rate must be a number above 0; got 0"),
-    (lambda: OptimizerConfig(learning_rate="1e-4"), "got '1e-4'"),
-    (lambda: OptimizerConfig(b1=1.0), "optimizer.b1 must be a number of at least 0 and below 1; got 1.0"),
-    (lambda: OptimizerConfig(eps=math.nan), "optimizer.eps must be a number of at least 0; got nan"),
-    (lambda: OptimizerConfig(clip_norm=0), "optimizer.clip_norm must be a number above 0, or None; got 0"),
     (
-        lambda: OptimizerConfig(accumulate=1.5),
+        lambda: optimizer_config({"name": "adamm"}),
+        "unknown optimizer 'adamm' (did you mean 'adam'?); there are adam, adamw, sgd",
+    ),
+    (lambda: Adam(learning_rate=0), "optimizer.learning_rate must be a number above 0; got 0"),
+    (lambda: Adam(learning_rate="1e-4"), "got '1e-4'"),
+    (lambda: Adam(b1=1.0), "optimizer.b1 must be a number of at least 0 and below 1; got 1.0"),
+    (lambda: Adam(eps=math.nan), "optimizer.eps must be a number of at least 0; got nan"),
+    (lambda: Adam(clip_norm=0), "optimizer.clip_norm must be a number above 0, or None; got 0"),
+    (
+        lambda: Adam(accumulate=1.5),
         "optimizer.accumulate must be a whole number of at least 1; got 1.5",
     ),
-    (lambda: OptimizerConfig(accumulate=True), "got True"),
-    (lambda: OptimizerConfig(momentum=0.9), "optimizer 'adam' has no momentum; leave it out"),
-    (lambda: OptimizerConfig("sgd", b2=0.9), "optimizer 'sgd' has no b2; leave it out"),
-    (lambda: OptimizerConfig("sgd", nesterov=True), "optimizer.nesterov needs momentum, and dampening 0"),
+    (lambda: Adam(accumulate=True), "got True"),
     (
-        lambda: OptimizerConfig(groups=("x",)),
+        lambda: optimizer_config({"momentum": 0.9}),
+        "optimizer 'adam' has no field 'momentum'; it has learning_rate, weight_decay, clip_norm, "
+        "accumulate, groups, schedule, b1, b2, eps",
+    ),
+    (
+        lambda: optimizer_config({"name": "sgd", "b2": 0.9}),
+        "optimizer 'sgd' has no field 'b2'; it has learning_rate, ",
+    ),
+    (lambda: SGD(nesterov=True), "optimizer.nesterov needs momentum, and dampening 0"),
+    (
+        lambda: Adam(groups=("x",)),
         "optimizer.groups has fields pattern, scale, weight_decay; got 'x'",
     ),
     (lambda: Group("decoder/("), "'decoder/(' of a parameter group is no regular expression"),
     (lambda: Group("x", -1), "group 'x': scale must be a number of at least 0; got -1"),
     (lambda: Group("x", 1, -1), "group 'x': weight_decay must be a number of at least 0, or None; got -1"),
     (
-        lambda: make_optimizer(OptimizerConfig(groups=(Group("decoder", 0.1),)), PARAMS, 9),
+        lambda: make_optimizer(Adam(groups=(Group("decoder", 0.1),)), PARAMS, 9),
         "the parameter group 'decoder' matches none of 3 parameters; a pattern takes a whole path, such as "
         "decoder/bias, ",
     ),
     (
-        lambda: make_optimizer(OptimizerConfig(groups=(Group("decoder/conv1/.*"),)), TODAY, 9),
+        lambda: make_optimizer(Adam(groups=(Group("decoder/conv1/.*"),)), TODAY, 9),
         "the parameter group 'decoder/conv1/.*' is now 'heads/saliency/conv1/.*'",
     ),
     (
-        lambda: make_optimizer(OptimizerConfig(groups=(Group("fusion/gate1/.*"),)), TODAY, 9),
+        lambda: make_optimizer(Adam(groups=(Group("fusion/gate1/.*"),)), TODAY, 9),
         "the parameter group 'fusion/gate1/.*' is now 'regulator/gate1/.*'",
     ),
     (
-        lambda: make_optimizer(OptimizerConfig(groups=(Group(".*"), Group("decoder/.*"))), PARAMS, 9),
+        lambda: make_optimizer(Adam(groups=(Group(".*"), Group("decoder/.*"))), PARAMS, 9),
         "the parameter group 'decoder/.*' gets no parameter: groups before it take all that it matches",
     ),
     (
-        lambda: make_optimizer(OptimizerConfig(groups=(Group(".*", 0.0),)), PARAMS, 9),
+        lambda: make_optimizer(Adam(groups=(Group(".*", 0.0),)), PARAMS, 9),
         "every parameter is frozen; give one group a scale above 0",
     ),
     (
-        lambda: make_optimizer(OptimizerConfig(), PARAMS, 0),
+        lambda: make_optimizer(Adam(), PARAMS, 0),
         "total_steps must be a whole number of at least",
     ),
     (
-        lambda: make_optimizer(OptimizerConfig(schedule=ScheduleConfig(warmup_steps=9)), PARAMS, 9),
+        lambda: make_optimizer(Adam(schedule=Constant(9)), PARAMS, 9),
         "schedule.warmup_steps 9 must be less than the run's 9 steps",
     ),
     (
-        lambda: ScheduleConfig("cosin"),
-        "'cosin' is not one of constant, cosine, step, plateau (did you mean 'cosine'?)",
+        lambda: schedule_config({"name": "cosin"}),
+        "unknown schedule 'cosin' (did you mean 'cosine'?); there are constant, cosine, step, plateau",
     ),
-    (lambda: ScheduleConfig("plateau", mode="mim"), "schedule.mode 'mim' is not one of min, max"),
+    (lambda: Plateau(mode="mim"), "schedule.mode 'mim' is not one of min, max"),
     (
-        lambda: ScheduleConfig("plateau", factor=1.0),
+        lambda: Plateau(factor=1.0),
         "schedule.factor must be a number above 0 and below 1; got",
     ),
     (
-        lambda: ScheduleConfig("plateau", patience=-1),
+        lambda: Plateau(patience=-1),
         "schedule.patience must be a whole number of at least 0; got",
     ),
     (
-        lambda: ScheduleConfig("cosine", milestones=(0.5,)),
-        "schedule 'cosine' has no milestones; leave it at (), or choose 'step'",
+        lambda: schedule_config({"name": "cosine", "milestones": (0.5,)}),
+        "schedule 'cosine' has no field 'milestones'; it has warmup_steps, final_fraction",
     ),
-    (lambda: ScheduleConfig("step"), "schedule 'step' needs milestones, such as (0.5, 0.75) of the run"),
+    (Step, "schedule 'step' needs milestones, such as (0.5, 0.75) of the run"),
     (
-        lambda: ScheduleConfig("step", milestones=0.5),
+        lambda: Step(milestones=0.5),
         "schedule.milestones must be a tuple of numbers above 0 and below 1; got 0.5",
     ),
     (
-        lambda: ScheduleConfig("step", milestones=(750,)),
+        lambda: Step(milestones=(750,)),
         "schedule.milestones must be a number above 0 and below 1; got 750",
     ),
-    (lambda: ScheduleConfig("step", milestones=(0.7, 0.5)), "schedule.milestones must rise; got (0.7, 0.5)"),
+    (lambda: Step(milestones=(0.7, 0.5)), "schedule.milestones must rise; got (0.7, 0.5)"),
     (lambda: EarlyStopConfig(0), "early_stop.patience must be a whole number of at least 1; got 0"),
     (lambda: EarlyStopConfig(mode="best"), "early_stop.mode 'best' is not one of min, max"),
 ]

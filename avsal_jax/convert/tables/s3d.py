@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import numpy as np
-
+from avsal_jax.convert.conversion import Conversion
 from avsal_jax.convert.rules import Entry, conv_norm
+from avsal_jax.registry import register
 
 # Index in the sequence `base` -> our name; pools have no tensors.
 SEPARABLE = {0: "conv1", 3: "conv3"}
@@ -21,23 +21,27 @@ MIXED = {
     14: "mixed_5b",
     15: "mixed_5c",
 }
-IGNORED = ("*.num_batches_tracked",)
-MARKS = ("base.0.conv_s.weight",)
 
 
-def recognise(tensors: dict[str, np.ndarray]) -> dict:
-    """Returns the settings that the tensors of an S3D file show."""
-    classifier = tensors.get("fc.0.weight")
-    return {} if classifier is None else {"visual_encoder.classes": int(classifier.shape[0])}
+@register("conversion", "s3d")
+class S3DConversion(Conversion):
+    """S3D of kylemin/S3D, an encoder of video, with or without its classifier."""
 
+    marks = ("base.0.conv_s.weight",)
+    ignored = ("*.num_batches_tracked",)
 
-def table(settings: dict, tensors: dict[str, np.ndarray]) -> Iterator[Entry]:
-    """Rows for an S3D file with these settings; `tensors` are its content."""
-    yield from trunk(lambda index: f"base.{index}")
-    if settings.get("visual_encoder.classes") is not None:
-        head = "params/visual_encoder/classifier"
-        yield Entry("fc.0.weight", f"{head}/kernel", "conv3d")
-        yield Entry("fc.0.bias", f"{head}/bias", "vector")
+    def recognise(self, tensors) -> dict:
+        """Returns the number of classes, where the file holds a classifier."""
+        classifier = tensors.get("fc.0.weight")
+        return {} if classifier is None else {"visual_encoder.classes": int(classifier.shape[0])}
+
+    def table(self, settings, tensors) -> Iterator[Entry]:
+        """Yields the rows of an S3D file with these settings."""
+        yield from trunk(lambda index: f"base.{index}")
+        if settings.get("visual_encoder.classes") is not None:
+            head = "params/visual_encoder/classifier"
+            yield Entry("fc.0.weight", f"{head}/kernel", "conv3d")
+            yield Entry("fc.0.bias", f"{head}/bias", "vector")
 
 
 def trunk(module: Callable[[int], str]) -> Iterator[Entry]:

@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from avsal_jax import losses
+from avsal_jax.data.dataset import find_dataset
+from avsal_jax.data.prepared import PreparedVideo
+from avsal_jax.data.sources import check_sources, videos_in_words
 from avsal_jax.errors import AvsalError
 from avsal_jax.losses import Term
 from avsal_jax.models.domain import CHANNELS, DomainDiscriminator
 from avsal_jax.models.initial import fresh_variables
 from avsal_jax.models.network import SALIENCY, Network, feature_shapes
 from avsal_jax.ops.gradient_reversal import reversal_ramp, reverse_gradient
-from avsal_jax.spec.fields import NotNegative, Range, Share, check_fields
-from avsal_jax.training.objectives import BatchSpec, Objective, clip_of, masked_mean
-from avsal_jax.training.replay import parted, remembered, replay_state, updated
+from avsal_jax.registry import register
+from avsal_jax.spec.fields import NotNegative, Range, Share, plain
+from avsal_jax.training.objectives.objective import (
+    SOURCE,
+    Objective,
+    ObjectiveConfig,
+    StepOutputs,
+    Stream,
+    clip_of,
+    masked_mean,
+)
+from avsal_jax.training.objectives.replay import remembered, replay_state, updated
+
+NAME = "domain_adversarial"
+TARGET = "target"  # the stream of the other domain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +49,9 @@ class AdaptedFeature:
     weight: NotNegative = 1.0
 
 
+@register("objective", NAME)
 @dataclasses.dataclass(frozen=True)
-class AdaptConfig:
+class DomainAdversarialConfig(ObjectiveConfig):
     """Adaptation to a target domain without labels; the source domain is `data.sources`.
 
     Attributes:
@@ -73,23 +89,66 @@ class AdaptConfig:
     updates: Annotated[int, Range(0, 64)] = 0
     update_rate: NotNegative = 1e-3
 
+    takes_cached_features: ClassVar[bool] = False
+
     def __post_init__(self):
-        check_fields(self, "adapt.")
-        names = [feature.name for feature in self.features]
+        super().__post_init__()
+        check_sources(self.sources)
+        names = self.feature_names
         if not names or len(set(names)) < len(names):
-            raise AvsalError(f"adapt.features names each feature once, and one at least; got {names}")
+            raise AvsalError(f"objective.features names each feature once, and one at least; got {[*names]}")
         if self.updates and not self.memory:
-            raise AvsalError("adapt.updates are made on remembered clips: set adapt.memory too, to 512 say")
-        rate, default = self.update_rate, AdaptConfig.update_rate
+            raise AvsalError(
+                "objective.updates are made on remembered clips: set objective.memory too, to 512 say"
+            )
+        rate, default = self.update_rate, DomainAdversarialConfig.update_rate
         if not self.updates and rate != default:
             raise AvsalError(
-                f"adapt.update_rate={rate} changes nothing with adapt.updates=0; leave it at {default}"
+                f"objective.update_rate={rate} changes nothing with objective.updates=0; leave it at "
+                f"{default}"
             )
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Of the features."""
+    def feature_names(self):
         return tuple(feature.name for feature in self.features)
+
+    def build(self, network, terms, source="video"):
+        return DomainAdversarial(network, terms, config=self, source=source)
+
+    def streams(self):
+        return {SOURCE: Stream(), TARGET: Stream(labelled=False, sources=self.sources, root=self.root)}
+
+    def check(self, config):
+        super().check(config)
+        if not self.sources:
+            raise AvsalError("objective.sources is empty: name the target domain, as (('diem', 1),)")
+
+    def check_videos(self, videos, labelled):
+        by_name = {(video.dataset, video.name): video for video in labelled}
+        shared = [video for video in videos[TARGET] if _same(video, by_name.get((video.dataset, video.name)))]
+        if shared:
+            raise AvsalError(
+                f"the domains overlap: {shared[0].dataset} {shared[0].name} and {len(shared) - 1} more "
+                "videos of objective.sources train or validate in data.sources with labels; take them out "
+                "of one"
+            )
+
+    def notes(self, videos):
+        features = ", ".join(self.feature_names)
+        return {"adaptation": f"to {videos_in_words(videos[TARGET])}, without their labels, by {features}"}
+
+
+def adaptation(sources: tuple, *features: str, **others) -> dict:
+    """Returns plain values: a target domain, features with unit weights, and other fields."""
+    config = DomainAdversarialConfig(sources, features=tuple(map(AdaptedFeature, features)), **others)
+    return {"name": NAME, **plain(config)}
+
+
+def _same(video: PreparedVideo, other: PreparedVideo | None) -> bool:
+    """Whether they are one video; those of generated sets have the same names, but other pictures."""
+    if other is None or find_dataset(video.dataset).generator is None:
+        return other is not None
+    return video.pictures_digest() == other.pictures_digest()
 
 
 class DomainAdversarial(Objective):
@@ -120,33 +179,40 @@ class DomainAdversarial(Objective):
       AvsalError: a feature that the network does not record, or that is not one array of tokens.
     """
 
-    def __init__(self, network: Network, terms: tuple[Term, ...], config: AdaptConfig, source: str = "video"):
+    def __init__(
+        self,
+        network: Network,
+        terms: tuple[Term, ...],
+        config: DomainAdversarialConfig,
+        source: str = "video",
+    ):
         self._network, self._terms, self._config, self._source = network, terms, config, source
         try:
-            shapes = feature_shapes(network, config.names)
+            shapes = feature_shapes(network, config.feature_names)
         except AvsalError as error:
-            raise AvsalError(f"adapt.features does not fit the system: {error}") from error
+            raise AvsalError(f"objective.features does not fit the system: {error}") from error
         for name, shape in shapes.items():
             if getattr(shape, "ndim", 0) != 3:
                 raise AvsalError(
-                    f"adapt.features names {name!r}, which is not tokens [B, N, C]; take audio or fused"
+                    f"objective.features names {name!r}, which is not tokens [B, N, C]; take audio or fused"
                 )
         self._tokens = {name: shape.shape[1:] for name, shape in shapes.items()}
         self._discriminators = {
-            name: DomainDiscriminator(CHANNELS.get(name, CHANNELS["fused"])) for name in config.names
+            name: DomainDiscriminator(CHANNELS.get(name, CHANNELS["fused"])) for name in config.feature_names
         }
 
-    def batch_specs(self):
-        return {"source": BatchSpec(), "target": BatchSpec(labelled=False, domain="target")}
-
     def extra_variables(self, seed):
-        variables, size = fresh_variables(self._init, seed), self._config.memory
+        variables, extra = fresh_variables(self._init, seed), {}
         for name, tokens in self._tokens.items():
-            own = variables_of(name)
-            variables["batch_stats"][own] |= replay_state(
-                variables["params"][own], tokens=tokens, size=size, updates=self._config.updates
+            module = variables_of(name)
+            memories = replay_state(
+                variables["params"][module],
+                tokens=tokens,
+                size=self._config.memory,
+                updates=self._config.updates,
             )
-        return variables
+            extra |= {module: memories} if memories else {}
+        return {**variables, "extra": extra}
 
     def _init(self, key) -> dict:
         """Returns the variables of all discriminators."""
@@ -157,37 +223,40 @@ class DomainAdversarial(Objective):
                 variables[collection][variables_of(name)] = tree
         return variables
 
-    def inner_updates(self, params, batch_stats, batches, step, rng):
+    def inner_updates(self, params, inputs):
         if not self._config.updates:
-            return params, batch_stats
-        clips = batches["target"]["frames"].shape[0]
+            return params, inputs
+        clips = inputs.batches[TARGET]["frames"].shape[0]
+        stats, extra = inputs.batch_stats, inputs.extra
         for number, (name, discriminator) in enumerate(self._discriminators.items()):
-            own = variables_of(name)
-            new, stats = updated(
+            module = variables_of(name)
+            new, norms, memories = updated(
                 discriminator,
                 loss=lambda logits: domain_loss(*_parts(logits)),
-                params=params[own],
-                stats=batch_stats[own],
-                step=step,
+                params=params[module],
+                norms=stats[module],
+                memories=extra[module],
+                step=inputs.step,
                 clips=clips,
                 updates=self._config.updates,
                 rate=self._config.update_rate,
-                key=jax.random.fold_in(rng, number),
+                key=jax.random.fold_in(inputs.rng, number),
             )
-            params, batch_stats = {**params, own: new}, {**batch_stats, own: stats}
-        return params, batch_stats
+            params, stats = {**params, module: new}, {**stats, module: norms}
+            extra = {**extra, module: memories}
+        return params, inputs.replace(batch_stats=stats, extra=extra)
 
-    def loss(self, params, batch_stats, batches, step, total, rng):
-        source, target = batches["source"], batches["target"]
-        inputs = {name: _interleaved(source[name], rows) for name, rows in target.items()}
+    def loss(self, params, inputs):
+        source, target = inputs.batches[SOURCE], inputs.batches[TARGET]
+        clips = {name: _interleaved(source[name], rows) for name, rows in target.items()}
         outputs = self._network.run(
-            {"params": params, "batch_stats": batch_stats},
-            clip_of(inputs, self._source),
+            {"params": params, "batch_stats": inputs.batch_stats},
+            clip_of(clips, self._source),
             train=True,
-            rngs={"dropout": rng},
-            features=self._config.names,
+            rngs={"dropout": inputs.rng},
+            features=self._config.feature_names,
         )
-        batch_stats = outputs.batch_stats
+        batch_stats, extra = outputs.batch_stats, inputs.extra
         per_clip, scores = losses.weighted(
             _parts(outputs.logits[SALIENCY])[0],
             density=source["density"],
@@ -196,60 +265,63 @@ class DomainAdversarial(Objective):
         )
         values = {f"loss/{name}": masked_mean(score, source["mask"]) for name, score in scores.items()}
         loss = masked_mean(per_clip, source["mask"])
-        strength = reversal_strength(self._config, step, total)
+        strength = reversal_strength(self._config, inputs.step, inputs.total)
         values["domain/strength"] = strength
         for feature in self._config.features:
-            stats, parts, accuracy = self._domain(
+            module = variables_of(feature.name)
+            norms, memories, parts = self._domain(
                 feature.name,
                 tokens=outputs.features[feature.name],
-                params=params,
-                batch_stats=batch_stats,
+                params=params[module],
+                norms=batch_stats[module],
+                memories=extra.get(module, {}),
                 strength=strength,
-                step=step,
+                step=inputs.step,
             )
-            batch_stats = {**batch_stats, **stats}
+            batch_stats = {**batch_stats, module: norms}
+            extra = {**extra, module: memories} if memories else extra
+            accuracy = parts.pop("accuracy")
             loss = loss + feature.weight * sum(parts.values())
-            parts = {**parts, "accuracy": accuracy}
+            parts["accuracy"] = accuracy
             values |= {f"domain/{feature.name}/{key}": value for key, value in parts.items()}
-        return loss, (batch_stats, values)
+        return loss, StepOutputs(batch_stats, extra, values)
 
-    def _domain(self, name, tokens, params, batch_stats, strength, step):
-        """Returns (new batch_stats, losses to add, accuracy) of a feature's discriminator."""
-        own, tokens = variables_of(name), tokens.astype(jnp.float32)
+    def _domain(self, name, tokens, params, norms, memories, strength, step):
+        """Returns (new norms, new memories, losses to add and the accuracy) of a feature's discriminator."""
+        tokens = tokens.astype(jnp.float32)
         if (share := self._config.source_share) != 1:
             source, target = _parts(tokens)
             # a negative strength turns nothing round: it is a share of the gradient
             tokens = _interleaved(reverse_gradient(source, -share), target)
-        stats, kept = parted(batch_stats[own])
         clips, earlier = tokens.shape[0], []
-        if "memory" in kept:
-            again, kept["memory"] = remembered(kept["memory"], lax.stop_gradient(tokens), step)
-            earlier = [again]
+        if "memory" in memories:
+            earlier_tokens, memory = remembered(memories["memory"], lax.stop_gradient(tokens), step)
+            earlier, memories = [earlier_tokens], {**memories, "memory": memory}
 
-        def judged(params, seen):
+        def judged(params, inputs):
             return self._discriminators[name].apply(
-                {"params": params, "batch_stats": stats},
-                jnp.concatenate([seen, *earlier]),
+                {"params": params, "batch_stats": norms},
+                jnp.concatenate([inputs, *earlier]),
                 train=True,
                 mutable=["batch_stats"],
             )
 
         kind = self._config.feature_loss
-        own_loss = OWN_LOSSES.get(kind)
-        seen = lax.stop_gradient(tokens) if own_loss else reverse_gradient(tokens, strength)
-        logits, state = judged(params[own], seen)
+        feature_loss = FEATURE_LOSSES.get(kind)
+        visible = lax.stop_gradient(tokens) if feature_loss else reverse_gradient(tokens, strength)
+        logits, state = judged(params, visible)
         source, target = _parts(logits[:clips])
         accuracy = (jnp.mean(source > 0) + jnp.mean(target < 0)) / 2
         parts = {"loss": domain_loss(source, target)}
         if earlier:
             parts["memory"] = domain_loss(*_parts(logits[clips:]))
-        if own_loss:
-            logits, _ = judged(lax.stop_gradient(params[own]), tokens)
-            parts[kind] = strength * own_loss(*_parts(logits[:clips]))
-        return {own: {**state["batch_stats"], **kept}}, parts, accuracy
+        if feature_loss:
+            logits, _ = judged(lax.stop_gradient(params), tokens)
+            parts[kind] = strength * feature_loss(*_parts(logits[:clips]))
+        return dict(state["batch_stats"]), memories, {**parts, "accuracy": accuracy}
 
 
-def reversal_strength(config: AdaptConfig, step, total: int) -> jax.Array:
+def reversal_strength(config: DomainAdversarialConfig, step, total: int) -> jax.Array:
     """Returns the factor on reversed gradients at a step of a run, from 0."""
     progress = jnp.asarray(step, jnp.float32) / total
     return config.strength * (reversal_ramp(progress) if config.reversal == "ramp" else jnp.ones(()))
@@ -276,7 +348,7 @@ def inverted_loss(source: jax.Array, target: jax.Array) -> jax.Array:
     return domain_loss(target, source)
 
 
-OWN_LOSSES = {"confusion": confusion_loss, "inverted": inverted_loss}  # of features, without reversal
+FEATURE_LOSSES = {"confusion": confusion_loss, "inverted": inverted_loss}  # of features, without reversal
 
 
 def variables_of(feature: str) -> str:

@@ -1,4 +1,4 @@
-"""The optimizer: adam, adamw or sgd with torch's arithmetic, parameter groups, clipping, accumulation.
+"""Optimizers: Adam, AdamW and SGD with torch's arithmetic, parameter groups, clipping, accumulation.
 
 Updates are those of torch.optim (2.13) on the same gradients; adam's first ones to about 1e-5 of themselves,
 because optax takes 1 - b2**t in float32. Weight decay is added to the gradient by adam and sgd and taken off
@@ -8,11 +8,12 @@ weight decay, as torch.nn.utils.clip_grad_norm_ before step() (without its 1e-6)
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import difflib
 import re
 from collections.abc import Sequence
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +21,10 @@ import optax
 
 from avsal_jax.errors import AvsalError
 from avsal_jax.models.renamings import renamed_pattern
-from avsal_jax.spec.fields import Decay, NotNegative, Positive, Range, check_fields
-from avsal_jax.training.schedules import ScheduleConfig, check_steps, schedule_factor
+from avsal_jax.registry import register
+from avsal_jax.spec.fields import Decay, NotNegative, Positive, Range, Registered, check_fields
+from avsal_jax.training.schedules import Constant, Schedule, check_steps, schedule_factor
 
-_ADAM = ("b1", "b2", "eps")
-_FIELDS = {"adam": _ADAM, "adamw": _ADAM, "sgd": ("momentum", "dampening", "nesterov")}
 _FROZEN, _TRAINED, _REST = "frozen", "trained", "rest"
 
 
@@ -53,45 +53,106 @@ class Group:
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerConfig:
+class Optimizer(abc.ABC):
     """How gradients become updates.
 
     Attributes:
-      name: `adam`, `adamw` or `sgd`. A field of another one must keep its default.
       learning_rate: at full height of the schedule.
-      b1, b2, eps: of adam and adamw.
-      momentum, dampening, nesterov: of sgd. Dampening starts at the second update, as in torch.
-      weight_decay: torch's: L2 for adam and sgd, decoupled for adamw.
+      weight_decay: torch's; what it is added to is the optimizer's matter.
       clip_norm: the largest global norm of the trained gradients, or None.
       accumulate: batches whose mean gradient makes one update.
       groups: the first that matches a parameter's path takes it.
       schedule: of the learning rate.
     """
 
-    name: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: Annotated[float, Range(0, above=True)] = 1e-4
-    b1: Decay = 0.9
-    b2: Decay = 0.999
-    eps: NotNegative = 1e-8
-    momentum: Decay = 0.0
-    dampening: Decay = 0.0
-    nesterov: bool = False
     weight_decay: NotNegative = 0.0
     clip_norm: Annotated[float, Range(0, above=True)] | None = None
     accumulate: Positive = 1
     groups: tuple[Group, ...] = ()
-    schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
+    schedule: Annotated[Schedule, Registered("schedule")] = dataclasses.field(default_factory=Constant)
 
     def __post_init__(self):
         check_fields(self, "optimizer.")
-        for other in sorted({name for names in _FIELDS.values() for name in names} - {*_FIELDS[self.name]}):
-            if getattr(self, other) != getattr(OptimizerConfig, other):
-                raise AvsalError(f"optimizer {self.name!r} has no {other}; leave it out")
+
+    @abc.abstractmethod
+    def build(self, weight_decay: float) -> tuple[optax.GradientTransformation, ...]:
+        """Returns the rule of a group of parameters, in order: gradients -> directions.
+
+        The learning rate, which turns directions round, comes after it.
+
+        Clipping and accumulation come before it: see `make_optimizer`.
+
+        Args:
+          weight_decay: of the group.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class _WithMoments(Optimizer):
+    b1: Decay = 0.9
+    b2: Decay = 0.999
+    eps: NotNegative = 1e-8
+
+    def moments(self) -> optax.GradientTransformation:
+        """Returns what Adam does to gradients."""
+        return optax.scale_by_adam(self.b1, self.b2, self.eps)
+
+
+@register("optimizer", "adam")
+@dataclasses.dataclass(frozen=True)
+class Adam(_WithMoments):
+    """torch.optim.Adam: weight decay is added to the gradient.
+
+    Attributes:
+      b1, b2, eps: torch's betas and eps.
+    """
+
+    def build(self, weight_decay):
+        return (*_decay(weight_decay), self.moments())
+
+
+@register("optimizer", "adamw")
+@dataclasses.dataclass(frozen=True)
+class AdamW(_WithMoments):
+    """torch.optim.AdamW: weight decay is taken off the parameter.
+
+    Attributes:
+      b1, b2, eps: torch's betas and eps.
+    """
+
+    def build(self, weight_decay):
+        return (self.moments(), *_decay(weight_decay))
+
+
+@register("optimizer", "sgd")
+@dataclasses.dataclass(frozen=True)
+class SGD(Optimizer):
+    """torch.optim.SGD: weight decay is added to the gradient.
+
+    Attributes:
+      momentum, dampening, nesterov: torch's. Dampening starts at the second update, as there.
+    """
+
+    momentum: Decay = 0.0
+    dampening: Decay = 0.0
+    nesterov: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise AvsalError("optimizer.nesterov needs momentum, and dampening 0")
 
+    def build(self, weight_decay):
+        momentum = _torch_momentum(self.momentum, self.dampening, self.nesterov)
+        return (*_decay(weight_decay), momentum)
 
-def with_frozen(config: OptimizerConfig, patterns: Sequence[str]) -> OptimizerConfig:
+
+def _decay(weight_decay: float) -> list[optax.GradientTransformation]:
+    return [optax.add_decayed_weights(weight_decay)] if weight_decay else []
+
+
+def with_frozen(config: Optimizer, patterns: Sequence[str]) -> Optimizer:
     """Returns `config` with a frozen group for each pattern, before all others.
 
     Args:
@@ -102,9 +163,7 @@ def with_frozen(config: OptimizerConfig, patterns: Sequence[str]) -> OptimizerCo
     return dataclasses.replace(config, groups=(*frozen, *config.groups))
 
 
-def make_optimizer(
-    config: OptimizerConfig, params, total_steps: int
-) -> optax.GradientTransformationExtraArgs:
+def make_optimizer(config: Optimizer, params, total_steps: int) -> optax.GradientTransformationExtraArgs:
     """Returns the optimizer for `params`.
 
     Its `update(gradients, state, params, plateau_scale=1.0)` takes the scale of a `PlateauState` as an
@@ -144,7 +203,7 @@ def make_optimizer(
     return optax.chain(whole, _scale_by_plateau())
 
 
-def learning_rate(config: OptimizerConfig, step: int, total_steps: int, plateau_scale: float = 1.0) -> float:
+def learning_rate(config: Optimizer, step: int, total_steps: int, plateau_scale: float = 1.0) -> float:
     """Returns the rate that the batch `step` (0 is the first) is learnt with, of the parameters in no group.
 
     With accumulation, an update takes the rate of its first batch.
@@ -154,7 +213,7 @@ def learning_rate(config: OptimizerConfig, step: int, total_steps: int, plateau_
     return config.learning_rate * float(factor) * plateau_scale
 
 
-def group_labels(config: OptimizerConfig, params) -> dict[str, str]:
+def group_labels(config: Optimizer, params) -> dict[str, str]:
     """Returns the group of each parameter by path: `frozen`, `group<index>` or `rest`.
 
     Raises:
@@ -196,13 +255,7 @@ def _map_paths(function, tree):
 
 
 def _rule(config, group, total_steps) -> optax.GradientTransformation:
-    decay = config.weight_decay if group.weight_decay is None else group.weight_decay
-    decay = [optax.add_decayed_weights(decay)] if decay else []
-    if config.name == "sgd":
-        rule = [*decay, _torch_momentum(config.momentum, config.dampening, config.nesterov)]
-    else:
-        adam = optax.scale_by_adam(config.b1, config.b2, config.eps)
-        rule = [adam, *decay] if config.name == "adamw" else [*decay, adam]
+    rule = config.build(config.weight_decay if group.weight_decay is None else group.weight_decay)
 
     def rate(count):
         factor = schedule_factor(config.schedule, count * config.accumulate, total_steps)

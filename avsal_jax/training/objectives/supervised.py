@@ -1,0 +1,60 @@
+"""Saliency maps from labelled clips: the weighted sum of losses."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+
+from avsal_jax import losses
+from avsal_jax.losses import Term
+from avsal_jax.models.network import SALIENCY, Network
+from avsal_jax.registry import register
+from avsal_jax.training.objectives.objective import (
+    SOURCE,
+    Batch,
+    Objective,
+    ObjectiveConfig,
+    StepOutputs,
+    clip_of,
+    masked_mean,
+)
+
+
+@register("objective", "supervised")
+@dataclasses.dataclass(frozen=True)
+class SupervisedConfig(ObjectiveConfig):
+    """The losses of `config.loss` between maps and truth of labelled clips."""
+
+    def build(self, network, terms, source="video"):
+        return Supervised(network, terms, source)
+
+
+class Supervised(Objective):
+    """The weighted sum of losses between maps and targets, meaned over the clips that count.
+
+    Args:
+      network: with the head `saliency`.
+      terms: losses with their weights.
+      source: of all clips; as `Clip.source`.
+    """
+
+    def __init__(self, network: Network, terms: tuple[Term, ...], source: str = "video"):
+        self._network, self._terms, self._source = network, terms, source
+
+    def loss(self, params, inputs):
+        batch = inputs.batches[SOURCE]
+        variables = {"params": params, "batch_stats": inputs.batch_stats}
+        clip = clip_of(batch, self._source)
+        outputs = self._network.run(variables, clip, train=True, rngs={"dropout": inputs.rng})
+        value, values = self.head_losses(outputs.logits, batch)
+        return value, StepOutputs(outputs.batch_stats, inputs.extra, values)
+
+    def head_losses(self, logits: dict[str, jax.Array], batch: Batch) -> tuple[jax.Array, dict]:
+        """Returns (scalar, values to log by name) of the logits of all heads; other heads' losses go here."""
+        saliency, mask = logits[SALIENCY], batch["mask"]
+        per_clip, scores = losses.weighted(
+            saliency, density=batch["density"], fixations=batch["fixations"], terms=self._terms
+        )
+        values = {f"loss/{name}": masked_mean(score, mask) for name, score in scores.items()}
+        return masked_mean(per_clip, mask), values
