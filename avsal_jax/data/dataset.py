@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import copy
 import dataclasses
 import pathlib
 from collections.abc import Callable, Iterable, Mapping
@@ -128,25 +129,19 @@ class DataSet:
 class Packaging(abc.ABC):
     """How the files of a set lie on disk.
 
-    The packaging of a row has no folder; `opened` returns it at one, and the methods below use that. A
-    packaging of your own is a subclass with `videos` and `entry`, and `check` and `parts` where it has more
-    to say. Fields are what differs between sets of one packaging.
+    A packaging of your own is a subclass with `videos` and `entry`, and `check` and `parts` where it has more
+    to say. Fields are what differs between sets of one packaging. The packaging of a row has no folder;
+    `opened` returns a copy at one, on which the other methods are called.
 
     Attributes:
-      dataset: name of the set.
+      dataset (of an opened one, as the next four): name of the set.
       row: of the set.
-      root: the folder.
+      root: the folder, a Path.
       split: whose videos are meant.
-      gaze: how recorded gaze is read.
+      gaze: how recorded gaze is read, `GazeOptions`.
       has_observers: whether fixations come observer by observer, as recorded gaze.
       contents: what the set consists of, in messages.
     """
-
-    dataset: str = dataclasses.field(default="", repr=False)
-    row: DataSet | None = dataclasses.field(default=None, repr=False)
-    root: pathlib.Path = dataclasses.field(default=pathlib.Path(), repr=False)
-    split: str = dataclasses.field(default="test", repr=False)
-    gaze: GazeOptions = dataclasses.field(default=DEFAULT_OPTIONS, repr=False)
 
     has_observers: ClassVar[bool] = False
     contents: ClassVar[str] = "videos"
@@ -184,14 +179,11 @@ class Packaging(abc.ABC):
 
     def opened(self, dataset: str, row: DataSet, root, split: str, gaze: GazeOptions | None) -> Packaging:
         """Returns the packaging at a folder; nothing is read."""
-        return dataclasses.replace(
-            self,
-            dataset=dataset,
-            row=row,
-            root=pathlib.Path(root),
-            split=split,
-            gaze=DEFAULT_OPTIONS if gaze is None else gaze,
-        )
+        packaging = copy.copy(self)
+        gaze = DEFAULT_OPTIONS if gaze is None else gaze
+        place = {"dataset": dataset, "row": row, "root": pathlib.Path(root), "split": split, "gaze": gaze}
+        vars(packaging).update(place)  # not fields, which a row sets
+        return packaging
 
     def entire(self) -> tuple[tuple[VideoEntry, ...], list[str]]:
         """Returns all stimuli of recorded gaze, whatever the split, and notes on the set; else nothing."""

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from avsal_jax import registry
 from avsal_jax.data.clip_sound import Sound
-from avsal_jax.data.dataset import find_dataset
 from avsal_jax.data.shards import ShardFolder
 from avsal_jax.errors import AvsalError
 
@@ -218,11 +218,9 @@ class PreparedSet:
         if not folds:
             there = ", ".join(made.lists) or "none"
             raise AvsalError(f"{self.folder} has no split {split}; it has {there}")
-        key = (
-            ""
-            if fold is None or (set(folds) == {""} and find_dataset(made.dataset).single_split)
-            else str(fold)
-        )
+        row = registry.lookup("dataset", made.dataset)
+        is_any_fold = set(folds) == {""} and row is not None and row.single_split
+        key = "" if fold is None or is_any_fold else str(fold)
         if key not in folds:
             there = ", ".join(fold or "none" for fold in folds)
             raise AvsalError(f"{made.dataset} was prepared with the folds {there}; got {key or 'none'}")

@@ -91,8 +91,9 @@ def test_results_can_be_compared_without_the_plugin(root, tmp_path, capsys):
 
 @pytest.mark.usefixtures("sideways")
 def test_training_validates_by_it(tmp_path):
-    settings = {"preset": "tiny", "grade": "position"}
-    prepare_generated("synthetic", settings, tmp_path, size=(32, 64), workers=1)
+    prepare_generated(
+        "synthetic", {"preset": "tiny", "grade": "position"}, output=tmp_path, size=(32, 64), workers=1
+    )
     values = {
         "model": MODEL,
         "data": {"root": str(tmp_path), "sources": (("synthetic", None),), "batch": 2},

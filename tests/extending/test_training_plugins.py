@@ -40,7 +40,7 @@ def isolated():
 def prepared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepared")
     settings = {"preset": "tiny", "grade": "position", "videos": "10", "frames": "16"}
-    prepare_generated("synthetic", settings, folder, size=(32, 64), workers=1)
+    prepare_generated("synthetic", settings, output=folder, size=(32, 64), workers=1)
     return folder
 
 
