@@ -133,19 +133,3 @@ def _held_out(train: list[PreparedVideo], fraction: float, seed: int) -> tuple[l
 
 def _words(sources: Sequence) -> str:
     return ", ".join(source if isinstance(source, str) else f"{source[0]}:{source[1]}" for source in sources)
-
-
-def check_sources(sources: tuple) -> None:
-    """Raises AvsalError for what is not a source, see `PreparedSources`."""
-    for source in sources:
-        if not isinstance(source, str) and not (
-            isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], str)
-        ):
-            raise AvsalError(
-                f"a data source is (set, fold), as ('coutrot1', 1), or a list file; got {source!r}"
-            )
-
-
-def videos_in_words(videos: Sequence[PreparedVideo]) -> str:
-    """Returns `7 videos of avad, diem`."""
-    return f"{len(videos)} videos of {', '.join(sorted({video.dataset for video in videos}))}"

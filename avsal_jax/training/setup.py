@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import avsal_jax
-from avsal_jax.data.sources import videos_in_words
+from avsal_jax.data.source_words import videos_in_words
 from avsal_jax.errors import AvsalError
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import Network, abstract_variables, init_variables

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,7 @@ from jax import lax
 
 from avsal_jax import losses
 from avsal_jax.data.dataset import find_dataset
-from avsal_jax.data.prepared import PreparedVideo
-from avsal_jax.data.sources import check_sources, videos_in_words
+from avsal_jax.data.source_words import check_sources, videos_in_words
 from avsal_jax.errors import AvsalError
 from avsal_jax.losses import Term
 from avsal_jax.models.domain import CHANNELS, DomainDiscriminator
@@ -31,6 +30,9 @@ from avsal_jax.training.objectives.objective import (
     masked_mean,
 )
 from avsal_jax.training.objectives.replay import remembered, replay_state, updated
+
+if TYPE_CHECKING:
+    from avsal_jax.data.prepared import PreparedVideo
 
 NAME = "domain_adversarial"
 TARGET = "target"  # the stream of the other domain

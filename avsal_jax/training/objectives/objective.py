@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from avsal_jax.data.feature_cache import SHARED
-from avsal_jax.data.prepared import PreparedVideo
 from avsal_jax.errors import AvsalError
 from avsal_jax.losses import Term
 from avsal_jax.models.network import Network
@@ -22,6 +21,7 @@ from avsal_jax.spec.input import InputSpec
 from avsal_jax.types import Clip
 
 if TYPE_CHECKING:
+    from avsal_jax.data.prepared import PreparedVideo
     from avsal_jax.training.schema import TrainConfig
 
 Batch = dict  # as `data.pipeline.clip_batches` gives, on the device
