@@ -178,6 +178,15 @@ def test_every_command_takes_plugins(fusion, capsys):
     assert "plugin nothing.py is not a file" in capsys.readouterr().err
 
 
+def test_a_broken_plugin_of_the_environment_is_one_line_for_every_command(fusion, monkeypatch, capsys):
+    fusion.write_text("1 / 0")
+    monkeypatch.setenv(plugins.VARIABLE, str(fusion))
+    code = "import sys; from avsal_jax.cli.main import main; sys.exit(main(['predict', '--help']))"
+    process = run(code)
+    assert process.returncode == 2
+    assert process.stderr.count("\n") == 1 and "add the line AVSAL_API" in process.stderr
+
+
 def test_a_model_names_the_plugin_that_it_needs_and_never_loads_it(model, fusion):
     card = json.loads((model / "model.json").read_text())
     assert card["plugins"] == [{"name": "my_fusion", "version": "0.3", "registers": ["fusion same"]}]
