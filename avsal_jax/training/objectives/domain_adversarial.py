@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from jax import lax
 
 from avsal_jax import losses
-from avsal_jax.data.dataset import find_dataset
 from avsal_jax.data.source_words import check_sources, videos_in_words
 from avsal_jax.errors import AvsalError
 from avsal_jax.losses import Term
@@ -148,6 +147,8 @@ def adaptation(sources: tuple, *features: str, **others) -> dict:
 
 def _same(video: PreparedVideo, other: PreparedVideo | None) -> bool:
     """Whether they are one video; those of generated sets have the same names, but other pictures."""
+    from avsal_jax.data.dataset import find_dataset  # it imports what reads videos
+
     if other is None or find_dataset(video.dataset).generator is None:
         return other is not None
     return video.pictures_digest() == other.pictures_digest()
