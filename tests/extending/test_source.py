@@ -141,4 +141,4 @@ def feed_of(train, validation):
         ]
         for counts in (train, validation)
     ]
-    return types.SimpleNamespace(train=groups[0], validation=groups[1], target=[])
+    return types.SimpleNamespace(_videos=lambda: [*groups[0], *groups[1]])
