@@ -9,6 +9,7 @@ import numpy as np
 from avsal_jax.data.audio import read_sound
 from avsal_jax.data.clip_sound import ClipSound, Sound, resample
 from avsal_jax.data.datasets import open_dataset
+from avsal_jax.data.synthetic.dataset import NAME
 from avsal_jax.data.synthetic.files import read_scene
 from avsal_jax.data.synthetic.settings import CLASSES
 from avsal_jax.errors import AvsalError
@@ -47,7 +48,7 @@ class Sounds:
 
 def videos_with_class(root, split: str) -> list[tuple]:
     """Returns (entry, class) of the videos of a split that have a class of sound."""
-    entries = open_dataset("synthetic", pathlib.Path(root), split)
+    entries = open_dataset(NAME, pathlib.Path(root), split)
     kinds = [(entry, read_scene(root, entry.name).kind) for entry in entries]
     videos = [(entry, kind) for entry, kind in kinds if kind is not None]
     if not videos:
