@@ -3,10 +3,12 @@
 import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
 import types
 
+import jax
 import numpy as np
 import pytest
 
@@ -176,6 +178,15 @@ def test_every_command_takes_plugins(fusion, capsys):
     assert "plugin nothing.py is not a file" in capsys.readouterr().err
 
 
+def test_a_broken_plugin_of_the_environment_is_one_line_for_every_command(fusion, monkeypatch, capsys):
+    fusion.write_text("1 / 0")
+    monkeypatch.setenv(plugins.VARIABLE, str(fusion))
+    code = "import sys; from avsal_jax.cli.main import main; sys.exit(main(['predict', '--help']))"
+    process = run(code)
+    assert process.returncode == 2
+    assert process.stderr.count("\n") == 1 and "add the line AVSAL_API" in process.stderr
+
+
 def test_a_model_names_the_plugin_that_it_needs_and_never_loads_it(model, fusion):
     card = json.loads((model / "model.json").read_text())
     assert card["plugins"] == [{"name": "my_fusion", "version": "0.3", "registers": ["fusion same"]}]
@@ -216,6 +227,20 @@ def test_an_installed_plugin_is_loaded_when_a_user_names_what_it_registers(insta
     assert not registry.is_registered("fusion", "same")
     assert registry.find("fusion", "same").__name__ == "Same"
     read_model(model)
+
+
+def test_the_example_of_the_docs_works(tests_dir, tmp_path):
+    (example,) = re.findall(r"```python\n(.*?)```", (tests_dir.parent / "docs/plugins.md").read_text(), re.S)
+    (tmp_path / "mean_sound.py").write_text(example)
+    load_plugins([str(tmp_path / "mean_sound.py")])
+    network = build(resolve("avinet", {**SMALL, "fusion": {"name": "mean_sound", "scale": 0.5}}))
+    variables = init_variables(network, 0)
+    frames, sound = np.zeros((1, 8, 64, 96, 3), np.uint8), np.ones((1, 4574), np.float32)
+    run = jax.jit(network.run)
+    loud, silent = (
+        run(variables, avsal_jax.Clip(frames, audio)).logits["saliency"] for audio in (sound, None)
+    )
+    assert loud.shape == (1, 64, 96) and np.abs(loud - silent).max() > 0
 
 
 def test_list_loads_installed_plugins_and_reports_those_that_fail(installed, capsys):

@@ -24,19 +24,8 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal's encoding lacks is escaped
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    parser = argparse.ArgumentParser(prog="avsal", description="Predicts where people look in a video.")
-    parser.add_argument("--version", action="version", version=f"avsal_jax {avsal_jax.__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in _COMMANDS:
-        command.add_parser(commands)
-    for command in commands.choices.values():
-        command.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
-            help="registers parts, metrics, data sets, ...; it is code: name what you trust")  # fmt: skip
     try:
-        args, more = parser.parse_known_args(argv)
-        if more and not hasattr(args, "more"):
-            parser.error(f"unrecognized arguments: {' '.join(more)}")
-        args.more = more  # of `train`: the values of its config
+        args = _parsed(argv)
         load_plugins(args.plugin)
         return args.run(args)
     except AvsalError as error:
@@ -51,6 +40,23 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         print(f"avsal: {error_line(error)}", file=sys.stderr)
         return 2 if is_machine_error(error) else _FAULT
+
+
+def _parsed(argv: list[str] | None) -> argparse.Namespace:
+    """Returns the arguments of a command; help texts read the tables, and so load plugins."""
+    parser = argparse.ArgumentParser(prog="avsal", description="Predicts where people look in a video.")
+    parser.add_argument("--version", action="version", version=f"avsal_jax {avsal_jax.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in _COMMANDS:
+        command.add_parser(commands)
+    for command in commands.choices.values():
+        command.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
+            help="registers parts, metrics, data sets, ...; it is code: name what you trust")  # fmt: skip
+    args, more = parser.parse_known_args(argv)
+    if more and not hasattr(args, "more"):
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    args.more = more  # of `train`: the values of its config
+    return args
 
 
 if __name__ == "__main__":

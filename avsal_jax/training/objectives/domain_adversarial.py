@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from avsal_jax import losses, registry
+from avsal_jax import losses
 from avsal_jax.data.source_words import check_sources, videos_in_words
 from avsal_jax.errors import AvsalError
 from avsal_jax.losses import Term
@@ -147,8 +147,9 @@ def adaptation(sources: tuple, *features: str, **others) -> dict:
 
 def _same(video: PreparedVideo, other: PreparedVideo | None) -> bool:
     """Whether they are one video; those of generated sets have the same names, but other pictures."""
-    row = registry.lookup("dataset", video.dataset)  # not `find_dataset`: this module needs no video library
-    if other is None or row is None or row.generator is None:
+    from avsal_jax.data.dataset import find_dataset  # it imports what reads videos
+
+    if other is None or find_dataset(video.dataset).generator is None:
         return other is not None
     return video.pictures_digest() == other.pictures_digest()
 
