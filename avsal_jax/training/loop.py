@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import math
 import pathlib
+import re
 from collections.abc import Callable
 
 import jax
@@ -196,6 +197,8 @@ def _restored(run: Run, checkpoints: Checkpoints, step: int, words: str):
     progress.restarts.append(step)
     run.log.say(f"{words} step {step} of {run.total}")
     there, here = meta.get("data"), _data(run)
+    if isinstance(there, str):
+        there = re.sub(r"clips \w+ epoch", "clips per epoch", there)  # earlier versions worded it otherwise
     if there not in (None, here) and checkpoints is run.checkpoints:
         run.log.say(
             f"warning: the data has changed, was {there}, is {here}: from here on other clips are drawn"
