@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import math
 import pathlib
+import re
 from collections.abc import Callable
 
 import jax
@@ -195,10 +196,12 @@ def _restored(run: Run, checkpoints: Checkpoints, step: int, words: str):
         ) from error
     progress.restarts.append(step)
     run.log.say(f"{words} step {step} of {run.total}")
-    there, here = meta.get("data"), _data(run)
-    if there not in (None, here) and checkpoints is run.checkpoints:
+    before, data = meta.get("data"), _data(run)
+    if isinstance(before, str):
+        before = re.sub(r"clips \w+ epoch", "clips per epoch", before)  # earlier versions worded it otherwise
+    if before not in (None, data) and checkpoints is run.checkpoints:
         run.log.say(
-            f"warning: the data has changed, was {there}, is {here}: from here on other clips are drawn"
+            f"warning: the data has changed, was {before}, is {data}: from here on other clips are drawn"
         )
     return state, progress, step
 

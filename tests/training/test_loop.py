@@ -46,7 +46,7 @@ def test_a_run_writes_everything(whole):
     assert there >= {"config.json", "metrics.jsonl", "curves.png", "report.html", "pictures", "model"}
     assert [p.name for p in sorted((workdir / "pictures").iterdir())] == ["00000006.png", "00000008.png"]
     text = "\n".join(lines)
-    assert "training data: 7 videos of synthetic, 7 clips an epoch" in text
+    assert "training data: 7 videos of synthetic, 7 clips per epoch" in text
     assert "validation: 1 videos: synthetic: val list; maps are scored at 32x64, not blurred" in text
     assert "forward pass" in text
     assert re.search(r"step 8/8  loss [\d.]+  lr 1e-4 .* waiting for data \d+ %", text)
