@@ -19,21 +19,57 @@ def kinds() -> str:
     lines = []
     for kind, row in registry.KINDS.items():
         lines += [f"{kind}: {row.about}", *_wrapped(", ".join(registry.table(kind)))]
-    return "\n".join(
-        [*lines, "", "avsal list KIND describes each of a kind, avsal list KIND NAME one of them."]
-    )
+    lines += ["", "avsal list KIND says how to add one and describes each, avsal list KIND NAME one of them."]
+    return "\n".join(lines)
 
 
 def of_kind(kind: str) -> str:
-    """Returns all things of a kind: name, origin, one line, and fields."""
-    lines = [f"{kind}: {registry.find_kind(kind).about}"]
+    """Returns how to register a thing of a kind, and all that are: name, origin, one line, and fields."""
+    lines = [f"{kind}: {registry.find_kind(kind).about}", "", *_skeleton(kind)]
     for entry in registry.entries(kind):
         lines += ["", f"{entry.name}  ({entry.origin})", *_wrapped(entry.about)]
         if fields := _fields(entry):
-            lines += _wrapped(
-                "fields: " + ", ".join(f"{name}={default}" for name, (_, default) in fields.items())
-            )
+            lines += _wrapped("fields: " + ", ".join(f"{name}={text}" for name, (_, text) in fields.items()))
     return "\n".join(lines)
+
+
+def _skeleton(kind: str) -> list[str]:
+    """What a file of yours has: the base with its documentation, and what it must or may define."""
+    row = registry.KINDS[kind]
+    base, package = row.base(), ".".join(row.form.split(".")[:2]).partition(":")[0]
+    name = base.__name__
+    lines = [
+        "  from avsal_jax import register",
+        f"  from {package} import {name}",
+        '  AVSAL_API = "1.0"',
+        f'  @register("{kind}", "my_{kind}")'
+        if row.are_classes
+        else f'  register("{kind}", "my_{kind}")({name}(...))',
+    ]
+    if row.are_classes:
+        lines.append(f"  class My{name}({name}): ...")
+    lines += ["", textwrap.indent(inspect.getdoc(base) or "", "  ")]
+    if row.are_classes:
+        lines += ["", "  Methods (* must be defined):", *_methods(base)]
+    return lines
+
+
+def _methods(base: type) -> list[str]:
+    """The methods of a base of the package, with signature and first line."""
+    lines, names = [], set()
+    for cls in base.__mro__:
+        if not cls.__module__.startswith("avsal_jax."):
+            continue
+        for name, member in vars(cls).items():
+            function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+            if name.startswith("_") or name in names or not inspect.isfunction(function):
+                continue
+            names.add(name)
+            must = "*" if getattr(function, "__isabstractmethod__", False) else " "
+            signature = "" if isinstance(member, property) else str(inspect.signature(function))
+            about = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
+            lines += _wrapped(f"{must} {name}{signature}: {about}")
+    return lines
 
 
 def of_name(kind: str, name: str) -> str:

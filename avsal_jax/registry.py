@@ -42,6 +42,11 @@ class Kind:
     form: str
     are_classes: bool = True
 
+    def base(self) -> type:
+        """Returns the class that `form` names."""
+        module, _, name = self.form.partition(":")
+        return getattr(importlib.import_module(module), name)
+
 
 _PART = "avsal_jax.models.part:Part"
 KINDS: dict[str, Kind] = {
@@ -227,8 +232,7 @@ def _check_form(entry: Entry) -> None:
     if entry.origin is PACKAGE:
         return
     kind, thing = KINDS[entry.kind], entry.thing
-    module, _, name = kind.form.partition(":")
-    form = getattr(importlib.import_module(module), name)
+    form, name = kind.base(), kind.form.partition(":")[2]
     fits = (
         isinstance(thing, type) and issubclass(thing, form) if kind.are_classes else isinstance(thing, form)
     )
@@ -236,7 +240,7 @@ def _check_form(entry: Entry) -> None:
         expected = f"subclass of {name}" if kind.are_classes else name
         raise AvsalError(
             f"{entry.origin} registers the {entry.kind} {entry.name!r}, which must be a {expected} "
-            f"(from {module}); it is {thing!r}"
+            f"(avsal list {entry.kind} describes it); it is {thing!r}"
         )
 
 

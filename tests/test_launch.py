@@ -149,7 +149,7 @@ def test_the_pod_is_made_installed_and_trained_on(stubs):
     words = shlex.split(remote(start))
     assert words[:2] == ["sudo", "systemd-run"] and "--wait" in words and "--batch-size=all" in start
     args, config = config_of(words[words.index("train") :])
-    assert config.loss.cc == -0.1 and str(args.workdir).startswith("/mnt/avsal/")
+    assert config.loss.weights["cc"] == -0.1 and str(args.workdir).startswith("/mnt/avsal/")
     chips = int(next(word for word in create if "--accelerator-type" in word).rpartition("-")[2])
     assert config.data.batch % chips == 0
     for command in (install, start):

@@ -249,6 +249,16 @@ def test_list_loads_installed_plugins_and_reports_those_that_fail(installed, cap
     assert "same  (my_fusion" in out and "failed: plugin not_there is not installed" in err
 
 
+@pytest.mark.parametrize("kind", registry.KINDS)
+def test_list_says_how_to_add_one_of_a_kind(kind, capsys):
+    assert main(["list", kind]) == 0
+    text, base = capsys.readouterr().out, registry.KINDS[kind].base()
+    (line,) = re.findall(r"^  (from avsal_jax\.\w+ import \w+)$", text, re.M)
+    names = {}
+    exec(line, names)  # what is offered to plugins
+    assert base in names.values() and f'register("{kind}", "my_{kind}")' in text
+
+
 def test_list_shows_fields_with_types_defaults_and_equations(capsys):
     assert main(["list", "fusion", "ravf"]) == 0
     text = capsys.readouterr().out

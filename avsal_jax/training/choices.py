@@ -66,7 +66,7 @@ def completed_value(hint, changes, before, path: str):
     """Returns the plain value of a field; what a mapping leaves out of a dataclass holds as `before`."""
     kind, extra, _ = unwrapped(hint)
     if isinstance(extra, Registered) and changes is not None:
-        return choice(extra.kind, changes, before, path)
+        return choice(extra.kind, changes, before=before, path=path)
     if dataclasses.is_dataclass(kind) and isinstance(changes, Mapping):
         defaults = before if isinstance(before, Mapping) else plain(kind())
         return completed(kind, changes=changes, before=defaults, path=f"{path}.")
@@ -127,16 +127,17 @@ def put(cls: type, values: dict, key: str, value) -> None:
         before = values[group]
         if rest in ("", "name"):
             before = default_values(cls, group)[group] if isinstance(value, Mapping) else before
-            values[group] = choice(extra.kind, value, before, group)
+            values[group] = choice(extra.kind, value, before=before, path=group)
         else:
-            put(registry.find(extra.kind, before["name"], group), before, rest, value)
+            cls = registry.find(extra.kind, before["name"], group)
+            put(cls, before, key=rest, value=value)
     elif rest and typing.get_origin(kind) is dict:  # `init`, where each has a name
         name, _, field = rest.partition(".")
         values[group].setdefault(name, {})[field] = value
     elif rest:
         if values.get(group) is None:
             values[group] = plain(kind())
-        put(kind, values[group], rest, value)
+        put(kind, values[group], key=rest, value=value)
     else:
         values[group] = value
 

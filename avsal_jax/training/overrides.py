@@ -104,7 +104,7 @@ def overridden(values: dict, pairs: Sequence[tuple[str, str]]) -> dict:
             value = _value(_hint(key, values), text, key)
             if key == "plugins":
                 load_plugins(value)
-            put(TrainConfig, values, key, value)
+            put(TrainConfig, values, key=key, value=value)
     return values
 
 

@@ -207,7 +207,7 @@ def _set(values: dict, key: str, value) -> None:
         group, _, last = key.rpartition(".")
         near = [name.removeprefix(f"{group}.") for name in keys if name.rpartition(".")[0] == group]
         raise AvsalError(f"unknown key {key!r} in a row{did_you_mean(last, near)}")
-    put(TrainConfig, values, key, value)
+    put(TrainConfig, values, key=key, value=value)
 
 
 def splits(prefix: str, sets: Sequence[str], every: int = 0, **changes) -> dict[str, Row]:

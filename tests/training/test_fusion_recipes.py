@@ -140,8 +140,9 @@ def leaves(text):
 def test_every_row_builds(name, row):
     config, paper = config_of(f"{name}:{row}"), name.partition("_")[0]
     cc = 0.1 if row == "literal_loss" else -0.1
-    assert (config.loss.kl, config.loss.cc, config.loss.sim) == (1.0, cc, -0.1)
-    assert config.loss.kl_form == ("avrsp" if paper == "avrsp" else "casp_net")
+    weights, forms = config.loss.weights, config.loss.forms
+    assert (weights["kl"], weights["cc"], weights["sim"]) == (1.0, cc, -0.1)
+    assert forms["kl"] == ("avrsp" if paper == "avrsp" else "casp_net")
     assert config.data.batch == 8 and config.save_every == config.evaluation.every
     optimizer = config.optimizer
     expected = (AdamW, 1e-5) if paper == "avrsp" else (Adam, 0.0)

@@ -32,7 +32,9 @@ class Sounds:
             for entry, kind in videos_with_class(root, split):
                 sound = read_sound(entry.sound)
                 for factor in 2.0 ** draws.uniform(-pitch, pitch, PITCHES if pitch else 1):
-                    clips = ClipSound(transposed(sound, factor), spec.audio, spec.frames, entry.fps)
+                    clips = ClipSound(
+                        transposed(sound, factor), spec.audio, frames=spec.frames, fps=entry.fps
+                    )
                     self._videos.append((clips, int(entry.frames / factor), CLASSES * number + kind))
 
     def __len__(self):
