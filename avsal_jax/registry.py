@@ -272,7 +272,26 @@ def table(kind: str) -> Mapping[str, object]:
             except BaseException:
                 _tables.read.discard(kind)
                 raise
+            _tables.entries[kind] = _ordered(kind)
         return MappingProxyType({name: entry.thing for name, entry in _tables.entries[kind].items()})
+
+
+def _ordered(kind: str) -> dict[str, Entry]:
+    """Returns a table in an order that does not depend on which module was imported first.
+
+    What the modules of a package register is in the order of names, what one module registers as it is there.
+    """
+    homes = KINDS[kind].homes
+
+    def place(entry: Entry) -> tuple[int, str]:
+        for number, home in enumerate(homes):
+            if entry.module == home:
+                return number, ""
+            if entry.module.startswith(f"{home}."):
+                return number, entry.name
+        return len(homes), ""
+
+    return dict(sorted(_tables.entries[kind].items(), key=lambda item: place(item[1])))
 
 
 def _import_all(home: str) -> None:

@@ -1,5 +1,6 @@
 """Registration: one table for each kind, filled when it is read, with errors that say who has a name."""
 
+import ast
 import subprocess
 import sys
 
@@ -39,6 +40,19 @@ def test_a_registered_class_is_returned_and_known_by_its_name():
 def test_names_of_the_package_come_first():
     register("fusion", "aaa")(Untouched)
     assert list(registry.table("fusion"))[-1] == "aaa"
+
+
+def test_the_order_does_not_depend_on_what_was_imported_first():
+    code = (
+        "import avsal_jax.models.fusion.ravf, avsal_jax.data.synthetic.dataset\n"
+        "from avsal_jax import registry\n"
+        "print([list(registry.table(kind)) for kind in ('fusion', 'dataset')])"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    fusions, datasets = ast.literal_eval(process.stdout)
+    assert fusions == sorted(fusions) and datasets[-1] == "synthetic" and datasets[0] == "dhf1k"
 
 
 def test_a_name_that_exists_is_refused_with_its_owner():
