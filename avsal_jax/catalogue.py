@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
+import pathlib
 import textwrap
 
+import avsal_jax
 from avsal_jax import registry
+from avsal_jax.errors import AvsalError
 from avsal_jax.registry import Entry
 from avsal_jax.spec.fields import described, field_types
 
@@ -33,6 +37,19 @@ def of_kind(kind: str) -> str:
     return "\n".join(lines)
 
 
+def example(kind: str) -> str:
+    """Returns a complete plugin that registers a thing of a kind; AvsalError where there is no example."""
+    registry.find_kind(kind)
+    package = pathlib.Path(avsal_jax.__file__).parent
+    folder = package / "examples"  # in a wheel
+    folder = folder if folder.is_dir() else package.parent / "tests/extending/plugins"
+    for path in sorted(folder.glob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        if f'register("{kind}", ' in text:
+            return f"# {path.name}\n{text}"
+    raise AvsalError(f"there is no example of a {kind}; avsal list {kind} describes its base")
+
+
 def _skeleton(kind: str) -> list[str]:
     """What a file of yours has: the base with its documentation, and what it must or may define."""
     row = registry.KINDS[kind]
@@ -41,17 +58,49 @@ def _skeleton(kind: str) -> list[str]:
     lines = [
         "  from avsal_jax import register",
         f"  from {package} import {name}",
-        '  AVSAL_API = "1.0"',
-        f'  @register("{kind}", "my_{kind}")'
-        if row.are_classes
-        else f'  register("{kind}", "my_{kind}")({name}(...))',
+        '  AVSAL_API = "1.0"  # of plugins: the version of their interface',
     ]
     if row.are_classes:
-        lines.append(f"  class My{name}({name}): ...")
+        frozen = all(_is_plain_dataclass(entry.thing) for entry in registry.entries(kind))
+        lines += [f'  @register("{kind}", "my_{kind}")']
+        lines += ["  @dataclasses.dataclass(frozen=True)"] if frozen else []
+        lines += [f"  class My{name}({name}): ..."]
+    else:
+        lines.append(f'  register("{kind}", "my_{kind}")({name}(...))')
     lines += ["", textwrap.indent(inspect.getdoc(base) or "", "  ")]
+    if not row.are_classes:
+        lines += ["", "  Fields:", *_field_lines(base)]
+    if row.calls:
+        lines += ["", "  Calls and attributes:", *(line for text in row.calls for line in _wrapped(text))]
     if row.are_classes:
         lines += ["", "  Methods (* must be defined):", *_methods(base)]
+    for helper in row.helpers:
+        cls = getattr(importlib.import_module(package), helper)
+        documentation = textwrap.indent(inspect.getdoc(cls) or "", "    ")
+        lines += ["", f"  {package}.{helper}:", documentation, *_methods(cls)]
+    homes = ", ".join(home.replace(".", "/") for home in row.homes)
+    lines += ["", f"  Use: {row.use.replace('KIND', kind)}, with --plugin FILE."]
+    lines += [f"  In the package: {homes}; a new module in a folder is imported by itself."]
+    return [*lines, f"  A complete plugin: avsal list {kind} --example"]
+
+
+def _is_plain_dataclass(thing) -> bool:
+    return dataclasses.is_dataclass(thing) and not hasattr(thing, "sow")  # not a flax module
+
+
+def _field_lines(cls: type) -> list[str]:
+    hints, lines = field_types(cls), []
+    for field in dataclasses.fields(cls):
+        if field.name in hints:
+            required = field.default is field.default_factory is dataclasses.MISSING
+            words = "(required)" if required else f"= {_short(_default(field))}"
+            lines += _wrapped(f"{field.name} {words}: {described(hints[field.name])}")
     return lines
+
+
+def _default(field: dataclasses.Field):
+    is_made = field.default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING
+    return field.default_factory() if is_made else field.default
 
 
 def _methods(base: type) -> list[str]:
@@ -62,14 +111,33 @@ def _methods(base: type) -> list[str]:
             continue
         for name, member in vars(cls).items():
             function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
-            if name.startswith("_") or name in names or not inspect.isfunction(function):
+            is_private = name.startswith("_") and name not in ("__init__", "__call__")
+            if is_private or name in names or not inspect.isfunction(function):
+                continue
+            if name == "__init__" and dataclasses.is_dataclass(cls):
                 continue
             names.add(name)
             must = "*" if getattr(function, "__isabstractmethod__", False) else " "
-            signature = "" if isinstance(member, property) else str(inspect.signature(function))
+            signature = inspect.signature(function)
+            kind = " (property)" if isinstance(member, property) else ""
+            text = f" -> {signature.return_annotation}" if kind else str(signature)
             about = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
-            lines += _wrapped(f"{must} {name}{signature}: {about}")
+            lines += _wrapped(f"{must} {name}{kind}{text.replace(chr(39), '')}: {about}")
     return lines
+
+
+def _class_values(cls: type) -> list[str]:
+    """What a class says of itself in attributes, without its fields."""
+    fields, lines = _fields_of(cls), []
+    for name, value in vars(cls).items():
+        is_value = not (callable(value) or isinstance(value, property | classmethod | staticmethod))
+        if is_value and not name.startswith("_") and name not in fields and name not in _NOT_SET:
+            lines += _wrapped(f"{name} = {_short(value)}")
+    return lines
+
+
+def _fields_of(cls: type) -> set[str]:
+    return {field.name for field in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else set()
 
 
 def of_name(kind: str, name: str) -> str:
@@ -86,6 +154,8 @@ def of_name(kind: str, name: str) -> str:
         lines += ["", "fields:"]
         for field, (words, default) in fields.items():
             lines += _wrapped(f"{field} = {default}: {words}")
+    if entry.thing is cls and (values := _class_values(cls)):
+        lines += ["", "attributes of the class:", *values]
     return "\n".join(lines)
 
 
@@ -102,9 +172,7 @@ def _fields(entry: Entry) -> dict[str, tuple[str, str]]:
     for field in dataclasses.fields(cls):
         if field.name not in hints or field.name in _NOT_SET or field.name == "about":
             continue
-        value = field.default if entry.thing is cls else getattr(entry.thing, field.name)
-        if value is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
-            value = field.default_factory()
+        value = _default(field) if entry.thing is cls else getattr(entry.thing, field.name)
         text = "(required)" if value is dataclasses.MISSING else _short(value)
         rows[field.name] = described(hints[field.name]), text
     return rows

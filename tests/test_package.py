@@ -15,10 +15,11 @@ ROOT = pathlib.Path(avsal_jax.__file__).parent
 ALLOWED = {
     "errors": set(),
     "contents": set(),
-    "registry": {"errors", ""},
+    "kinds": set(),
+    "registry": {"errors", "kinds", ""},
     "plugins": {"errors", "registry", ""},
     "spec": {"errors", "registry", "contents", ""},
-    "catalogue": {"registry", "spec", ""},
+    "catalogue": {"registry", "spec", "errors", ""},
     "types": {"errors", "spec"},
     "bundled": set(),
     "pages": set(),

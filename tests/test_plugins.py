@@ -259,6 +259,14 @@ def test_list_says_how_to_add_one_of_a_kind(kind, capsys):
     assert base in names.values() and f'register("{kind}", "my_{kind}")' in text
 
 
+@pytest.mark.parametrize("kind", [kind for kind in registry.KINDS if kind != "regulator"])
+def test_list_prints_a_complete_plugin_of_a_kind(kind, capsys, tmp_path):
+    assert main(["list", kind, "--example"]) == 0
+    (tmp_path / "example.py").write_text(capsys.readouterr().out)
+    load_plugins([str(tmp_path / "example.py")])
+    assert any(entry.origin.name == "example" for entry in registry.entries(kind))
+
+
 def test_list_shows_fields_with_types_defaults_and_equations(capsys):
     assert main(["list", "fusion", "ravf"]) == 0
     text = capsys.readouterr().out

@@ -29,6 +29,7 @@ def test_the_wheel_predicts_outside_the_checkout(tmp_path):
     location = run_from(site, tmp_path, "-c", "import avsal_jax; print(avsal_jax.__file__)")
     assert location.stdout.startswith(str(site))
     assert "4 maps in out" in avsal(site, tmp_path, "predict", str(source), "--output", "out").stdout
+    assert "class ScaledChannels(Fusion):" in avsal(site, tmp_path, "list", "fusion", "--example").stdout
     assert "vinet_dhf1k: " in avsal(site, tmp_path, "train", "--list").stdout
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["frames"] == 4 and "where people looked" in summary["note"]  # by the bundled model

@@ -13,6 +13,7 @@ def add_parser(commands) -> None:
         "kind", nargs="?", metavar="KIND", help="such as fusion or metric (default: all kinds)"
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="one of the kind, with all its fields")
+    parser.add_argument("--example", action="store_true", help="print a complete plugin of the kind")
     parser.set_defaults(run=run)
 
 
@@ -28,6 +29,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"failed: {line}", file=sys.stderr)
     if args.kind is None:
         print(catalogue.kinds())
+    elif args.example:
+        print(catalogue.example(args.kind))
     elif args.name is None:
         print(catalogue.of_kind(args.kind))
     else:

@@ -243,6 +243,8 @@ def _words(kind) -> str:
     if origin is not tuple or not items:
         return _KINDS.get(origin, getattr(origin, "__name__", str(origin)))
     item, numbers, _ = unwrapped(items[0])
+    if typing.get_origin(item) is typing.Literal:
+        return f"a tuple of {', '.join(map(str, typing.get_args(item)))}"
     plural = {int: "whole numbers", float: "numbers", str: "texts"}.get(item, getattr(item, "__name__", ""))
     return f"a tuple of {plural}{f' {numbers}' if numbers is not None else ''}"
 

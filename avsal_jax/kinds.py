@@ -1,0 +1,181 @@
+"""The kinds of things that have a name, and what `avsal list` says of each."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of thing that can be registered.
+
+    Attributes:
+      about: one line for `avsal list`.
+      homes: modules of the package, or packages all of whose modules are imported, that register its things.
+      form: `module:Class` of its things.
+      are_classes: whether they are subclasses of it, or else instances.
+      calls: how a class is called, where its base does not say it; what may be overridden there.
+      helpers: what else `avsal list` describes: names that the package of `form` offers.
+      use: how a config or a command chooses one called NAME.
+    """
+
+    about: str
+    homes: tuple[str, ...]
+    form: str
+    are_classes: bool = True
+    calls: tuple[str, ...] = ()
+    helpers: tuple[str, ...] = ()
+    use: str = "--config.model.KIND=NAME"
+
+    def base(self) -> type:
+        """Returns the class that `form` names."""
+        module, _, name = self.form.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+_PART = "avsal_jax.models.part:Part"
+KINDS: dict[str, Kind] = {
+    "system": Kind(
+        "a network: a part for each slot, and the clip it takes",
+        ("avsal_jax.models.presets",),
+        "avsal_jax.models.systems:System",
+        are_classes=False,
+        use='--config.model.system=NAME, create_model("NAME")',
+    ),
+    "visual_encoder": Kind(
+        "frames -> a pyramid of features",
+        ("avsal_jax.models.encoders",),
+        _PART,
+        calls=(
+            "__call__(frames [B, T, H, W, 3] as the numbers of its `default_input.pixels` make them, "
+            "train=False) -> tuple of levels [B, T', H', W', C], finest first",
+            "stem(frames, train=False), trunk(what stem returns, train=False): optional, see `shares_frames`",
+            "default_input: ClassVar[dict], fields of `InputSpec` that it needs, as {'divisor': 16}",
+            "frozen_parameters (property): patterns of paths below the part that are not trained",
+        ),
+    ),
+    "neck": Kind(
+        "pyramid -> pyramid, before the fusion",
+        ("avsal_jax.models.necks",),
+        _PART,
+        calls=("__call__(pyramid, train=False) -> pyramid; sizes and channels may change",),
+    ),
+    "audio_encoder": Kind(
+        "sound -> tokens",
+        ("avsal_jax.models.encoders",),
+        _PART,
+        calls=(
+            "__call__(sound [B, *shape of its front end], train=False) -> tokens [B, S, C]",
+            "default_sound: ClassVar, an instance of a front end",
+        ),
+    ),
+    "fusion": Kind(
+        "pyramid and sound tokens -> pyramid",
+        ("avsal_jax.models.fusion",),
+        "avsal_jax.models.fusion.fusion:Fusion",
+        calls=(
+            "__call__(pyramid, tokens [B, S, C] or None, train=False) -> pyramid",
+            "self.sow('intermediates', 'fused', tokens [B, N, C]) records a feature",
+        ),
+    ),
+    "regulator": Kind(
+        "fused and visual pyramid -> pyramid",
+        ("avsal_jax.models.regulators",),
+        _PART,
+        calls=("__call__(pyramid before the fusion, pyramid after it, train=False) -> pyramid",),
+    ),
+    "head": Kind(
+        "pyramid -> logits of saliency maps, or others",
+        ("avsal_jax.models.decoders",),
+        _PART,
+        calls=(
+            "__call__(pyramid, train=False) -> logits: of `saliency` [B, H, W] at the size of the frames",
+            "A head with a loss of its own comes with an objective: example fixation_count.py.",
+        ),
+        use="--config.model.heads.saliency=NAME, or a second one: --config.model.heads.ANY=NAME",
+    ),
+    "front_end": Kind(
+        "the sound of a clip, as an audio encoder takes it",
+        ("avsal_jax.spec.sound",),
+        "avsal_jax.spec.sound:FrontEnd",
+        use="default_sound of an audio encoder, or --config.model.audio.name=NAME",
+    ),
+    "metric": Kind(
+        "how well a map agrees with where people looked",
+        ("avsal_jax.metrics.standard",),
+        "avsal_jax.metrics.metric:Metric",
+        are_classes=False,
+        helpers=("Frame",),
+        use="--metrics cc,NAME, --config.evaluation.metric=NAME",
+    ),
+    "protocol": Kind(
+        "what happens to maps and truth before the metrics",
+        ("avsal_jax.evaluation.protocols",),
+        "avsal_jax.evaluation.protocols:Protocol",
+        are_classes=False,
+        use="--protocol NAME",
+    ),
+    "baseline": Kind(
+        "a rule that is evaluated like a model",
+        ("avsal_jax.evaluation.baseline",),
+        "avsal_jax.evaluation.baseline:Baseline",
+        are_classes=False,
+        helpers=("BaselineRequest", "MapSource", "Constant"),
+        use="--model NAME of avsal evaluate",
+    ),
+    "output": Kind(
+        "what avsal predict writes",
+        ("avsal_jax.inference.writers",),
+        "avsal_jax.inference.output:Output",
+        helpers=("Item", "Context"),
+        use="--save maps,NAME",
+    ),
+    "conversion": Kind(
+        "PyTorch weights -> a model directory",
+        ("avsal_jax.convert.tables",),
+        "avsal_jax.convert.conversion:Conversion",
+        helpers=("Entry",),
+        use="--system NAME of avsal convert",
+    ),
+    "dataset": Kind(
+        "videos with recorded gaze: splits, folds, packaging",
+        ("avsal_jax.data.public_sets", "avsal_jax.data.synthetic.dataset"),
+        "avsal_jax.data.dataset:DataSet",
+        are_classes=False,
+        use="--dataset NAME; --config.data.sources=\"(('NAME', None),)\" once prepared",
+    ),
+    "packaging": Kind(
+        "how the files of a data set lie on disk",
+        ("avsal_jax.data.packagings",),
+        "avsal_jax.data.dataset:Packaging",
+        helpers=("ListedVideo", "VideoEntry", "FileEntry", "Fixations"),
+        use="--dataset NAME:SET where `user_set` is defined",
+    ),
+    "loss": Kind(
+        "what training lowers",
+        ("avsal_jax.losses",),
+        "avsal_jax.losses:Loss",
+        are_classes=False,
+        use="--config.loss.NAME=1.0, --config.loss.NAME_form=FORM",
+    ),
+    "objective": Kind(
+        "what a training step computes from its batches",
+        ("avsal_jax.training.objectives",),
+        "avsal_jax.training.objectives.objective:ObjectiveConfig",
+        helpers=("Objective", "Supervised", "Stream", "MadeStream", "Steps", "StepInputs", "StepOutputs"),
+        use="--config.objective=NAME --config.objective.FIELD=VALUE",
+    ),
+    "optimizer": Kind(
+        "how gradients become updates",
+        ("avsal_jax.training.optimizers",),
+        "avsal_jax.training.optimizers:Optimizer",
+        use="--config.optimizer=NAME --config.optimizer.FIELD=VALUE",
+    ),
+    "schedule": Kind(
+        "the learning rate over a run",
+        ("avsal_jax.training.schedules",),
+        "avsal_jax.training.schedules:Schedule",
+        use="--config.optimizer.schedule=NAME --config.optimizer.schedule.FIELD=VALUE",
+    ),
+}
