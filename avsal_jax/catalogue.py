@@ -15,7 +15,7 @@ from avsal_jax.registry import Entry
 from avsal_jax.spec.fields import described, field_types
 
 _WIDTH = 100  # characters of a line
-_NOT_SET = ("parent", "name", "runtime")  # of a module: they are not set by name
+_NOT_SET = ("parent", "name", "runtime", "scope")  # of a module: they are not set by name
 
 
 def kinds() -> str:
@@ -43,11 +43,12 @@ def example(kind: str) -> str:
     package = pathlib.Path(avsal_jax.__file__).parent
     folder = package / "examples"  # in a wheel
     folder = folder if folder.is_dir() else package.parent / "tests/extending/plugins"
-    for path in sorted(folder.glob("*.py")):
-        text = path.read_text(encoding="utf-8")
-        if f'register("{kind}", ' in text:
-            return f"# {path.name}\n{text}"
-    raise AvsalError(f"there is no example of a {kind}; avsal list {kind} describes its base")
+    texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py"))}
+    examples = {name: text for name, text in texts.items() if f'register("{kind}", ' in text}
+    if not examples:
+        raise AvsalError(f"there is no example of a {kind}; avsal list {kind} describes its base")
+    name = min(examples, key=lambda name: examples[name].count("register("))  # that has the least besides
+    return f"# {name}\n{examples[name]}"
 
 
 def _skeleton(kind: str) -> list[str]:
@@ -76,12 +77,19 @@ def _skeleton(kind: str) -> list[str]:
         lines += ["", "  Methods (* must be defined):", *_methods(base)]
     for helper in row.helpers:
         cls = getattr(importlib.import_module(package), helper)
-        documentation = textwrap.indent(inspect.getdoc(cls) or "", "    ")
-        lines += ["", f"  {package}.{helper}:", documentation, *_methods(cls)]
-    homes = ", ".join(home.replace(".", "/") for home in row.homes)
+        signature = str(inspect.signature(cls)).replace("'", "") if inspect.isfunction(cls) else ""
+        lines += ["", f"  {package}.{helper}{signature}:", textwrap.indent(inspect.getdoc(cls) or "", "    ")]
+        lines += _methods(cls) if isinstance(cls, type) else []
+    homes = ", ".join(map(_place, row.homes))
     lines += ["", f"  Use: {row.use.replace('KIND', kind)}, with --plugin FILE."]
-    lines += [f"  In the package: {homes}; a new module in a folder is imported by itself."]
+    lines += [f"  In the package: {homes} (a new file in a folder is imported by itself)."]
     return [*lines, f"  A complete plugin: avsal list {kind} --example"]
+
+
+def _place(home: str) -> str:
+    """The path of a module or package: `avsal_jax/losses.py`, `avsal_jax/models/fusion/`."""
+    path = home.replace(".", "/")
+    return f"{path}/" if hasattr(importlib.import_module(home), "__path__") else f"{path}.py"
 
 
 def _is_plain_dataclass(thing) -> bool:
@@ -131,6 +139,7 @@ def _class_values(cls: type) -> list[str]:
     fields, lines = _fields_of(cls), []
     for name, value in vars(cls).items():
         is_value = not (callable(value) or isinstance(value, property | classmethod | staticmethod))
+        is_value &= not type(value).__module__.startswith("flax.")
         if is_value and not name.startswith("_") and name not in fields and name not in _NOT_SET:
             lines += _wrapped(f"{name} = {_short(value)}")
     return lines
@@ -179,8 +188,8 @@ def _fields(entry: Entry) -> dict[str, tuple[str, str]]:
 
 
 def _short(value) -> str:
-    if callable(value) and hasattr(value, "__name__"):
-        return value.__name__
+    if callable(value) and not dataclasses.is_dataclass(value):
+        return getattr(value, "__name__", type(value).__name__)
     return textwrap.shorten(repr(value), _WIDTH)
 
 

@@ -50,7 +50,7 @@ KINDS: dict[str, Kind] = {
         calls=(
             "__call__(frames [B, T, H, W, 3] as the numbers of its `default_input.pixels` make them, "
             "train=False) -> tuple of levels [B, T', H', W', C], finest first",
-            "stem(frames, train=False), trunk(what stem returns, train=False): optional, see `shares_frames`",
+            "stem(frames, train=False), trunk(its arrays, train=False): optional; sliding windows share those",
             "default_input: ClassVar[dict], fields of `InputSpec` that it needs, as {'divisor': 16}",
             "frozen_parameters (property): patterns of paths below the part that are not trained",
         ),
@@ -99,6 +99,7 @@ KINDS: dict[str, Kind] = {
         "the sound of a clip, as an audio encoder takes it",
         ("avsal_jax.spec.sound",),
         "avsal_jax.spec.sound:FrontEnd",
+        helpers=("Silence",),
         use="default_sound of an audio encoder, or --config.model.audio.name=NAME",
     ),
     "metric": Kind(
@@ -163,7 +164,17 @@ KINDS: dict[str, Kind] = {
         "what a training step computes from its batches",
         ("avsal_jax.training.objectives",),
         "avsal_jax.training.objectives.objective:ObjectiveConfig",
-        helpers=("Objective", "Supervised", "Stream", "MadeStream", "Steps", "StepInputs", "StepOutputs"),
+        helpers=(
+            "Objective",
+            "Supervised",
+            "Stream",
+            "MadeStream",
+            "Steps",
+            "StepInputs",
+            "StepOutputs",
+            "clip_of",
+            "masked_mean",
+        ),
         use="--config.objective=NAME --config.objective.FIELD=VALUE",
     ),
     "optimizer": Kind(
