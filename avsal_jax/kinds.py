@@ -50,7 +50,7 @@ KINDS: dict[str, Kind] = {
         calls=(
             "__call__(frames [B, T, H, W, 3] as the numbers of its `default_input.pixels` make them, "
             "train=False) -> tuple of levels [B, T', H', W', C], finest first",
-            "stem(frames, train=False), trunk(its arrays, train=False): optional; sliding windows share those",
+            "stem(frames, train=False), trunk(its arrays, train=False): optional; windows share the stem",
             "default_input: ClassVar[dict], fields of `InputSpec` that it needs, as {'divisor': 16}",
             "frozen_parameters (property): patterns of paths below the part that are not trained",
         ),
