@@ -79,8 +79,8 @@ def test_domains_are_adapted_by_sound_and_by_what_the_fusion_made(system):
 def test_adaptation_has_a_gradient_for_every_part(system):
     """The others' steps are compiled by the tests of the objective and by smoke."""
     params, loss = adaptation(system)
-    gradient, (_, values) = jax.jit(jax.grad(loss, has_aux=True))(params)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((gradient, values)))
+    gradient, outputs = jax.jit(jax.grad(loss, has_aux=True))(params)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((gradient, outputs.values)))
     for part, tree in gradient.items():
         assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(tree)) > 0, part
 
