@@ -1,4 +1,4 @@
-"""The models that come with the program: checkpoints/, in a wheel avsal_jax/checkpoints."""
+"""Folders that come with the program, and the models in checkpoints/ (in a wheel avsal_jax/checkpoints)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,16 @@ RETIRED = {
 }
 
 
+def shipped_folder(in_wheel: str, in_checkout: str) -> pathlib.Path:
+    """Returns a folder that comes with the program: of the package, or else of the checkout that it is in."""
+    package = pathlib.Path(__file__).parent
+    folder = package / in_wheel
+    return folder if folder.is_dir() else package.parent / in_checkout
+
+
 def bundled_models() -> dict[str, pathlib.Path]:
     """Returns the model directories by name, as checkpoints/manifest.json lists them."""
-    package = pathlib.Path(__file__).parent
-    folder = package / "checkpoints"  # in a wheel
-    folder = folder if folder.is_dir() else package.parent / "checkpoints"
+    folder = shipped_folder("checkpoints", "checkpoints")
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     return {one["name"]: folder / one["name"] for one in manifest["bundled"]}
 

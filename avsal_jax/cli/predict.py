@@ -6,17 +6,15 @@ import argparse
 import pathlib
 import sys
 
-from avsal_jax import registry
 from avsal_jax.bundled import DEFAULT, NOTE
 from avsal_jax.cli import flags
-from avsal_jax.inference.output import default_outputs
+from avsal_jax.cli.table_help import TableHelp, TableHelpFormatter
 
 
 def add_parser(commands) -> None:
     """Adds the command's flags."""
-    parser = commands.add_parser(
-        "predict", help="saliency maps, overlays and a report for videos and photographs"
-    )
+    parser = commands.add_parser("predict", formatter_class=TableHelpFormatter,
+        help="saliency maps, overlays and a report for videos and photographs")  # fmt: skip
     add = parser.add_argument
     add("input", nargs="+", metavar="INPUT",
         help="a video, a photograph, a folder of images (one video), a folder of videos")  # fmt: skip
@@ -25,9 +23,8 @@ def add_parser(commands) -> None:
     add("--model", metavar="DIR", help="a model directory (from avsal convert, or trained), or the name of a "
         f"bundled model (default: {DEFAULT})")  # fmt: skip
     add("--audio", default="auto", metavar="auto|off|FILE", help="the input audio of a model (default: auto)")
-    outputs, default = registry.table("output"), default_outputs()
-    add("--save", type=flags.names, default=default, metavar="NAMES",
-        help=f"of {','.join(outputs)}, or a plugin's (default: {','.join(default)})")  # fmt: skip
+    add("--save", type=flags.names, metavar="NAMES",
+        help=TableHelp("of {output:is_default} (default: these), {output}, or a plugin's"))  # fmt: skip
     flags.add_features(parser)
     add("--postprocess", choices=("none", "vinet"), default="none",
         help="vinet: blur maps as the public code does")  # fmt: skip
@@ -61,7 +58,10 @@ def run(args: argparse.Namespace) -> int:
         args.features, args.feature_frames, compare_audio=args.compare_audio, iterations=args.iterations
     )
     names = ("postprocess", "audio", "fps", "frame_step", "batch", "stream")
-    settings = Settings(args.save, features=feature_settings, **{name: getattr(args, name) for name in names})
+    options = {name: getattr(args, name) for name in names}
+    if args.save is not None:
+        options["save"] = args.save
+    settings = Settings(features=feature_settings, **options)
 
     def note(line):
         print(f"note: {line}", file=sys.stderr)

@@ -14,15 +14,14 @@ import functools
 import inspect
 import pathlib
 import runpy
-import traceback
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import avsal_jax
 from avsal_jax import registry
+from avsal_jax.bundled import shipped_folder
 from avsal_jax.data.dataset import SIX, group_names
 from avsal_jax.data.synthetic.dataset import NAME as SYNTHETIC
-from avsal_jax.errors import AvsalError, did_you_mean
+from avsal_jax.errors import AvsalError, did_you_mean, failing_lines
 from avsal_jax.models.part import settable_fields
 from avsal_jax.models.slots import part_class
 from avsal_jax.plugins import load_plugins
@@ -317,7 +316,7 @@ def _running(path: pathlib.Path) -> Iterator[None]:
     except ImportError as error:
         raise AvsalError(f"{path} is no config: it imports what is not there: {error}") from error
     except (Exception, SystemExit) as error:
-        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+        lines = failing_lines(error, path)
         where = f"line {lines[-1]} fails with" if lines else "its code fails with"
         raise AvsalError(f"{path} is no config: {where} {type(error).__name__}: {error}") from error
     finally:
@@ -326,10 +325,7 @@ def _running(path: pathlib.Path) -> Iterator[None]:
 
 def shipped() -> dict[str, pathlib.Path]:
     """Returns the config files that come with the project, by name."""
-    package = pathlib.Path(avsal_jax.__file__).parent
-    folder = package / "configs"  # in a wheel
-    folder = folder if folder.is_dir() else package.parent / "configs"
-    return {path.stem: path for path in sorted(folder.glob("*.py"))}
+    return {path.stem: path for path in sorted(shipped_folder("configs", "configs").glob("*.py"))}
 
 
 def listing() -> str:

@@ -59,7 +59,7 @@ def videos_with_class(root, split: str) -> list[tuple]:
 
 
 def transposed(sound: Sound, factor: float) -> Sound:
-    """Returns a sound as when its record runs `factor` times as fast: its frequencies are so many times."""
+    """Returns a sound played `factor` times as fast, which multiplies its frequencies by `factor`."""
     if factor == 1:
         return sound
     # to 50 Hz, so that the rates share a factor: resampling is quick then
