@@ -1,5 +1,6 @@
 """An audio front end with its encoder: the network takes the loudness of a clip in ten parts."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -55,7 +56,7 @@ def test_it_trains_and_hears():
     _, values = train_once(Supervised(network, (Term("kl"),)), variables, {"source": batch})
     assert np.isfinite(values["loss"]) and values["gradient_norm"] > 0
     loud, silent = (
-        network.run(variables, Clip(batch["frames"], sound)).logits["saliency"]
+        jax.jit(network.run)(variables, Clip(batch["frames"], sound)).logits["saliency"]
         for sound in (np.full((2, 10, 1), 60, np.float32), None)
     )
     assert np.abs(loud - silent).max() > 0

@@ -68,10 +68,11 @@ def test_the_source_of_a_clip_reaches_the_head(model, image):
     video, still = (model(Clip(frames, source=source)).logits for source in ("video", "still"))
     np.testing.assert_allclose(still, -video, rtol=1e-6)
     assert np.abs(video).max() > 1e-3
-    shared = model.network.frame_features(model.variables, image[None])
+    shared = jax.jit(model.network.frame_features)(model.variables, image[None])
+    run_windows = jax.jit(model.network.run_windows, static_argnames="source")
     windows = jax.tree.map(lambda feature: jnp.repeat(feature[None], 4, 1), shared)
     for source, expected in (("video", video), ("still", still)):
-        outputs = model.network.run_windows(model.variables, windows, source=source)
+        outputs = run_windows(model.variables, windows, source=source)
         np.testing.assert_allclose(outputs.logits["saliency"], expected, atol=1e-5)
 
 

@@ -129,7 +129,8 @@ def test_its_error_is_that_of_the_count():
         config.objective.build(network, config.loss.terms()), variables, {"source": batch}
     )
     truth = np.log1p(batch["fixations"].sum((1, 2)))
-    count = network.run(variables, Clip(batch["frames"]), train=True).logits["count"]
+    run = jax.jit(network.run, static_argnames="train")
+    count = run(variables, Clip(batch["frames"]), train=True).logits["count"]
     np.testing.assert_allclose(logged["loss/count"], np.mean((count - truth) ** 2), rtol=1e-4)
     for head in ("saliency", "count"):
         before, after = (jax.tree.leaves(tree["heads"][head]) for tree in (variables["params"], state.params))

@@ -33,9 +33,10 @@ def test_the_encoder_brings_its_numbers_of_the_input():
         create_model("vinet", **{**SETTINGS, "height": 50})
     grey = np.full((1, 8, 48, 80, 3), [128, 102, 77], np.uint8)
     variables = init_variables(network, 0)
-    logits = network.run(variables, Clip(grey)).logits["saliency"]
+    run = jax.jit(network.run)
+    logits = run(variables, Clip(grey)).logits["saliency"]
     normal = ((grey / np.float32(255) - [0.5, 0.4, 0.3]) / 0.2).astype(np.float32)
-    by_hand = network.run(variables, Clip(normal, normalized=True)).logits["saliency"]
+    by_hand = run(variables, Clip(normal, normalized=True)).logits["saliency"]
     np.testing.assert_allclose(logits, by_hand, atol=1e-5)
 
 
@@ -60,5 +61,5 @@ def test_a_sliding_window_gives_what_single_clips_give():
     model = Model(StoredModel(preset, network, variables, {}))
     frames = np.random.default_rng(0).integers(0, 256, (20, 48, 80, 3), np.uint8)
     maps = model.predict_frames(frames, fps=25)
-    expected = jax.nn.sigmoid(network.run(variables, Clip(frames[None, 5:13])).logits["saliency"][0])
+    expected = model(Clip(frames[None, 5:13])).saliency[0]
     np.testing.assert_allclose(maps[12], expected, atol=1e-6)

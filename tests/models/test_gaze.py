@@ -96,7 +96,7 @@ def test_other_sizes(model, size):
 def test_the_luminance_level_is_that_of_the_picture():
     network, _ = create_model("gaze", **SMALL)
     variables = init_variables(network, 0)
-    level = network.frame_features(variables, FRAMES[0])[-1]
+    level = jax.jit(network.frame_features)(variables, FRAMES[0])[-1]
     expected = FRAMES[0] @ np.array([0.299, 0.587, 0.114]) / 255
     expected = expected.reshape(4, 16, 4, 24, 4).mean((2, 4))
     np.testing.assert_allclose(np.asarray(level)[..., 0], expected, atol=1e-5)
@@ -114,7 +114,7 @@ def test_frozen_parameters():
         )
         return (out.logits["saliency"] ** 2).mean()
 
-    gradient = jax.grad(loss)(variables["params"])["heads"]["saliency"]
+    gradient = jax.jit(jax.grad(loss))(variables["params"])["heads"]["saliency"]
     assert all(not np.any(leaf) for leaf in jax.tree.leaves(gradient["readout"]))
     assert np.any(gradient["motion_head"]["change"])
 
