@@ -17,9 +17,11 @@ os.environ.setdefault(
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")  # lowering is faster by 3 %
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"
 
+import gc
 import shutil
 import signal
 
@@ -42,6 +44,13 @@ def pytest_configure(config):
     is_default = folder.parent == pathlib.Path(__file__).parents[1] / "build"  # the caller may choose one
     if is_default and not hasattr(config, "workerinput"):
         _shrink_compile_cache(folder)
+
+
+def pytest_collection_finish():
+    """Collects garbage less often: of millions of objects that jax keeps, it took 8 % of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def _shrink_compile_cache(folder: pathlib.Path) -> None:

@@ -120,7 +120,8 @@ ALLOWED = {
 ONLY_IN = {
     "torch": {"convert/reader.py"},
     "orbax": {"training/checkpointing.py"},
-    "librosa": {"data/clip_sound.py", "spec/log_mel.py"},
+    "librosa": {"spec/log_mel.py"},
+    "soxr": {"data/clip_sound.py"},
     "ml_collections": {"training/recipes.py"},
     "tensorflow": {"data/pipeline.py"},
     "tensorflow_datasets": {"data/shards.py"},

@@ -35,7 +35,7 @@ class Sound:
 
 
 def resample(sound: Sound, rate: int) -> Sound:
-    """Returns `sound` at another rate, by librosa's `soxr_hq`; computed where its samples are asked for."""
+    """Returns `sound` at another rate, by soxr's `HQ`; a slice is computed when it is read."""
     if sound.rate == rate:
         return sound
     return dataclasses.replace(sound, wave=_Resampled(sound.wave, sound.rate, rate), rate=rate)
@@ -63,14 +63,15 @@ class _Resampled(Sequence):
         begin, end, _ = part.indices(len(self))
         if end <= begin:
             return np.zeros(0, np.float32)
-        import librosa  # slow to import
+        import soxr  # librosa's resampling, which takes seconds to import
 
         margin = math.ceil(self._MARGIN * self._rate)
         block = max(0, begin * self._from // self._to - margin) // self._from
         last = end * self._from // self._to + 1 + margin
         piece = np.asarray(self._wave[block * self._from : last])
-        wave = librosa.resample(piece, orig_sr=self._rate, target_sr=self._target, res_type="soxr_hq")
-        return wave[begin - block * self._to : end - block * self._to]
+        wave = soxr.resample(piece, self._rate, self._target, quality="HQ")
+        wave = wave[begin - block * self._to : end - block * self._to]
+        return np.pad(wave, (0, end - begin - len(wave)))  # soxr may give a sample less at the end
 
 
 def excerpt_bounds(first: int, last: int, rate: float, fps: float, samples: int) -> tuple[int, int]:

@@ -168,14 +168,15 @@ def test_without_an_audio_encoder_it_is_a_vinet(fusion):
     assert spec == plain_spec and spec.audio is None
     variables = init_variables(network, 0)
     frames = clip_of()[0]
-    logits = [n.run(variables, Clip(frames)).logits["saliency"] for n in (network, plain)]
+    logits = [jax.jit(n.run)(variables, Clip(frames)).logits["saliency"] for n in (network, plain)]
     np.testing.assert_array_equal(*logits)
 
 
 def test_a_part_that_only_hears_takes_no_frames():
     network, _ = create_model("soundnet", **{"audio_encoder.width": 1 / 16})
     wave = clip_of(batch=2)[1]
-    outputs = network.run(init_variables(network, 0), Clip(None, wave), features=("audio",))
+    run = jax.jit(network.run, static_argnames="features")
+    outputs = run(init_variables(network, 0), Clip(None, wave), features=("audio",))
     assert outputs.logits == {} and outputs.features["audio"].shape == (2, 2, 64)
 
 

@@ -237,7 +237,7 @@ def test_the_decoder_is_four_blocks_of_a_convolution_and_an_upsampling(skips):
     with jax.enable_x64(True):
         module = AVRSPDecoder(skips, width=1 / 32, runtime=Runtime(jnp.float64, lowering="direct"))
         v = random_variables(module, pyramid)
-        got = np.asarray(module.apply(v, pyramid))
+        got = np.asarray(jax.jit(module.apply)(v, pyramid))
     p = v["params"]
     x = np.maximum(conv3d(p["conv1"], pyramid[3]), 0)
     for number in (2, 3, 4):

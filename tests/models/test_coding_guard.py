@@ -1,6 +1,7 @@
 """Predictive coding with kernels that are too large: what the printed rule does, and the bounded step."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +28,8 @@ def stage(coding, top_down=1.0, seed=0):
         name: {**kernel, "projection": top_down * kernel["projection"]} if name.startswith("down") else kernel
         for name, kernel in params.items()
     }
-    result, state = module.apply({"params": params}, vision, sound, mutable="intermediates")
+    apply = jax.jit(functools.partial(module.apply, mutable="intermediates"))
+    result, state = apply({"params": params}, vision, sound)
     return vision, params, np.asarray(result), state["intermediates"]
 
 

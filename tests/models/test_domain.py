@@ -32,7 +32,7 @@ def test_layers_at_the_sizes_of_the_paper(feature, shape, sizes):
     norms = 2 * sum(b for _, b in sizes[:-1])
     count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     assert count == sum(a * b + b for a, b in sizes) + norms
-    logits = module.apply(variables, RNG.standard_normal((5, *shape), np.float32))
+    logits = jax.jit(module.apply)(variables, RNG.standard_normal((5, *shape), np.float32))
     assert logits.shape == (5,) and logits.dtype == jnp.float32
 
 
@@ -43,6 +43,7 @@ def test_norms_see_both_domains_together():
     target = source + 5
     variables = fresh(module, source)
 
+    @jax.jit
     def scores(tokens):
         return module.apply(variables, tokens, True, mutable=["batch_stats"])[0]
 
@@ -63,8 +64,9 @@ def test_behind_a_reversal_the_encoder_climbs_what_the_discriminator_descends():
         return jnp.where(is_source, jax.nn.softplus(-logits), jax.nn.softplus(logits)).mean()
 
     weights = np.eye(16, dtype=np.float32)
-    plain = jax.grad(loss, (0, 1))(variables["params"], weights, None)
-    reversed_ = jax.grad(loss, (0, 1))(variables["params"], weights, 0.5)
+    gradients = jax.jit(jax.grad(loss, (0, 1)))
+    plain = gradients(variables["params"], weights, None)
+    reversed_ = gradients(variables["params"], weights, 0.5)
     jax.tree.map(np.testing.assert_array_equal, plain[0], reversed_[0])
     assert np.abs(plain[1]).max() > 0
     np.testing.assert_allclose(reversed_[1], -0.5 * plain[1], rtol=1e-5, atol=1e-7)
@@ -86,7 +88,7 @@ def test_a_discriminator_recovers_from_features_that_moved_away():
         everything = {**variables, "params": params}
         return module.apply(everything, x, True, mutable=["batch_stats"])[0] @ np.arange(6.0)
 
-    gradients = jax.grad(loss)(params)
+    gradients = jax.jit(jax.grad(loss))(params)
     for name, layer in gradients.items():
         if not name.endswith("norm"):
             assert np.abs(layer["projection"]).max() > 1e-6, name

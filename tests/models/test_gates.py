@@ -102,12 +102,13 @@ def test_gates_after_a_fusion_of_all_levels_take_the_finer_ones_as_it_returned_t
     shifted = tuple(level + 1 for level in pyramid)  # by a fusion of every level, as CASP-Net's
     module = RegulatorGates(3, runtime=DIRECT)
     variables = jax.tree.map(np.float32, random_variables(module, pyramid, shifted))
-    result, expected = (module.apply(variables, visual, shifted) for visual in (pyramid, shifted))
+    run = jax.jit(module.apply)
+    result, expected = (run(variables, visual, shifted) for visual in (pyramid, shifted))
     for level, reference in zip(result, expected, strict=True):
         np.testing.assert_allclose(level, reference, atol=1e-5)
     module = RegulatorGates(4, runtime=DIRECT)
     variables = jax.tree.map(np.float32, random_variables(module, pyramid, shifted))
-    coarsest = np.asarray(module.apply(variables, pyramid, shifted)[3])
+    coarsest = np.asarray(jax.jit(module.apply)(variables, pyramid, shifted)[3])
     first = gate_in_loops(variables["params"]["gate0"], pyramid[3] + 1, pyramid[3], "sigmoid_average")
     np.testing.assert_allclose(coarsest, np.concatenate([first, pyramid[3]], -1), atol=1e-4)
 
@@ -250,7 +251,10 @@ def test_recomputing_changes_memory_alone(part):
     def value(module, variables):
         return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(module.apply(variables, *arguments)))
 
-    results = [jax.value_and_grad(value, argnums=1)(module, variables) for module in (plain, recomputed)]
+    results = [
+        jax.jit(jax.value_and_grad(functools.partial(value, module)))(variables)
+        for module in (plain, recomputed)
+    ]
     for expected, result in zip(*map(jax.tree.leaves, results), strict=True):
         np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
     for module, recomputes in ((plain, False), (recomputed, True)):

@@ -38,7 +38,7 @@ def test_equations_9_to_12(lacking):
     with jax.enable_x64(True):
         module = Synergy(DOUBLE)
         v = random_variables(module, h, m, low)
-        got = np.asarray(module.apply(v, h, m, low))
+        got = np.asarray(jax.jit(module.apply)(v, h, m, low))
     m1 = conv(v, "first_middle", m)
     m2 = conv(v, "second_middle_of_middle", m1)
     m3 = 0
@@ -62,7 +62,7 @@ def test_lip_weighs_by_what_the_frame_shows():
     with jax.enable_x64(True):
         module = LocalImportancePool(runtime=DOUBLE)
         v = random_variables(module, x)
-        got = np.asarray(module.apply(v, x))
+        got = np.asarray(jax.jit(module.apply)(v, x))
     p = v["params"]
     score = conv3d({"zero_kernel": p["zero_kernel"]}, x)
     for b, t, c in np.ndindex(2, 3, 2):  # instance norm over each frame
@@ -142,10 +142,11 @@ def test_lip_pools_what_aspp_returns():
         name: {kind: tree[name] for kind, tree in variables.items() if name in tree}
         for name in ("aspp", "lip3", "lip2", "lip1", "lip0")
     }
-    levels = ASPP(width=1 / 32, runtime=module.runtime).apply(part["aspp"], pyramid)
+    levels = jax.jit(ASPP(width=1 / 32, runtime=module.runtime).apply)(part["aspp"], pyramid)
     pool = LocalImportancePool(runtime=module.runtime)
-    for number, (got, level) in enumerate(zip(module.apply(variables, pyramid), levels, strict=True)):
-        np.testing.assert_allclose(got, pool.apply(part[f"lip{3 - number}"], level), atol=1e-5)
+    pooled, apply = jax.jit(module.apply)(variables, pyramid), jax.jit(pool.apply)
+    for number, (got, level) in enumerate(zip(pooled, levels, strict=True)):
+        np.testing.assert_allclose(got, apply(part[f"lip{3 - number}"], level), atol=1e-5)
 
 
 def test_without_lip_its_parameters_are_gone():
