@@ -19,7 +19,7 @@ RECORDED = json.loads((pathlib.Path(__file__).parent / "fingerprints.json").read
 FIRST = {network: row for row, network in reversed(RECORDED["rows"].items())}
 # The fast tests draw the values of one network of each recipe.
 OF_RECIPES = {row.partition(":")[0]: network for network, row in reversed(FIRST.items())}.values()
-DRAWN = [pytest.param(name, marks=() if name in OF_RECIPES else pytest.mark.slow) for name in FIRST]
+FAST_AND_SLOW = [pytest.param(name, marks=() if name in OF_RECIPES else pytest.mark.slow) for name in FIRST]
 
 
 @functools.cache
@@ -36,7 +36,7 @@ def test_rows_that_were_one_network_are_one_network():
         assert presets(row) == presets(FIRST[network]), row
 
 
-@pytest.mark.parametrize("network", DRAWN)
+@pytest.mark.parametrize("network", FAST_AND_SLOW)
 def test_initial_values_are_exactly_those_that_were(network):
     _, small = presets(FIRST[network])
     assert fingerprints.initial_values(small) == RECORDED["networks"][network]["initial"]

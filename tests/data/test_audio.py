@@ -141,13 +141,13 @@ def test_a_part_is_resampled_as_in_the_whole(rates):
 
     given, wanted = rates
     wave = np.random.default_rng(3).uniform(-1, 1, 3 * given + 17).astype(np.float32)
-    whole = soxr.resample(wave, given, wanted, quality="HQ")
-    whole = np.pad(whole, (0, -(-len(wave) * wanted // given) - len(whole)))  # a sample at most
+    entire = soxr.resample(wave, given, wanted, quality="HQ")
+    entire = np.pad(entire, (0, -(-len(wave) * wanted // given) - len(entire)))  # a sample at most
     parts = resample(Sound(wave, given), wanted).wave
-    assert len(parts) == len(whole)
-    assert parts[len(whole) - 3 :].shape == (3,)
-    for begin, end in ((0, 100), (0, 15_600), (12_345, 33_000), (len(whole) - 9_000, len(whole)), (7, 7)):
-        np.testing.assert_allclose(parts[begin:end], whole[begin:end], atol=5e-6)
+    assert len(parts) == len(entire)
+    assert parts[len(entire) - 3 :].shape == (3,)
+    for begin, end in ((0, 100), (0, 15_600), (12_345, 33_000), (len(entire) - 9_000, len(entire)), (7, 7)):
+        np.testing.assert_allclose(parts[begin:end], entire[begin:end], atol=5e-6)
 
 
 def test_silence_sounds_as_a_silent_file_does():

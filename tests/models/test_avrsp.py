@@ -237,7 +237,7 @@ def test_the_decoder_is_four_blocks_of_a_convolution_and_an_upsampling(skips):
     with jax.enable_x64(True):
         module = AVRSPDecoder(skips, width=1 / 32, runtime=Runtime(jnp.float64, lowering="direct"))
         v = random_variables(module, pyramid)
-        got = np.asarray(jax.jit(module.apply)(v, pyramid))
+        result = np.asarray(jax.jit(module.apply)(v, pyramid))
     p = v["params"]
     x = np.maximum(conv3d(p["conv1"], pyramid[3]), 0)
     for number in (2, 3, 4):
@@ -249,7 +249,7 @@ def test_the_decoder_is_four_blocks_of_a_convolution_and_an_upsampling(skips):
     x = np.maximum(joined_in_time(p["collapse"], x), 0)
     expected = conv3d(p["readout"], trilinear(x, (1, 32, 64)))[:, 0, ..., 0]
     assert np.ptp(expected) > 0.1
-    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6)  # the map is float32
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-6)  # the map is float32
 
 
 @pytest.mark.parametrize("frames", [8, 16, 32])

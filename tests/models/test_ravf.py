@@ -162,8 +162,8 @@ def test_blocks_follow_each_other_on_the_coarsest_level_and_hear_the_same_sound(
         np.testing.assert_allclose(maps.reshape(4, 3, 15), ret_v, atol=1e-4)
     np.testing.assert_allclose(features["fused"][0], x, atol=1e-4)
     np.testing.assert_allclose(levels[3][0].reshape(-1, 7), x, atol=1e-4)
-    for level, same in zip(levels[:3], pyramid[:3], strict=True):
-        np.testing.assert_array_equal(level, same)
+    for level, original in zip(levels[:3], pyramid[:3], strict=True):
+        np.testing.assert_array_equal(level, original)
 
 
 def test_features_have_the_shapes_that_the_docstring_gives(variables):

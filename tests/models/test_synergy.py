@@ -38,7 +38,7 @@ def test_equations_9_to_12(lacking):
     with jax.enable_x64(True):
         module = Synergy(DOUBLE)
         v = random_variables(module, h, m, low)
-        got = np.asarray(jax.jit(module.apply)(v, h, m, low))
+        result = np.asarray(jax.jit(module.apply)(v, h, m, low))
     m1 = conv(v, "first_middle", m)
     m2 = conv(v, "second_middle_of_middle", m1)
     m3 = 0
@@ -53,7 +53,7 @@ def test_equations_9_to_12(lacking):
         m2 = m2 + resized_conv(v, "second_middle_of_low", l1, m)
         m3 = m3 + resized_conv(v, "third_of_low", l2, m)
     m3 = m3 + conv(v, "third_of_middle", m2)
-    np.testing.assert_allclose(got, m3 + m, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(result, m3 + m, rtol=0, atol=1e-10)
     assert len(v["params"]) == (8 if lacking else 13)
 
 
@@ -62,7 +62,7 @@ def test_lip_weighs_by_what_the_frame_shows():
     with jax.enable_x64(True):
         module = LocalImportancePool(runtime=DOUBLE)
         v = random_variables(module, x)
-        got = np.asarray(jax.jit(module.apply)(v, x))
+        result = np.asarray(jax.jit(module.apply)(v, x))
     p = v["params"]
     score = conv3d({"zero_kernel": p["zero_kernel"]}, x)
     for b, t, c in np.ndindex(2, 3, 2):  # instance norm over each frame
@@ -72,7 +72,7 @@ def test_lip_weighs_by_what_the_frame_shows():
         for i, j in np.ndindex(5, 4):
             near = np.s_[max(0, i - 1) : i + 2, max(0, j - 1) : j + 2]
             mean = (weight[near] * x[b, t, :, :, c][near]).sum() / weight[near].sum()
-            np.testing.assert_allclose(got[b, t, i, j, c], mean, rtol=0, atol=1e-10)
+            np.testing.assert_allclose(result[b, t, i, j, c], mean, rtol=0, atol=1e-10)
 
 
 def pyramid_of(sizes=((4, 12, 16), (4, 6, 8), (2, 3, 4), (1, 2, 2)), channels=(3, 4, 5, 6)):
@@ -145,8 +145,8 @@ def test_lip_pools_what_aspp_returns():
     levels = jax.jit(ASPP(width=1 / 32, runtime=module.runtime).apply)(part["aspp"], pyramid)
     pool = LocalImportancePool(runtime=module.runtime)
     pooled, apply = jax.jit(module.apply)(variables, pyramid), jax.jit(pool.apply)
-    for number, (got, level) in enumerate(zip(pooled, levels, strict=True)):
-        np.testing.assert_allclose(got, apply(part[f"lip{3 - number}"], level), atol=1e-5)
+    for number, (result, level) in enumerate(zip(pooled, levels, strict=True)):
+        np.testing.assert_allclose(result, apply(part[f"lip{3 - number}"], level), atol=1e-5)
 
 
 def test_without_lip_its_parameters_are_gone():
@@ -160,11 +160,11 @@ def test_without_lip_its_parameters_are_gone():
 
 def test_pairs_out_of_range_are_refused():
     for pairs in (-1, 5):
-        with pytest.raises(AvsalError, match=f"pairs must be a whole number from 0 to 4; got {pairs}"):
+        with pytest.raises(AvsalError, match=f"pairs must be a whole number from 0 to 4; result {pairs}"):
             neck(pairs=pairs).init(jax.random.key(0), pyramid_of())
-    with pytest.raises(AvsalError, match="neck.pairs must be from 0 to 3; got 4"):
+    with pytest.raises(AvsalError, match="neck.pairs must be from 0 to 3; result 4"):
         neck(pairs=4).init(jax.random.key(0), pyramid_of()[:3])
-    with pytest.raises(AvsalError, match="neck.lip_size must be an odd number of pixels; got 2"):
+    with pytest.raises(AvsalError, match="neck.lip_size must be an odd number of pixels; result 2"):
         neck(lip_size=2).init(jax.random.key(0), pyramid_of())
 
 
