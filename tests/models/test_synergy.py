@@ -160,11 +160,11 @@ def test_without_lip_its_parameters_are_gone():
 
 def test_pairs_out_of_range_are_refused():
     for pairs in (-1, 5):
-        with pytest.raises(AvsalError, match=f"pairs must be a whole number from 0 to 4; result {pairs}"):
+        with pytest.raises(AvsalError, match=f"pairs must be a whole number from 0 to 4; got {pairs}"):
             neck(pairs=pairs).init(jax.random.key(0), pyramid_of())
-    with pytest.raises(AvsalError, match="neck.pairs must be from 0 to 3; result 4"):
+    with pytest.raises(AvsalError, match="neck.pairs must be from 0 to 3; got 4"):
         neck(pairs=4).init(jax.random.key(0), pyramid_of()[:3])
-    with pytest.raises(AvsalError, match="neck.lip_size must be an odd number of pixels; result 2"):
+    with pytest.raises(AvsalError, match="neck.lip_size must be an odd number of pixels; got 2"):
         neck(lip_size=2).init(jax.random.key(0), pyramid_of())
 
 
