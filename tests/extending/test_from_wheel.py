@@ -13,7 +13,7 @@ from avsal_jax.testing.videos import moving_spot, write_video
 from tests.extending.conftest import FOLDER
 from tests.wheels import avsal, built_wheel, installed
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("from_wheel")]  # the wheel is built once
 FRAMES, SIZE = 10, (32, 64)
 MODEL = ("quick_vinet", "plain_encoder", "temporal_mean", "loudness", "scaled_channels", "fixation_count")
 TRAINING = ("array_folders", "focal", "lion", "linear", "sideways")
