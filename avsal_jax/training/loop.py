@@ -239,14 +239,14 @@ def _validate(run: Run, state, progress: Progress, step: int, moved: Callable[[s
         validation, rule = run.own_validation(state), "by the objective"
         if validation is None:
             native = run.config.evaluation.native
-            batches = (batch for batch in run.feed.validation_batches(native) if moved(at) is None)
             validation = validate(
                 run.validation_step,
                 state=state,
-                batches=batches,
+                batches=run.feed.validation_batches(native),
                 metrics=run.config.evaluation.scores,
                 label=run.spec.label_index,
                 pictures=run.config.evaluation.pictures,
+                before_batch=lambda: moved(at),
             )
             rule = f"{run.feed.rule}; {validated_size(run.spec, native)}"
     run.log.validated(step, validation, rule)

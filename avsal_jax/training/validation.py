@@ -34,7 +34,13 @@ class Validation:
 
 
 def validate(
-    step, state, batches: Iterable[dict], metrics: Sequence[str], label: int, pictures: int
+    step,
+    state,
+    batches: Iterable[dict],
+    metrics: Sequence[str],
+    label: int,
+    pictures: int,
+    before_batch: Callable[[], object] = lambda: None,
 ) -> Validation:
     """Runs a pass.
 
@@ -45,11 +51,13 @@ def validate(
       metrics: names of those that the step computes in addition to the loss.
       label: index of the labelled frame in a clip.
       pictures: clips to keep for a picture.
+      before_batch: called before each batch is evaluated; what it returns is ignored.
     """
     means = {name: MeanState() for name in (LOSS, *metrics)}
     clips, examples = 0, None
     params = state.ema or state.params
     for batch in batches:
+        before_batch()
         values, maps = step(params, state.batch_stats, batch)
         mask = np.asarray(values["mask"])
         for name, mean in means.items():

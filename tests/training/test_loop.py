@@ -254,3 +254,17 @@ def test_training_warns_of_predictive_coding_above_its_bound(values, config, tmp
     name = "limit/fusion.coding.rate bound"
     bounds = [record[name] for record in records(tmp_path / "run") if name in record]
     assert len(bounds) == 2 and bounds[0] != bounds[1] and max(bounds) < 1
+
+
+def test_validation_ignores_what_the_progress_callback_returns(config, tmp_path):
+    places, lines = [], []
+
+    def moved(place):
+        places.append(place)
+        return place
+
+    run = prepare_run(config(steps=1), tmp_path / "w", lines.append)
+    train(run, moved=moved)
+    (line,) = [line for line in lines if "validation on" in line]
+    assert "validation on 0 clips" not in line
+    assert places.count("validating at step 1 of 1") == len(list(run.feed.validation_batches()))
