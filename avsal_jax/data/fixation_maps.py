@@ -96,7 +96,7 @@ def _nonzero(values) -> tuple[np.ndarray, np.ndarray]:
         return places[numbers != 0], numbers[numbers != 0]
     by_columns = values.flags.f_contiguous  # as MATLAB stores arrays; NumPy searches them in their own order
     flat = values.ravel("F" if by_columns else "C")
-    indices = np.flatnonzero(flat)
+    indices = np.flatnonzero(flat != 0)  # of booleans it is several times as fast
     places = np.unravel_index(indices, values.shape, order="F" if by_columns else "C")
     return np.stack(places, 1), flat[indices]
 
