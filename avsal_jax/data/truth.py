@@ -31,7 +31,7 @@ class Truth(abc.ABC):
         """Points int32 [N, 2], (row, column) in a map of `size`, and what is unusual about that map.
 
         A pixel counts once, however often it was looked at. Without fixation maps there are no points.
-        AvsalError also where the file is no fixation map.
+        AvsalError also where the file is not a fixation map.
         """
 
     @property

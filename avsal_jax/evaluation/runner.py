@@ -120,9 +120,9 @@ def _score(unit: Unit, pool: Sequence[Unit], settings: Settings, output: pathlib
         goodness = find_metric(first).goodness(values[first])
         _keep_extremes(extremes, _Extreme(goodness, index=index, truth=truth, stored=stored))
     _save_sound(output / "examples" / unit.key, entry)
-    for index, kept in sorted({kept.index: kept for kept in extremes.values()}.items()):
+    for index, extreme in sorted({extreme.index: extreme for extreme in extremes.values()}.items()):
         _save_example(
-            output / "extremes" / unit.key, entry, index=index, truth=kept.truth, stored=kept.stored
+            output / "extremes" / unit.key, entry, index=index, truth=extreme.truth, stored=extreme.stored
         )
     return {
         "dataset": entry.dataset,
@@ -135,7 +135,7 @@ def _score(unit: Unit, pool: Sequence[Unit], settings: Settings, output: pathlib
         "notes": list(entry.notes),
         "findings": elsewhere.findings() + unit.source.remarks(entry, protocol),
         "without_truth": entry.without_truth,
-        "extremes": {name: kept.index + 1 for name, kept in extremes.items()},
+        "extremes": {name: extreme.index + 1 for name, extreme in extremes.items()},
         "rows": rows,
         "weights": weights if protocol.grid is not None else None,
     }

@@ -133,8 +133,8 @@ class OtherFixations:
             if other.name not in self._frames:
                 self._frames[other.name] = self._protocol.frames(other)
             if frames := self._frames[other.name]:
-                drawn = frames[random.integers(len(frames))]
-                points.append(other.truth(drawn).grid_points(size))
+                frame = frames[random.integers(len(frames))]
+                points.append(other.truth(frame).grid_points(size))
         return np.concatenate(points)
 
     def findings(self) -> list[str]:

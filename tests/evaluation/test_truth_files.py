@@ -9,12 +9,12 @@ import pytest
 from avsal_jax.cli.main import main
 from avsal_jax.testing import fake_data
 
-_OPENED: collections.Counter | None = None  # while a command runs
+_RUNS: list[collections.Counter] = []  # path -> how often it was opened; one while a command runs
 
 
 def _count(event: str, arguments: tuple) -> None:
-    if event == "open" and _OPENED is not None and isinstance(arguments[0], (str, pathlib.Path)):
-        _OPENED[str(arguments[0])] += 1
+    if event == "open" and _RUNS and isinstance(arguments[0], (str, pathlib.Path)):
+        _RUNS[-1][str(arguments[0])] += 1
 
 
 sys.addaudithook(_count)  # for good: Python removes none
@@ -37,7 +37,6 @@ SETS = {
     "stavis": ("diem", "test", stavis, "fixMap"),
     "dhf1k": ("dhf1k", "val", dhf1k("png"), "/fixation/"),
     "dhf1k mat": ("dhf1k", "val", dhf1k("mat"), "/fixation/maps/"),
-    "dhf1k mat beside maps": ("dhf1k", "val", dhf1k("mat beside maps"), ".mat"),
     "hollywood2": ("hollywood2", "test", rearranged, "/fixation/"),
     "ucf": ("ucf", "test", rearranged, "/fixation/"),
 }
@@ -45,13 +44,11 @@ SETS = {
 
 def opened(arguments, fixation: str) -> tuple[set[int], set[int]]:
     """Returns how often the density maps, and the fixation maps, of a set are opened by a command."""
-    global _OPENED
-    _OPENED = collections.Counter()
+    _RUNS.append(collections.Counter())
     try:
         assert main(arguments) == 0
-        counts = _OPENED
     finally:
-        _OPENED = None
+        counts = _RUNS.pop()
     root = arguments[arguments.index("--root") + 1]
     of_root = {path: count for path, count in counts.items() if path.startswith(root)}
     fixations = {count for path, count in of_root.items() if fixation in path}
@@ -64,9 +61,9 @@ def test_prepare_and_evaluate_read_the_truth_of_a_frame_once(packaging, tmp_path
     dataset, split, write, fixation = SETS[packaging]
     root = tmp_path / "root"
     write(root)
-    where = ["--dataset", dataset, "--root", str(root), "--output"]
-    prepare = ["prepare", *where, str(tmp_path / "prepared"), "--size", "32x64", "--workers", "1"]
+    location = ["--dataset", dataset, "--root", str(root), "--output"]
+    prepare = ["prepare", *location, str(tmp_path / "prepared"), "--size", "32x64", "--workers", "1"]
     assert opened(prepare, fixation) == ({1}, {1})
-    evaluate = ["evaluate", *where, str(tmp_path / "results"), "--split", split, "--model", "centre"]
+    evaluate = ["evaluate", *location, str(tmp_path / "results"), "--split", split, "--model", "centre"]
     evaluate += ["--protocol", "vinet", "--metrics", "cc,nss,auc_shuffled"]
     assert opened(evaluate, fixation) == ({1}, {1})
