@@ -39,7 +39,7 @@ def open_image(path: pathlib.Path) -> Iterator[Image.Image]:
 
 @contextlib.contextmanager
 def open_image_file(path: pathlib.Path) -> Iterator[tuple[Image.Image, IO[bytes]]]:
-    """Opens an image with the file that it is read from, which stays open; see `open_image`."""
+    """Opens an image with the file that it is read from, still open; see `open_image`."""
     try:
         # Of a file by its name, Pillow maps the pixels of a turned TIFF into memory in the wrong size.
         with warnings.catch_warnings(), path.open("rb") as file, Image.open(file) as image:

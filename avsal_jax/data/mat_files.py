@@ -42,12 +42,12 @@ def mat_shape(path: pathlib.Path, variable: str) -> tuple[int, int]:
 
 
 def _shape_of(
-    found: list[tuple[str, tuple[int, ...], str]], path: pathlib.Path, variable: str
+    variables: list[tuple[str, tuple[int, ...], str]], path: pathlib.Path, variable: str
 ) -> tuple[int, int]:
     """Returns (rows, columns) of a map among the variables of a file; see `mat_map` for the errors."""
-    named = [(shape, kind) for name, shape, kind in found if name == variable]
+    named = [(shape, kind) for name, shape, kind in variables if name == variable]
     if not named:
-        there = ", ".join(sorted(name for name, _, _ in found)) or "nothing"
+        there = ", ".join(sorted(name for name, _, _ in variables)) or "nothing"
         raise AvsalError(f"{path} has no variable {variable}; it holds {there}")
     for shape, kind in named:
         if kind not in _NUMBERS or len(shape) != 2:
@@ -118,7 +118,7 @@ def _plain_content(path: pathlib.Path) -> bytes:
 def _unpacked(content: bytes, order: str) -> bytes:
     """Returns a file of version 5 to 7.2 with its packed matrices unpacked, so that this is done once.
 
-    As scipy does, it reads one matrix of a packed element. What is no such element stays as it is.
+    As scipy does, it reads one matrix of a packed element. Any other element is unchanged.
     """
     parts, place = [content[:128]], 128
     while place + 8 <= len(content):

@@ -125,7 +125,7 @@ def test_degrees_need_pixels_per_degree():
 def test_truth_has_at_most_360_rows(photograph, size, expected):
     table = dataclasses.replace(photograph[1].fixations, size=size)
     entry = gaze_entry("osie", dataclasses.replace(photograph[1], fixations=table), OPTIONS)
-    assert entry.truth(0).size == expected
+    assert entry.truth_size == expected
 
 
 def test_any_subset_of_observers(photograph):
