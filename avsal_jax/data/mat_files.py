@@ -45,11 +45,11 @@ def _shape_of(
     variables: list[tuple[str, tuple[int, ...], str]], path: pathlib.Path, variable: str
 ) -> tuple[int, int]:
     """Returns (rows, columns) of a map among the variables of a file; see `mat_map` for the errors."""
-    named = [(shape, kind) for name, shape, kind in variables if name == variable]
-    if not named:
-        there = ", ".join(sorted(name for name, _, _ in variables)) or "nothing"
-        raise AvsalError(f"{path} has no variable {variable}; it holds {there}")
-    for shape, kind in named:
+    matches = [(shape, kind) for name, shape, kind in variables if name == variable]
+    if not matches:
+        names = ", ".join(sorted(name for name, _, _ in variables)) or "nothing"
+        raise AvsalError(f"{path} has no variable {variable}; it holds {names}")
+    for shape, kind in matches:
         if kind not in _NUMBERS or len(shape) != 2:
             raise AvsalError(f"{variable} in {path} is no map: {kind} of shape {tuple(shape)}")
         if not all(0 < side <= MAX_SIDE for side in shape):
