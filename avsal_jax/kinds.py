@@ -150,7 +150,7 @@ KINDS: dict[str, Kind] = {
         "how the files of a data set lie on disk",
         ("avsal_jax.data.packagings",),
         "avsal_jax.data.dataset:Packaging",
-        helpers=("ListedVideo", "VideoEntry", "FileEntry", "Fixations"),
+        helpers=("ListedVideo", "VideoEntry", "FileEntry", "Truth", "ArrayTruth", "Fixations"),
         use="--dataset NAME:SET where `user_set` is defined",
     ),
     "loss": Kind(

@@ -104,7 +104,7 @@ class Maps:
 
     def truth(self, picture: int) -> np.ndarray:
         """Returns the densities [frames, h, w]."""
-        return np.stack([self._entries[picture].density(index) for index in self.frames])
+        return np.stack([self._entries[picture].truth(index).density for index in self.frames])
 
     def _read_pictures(self, picture):
         entry, spec = self._entries[picture], self._spec

@@ -86,7 +86,7 @@ def table(reports: dict[str, dict]) -> str:
 def measure(root) -> dict:
     """Returns `cc` of every rule, `gap`, and the shares `probe` and `synchrony` of a set on disk."""
     train, test = (open_dataset("synthetic", root, split) for split in ("train", "test"))
-    mean = np.mean([entry.density(i) for entry in train for i in range(entry.frames)], 0)
+    mean = np.mean([entry.truth(i).density for entry in train for i in range(entry.frames)], 0)
     parts = (*PICTURE, "mean map")
     joints, heard = [], []
     for video in (Video(root, entry, mean) for entry in train):  # one at a time: a set fills the memory
@@ -113,7 +113,7 @@ class Video:
         self.scene = read_scene(root, entry.name)
         self.sound, self._fps = resample(read_sound(entry.sound), RATE).wave, entry.fps
         self.light = luminance(np.stack([entry.frame(i) for i in range(entry.frames)]))
-        self.truth = np.stack([entry.density(i) for i in range(entry.frames)])
+        self.truth = np.stack([entry.truth(i).density for i in range(entry.frames)])
         size = self.truth.shape[1:]
         sigma = np.hypot(SPREAD * self.scene.radii, BLUR * size[0])
         objects = np.stack(

@@ -2,7 +2,8 @@
 
 Open a set:       open_dataset, find_dataset
 Register one:     DataSet, RawFixations, Generator
-A new layout:     Packaging, ListedVideo, FileEntry, VideoEntry, Fixations, numbered_files, Numbers
+A new layout:     Packaging, ListedVideo, FileEntry, VideoEntry, numbered_files, Numbers
+                  Truth, ArrayTruth, Fixations
                   Stavis, Dhf1k, Shots, Rearranged, RecordedGaze
 Recorded gaze:    GazeSet, Stimulus, FixationTable
 Files:            IMAGE_SUFFIXES, natural_order, visible_files, read_image, grey_png, tree_identity
@@ -26,6 +27,8 @@ _HOMES = {
     "VideoEntry": ".schema",
     "FileEntry": ".schema",
     "ListedVideo": ".video_lists",
+    "Truth": ".truth",
+    "ArrayTruth": ".truth",
     "Fixations": ".fixation_maps",
     "NumberedFiles": ".truth_files",
     "numbered_files": ".truth_files",

@@ -59,29 +59,19 @@ def fixations_of(values: np.ndarray, name, lossy: bool = False) -> Fixations:
     Raises:
       AvsalError: it is no fixation map.
     """
-    sparse = hasattr(values, "tocoo")
-    numbers = values.tocoo().data if sparse else values
+    pixels, damaged = values.shape[0] * values.shape[1], 0
+    places, numbers = _nonzero(values)
     if numbers.dtype.kind not in "bui":
         nan = np.isnan(numbers)
         damaged = int(np.count_nonzero(nan))
-        if damaged:
-            if damaged == numbers.size and not sparse:
-                raise _refusal(name, "all its numbers are NaN")
-            numbers = np.where(nan, 0, numbers)
-    else:
-        damaged = 0
-    if not numbers.any():
+        if damaged == pixels and isinstance(values, np.ndarray):
+            raise _refusal(name, "all its numbers are NaN")
+        places, numbers = places[~nan], numbers[~nan]
+    if not len(numbers):
         return NO_FIXATIONS._replace(damaged=damaged)
-    kind, limit = _classify(
-        numbers, high=numbers.max(), pixels=values.shape[0] * values.shape[1], name=name, lossy=lossy
-    )
-    if sparse:
-        found = values.tocoo()
-        keep = numbers >= limit
-        points = np.stack([found.row[keep], found.col[keep]], 1)
-        points = points[np.lexsort((points[:, 1], points[:, 0]))]
-    else:
-        points = np.argwhere(numbers >= limit)
+    kind, limit = _classify(numbers, pixels=pixels, name=name, lossy=lossy)
+    points = places[numbers >= limit]
+    points = points[np.lexsort((points[:, 1], points[:, 0]))]
     neighbours = _mean_neighbours(points, values.shape[1])
     if kind == COUNTS and neighbours > _MAX_NEIGHBOURS_OF_COUNTS:
         raise _refusal(name, "its numbers above zero lie side by side, as in a density or a resized map")
@@ -98,33 +88,45 @@ def rescale_points(points: np.ndarray, old: tuple[int, int], new: tuple[int, int
     return np.clip(scaled, 0, np.array(new) - 1)
 
 
-def _classify(numbers: np.ndarray, high, pixels: int, name, lossy: bool) -> tuple[str, float]:
-    """Returns (kind, smallest number that is a point)."""
-    low = numbers.min()
+def _nonzero(values) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (row, column) [N, 2] of the numbers of a map that are not 0, and these numbers [N]."""
+    if not isinstance(values, np.ndarray):
+        stored = values.tocoo()
+        places, numbers = np.stack([stored.row, stored.col], 1), stored.data
+        return places[numbers != 0], numbers[numbers != 0]
+    by_columns = values.flags.f_contiguous  # as MATLAB stores arrays; NumPy searches them in their own order
+    flat = values.ravel("F" if by_columns else "C")
+    indices = np.flatnonzero(flat != 0)  # of booleans it is several times as fast
+    places = np.unravel_index(indices, values.shape, order="F" if by_columns else "C")
+    return np.stack(places, 1), flat[indices]
+
+
+def _classify(numbers: np.ndarray, pixels: int, name, lossy: bool) -> tuple[str, float]:
+    """Returns (kind, smallest number that is a point) of the numbers that are not 0."""
+    low, high = numbers.min(), numbers.max()
     if low < 0:
         raise _refusal(name, f"it has numbers down to {low:.3g}")
     if not np.isfinite(high):
         raise _refusal(name, "it has infinite numbers")
-    positive = numbers[numbers > 0]
-    if positive.min() == high:
+    if low == high:
         kind, limit = "", high
     else:
-        if (positive != np.floor(positive)).any():
+        if (numbers != np.floor(numbers)).any():
             raise _refusal(name, "it has fractions, as densities and resized maps have")
-        if not lossy and high <= _MAX_COUNT and len(positive) <= _MAX_COUNTED_SHARE * pixels:
-            tally = np.bincount(positive.astype(np.int64), minlength=3)
+        if not lossy and high <= _MAX_COUNT and len(numbers) <= _MAX_COUNTED_SHARE * pixels:
+            tally = np.bincount(numbers.astype(np.int64), minlength=3)
             if high <= _MAX_CERTAIN_COUNT or tally[1] > tally[2:].max():
                 return COUNTS, 1
-        between = np.count_nonzero((positive > _HIGHEST_NOISE_LEVEL) & (positive < _LOWEST_POINT_LEVEL))
+        between = np.count_nonzero((numbers > _HIGHEST_NOISE_LEVEL) & (numbers < _LOWEST_POINT_LEVEL))
         if between or not _LOWEST_POINT_LEVEL <= high <= 255:
             raise _refusal(
                 name,
-                f"{between} of its {len(positive)} numbers above zero lie between {_HIGHEST_NOISE_LEVEL} and "
+                f"{between} of its {len(numbers)} numbers above zero lie between {_HIGHEST_NOISE_LEVEL} and "
                 f"{_LOWEST_POINT_LEVEL}, and the largest is {high:g}, as in a density, a resized "
                 "map or a strongly compressed one",
             )
         kind, limit = NOISE, _POINT_THRESHOLD_LEVEL
-    if (share := np.count_nonzero(positive >= limit) / pixels) > _MAX_FIXATED_SHARE:
+    if (share := np.count_nonzero(numbers >= limit) / pixels) > _MAX_FIXATED_SHARE:
         raise _refusal(
             name, f"{100 * share:.0f} % of its pixels are fixated: it is inverted, or something else"
         )

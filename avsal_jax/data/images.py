@@ -7,6 +7,7 @@ import pathlib
 import re
 import warnings
 from collections.abc import Iterator
+from typing import IO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -32,11 +33,18 @@ IMAGE_SUFFIXES = _registered()  # in lower case: all that Pillow reads
 @contextlib.contextmanager
 def open_image(path: pathlib.Path) -> Iterator[Image.Image]:
     """Opens an image with Pillow; AvsalError with one line where that, or what is done with it, fails."""
+    with open_image_file(path) as (image, _):
+        yield image
+
+
+@contextlib.contextmanager
+def open_image_file(path: pathlib.Path) -> Iterator[tuple[Image.Image, IO[bytes]]]:
+    """Opens an image with the file that it is read from, still open; see `open_image`."""
     try:
         # Of a file by its name, Pillow maps the pixels of a turned TIFF into memory in the wrong size.
         with warnings.catch_warnings(), path.open("rb") as file, Image.open(file) as image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            yield image
+            yield image, file
     except AvsalError:
         raise
     except FileNotFoundError as error:

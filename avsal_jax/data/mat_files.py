@@ -38,12 +38,18 @@ def mat_variables(path: pathlib.Path) -> list[tuple[str, tuple[int, ...], str]]:
 
 def mat_shape(path: pathlib.Path, variable: str) -> tuple[int, int]:
     """Returns (rows, columns) of a map from the file's headers; see `mat_map` for the errors."""
-    found = mat_variables(path)
-    named = [(shape, kind) for name, shape, kind in found if name == variable]
-    if not named:
-        there = ", ".join(sorted(name for name, _, _ in found)) or "nothing"
-        raise AvsalError(f"{path} has no variable {variable}; it holds {there}")
-    for shape, kind in named:
+    return _shape_of(mat_variables(path), path, variable)
+
+
+def _shape_of(
+    variables: list[tuple[str, tuple[int, ...], str]], path: pathlib.Path, variable: str
+) -> tuple[int, int]:
+    """Returns (rows, columns) of a map among the variables of a file; see `mat_map` for the errors."""
+    matches = [(shape, kind) for name, shape, kind in variables if name == variable]
+    if not matches:
+        names = ", ".join(sorted(name for name, _, _ in variables)) or "nothing"
+        raise AvsalError(f"{path} has no variable {variable}; it holds {names}")
+    for shape, kind in matches:
         if kind not in _NUMBERS or len(shape) != 2:
             raise AvsalError(f"{variable} in {path} is no map: {kind} of shape {tuple(shape)}")
         if not all(0 < side <= MAX_SIDE for side in shape):
@@ -75,8 +81,10 @@ def mat_map(path: pathlib.Path, variable: str):
     Raises:
       AvsalError: the file is missing, damaged, of version 7.3 or too large, or holds no such map.
     """
-    shape = mat_shape(path, variable)
-    array = load_mat(path, variable)
+    with _as_one_line(path):
+        content = _plain_content(path)
+        shape = _shape_of(scipy.io.whosmat(io.BytesIO(content)), path, variable)
+    array = _load(content, path, variable)
     if array.shape != shape:
         raise AvsalError(f"{path} is damaged: {variable} has shape {array.shape}, its header says {shape}")
     if array.dtype.kind not in "buif":
@@ -91,10 +99,46 @@ def load_mat(path: pathlib.Path, variable: str):
       AvsalError: the file is missing, damaged, of version 7.3 or too large, or has no such variable.
     """
     with _as_one_line(path):
-        _check_size(path)
-        content = path.read_bytes()
-        if scipy.io.matlab.matfile_version(io.BytesIO(content))[0] == 1:  # 5 to 7.2; scipy reads 4 with care
-            _check_elements(content[128:], "<" if content[126:128] == b"IM" else ">")
+        content = _plain_content(path)
+    return _load(content, path, variable)
+
+
+def _plain_content(path: pathlib.Path) -> bytes:
+    """Returns the checked bytes of a file; of version 5 to 7.2 with its matrices unpacked."""
+    _check_size(path)
+    content = path.read_bytes()
+    if scipy.io.matlab.matfile_version(io.BytesIO(content))[0] != 1:  # scipy reads version 4 with care
+        return content
+    order = "<" if content[126:128] == b"IM" else ">"
+    content = _unpacked(content, order)
+    _check_elements(content[128:], order)
+    return content
+
+
+def _unpacked(content: bytes, order: str) -> bytes:
+    """Returns a file of version 5 to 7.2 with its packed matrices unpacked, so that this is done once.
+
+    As scipy does, it reads one matrix of a packed element. Any other element is unchanged.
+    """
+    parts, place = [content[:128]], 128
+    while place + 8 <= len(content):
+        kind, size = struct.unpack_from(f"{order}II", content, place)
+        end = place + 8 + size
+        if kind != _COMPRESSED or end > len(content):
+            break
+        element = zlib.decompress(content[place + 8 : end])
+        inner_kind, inner_size = struct.unpack_from(f"{order}II", element)
+        if inner_kind != _MATRIX or 8 + inner_size > len(element) or inner_size % 8:
+            break
+        parts.append(element[: 8 + inner_size])
+        place = end
+    parts.append(content[place:])
+    return b"".join(parts)
+
+
+def _load(content: bytes, path: pathlib.Path, variable: str):
+    """Returns one variable of checked bytes; see `load_mat`."""
+    with _as_one_line(path):
         found = scipy.io.loadmat(io.BytesIO(content), variable_names=[variable], struct_as_record=False)
     if variable not in found:
         raise AvsalError(f"{path} has no variable {variable}")

@@ -110,14 +110,18 @@ class _Target:
 def _target(entry: VideoEntry, i: int, add: Callable) -> _Target:
     """Adds the target of a frame."""
     if not entry.has_truth(i):
-        target, density, fixations = _Target(True, (1, 1)), _encoded_black(), NO_FIXATIONS
+        target, encoded, points = _Target(True, (1, 1)), _encoded_black(), NO_FIXATIONS.points
     else:
-        map_ = entry.density(i)
-        density = entry.encoded_density(i, map_)
-        fixations = NO_FIXATIONS if not entry.has_fixations else entry.read_fixations(i)
-        size = entry.truth_size(i)
-        target = _Target(not map_.any(), size=size, fixations=fixations, other_size=map_.shape != tuple(size))
-    add({"density": density, "fixations": fixations.points, "size": np.array(target.size, np.int32)})
+        truth = entry.truth(i)
+        encoded, fixations = truth.encoded, truth.fixations
+        points = fixations.points
+        target = _Target(
+            truth.is_black,
+            size=truth.size,
+            fixations=fixations,
+            other_size=truth.density_size != tuple(truth.size),
+        )
+    add({"density": encoded, "fixations": points, "size": np.array(target.size, np.int32)})
     return target
 
 

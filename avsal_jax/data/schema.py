@@ -11,19 +11,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from avsal_jax.data.fixation_maps import Fixations, rescale_points
-from avsal_jax.data.grey_maps import grey_png
 from avsal_jax.data.images import read_image
 from avsal_jax.data.numbering import Numbers
-from avsal_jax.data.truth_files import (
-    READING,
-    NumberedFiles,
-    encoded_density,
-    read_density,
-    read_fixations,
-    read_size,
-)
-from avsal_jax.errors import AvsalError
+from avsal_jax.data.truth import FileTruth, Truth
+from avsal_jax.data.truth_files import READING, NumberedFiles
 from avsal_jax.identity import folder_identity, tree_identity
 
 
@@ -128,45 +119,12 @@ class VideoEntry(abc.ABC):
         """Whether a frame has a density map and, where the video has fixations, those of the frame."""
 
     @abc.abstractmethod
-    def density(self, index: int) -> np.ndarray | None:
-        """Returns the continuous map / 255: float64 [h, w] in [0, 1]; None where none is published.
+    def truth(self, index: int) -> Truth | None:
+        """Returns the truth of a frame, not yet read; None where none is published.
 
-        Errors as in `frame`.
+        Raises:
+          IndexError: there is no such frame.
         """
-
-    def fixations(self, index: int) -> np.ndarray | None:
-        """Returns int32 [N, 2], (row, column) in a map of `truth_size`; None where none are published.
-
-        A pixel counts once, however often it was looked at. Errors as in `frame`; also where the file is no
-        fixation map.
-        """
-        found = self.read_fixations(index)
-        return None if found is None else found.points
-
-    @abc.abstractmethod
-    def read_fixations(self, index: int) -> Fixations | None:
-        """Returns the fixations of a frame with what is unusual about their map; see `fixations`."""
-
-    def grid_points(self, index: int, grid: tuple[int, int]) -> np.ndarray:
-        """Returns int64 [N, 2], (row, column) on a grid over the frame, a row for each fixation.
-
-        Where files list the fixations of each observer, a place that two of them look at counts twice.
-        """
-        return rescale_points(self.fixations(index), self.truth_size(index), grid)
-
-    @abc.abstractmethod
-    def truth_size(self, index: int) -> tuple[int, int] | None:
-        """Returns (h, w) of the fixation map, or of the density where there is none.
-
-        None where no truth is published. Errors as in `frame`.
-        """
-
-    def encoded_density(self, index: int, density: np.ndarray) -> bytes:
-        """Returns `density(index)` as an 8-bit grey JPEG or PNG: the file as it is, if it is in that form.
-
-        Errors as in `frame`; also where no truth is published.
-        """
-        return grey_png(density)
 
     @abc.abstractmethod
     def identity(self) -> list[str]:
@@ -224,29 +182,12 @@ class FileEntry(VideoEntry):
         index, kinds = self._checked(index), (self.maps, self.fixation_maps)
         return self.published and all(files.has(index) for files in kinds if files is not None)
 
-    def density(self, index: int) -> np.ndarray | None:
-        index = self._checked(index)
-        return read_density(self.maps.of_frame(index)) if self.published else None
-
-    def read_fixations(self, index: int) -> Fixations | None:
+    def truth(self, index: int) -> Truth | None:
         index = self._checked(index)
         if not self.published:
             return None
-        if self.fixation_maps is None:
-            raise AvsalError(f"{self.dataset} {self.name} has no fixation maps beside {self.maps.folder}")
-        return read_fixations(self.fixation_maps.of_frame(index), self.variable)
-
-    def truth_size(self, index: int) -> tuple[int, int] | None:
-        index = self._checked(index)
-        if not self.published:
-            return None
-        return read_size((self.fixation_maps or self.maps).of_frame(index), self.variable)
-
-    def encoded_density(self, index: int, density: np.ndarray) -> bytes:
-        if not self.published:
-            raise AvsalError(f"{self.dataset} {self.name} has no published truth")
-        index = self._checked(index)
-        return encoded_density(self.maps.of_frame(index))
+        fixation_path = None if self.fixation_maps is None else self.fixation_maps.of_frame(index)
+        return FileTruth(self.maps.of_frame(index), fixation_path, self.variable)
 
     def identity(self) -> list[str]:
         folders = [files.folder for files in (self.images, self.maps, self.fixation_maps) if files]

@@ -7,13 +7,14 @@ import dataclasses
 import os
 import pathlib
 import re
+from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags
 
 from avsal_jax.data.fixation_maps import Fixations, fixations_of
-from avsal_jax.data.grey_maps import grey_png, read_grey, read_levels
-from avsal_jax.data.images import open_image, upright_size
+from avsal_jax.data.grey_maps import as_grey, image_levels, read_levels
+from avsal_jax.data.images import open_image, open_image_file, upright_size
 from avsal_jax.data.mat_files import mat_map, mat_shape
 from avsal_jax.data.numbering import Numbers
 
@@ -122,39 +123,54 @@ def _listed(folder: pathlib.Path) -> list[str]:
         return []
 
 
-def read_density(path: pathlib.Path) -> np.ndarray:
-    """Returns a density map: float64 [h, w] in [0, 1]; errors as in `grey_maps.read_grey`."""
-    grey = read_grey(path)
-    return grey / 255.0 if grey.dtype == np.uint8 else grey
+class DensityFile(NamedTuple):
+    """What a file of a density map holds.
 
-
-def encoded_density(path: pathlib.Path) -> bytes:
-    """Returns a map as an 8-bit grey JPEG or PNG: the file as it is where it is one, else a PNG.
-
-    Errors as in `read_density`.
+    Attributes:
+      grey: uint8 [h, w], or float64 [h, w] in [0, 1] where the file has more than 8 bits.
+      content: the bytes of the file where it is an upright 8-bit grey JPEG or PNG; else None.
     """
-    with open_image(path) as image:
-        image.load()  # raises where it is damaged
+
+    grey: np.ndarray
+    content: bytes | None
+
+
+def read_density_file(path: pathlib.Path) -> DensityFile:
+    """Reads a picture of a density map; errors as in `grey_maps.read_grey`."""
+    with open_image_file(path) as (image, file):
+        grey = as_grey(image_levels(image, path), path)
         plain = image.mode == "L" and image.format in ("JPEG", "PNG") and "transparency" not in image.info
         if plain and image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
-            return path.read_bytes()
-    return grey_png(read_grey(path))
+            file.seek(0)
+            return DensityFile(grey, file.read())
+        return DensityFile(grey, None)
 
 
-def read_fixations(path: pathlib.Path, variable: str) -> Fixations:
-    """Returns the fixations of an image or a .mat.
+class FixationMap(NamedTuple):
+    """What a fixation map holds.
+
+    Attributes:
+      fixations: those of the frame.
+      size: (height, width) of the map, in pixels.
+    """
+
+    fixations: Fixations
+    size: tuple[int, int]
+
+
+def read_fixation_map(path: pathlib.Path, variable: str) -> FixationMap:
+    """Returns the fixations of an image or a .mat, with the size of the map.
 
     Raises:
       AvsalError: it cannot be read, or is no fixation map (see `fixation_maps`); a .mat without `variable`.
     """
     suffix = path.suffix.lower()
-    if suffix == ".mat":
-        return fixations_of(mat_map(path, variable), path)
-    return fixations_of(read_levels(path).values, path, suffix in _LOSSY_SUFFIXES)
+    values = mat_map(path, variable) if suffix == ".mat" else read_levels(path).values
+    return FixationMap(fixations_of(values, path, suffix in _LOSSY_SUFFIXES), values.shape)
 
 
 def read_size(path: pathlib.Path, variable: str) -> tuple[int, int]:
-    """Returns (height, width) of a map from its headers alone; errors as in `read_fixations`."""
+    """Returns (height, width) of a map from its headers alone; errors as in `read_fixation_map`."""
     if path.suffix.lower() == ".mat":
         return mat_shape(path, variable)
     with open_image(path) as image:

@@ -85,7 +85,7 @@ def mean_density(
         if not labelled:
             continue
         picked = np.unique(np.linspace(0, len(labelled) - 1, _MEAN_FRAMES).round().astype(int))
-        total += np.mean([resize_map(entry.density(labelled[index]), *_SIZE) for index in picked], 0)
+        total += np.mean([resize_map(entry.truth(labelled[index]).density, *_SIZE) for index in picked], 0)
         usable.append(entry)
     if not usable:
         raise AvsalError("the mean map needs the training list of the set, with its files")

@@ -53,7 +53,7 @@ class GazeGrid:
         return [
             index
             for index in map(int, frames)
-            if entry.has_truth(index) and len(entry.grid_points(index, grid)) >= least
+            if entry.has_truth(index) and len(entry.truth(index).grid_points(grid)) >= least
         ]
 
     def _first_frames(self, times: np.ndarray) -> np.ndarray:

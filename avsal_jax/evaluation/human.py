@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import scipy.ndimage
@@ -15,6 +16,7 @@ from avsal_jax.data.fixation_maps import Fixations, rescale_points
 from avsal_jax.data.raw_fixations import Observer
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.data.sets.entries import GazeEntry
+from avsal_jax.data.truth import Truth
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation.baseline import HALVES, BaselineRequest
 from avsal_jax.evaluation.protocols import Protocol
@@ -48,7 +50,7 @@ class _RecordedObservers(MapSource):
 
     def _picture(self, entry: GazeEntry, index: int, protocol: Protocol) -> np.ndarray:
         """Returns the map of a frame for the pictures of a report."""
-        density = protocol.grid.density(entry, entry.grid_points(index, protocol.grid.size(entry)))
+        density = protocol.grid.density(entry, entry.truth(index).grid_points(protocol.grid.size(entry)))
         return density / density.max()
 
 
@@ -63,7 +65,7 @@ class LeaveOneOut(_RecordedObservers):
         need = f"{', '.join(names)} and {last} need the density of several observers"
         return [f"{need}: --model {registry.name_of('baseline', HALVES)} has them"]
 
-    def trials(self, entry: GazeEntry, index: int, stored, protocol: Protocol) -> Iterator[Trial]:
+    def trials(self, entry: GazeEntry, index: int, *, truth, stored, protocol: Protocol) -> Iterator[Trial]:
         """Yields for each observer who fixates the frame the blurred fixations of all others.
 
         Nothing where the others fixate nowhere.
@@ -81,7 +83,7 @@ class RecordedHalves(_RecordedObservers):
 
     label = "human (half)"
 
-    def trials(self, entry: GazeEntry, index: int, stored, protocol: Protocol) -> Iterator[Trial]:
+    def trials(self, entry: GazeEntry, index: int, *, truth, stored, protocol: Protocol) -> Iterator[Trial]:
         """Yields one half against the other; nothing where one of them fixates nowhere."""
         grid, table = protocol.grid.size(entry), entry.table(index)
         predicting, predicted = (table.rows(table.observer % 2 == half).cells(grid) for half in (0, 1))
@@ -125,32 +127,59 @@ class HalfOfObservers(MapSource):
         if told := self.problems(entry, protocol):
             raise AvsalError(told[0].removeprefix(f"{entry.name}: "))
         for index in range(entry.frames):
-            yield to_grey(self._blurred(entry, index, 0)) if entry.has_truth(index) else None
+            if entry.has_truth(index):
+                size = entry.truth(index).size
+                yield to_grey(self._blurred(self._points(entry, index, half=0, size=size), size))
+            else:
+                yield None
 
-    def density(self, entry: VideoEntry, index: int) -> np.ndarray:
-        """Returns the blurred fixations of the other half, its largest value 1."""
-        density = self._blurred(entry, index, 1)
-        top = density.max()
-        return density / top if top > 0 else density
-
-    def fixations(self, entry: VideoEntry, index: int) -> Fixations:
-        """Returns the fixations of the other half."""
-        return Fixations(self._points(entry, index, 1))
+    def truth(self, entry: VideoEntry, index: int) -> Truth:
+        """Returns the fixations of the other half, and these blurred, the largest value 1."""
+        size = entry.truth(index).size
+        points = self._points(entry, index, half=1, size=size)
+        return _BlurredTruth(points, size=size, blurred=self._blurred)
 
     def _of(self, entry: VideoEntry) -> tuple[tuple[Observer, ...], tuple[int, int]]:
         return self._observers.get((entry.dataset, entry.name), ((), (1, 1)))
 
-    def _points(self, entry: VideoEntry, index: int, half: int) -> np.ndarray:
-        observers, size = self._of(entry)
+    def _points(self, entry: VideoEntry, index: int, half: int, size: tuple[int, int]) -> np.ndarray:
+        """Returns int64 [N, 2]: fixations (row, column) of every second observer, in a map of `size`."""
+        observers, seen_size = self._of(entry)
         seen = [place for one in observers[half::2] if (place := one.at(index)) is not None]
         points = np.array(seen, np.int64).reshape(-1, 2)
-        return rescale_points(points, size, entry.truth_size(index))
+        return rescale_points(points, seen_size, size)
 
-    def _blurred(self, entry: VideoEntry, index: int, half: int) -> np.ndarray:
-        density = np.zeros(entry.truth_size(index))
-        points = self._points(entry, index, half)
+    def _blurred(self, points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        density = np.zeros(size)
         np.add.at(density, (points[:, 0], points[:, 1]), 1.0)
         return scipy.ndimage.gaussian_filter(density, self._sigma, mode="constant")
+
+
+class _BlurredTruth(Truth):
+    """Fixations of observers, and the density that is made of them.
+
+    Args:
+      points: int64 [N, 2], (row, column).
+      size: (h, w) of the density.
+      blurred: function of `points` and `size`: float64 [h, w].
+    """
+
+    def __init__(self, points: np.ndarray, size: tuple[int, int], blurred: Callable):
+        self._points, self._size, self._blurred = points, size, blurred
+
+    @functools.cached_property
+    def density(self) -> np.ndarray:
+        density = self._blurred(self._points, self._size)
+        top = density.max()
+        return density / top if top > 0 else density
+
+    @property
+    def fixations(self) -> Fixations:
+        return Fixations(self._points)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self._size
 
 
 def _people(request: BaselineRequest, recorded: type[_RecordedObservers]) -> MapSource:

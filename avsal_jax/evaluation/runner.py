@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import pathlib
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from PIL import Image
 from avsal_jax.data.audio import envelope, is_silent
 from avsal_jax.data.grey_maps import to_8_bit
 from avsal_jax.data.schema import VideoEntry
+from avsal_jax.data.truth import Truth
 from avsal_jax.errors import AvsalError, error_line
 from avsal_jax.evaluation.parts import part_path, read_part_file, write_part
 from avsal_jax.evaluation.scoring import OtherFixations, frame_values, scored_frames
@@ -106,19 +108,22 @@ def _score(unit: Unit, pool: Sequence[Unit], settings: Settings, output: pathlib
             continue
         if stored is None:
             raise AvsalError(f"frame {index + 1} has no prediction")
+        truth = elsewhere.take_truth(index)
         values, weight = frame_values(
-            unit, index, stored=stored, elsewhere=elsewhere, settings=settings, prior=prior
+            unit, index, truth=truth, stored=stored, elsewhere=elsewhere, settings=settings, prior=prior
         )
         rows.append([index + 1, *(_json_number(values[name]) for name in settings.metrics)])
         weights.append(weight)
         if index in shown:
-            _save_example(output / "examples" / unit.key, unit=unit, index=index, stored=stored)
+            _save_example(output / "examples" / unit.key, entry, index=index, truth=truth, stored=stored)
         first = settings.metrics[0]
         goodness = find_metric(first).goodness(values[first])
-        _keep_extremes(extremes, value=goodness, index=index, stored=stored)
+        _keep_extremes(extremes, _Extreme(goodness, index=index, truth=truth, stored=stored))
     _save_sound(output / "examples" / unit.key, entry)
-    for index, stored in sorted({best[1]: best[2] for best in extremes.values()}.items()):
-        _save_example(output / "extremes" / unit.key, unit=unit, index=index, stored=stored)
+    for index, extreme in sorted({extreme.index: extreme for extreme in extremes.values()}.items()):
+        _save_example(
+            output / "extremes" / unit.key, entry, index=index, truth=extreme.truth, stored=extreme.stored
+        )
     return {
         "dataset": entry.dataset,
         "video": entry.name,
@@ -130,7 +135,7 @@ def _score(unit: Unit, pool: Sequence[Unit], settings: Settings, output: pathlib
         "notes": list(entry.notes),
         "findings": elsewhere.findings() + unit.source.remarks(entry, protocol),
         "without_truth": entry.without_truth,
-        "extremes": {name: best[1] + 1 for name, best in extremes.items()},
+        "extremes": {name: extreme.index + 1 for name, extreme in extremes.items()},
         "rows": rows,
         "weights": weights if protocol.grid is not None else None,
     }
@@ -140,13 +145,31 @@ def _json_number(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _keep_extremes(extremes: dict, value: float, index: int, stored: np.ndarray) -> None:
-    if math.isnan(value):
+@dataclasses.dataclass(frozen=True)
+class _Extreme:
+    """A frame with the best or the worst value of a video.
+
+    Attributes:
+      goodness: the value, larger is better.
+      index: the frame, from 0.
+      truth: its truth.
+      stored: its stored map.
+    """
+
+    goodness: float
+    index: int
+    truth: Truth
+    stored: np.ndarray
+
+
+def _keep_extremes(extremes: dict[str, _Extreme], frame: _Extreme) -> None:
+    """Makes a frame the `best` or the `worst` of `extremes` where it is."""
+    if math.isnan(frame.goodness):
         return
-    if "best" not in extremes or value > extremes["best"][0]:
-        extremes["best"] = (value, index, stored)
-    if "worst" not in extremes or value < extremes["worst"][0]:
-        extremes["worst"] = (value, index, stored)
+    if "best" not in extremes or frame.goodness > extremes["best"].goodness:
+        extremes["best"] = frame
+    if "worst" not in extremes or frame.goodness < extremes["worst"].goodness:
+        extremes["worst"] = frame
 
 
 def _save_sound(folder: pathlib.Path, entry: VideoEntry) -> None:
@@ -162,16 +185,18 @@ def _save_sound(folder: pathlib.Path, entry: VideoEntry) -> None:
     write_json(folder / "sound.json", {"frames": frames, "peaks": peaks.round(5).tolist()})
 
 
-def _save_example(folder: pathlib.Path, unit: Unit, index: int, stored: np.ndarray) -> None:
+def _save_example(
+    folder: pathlib.Path, entry: VideoEntry, index: int, truth: Truth, stored: np.ndarray
+) -> None:
     """Saves a frame, its truth and its map side by side in files, for the pages."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / f"{index + 1:06d}"
-    if not unit.entry.has_image(index):  # which saved maps can be scored without
+    if not entry.has_image(index):  # which saved maps can be scored without
         return
-    density = unit.source.density(unit.entry, index)
+    density = truth.density
     height, width = density.shape
-    Image.fromarray(unit.entry.frame(index)).resize((width, height)).save(f"{stem}_frame.jpg", quality=85)
+    Image.fromarray(entry.frame(index)).resize((width, height)).save(f"{stem}_frame.jpg", quality=85)
     Image.fromarray(to_8_bit(density)).save(f"{stem}_truth.png")
     Image.fromarray(to_8_bit(stored)).resize((width, height), Image.Resampling.BILINEAR).save(f"{stem}.png")
-    points = {"size": [height, width], "fixations": unit.source.fixations(unit.entry, index).points.tolist()}
+    points = {"size": [height, width], "fixations": truth.fixations.points.tolist()}
     write_json(pathlib.Path(f"{stem}_fixations.json"), points)

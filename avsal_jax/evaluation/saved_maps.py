@@ -171,8 +171,10 @@ def _value_notes(first: np.ndarray, entry: VideoEntry, scored: list[int]) -> lis
 
 def _misshapen(entry: VideoEntry, shape: tuple[int, int], scored: list[int]) -> list[str]:
     """A map is resized to its truth; one of another aspect ratio was probably made for something else."""
-    truth = entry.truth_size(scored[0]) if scored else None
+    if not scored:
+        return []
+    truth = entry.truth(scored[0]).size
     height, width = shape
-    if truth is None or abs(width / height * truth[0] / truth[1] - 1) <= _ASPECT_TOLERANCE:
+    if abs(width / height * truth[0] / truth[1] - 1) <= _ASPECT_TOLERANCE:
         return []
     return [f"maps are {width}x{height}, but the truth is {truth[1]}x{truth[0]}; they are stretched"]

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from avsal_jax import metrics
-from avsal_jax.data.fixation_maps import Fixations, fixation_findings, rescale_points
+from avsal_jax.data.fixation_maps import Fixations, fixation_findings
 from avsal_jax.data.schema import VideoEntry
+from avsal_jax.data.truth import Truth
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation.protocols import Protocol, VideoOthers, generator
 from avsal_jax.evaluation.sources import Trial
@@ -23,6 +24,7 @@ _POOLED_FRAMES = 10  # of the whole set, for the negatives of the protocols dhf1
 def frame_values(
     unit: Unit,
     index: int,
+    truth: Truth,
     stored: np.ndarray,
     elsewhere: OtherFixations,
     settings: Settings,
@@ -36,7 +38,8 @@ def frame_values(
     entry, protocol = unit.entry, settings.protocol
     draw = functools.partial(generator, settings.seed, f"{entry.dataset}/{entry.name}", index + 1)
     values, counts = [], []
-    for number, trial in enumerate(unit.source.trials(entry, index, stored=stored, protocol=protocol)):
+    trials = unit.source.trials(entry, index, truth=truth, stored=stored, protocol=protocol)
+    for number, trial in enumerate(trials):
         values.append(
             score_trial(
                 trial,
@@ -90,6 +93,7 @@ class OtherFixations:
 
     def __init__(self, unit: Unit, pool: Sequence[Unit], settings: Settings):
         self._unit, self._pool, self._protocol = unit, pool, settings.protocol
+        self._truths: dict[int, Truth] = {}  # of frames not scored yet, whose fixations were read
         self._fixations: dict[int, Fixations] = {}
         self._video: VideoOthers | None = None
         self._frames: dict[str, list[int]] = {}  # of other stimuli, by name: finding them takes a while
@@ -102,10 +106,16 @@ class OtherFixations:
         if self._protocol.grid is not None:
             return
         labelled = [index for index in range(entry.frames) if entry.has_truth(index)]
-        self._fixations = {index: unit.source.fixations(entry, index) for index in labelled}
+        self._truths = {index: unit.source.truth(entry, index) for index in labelled}
+        self._fixations = {index: truth.fixations for index, truth in self._truths.items()}
         if self._protocol.others == "video":
             points = [fixations.points for fixations in self._fixations.values()]
-            self._video = VideoOthers(entry.truth_size(labelled[0]), points)
+            self._video = VideoOthers(self._truths[labelled[0]].size, points)
+
+    def take_truth(self, index: int) -> Truth:
+        """Returns the truth of a frame, of which the caller is the only holder: densities are large."""
+        truth = self._truths.pop(index, None)
+        return self._unit.source.truth(self._unit.entry, index) if truth is None else truth
 
     def map(self, index: int, trial: Trial, draw: Callable) -> np.ndarray:
         """Returns bool [h, w]: fixations elsewhere, where negatives of a trial are drawn."""
@@ -123,7 +133,8 @@ class OtherFixations:
             if other.name not in self._frames:
                 self._frames[other.name] = self._protocol.frames(other)
             if frames := self._frames[other.name]:
-                points.append(other.grid_points(frames[random.integers(len(frames))], size))
+                frame = frames[random.integers(len(frames))]
+                points.append(other.truth(frame).grid_points(size))
         return np.concatenate(points)
 
     def findings(self) -> list[str]:
@@ -175,8 +186,7 @@ def _pooled(pool: Sequence[Unit], size, random) -> np.ndarray:
         if not unit.entry.has_truth(index):
             continue
         try:
-            drawn = unit.source.fixations(unit.entry, index).points
-            points.append(rescale_points(drawn, unit.entry.truth_size(index), size))
+            points.append(unit.source.truth(unit.entry, index).grid_points(size))
         except AvsalError:  # that video fails when its own turn comes
             continue
     return fixation_map(np.concatenate([np.zeros((0, 2), np.int64), *points]), size)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from avsal_jax.data.clip_sound import ClipSound
-from avsal_jax.data.fixation_maps import NO_FIXATIONS, Fixations
 from avsal_jax.data.schema import VideoEntry
+from avsal_jax.data.truth import Truth
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation.audio_choice import AudioChoice
 from avsal_jax.evaluation.protocols import Protocol
@@ -61,36 +61,38 @@ class MapSource(abc.ABC):
         After the last frame that is scored it may end.
         """
 
-    def density(self, entry: VideoEntry, index: int) -> np.ndarray:
-        """Returns the true density of a frame, float64 [h, w] in [0, 1]."""
-        return entry.density(index)
-
-    def fixations(self, entry: VideoEntry, index: int) -> Fixations:
-        """Returns the true fixations of a frame; none where the video has no fixation maps."""
-        return entry.read_fixations(index) if entry.has_fixations else NO_FIXATIONS
+    def truth(self, entry: VideoEntry, index: int) -> Truth:
+        """Returns the truth of a frame that has one, not yet read."""
+        return entry.truth(index)
 
     def remarks(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
         """Returns what a reader should know about the figures of a video."""
         return []
 
     def trials(
-        self, entry: VideoEntry, index: int, stored: np.ndarray, protocol: Protocol
+        self, entry: VideoEntry, index: int, *, truth: Truth, stored: np.ndarray, protocol: Protocol
     ) -> Iterator[Trial]:
         """Yields what is scored of a frame: its map against its truth.
+
+        Args:
+          entry, index: the frame.
+          truth: what `truth` returned for it.
+          stored: its stored map, of `maps`.
+          protocol: how it is scored.
 
         Raises:
           AvsalError: density and fixations are of different sizes.
         """
         saliency, grid = protocol.score_map(stored), protocol.grid
         if grid is not None:
-            points = entry.grid_points(index, grid.size(entry))
+            points = truth.grid_points(grid.size(entry))
             yield Trial(saliency, density=grid.density(entry, points), points=points, size=grid.size(entry))
             return
-        density, points = self.density(entry, index), self.fixations(entry, index).points
-        if density.shape != entry.truth_size(index):
+        density, points = truth.density, truth.fixations.points
+        if density.shape != truth.size:
             raise AvsalError(
                 f"the density of frame {index + 1} is {density.shape}, its fixations "
-                f"{entry.truth_size(index)} (height, width); they must be one"
+                f"{truth.size} (height, width); they must be one"
             )
         yield Trial(saliency, density=density, points=points, size=density.shape)
 

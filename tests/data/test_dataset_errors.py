@@ -14,7 +14,7 @@ from avsal_jax import AvsalError
 from avsal_jax.data import mat_files
 from avsal_jax.data.datasets import open_dataset
 from avsal_jax.data.mat_files import mat_map, mat_shape
-from avsal_jax.data.truth_files import read_fixations
+from avsal_jax.data.truth_files import read_fixation_map
 from avsal_jax.testing import fake_data
 
 NAMES = ("first_52x36", "second_64x40", "third_40x48")
@@ -139,13 +139,16 @@ def test_bad_files_lose_only_their_frame(root):
     entries = open_dataset("avad", root, fold=1)
     assert [(e.name, e.frames) for e in entries] == [(NAMES[0], 6), (NAMES[1], 7), (NAMES[2], 5)]
     for read, pattern in (
-        (lambda: entries[0].fixations(1), "fixMap_00002.mat is no MATLAB file that can be read"),
-        (lambda: entries[0].truth_size(1), "fixMap_00002.mat is no MATLAB file that can be read"),
-        (lambda: entries[0].fixations(2), "fixMap_00003.mat has no variable eyeMap; it holds fixMap"),
-        (lambda: entries[0].density(1), "eyeMap_00002.jpg is no image that can be read"),
+        (lambda: entries[0].truth(1).fixations, "fixMap_00002.mat is n.* MATLAB file that can be read"),
+        (lambda: entries[0].truth(1).size, "fixMap_00002.mat is n.* MATLAB file that can be read"),
+        (
+            lambda: entries[0].truth(2).fixations,
+            "fixMap_00003.mat has no variable eyeMap; it holds fixMap",
+        ),
+        (lambda: entries[0].truth(1).density, "eyeMap_00002.jpg is n.* image that can be read"),
         (lambda: entries[0].frame(3), "img_00004.jpg is no image that can be read"),
         (
-            lambda: entries[0].density(4),
+            lambda: entries[0].truth(4).density,
             r"eyeMap_00005.jpg is a coloured picture \(mode RGB, .* maps are grey",
         ),
     ):
@@ -153,7 +156,7 @@ def test_bad_files_lose_only_their_frame(root):
             read()
         assert "\n" not in str(error.value)
     assert entries[0].frame(0).shape == entries[0].frame(5).shape == (36, 52, 3)
-    assert entries[0].density(0).any() and len(entries[0].fixations(5))
+    assert entries[0].truth(0).density.any() and len(entries[0].truth(5).fixations.points)
     for index in (6, -1):
         with pytest.raises(IndexError, match=f"avad first_52x36 has frames 0 to 5, not {index}"):
             entries[0].frame(index)
@@ -179,8 +182,8 @@ def test_what_disagrees_is_noted(root):
         )
     )
     with pytest.raises(AvsalError, match="there is no file .*eyeMap_00003.jpg"):
-        first.density(2)
-    assert first.density(3).any() and first.sound is not None
+        first.truth(2).density.any()
+    assert first.truth(3).density.any() and first.sound is not None
     assert (
         second.frames == 7
         and second.sound is None
@@ -196,9 +199,8 @@ def test_what_disagrees_is_noted(root):
         second.frame(0)
     assert second.frame_name(1) == "img_00002.jpg"
     assert third.frames == 5 and third.notes[0] == f"no fixation maps in {truth / NAMES[2]}"
-    with pytest.raises(AvsalError, match="avad third_40x48 has no fixation maps beside"):
-        third.fixations(0)
-    assert third.truth_size(0) == (48, 40)
+    assert not len(third.truth(0).fixations.points)
+    assert third.truth(0).size == (48, 40)
 
 
 def test_names_that_differ_in_two_numbers_are_refused(root):
@@ -217,7 +219,7 @@ def test_maps_in_matlab_files(tmp_path):
     mask[[0, 4, 2], [8, 0, 3]] = (1, 1, np.nan)
     for array in (mask, scipy.sparse.csc_matrix(np.nan_to_num(mask))):
         scipy.io.savemat(path, {"eyeMap": array, "other": "text"})
-        assert read_fixations(path, "eyeMap").points.tolist() == [[0, 8], [4, 0]]
+        assert read_fixation_map(path, "eyeMap").fixations.points.tolist() == [[0, 8], [4, 0]]
         assert mat_shape(path, "eyeMap") == (5, 9)
     with pytest.raises(AvsalError, match=r"other in .* is no map: char of shape"):
         mat_map(path, "other")
@@ -240,7 +242,7 @@ def test_a_sparse_map_with_a_wrong_index_is_refused(tmp_path, packed):
     values[range(2, 9), range(7)] = 1
     scipy.io.savemat(path, {"eyeMap": scipy.sparse.csc_matrix(values)}, do_compression=packed)
     whole = path.read_bytes()
-    np.testing.assert_array_equal(read_fixations(path, "eyeMap").points, np.argwhere(values))
+    np.testing.assert_array_equal(read_fixation_map(path, "eyeMap").fixations.points, np.argwhere(values))
     inside = zlib.decompress(whole[136:]) if packed else whole
     rows, columns = struct.pack("<7i", *range(2, 9)), struct.pack("<8i", *range(8))
     for right, wrong in (
@@ -256,7 +258,7 @@ def test_a_sparse_map_with_a_wrong_index_is_refused(tmp_path, packed):
             changed = whole[:128] + struct.pack("<II", 15, len(element)) + element
         path.write_bytes(changed)
         with pytest.raises(AvsalError, match="a.mat is no MATLAB file that can be read"):
-            read_fixations(path, "eyeMap")
+            read_fixation_map(path, "eyeMap")
 
 
 def test_numbers_of_an_unknown_type_are_refused(tmp_path):
@@ -270,7 +272,7 @@ def test_numbers_of_an_unknown_type_are_refused(tmp_path):
             damaged = header + whole[len(header) :].replace(tag, struct.pack("<II", kind, 25), 1)
             (tmp_path / "a.mat").write_bytes(damaged)
             with pytest.raises(AvsalError, match="a.mat is no MATLAB file that can be read"):
-                read_fixations(tmp_path / "a.mat", "eyeMap")
+                read_fixation_map(tmp_path / "a.mat", "eyeMap")
 
 
 def test_version_7_3_is_told_what_to_do(tmp_path):

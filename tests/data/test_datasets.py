@@ -26,17 +26,17 @@ def agrees(entry, video, exact):
     """Compares all that an entry reads with what was written; `exact` where the files lose nothing."""
     assert entry.name == video.name
     for index in range(entry.frames):
-        frame, density = entry.frame(index), entry.density(index)
+        frame, density = entry.frame(index), entry.truth(index).density
         assert frame.dtype == np.uint8 and density.dtype == np.float64
         height, width = video.densities.shape[1:]
         assert frame.shape == (height, width, 3) and density.shape == (height, width)
         tolerance = 0 if exact else 4  # grey levels that JPEG loses
         assert np.abs(frame.astype(int) - video.frames[index]).max() <= tolerance
         assert np.abs(density * 255 - video.densities[index]).max() <= tolerance + 1e-9
-        points = entry.fixations(index)
+        points = entry.truth(index).fixations.points
         assert points.dtype == np.int32 and points.shape == (len(video.fixations[index]), 2)
         np.testing.assert_array_equal(points, video.fixations[index])
-        assert entry.truth_size(index) == (height, width)
+        assert entry.truth(index).size == (height, width)
 
 
 @pytest.fixture(scope="module")
@@ -79,16 +79,16 @@ def test_jpeg_frames_and_maps_are_those_that_other_libraries_decode(stavis):
     for index in range(entry.frames):
         np.testing.assert_allclose(entry.frame(index), decoded(folder / f"img_{index + 1:05d}.jpg"), atol=3)
         path = root / "annotations" / "DIEM" / entry.name / "maps" / f"eyeMap_{index + 1:05d}.jpg"
-        np.testing.assert_allclose(entry.density(index) * 255, decoded(path)[..., 0], atol=3)
-    assert entry.density(0).max() > 0.95
+        np.testing.assert_allclose(entry.truth(index).density * 255, decoded(path)[..., 0], atol=3)
+    assert entry.truth(0).density.max() > 0.95
 
 
 def test_black_truth_is_black_and_without_fixations(stavis):
     root, videos = stavis
     entry = open_dataset("diem", root)[2]
-    black = [i for i in range(entry.frames) if not entry.density(i).any()]
+    black = [i for i in range(entry.frames) if not entry.truth(i).density.any()]
     assert tuple(black) == videos[entry.name].black == (0, 4)
-    assert entry.fixations(0).shape == (0, 2) and entry.truth_size(0) == (40, 64)
+    assert entry.truth(0).fixations.points.shape == (0, 2) and entry.truth(0).size == (40, 64)
 
 
 def test_the_sound_is_the_one_that_was_written(stavis):
@@ -223,7 +223,7 @@ def test_dhf1k_as_released(tmp_path, fixation):
         assert entry.frames == len(video.frames) and entry.frame_name(0) == "0001.png"
     (test,) = open_dataset("dhf1k", tmp_path, "test")
     assert (test.name, test.frames, test.published, test.notes) == ("0701", 3, False, ())
-    assert test.density(0) is None and test.fixations(1) is None and test.truth_size(2) is None
+    assert test.truth(0) is None
     assert test.frame(2).shape == (36, 52, 3)
     picked = tmp_path / "list.txt"
     picked.write_text("007\n")
@@ -250,7 +250,7 @@ def test_dhf1k_rearranged(tmp_path):
     agrees(open_dataset("dhf1k", tmp_path, "val")[0], videos[2], exact=True)
     path = tmp_path / "train" / "0009" / "fixation" / "0002.png"
     image = matplotlib.image.imread(path)
-    np.testing.assert_array_equal(entries[0].fixations(1), np.argwhere(image > 0.5))
+    np.testing.assert_array_equal(entries[0].truth(1).fixations.points, np.argwhere(image > 0.5))
 
 
 def test_ones_own_set_like_dhf1k(tmp_path):
@@ -265,7 +265,7 @@ def test_ones_own_set_like_dhf1k(tmp_path):
     for kind in ("maps", "fixation"):
         (tmp_path / "test" / "same" / kind).rename(tmp_path / kind)
     (entry,) = open_dataset("dhf1k:mine", tmp_path, "test")
-    assert (entry.frames, entry.published, entry.density(0)) == (3, False, None)
+    assert (entry.frames, entry.published, entry.truth(0)) == (3, False, None)
 
 
 def test_shots_of_hollywood_2_begin_where_the_one_before_ended(tmp_path):

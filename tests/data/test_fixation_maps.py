@@ -11,7 +11,7 @@ from PIL import Image
 
 from avsal_jax import AvsalError
 from avsal_jax.data.fixation_maps import COUNTS, NOISE, PATCHES, Fixations, fixation_findings
-from avsal_jax.data.truth_files import read_fixations
+from avsal_jax.data.truth_files import read_fixation_map
 
 SIZE = (64, 96)
 
@@ -37,7 +37,7 @@ def read(folder, content, name="a.png", **options):
     else:
         image = content if isinstance(content, Image.Image) else Image.fromarray(content)
         image.save(path, **options)
-    return read_fixations(path, "I")
+    return read_fixation_map(path, "I").fixations
 
 
 @pytest.mark.parametrize(

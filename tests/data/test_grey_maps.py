@@ -11,7 +11,8 @@ from PIL import Image
 from avsal_jax import AvsalError
 from avsal_jax.data.grey_maps import MapStack, read_grey, to_8_bit
 from avsal_jax.data.images import read_image
-from avsal_jax.data.truth_files import encoded_density, read_density, read_size
+from avsal_jax.data.truth import FileTruth
+from avsal_jax.data.truth_files import read_size
 
 ROWS, COLUMNS = np.mgrid[:24, :36]
 GREY = np.round(255 * np.exp(-((ROWS - 9) ** 2 + (COLUMNS - 20) ** 2) / 60)).astype(np.uint8)
@@ -64,8 +65,10 @@ def test_pictures_of_every_mode_are_the_plain_grey_one(tmp_path, name):
     assert grey.dtype == (np.float64 if "bit" in name or name == "float" else np.uint8)
     found = grey if grey.dtype == np.uint8 else 255 * grey
     np.testing.assert_allclose(found.astype(float), GREY, atol=levels + 1e-4)  # 1e-4: float32 thirds
-    np.testing.assert_allclose(255 * read_density(tmp_path / file), GREY, atol=levels + 1e-4)
-    with Image.open(io.BytesIO(encoded_density(tmp_path / file))) as encoded:
+    np.testing.assert_allclose(
+        255 * FileTruth(tmp_path / file, None, variable="").density, GREY, atol=levels + 1e-4
+    )
+    with Image.open(io.BytesIO(FileTruth(tmp_path / file, None, variable="").encoded)) as encoded:
         assert encoded.mode == "L" and encoded.format in ("PNG", "JPEG")
         np.testing.assert_allclose(np.asarray(encoded, float), GREY, atol=levels)
 
@@ -243,5 +246,5 @@ def test_maps_are_upright_as_frames_are(tmp_path, suffix, options, atol, orienta
     assert read_size(path, "") == expected.shape
     np.testing.assert_allclose(read_grey(path).astype(int), expected, atol=atol)
     np.testing.assert_allclose(read_image(path)[..., 1].astype(int), expected, atol=atol)
-    with Image.open(io.BytesIO(encoded_density(path))) as stored:
+    with Image.open(io.BytesIO(FileTruth(path, None, variable="").encoded)) as stored:
         np.testing.assert_allclose(np.asarray(stored).astype(int), expected, atol=atol)

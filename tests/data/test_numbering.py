@@ -46,8 +46,8 @@ def agrees(entry):
         if entry.images.has(k):
             assert (entry.frame(k) == 10 + k).all()
         if entry.has_truth(k):
-            assert (np.round(entry.density(k) * 255) == 10 + k).all()
-            assert entry.fixations(k).tolist() == [[k, k]]
+            assert (np.round(entry.truth(k).density * 255) == 10 + k).all()
+            assert entry.truth(k).fixations.points.tolist() == [[k, k]]
 
 
 @pytest.mark.parametrize("fixations", [0, 1])

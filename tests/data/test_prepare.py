@@ -15,7 +15,7 @@ import scipy.io.wavfile
 
 from avsal_jax import AvsalError, InputSpec, Waveform
 from avsal_jax.cli.main import main
-from avsal_jax.data import schema
+from avsal_jax.data import truth
 from avsal_jax.data.prepare import prepare
 from avsal_jax.data.prepared import PreparedSet, read_preparation
 from avsal_jax.data.sampling import Sampling
@@ -239,8 +239,8 @@ def test_an_unforeseen_fault_fails_one_video(root, tmp_path, monkeypatch):
             raise ZeroDivisionError("of no one's making")
         return read(path, variable)
 
-    read = schema.read_fixations
-    monkeypatch.setattr(schema, "read_fixations", fails)
+    read = truth.read_fixation_map
+    monkeypatch.setattr(truth, "read_fixation_map", fails)
     made = prepare("diem", root, tmp_path / "out", SIZE)
     (failed,) = made["failed"]
     assert failed.startswith("b: unforeseen error: ZeroDivisionError: of no one's making (")

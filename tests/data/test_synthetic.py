@@ -65,8 +65,8 @@ def test_readers_of_real_sets_read_it(root):
             assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, 22_050)
             assert file.getnframes() == 22_050 // 2
         for index in range(entry.frames):
-            assert entry.frame(index).shape == (32, 48, 3) and entry.truth_size(index) == (32, 48)
-            density, points = entry.density(index), entry.fixations(index)
+            assert entry.frame(index).shape == (32, 48, 3) and entry.truth(index).size == (32, 48)
+            density, points = entry.truth(index).density, entry.truth(index).fixations.points
             assert density.shape == (32, 48) and density.max() > 0.95 and len(points) >= 1
             assert density[tuple(points.T)].min() > 0.1
         with Image.open(entry.images.path(1)) as image:
@@ -81,7 +81,7 @@ def test_raw_gaze_holds_the_packaged_fixations(root):
         assert len(observers) == 8 and all(one.outside == 0 for one in observers)
         for index in range(entry.frames):
             seen = {place for one in observers if (place := one.at(index)) is not None}
-            assert seen == set(map(tuple, entry.fixations(index).tolist()))
+            assert seen == set(map(tuple, entry.truth(index).fixations.points.tolist()))
         kept = np.concatenate([(np.diff(one.points, axis=0) == 0).all(1) for one in observers])
         assert kept.mean() > 0.3  # people fixate for several frames
 

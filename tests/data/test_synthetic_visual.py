@@ -118,7 +118,7 @@ def test_observers_follow_what_moves(root):
 def test_the_rule_that_knows_the_generator_is_best(root):
     scores = {"expected": [], "moving": [], "uniform in time": []}
     for entry, scene, frames in videos_of(root):
-        truth = np.stack([entry.density(i) for i in range(entry.frames)])
+        truth = np.stack([entry.truth(i).density for i in range(entry.frames)])
         expected = expected_density(SETTINGS, scene, frames)
         np.testing.assert_allclose(expected.sum((1, 2)), 1, atol=0.35)  # less what lies outside
         rules = {"expected": expected, "uniform in time": np.broadcast_to(expected.mean(0), expected.shape)}

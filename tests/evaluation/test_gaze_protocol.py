@@ -18,7 +18,9 @@ from PIL import Image
 from avsal_jax import AvsalError, load_model
 from avsal_jax.cli.main import main
 from avsal_jax.data.datasets import open_dataset
+from avsal_jax.data.fixation_maps import Fixations
 from avsal_jax.data.sets.stimuli import Blur, GazeOptions
+from avsal_jax.data.truth import ArrayTruth
 from avsal_jax.evaluation.evaluate import Request, evaluate
 from avsal_jax.evaluation.gaze_grid import GazeGrid
 from avsal_jax.evaluation.protocols import find_protocol
@@ -400,6 +402,6 @@ def test_a_frame_whose_time_is_far_off_takes_no_longer():
         frame_size=(72, 72),
         observers=5,
         has_truth=lambda index: True,
-        grid_points=lambda index, grid: np.zeros((5, 2), int),
+        truth=lambda index: ArrayTruth(np.zeros((72, 72)), Fixations(np.zeros((5, 2), int))),
     )
     assert GazeGrid().frames(entry) == [6, 16, 26, 30]

@@ -41,7 +41,7 @@ def test_photographs(osie, tmp_path):
         columns = round(72 * width / height)
         y, x = np.mgrid[:72, :columns] + 0.5
         centre = np.exp(-8 * ((x / columns - 0.5) ** 2 + (y / 72 - 0.5) ** 2))
-        points = entry.grid_points(0, (72, columns))
+        points = entry.truth(0).grid_points((72, columns))
         p, b = densities(centre, imresize(saliency.astype(float), 72, columns).clip(0, 1))
         bits = [np.log2(p[row, column] / b[row, column]) for row, column in points]
         row = rows[entry.name]

@@ -45,7 +45,7 @@ def test_a_prior_is_the_mean_of_its_stimuli_and_names_them(osie, tmp_path, capsy
     assert saliency.shape == (224, 384) and saliency.dtype == np.float32
     mean = np.zeros((224, 384))
     for entry in open_dataset("osie", osie, "all"):
-        image = Image.fromarray(entry.density(0).astype(np.float32))
+        image = Image.fromarray(entry.truth(0).density.astype(np.float32))
         mean += np.asarray(image.resize((384, 224), Image.Resampling.BILINEAR)) / len(PHOTOGRAPHS)
     # An independent resize: densities are smooth, so kernels differ little.
     np.testing.assert_allclose(saliency, mean, atol=0.05)

@@ -61,9 +61,9 @@ def test_its_videos_are_read(plugin, root):
     assert [entry.name for entry in (*train, *test)] == ["hall", "stairs", "garden"]
     (entry,) = test
     assert (entry.frames, entry.fps, entry.frame_size, entry.frame_name(1)) == (10, 25.0, SIZE, "0002.png")
-    np.testing.assert_array_equal(entry.fixations(3), [[10, 26], [12, 24]])
-    assert entry.density(3)[12, 24] == 1 and entry.density(3).sum() == 1 + 0.5 * (80 - 1)
-    np.testing.assert_array_equal(entry.grid_points(3, (64, 128)), [[21, 53], [25, 49]])
+    np.testing.assert_array_equal(entry.truth(3).fixations.points, [[10, 26], [12, 24]])
+    assert entry.truth(3).density[12, 24] == 1 and entry.truth(3).density.sum() == 1 + 0.5 * (80 - 1)
+    np.testing.assert_array_equal(entry.truth(3).grid_points((64, 128)), [[21, 53], [25, 49]])
     (other,) = open_dataset("arrays:mine", root)
     assert other.dataset == "arrays:mine" and find_dataset("arrays:mine").fps == 25
     with pytest.raises(

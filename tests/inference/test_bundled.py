@@ -95,7 +95,7 @@ def test_it_knows_where_people_look_on_photographs_of_the_test_third(model):
     scores = []
     for entry in entries:
         saliency = np.asarray(model.predict_image(entry.frame(0)), np.float64)
-        rows, columns = entry.grid_points(0, saliency.shape).T
+        rows, columns = entry.truth(0).grid_points(saliency.shape).T
         scores.append(((saliency - saliency.mean()) / saliency.std())[rows, columns].mean())
     assert np.mean(scores) > 2.5
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Iterator
 
@@ -15,6 +16,7 @@ from avsal_jax.data.images import read_image
 from avsal_jax.data.schema import VideoEntry
 from avsal_jax.data.sets.fixation_table import FixationTable, blur_counts, count_cells
 from avsal_jax.data.sets.stimuli import GazeOptions, Stimulus
+from avsal_jax.data.truth import Truth
 from avsal_jax.errors import AvsalError
 from avsal_jax.identity import tree_identity
 
@@ -98,11 +100,8 @@ class GazeEntry(VideoEntry):
     def has_truth(self, index: int) -> bool:
         return bool(self.table(index).is_inside.any())
 
-    def density(self, index: int) -> np.ndarray:
-        size = self.truth_size(index)
-        density = self.grid_density(self.grid_points(index, size), size)
-        top = density.max()
-        return density / top if top > 0 else density
+    def truth(self, index: int) -> GazeTruth:
+        return GazeTruth(self, self.table(index))
 
     def grid_density(self, points: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
         """Returns float64 `grid`: points (row, column) counted, and blurred as `options` say."""
@@ -110,14 +109,9 @@ class GazeEntry(VideoEntry):
         sigma = self.options.sigma.cells(height, grid[0], self.options.pixels_per_degree)
         return blur_counts(count_cells(points, grid), sigma)
 
-    def read_fixations(self, index: int) -> Fixations:
-        points = np.unique(self.grid_points(index, self.truth_size(index)), axis=0)
-        return Fixations(points.astype(np.int32))
-
-    def grid_points(self, index: int, grid: tuple[int, int]) -> np.ndarray:
-        return self.table(index).cells(grid)
-
-    def truth_size(self, index: int) -> tuple[int, int]:
+    @property
+    def truth_size(self) -> tuple[int, int]:
+        """(h, w) of the maps, in pixels."""
         height, width = self.stimulus.fixations.size
         rows = min(height, _MAX_TRUTH_ROWS)
         return rows, max(1, round(rows * width / height))
@@ -133,6 +127,36 @@ class GazeEntry(VideoEntry):
             rows.hexdigest(),
             tree_identity(self.stimulus.path) if self.has_files else "no file",
         ]
+
+
+class GazeTruth(Truth):
+    """The fixations of a frame, and the density that is made of them.
+
+    Args:
+      entry: the stimulus.
+      table: the fixations of all observers that belong to the frame.
+    """
+
+    def __init__(self, entry: GazeEntry, table: FixationTable):
+        self._entry, self._table = entry, table
+
+    @functools.cached_property
+    def density(self) -> np.ndarray:
+        density = self._entry.grid_density(self.grid_points(self.size), self.size)
+        top = density.max()
+        return density / top if top > 0 else density
+
+    @functools.cached_property
+    def fixations(self) -> Fixations:
+        points = np.unique(self.grid_points(self.size), axis=0)
+        return Fixations(points.astype(np.int32))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self._entry.truth_size
+
+    def grid_points(self, grid: tuple[int, int]) -> np.ndarray:
+        return self._table.cells(grid)
 
 
 def gaze_entry(dataset: str, stimulus: Stimulus, options: GazeOptions, near: str = "") -> GazeEntry:

@@ -69,7 +69,7 @@ def _strip(root: pathlib.Path, settings: SyntheticSettings, entry: VideoEntry, c
         frame = entry.frame(index)
         corner = column * (_WIDTH + _GAP), _LABEL
         strip.paste(Image.fromarray(frame).resize((_WIDTH, height), Image.Resampling.BICUBIC), corner)
-        share = 0.7 * entry.density(index)[..., None]
+        share = 0.7 * entry.truth(index).density[..., None]
         heated = Image.fromarray(np.rint(frame * (1 - share) + _HEAT * share).astype(np.uint8))
         heated = heated.resize((_WIDTH, height), Image.Resampling.BICUBIC)
         _ring(heated, scene=scene, index=index, scale=_WIDTH / settings.width)

@@ -63,7 +63,7 @@ def test_fixations_of_a_frame_last_at_its_presentation(clip):
             np.array([row[:3] for row in rows]).reshape(-1, 3),
         )
         np.testing.assert_array_equal(
-            entry.grid_points(index, (72, 96)), expected_cells(rows, truth.size, (72, 96))
+            entry.truth(index).grid_points((72, 96)), expected_cells(rows, truth.size, (72, 96))
         )
         assert len(set(table.observer)) == len(table)  # each looks at one place at a time
 
@@ -82,7 +82,7 @@ def test_a_photograph_has_all_fixations_inside(photograph):
     assert entry.frames == 1 and entry.is_still and entry.frame_time(0) == 0
     assert len(entry.table(0)) == len(truth.rows)
     np.testing.assert_array_equal(
-        entry.grid_points(0, (72, 96)), expected_cells(truth.rows, truth.size, (72, 96))
+        entry.truth(0).grid_points((72, 96)), expected_cells(truth.rows, truth.size, (72, 96))
     )
     assert entry.notes == (f"1 of {len(truth.rows)} fixations lie outside it: they are left out",)
     np.testing.assert_array_equal(entry.frame(0), np.asarray(Image.open(stimulus.path)))
@@ -101,15 +101,15 @@ def test_a_photograph_has_all_fixations_inside(photograph):
 def test_density(photograph, options, sigma):
     truth, stimulus = photograph
     entry = gaze_entry("osie", stimulus, options)
-    assert entry.truth_size(0) == truth.size
+    assert entry.truth(0).size == truth.size
     counts = np.zeros(truth.size)
     for row, column in expected_cells(truth.rows, truth.size, truth.size):
         counts[row, column] += 1
     blurred = scipy.ndimage.gaussian_filter(counts, sigma)
     assert blurred.sum() == pytest.approx(len(truth.rows) - 1, rel=1e-9)
-    np.testing.assert_allclose(entry.density(0), blurred / blurred.max(), atol=1e-12)
-    assert entry.density(0).max() == 1
-    points = {tuple(point) for point in entry.read_fixations(0).points.tolist()}
+    np.testing.assert_allclose(entry.truth(0).density, blurred / blurred.max(), atol=1e-12)
+    assert entry.truth(0).density.max() == 1
+    points = {tuple(point) for point in entry.truth(0).fixations.points.tolist()}
     assert points == set(map(tuple, np.argwhere(counts).tolist()))
 
 
@@ -125,7 +125,7 @@ def test_degrees_need_pixels_per_degree():
 def test_truth_has_at_most_360_rows(photograph, size, expected):
     table = dataclasses.replace(photograph[1].fixations, size=size)
     entry = gaze_entry("osie", dataclasses.replace(photograph[1], fixations=table), OPTIONS)
-    assert entry.truth_size(0) == expected
+    assert entry.truth_size == expected
 
 
 def test_any_subset_of_observers(photograph):

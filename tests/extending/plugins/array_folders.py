@@ -22,11 +22,13 @@ import numpy as np
 from avsal_jax import AvsalError, register
 from avsal_jax.data import (
     IMAGE_SUFFIXES,
+    ArrayTruth,
     DataSet,
     Fixations,
     ListedVideo,
     NumberedFiles,
     Packaging,
+    Truth,
     VideoEntry,
     numbered_files,
     read_image,
@@ -73,14 +75,9 @@ class ArrayVideo(VideoEntry):
     def has_truth(self, index: int) -> bool:
         return True
 
-    def density(self, index: int) -> np.ndarray:
-        return np.asarray(self.densities[index], np.float64)
-
-    def read_fixations(self, index: int) -> Fixations:
-        return Fixations(np.unique(self.points[self.points[:, 0] == index, 1:], axis=0))
-
-    def truth_size(self, index: int) -> tuple[int, int]:
-        return self.densities.shape[1:]
+    def truth(self, index: int) -> Truth:
+        points = np.unique(self.points[self.points[:, 0] == index, 1:], axis=0)
+        return ArrayTruth(np.asarray(self.densities[index], np.float64), Fixations(points))
 
     def identity(self) -> list[str]:
         """A change of any file makes the video another one: it is prepared and evaluated again."""
