@@ -5,27 +5,31 @@ from __future__ import annotations
 import numbers
 import pathlib
 import tempfile
+from collections.abc import Iterator
 
 import numpy as np
 
 from avsal_jax.data.clip_sound import Sound
-from avsal_jax.data.sound_frames import HIGHEST_RATE, INTEGER_SAMPLES, LOWEST_RATE
+from avsal_jax.data.sound_frames import HIGHEST_RATE, INTEGER_SAMPLES, LOWEST_RATE, SoundMissingError
 from avsal_jax.data.sound_levels import Levels
 from avsal_jax.data.sound_stream import SoundStream
-from avsal_jax.data.video import open_container
 from avsal_jax.errors import AvsalError
 
 _IN_MEMORY = 1 << 26  # samples; 23 minutes at 48,000 Hz
+_PIECE = 1 << 20  # samples
 
 
 def read_sound(path) -> Sound:
-    """Reads the audio stream of a file once, as the mean of its channels at its own rate.
+    """Decodes the audio stream of a file once, as the mean of its channels at its own rate.
+
+    Samples that were stored as floats are decoded twice, since their levels are decided from all of them.
 
     `SoundStream` says what is made of streams that change on the way. Of a long sound the samples lie in a
     temporary file.
 
     Raises:
-      AvsalError: the file cannot be read, or has no sound that can be decoded.
+      SoundMissingError: the file has no audio stream, or one without a sample.
+      AvsalError: the file cannot be read, or its sound cannot be decoded.
     """
     stream = SoundStream(path)
     with tempfile.TemporaryFile() as file:
@@ -37,7 +41,7 @@ def read_sound(path) -> Sound:
                 file.writelines(kept)
                 kept, waiting = [], 0
         if not count:
-            raise AvsalError(_nothing(stream))
+            raise _nothing(stream)
         wave = np.concatenate(kept) if kept else np.zeros(0, np.float32)
         if file.tell():
             file.write(wave)
@@ -52,30 +56,30 @@ def has_sound(path) -> bool:
     Raises:
       AvsalError: the file cannot be read, or its sound cannot be decoded.
     """
-    with open_container(pathlib.Path(path)) as container:
-        if not container.streams.audio:
-            return False
     stream = SoundStream(path)
-    if next(iter(stream), None) is not None:
-        return True
+    try:
+        if next(iter(stream), None) is not None:
+            return True
+        raise _nothing(stream)
+    except SoundMissingError:
+        return False
+
+
+def _nothing(stream: SoundStream) -> AvsalError:
     if stream.damaged:
-        raise AvsalError(_nothing(stream))
-    return False
+        return AvsalError(f"the sound of {stream.path} cannot be decoded: it is damaged or encrypted")
+    return SoundMissingError(f"{stream.path} has an audio stream without sound")
 
 
-def _nothing(stream: SoundStream) -> str:
-    if stream.damaged:
-        return f"the sound of {stream.path} cannot be decoded: it is damaged or encrypted"
-    return f"{stream.path} has an audio stream without sound"
+def envelope(sound, points_per_second: int = 20) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (times in seconds, largest absolute value around each) of a sound.
 
-
-def envelope(path, points_per_second: int = 20) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (times in seconds, largest absolute value around each) of a file's sound.
-
-    Reads the stream piece by piece: memory grows by the points alone.
+    Args:
+      sound: a `Sound`, or a file, whose sound is decoded piece by piece: memory grows by the points alone.
     """
     peaks: list[float] = []
-    left, step, stream = np.zeros(0, np.float32), 1, SoundStream(path)
+    left, step = np.zeros(0, np.float32), 1
+    stream = _Pieces(sound) if isinstance(sound, Sound) else SoundStream(sound)
     for piece in stream:
         step = max(1, stream.rate // points_per_second)
         wave = np.concatenate([left, np.abs(piece)])
@@ -85,6 +89,17 @@ def envelope(path, points_per_second: int = 20) -> tuple[np.ndarray, np.ndarray]
     if len(left):
         peaks.append(float(left.max()))
     return stream.start + np.arange(len(peaks)) * step / max(1, stream.rate), np.array(peaks)
+
+
+class _Pieces:
+    """A `Sound` as `SoundStream` gives that of a file."""
+
+    def __init__(self, sound: Sound):
+        self._wave, self.rate, self.start = sound.wave, sound.rate, sound.start
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for begin in range(0, len(self._wave), _PIECE):
+            yield np.asarray(self._wave[begin : begin + _PIECE])
 
 
 def is_silent(path) -> bool:
@@ -105,7 +120,9 @@ def read_own_sound(path: pathlib.Path | None) -> tuple[Sound | None, str]:
       path: the file with the sound, or None where the picture has none.
     """
     try:
-        return (None, "") if path is None or not has_sound(path) else (read_sound(path), "")
+        return (None, "") if path is None else (read_sound(path), "")
+    except SoundMissingError:
+        return None, ""
     except AvsalError as error:
         return None, str(error)
 
