@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 import pathlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -111,16 +111,19 @@ def is_silent(path) -> bool:
     return not any(piece.any() for piece in SoundStream(path))
 
 
-def read_own_sound(path: pathlib.Path | None) -> tuple[Sound | None, str]:
+def read_own_sound(
+    path: pathlib.Path | None, read: Callable[[pathlib.Path], Sound] = read_sound
+) -> tuple[Sound | None, str]:
     """Returns the sound that goes with a picture; or None, which is silence, and why, where it says more.
 
     One rule for all commands: a sound that is missing or cannot be decoded fails no video.
 
     Args:
       path: the file with the sound, or None where the picture has none.
+      read: `read_sound`, or what does the same.
     """
     try:
-        return (None, "") if path is None else (read_sound(path), "")
+        return (None, "") if path is None else (read(path), "")
     except SoundMissingError:
         return None, ""
     except AvsalError as error:
