@@ -41,7 +41,7 @@ def read_sound(path) -> Sound:
                 file.writelines(kept)
                 kept, waiting = [], 0
         if not count:
-            raise _nothing(stream)
+            raise _empty_stream_error(stream)
         wave = np.concatenate(kept) if kept else np.zeros(0, np.float32)
         if file.tell():
             file.write(wave)
@@ -60,12 +60,12 @@ def has_sound(path) -> bool:
     try:
         if next(iter(stream), None) is not None:
             return True
-        raise _nothing(stream)
+        raise _empty_stream_error(stream)
     except SoundMissingError:
         return False
 
 
-def _nothing(stream: SoundStream) -> AvsalError:
+def _empty_stream_error(stream: SoundStream) -> AvsalError:
     if stream.damaged:
         return AvsalError(f"the sound of {stream.path} cannot be decoded: it is damaged or encrypted")
     return SoundMissingError(f"{stream.path} has an audio stream without sound")

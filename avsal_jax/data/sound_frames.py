@@ -51,7 +51,7 @@ class SoundFrame:
 class SoundFrames:
     """The frames of a file's audio stream; iterate for them, more than once if wanted.
 
-    The file stays open until the first iteration ends. Later iterations open it again.
+    The file remains open until the first iteration ends. Later iterations open it again.
 
     Args:
       path: the file.

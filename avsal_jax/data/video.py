@@ -77,7 +77,7 @@ class Video:
     ends before its container says, so that frames are missing. Frames are shown as a player shows them:
     by the display matrix, HDR as SDR, transparent pixels over black. `stream` is the index of the stream.
 
-    The file stays open until the first iteration ends, or until `close`. Later iterations open it again.
+    The file remains open until the first iteration ends, or until `close`. Later iterations open it again.
 
     Args:
       path: the file.
@@ -197,7 +197,7 @@ class _Decoder:
     Attributes:
       container: is closed by whoever opened it.
       damaged: packets that could not be decoded, and frames that are corrupt, so far.
-      times: of the packets so far, as `time_of` gives them; None where nobody needs them.
+      times: of the packets so far, as `time_of` gives them; None where they are not recorded.
       is_complete: whether every packet so far was decoded or is waiting to be.
     """
 

@@ -99,7 +99,7 @@ class FeatureRecorder:
       times: seconds of all frames of `frame_step`, where they are known from an earlier pass.
 
     Attributes:
-      needed: indices of the frames of `frame_step` that clips are made of.
+      frame_indices: indices of the frames of `frame_step` that clips are made of.
       seconds: what the evaluation took.
 
     Raises:
@@ -128,7 +128,7 @@ class FeatureRecorder:
             times = [video.info.start + index / self._fps for index in range(count)]
         self._count, self._windows = len(times), self._windows_of(times) if times else {}
         self._clips = _Clips(self._windows)
-        self.needed = frozenset(index for window in self._windows.values() for index in window)
+        self.frame_indices = frozenset(index for window in self._windows.values() for index in window)
         self._engine = self._engine_of(None)
         self._size, self._error = (0, 0), None
 
@@ -162,7 +162,7 @@ class FeatureRecorder:
         Args:
           number: from 0, among these frames.
           time: seconds.
-          fitted: uint8 [height, width, 3] at the size of `spec`; None where it is not `needed`.
+          fitted: uint8 [height, width, 3] at the size of `spec`; None where it is not `frame_indices`.
           spec: the model's, with the size for this source.
         """
         self._times.append(time)
@@ -291,7 +291,7 @@ class _Clips:
     def __init__(self, windows: Mapping[int, list[int]]):
         self._windows = windows
         self._waiting = sorted(windows, key=lambda i: max(windows[i]))
-        self._kept: dict[int, np.ndarray] = {}
+        self._frames: dict[int, np.ndarray] = {}
         self._images: dict[int, np.ndarray] = {}
 
     @property
@@ -305,10 +305,15 @@ class _Clips:
         if number in windows:
             self._images[number] = image
         if any(number in windows[i] for i in self._waiting):
-            self._kept[number] = fitted
+            self._frames[number] = fitted
         while self._waiting and max(windows[self._waiting[0]]) <= number:
-            chosen = self._waiting.pop(0)
-            frames = np.stack([self._kept[i] for i in windows[chosen]])
-            yield _Clip(chosen, image=self._images.pop(chosen), window=windows[chosen], frames=frames)
-            needed = {index for i in self._waiting for index in windows[i]}
-            self._kept = {i: frame for i, frame in self._kept.items() if i in needed}
+            number_of_map = self._waiting.pop(0)
+            frames = np.stack([self._frames[i] for i in windows[number_of_map]])
+            yield _Clip(
+                number_of_map,
+                image=self._images.pop(number_of_map),
+                window=windows[number_of_map],
+                frames=frames,
+            )
+            frame_indices = {index for i in self._waiting for index in windows[i]}
+            self._frames = {i: frame for i, frame in self._frames.items() if i in frame_indices}

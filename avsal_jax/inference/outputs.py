@@ -55,7 +55,7 @@ class OutputSet:
             raise
 
     def discard(self) -> None:
-        """Begins anew: releases the outputs, removes their files, and makes others in their place."""
+        """Starts from scratch: releases the outputs, removes their files, and makes others in their place."""
         self._release()
         for file in (file for cls in self._classes.values() for file in cls.files):
             path = self._context.folder / file

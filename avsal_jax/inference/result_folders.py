@@ -58,7 +58,7 @@ def complete_or_nothing(
     """Yields a hidden folder in `output`; on success its content moves up, else nothing is left.
 
     What an earlier prediction left is removed then, so that all in a folder is of one prediction. Hidden
-    folders of other runs are removed where these were killed, not where they may go on (`folder_claims`).
+    folders of other runs are removed where these were killed, not where they may be alive (`folder_claims`).
 
     Args:
       key: names the work of a prediction that can be resumed.
@@ -133,17 +133,17 @@ def _clear_abandoned(output: pathlib.Path, key: str) -> tuple[pathlib.Path, Fold
     Returns:
       One of them that a run was working on `key` in, claimed; or None twice.
     """
-    resumed, kept = None, None
+    resumed, resumed_claim = None, None
     for stale in [*output.glob(f"{_PARTIAL}*"), *output.glob(f"{_RESUMABLE}*")]:
         claim = FolderClaim.of_abandoned(stale)
         if claim is None:
             continue
         if key and resumed is None and stale.name.startswith(_prefix(key)):
-            resumed, kept = stale, claim
+            resumed, resumed_claim = stale, claim
         else:
             shutil.rmtree(stale, ignore_errors=True)
             claim.release()
-    return resumed, kept
+    return resumed, resumed_claim
 
 
 def _missing_folders(path: pathlib.Path) -> list[pathlib.Path]:

@@ -254,13 +254,13 @@ class SoundChoice:
             if path is not None and self.audio != "off":
                 say("this model works on picture alone: it does not use the sound")
             return None
-        sound, why = None, ""
+        sound, reason = None, ""
         if self.audio == "auto":
-            sound, why = read_own_sound(path, sounds.read)
+            sound, reason = read_own_sound(path, sounds.read)
         elif self.audio != "off":
             sound = sounds.read(path)
         if sound is None:
-            say(f"{why}; {HEARS_SILENCE}" if why else HEARS_SILENCE)
+            say(f"{reason}; {HEARS_SILENCE}" if reason else HEARS_SILENCE)
             return None
         for line in sound.notes:
             say(line)

@@ -159,7 +159,7 @@ def _encoded(
     """Returns the indices of frames of `step` that are resized; None for all."""
     if engine is not None:
         return engine.encoded(selection, fps, kind)
-    return recorder.needed if recorder is not None else ()
+    return recorder.frame_indices if recorder is not None else ()
 
 
 class _Pass:

@@ -69,9 +69,9 @@ def test_a_living_run_touches_its_record(tmp_path, monkeypatch):
         time.sleep(0.01)
     claim.release()
     assert record.stat().st_mtime == 0  # released: any host may take it
-    again = FolderClaim.of_abandoned(tmp_path)
+    second_claim = FolderClaim.of_abandoned(tmp_path)
     assert FolderClaim.of_abandoned(tmp_path) is None
-    again.release()
+    second_claim.release()
 
 
 def test_a_run_continues_in_the_folder_of_its_work_alone(tmp_path):

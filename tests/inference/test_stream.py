@@ -98,9 +98,9 @@ def test_folders_of_images_are_not_opened_as_videos(tmp_path, counts):
 
 def test_the_first_iteration_goes_on_with_the_file_that_is_open(video, counts):
     source = Video(video)
-    first, again = ([(frame.pts, frame.image) for frame in source] for _ in range(2))
+    first_pass, second_pass = ([(frame.pts, frame.image) for frame in source] for _ in range(2))
     assert counts[0] == {"loud.mp4": 2}
-    for (pts, image), (pts_again, image_again) in zip(first, again, strict=True):
+    for (pts, image), (pts_again, image_again) in zip(first_pass, second_pass, strict=True):
         assert pts == pts_again
         np.testing.assert_array_equal(image, image_again)
 
@@ -115,9 +115,9 @@ def test_features_are_of_the_true_frames_where_the_container_states_others(video
     summary = predict_file(model, source, tmp_path / "wrong", settings)
     assert summary["features"] == expected["features"]
     for path in (tmp_path / "right" / "features").glob("*.npz"):
-        with np.load(path) as one, np.load(tmp_path / "wrong" / "features" / path.name) as other:
-            for name in one.files:
-                np.testing.assert_array_equal(one[name], other[name])
+        with np.load(path) as reference, np.load(tmp_path / "wrong" / "features" / path.name) as other:
+            for name in reference.files:
+                np.testing.assert_array_equal(reference[name], other[name])
     names = [sorted(p.name for p in (tmp_path / run / "features").iterdir()) for run in ("right", "wrong")]
     assert names[0] == names[1]
 
