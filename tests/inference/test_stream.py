@@ -8,7 +8,6 @@ import types
 import av
 import numpy as np
 import pytest
-import soundfile
 from PIL import Image
 
 from avsal_jax import Waveform
@@ -76,11 +75,11 @@ def test_features_open_no_file_more(tmp_path, video, counts):
 
 
 def test_sound_of_another_file_is_decoded_once(hearing, video, tmp_path, counts):
-    soundfile.write(tmp_path / "other.flac", WAVE, 16_000)
-    predict_file(hearing, video, tmp_path / "out", Settings(audio=str(tmp_path / "other.flac")))
+    write_video(tmp_path / "other.mp4", moving_spot(9, 36, 70), sound=WAVE)
+    predict_file(hearing, video, tmp_path / "out", Settings(audio=str(tmp_path / "other.mp4")))
     opened, decoded = counts
-    assert opened["loud.mp4"] == 1 and opened["other.flac"] == 3  # checked, decoded, copied
-    assert decoded["other.flac"] == 1
+    assert opened["loud.mp4"] == 1 and opened["other.mp4"] == 3  # checked, decoded, copied
+    assert decoded["other.mp4"] == 1
 
 
 def test_python_opens_a_file_for_its_pictures_and_for_its_sound(hearing, video, counts):
