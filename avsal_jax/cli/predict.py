@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     SoundChoice(args.audio).check()
     if len(inputs) == 1:
-        check_source(next(iter(inputs)), settings)  # fails before a model is loaded
+        inputs = {check_source(*inputs, settings): args.output}  # fails before a model is loaded
     use_compile_cache()
     runtime = Runtime(dtype=jnp.dtype(args.dtype))
     if args.model is None:

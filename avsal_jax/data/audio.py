@@ -5,27 +5,31 @@ from __future__ import annotations
 import numbers
 import pathlib
 import tempfile
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from avsal_jax.data.clip_sound import Sound
-from avsal_jax.data.sound_frames import HIGHEST_RATE, INTEGER_SAMPLES, LOWEST_RATE
+from avsal_jax.data.sound_frames import HIGHEST_RATE, INTEGER_SAMPLES, LOWEST_RATE, SoundMissingError
 from avsal_jax.data.sound_levels import Levels
 from avsal_jax.data.sound_stream import SoundStream
-from avsal_jax.data.video import open_container
 from avsal_jax.errors import AvsalError
 
 _IN_MEMORY = 1 << 26  # samples; 23 minutes at 48,000 Hz
+_PIECE = 1 << 20  # samples
 
 
 def read_sound(path) -> Sound:
-    """Reads the audio stream of a file once, as the mean of its channels at its own rate.
+    """Decodes the audio stream of a file once, as the mean of its channels at its own rate.
+
+    Samples that were stored as floats are decoded twice, since their levels are decided from all of them.
 
     `SoundStream` says what is made of streams that change on the way. Of a long sound the samples lie in a
     temporary file.
 
     Raises:
-      AvsalError: the file cannot be read, or has no sound that can be decoded.
+      SoundMissingError: the file has no audio stream, or one without a sample.
+      AvsalError: the file cannot be read, or its sound cannot be decoded.
     """
     stream = SoundStream(path)
     with tempfile.TemporaryFile() as file:
@@ -37,7 +41,7 @@ def read_sound(path) -> Sound:
                 file.writelines(kept)
                 kept, waiting = [], 0
         if not count:
-            raise AvsalError(_nothing(stream))
+            raise _empty_stream_error(stream)
         wave = np.concatenate(kept) if kept else np.zeros(0, np.float32)
         if file.tell():
             file.write(wave)
@@ -52,30 +56,30 @@ def has_sound(path) -> bool:
     Raises:
       AvsalError: the file cannot be read, or its sound cannot be decoded.
     """
-    with open_container(pathlib.Path(path)) as container:
-        if not container.streams.audio:
-            return False
     stream = SoundStream(path)
-    if next(iter(stream), None) is not None:
-        return True
+    try:
+        if next(iter(stream), None) is not None:
+            return True
+        raise _empty_stream_error(stream)
+    except SoundMissingError:
+        return False
+
+
+def _empty_stream_error(stream: SoundStream) -> AvsalError:
     if stream.damaged:
-        raise AvsalError(_nothing(stream))
-    return False
+        return AvsalError(f"the sound of {stream.path} cannot be decoded: it is damaged or encrypted")
+    return SoundMissingError(f"{stream.path} has an audio stream without sound")
 
 
-def _nothing(stream: SoundStream) -> str:
-    if stream.damaged:
-        return f"the sound of {stream.path} cannot be decoded: it is damaged or encrypted"
-    return f"{stream.path} has an audio stream without sound"
+def envelope(sound, points_per_second: int = 20) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (times in seconds, largest absolute value around each) of a sound.
 
-
-def envelope(path, points_per_second: int = 20) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (times in seconds, largest absolute value around each) of a file's sound.
-
-    Reads the stream piece by piece: memory grows by the points alone.
+    Args:
+      sound: a `Sound`, or a file, whose sound is decoded piece by piece: memory grows by the points alone.
     """
     peaks: list[float] = []
-    left, step, stream = np.zeros(0, np.float32), 1, SoundStream(path)
+    left, step = np.zeros(0, np.float32), 1
+    stream = _Pieces(sound) if isinstance(sound, Sound) else SoundStream(sound)
     for piece in stream:
         step = max(1, stream.rate // points_per_second)
         wave = np.concatenate([left, np.abs(piece)])
@@ -87,6 +91,17 @@ def envelope(path, points_per_second: int = 20) -> tuple[np.ndarray, np.ndarray]
     return stream.start + np.arange(len(peaks)) * step / max(1, stream.rate), np.array(peaks)
 
 
+class _Pieces:
+    """A `Sound` as `SoundStream` gives that of a file."""
+
+    def __init__(self, sound: Sound):
+        self._wave, self.rate, self.start = sound.wave, sound.rate, sound.start
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for begin in range(0, len(self._wave), _PIECE):
+            yield np.asarray(self._wave[begin : begin + _PIECE])
+
+
 def is_silent(path) -> bool:
     """Returns whether every sample of a file's sound is zero; reads no further than the first that is not.
 
@@ -96,16 +111,21 @@ def is_silent(path) -> bool:
     return not any(piece.any() for piece in SoundStream(path))
 
 
-def read_own_sound(path: pathlib.Path | None) -> tuple[Sound | None, str]:
+def read_own_sound(
+    path: pathlib.Path | None, read: Callable[[pathlib.Path], Sound] = read_sound
+) -> tuple[Sound | None, str]:
     """Returns the sound that goes with a picture; or None, which is silence, and why, where it says more.
 
     One rule for all commands: a sound that is missing or cannot be decoded fails no video.
 
     Args:
       path: the file with the sound, or None where the picture has none.
+      read: `read_sound`, or what does the same.
     """
     try:
-        return (None, "") if path is None or not has_sound(path) else (read_sound(path), "")
+        return (None, "") if path is None else (read(path), "")
+    except SoundMissingError:
+        return None, ""
     except AvsalError as error:
         return None, str(error)
 

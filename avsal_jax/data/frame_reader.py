@@ -50,6 +50,7 @@ class FrameReader:
             self.video = Video(path)
             is_cut_off = is_whole(path) is False
             self._ticks = _frame_ticks(self.video) if is_cut_off else self._packet_ticks()
+            self.video.close()  # a set has many videos, of which `_MAX_OPEN` have a decoder
         self.count = len(self._ticks)
         self.notes = self.video.info.notes
         if is_cut_off:

@@ -51,8 +51,12 @@ class SoundFrame:
 class SoundFrames:
     """The frames of a file's audio stream; iterate for them, more than once if wanted.
 
+    The file remains open until the first iteration ends. Later iterations open it again.
+
     Args:
       path: the file.
+      container: the file as PyAV opened it, of which nothing has been read; None to open it. It is closed
+        with the first iteration.
 
     Attributes:
       damaged: packets of the last iteration that could not be decoded.
@@ -65,15 +69,20 @@ class SoundFrames:
       AvsalError: the file cannot be read, has no audio stream, or none that can be decoded.
     """
 
-    def __init__(self, path):
+    def __init__(self, path, container=None):
         self._path, self.damaged = pathlib.Path(path), 0
-        with open_container(self._path) as container:
+        container = container or open_container(self._path)
+        try:
             stream, self.skipped = audio_stream(container, self._path)
-            context = stream.codec_context
-            self.untimed = bool(container.format.flags & _GENERIC_INDEX)
-            self.may_leap = may_leap(container)
-            form = context.format and _packed(context.format)
-            self.stores_floats = form in _FLOATS and context.codec.lossless
+        except BaseException:
+            container.close()
+            raise
+        context = stream.codec_context
+        self.untimed = bool(container.format.flags & _GENERIC_INDEX)
+        self.may_leap = may_leap(container)
+        form = context.format and _packed(context.format)
+        self.stores_floats = form in _FLOATS and context.codec.lossless
+        self._container = container  # for the first iteration
 
     def __iter__(self) -> Iterator[SoundFrame]:
         self.damaged = 0
@@ -92,7 +101,8 @@ class SoundFrames:
 
     def _decoded(self):
         """Yields PyAV's frames. Its Ogg reader gives up where chained files change their form."""
-        with open_container(self._path) as container:
+        container, self._container = self._container or open_container(self._path), None
+        with container:
             try:
                 yield from self._of(container)
                 return
@@ -138,15 +148,20 @@ class SoundFrames:
         return decoder, []
 
 
+class SoundMissingError(AvsalError):
+    """A file has no audio stream."""
+
+
 def audio_stream(container, path) -> tuple:
     """Returns (the audio stream that is read, a note or None): the best, or the first that has a decoder.
 
     Raises:
-      AvsalError: there is none.
+      SoundMissingError: the file has no audio stream.
+      AvsalError: there is no decoder for any of its audio streams.
     """
     best = container.streams.best("audio")
     if best is None and not container.streams.audio:
-        raise AvsalError(f"{path} has no sound")
+        raise SoundMissingError(f"{path} has no sound")
     first = best if best is not None else container.streams.audio[0]
     for stream in (first, *container.streams.audio):
         if stream.codec_context is None:

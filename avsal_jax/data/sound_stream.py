@@ -40,6 +40,7 @@ class SoundStream:
     Args:
       path: the file.
       channels: 1 or 2.
+      container: the file as PyAV opened it, which the first iteration reads and closes; None to open it.
 
     Attributes:
       rate: Hz, once the first block is there; 0 before.
@@ -50,8 +51,9 @@ class SoundStream:
       AvsalError: the file cannot be read, has no audio stream, or none that can be decoded.
     """
 
-    def __init__(self, path, channels: int = 1):
+    def __init__(self, path, channels: int = 1, container=None):
         self.path, self.channels = pathlib.Path(path), channels
+        self._container = container
         self._forget()
 
     def _forget(self) -> None:
@@ -62,7 +64,8 @@ class SoundStream:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         self._forget()
-        frames = self._frames = SoundFrames(self.path)
+        container, self._container = self._container, None
+        frames = self._frames = SoundFrames(self.path, container)
         if frames.stores_floats:
             for frame in frames:
                 self._levels.look(frame.samples)

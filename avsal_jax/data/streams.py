@@ -85,7 +85,7 @@ def _described(stream) -> str:
 
 
 def frame_rate(
-    container, stream, times: list[tuple[int | None, int | None]], interlaced: bool
+    packets: Iterator[av.Packet], stream, times: list[tuple[int | None, int | None]], interlaced: bool
 ) -> tuple[fractions.Fraction, str | None]:
     """Returns frames a second: what the header states, or what the times say where that is far from it.
 
@@ -93,6 +93,7 @@ def frame_rate(
     where these do not fit the stated rate.
 
     Args:
+      packets: the next ones of the stream.
       times: of the packets that have been read, as `time_of` gives them.
       interlaced: packets may be fields, two to a frame, so the header is believed.
     """
@@ -100,7 +101,6 @@ def frame_rate(
     believed = bool(header_rate) and SLOWEST_RATE <= header_rate <= FASTEST_RATE
     if interlaced and believed:
         return header_rate, None
-    packets = container.demux(stream)
     while len(times) < _SAMPLED and (more := _next_time(packets)) is not None:
         times += more
     measured = _rate_of(times, exact(stream.time_base))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import fractions
+import itertools
 import math
 import pathlib
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ _TEXT_FORMATS = {"tty", "bin", "xbin", "adf", "idf"}  # which FFmpeg would show 
 # Undecodable metadata must not fail a file: from PyAV 19 on it never does, and the option is gone.
 _METADATA = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 _MAX_DAMAGED_RUN = 1000  # packets that fail one after the other before the file is given up
+_MOST_PACKETS_AHEAD = 200  # of a file; its rate is usually measured from half as many
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +77,8 @@ class Video:
     ends before its container says, so that frames are missing. Frames are shown as a player shows them:
     by the display matrix, HDR as SDR, transparent pixels over black. `stream` is the index of the stream.
 
+    The file remains open until the first iteration ends, or until `close`. Later iterations open it again.
+
     Args:
       path: the file.
       stream: index of the video stream in the file; None for the one that a player chooses.
@@ -85,17 +90,19 @@ class Video:
 
     def __init__(self, path, stream: int | None = None):
         self.path = pathlib.Path(path)
-        self.damaged, self.cut_off = 0, False
-        with open_container(self.path) as container:
+        self.cut_off = False
+        container = open_container(self.path)
+        try:
             chosen, notes = choose_stream(container, self.path, stream)
             self.stream = chosen.index
             self._may_leap = may_leap(container)
-            times: list[tuple[int | None, int | None]] = []
-            first = next(self._decoded(container, chosen, times), None)
+            decoder = self._decoder = _Decoder(self.path, container, chosen)
+            decoder.times, frames = [], iter(decoder)
+            first = next(frames, None)
             if first is None:
                 raise AvsalError(f"{self.path} has no frame that can be decoded")
             rate, about_rate = frame_rate(
-                container, stream=chosen, times=times, interlaced=first.interlaced_frame
+                decoder.ahead(), stream=chosen, times=decoder.times, interlaced=first.interlaced_frame
             )
             count = chosen.frames
             if not count and container.duration:
@@ -117,16 +124,37 @@ class Video:
                 promised=chosen.frames or None,
                 notes=tuple(f"{self.path}: {line}" for line in notes if line),
             )
+        except BaseException:
+            container.close()
+            raise
+        decoder.times = None
+        self._frames: Iterator[av.VideoFrame] | None = itertools.chain([first], frames)
+        if not decoder.is_complete:
+            self.close()
+
+    @property
+    def damaged(self) -> int:
+        """Packets and frames of the last iteration that were damaged."""
+        return self._decoder.damaged
+
+    def close(self) -> None:
+        """Releases the file; the next iteration opens it again. Idempotent."""
+        if self._frames is not None:
+            self._decoder.container.close()
+        self._frames = None
 
     def __iter__(self) -> Iterator[Frame]:
-        self.damaged, self.cut_off = 0, False
+        frames, self._frames = self._frames, None
+        if frames is None:
+            container = open_container(self.path)
+            self._decoder = _Decoder(self.path, container, container.streams[self.stream])
+            frames = iter(self._decoder)
+        self.cut_off = False
         clock, size, index = _Clock(self.info, self._may_leap), None, 0
         orientation_of = OrientationReader()
         mapping, mappers = self._tone_mapping, {}
-        with open_container(self.path) as container:
-            stream = container.streams[self.stream]
-            stream.thread_type = "AUTO"
-            for decoded in self._decoded(container, stream):
+        with self._decoder.container:
+            for decoded in frames:
                 mapping = tone_mapping_of(decoded, mapping)
                 if mapping and mapping not in mappers:
                     mappers[mapping] = ToneMapper(mapping)
@@ -162,15 +190,48 @@ class Video:
             return clock.frames() + self.damaged + 1 < promised
         return whole is False
 
-    def _decoded(self, container, stream, times: list | None = None):
-        """Yields frames; restarts the demuxer behind what it cannot read. Packets' times go to `times`."""
-        run = 0
-        packets = container.demux(stream)
+
+class _Decoder:
+    """The frames of a stream, as FFmpeg decodes them; the demuxer is restarted behind what it cannot read.
+
+    Attributes:
+      container: is closed by whoever opened it.
+      damaged: packets that could not be decoded, and frames that are corrupt, so far.
+      times: of the packets so far, as `time_of` gives them; None where they are not recorded.
+      is_complete: whether every packet so far was decoded or is waiting to be.
+    """
+
+    def __init__(self, path: pathlib.Path, container, stream: av.VideoStream):
+        stream.thread_type = "AUTO"
+        self.container, self.damaged, self.is_complete = container, 0, True
+        self.times: list[tuple[int | None, int | None]] | None = None
+        self._path, self._stream, self._packets = path, stream, container.demux(stream)
+        self._waiting: collections.deque[av.Packet] = collections.deque()
+
+    def ahead(self) -> Iterator[av.Packet]:
+        """Yields the next packets. They wait to be decoded, unless they are too many."""
         while True:
             try:
-                packet = next(packets)
-                if times is not None:
-                    times += time_of(packet)
+                packet = next(self._packets)
+            except StopIteration:
+                return
+            except av.error.FFmpegError:
+                self.is_complete = False
+                raise
+            self.is_complete = self.is_complete and len(self._waiting) < _MOST_PACKETS_AHEAD
+            if self.is_complete:
+                self._waiting.append(packet)
+            else:
+                self._waiting.clear()
+            yield packet
+
+    def __iter__(self) -> Iterator[av.VideoFrame]:
+        run = 0
+        while True:
+            try:
+                packet = self._waiting.popleft() if self._waiting else next(self._packets)
+                if self.times is not None:
+                    self.times += time_of(packet)
                 frames = packet.decode()
                 run = 0
             except StopIteration:
@@ -181,8 +242,8 @@ class Video:
                 self.damaged += 1
                 run += 1
                 if run > _MAX_DAMAGED_RUN:
-                    raise AvsalError(f"{self.path} is damaged beyond reading: {error.strerror}") from error
-                packets = container.demux(stream)
+                    raise AvsalError(f"{self._path} is damaged beyond reading: {error.strerror}") from error
+                self._packets = self.container.demux(self._stream)
                 continue
             for frame in frames:
                 self.damaged += bool(frame.is_corrupt)

@@ -15,6 +15,7 @@ from avsal_jax.data.truth import Truth
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation.audio_choice import AudioChoice
 from avsal_jax.evaluation.protocols import Protocol
+from avsal_jax.inference.stream import Images, stream
 
 if TYPE_CHECKING:
     from avsal_jax.inference.predictor import Model
@@ -135,16 +136,16 @@ class ModelMaps(MapSource):
         selection = None
         if protocol.grid is not None and entry.published and not entry.is_still:
             selection = frozenset(protocol.frames(entry))
-        maps = self._model.iter_frames(
-            entry.iter_frames(),
-            batch=self._batch,
+        frames = stream(
+            self._model,
+            Images(entry.iter_frames(), None if entry.is_still else entry.fps),
             sound=clips,
-            source="still" if entry.is_still else "video",
-            fps=None if entry.is_still else entry.fps,
+            batch=self._batch,
             selection=selection,
+            kind="still" if entry.is_still else "video",
         )
         index = 0
-        for scored, saliency in maps:
-            yield from (None for _ in range(index, scored))
-            yield protocol.store(saliency, entry)
-            index = scored + 1
+        for frame in frames:
+            yield from (None for _ in range(index, frame.index))
+            yield protocol.store(frame.saliency, entry)
+            index = frame.index + 1

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time as clock
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from avsal_jax.data.fitting import fitted_frame, fitted_map
+from avsal_jax.data.clip_sound import ClipSound
+from avsal_jax.data.fitting import fitted_map
 from avsal_jax.data.video import Frame
 from avsal_jax.errors import AvsalError
 from avsal_jax.inference.feature_engine import FeatureEngine
 from avsal_jax.inference.output import FEATURES, Item, Output
-from avsal_jax.inference.predictor import Model
-from avsal_jax.inference.sources import SoundChoice, Source
-from avsal_jax.inference.streaming import SoundOfClip
+from avsal_jax.inference.sources import SoundChoice, Sounds, Source
+from avsal_jax.inference.stream import FrameMap, stream
 from avsal_jax.inference.windows import window
 from avsal_jax.spec.input import InputSpec
 
 if TYPE_CHECKING:
+    from avsal_jax.inference.outputs import OutputSet
+    from avsal_jax.inference.predictor import Model
     from avsal_jax.inference.settings import Settings
 
 
@@ -44,20 +47,16 @@ class FeatureSettings:
 
 @dataclasses.dataclass(frozen=True)
 class _Clip:
-    """A chosen frame: its number from 0 and its seconds, the picture, and the window that makes its map."""
+    """A chosen frame: its number from 0, the picture, and the window that makes its map."""
 
     number: int
-    time: float
     image: np.ndarray
     window: list[int]
     frames: np.ndarray
 
 
-def prepare(model: Model, settings: FeatureSettings, spec: InputSpec | None = None) -> FeatureEngine:
-    """Returns what evaluates the chosen features; without `spec`, checks them before anything is decoded.
-
-    Args:
-      spec: as `Model.feature_engine` takes it.
+def check_features(model: Model, settings: FeatureSettings) -> None:
+    """Checks the choice of features before anything is decoded.
 
     Raises:
       AvsalError: an unknown feature, a second sound for a network on picture alone, or iterations of one
@@ -67,7 +66,7 @@ def prepare(model: Model, settings: FeatureSettings, spec: InputSpec | None = No
         if model.spec.audio is None:
             raise AvsalError("this model works on picture alone: there is no sound for --compare-audio")
         SoundChoice(settings.compare_audio).check()
-    return model.feature_engine(settings.names, settings.iterations, spec)
+    model.feature_engine(settings.names, settings.iterations)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,59 +82,108 @@ class Recorded:
     engine: FeatureEngine
 
 
-def record_features(
-    model: Model,
-    video: Source,
-    settings: Settings,
-    outputs: Iterable[Output],
-    say: Callable[[str], None],
-    note: Callable[[str], None],
-    source: str = "video",
-) -> dict:
-    """Gives outputs the features of the chosen frames (`Item.features`).
+class FeatureRecorder:
+    """Gives outputs the features of the chosen frames (`Item.features`), out of the frames of a pass.
 
-    The video is decoded twice more; memory is that of a few clips. Maps are not smoothed over time.
+    The frames are chosen by the number of frames that the container states. `finish` says whether these were
+    the right ones. Memory is that of a few clips. Maps are not smoothed over time.
 
     Args:
+      model: evaluates the clips.
+      video: the source of the frames.
       settings: `features` says which, `audio` is the first sound; each `frame_step`-th frame is the video.
       outputs: those that need features.
+      sounds: those of the prediction.
       say: called with a line of progress.
-      note: called with a line about the video or its sound.
-      source: `video`, or `still` for a photograph.
+      kind: `video`, or `still` for a photograph.
+      times: seconds of all frames of `frame_step`, where they are known from an earlier pass.
 
-    Returns:
-      Figures for the summary: `features` are their names, the numbers of the frames (from 1) and the sounds.
+    Attributes:
+      frame_indices: indices of the frames of `frame_step` that clips are made of.
+      seconds: what the evaluation took.
+
+    Raises:
+      AvsalError: a sound cannot be read.
     """
-    spec, every, step, choice = model.spec, [], settings.frame_step, settings.features
-    for frame in video:
-        if not every:
-            spec = model.spec.for_picture(*frame.image.shape[:2])
-        every.append(float(frame.pts * video.info.time_base))
-    engine, times = prepare(model, choice, spec), every[::step]
-    numbers = _chosen(times, choice.frames, note)
-    sounds = {
-        _label(settings.audio): SoundChoice(settings.audio).clips(video, model.spec, step=step, say=note)
-    }
-    if choice.compare_audio is not None:
-        label = _label(choice.compare_audio)
-        label += " (compared)" if label in sounds else ""
-        sounds[label] = SoundChoice(choice.compare_audio).clips(video, model.spec, step=step, say=note)
-    for clips in filter(None, sounds.values()):
-        for time in times:
+
+    def __init__(
+        self,
+        model: Model,
+        video: Source,
+        settings: Settings,
+        outputs: Iterable[Output],
+        sounds: Sounds,
+        say: Callable[[str], None],
+        kind: str = "video",
+        times: Sequence[float] | None = None,
+    ):
+        self._model, self._settings, self._outputs = model, settings, outputs
+        self._say, self._kind, self.seconds = say, kind, 0.0
+        self._lines: list[str] = []
+        self._sounds = self._clip_sounds(video, sounds)
+        self._fps = float(video.info.rate) / settings.frame_step
+        self._times: list[float] = []
+        if times is None:
+            count = -(-(video.info.frames or 0) // settings.frame_step)
+            times = [video.info.start + index / self._fps for index in range(count)]
+        self._count, self._windows = len(times), self._windows_of(times) if times else {}
+        self._clips = _Clips(self._windows)
+        self.frame_indices = frozenset(index for window in self._windows.values() for index in window)
+        self._engine = self._engine_of(None)
+        self._size, self._error = (0, 0), None
+
+    def _clip_sounds(self, video: Source, sounds: Sounds) -> dict[str, ClipSound | None]:
+        """Returns the sound of clips by its label; lines about them wait for `finish`."""
+        spec, step = self._model.spec, self._settings.frame_step
+        by_label = {}
+        for audio in filter(None, (self._settings.audio, self._settings.features.compare_audio)):
+            label = _label(audio)
+            label += " (compared)" if label in by_label else ""
+            by_label[label] = SoundChoice(audio).clips(
+                video, spec, step=step, say=self._lines.append, sounds=sounds
+            )
+        return by_label
+
+    def _engine_of(self, spec: InputSpec | None) -> FeatureEngine:
+        choice = self._settings.features
+        return self._model.feature_engine(choice.names, choice.iterations, spec)
+
+    def _windows_of(self, times: Sequence[float], note: Callable[[str], None] = lambda line: None):
+        spec = self._model.spec
+        spacing = spec.spacing(self._fps)
+        return {
+            i: window(i, count=len(times), frames=spec.frames, label_frame=spec.label_frame, spacing=spacing)
+            for i in _chosen(times, self._settings.features.frames, note)
+        }
+
+    def add(self, number: int, frame: Frame, time: float, fitted: np.ndarray | None, spec: InputSpec) -> None:
+        """Takes the next frame of `frame_step`.
+
+        Args:
+          number: from 0, among these frames.
+          time: seconds.
+          fitted: uint8 [height, width, 3] at the size of `spec`; None where it is not `frame_indices`.
+          spec: the model's, with the size for this source.
+        """
+        self._times.append(time)
+        for clips in filter(None, self._sounds.values()):
             clips.times.add(time)
-    spacing = spec.spacing(float(video.info.rate) / step)
-    windows = {
-        i: window(i, count=len(times), frames=spec.frames, label_frame=spec.label_frame, spacing=spacing)
-        for i in numbers
-    }
-    frames = (dataclasses.replace(f, index=f.index // step) for f in video if f.index % step == 0)
-    size = (0, 0)
-    for clip in _clips(frames, windows=windows, times=times, spec=spec):
-        number, size = clip.number * step + 1, clip.image.shape[:2]
-        say(f"features of frame {number} ...")
+        if self._error is None:
+            started = clock.perf_counter()
+            try:
+                for clip in self._clips.add(number, image=frame.image, fitted=fitted):
+                    self._evaluate(clip, spec)
+            except AvsalError as error:  # one of the maps of all frames comes first
+                self._error = error
+            self.seconds += clock.perf_counter() - started
+
+    def _evaluate(self, clip: _Clip, spec: InputSpec) -> None:
+        number, size = clip.number * self._settings.frame_step + 1, clip.image.shape[:2]
+        self._say(f"features of frame {number} ...")
+        self._size, self._engine = size, self._engine_of(spec)
         values = {
-            label: engine(clip.frames, _heard(s and s.clip, clip, len(times)), source)
-            for label, s in sounds.items()
+            label: self._engine(clip.frames, sound and sound.clip(clip.window, self._count), self._kind)
+            for label, sound in self._sounds.items()
         }
         for recorded in values.values():
             recorded["saliency"] = fitted_map(recorded["saliency"], size, spec)
@@ -143,29 +191,88 @@ def record_features(
             number - 1,
             name=f"{number:06d}",
             size=size,
-            time=clip.time,
+            time=self._times[clip.number],
             image=clip.image,
             saliency=next(iter(values.values()))["saliency"],
-            features=Recorded(values, engine),
+            features=Recorded(values, self._engine),
         )
-        for output in outputs:
+        for output in self._outputs:
             output.add(item)
-    frame_numbers = [i * step + 1 for i in numbers]
-    return {
-        "frames": len(every),
-        "maps": 0,
-        "height": size[0],
-        "width": size[1],
-        FEATURES: {"names": list(engine.names), "frames": frame_numbers, "sounds": list(sounds)},
-    }
+
+    def missed(self) -> Sequence[float] | None:
+        """Returns the times of all frames for another pass, where other clips belong to them; else None."""
+        windows = self._windows_of(self._times)
+        least = min(self._count, len(self._times)) - 1  # from there on, clips depend on the number of frames
+        is_certain = self._count == len(self._times) or max(map(max, windows.values())) < least
+        return None if is_certain and windows == self._windows else self._times
+
+    def finish(self, note: Callable[[str], None]) -> dict:
+        """Says what was unusual, and returns figures for the summary.
+
+        Returns:
+          `features` are their names, the numbers of the frames (from 1) and the sounds.
+
+        Raises:
+          AvsalError: the network gives values that are not finite, or the video has fewer frames than in
+            the pass before.
+        """
+        self._windows_of(self._times, note)
+        for line in self._lines:
+            note(line)
+        if self._error is not None:
+            raise self._error
+        if self._clips.are_missing:
+            raise AvsalError(
+                f"the video has fewer frames than the {self._count} it had a moment ago; try again"
+            )
+        step = self._settings.frame_step
+        numbers = [index * step + 1 for index in self._windows]
+        return {
+            "height": self._size[0],
+            "width": self._size[1],
+            FEATURES: {"names": list(self._engine.names), "frames": numbers, "sounds": list(self._sounds)},
+        }
+
+
+def record_features(
+    model: Model,
+    video: Source,
+    settings: Settings,
+    outputs: OutputSet,
+    sounds: Sounds,
+    say: Callable[[str], None],
+    note: Callable[[str], None],
+    recorder: FeatureRecorder | None = None,
+    kind: str = "video",
+) -> dict:
+    """Gives outputs the features of the chosen frames, and returns figures for the summary.
+
+    Args:
+      outputs: those that need features. What they hold of another choice of frames is discarded.
+      recorder: that of a pass over the video, which is used where its frames were the right ones; None
+        where there was no pass.
+
+    Takes the other arguments of `FeatureRecorder`, and raises what it and its `finish` raise.
+    """
+    options = {"settings": settings, "outputs": outputs, "sounds": sounds, "say": say, "kind": kind}
+    count = None
+    if recorder is None:
+        recorder = FeatureRecorder(model, video, **options)
+        count = sum(1 for _ in _pass(model, video, settings, recorder=recorder, kind=kind))
+    times = recorder.missed()
+    if times is not None:
+        outputs.discard()
+        recorder = FeatureRecorder(model, video, **options, times=times)
+        count = sum(1 for _ in _pass(model, video, settings, recorder=recorder, kind=kind))
+    return {**({} if count is None else {"frames": count, "maps": 0}), **recorder.finish(note)}
+
+
+def _pass(model, video, settings, recorder, kind) -> Iterator[FrameMap]:
+    return stream(model, video, step=settings.frame_step, kind=kind, recorder=recorder, has_maps=False)
 
 
 def _label(audio: str) -> str:
     return {"auto": "own sound", "off": "silence"}.get(audio) or f"sound of {pathlib.Path(audio).name}"
-
-
-def _heard(sound: SoundOfClip | None, clip: _Clip, count: int) -> np.ndarray | None:
-    return None if sound is None else sound(clip.window, count)
 
 
 def _chosen(times: Sequence[float], frames: int | tuple[float, ...], note) -> list[int]:
@@ -178,23 +285,35 @@ def _chosen(times: Sequence[float], frames: int | tuple[float, ...], note) -> li
     return sorted({int(np.abs(np.array(times) - second).argmin()) for second in frames})
 
 
-def _clips(
-    frames: Iterable[Frame], windows: dict[int, list[int]], times: Sequence[float], spec: InputSpec
-) -> Iterator[_Clip]:
-    """Yields the chosen frames as soon as their windows are read, and keeps no frame that none needs."""
-    waiting = sorted(windows, key=lambda i: max(windows[i]))
-    kept, images = {}, {}
-    for frame in frames:
-        if frame.index in windows:
-            images[frame.index] = frame.image
-        if any(frame.index in windows[i] for i in waiting):
-            kept[frame.index] = fitted_frame(frame.image, spec)
-        while waiting and max(windows[waiting[0]]) <= frame.index:
-            number = waiting.pop(0)
-            clip = np.stack([kept[i] for i in windows[number]])
+class _Clips:
+    """The clips of the chosen frames, each as soon as its window is there; keeps no frame that none needs."""
+
+    def __init__(self, windows: Mapping[int, list[int]]):
+        self._windows = windows
+        self._waiting = sorted(windows, key=lambda i: max(windows[i]))
+        self._frames: dict[int, np.ndarray] = {}
+        self._images: dict[int, np.ndarray] = {}
+
+    @property
+    def are_missing(self) -> bool:
+        """Whether there are clips that were not complete so far."""
+        return bool(self._waiting)
+
+    def add(self, number: int, image: np.ndarray, fitted: np.ndarray | None) -> Iterator[_Clip]:
+        """Yields the clips that are complete with the next frame."""
+        windows = self._windows
+        if number in windows:
+            self._images[number] = image
+        if any(number in windows[i] for i in self._waiting):
+            self._frames[number] = fitted
+        while self._waiting and max(windows[self._waiting[0]]) <= number:
+            number_of_map = self._waiting.pop(0)
+            frames = np.stack([self._frames[i] for i in windows[number_of_map]])
             yield _Clip(
-                number, time=times[number], image=images.pop(number), window=windows[number], frames=clip
+                number_of_map,
+                image=self._images.pop(number_of_map),
+                window=windows[number_of_map],
+                frames=frames,
             )
-            kept = {i: image for i, image in kept.items() if any(i in windows[j] for j in waiting)}
-    if waiting:
-        raise AvsalError(f"the video has fewer frames than the {len(times)} it had a moment ago; try again")
+            frame_indices = {index for i in self._waiting for index in windows[i]}
+            self._frames = {i: frame for i, frame in self._frames.items() if i in frame_indices}

@@ -41,6 +41,8 @@ class Context:
       settings: of the prediction.
       info: of the video; None for photographs.
       sound: the file whose sound goes with the video, or None.
+      envelope: returns (seconds, largest amplitude around each) of that sound, float64 [n] each; raises
+        AvsalError where it cannot be decoded. None where there is no sound.
       is_single: whether it is one photograph, whose results have the names of a video of one frame.
     """
 
@@ -48,6 +50,7 @@ class Context:
     settings: Settings
     info: VideoInfo | None = None
     sound: pathlib.Path | None = None
+    envelope: Callable | None = None
     is_single: bool = False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator, Mapping
 
 from avsal_jax.inference.output import GREY, IMAGE, Context, Item, Output
@@ -52,6 +53,15 @@ class OutputSet:
         except BaseException:
             self._release()
             raise
+
+    def discard(self) -> None:
+        """Starts from scratch: releases the outputs, removes their files, and makes others in their place."""
+        self._release()
+        for file in (file for cls in self._classes.values() for file in cls.files):
+            path = self._context.folder / file
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        self._outputs, self._closed = [], 0
+        self.__enter__()
 
     def _release(self) -> None:
         for output in self._outputs[self._closed :]:

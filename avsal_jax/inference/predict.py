@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
+import functools
 import json
 import pathlib
 import time
@@ -14,36 +14,41 @@ import jax
 
 import avsal_jax
 from avsal_jax import registry
-from avsal_jax.data.fitting import fitted_frame, fitted_map
 from avsal_jax.data.photographs import PhotographSet, is_photograph
 from avsal_jax.identity import tree_identity
-from avsal_jax.inference.features import prepare, record_features
+from avsal_jax.inference.features import FeatureRecorder, check_features, record_features
 from avsal_jax.inference.output import Context, Item, chosen_outputs
 from avsal_jax.inference.outputs import FrameOutputs, OutputSet
 from avsal_jax.inference.predictor import Model
 from avsal_jax.inference.result_folders import complete_or_nothing, previous_summary, write_summary
 from avsal_jax.inference.settings import Settings
-from avsal_jax.inference.sources import SoundChoice, Source, damage_notes, open_source, rate_warning
+from avsal_jax.inference.sources import (
+    SoundChoice,
+    Sounds,
+    Source,
+    damage_notes,
+    open_source,
+    rate_warning,
+)
 from avsal_jax.inference.stills import check_photographs, predict_photographs
-from avsal_jax.spec.input import InputSpec
-from avsal_jax.threads import prefetched
-
-_QUEUE = 4
+from avsal_jax.inference.stream import FrameStream, stream
 
 
-def check_source(source, settings: Settings) -> None:
-    """Raises AvsalError for a source of `predict_file` that cannot be read with these settings."""
+def check_source(source: pathlib.Path | PhotographSet, settings: Settings) -> Source | PhotographSet:
+    """Returns a source of `predict_file`, opened; raises AvsalError where these settings cannot read it."""
     photographs = _photographs(source)
-    if photographs is not None:
-        check_photographs(photographs, settings)
-    else:
-        open_source(source, settings.fps, settings.stream)
+    if photographs is None:
+        return open_source(source, settings.fps, settings.stream)
+    check_photographs(photographs, settings)
+    return photographs
 
 
 def _photographs(source) -> PhotographSet | None:
     """Returns the photographs that a source is, or None for a video."""
     if isinstance(source, PhotographSet):
         return source
+    if isinstance(source, Source):
+        return None
     return PhotographSet.of_one(source) if is_photograph(pathlib.Path(source)) else None
 
 
@@ -62,7 +67,7 @@ def predict_file(
 
     Args:
       model: from `load_model`.
-      source: a video file, a picture, or a folder of images; or a `PhotographSet`.
+      source: a video file, a picture, or a folder of images; or what `check_source` returns for it.
       output: a directory, made where missing.
       say: called with a line of news.
       progress: wraps the iteration over maps, given the expected number of maps.
@@ -78,7 +83,7 @@ def predict_file(
     photographs = _photographs(source)
     if photographs is not None:
         return predict_photographs(model, photographs, output, settings=settings, say=say, progress=progress)
-    video = open_source(source, settings.fps, settings.stream)
+    video = source if isinstance(source, Source) else open_source(source, settings.fps, settings.stream)
     choice = SoundChoice(settings.audio)
     choice.check()
     compared = SoundChoice(settings.features.compare_audio or "off")
@@ -100,34 +105,14 @@ def predict_file(
     warning = rate_warning(float(video.info.rate), settings.frame_step)
     if warning and not model.spec.interval:  # an interval makes clips of one length of any rate
         note(warning)
-    of_frames, of_features = (chosen_outputs(settings.save, features) for features in (False, True))
-    if of_features:
-        prepare(model, settings.features)
+    if chosen_outputs(settings.save, features=True):
+        check_features(model, settings.features)
     with complete_or_nothing(output) as folder:
-        context = Context(folder, settings=settings, info=video.info, sound=choice.file(video))
-        outputs: list[OutputSet] = []
-        figures = {}
-        if of_frames:
-            outputs.append(FrameOutputs(context, of_frames))
-            figures = _predicted(
-                model,
-                video=video,
-                choice=choice,
-                outputs=outputs[-1],
-                settings=settings,
-                say=say,
-                note=note,
-                progress=progress,
-            )
-        if of_features:
-            with OutputSet(context, of_features) as feature_outputs:
-                recorded = record_features(
-                    model, video=video, settings=settings, outputs=feature_outputs, say=say, note=note
-                )
-            outputs.append(feature_outputs)
-            for line in feature_outputs.notes:
-                note(line)
-            figures = {**recorded, **feature_outputs.figures, **figures}
+        sounds, path = Sounds(), choice.file(video)
+        envelope = None if path is None else functools.partial(sounds.envelope, path)
+        context = Context(folder, settings=settings, info=video.info, sound=path, envelope=envelope)
+        run = _Run(model, video=video, context=context, sounds=sounds, say=say, note=note)
+        figures = run.predict(progress)
         for line in damage_notes(video, figures["frames"]):
             note(line)
         summary = {
@@ -143,95 +128,112 @@ def predict_file(
             "job": job,
             "version": avsal_jax.__version__,
         }
-        for written in outputs:
+        for written in run.outputs:
             written.finish(summary, model.card)
         write_summary(folder, summary)
     return summary
 
 
-def _predicted(model, video, choice, outputs: FrameOutputs, settings, say, note, progress) -> dict:
-    """Predicts all frames and writes them; returns figures for the summary."""
-    sound = choice.clips(video, model.spec, step=settings.frame_step, say=note)
-    say("compiling the model ...")
-    spec = _spec_of(model, video)
-    engine = model.engine(settings.batch, spec)
-    started = time.perf_counter()
-    maps = _run(
-        engine,
-        spec=spec,
-        video=video,
-        sound=sound,
-        outputs=outputs,
-        settings=settings,
-        progress=progress,
-    )
-    seconds = time.perf_counter() - started
-    for line in (*outputs.notes, *(sound.notes if sound else ())):
-        note(line)
-    return {
-        "frames": outputs.count,
-        "maps": maps,
-        "height": outputs.size[0],
-        "width": outputs.size[1],
-        "damaged_sound": 0,
-        **outputs.figures,
-        "compile_seconds": round(engine.compile_seconds, 3),
-        "seconds": round(seconds, 3),
-        "maps_per_second": round(maps / seconds, 3),
-    }
+class _Run:
+    """One prediction: a pass over the frames for all outputs.
+
+    Attributes:
+      outputs: those that were written; complete after `predict`.
+    """
+
+    def __init__(self, model: Model, video: Source, context: Context, sounds: Sounds, say, note):
+        self._model, self._video, self._context, self._sounds = model, video, context, sounds
+        self._settings, self._say, self._note = context.settings, say, note
+        self.outputs: list[OutputSet] = []
+
+    def predict(self, progress: Callable) -> dict:
+        """Writes all outputs; returns figures for the summary."""
+        save, figures, recorder = self._settings.save, {}, None
+        of_frames, of_features = (chosen_outputs(save, features) for features in (False, True))
+        options = {
+            "settings": self._settings,
+            "sounds": self._sounds,
+            "say": self._say,
+        }
+        with OutputSet(self._context, of_features) as feature_outputs:
+            if of_frames:
+                if of_features:
+                    recorder = FeatureRecorder(self._model, self._video, outputs=feature_outputs, **options)
+                figures = self._maps(FrameOutputs(self._context, of_frames), recorder, progress)
+            if of_features:
+                recorded = record_features(
+                    self._model,
+                    self._video,
+                    outputs=feature_outputs,
+                    note=self._note,
+                    recorder=recorder,
+                    **options,
+                )
+                feature_outputs.close()
+                self.outputs.append(feature_outputs)
+                for line in feature_outputs.notes:
+                    self._note(line)
+                figures = {**recorded, **feature_outputs.figures, **figures}
+        return figures
+
+    def _maps(self, outputs: FrameOutputs, recorder: FeatureRecorder | None, progress: Callable) -> dict:
+        """Predicts all frames and writes them."""
+        video, settings = self._video, self._settings
+        sound = SoundChoice(settings.audio).clips(
+            video, self._model.spec, step=settings.frame_step, say=self._note, sounds=self._sounds
+        )
+        self._say("compiling the model ...")
+        frames = stream(
+            self._model,
+            video,
+            sound=sound and sound.clip,
+            times=sound and sound.times,
+            step=settings.frame_step,
+            batch=settings.batch,
+            has_images=outputs.shows_frames,
+            recorder=recorder,
+        )
+        started = time.perf_counter()
+        total = video.info.frames and -(-video.info.frames // settings.frame_step)
+        maps = _written(frames, outputs=outputs, progress=progress, total=total)
+        seconds = time.perf_counter() - started - (recorder.seconds if recorder else 0)
+        self.outputs.append(outputs)
+        for line in (*outputs.notes, *(sound.notes if sound else ())):
+            self._note(line)
+        return {
+            "frames": outputs.count,
+            "maps": maps,
+            "height": outputs.size[0],
+            "width": outputs.size[1],
+            "damaged_sound": 0,
+            **outputs.figures,
+            "compile_seconds": round(frames.compile_seconds, 3),
+            "seconds": round(seconds, 3),
+            "maps_per_second": round(maps / seconds, 3),
+        }
 
 
-def _spec_of(model: Model, video: Source) -> InputSpec:
-    """Returns the spec with the size for the frames of a video, of which the first may be decoded."""
-    if len(model.spec.sizes) == 1:
-        return model.spec
-    with contextlib.closing(iter(video)) as frames:
-        first = next(frames, None)
-    return model.spec if first is None else model.spec.for_picture(*first.image.shape[:2])
+def _written(frames: FrameStream, outputs: FrameOutputs, progress: Callable, total: int | None) -> int:
+    """Hands all frames to the outputs; returns the number of maps."""
 
-
-def _run(engine, spec, video, sound, outputs, settings, progress) -> int:
-    """Decodes, resizes, predicts and writes in overlapping threads; returns the number of maps."""
-    step, maps = settings.frame_step, 0
-    waiting: collections.deque[Item] = collections.deque()  # frames whose maps are still computed
-
-    def resized():
+    def with_maps():
         for frame in frames:
-            if sound is not None and not frame.index % step:
-                sound.times.add(float(frame.pts * video.info.time_base))
-            image = frame.image if outputs.shows_frames else None
-            item = Item(
-                frame.index,
-                name=f"{frame.index + 1:06d}",
-                size=frame.image.shape[:2],
-                pts=frame.pts,
-                time=float(frame.pts * video.info.time_base),
-                image=image,
+            outputs.put(
+                Item(
+                    frame.index,
+                    name=f"{frame.index + 1:06d}",
+                    size=frame.size,
+                    pts=frame.pts,
+                    time=frame.time,
+                    image=frame.image,
+                    saliency=frame.saliency,
+                )
             )
-            yield item, None if frame.index % step else fitted_frame(frame.image, spec)
+            if frame.saliency is not None:
+                yield frame
 
-    def feed():
-        for item, one in pairs:
-            waiting.append(item)
-            if one is not None:
-                yield one
-
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(outputs)
-        frames = stack.enter_context(contextlib.closing(prefetched(video, _QUEUE)))
-        pairs = stack.enter_context(contextlib.closing(prefetched(resized(), _QUEUE)))
-        total = video.info.frames and -(-video.info.frames // step)
-        stream = engine.maps(feed(), sound=sound and sound.clip, fps=float(video.info.rate) / step)
-        for _, saliency in progress(stream, total):
-            while waiting[0].index % step:  # frames in between show the last map
-                outputs.put(waiting.popleft())
-            item = waiting.popleft()
-            item.saliency = fitted_map(saliency, item.size, spec)
-            outputs.put(item)
-            maps += 1
-        while waiting:
-            outputs.put(waiting.popleft())
-    return maps
+    with outputs, contextlib.closing(frames), contextlib.closing(with_maps()) as maps:
+        return sum(1 for _ in progress(maps, total))
 
 
 def _job(model: Model, video: Source, settings: Settings, sound, compared) -> dict:

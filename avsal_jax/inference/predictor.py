@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 import os
 import warnings
@@ -21,16 +20,15 @@ from avsal_jax.errors import AvsalError
 from avsal_jax.identity import model_identity
 from avsal_jax.inference.feature_engine import FeatureEngine, with_iterations
 from avsal_jax.inference.sources import HEARS_SILENCE, SoundChoice, Source, damage_notes, open_source
+from avsal_jax.inference.stream import FrameStream, Images
+from avsal_jax.inference.stream import stream as frame_stream
 from avsal_jax.inference.streaming import SoundOfClip, WindowEngine, check_finite
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import SALIENCY, Network
 from avsal_jax.plugins import load_plugins
 from avsal_jax.spec.input import InputSpec
 from avsal_jax.storage import StoredModel, read_model
-from avsal_jax.threads import prefetched
 from avsal_jax.types import Clip, Prediction
-
-_AHEAD = 4  # frames that decoding and resizing may run ahead of the network
 
 
 class Model:
@@ -137,14 +135,10 @@ class Model:
         elif audio not in ("auto", "off"):
             warnings.warn(said[0], stacklevel=2)  # the model does not use the file
 
-        def images():
-            for frame in prefetched(source, _AHEAD):
-                if sound is not None:
-                    sound.times.add(float(frame.pts * source.info.time_base))
-                yield frame.image
-
-        maps = self.iter_frames(images(), batch, sound and sound.clip, fps=float(source.info.rate))
-        return _then_warned(maps, source, sound)
+        frames = frame_stream(
+            self, source, sound=sound and sound.clip, times=sound and sound.times, batch=batch
+        )
+        return _then_warned(frames, source, sound)
 
     def predict_frames(
         self, frames: np.ndarray, fps: float, audio: np.ndarray | None = None, rate: int | None = None
@@ -233,30 +227,10 @@ class Model:
         Raises:
           AvsalError: a model with an interval or smoothing, and no fps.
         """
-        spec, images = self._spec_of_stream(images)
-        engine, sizes = self.engine(batch, spec, source), {}
-        encoded = engine.encoded(selection, fps, source)
-
-        def frames():
-            for index, image in enumerate(images):
-                is_encoded = encoded is None or index in encoded
-                if is_encoded:
-                    sizes[index] = image.shape[:2]
-                yield fitted_frame(image, spec) if is_encoded else None
-
-        maps = engine.maps(
-            prefetched(frames(), _AHEAD), sound=sound, fps=fps, selection=selection, source=source
+        frames = frame_stream(
+            self, Images(images, fps), sound=sound, batch=batch, selection=selection, kind=source
         )
-        return ((index, fitted_map(saliency, sizes.pop(index), spec)) for index, saliency in maps)
-
-    def _spec_of_stream(self, images: Iterable[np.ndarray]) -> tuple[InputSpec, Iterable[np.ndarray]]:
-        """Returns the spec with the size for all images of a stream, and the images."""
-        if len(self.spec.sizes) == 1:
-            return self.spec, images
-        images = iter(images)
-        first = list(itertools.islice(images, 1))
-        spec = self.spec.for_picture(*first[0].shape[:2]) if first else self.spec
-        return spec, itertools.chain(first, images)
+        return ((frame.index, frame.saliency) for frame in frames)
 
     def engine(
         self, batch: int | None = None, spec: InputSpec | None = None, source: str = "video"
@@ -301,11 +275,11 @@ class Model:
         return self._feature_engines[key]
 
 
-def _then_warned(maps: Iterator[tuple[int, np.ndarray]], source: Source, sound: ClipSound | None) -> Iterator:
+def _then_warned(frames: FrameStream, source: Source, sound: ClipSound | None) -> Iterator:
     """Yields the maps, then warns of damage to the video, and of what was done to the sound of its clips."""
     count = 0
-    for count, item in enumerate(maps, 1):  # noqa: B007  (the number of frames)
-        yield item
+    for count, frame in enumerate(frames, 1):  # noqa: B007  (the number of frames)
+        yield frame.index, frame.saliency
     for line in (*damage_notes(source, count), *(sound.notes if sound else ())):
         warnings.warn(line, stacklevel=2)
 

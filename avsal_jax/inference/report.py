@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import array
 import pathlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import numpy as np
 
-from avsal_jax.data.audio import envelope
 from avsal_jax.errors import AvsalError
 from avsal_jax.pages import Curve, Pictures, Section, Table, render_page
 from avsal_jax.pictures import overlay, resize_map, shrink, to_grey
@@ -36,7 +35,7 @@ class ReportCollector:
                 self._every *= 2
                 self._examples = {i: e for i, e in self._examples.items() if i % self._every == 0}
 
-    def write(self, path: pathlib.Path, summary: dict, card: dict, sound: pathlib.Path | None) -> None:
+    def write(self, path: pathlib.Path, summary: dict, card: dict, envelope: Callable | None) -> None:
         """Writes the page: examples, the mean map, strength over time, the sound, the model, the timing."""
         times = np.array(self._times)
         pairs = []
@@ -56,7 +55,7 @@ class ReportCollector:
                 Curve(times, np.array(self._strength), "mean of the map"),
                 "Low where the model finds little that stands out; jumps often mark cuts.",
             ),
-            *self._sound(sound),
+            *_sound(envelope),
             Section("Model", Table(_card_rows(card))),
             Section("This run", Table(_run_rows(summary))),
             *_notes(summary),
@@ -64,14 +63,15 @@ class ReportCollector:
         page = render_page(f"Saliency of {summary['source']}", _lead(summary), sections)
         path.write_text(page, encoding="utf-8")
 
-    def _sound(self, sound: pathlib.Path | None) -> list[Section]:
-        if sound is None:
-            return []
-        try:
-            times, peaks = envelope(sound)
-        except AvsalError:  # a stream that holds nothing: the overlay says no more than the page
-            return []
-        return [Section("Sound", Curve(times, peaks, "largest amplitude"))] if len(peaks) else []
+
+def _sound(envelope: Callable | None) -> list[Section]:
+    if envelope is None:
+        return []
+    try:
+        times, peaks = envelope()
+    except AvsalError:  # a stream that holds nothing: the overlay says no more than the page
+        return []
+    return [Section("Sound", Curve(times, peaks, "largest amplitude"))] if len(peaks) else []
 
 
 def write_stills_report(

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import av
 
 from avsal_jax.errors import AvsalError
+from avsal_jax.inference.folder_claims import OWNER, FolderClaim
 from avsal_jax.inference.output import written_names
 
 SUMMARY = "summary.json"
@@ -46,7 +47,7 @@ def _summary(output: pathlib.Path) -> dict | None:
 
 def write_summary(folder: pathlib.Path, summary: dict) -> None:
     """Writes `summary.json`, the last file of a prediction; adds to it the names of the others, `files`."""
-    summary["files"] = sorted(path.name for path in folder.iterdir())
+    summary["files"] = sorted(path.name for path in folder.iterdir() if path.name != OWNER)
     (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
 
@@ -56,7 +57,8 @@ def complete_or_nothing(
 ) -> Iterator[pathlib.Path]:
     """Yields a hidden folder in `output`; on success its content moves up, else nothing is left.
 
-    What an earlier prediction left is removed then, so that all in a folder is of one prediction.
+    What an earlier prediction left is removed then, so that all in a folder is of one prediction. Hidden
+    folders of other runs are removed where these were killed, not where they may be alive (`folder_claims`).
 
     Args:
       key: names the work of a prediction that can be resumed.
@@ -64,14 +66,15 @@ def complete_or_nothing(
         next prediction with the same `key`.
     """
     made = _missing_folders(output)
-    folder = None
+    folder, claim = None, None
     try:
         output.mkdir(parents=True, exist_ok=True)
-        folder = _clear_abandoned(output, key)
-        if folder is None:
-            prefix = f"{_RESUMABLE}{os.getpid()}-{key}-" if key else f"{_PARTIAL}{os.getpid()}-"
-            folder = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=output))
+        folder, claim = _clear_abandoned(output, key)
+        if claim is None:
+            folder = pathlib.Path(tempfile.mkdtemp(prefix=_prefix(key), dir=output))
+            claim = FolderClaim.of_new(folder)
         yield folder
+        (folder / OWNER).unlink(missing_ok=True)
         _replace(folder, output)
     except BaseException as error:
         if folder is not None and not (log and (folder / log).exists()):
@@ -82,11 +85,18 @@ def complete_or_nothing(
         if isinstance(error, OSError | av.error.FFmpegError):
             raise AvsalError(f"cannot write to {output}: {error.strerror or error}") from error
         raise
+    finally:
+        if claim is not None:
+            claim.release()
+
+
+def _prefix(key: str) -> str:
+    return f"{_RESUMABLE}{key}-" if key else _PARTIAL
 
 
 def _replace(folder: pathlib.Path, output: pathlib.Path) -> None:
     """Moves the content of `folder` into `output`; where that fails, what was there before is back."""
-    before = pathlib.Path(tempfile.mkdtemp(prefix=f"{_PARTIAL}{os.getpid()}-", dir=output))
+    before = pathlib.Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=output))
     moved: list[tuple[pathlib.Path, pathlib.Path]] = []
 
     def move(source: pathlib.Path, target: pathlib.Path) -> None:
@@ -117,37 +127,23 @@ def _earlier_names(output: pathlib.Path) -> list[str]:
     return list(dict.fromkeys([SUMMARY, *written_names(), *plain]))
 
 
-def _clear_abandoned(output: pathlib.Path, key: str) -> pathlib.Path | None:
-    """Removes the hidden folders of runs that were killed, not those of processes that are running.
+def _clear_abandoned(output: pathlib.Path, key: str) -> tuple[pathlib.Path, FolderClaim] | tuple[None, None]:
+    """Removes the hidden folders of runs that were killed.
 
     Returns:
-      One of them that was working on `key`, now under a name of this process; or None.
+      One of them that a run was working on `key` in, claimed; or None twice.
     """
-    resumed = None
+    resumed, resumed_claim = None, None
     for stale in [*output.glob(f"{_PARTIAL}*"), *output.glob(f"{_RESUMABLE}*")]:
-        number, _, work = stale.name.removeprefix(_PARTIAL).removeprefix(_RESUMABLE).partition("-")
-        if _is_running(number):
+        claim = FolderClaim.of_abandoned(stale)
+        if claim is None:
             continue
-        if key and resumed is None and work.startswith(f"{key}-"):
-            resumed = output / f"{_RESUMABLE}{os.getpid()}-{work}"
-            try:
-                stale.rename(resumed)
-            except OSError:  # a process that was started at the same time has it
-                resumed = None
+        if key and resumed is None and stale.name.startswith(_prefix(key)):
+            resumed, resumed_claim = stale, claim
         else:
             shutil.rmtree(stale, ignore_errors=True)
-    return resumed
-
-
-def _is_running(number: str) -> bool:
-    """Whether another process has this number."""
-    try:
-        os.kill(int(number), 0)
-    except (ValueError, OverflowError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True  # somebody else's process lives
-    return int(number) != os.getpid()
+            claim.release()
+    return resumed, resumed_claim
 
 
 def _missing_folders(path: pathlib.Path) -> list[pathlib.Path]:

@@ -31,7 +31,13 @@ def open_track(source: pathlib.Path, out, separate: bool) -> SoundTrack:
       separate: whether it begins with the picture, being no sound of the same file.
     """
     try:
-        return _Copied(source, out, separate) if _copies(source) else _Encoded(source, out, separate)
+        container = open_container(source)
+        try:
+            kind = _Copied if _copies(container, source) else _Encoded
+            return kind(container, source, out=out, separate=separate)
+        except BaseException:
+            container.close()
+            raise
     except AvsalError as error:
         return SoundTrack(f"the overlay has no sound: {error}")
 
@@ -78,10 +84,9 @@ class SoundTrack:
 class _Copied(SoundTrack):
     """Moves packets as they are."""
 
-    def __init__(self, source: pathlib.Path, out, separate: bool):
+    def __init__(self, container, source: pathlib.Path, out, separate: bool):
         super().__init__()
-        self._separate, self._out = separate, out
-        self._container = open_container(source)
+        self._separate, self._out, self._container = separate, out, container
         self._stream, _ = audio_stream(self._container, source)
         self._target, self._trial = out.add_stream_from_template(self._stream), _Trial(self._stream)
         self._packets = self._container.demux(self._stream)
@@ -139,8 +144,9 @@ class _Copied(SoundTrack):
 class _Encoded(SoundTrack):
     """Encodes the sound as it is heard, in stereo."""
 
-    def __init__(self, source: pathlib.Path, out, separate: bool):
-        self._separate, self._out, self._stream = separate, out, SoundStream(source, channels=2)
+    def __init__(self, container, source: pathlib.Path, out, separate: bool):
+        self._separate, self._out = separate, out
+        self._stream = SoundStream(source, channels=2, container=container)
         blocks = iter(self._stream)
         self._next = next(blocks, None)
         if self._next is None:
@@ -200,15 +206,12 @@ def _changes_form(packet) -> bool:
     return hasattr(packet, "has_sidedata") and packet.has_sidedata("new_extradata")
 
 
-def _copies(source: pathlib.Path) -> bool:
+def _copies(container, source: pathlib.Path) -> bool:
     """Whether the packets of a file's sound can be moved into mp4 as they are."""
-    with open_container(source) as container:
-        stream, _ = audio_stream(container, source)
-        if stream.codec_context.name not in _COPIED_AUDIO:
-            return False
-        if not container.format.name.startswith(_EXACT_CONTAINERS):
-            return False
-        return _fits(stream)
+    stream, _ = audio_stream(container, source)
+    if stream.codec_context.name not in _COPIED_AUDIO:
+        return False
+    return container.format.name.startswith(_EXACT_CONTAINERS) and _fits(stream)
 
 
 def _fits(stream) -> bool:

@@ -6,8 +6,10 @@ import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 
-from avsal_jax.data.audio import read_own_sound, read_sound
-from avsal_jax.data.clip_sound import ClipSound
+import numpy as np
+
+from avsal_jax.data.audio import envelope, read_own_sound, read_sound
+from avsal_jax.data.clip_sound import ClipSound, Sound
 from avsal_jax.data.frame_times import FrameTimes
 from avsal_jax.data.image_videos import (
     DEFAULT_RATE,
@@ -179,6 +181,29 @@ def rate_warning(rate: float, step: int) -> str | None:
     return f"{effective:.3g} frames a second: the networks were trained at 24 to 30{advice}"
 
 
+class Sounds:
+    """The sounds of one prediction, of which each file is decoded once."""
+
+    def __init__(self):
+        self._decoded: dict[pathlib.Path, Sound | AvsalError] = {}
+
+    def read(self, path: pathlib.Path) -> Sound:
+        """Returns the sound of a file; raises what `read_sound` raises."""
+        if path not in self._decoded:
+            try:
+                self._decoded[path] = read_sound(path)
+            except AvsalError as error:
+                self._decoded[path] = error
+        sound = self._decoded[path]
+        if isinstance(sound, AvsalError):
+            raise sound
+        return sound
+
+    def envelope(self, path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+        """Returns `data.audio.envelope` of a file; what no network heard is decoded in O(1) memory."""
+        return envelope(self.read(path) if path in self._decoded else path)
+
+
 @dataclasses.dataclass(frozen=True)
 class SoundChoice:
     """Which sound a network hears.
@@ -209,23 +234,33 @@ class SoundChoice:
         spec: InputSpec,
         step: int,
         say: Callable[[str], None] = lambda line: None,
+        sounds: Sounds | None = None,
     ) -> ClipSound | None:
         """Returns the sound of each clip for a network that hears, or None for silence; says why.
 
         Whoever reads the frames adds their times to `times` of what is returned.
+
+        Args:
+          step: every `step`-th frame is the video.
+          say: called with a line about the sound.
+          sounds: of the prediction, where several parts of it use the sound.
+
+        Raises:
+          AvsalError: the file has no sound that can be decoded.
         """
+        sounds = sounds or Sounds()
         path = self.file(source)
         if spec.audio is None:
             if path is not None and self.audio != "off":
                 say("this model works on picture alone: it does not use the sound")
             return None
-        sound, why = None, ""
+        sound, reason = None, ""
         if self.audio == "auto":
-            sound, why = read_own_sound(path)
+            sound, reason = read_own_sound(path, sounds.read)
         elif self.audio != "off":
-            sound = read_sound(path)
+            sound = sounds.read(path)
         if sound is None:
-            say(f"{why}; {HEARS_SILENCE}" if why else HEARS_SILENCE)
+            say(f"{reason}; {HEARS_SILENCE}" if reason else HEARS_SILENCE)
             return None
         for line in sound.notes:
             say(line)

@@ -20,13 +20,13 @@ from avsal_jax.data.image_videos import ImageFile
 from avsal_jax.data.photographs import Photograph, PhotographSet, read_photograph
 from avsal_jax.errors import AvsalError, error_line, is_machine_error
 from avsal_jax.identity import digest, tree_identity
-from avsal_jax.inference.features import prepare, record_features
+from avsal_jax.inference.features import check_features, record_features
 from avsal_jax.inference.output import Context, chosen_outputs
 from avsal_jax.inference.outputs import OutputSet
 from avsal_jax.inference.predictor import Model
 from avsal_jax.inference.result_folders import complete_or_nothing, previous_summary, write_summary
 from avsal_jax.inference.settings import Settings
-from avsal_jax.inference.sources import HEARS_SILENCE, SoundChoice
+from avsal_jax.inference.sources import HEARS_SILENCE, SoundChoice, Sounds
 from avsal_jax.inference.still_results import LOG, StillResults, entries_of
 from avsal_jax.inference.streaming import WindowEngine, check_finite, stills_of_sizes
 from avsal_jax.threads import Worker, prefetched
@@ -93,7 +93,7 @@ def predict_photographs(
         return {**previous, "resumed": True}
     of_pictures, of_features = (chosen_outputs(settings.save, features) for features in (False, True))
     if of_features:
-        prepare(model, settings.features)
+        check_features(model, settings.features)
     with complete_or_nothing(output, key=digest(job), log=LOG) as folder, contextlib.ExitStack() as stack:
         context = Context(folder, settings=settings, is_single=pictures.is_single)
         outputs = stack.enter_context(OutputSet(context, of_pictures))
@@ -160,7 +160,14 @@ def _recorded(model: Model, pictures: PhotographSet, outputs: OutputSet, setting
     for line in picture.info.notes:
         run.note(line)
     return record_features(
-        model, picture, settings=settings, outputs=outputs, say=run.say, note=run.note, source="still"
+        model,
+        picture,
+        settings=settings,
+        outputs=outputs,
+        sounds=Sounds(),
+        say=run.say,
+        note=run.note,
+        kind="still",
     )
 
 

@@ -184,6 +184,7 @@ def test_a_rerun_replaces_the_results_and_clears_what_a_kill_left(tmp_path):
     source = write_video(tmp_path / "a.mp4", moving_spot(12))
     predict_file(probe_model(), source, out, Settings(save=("maps",)))
     (out / ".avsal-partial-dead").mkdir()
+    os.utime(out / ".avsal-partial-dead", (0, 0))
     (out / "mine.txt").write_text("keep")
     shorter = write_video(tmp_path / "b.mp4", moving_spot(9))
     predict_file(probe_model(), shorter, out, Settings(save=("maps",)))

@@ -59,7 +59,7 @@ class Report(Output):
 
         path = self.path(_PAGE)
         if self._frames is not None:
-            self._frames.write(path, summary=summary, card=card, sound=self.context.sound)
+            self._frames.write(path, summary=summary, card=card, envelope=self.context.envelope)
         else:
             write_stills_report(path, self._rows, summary=summary, card=card)
 

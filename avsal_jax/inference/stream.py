@@ -1,0 +1,233 @@
+"""The frame pipeline: one pass that decodes, resizes, predicts and records, in overlapping threads."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import fractions
+import itertools
+import math
+import pathlib
+from collections.abc import Collection, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from avsal_jax.data.fitting import fitted_frame, fitted_map
+from avsal_jax.data.frame_times import FrameTimes
+from avsal_jax.data.video import Frame, VideoInfo
+from avsal_jax.inference.streaming import SoundOfClip, WindowEngine
+from avsal_jax.spec.input import InputSpec
+from avsal_jax.threads import prefetched
+
+if TYPE_CHECKING:
+    from avsal_jax.inference.features import FeatureRecorder
+    from avsal_jax.inference.predictor import Model
+    from avsal_jax.inference.sources import Source
+
+_AHEAD = 4  # frames that decoding may be ahead of resizing, and resizing of the network
+
+
+@dataclasses.dataclass
+class FrameMap:
+    """A frame of a source, with its map.
+
+    Attributes:
+      index: from 0, in the source.
+      pts: in the time base of the source.
+      time: seconds.
+      size: (height, width) of the frame in pixels.
+      image: RGB uint8 [height, width, 3]; None where it was not asked for.
+      saliency: float32 [H, W] in [0, 1] at the size of the model; None for a frame between those of
+        `step`, or where no maps were asked for.
+    """
+
+    index: int
+    pts: int
+    time: float
+    size: tuple[int, int]
+    image: np.ndarray | None = None
+    saliency: np.ndarray | None = None
+
+
+class Images:
+    """Arrays as a source of frames: a video in memory, a video of a data set, or photographs.
+
+    Args:
+      images: RGB uint8 [height, width, 3], of any size.
+      fps: frames per second; None where no time is needed.
+    """
+
+    def __init__(self, images: Iterable[np.ndarray], fps: float | None):
+        self._images = images
+        rate = fractions.Fraction(float(fps)) if fps and math.isfinite(fps) else None
+        self.info = VideoInfo(
+            pathlib.Path(),
+            rate,
+            time_base=1 / rate if rate else fractions.Fraction(1),
+            frames=None,
+            sound=None,
+        )
+
+    def __iter__(self) -> Iterator[Frame]:
+        return (Frame(index, index, image) for index, image in enumerate(self._images))
+
+
+class FrameStream:
+    """The frames of a source with their maps: an iterator of `FrameMap`.
+
+    Attributes:
+      compile_seconds: what tracing and compiling the network took.
+    """
+
+    def __init__(self, frames: Iterator[FrameMap], compile_seconds: float):
+        self._frames, self.compile_seconds = frames, compile_seconds
+
+    def __iter__(self) -> Iterator[FrameMap]:
+        return self
+
+    def __next__(self) -> FrameMap:
+        return next(self._frames)
+
+    def close(self) -> None:
+        """Stops the threads. Idempotent."""
+        self._frames.close()
+
+
+def stream(
+    model: Model,
+    source: Source | Images,
+    *,
+    sound: SoundOfClip | None = None,
+    times: FrameTimes | None = None,
+    step: int = 1,
+    batch: int | None = None,
+    selection: Collection[int] | None = None,
+    kind: str = "video",
+    has_images: bool = False,
+    recorder: FeatureRecorder | None = None,
+    has_maps: bool = True,
+) -> FrameStream:
+    """Returns the frames of a source in order, which is decoded once; memory is O(T), not O(N).
+
+    The network is compiled before this returns. With several sizes, the first frame chooses that of all.
+
+    Args:
+      source: a video file, a folder of images, a picture file, or `Images`.
+      sound: gives the sound of a clip (`data.clip_sound.ClipSound.clip`); None is silence.
+      times: of `sound`; the times of the frames are added as they are decoded.
+      step: every `step`-th frame is the video; those in between have no map.
+      batch: windows per call; by default 1 on CPU, 8 elsewhere.
+      selection: indices of the frames that are yielded, of those of `step`; None for all. No frame is
+        resized or encoded that their maps do not depend on.
+      kind: as `Clip.source`, `video` or `still`.
+      has_images: whether to keep the pictures in `FrameMap.image`.
+      recorder: is given the frames of `step` in order.
+      has_maps: whether to compute maps.
+
+    Raises:
+      AvsalError: the source has no rate, for a model with an interval or smoothing. In iteration, a frame
+        cannot be read, or the network gives values that are not finite.
+    """
+    frames = prefetched(source, _AHEAD)
+    spec, first = model.spec, []
+    if len(spec.sizes) > 1:
+        first = list(itertools.islice(frames, 1))
+        spec = spec.for_picture(*first[0].image.shape[:2]) if first else spec
+    engine = model.engine(batch, spec, kind) if has_maps else None
+    rate = source.info.rate
+    fps = None if rate is None else float(rate) / step
+    single_pass = _Pass(
+        frames, first=first, spec=spec, step=step, time_base=source.info.time_base, times=times,
+        selection=selection, has_images=has_images, recorder=recorder,
+        encoded=_encoded(engine, selection=selection, fps=fps, kind=kind, recorder=recorder),
+    )  # fmt: skip
+    if engine is None:
+        return FrameStream(single_pass.frames(), 0.0)
+    maps = engine.maps(single_pass.fitted(), sound=sound, fps=fps, selection=selection, source=kind)
+    return FrameStream(single_pass.frames(maps), engine.compile_seconds)
+
+
+def _encoded(
+    engine: WindowEngine | None,
+    selection: Collection[int] | None,
+    fps: float | None,
+    kind: str,
+    recorder: FeatureRecorder | None,
+) -> Collection[int] | None:
+    """Returns the indices of frames of `step` that are resized; None for all."""
+    if engine is not None:
+        return engine.encoded(selection, fps, kind)
+    return recorder.frame_indices if recorder is not None else ()
+
+
+class _Pass:
+    """One pass over the frames of a source; `stream` says what the arguments are."""
+
+    def __init__(
+        self,
+        frames: Iterator[Frame],
+        first: list[Frame],
+        spec: InputSpec,
+        step: int,
+        time_base: fractions.Fraction,
+        times: FrameTimes | None,
+        selection: Collection[int] | None,
+        has_images: bool,
+        recorder: FeatureRecorder | None,
+        encoded: Collection[int] | None,
+    ):
+        self._decoded, self._first = frames, first
+        self._spec, self._step, self._time_base, self._times = spec, step, time_base, times
+        self._selection, self._encoded = selection, encoded
+        self._has_images, self._recorder = has_images, recorder
+        self._resized = prefetched(self._resize(), _AHEAD)
+        self._waiting: collections.deque[FrameMap] = collections.deque()  # their maps are being computed
+
+    def _resize(self) -> Iterator[tuple[Frame, float, np.ndarray | None]]:
+        """Yields frames, their seconds, and what the network is given of them; runs in a thread."""
+        while self._first:
+            yield self._prepared(self._first.pop())
+        for frame in self._decoded:
+            yield self._prepared(frame)
+
+    def _prepared(self, frame: Frame) -> tuple[Frame, float, np.ndarray | None]:
+        number, offset = divmod(frame.index, self._step)
+        time = float(frame.pts * self._time_base)
+        if self._times is not None and not offset:
+            self._times.add(time)
+        is_encoded = not offset and (self._encoded is None or number in self._encoded)
+        return frame, time, fitted_frame(frame.image, self._spec) if is_encoded else None
+
+    def fitted(self) -> Iterator[np.ndarray | None]:
+        """Yields what the network is given of each frame of `step`; None where it needs none."""
+        for frame, time, fitted in self._resized:
+            number, offset = divmod(frame.index, self._step)
+            if self._recorder is not None and not offset:
+                self._recorder.add(number, frame=frame, time=time, fitted=fitted, spec=self._spec)
+            if self._selection is None or (not offset and number in self._selection):
+                image = frame.image if self._has_images else None
+                size = frame.image.shape[:2]
+                self._waiting.append(FrameMap(frame.index, frame.pts, time=time, size=size, image=image))
+            if not offset:
+                yield fitted
+
+    def frames(self, maps: Iterator[tuple[int, np.ndarray]] | None = None) -> Iterator[FrameMap]:
+        """Yields the frames; those of `step` with their maps, where there are any."""
+        with contextlib.closing(self._decoded), contextlib.closing(self._resized):
+            if maps is None:
+                for _ in self.fitted():
+                    yield from self._ready()
+            else:
+                for number, saliency in maps:
+                    while self._waiting[0].index < number * self._step:
+                        yield self._waiting.popleft()
+                    item = self._waiting.popleft()
+                    item.saliency = fitted_map(saliency, item.size, self._spec)
+                    yield item
+            yield from self._ready()
+
+    def _ready(self) -> Iterator[FrameMap]:
+        while self._waiting:
+            yield self._waiting.popleft()
