@@ -14,6 +14,7 @@ from PIL import Image
 from avsal_jax import Waveform
 from avsal_jax.cli import predict
 from avsal_jax.cli.main import main
+from avsal_jax.data.video import Video
 from avsal_jax.errors import AvsalError
 from avsal_jax.inference import features
 from avsal_jax.inference.feature_engine import FeatureEngine, _thinned
@@ -21,6 +22,7 @@ from avsal_jax.inference.feature_views import VIEWS
 from avsal_jax.inference.features import FeatureSettings
 from avsal_jax.inference.predict import Settings, predict_file
 from avsal_jax.inference.predictor import Model
+from avsal_jax.inference.sources import Sounds
 from avsal_jax.inference.writers.features import FeaturePages
 from avsal_jax.models.fusion.casp_net import CASPNetFusion
 from avsal_jax.models.fusion.ravf import RAVF
@@ -241,10 +243,14 @@ def test_a_part_has_no_pictures():
         FeatureEngine(Network(), {}, None)
 
 
-def test_a_video_that_shrinks_while_it_is_read_is_told(coding):
-    windows = {5: list(range(8))}
+def test_a_video_that_shrinks_while_it_is_read_is_told(coding, video):
+    source, settings = Video(video), Settings(save=("features",))
+    recorder = features.FeatureRecorder(
+        coding, source, settings=settings, outputs=[], sounds=Sounds(), say=print, times=[0.0] * 20
+    )
+    recorder.add(0, frame=next(iter(source)), time=0.0, fitted=None, spec=coding.spec)
     with pytest.raises(AvsalError, match="fewer frames than the 20 it had a moment ago"):
-        list(features._clips([], windows, [0.0] * 20, coding.spec))
+        recorder.finish(print)
 
 
 def test_the_page_names_every_feature_and_its_commands_are_known(tests_dir):
