@@ -74,7 +74,8 @@ def test_people_have_an_information_gain(hevc, tmp_path):
     protocol = find_protocol("gaze")
     for frame in protocol.frames(entry):
         stored = next(source.maps(entry, protocol))
-        for trial in LeaveOneOut().trials(entry, frame, None, protocol):
+        trials = LeaveOneOut().trials(entry, frame, truth=entry.truth(frame), stored=None, protocol=protocol)
+        for trial in trials:
             p, b = densities(trial.saliency, stored)
             values += [np.log2(p[row, column] / b[row, column]) for row, column in trial.points]
     assert summary["metrics"]["information_gain"]["mean"] == pytest.approx(np.mean(values), abs=TOLERANCE)

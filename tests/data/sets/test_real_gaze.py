@@ -106,7 +106,15 @@ def nss_of(unit: Unit, stored: np.ndarray | None) -> tuple[float, int]:
     frames = scored_frames(unit.entry, SETTINGS.protocol)
     elsewhere = OtherFixations(unit, [unit], SETTINGS)
     scores = [
-        frame_values(unit, frame, stored=stored, elsewhere=elsewhere, settings=SETTINGS) for frame in frames
+        frame_values(
+            unit,
+            frame,
+            truth=elsewhere.take_truth(frame),
+            stored=stored,
+            elsewhere=elsewhere,
+            settings=SETTINGS,
+        )
+        for frame in frames
     ]
     values, weights = [score["nss"] for score, _ in scores], [weight for _, weight in scores]
     return float(np.average(values, weights=weights)), len(frames)
