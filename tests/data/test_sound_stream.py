@@ -173,7 +173,7 @@ class TestTimes:
 
         given = Frames(frames)
         given.untimed, given.may_leap = untimed, may_leap
-        monkeypatch.setattr(sound_stream, "SoundFrames", lambda path: given)
+        monkeypatch.setattr(sound_stream, "SoundFrames", lambda path, container: given)
         stream = SoundStream("a.ts")
         wave = np.concatenate(list(stream))
         return np.rint(wave[50::100] * 100).astype(int).tolist(), stream.notes
