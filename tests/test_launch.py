@@ -353,7 +353,7 @@ def test_the_page_reckons_with_the_measured_input_rate():
     clips, frames = re.search(r"prepared JPEG \| ([\d.]+) \(.*\| ([\d,]+) \|", measured).groups()
     size = int(re.search(r"`jpeg` \(.*?\) \| ([\d,]+) \|", measured)[1].replace(",", ""))
     clips, per_core = float(clips), int(frames.replace(",", "")) / 2
-    assert f"{clips:.0f} clips a second with 2 cores" in page and f"{clips / 2:.0f} clips, or" in page
+    assert f"{clips:.0f} clips per second with 2 cores" in page and f"{clips / 2:.0f} clips, or" in page
     assert f"{round(per_core, -1):,.0f} frames" in page
-    assert f"{32 * size / 1e6:.1f} MB a clip ({size / 1e3:.0f} kB a frame" in page
-    assert f"{clips:.0f} clips a second are {round(clips * 32 * size / 1e6, -1):.0f} MB" in page
+    assert f"{32 * size / 1e6:.1f} MB per clip ({size / 1e3:.0f} kB per frame" in page
+    assert f"{clips:.0f} clips per second are {round(clips * 32 * size / 1e6, -1):.0f} MB" in page

@@ -189,7 +189,7 @@ def _table(report):
 
         return "\n".join([*lines, *table(report["rows"])])
     if "stages" in report:
-        lines += ["| stage | frames a second |", "|---|---|"]
+        lines += ["| stage | frames per second |", "|---|---|"]
         lines += [f"| {name} | {value:.1f} |" for name, value in report["stages"].items()]
         return "\n".join([*lines, f"| idle share of a 10 ms model, npz only | {report['idle_share']:.3f} |"])
     lines += ["| implementation | median s | smallest | largest |", "|---|---|---|---|"]

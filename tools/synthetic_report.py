@@ -36,8 +36,8 @@ from avsal_jax.spec.log_mel import RATE, log_mel
 PICTURE = ("motion", "motion without camera", "contrast", "centre")
 MIXED = ("mixed", "mixed with mean map")
 WORDS = {
-    "probe": "held-out clips whose class of sound a linear probe on mean log-mel tells",
-    "synchrony": "test videos whose sounding object is the one that flickers with the loudness",
+    "probe": "held-out clips whose class of sound a linear probe on mean log-mel recognises",
+    "synchrony": "test videos whose sounding object is the one whose flicker follows the loudness",
 }
 RULES = ("sounding object", *PICTURE, "mean map", *MIXED, "all objects")
 CLIP, STEP = 32, 4  # frames of a clip for the probe, and between clips
@@ -78,7 +78,7 @@ def table(reports: dict[str, dict]) -> str:
     rows.append(("**gap to the best picture-only rule**", *(f"**{r['gap']:.3f}**" for r in reports.values())))
     for name in ("probe", "synchrony"):
         rows.append((WORDS[name], *(f"{100 * r[name]:.1f} %" for r in reports.values())))
-    for name, words in (("wall", "seconds to generate"), ("cpu", "of one core, workers included")):
+    for name, words in (("wall", "seconds to generate"), ("cpu", "seconds of one core, workers included")):
         rows.append((words, *(f"{r[name]:.0f}" for r in reports.values())))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
