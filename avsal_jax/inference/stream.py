@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from avsal_jax.inference.predictor import Model
     from avsal_jax.inference.sources import Source
 
-_AHEAD = 4  # frames that decoding may be ahead of resizing, and resizing of the network
+_AHEAD = 4  # frames that decoding of files may be ahead of resizing, and resizing of the network
 
 
 @dataclasses.dataclass
@@ -130,7 +130,7 @@ def stream(
       AvsalError: the source has no rate, for a model with an interval or smoothing. In iteration, a frame
         cannot be read, or the network gives values that are not finite.
     """
-    frames = prefetched(source, _AHEAD)
+    frames = iter(source) if isinstance(source, Images) else prefetched(source, _AHEAD)
     spec, first = model.spec, []
     if len(spec.sizes) > 1:
         first = list(itertools.islice(frames, 1))
@@ -185,31 +185,34 @@ class _Pass:
         self._resized = prefetched(self._resize(), _AHEAD)
         self._waiting: collections.deque[FrameMap] = collections.deque()  # their maps are being computed
 
-    def _resize(self) -> Iterator[tuple[Frame, float, np.ndarray | None]]:
-        """Yields frames, their seconds, and what the network is given of them; runs in a thread."""
+    def _resize(self) -> Iterator[tuple[FrameMap, Frame | None, np.ndarray | None]]:
+        """Yields frames, what the recorder is given and what the network is given; runs in a thread."""
         while self._first:
             yield self._prepared(self._first.pop())
         for frame in self._decoded:
             yield self._prepared(frame)
 
-    def _prepared(self, frame: Frame) -> tuple[Frame, float, np.ndarray | None]:
+    def _prepared(self, frame: Frame) -> tuple[FrameMap, Frame | None, np.ndarray | None]:
         number, offset = divmod(frame.index, self._step)
-        time = float(frame.pts * self._time_base)
-        if self._times is not None and not offset:
+        image = frame.image if self._has_images else None
+        time, size = float(frame.pts * self._time_base), frame.image.shape[:2]
+        item = FrameMap(frame.index, frame.pts, time=time, size=size, image=image)
+        if offset:
+            return item, None, None
+        if self._times is not None:
             self._times.add(time)
-        is_encoded = not offset and (self._encoded is None or number in self._encoded)
-        return frame, time, fitted_frame(frame.image, self._spec) if is_encoded else None
+        is_encoded = self._encoded is None or number in self._encoded
+        recorded = None if self._recorder is None else frame
+        return item, recorded, fitted_frame(frame.image, self._spec) if is_encoded else None
 
     def fitted(self) -> Iterator[np.ndarray | None]:
         """Yields what the network is given of each frame of `step`; None where it needs none."""
-        for frame, time, fitted in self._resized:
-            number, offset = divmod(frame.index, self._step)
-            if self._recorder is not None and not offset:
-                self._recorder.add(number, frame=frame, time=time, fitted=fitted, spec=self._spec)
+        for item, recorded, fitted in self._resized:
+            number, offset = divmod(item.index, self._step)
+            if recorded is not None:
+                self._recorder.add(number, frame=recorded, time=item.time, fitted=fitted, spec=self._spec)
             if self._selection is None or (not offset and number in self._selection):
-                image = frame.image if self._has_images else None
-                size = frame.image.shape[:2]
-                self._waiting.append(FrameMap(frame.index, frame.pts, time=time, size=size, image=image))
+                self._waiting.append(item)
             if not offset:
                 yield fitted
 
