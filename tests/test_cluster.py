@@ -13,10 +13,12 @@ import sys
 import pytest
 
 from avsal_jax import AvsalError
+from avsal_jax.cli.main import main
 from avsal_jax.cluster import Cluster, find_cluster, own_gpus, share, tpu_worker
 from avsal_jax.storage import write_model
 from avsal_jax.testing import COMMAND, fake_data
 from avsal_jax.testing.models import tiny_stored
+from avsal_jax.testing.videos import moving_spot, write_video
 from avsal_jax.training import launch
 
 
@@ -269,3 +271,14 @@ def test_shares_are_restartable(work):
     assert len(now) == 4 and parts.items() <= now.items()
     texts, codes = finished(start(["predict", "inputs/a.mp4", "--output", "none", "--shard", "2/2"], work))
     assert codes == [0] and "there are more processes than inputs" in texts[0]
+
+
+def test_a_share_of_one_video_has_the_folder_of_that_video(tiny_dir, tmp_path):
+    for name in ("a", "b"):
+        write_video(tmp_path / f"{name}.mp4", moving_spot(2, 32, 64))
+    call = ["predict", str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4"), "--model", str(tiny_dir)]
+    call += ["--save", "npz", "--output", str(tmp_path / "out")]
+    for share in ("1/2", "2/2"):
+        assert main([*call, "--shard", share]) == 0
+    assert {path.parent.name for path in (tmp_path / "out").glob("*/maps.npz")} == {"a", "b"}
+    assert not (tmp_path / "out" / "maps.npz").exists()

@@ -28,10 +28,13 @@ class RecordedModel:
         self.identity, self.compile_seconds, self.idle, self.steady = "recorded", 0.0, 0.0, 0.0
         self._recorded, self._seconds = maps, seconds
 
-    def engine(self, batch, spec):
+    def engine(self, batch, spec, source):
         return self
 
-    def maps(self, frames, sound=None, fps=None):
+    def encoded(self, selection, fps, source):
+        return selection
+
+    def maps(self, frames, sound, fps, selection, source):
         frames, started, warm_up = iter(frames), None, 8
         for index in itertools.count():
             waited = time.perf_counter()

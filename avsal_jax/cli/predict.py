@@ -70,8 +70,8 @@ def run(args: argparse.Namespace) -> int:
     if not inputs:
         return 0
     SoundChoice(args.audio).check()
-    if len(inputs) == 1:
-        inputs = {check_source(*inputs, settings): args.output}  # fails before a model is loaded
+    if len(inputs) == 1:  # fails before a model is loaded
+        inputs = {check_source(source, settings): folder for source, folder in inputs.items()}
     use_compile_cache()
     runtime = Runtime(dtype=jnp.dtype(args.dtype))
     if args.model is None:
