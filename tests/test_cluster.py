@@ -278,7 +278,7 @@ def test_a_share_of_one_video_has_the_folder_of_that_video(tiny_dir, tmp_path):
         write_video(tmp_path / f"{name}.mp4", moving_spot(2, 32, 64))
     call = ["predict", str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4"), "--model", str(tiny_dir)]
     call += ["--save", "npz", "--output", str(tmp_path / "out")]
-    for share in ("1/2", "2/2"):
-        assert main([*call, "--shard", share]) == 0
+    for part in ("1/2", "2/2"):
+        assert main([*call, "--shard", part]) == 0
     assert {path.parent.name for path in (tmp_path / "out").glob("*/maps.npz")} == {"a", "b"}
     assert not (tmp_path / "out" / "maps.npz").exists()
