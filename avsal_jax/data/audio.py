@@ -50,21 +50,6 @@ def read_sound(path) -> Sound:
     return Sound(wave, rate=stream.rate, start=stream.start, notes=stream.notes)
 
 
-def has_sound(path) -> bool:
-    """Returns whether a file has a sample of sound; reads no further than the first.
-
-    Raises:
-      AvsalError: the file cannot be read, or its sound cannot be decoded.
-    """
-    stream = SoundStream(path)
-    try:
-        if next(iter(stream), None) is not None:
-            return True
-        raise _empty_stream_error(stream)
-    except SoundMissingError:
-        return False
-
-
 def _empty_stream_error(stream: SoundStream) -> AvsalError:
     if stream.damaged:
         return AvsalError(f"the sound of {stream.path} cannot be decoded: it is damaged or encrypted")

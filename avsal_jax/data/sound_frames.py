@@ -149,7 +149,7 @@ class SoundFrames:
 
 
 class SoundMissingError(AvsalError):
-    """A file has no audio stream."""
+    """A file has no audio stream, or one without a sample."""
 
 
 def audio_stream(container, path) -> tuple:
