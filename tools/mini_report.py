@@ -40,8 +40,9 @@ from avsal_jax.pictures import to_grey
 from avsal_jax.training import recipes
 from avsal_jax.training.metrics_log import read_metrics
 from avsal_jax.training.objectives import clip_of
+from avsal_jax.training.program import runtime_of
 from avsal_jax.training.schema import build_config
-from avsal_jax.training.setup import prepare_run, runtime_of
+from avsal_jax.training.train import Trainer
 
 METRICS = ("cc", "sim", "nss")
 RULES = {"motion energy": "motion", "spectral residual": "spectral_residual", "centre prior": "centre"}
@@ -122,9 +123,10 @@ def write_expected(root, output):
 def held_out(workdir):
     """Returns the mean CC over the clips of the validation list, of the best checkpoint and of two rules."""
     config = build_config(json.loads((workdir / "config.json").read_text()))
-    run = prepare_run(config, workdir, lambda line: None)
-    network = build(run.preset, runtime_of(run.config.model))
-    state = run.parallel.replicate(run.checkpoints.restore(run.checkpoints.best(), run.shapes))
+    trainer = Trainer(config, workdir, lambda line: None)
+    network = build(trainer.program.preset, runtime_of(trainer.config.model))
+    checkpoints = trainer.checkpoints
+    state = trainer.parallel.replicate(checkpoints.restore(checkpoints.best(), trainer.program.shapes))
 
     def with_batch_statistics(batch):
         variables = {"params": state.params, "batch_stats": state.batch_stats}
@@ -133,11 +135,11 @@ def held_out(workdir):
 
     batched = jax.jit(with_batch_statistics)
     means = {name: MeanState() for name in ("model", "model with batch statistics", "motion", "centre")}
-    for batch in run.feed.validation_batches():
+    for batch in trainer.feed.validation_batches():
         density, mask = (np.asarray(batch[name]) for name in ("density", "mask"))
         light = luminance(np.asarray(batch["frames"]))
         maps = {
-            "model": np.asarray(run.validation_step(state.params, state.batch_stats, batch)[1]),
+            "model": np.asarray(trainer.program.validation_step(state.params, state.batch_stats, batch)[1]),
             "model with batch statistics": np.asarray(batched(batch)),
             "motion": np.stack([motion_maps(clip)[-1] for clip in light]),
             "centre": np.broadcast_to(centre_map(*density.shape[1:]), density.shape),

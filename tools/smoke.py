@@ -22,8 +22,9 @@ from avsal_jax.compile_cache import use_compile_cache
 from avsal_jax.data.prepare import prepare_generated
 from avsal_jax.models.systems import build
 from avsal_jax.training import recipes
+from avsal_jax.training.program import runtime_of
 from avsal_jax.training.schema import TrainConfig, build_config
-from avsal_jax.training.setup import prepare_run, runtime_of
+from avsal_jax.training.train import Trainer
 
 
 def main() -> int:
@@ -69,14 +70,15 @@ def step(config: TrainConfig, workdir: pathlib.Path) -> str:
     """Takes the first step of a run; returns its loss and the seconds."""
     started = time.perf_counter()
     chex.clear_trace_counter()  # chex counts by the step's name, whichever run it belongs to
-    run = prepare_run(config, workdir, lambda line: None)
-    batches = {name: run.feed.batches(name, 0, 1) for name in run.streams}
-    _, values = run.step(run.initial_state(), {k: next(b) for k, b in batches.items()}, np.float32(1))
+    trainer = Trainer(config, workdir, lambda line: None)
+    batches = {name: trainer.feed.batches(name, 0, 1) for name in trainer.config.objective.streams()}
+    clips = {name: next(stream) for name, stream in batches.items()}
+    _, values = trainer.program.step(trainer.program.initial_state(), clips, np.float32(1))
     loss = float(values["loss"])
     for stream in batches.values():
         stream.close()
-    run.checkpoints.close()
-    run.log.close()
+    trainer.checkpoints.close()
+    trainer.log.close()
     good = math.isfinite(loss) and int(values["failed"]) < 0
     return f"{'loss' if good else 'FAILED: loss'} {loss:.3f}, {time.perf_counter() - started:.1f} s"
 

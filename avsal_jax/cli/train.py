@@ -22,6 +22,8 @@ def add_parser(commands) -> None:
     flags.add_processes(parser)
     add("--stall", type=flags.positive, default=900, metavar="S",
         help="seconds without progress after which stacks are printed")  # fmt: skip
+    add("--profile", type=flags.positive, default=0, metavar="STEPS",
+        help="record so many steps in WORKDIR/profile, for TensorBoard (XProf) or Perfetto")  # fmt: skip
     parser.set_defaults(run=run, more=[])  # `more`: the overrides, that `main` leaves to this command
 
 
@@ -46,7 +48,9 @@ def run(args: argparse.Namespace) -> int:
     cluster = launch.chosen_cluster(args.coordinator, args.num_processes, args.process_id)
     limits = launch.Limits(args.join, args.heartbeat, args.stall)
     try:
-        summary = launch.train_together(config, workdir=args.workdir, say=say, cluster=cluster, limits=limits)
+        summary = launch.train_together(
+            config, workdir=args.workdir, say=say, cluster=cluster, limits=limits, profile=args.profile
+        )
     except launch.Preempted as stopped:
         say(f"{stopped}, and saved; the same command goes on from there")
         return launch.PREEMPTED

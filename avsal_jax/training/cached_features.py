@@ -18,6 +18,7 @@ from avsal_jax.errors import AvsalError
 from avsal_jax.identity import digest
 from avsal_jax.models.network import Network
 from avsal_jax.models.systems import Preset
+from avsal_jax.training.program import Program
 
 # Raise it where an encoder comes to compute something else from the same weights.
 _VERSION = 1
@@ -25,20 +26,14 @@ _BATCH = 8  # frames per call
 
 
 def cached_features(
-    network: Network,
-    preset: Preset,
-    variables: dict,
-    videos: Sequence[PreparedVideo],
-    say: Callable[[str], None],
+    program: Program, videos: Sequence[PreparedVideo], say: Callable[[str], None]
 ) -> FeatureCache:
-    """Returns the cache of what `network` shares between clips, with all frames of some videos.
+    """Returns the cache of what a network shares between clips, with all frames of some videos.
 
     What is missing is computed; a rerun continues with the next video.
 
     Args:
-      network: with a frozen stem.
-      preset: of the network.
-      variables: with the weights that are not trained.
+      program: its network has a frozen stem, whose weights are the initial ones.
       videos: prepared ones.
       say: takes lines for the console.
 
@@ -46,7 +41,8 @@ def cached_features(
       AvsalError: the network's encoder has no stem, or one that is trained; pictures cannot be read, or the
         disk is full.
     """
-    cache = _open_cache(network, preset, variables)
+    network, (variables, _) = program.network, program.initial_variables()
+    cache = _open_cache(network, program.preset, variables)
     missing = [video for video in videos if not cache.has(video)]
     if not missing:
         return cache

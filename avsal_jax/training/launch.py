@@ -18,9 +18,8 @@ import jax
 
 from avsal_jax.cluster import Cluster, find_cluster, own_gpus
 from avsal_jax.errors import AvsalError
-from avsal_jax.training.loop import Preempted, train
 from avsal_jax.training.schema import TrainConfig
-from avsal_jax.training.setup import prepare_run
+from avsal_jax.training.train import Preempted, Trainer
 from avsal_jax.training.watch import Watch
 
 PREEMPTED = 75  # the exit code that asks schedulers to run the command again (EX_TEMPFAIL)
@@ -45,22 +44,40 @@ class Limits:
 
 
 def train_together(
-    config: TrainConfig, workdir, say: Callable[[str], None], cluster: Cluster | None, limits: Limits
+    config: TrainConfig,
+    workdir,
+    say: Callable[[str], None],
+    cluster: Cluster | None,
+    limits: Limits,
+    profile: int = 0,
 ) -> dict | None:
     """Runs a training as one process, or as one of several.
 
+    Args:
+      config, workdir, say, profile: as of `train.Trainer`.
+      cluster: from `chosen_cluster`.
+      limits: in seconds.
+
     Returns:
-      What `loop.train` does; None in all processes but the first.
+      What `Trainer.run` does; None in all processes but the first.
 
     Raises:
-      Preempted, AvsalError: as `loop.train`. With several processes one that fails ends here, with a code.
+      Preempted, AvsalError: as `Trainer.run`. With several processes one that fails ends here, with a code.
     """
     if cluster is not None:
         join_processes(cluster, say, limits)
     folder = pathlib.Path(workdir) / "processes"
     with joined_watch(say, folder, limits) as watch, stop_request() as asked_to_stop:
-        done = train(prepare_run(config, workdir, watch.say), asked_to_stop, watch.moved)
-    return done if jax.process_index() == 0 else None
+        trainer = Trainer(
+            config,
+            workdir,
+            watch.say,
+            should_stop=asked_to_stop,
+            on_activity=watch.moved,
+            profile=profile,
+        )
+        summary = trainer.run()
+    return summary if jax.process_index() == 0 else None
 
 
 def chosen_cluster(coordinator: str | None, count: int | None, index: int | None) -> Cluster | None:
@@ -233,7 +250,7 @@ def end(code: int, line: str, watch: Watch | None = None) -> None:
 
 @contextlib.contextmanager
 def stop_request() -> Iterator[Callable[[int], bool]]:
-    """Gives a function that tells whether SIGTERM came, for `loop.train`.
+    """Gives a function that tells whether SIGTERM came, for `Trainer`.
 
     With one process it has its own handler. With several, jax's preemption service tells all of them the
     same step, whichever got the signal.

@@ -33,6 +33,11 @@ class TrainState:
     ema: dict
     extra: dict
 
+    @property
+    def evaluated_params(self) -> dict:
+        """The parameters that are validated and exported: averaged ones where the run has them."""
+        return self.ema or self.params
+
 
 def new_state(variables: dict, optimizer, ema: bool) -> TrainState:
     """Returns the state of step 0."""

@@ -55,10 +55,9 @@ def validate(
     """
     means = {name: MeanState() for name in (LOSS, *metrics)}
     clips, examples = 0, None
-    params = state.ema or state.params
     for batch in batches:
         before_batch()
-        values, maps = step(params, state.batch_stats, batch)
+        values, maps = step(state.evaluated_params, state.batch_stats, batch)
         mask = np.asarray(values["mask"])
         for name, mean in means.items():
             kept = np.asarray(values[name], np.float64)[mask]

@@ -62,6 +62,12 @@ class Workdir:
         if handle is not None:
             os.close(handle)
 
+    def __enter__(self) -> Workdir:
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.release()
+
     def __del__(self):
         self.release()
 

@@ -12,10 +12,9 @@ from avsal_jax.data.prepare import prepare_generated
 from avsal_jax.plugins import isolated, load_plugins
 from avsal_jax.registry import find, origin_of
 from avsal_jax.testing import fake_data
-from avsal_jax.training.loop import train
 from avsal_jax.training.metrics_log import read_metrics
 from avsal_jax.training.schema import build_config, plain_values
-from avsal_jax.training.setup import prepare_run
+from avsal_jax.training.train import Trainer
 from tests.extending.conftest import FOLDER
 
 VIDEOS = ("first", "second")
@@ -103,7 +102,7 @@ def test_training_validates_by_it(tmp_path):
     config = build_config(values)
     assert config.evaluation.mode == "min"
     assert build_config(plain_values(config)).evaluation == config.evaluation
-    result = train(prepare_run(config, tmp_path / "run", lambda line: None))
+    result = Trainer(config, tmp_path / "run", lambda line: None).run()
     (record,) = (r for r in read_metrics(tmp_path / "run" / "metrics.jsonl") if "val/sideways" in r)
     assert {name for name in record if name.startswith("val/")} == {"val/loss", "val/nss", "val/sideways"}
     assert 0 < record["val/sideways"] < 1

@@ -14,9 +14,8 @@ import jax
 from avsal_jax.testing.interruptions import committed
 from avsal_jax.testing.parts import small_parts
 from avsal_jax.training import launch
-from avsal_jax.training.loop import train
 from avsal_jax.training.schema import build_config
-from avsal_jax.training.setup import prepare_run
+from avsal_jax.training.train import Trainer
 
 
 def say(line):
@@ -31,7 +30,7 @@ def do(config, workdir, devices, after):
         limits = launch.Limits(join=300, heartbeat=100, stall=900)
         cluster = launch.chosen_cluster(None, None, None)
         return launch.train_together(build_config(config), workdir, say, cluster, limits)
-    return train(prepare_run(build_config(config), workdir, say, jax.devices()[:devices]))
+    return Trainer(build_config(config), workdir, say, devices=jax.devices()[:devices]).run()
 
 
 def main():

@@ -8,7 +8,7 @@ import pytest
 from avsal_jax.cli.main import main
 from avsal_jax.errors import AvsalError
 from avsal_jax.models.systems import build
-from avsal_jax.training import launch, loop, recipes
+from avsal_jax.training import launch, recipes
 from avsal_jax.training.initialise import Init
 from avsal_jax.training.objectives import SupervisedConfig
 from avsal_jax.training.optimizers import Adam
@@ -21,17 +21,16 @@ def started(monkeypatch):
     """Gives what `avsal train` starts with; the training itself is a stand-in."""
     seen = {}
 
-    def prepare_run(config, workdir, say):
-        build(config.model.preset())
-        seen.update(config=config, workdir=workdir)
-        return "run"
+    class StandIn:
+        def __init__(self, config, workdir, say, should_stop, on_activity, profile):
+            build(config.model.preset())
+            assert should_stop(3) is False
+            seen.update(config=config, workdir=workdir, profile=profile)
 
-    def train(run, asked_to_stop, moved):
-        assert run == "run" and asked_to_stop(3) is False
-        return {"steps": 4, "best": ("cc", 0.5, 2), "model": "w/model", "validation": {}}
+        def run(self):
+            return {"steps": 4, "best": ("cc", 0.5, 2), "model": "w/model", "validation": {}}
 
-    monkeypatch.setattr(launch, "prepare_run", prepare_run)
-    monkeypatch.setattr(launch, "train", train)
+    monkeypatch.setattr(launch, "Trainer", StandIn)
     return seen
 
 
@@ -126,10 +125,10 @@ def test_plain_values_state_the_whole_config(text):
 
 
 def test_being_stopped_asks_for_another_start(started, tmp_path, monkeypatch, capsys):
-    def train(run, asked_to_stop, moved):
-        raise loop.Preempted(7)
+    def run(self):
+        raise launch.Preempted(7)
 
-    monkeypatch.setattr(launch, "train", train)
+    monkeypatch.setattr(launch.Trainer, "run", run)
     assert main(["train", "--config", "vinet_synthetic:smoke", "--workdir", str(tmp_path)]) == 75
     assert "stopped at step 7, and saved; the same command goes on" in capsys.readouterr().err
 

@@ -14,8 +14,8 @@ from avsal_jax.testing.interruptions import free_address
 from avsal_jax.training.metrics_log import read_metrics
 from avsal_jax.training.objectives import Supervised
 from avsal_jax.training.optimizers import make_optimizer
-from avsal_jax.training.setup import prepare_run
 from avsal_jax.training.step import make_step
+from avsal_jax.training.train import Trainer
 from tests.test_cluster import slurm
 
 pytestmark = pytest.mark.xdist_group("devices")  # `runs` is made once
@@ -112,22 +112,22 @@ def test_two_processes_of_slurm_are_as_one_with_two_devices(values, runs, tmp_pa
 def test_pmap_of_the_same_step_gives_the_same(config, tmp_path):
     """With frozen batch statistics, since each device of pmap sees its own rows."""
     frozen = config(model__norm="frozen", steps=5, evaluation__every=5)
-    run = prepare_run(frozen, tmp_path / "w", lambda line: None)
+    trainer = Trainer(frozen, tmp_path / "w", lambda line: None)
     from avsal_jax.models.systems import build
-    from avsal_jax.training.setup import runtime_of
+    from avsal_jax.training.program import runtime_of
 
-    network = build(run.preset, runtime_of(frozen.model))
+    network = build(trainer.program.preset, runtime_of(frozen.model))
     objective = Supervised(network, frozen.loss.terms())
-    optimizer = make_optimizer(frozen.optimizer, run.shapes.params, run.total)
-    step = make_step(objective, optimizer, run.total, 0, 0.0, axis_name="devices")
+    optimizer = make_optimizer(frozen.optimizer, trainer.program.shapes.params, trainer.program.total)
+    step = make_step(objective, optimizer, trainer.program.total, 0, 0.0, axis_name="devices")
     mapped = jax.pmap(step, axis_name="devices", in_axes=(None, 0, None), out_axes=None)
-    state = run.initial_state()
+    state = trainer.program.initial_state()
     alone = jax.tree.map(np.asarray, state)
     one = np.float32(1)
-    for batch in run.feed.batches("source", 0, 5):
+    for batch in trainer.feed.batches("source", 0, 5):
         halves = {k: np.asarray(v).reshape(2, 2, *v.shape[1:]) for k, v in batch.items()}
         alone, theirs = mapped(alone, {"source": halves}, one)
-        state, ours = run.step(state, {"source": batch}, one)
+        state, ours = trainer.program.step(state, {"source": batch}, one)
         np.testing.assert_allclose(theirs["loss"], ours["loss"], rtol=1e-5)
     for ours, theirs in zip(jax.tree.leaves(state.params), jax.tree.leaves(alone.params), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-6)

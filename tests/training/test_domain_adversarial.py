@@ -15,7 +15,6 @@ from avsal_jax.models.systems import build
 from avsal_jax.storage import flatten, read_model
 from avsal_jax.testing import fake_data
 from avsal_jax.testing.training import step_inputs
-from avsal_jax.training.loop import Preempted, train
 from avsal_jax.training.metrics_log import read_metrics
 from avsal_jax.training.objectives.domain_adversarial import (
     NAME,
@@ -27,7 +26,7 @@ from avsal_jax.training.objectives.domain_adversarial import (
     reversal_strength,
     variables_of,
 )
-from avsal_jax.training.setup import prepare_run
+from avsal_jax.training.train import Preempted, Trainer
 
 HEARING = {
     "system": "avinet",
@@ -86,15 +85,15 @@ def adapted(config, other):
     return make
 
 
-def ready(config, folder):
-    return prepare_run(config, folder, lambda line: None)
+def ready(config, folder, **options):
+    return Trainer(config, folder, lambda line: None, **options)
 
 
-def first(run, step=0):
+def first(trainer, step=0):
     """Returns the batches of a step, on the devices."""
     found = {}
-    for name in run.streams:
-        batches = run.feed.batches(name, step, step + 1)
+    for name in trainer.config.objective.streams():
+        batches = trainer.feed.batches(name, step, step + 1)
         found[name] = next(batches)
         batches.close()
     return found
@@ -107,9 +106,9 @@ def inputs_of(state, batches):
 @pytest.fixture(scope="module")
 def whole(adapted, tmp_path_factory):
     folder = tmp_path_factory.mktemp("adapted")
-    run = ready(adapted(), folder)
-    result = train(run)
-    return folder, result, run
+    trainer = ready(adapted(), folder)
+    result = trainer.run()
+    return folder, result, trainer
 
 
 def test_the_domain_loss_is_that_of_the_paper():
@@ -121,7 +120,7 @@ def test_the_domain_loss_is_that_of_the_paper():
 
 
 def test_what_a_run_logs_and_exports(whole):
-    folder, result, run = whole
+    folder, result, trainer = whole
     found = [record for record in read_metrics(folder / "metrics.jsonl") if "loss" in record]
     assert len(found) == 4
     for record in found:
@@ -135,7 +134,7 @@ def test_what_a_run_logs_and_exports(whole):
         # of four clips of either domain
         assert {record[f"domain/{name}/accuracy"] * 8 % 1 for name in ("audio", "fused")} == {0}
     named = {"discriminator_audio", "discriminator_fused"}
-    assert named < set(run.shapes.params) and named < set(run.shapes.batch_stats)
+    assert named < set(trainer.program.shapes.params) and named < set(trainer.program.shapes.batch_stats)
     slots = {name.split("/")[1] for name in flatten(read_model(result["model"]).variables)}
     assert slots == {"visual_encoder", "audio_encoder", "fusion", "heads"}
     assert (
@@ -147,8 +146,8 @@ def test_what_a_run_logs_and_exports(whole):
 def test_a_stopped_run_ends_as_the_whole_one(whole, adapted, tmp_path):
     folder, result, _ = whole
     with pytest.raises(Preempted):
-        train(ready(adapted(), tmp_path), lambda step: step == 3)
-    again = train(ready(adapted(), tmp_path))
+        ready(adapted(), tmp_path, should_stop=lambda step: step == 3).run()
+    again = ready(adapted(), tmp_path).run()
     one, other = (flatten(read_model(r["model"]).variables) for r in (result, again))
     for name, value in one.items():
         np.testing.assert_array_equal(value, other[name], err_msg=name)
@@ -161,23 +160,23 @@ def test_a_stopped_run_ends_as_the_whole_one(whole, adapted, tmp_path):
 
 
 def test_without_a_memory_a_discriminator_has_none(adapted, tmp_path):
-    run = ready(adapted(adapt__memory=0, adapt__updates=0), tmp_path)
-    assert run.shapes.extra == {}
+    trainer = ready(adapted(adapt__memory=0, adapt__updates=0), tmp_path)
+    assert trainer.program.shapes.extra == {}
     with_one = ready(adapted(), tmp_path / "b").shapes
     assert with_one.extra["discriminator_audio"]["memory"].shape[:2] == (6, 2)
     assert set(with_one.extra["discriminator_audio"]) == {"memory", "first", "second"}
-    assert jax.tree.structure(with_one.batch_stats) == jax.tree.structure(run.shapes.batch_stats)
+    assert jax.tree.structure(with_one.batch_stats) == jax.tree.structure(trainer.program.shapes.batch_stats)
 
 
 def test_discriminators_go_down_and_features_up(adapted, tmp_path):
     """By the gradients that adaptation adds; those of saliency are the same with and without reversal."""
-    run = ready(adapted(adapt__features=(("audio", 1.0),)), tmp_path)
-    state, batches = run.initial_state(), first(run)
-    terms = run.config.loss.terms()
-    network = build(run.preset, Runtime(lowering="direct"))  # which compiles faster
+    trainer = ready(adapted(adapt__features=(("audio", 1.0),)), tmp_path)
+    state, batches = trainer.program.initial_state(), first(trainer)
+    terms = trainer.config.loss.terms()
+    network = build(trainer.program.preset, Runtime(lowering="direct"))  # which compiles faster
 
     def objective(strength):
-        adapt = dataclasses.replace(run.config.objective, strength=strength)
+        adapt = dataclasses.replace(trainer.config.objective, strength=strength)
         return DomainAdversarial(network, terms, adapt).loss
 
     @jax.jit
@@ -232,16 +231,18 @@ def test_it_has_a_gradient_where_the_domain_is_certain_and_reversal_has_none(los
 
 @pytest.mark.parametrize("kind", ("confusion", "inverted"))
 def test_features_lower_a_loss_of_their_own_and_discriminators_learn_as_before(adapted, tmp_path, kind):
-    run = ready(adapted(adapt__features=(("audio", 1.0),), adapt__updates=0), tmp_path)
-    state, batches, own = run.initial_state(), first(run), variables_of("audio")
-    network, terms = build(run.preset, Runtime(lowering="direct")), run.config.loss.terms()
+    trainer = ready(adapted(adapt__features=(("audio", 1.0),), adapt__updates=0), tmp_path)
+    state, batches, own = trainer.program.initial_state(), first(trainer), variables_of("audio")
+    network, terms = build(trainer.program.preset, Runtime(lowering="direct")), trainer.config.loss.terms()
 
     @jax.jit
     def found(params):
         """Returns the loss; gradients with it, with none, and with reversal."""
 
         def loss(params, feature_loss, strength):
-            adapt = dataclasses.replace(run.config.objective, feature_loss=feature_loss, strength=strength)
+            adapt = dataclasses.replace(
+                trainer.config.objective, feature_loss=feature_loss, strength=strength
+            )
             objective = DomainAdversarial(network, terms, adapt)
             value, outputs = objective.loss(params, inputs_of(state, batches))
             return value, outputs.values.get(f"domain/audio/{kind}")
@@ -267,13 +268,13 @@ def test_the_ramp_rises_over_the_run():
 
 
 def test_the_target_gives_clips_alone_and_its_own(whole, adapted, tmp_path):
-    _, _, run = whole
-    batches = first(run)
+    _, _, trainer = whole
+    batches = first(trainer)
     assert set(batches["target"]) == {"frames", "audio"} and "density" in batches["source"]
     assert batches["target"]["frames"].shape == batches["source"]["frames"].shape
     assert not np.array_equal(batches["target"]["frames"], batches["source"]["frames"])
-    again = first(run, step=3)["target"]["frames"]
-    assert np.array_equal(again, first(run, step=3)["target"]["frames"])
+    again = first(trainer, step=3)["target"]["frames"]
+    assert np.array_equal(again, first(trainer, step=3)["target"]["frames"])
     assert not np.array_equal(again, batches["target"]["frames"])
 
 
@@ -289,8 +290,8 @@ def unlabelled(tmp_path_factory):
 
 def test_labels_may_be_missing_in_the_target_alone(adapted, unlabelled, tmp_path):
     root, listed = unlabelled
-    run = ready(adapted(adapt__root=str(root), adapt__sources=(str(listed),)), tmp_path / "a")
-    assert np.asarray(first(run)["target"]["frames"]).any()
+    trainer = ready(adapted(adapt__root=str(root), adapt__sources=(str(listed),)), tmp_path / "a")
+    assert np.asarray(first(trainer)["target"]["frames"]).any()
     for changes in ({"objective": {"name": "supervised"}}, {}):
         with pytest.raises(AvsalError, match="0701 and 2 more videos have no published truth"):
             ready(
@@ -309,8 +310,10 @@ def test_where_the_targets_truth_is_black_is_not_looked_at(adapted, tmp_path):
     video = fake_data.fake_video("only", 9, black=(7,))
     fake_data.write_stavis(tmp_path / "root", "DIEM", [video], {"train": ("only",), "test": ("only",)})
     prepare("diem", tmp_path / "root", tmp_path / "out", (32, 64))
-    run = ready(adapted(adapt__root=str(tmp_path / "out"), adapt__sources=(("diem", None),)), tmp_path / "w")
-    clips = np.concatenate([np.asarray(first(run, step)["target"]["frames"]) for step in range(4)])
+    trainer = ready(
+        adapted(adapt__root=str(tmp_path / "out"), adapt__sources=(("diem", None),)), tmp_path / "w"
+    )
+    clips = np.concatenate([np.asarray(first(trainer, step)["target"]["frames"]) for step in range(4)])
     assert len(np.unique(clips.reshape(len(clips), -1), axis=0)) == 2
 
 
@@ -331,18 +334,18 @@ def test_another_target_than_before_is_told(adapted, tmp_path):
     listed.write_text("synthetic scene_00001\nsynthetic scene_00002\n")
     config, lines = adapted(adapt__sources=(str(listed),)), []
     with pytest.raises(Preempted):
-        train(ready(config, tmp_path / "w"), lambda step: step == 1)
+        ready(config, tmp_path / "w", should_stop=lambda step: step == 1).run()
     listed.write_text("synthetic scene_00001\n")
     with pytest.raises(Preempted):
-        train(prepare_run(config, tmp_path / "w", lines.append), lambda step: True)
+        Trainer(config, tmp_path / "w", lines.append, should_stop=lambda step: True).run()
     (warning,) = [line for line in lines if "the data has changed" in line]
     assert "to 2 videos" in warning and "to 1 videos" in warning
 
 
-def one_step(run, state, step):
+def one_step(trainer, state, step):
     """Returns (clips, logged values, gradients in Adam's first moments, statistics, extra) of one step."""
-    clips = first(run, step)
-    state, values = run.step(run.parallel.replicate(state), clips, np.float32(1))
+    clips = first(trainer, step)
+    state, values = trainer.program.step(trainer.parallel.replicate(state), clips, np.float32(1))
     trees = (optax.tree.get(state.opt_state, "mu"), state.batch_stats, state.extra)
     return jax.device_get((clips, values, *trees))
 
@@ -367,12 +370,12 @@ def test_the_number_of_devices_changes_a_step_by_rounding_alone(whole, adapted, 
     steps losses then differ by per cents, also on one device when parameters are changed by 1e-7.
     """
     two = whole[2]
-    one = prepare_run(adapted(), tmp_path, lambda line: None, jax.devices()[:1])
+    one = Trainer(adapted(), tmp_path, lambda line: None, devices=jax.devices()[:1])
     assert (two.parallel.mesh.size, one.parallel.mesh.size) == (2, 1)
-    states = [jax.device_get(run.initial_state()) for run in (two, one)]
+    states = [jax.device_get(trainer.program.initial_state()) for trainer in (two, one)]
     jax.tree.map(np.testing.assert_array_equal, *states)
-    start = two.checkpoints.restore(step, two.shapes) if step else states[0]
-    found, expected = (one_step(run, start, step) for run in (two, one))
+    start = two.checkpoints.restore(step, two.program.shapes) if step else states[0]
+    found, expected = (one_step(trainer, start, step) for trainer in (two, one))
     jax.tree.map(np.testing.assert_array_equal, found[0], expected[0])
     for name, value in expected[1].items():
         if not name.endswith("accuracy"):  # a logit near 0 may count for either domain

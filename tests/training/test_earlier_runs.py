@@ -11,10 +11,9 @@ from avsal_jax import AvsalError
 from avsal_jax.models.renamings import earlier_layout, todays_layout
 from avsal_jax.storage import flatten, read_model
 from avsal_jax.training.checkpointing import Checkpoints
-from avsal_jax.training.loop import Preempted, train
 from avsal_jax.training.schema import plain_values
-from avsal_jax.training.setup import prepare_run
 from avsal_jax.training.state import TrainState
+from avsal_jax.training.train import Preempted, Trainer
 from avsal_jax.training.workdir import Workdir
 
 SETTINGS = "frames=8,height=32,width=64,visual_encoder=small,visual_encoder.width=0.015625,decoder=small"
@@ -211,12 +210,12 @@ def test_a_memory_was_part_of_the_batch_statistics(tmp_path):
 
 
 def test_a_checkpoint_of_the_first_version_gives_the_same_state(config, tmp_path):
-    ready = prepare_run(config(ema=0.5), tmp_path / "w", lambda line: None)
-    state = jax.device_get(ready.initial_state())
+    ready = Trainer(config(ema=0.5), tmp_path / "w", lambda line: None)
+    state = jax.device_get(ready.program.initial_state())
     first = Checkpoints(tmp_path / "first")
     first.save(1, first_state(state), {})
     first.wait()
-    restored = first.restore(1, ready.shapes)
+    restored = first.restore(1, ready.program.shapes)
     first.close()
     assert jax.tree.structure(restored) == jax.tree.structure(state)
     jax.tree.map(np.testing.assert_array_equal, restored, state)
@@ -227,18 +226,18 @@ def test_a_run_of_the_first_version_is_resumed(config, tmp_path):
     """It ends with the same bits as one of this version that was stopped at the same step."""
     stopped, first = tmp_path / "stopped", tmp_path / "first"
     with pytest.raises(Preempted):
-        train(prepare_run(config(), stopped, lambda line: None), lambda step: step == 3)
+        Trainer(config(), stopped, lambda line: None, should_stop=lambda step: step == 3).run()
     shutil.copytree(stopped, first, ignore=shutil.ignore_patterns("checkpoints"))
     values = json.loads((stopped / "config.json").read_text())
     (first / "config.json").write_text(json.dumps(first_values(values, SETTINGS)))
     saved, copy = Checkpoints(stopped / "checkpoints", read_only=True), Checkpoints(first / "checkpoints")
-    shapes = prepare_run(config(), tmp_path / "shapes", lambda line: None).shapes
+    shapes = Trainer(config(), tmp_path / "shapes", lambda line: None).program.shapes
     copy.save(3, first_state(saved.restore(3, shapes)), saved.meta(3), saved.metrics(3))
     copy.close()
     models = []
     for folder in (stopped, first):
         lines = []
-        result = train(prepare_run(config(), folder, lines.append))
+        result = Trainer(config(), folder, lines.append).run()
         assert "restored step 3 of 8" in lines
         models.append(flatten(read_model(result["model"]).variables))
     assert models[0].keys() == models[1].keys()

@@ -13,7 +13,7 @@ from avsal_jax.ops.gradient_reversal import reverse_gradient
 from avsal_jax.ops.predictive_coding import Coding
 from avsal_jax.storage import flatten
 from avsal_jax.training.gradient_reach import without_gradient, words
-from avsal_jax.training.setup import prepare_run
+from avsal_jax.training.train import Trainer
 
 
 def steps(p, length):
@@ -105,6 +105,7 @@ def test_training_states_them_and_leaves_out_what_is_frozen(values, config, tmp_
     for frozen, modules in ((None, f"audio_encoder.*{coded}"), ("audio_encoder/.*", f"{coded}$")):
         optimizer = {"groups": [{"pattern": frozen, "scale": 0}] if frozen else []}
         lines = []
-        run = prepare_run(config(model=model, optimizer=optimizer), tmp_path / str(frozen), lines.append)
+        trainer = Trainer(config(model=model, optimizer=optimizer), tmp_path / str(frozen), lines.append)
         (warning,) = [line for line in lines if "no gradient" in line]
-        assert re.match(expected.format("[0-9]+", len(jax.tree.leaves(run.shapes.params)), modules), warning)
+        arrays = len(jax.tree.leaves(trainer.program.shapes.params))
+        assert re.match(expected.format("[0-9]+", arrays, modules), warning)

@@ -10,16 +10,15 @@ import pytest
 
 from avsal_jax import AvsalError
 from avsal_jax.storage import flatten, read_model
-from avsal_jax.training.loop import Preempted, train
 from avsal_jax.training.metrics_log import read_metrics
-from avsal_jax.training.setup import prepare_run
+from avsal_jax.training.train import Preempted, Trainer
 
 TIMES = ("waiting", "steps_per_second")
 
 
 def run(config, workdir, asked=lambda step: False):
     lines = []
-    result = train(prepare_run(config, workdir, lines.append), asked)
+    result = Trainer(config, workdir, lines.append, should_stop=asked).run()
     return result, lines
 
 
@@ -133,7 +132,7 @@ def test_starting_from_a_model(whole, config, tmp_path):
 def test_averaged_parameters_and_frozen_groups(config, tmp_path):
     changes = {"ema": 0.5, "steps": 3, "optimizer__groups": (("visual_encoder/.*", 0.0),)}
     result, lines = run(config(**changes), tmp_path / "w")
-    fresh = prepare_run(config(), tmp_path / "v", lambda line: None).initial_state()
+    fresh = Trainer(config(), tmp_path / "v", lambda line: None).program.initial_state()
     found = weights(result)
     encoder = {n: v for n, v in flatten({"params": fresh.params}).items() if "visual_encoder" in n}
     for name, value in encoder.items():
@@ -146,11 +145,11 @@ def test_averaged_parameters_and_frozen_groups(config, tmp_path):
 
 def test_a_run_freezes_the_stages_that_its_encoder_names(config, tmp_path):
     lines, encoder = [], {"name": "efficientnet_lite0", "width": 1 / 16, "frozen": 3}
-    prepared = prepare_run(config(model__visual_encoder=encoder), tmp_path / "w", lines.append)
-    params = flatten({"params": prepared.shapes.params})
+    prepared = Trainer(config(model__visual_encoder=encoder), tmp_path / "w", lines.append)
+    params = flatten({"params": prepared.program.shapes.params})
     frozen = [path for path in params if re.match(r"params/visual_encoder/stage[012]/", path)]
     assert frozen and f"{len(frozen)} of {len(params)} arrays are frozen" in lines
-    moments = len(jax.tree.leaves(prepared.shapes.opt_state))
+    moments = len(jax.tree.leaves(prepared.program.shapes.opt_state))
     assert 2 * (len(params) - len(frozen)) <= moments < 2 * len(params)
 
 
@@ -184,11 +183,11 @@ def test_a_loss_that_is_not_finite_stops_with_the_state_before_it(config, tmp_pa
         run(mad, tmp_path / "w")
     (tmp_path / "v").mkdir()
     calm = config(resume=str(tmp_path / "w"), optimizer__name="sgd", optimizer__learning_rate=1e-9)
-    ready = prepare_run(calm, tmp_path / "v", lambda line: None)
+    ready = Trainer(calm, tmp_path / "v", lambda line: None)
     from avsal_jax.training.checkpointing import Checkpoints
 
     saved = Checkpoints(tmp_path / "w/checkpoints", read_only=True)
-    state = saved.restore(saved.latest(), ready.shapes)
+    state = saved.restore(saved.latest(), ready.program.shapes)
     assert int(state.failed) == -1 and int(state.step) == saved.latest() > 0
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
 
@@ -263,8 +262,8 @@ def test_validation_ignores_what_the_progress_callback_returns(config, tmp_path)
         places.append(place)
         return place
 
-    run = prepare_run(config(steps=1), tmp_path / "w", lines.append)
-    train(run, moved=moved)
+    trainer = Trainer(config(steps=1), tmp_path / "w", lines.append, on_activity=moved)
+    trainer.run()
     (line,) = [line for line in lines if "validation on" in line]
     assert "validation on 0 clips" not in line
-    assert places.count("validating at step 1 of 1") == len(list(run.feed.validation_batches()))
+    assert places.count("validating at step 1 of 1") == len(list(trainer.feed.validation_batches()))

@@ -7,10 +7,9 @@ import scipy.ndimage
 
 from avsal_jax.losses import Term
 from avsal_jax.spec.input import InputSpec
-from avsal_jax.training.loop import train
 from avsal_jax.training.metrics_log import read_metrics
 from avsal_jax.training.parallel import DataParallel
-from avsal_jax.training.setup import prepare_run
+from avsal_jax.training.train import Trainer
 from avsal_jax.training.validation import NativeStep, validate, validation_words
 from avsal_jax.training.validation_values import usual_metrics
 
@@ -95,10 +94,10 @@ def test_maps_are_resized_to_their_truth_and_blurred(batch):
 def test_a_run_is_validated_at_the_size_of_the_truth(config, tmp_path):
     lines = []
     changes = {"evaluation__native": True, "evaluation__every": 2, "steps": 2, "loss__nss": -0.1}
-    run = prepare_run(config(**changes), tmp_path, lines.append)
-    batch = next(iter(run.feed.validation_batches(native=True)))
+    trainer = Trainer(config(**changes), tmp_path, lines.append)
+    batch = next(iter(trainer.feed.validation_batches(native=True)))
     assert (batch["size"] == batch["density"].shape[1:]).all() and (batch["size"] == (32, 48)).all()
-    train(run)
+    trainer.run()
     (record,) = (r for r in read_metrics(tmp_path / "metrics.jsonl") if "val/cc" in r)
     assert all(np.isfinite(record[f"val/{name}"]) for name in ("loss", "cc", "sim", "nss", "kl"))
     assert [p.name for p in (tmp_path / "pictures").iterdir()] == ["00000002.png"]

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from avsal_jax.models.layers import Norm, Runtime
-from avsal_jax.training.loop import train
-from avsal_jax.training.setup import prepare_run
 from avsal_jax.training.state import step_key
+from avsal_jax.training.train import Trainer
 from tests import needs
 
 
@@ -39,12 +38,12 @@ def test_four_clips_are_learnt_by_heart(config, prepared, tmp_path, optimised):
         save_every=300,
         log_every=100,
     )
-    run = prepare_run(train_config, tmp_path / "w", lambda line: None)
-    assert run.feed.epoch == 4
-    train(run)
-    state = run.parallel.replicate(run.checkpoints.restore(300, run.shapes))
-    batch = next(run.feed.batches("source", 300, 301))
-    values, _ = run.validation_step(state.params, state.batch_stats, batch)
+    trainer = Trainer(train_config, tmp_path / "w", lambda line: None)
+    assert trainer.feed.epoch == 4
+    trainer.run()
+    state = trainer.parallel.replicate(trainer.checkpoints.restore(300, trainer.program.shapes))
+    batch = next(trainer.feed.batches("source", 300, 301))
+    values, _ = trainer.program.validation_step(state.params, state.batch_stats, batch)
     assert np.asarray(values["cc"]).shape == (4,) and np.asarray(values["cc"]).min() > 0.95
 
 

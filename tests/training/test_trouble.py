@@ -14,13 +14,12 @@ from avsal_jax import AvsalError
 from avsal_jax.models.part import Limit
 from avsal_jax.training.checkpointing import Checkpoints
 from avsal_jax.training.event_files import EventWriter
-from avsal_jax.training.loop import Preempted, train
 from avsal_jax.training.metrics_log import MetricsLog, read_metrics
 from avsal_jax.training.overview import overview
 from avsal_jax.training.reporting import read_pictures, write_picture
 from avsal_jax.training.run_log import RunLog
-from avsal_jax.training.setup import prepare_run
 from avsal_jax.training.state import step_key
+from avsal_jax.training.train import Preempted, Trainer
 from avsal_jax.training.validation import Validation
 from avsal_jax.training.workdir import Workdir
 from tests import needs
@@ -30,7 +29,7 @@ SHORT = {"steps": 2, "evaluation__every": 2, "save_every": 2}
 
 def run(config, workdir, asked=lambda step: False):
     lines = []
-    return train(prepare_run(config, workdir, lines.append), asked), lines
+    return Trainer(config, workdir, lines.append, should_stop=asked).run(), lines
 
 
 def begun(workdir):
@@ -237,10 +236,10 @@ def test_the_last_steps_are_on_record(short):
     ],
 )
 def test_a_checkpoint_with_a_foreign_record(config, tmp_path, meta):
-    ready = prepare_run(config(**SHORT), tmp_path / "w", lambda line: None)
-    ready.checkpoints.save(1, ready.initial_state(), meta)
+    ready = Trainer(config(**SHORT), tmp_path / "w", lambda line: None)
+    ready.checkpoints.save(1, ready.program.initial_state(), meta)
     with pytest.raises(AvsalError, match=r"the record of checkpoint 1 in .* is none of this version"):
-        train(ready)
+        ready.run()
 
 
 def test_going_on_beyond_the_end(short, config, tmp_path):
@@ -297,11 +296,11 @@ def test_data_that_breaks_during_a_run_is_one_line(config, prepared, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"model__dtype": "bfloat16"}, {"model__norm": "frozen"}])
 def test_other_ways_to_compute(config, tmp_path, changes):
-    before = prepare_run(config(**SHORT), tmp_path / "v", lambda line: None).initial_state()
-    ready = prepare_run(config(**changes, **SHORT), tmp_path / "w", lambda line: None)
-    train(ready)
+    before = Trainer(config(**SHORT), tmp_path / "v", lambda line: None).program.initial_state()
+    ready = Trainer(config(**changes, **SHORT), tmp_path / "w", lambda line: None)
+    ready.run()
     saved = Checkpoints(tmp_path / "w/checkpoints", read_only=True)
-    state = saved.restore(2, ready.shapes)
+    state = saved.restore(2, ready.program.shapes)
     leaves = jax.tree.leaves((state.params, state.batch_stats))
     assert {leaf.dtype for leaf in leaves} == {np.dtype(np.float32)} and all(
         np.isfinite(x).all() for x in leaves

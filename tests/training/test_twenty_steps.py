@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from avsal_jax.training.setup import prepare_run
+from avsal_jax.training.train import Trainer
 from tests.training.test_every_system import PARTS, SYSTEMS
 
 SIZE = {"frames": 8, "height": 32, "width": 64}
@@ -21,13 +21,13 @@ def test_the_loss_falls_by_the_slope_and_goes_on_falling(config, tmp_path, optim
     """
     model = {"system": system, **SIZE, **SETTINGS[system]}
     sgd = {"name": "sgd", "learning_rate": 1.0}
-    run = prepare_run(config(model=model, optimizer=sgd, steps=20), tmp_path, lambda line: None)
-    batches = run.feed.batches("source", 0, 1)
+    trainer = Trainer(config(model=model, optimizer=sgd, steps=20), tmp_path, lambda line: None)
+    batches = trainer.feed.batches("source", 0, 1)
     clips = {"source": next(batches)}
     batches.close()
-    state, losses, scale = run.initial_state(), [], 0.0
+    state, losses, scale = trainer.program.initial_state(), [], 0.0
     for step in range(20):
-        state, values = run.step(state.replace(step=0 * state.step), clips, np.float32(scale))
+        state, values = trainer.program.step(state.replace(step=0 * state.step), clips, np.float32(scale))
         loss, norm = (float(values[name]) for name in ("loss", "gradient_norm"))
         losses.append(loss)
         scale = (1e-4 if step == 0 else 0.05) * abs(loss) / norm**2

@@ -1,0 +1,42 @@
+"""From the state of a run to a model directory."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+
+import avsal_jax
+from avsal_jax.errors import AvsalError
+from avsal_jax.models.slots import HEADS, SLOTS
+from avsal_jax.models.systems import Preset
+from avsal_jax.storage import write_model
+from avsal_jax.training.state import TrainState
+
+
+def export_model(path: pathlib.Path, preset: Preset, state: TrainState, provenance: dict) -> None:
+    """Writes the network of a state as a model directory, in place of the previous one.
+
+    Args:
+      path: the directory.
+      preset: the network's description.
+      state: with the parameters; modules of the objective are left out.
+      provenance: what the card says of the origin.
+
+    Raises:
+      AvsalError: the directory cannot be written.
+    """
+    variables = {"params": state.evaluated_params, "batch_stats": state.batch_stats}
+    slots = {*SLOTS, HEADS}
+    variables = {
+        name: {slot: tree for slot, tree in part.items() if slot in slots} for name, part in variables.items()
+    }
+    provenance = {"by": f"avsal_jax {avsal_jax.__version__}", **provenance}
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    write_model(partial, preset=preset, variables=variables, provenance=provenance)
+    shutil.rmtree(path, ignore_errors=True)
+    try:
+        os.replace(partial, path)
+    except OSError as error:
+        raise AvsalError(f"cannot write {path}: {error.strerror}; it is in {partial}") from error

@@ -1,0 +1,144 @@
+"""Where the state of a run comes from: its own checkpoint, that of another run, or fresh values."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pathlib
+import re
+
+import jax
+
+from avsal_jax.errors import AvsalError
+from avsal_jax.training.checkpointing import Checkpoints
+from avsal_jax.training.parallel import DataParallel
+from avsal_jax.training.program import Program
+from avsal_jax.training.run_log import RunLog
+from avsal_jax.training.schedules import EarlyStopState, PlateauState
+from avsal_jax.training.schema import TrainConfig
+from avsal_jax.training.state import TrainState
+
+
+@dataclasses.dataclass
+class Progress:
+    """The part of a run's state that is on the host. Checkpoints hold it as JSON.
+
+    Attributes:
+      plateau, early: counters of the plateau schedule and of early stopping.
+      restarts: steps from which the run was resumed.
+      validated: `step` and `means` of the last validation; {} before the first.
+    """
+
+    plateau: PlateauState = dataclasses.field(default_factory=PlateauState)
+    early: EarlyStopState = dataclasses.field(default_factory=EarlyStopState)
+    restarts: list[int] = dataclasses.field(default_factory=list)
+    validated: dict = dataclasses.field(default_factory=dict)
+
+    def observe(self, step: int, means: dict[str, float], config: TrainConfig) -> None:
+        """Takes in a validation: its means by name, `loss` and `evaluation.metric` among them."""
+        watched = {"min": means["loss"], "max": means[config.evaluation.metric]}
+        schedule, patience = config.optimizer.schedule, config.early_stop
+        if schedule.watches is not None:
+            self.plateau = schedule.observed(self.plateau, watched[schedule.watches])
+        if patience is not None:
+            self.early = self.early.update(watched[patience.mode], patience)
+        finite = {name: mean if math.isfinite(mean) else None for name, mean in means.items()}
+        self.validated = {"step": step, "means": finite}
+
+    def stops_early(self, config: TrainConfig) -> bool:
+        """Whether validation has not improved for as long as `early_stop` allows."""
+        return config.early_stop is not None and self.early.stop(config.early_stop)
+
+    def to_json(self) -> dict:
+        return {
+            "plateau": self.plateau._asdict(),
+            "early": self.early._asdict(),
+            "restarts": self.restarts,
+            "validated": self.validated,
+        }
+
+    @classmethod
+    def from_json(cls, values: dict) -> Progress:
+        return cls(
+            plateau=PlateauState(**values["plateau"]),
+            early=EarlyStopState(**values["early"]),
+            restarts=list(values["restarts"]),
+            validated=dict(values["validated"]),
+        )
+
+
+def restore(
+    config: TrainConfig,
+    program: Program,
+    parallel: DataParallel,
+    checkpoints: Checkpoints,
+    log: RunLog,
+    training_data: str,
+) -> tuple[TrainState, Progress]:
+    """Returns the state with which a run begins, from the first of these that exists:
+
+    1. the last checkpoint of this workdir: the run goes on;
+    2. the last checkpoint of the workdir that `resume` names: another run goes on here. What validation
+       decides (plateau, early stopping) is counted anew, since data and metric may differ;
+    3. the model directories of `init`, over fresh values;
+    4. fresh values.
+
+    Args:
+      config, program, parallel, checkpoints, log: of the run.
+      training_data: what the run trains on, in words; a change since the checkpoint is a warning.
+
+    Raises:
+      AvsalError: a checkpoint is damaged, does not fit, or is past the end of the run.
+    """
+    own = checkpoints.latest()
+    if own is not None:
+        state, progress, data_before = _restored(program, parallel, checkpoints, own, log)
+        log.say(f"restored step {own} of {program.total}")
+        if data_before not in (None, training_data):
+            log.say(
+                f"warning: the data has changed, was {data_before}, is {training_data}: from here on other "
+                "clips are drawn"
+            )
+        return state, progress
+    if not config.resume:
+        return program.initial_state(log.say), Progress()
+    folder = pathlib.Path(config.resume) / "checkpoints"
+    other = Checkpoints(folder, read_only=True)
+    last = other.latest()
+    if last is None:
+        raise AvsalError(f"{folder} holds no complete checkpoint to resume from")
+    state, progress, _ = _restored(program, parallel, other, last, log)
+    log.say(f"resumed from {config.resume}, step {last} of {program.total}")
+    other.close()
+    scale = progress.plateau.scale if config.optimizer.schedule.watches else 1.0
+    return state, Progress(PlateauState(scale), restarts=progress.restarts)
+
+
+def _restored(
+    program: Program, parallel: DataParallel, checkpoints: Checkpoints, step: int, log: RunLog
+) -> tuple[TrainState, Progress, str | None]:
+    """Returns a checkpoint's state, progress and training data; the log takes up its pending values."""
+    if step > program.total:
+        raise AvsalError(
+            f"{checkpoints.folder} is at step {step} already, and this run ends at step {program.total}; "
+            "give it more steps or epochs"
+        )
+    like = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=parallel.everywhere),
+        program.shapes,
+    )
+    state = checkpoints.restore(step, like)
+    meta = checkpoints.meta(step)
+    try:
+        progress = Progress.from_json(meta["progress"])
+        log.restore(meta["pending"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise AvsalError(
+            f"the record of checkpoint {step} in {checkpoints.folder} is none of this version "
+            f"({type(error).__name__}: {error}); remove it to use another"
+        ) from error
+    progress.restarts.append(step)
+    data = meta.get("data")
+    if isinstance(data, str):
+        data = re.sub(r"clips \w+ epoch", "clips per epoch", data)  # earlier versions worded it otherwise
+    return state, progress, data

@@ -1,0 +1,256 @@
+"""A training run from top to bottom: mesh, model, data, workdir, restore, loop, result."""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from avsal_jax.training.cached_features import cached_features
+from avsal_jax.training.checkpointing import Checkpoints
+from avsal_jax.training.export import export_model
+from avsal_jax.training.feed import Feed
+from avsal_jax.training.in_flight import InFlight, NotFinite
+from avsal_jax.training.notes import announce, run_notes, training_data
+from avsal_jax.training.optimizers import learning_rate
+from avsal_jax.training.parallel import DataParallel
+from avsal_jax.training.profiling import ProfilerWindow
+from avsal_jax.training.program import Program, network_of
+from avsal_jax.training.resume import Progress, restore
+from avsal_jax.training.run_log import RunLog
+from avsal_jax.training.schema import TrainConfig, plain_values
+from avsal_jax.training.state import TrainState
+from avsal_jax.training.validation import Validation, validate, validated_size
+from avsal_jax.training.workdir import Workdir
+
+
+class Preempted(Exception):
+    """The run was asked to stop, and is saved.
+
+    Attributes:
+      step: number of steps done.
+    """
+
+    def __init__(self, step: int):
+        super().__init__(f"stopped at step {step}")
+        self.step = step
+
+
+class Trainer:
+    """One run in a workdir.
+
+    Attributes:
+      config: of the run.
+      parallel: the mesh of devices.
+      program: the network, and the functions of a step.
+      feed: the data.
+      workdir: claimed by this run until `run` ends.
+      checkpoints, log: what is written there.
+
+    Args:
+      config: from `schema.build_config`.
+      workdir: created if missing; resumed if it has checkpoints of the same config.
+      say: takes lines for the console.
+      should_stop: whether the run must save and stop after this number of steps; with several processes
+        all must get the same answer.
+      on_activity: called at each sign of progress, with what the run does next, in words.
+      devices: None for all.
+      profile: number of steps to profile, into `WORKDIR/profile`.
+
+    Raises:
+      AvsalError: the workdir is of another config or in use; data, devices, optimizer or initial weights
+        do not fit.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        workdir,
+        say: Callable[[str], None],
+        *,
+        should_stop: Callable[[int], bool] = lambda step: False,
+        on_activity: Callable[[str], None] = lambda activity: None,
+        devices=None,
+        profile: int = 0,
+    ):
+        self.config, self._should_stop, self._on_activity = config, should_stop, on_activity
+        self.parallel = parallel = DataParallel(config.data.batch, devices)
+        preset, network = network_of(config)
+        self.feed = feed = Feed(
+            config.data, spec=network.input, seed=config.seed, parallel=parallel, objective=config.objective
+        )
+        source = feed.source() if network.sees_source else "video"
+        total = config.steps or -(-config.epochs * feed.epoch // config.data.batch)
+        self.program = Program(config, preset, network, source=source, total=total, parallel=parallel)
+        self._writes = parallel.process[0] == 0
+        self.workdir = Workdir(pathlib.Path(workdir), plain_values(config), self._writes)
+        self.checkpoints = Checkpoints(
+            self.workdir.path / "checkpoints",
+            keep=config.keep,
+            metric=config.evaluation.metric,
+            mode=config.evaluation.mode,
+        )
+        self.log = RunLog(self.workdir.path, total=total, writes=self._writes, say=say)
+        self._in_flight = InFlight(self.log)
+        self._profile = profile if self._writes else 0
+        self._training_data = training_data(config, feed)
+        self._notes = self._training_data | run_notes(config, feed, self.program, parallel)
+        if self.checkpoints.latest() is None:
+            announce(self.log, self._notes, feed, self.program)
+        if config.data.cached_features:
+            videos = [*feed.train, *feed.validation]
+            feed.use_features(cached_features(self.program, videos, self.log.say))
+
+    def run(self) -> dict:
+        """Trains until the last step, or until validation no longer improves.
+
+        Returns:
+          `steps`, `best` ((metric, value, step) or None), `model` (the exported directory), `validation`.
+
+        Raises:
+          Preempted: `should_stop` asked for it; everything is saved.
+          AvsalError: a loss that is not finite, a full disk, data that cannot be read. What was saved stays.
+        """
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.workdir.release)
+            stack.callback(self.log.close)
+            state, progress = restore(
+                self.config,
+                self.program,
+                self.parallel,
+                checkpoints=self.checkpoints,
+                log=self.log,
+                training_data="; ".join(self._training_data.values()),
+            )
+            self.log.open(self.checkpoints.latest())
+            last = self._loop(state, progress)
+            self._on_activity("writing the model and the report")
+            return self._finish(progress, last)
+
+    def _loop(self, state: TrainState, progress: Progress) -> int:
+        """Returns the number of steps done at the end."""
+        start = step = int(state.step)
+        log, in_flight, total = self.log, self._in_flight, self.program.total
+        profiler = ProfilerWindow(self.workdir.path / "profile", start, self._profile)
+        with contextlib.ExitStack() as stack:
+            stack.callback(profiler.end)
+            streams = {}
+            for name in self.config.objective.streams():
+                streams[name] = stack.enter_context(contextlib.closing(self.feed.batches(name, step, total)))
+            try:
+                while not self._between_steps(state, progress, step, start):
+                    self._on_activity(f"step {step + 1} of {total}{', compiled first' * (step == start)}")
+                    profiler.begin(step)
+                    with log.timer.waiting():
+                        batches = {name: next(stream) for name, stream in streams.items()}
+                    state, values = self._step(state, batches, progress, step)
+                    step += 1
+                    in_flight.add(step, values)
+                    if step % self.config.log_every == 0 or step == total:
+                        in_flight.wait()
+                        plateau = progress.plateau.scale
+                        log.record(step, learning_rate(self.config.optimizer, step - 1, total, plateau))
+                    if profiler.is_last(step):
+                        in_flight.wait()
+                        profiler.end()
+                        log.say(f"the profile of {self._profile} steps is in {profiler.folder}")
+            except NotFinite:
+                state = state.replace(failed=jnp.full_like(state.failed, -1))
+                self._save(state, progress, int(state.step))
+                self.checkpoints.wait()
+                raise
+        return step
+
+    def _between_steps(self, state: TrainState, progress: Progress, step: int, start: int) -> bool:
+        """Validates and saves where it is due; returns whether the run ends here.
+
+        Raises:
+          Preempted: the run must stop.
+        """
+        config, total = self.config, self.program.total
+        due = (step % config.evaluation.every == 0 and step > 0) or step == total
+        validates = due and progress.validated.get("step") != step
+        if validates:
+            self._in_flight.wait()
+            self._validate(state, progress, step)
+        ends = step == total or progress.stops_early(config)
+        preempted = self._should_stop(step)
+        due = step % config.save_every == 0 and step > start
+        if due or validates or ends or preempted:  # a validated state may be the best
+            self._in_flight.wait()
+            self._on_activity(f"saving step {step} of {total}")
+            self._save(state, progress, step)
+        if preempted:
+            self.checkpoints.wait()
+            raise Preempted(step)
+        if not ends and (step + 1) % config.save_every == 0:
+            self.checkpoints.wait()  # a save is complete before the next is due: so little can be lost
+        return ends
+
+    def _step(self, state: TrainState, batches: dict, progress: Progress, step: int) -> tuple:
+        """Returns the state after a step, and its values; neither waits for the devices."""
+        scale = self.parallel.replicate(np.float32(progress.plateau.scale))
+        annotation = jax.profiler.StepTraceAnnotation("train", step_num=step)
+        with jax.transfer_guard("disallow"), annotation:  # all its inputs are on the devices
+            return self.program.step(state, batches, scale)
+
+    def _validate(self, state: TrainState, progress: Progress, step: int) -> None:
+        with self.log.timer.paused():
+            validation, rule = self._validation(state, f"validating at step {step} of {self.program.total}")
+        self.log.validated(step, validation, rule)
+        self.log.limits(step, self.program.network.limits(state.params))
+        progress.observe(step, validation.means, self.config)
+
+    def _validation(self, state: TrainState, activity: str) -> tuple[Validation, str]:
+        """Returns the validation of a state, and by which rule it was made."""
+        values = self.program.objective.validate(state.evaluated_params, state.batch_stats)
+        if values is not None:
+            return Validation(*values, shown=None), "by the objective"
+        settings, spec = self.config.evaluation, self.program.network.input
+        validation = validate(
+            self.program.validation_step,
+            state=state,
+            batches=self.feed.validation_batches(settings.native),
+            metrics=settings.scores,
+            label=spec.label_index,
+            pictures=settings.pictures,
+            before_batch=lambda: self._on_activity(activity),
+        )
+        return validation, f"{self.feed.rule}; {validated_size(spec, settings.native)}"
+
+    def _save(self, state: TrainState, progress: Progress, step: int) -> None:
+        with self.log.timer.paused():
+            fresh = progress.validated.get("step") == step
+            means = progress.validated["means"] if fresh else {}
+            metrics = {name: value for name, value in means.items() if value is not None}
+            data = "; ".join(self._training_data.values())
+            meta = {"progress": progress.to_json(), "pending": self.log.pending(), "data": data}
+            self.checkpoints.save(step, state, meta=meta, metrics=metrics)
+
+    def _finish(self, progress: Progress, step: int) -> dict:
+        """Exports the state that `evaluation.export` names, the last where none was validated; reports."""
+        self.checkpoints.wait()
+        best_step, metric = self.checkpoints.best(), self.config.evaluation.metric
+        best = None
+        if best_step is not None:
+            best = metric, self.checkpoints.metrics(best_step).get(metric), best_step
+        exported = step if best is None or self.config.evaluation.export == "last" else best_step
+        state = self.checkpoints.restore(exported, self.program.shapes)
+        model = self.workdir.path / "model"
+        if self._writes:
+            origin = {"step": exported, "validation": self.checkpoints.metrics(exported)}
+            origin = {"trained on": next(iter(self._training_data.values())), **origin}
+            export_model(model, preset=self.program.preset, state=state, provenance=origin)
+        self.log.finish(
+            plain_values(self.config),
+            self.program.overview,
+            best=best,
+            restarts=progress.restarts,
+            notes=tuple(self._notes.items()),
+        )
+        self.checkpoints.close()
+        return {"steps": step, "best": best, "model": str(model), "validation": progress.validated}
