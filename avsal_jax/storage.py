@@ -5,11 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 import re
-import shutil
-import tempfile
 
 import numpy as np
 import safetensors
@@ -19,6 +16,7 @@ from flax import traverse_util
 from avsal_jax import registry
 from avsal_jax.bundled import RETIRED, bundled_models, model_directory
 from avsal_jax.errors import AvsalError, damage_reason
+from avsal_jax.files import complete_folder
 from avsal_jax.models.changes import merged
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import Network, abstract_variables
@@ -45,20 +43,23 @@ class StoredModel:
     card: dict
 
 
-def write_model(path, preset: Preset, variables: dict, provenance: dict | None = None) -> pathlib.Path:
+def write_model(
+    path, preset: Preset, variables: dict, provenance: dict | None = None, replace: bool = False
+) -> pathlib.Path:
     """Writes a model directory: complete under its name, or not at all.
 
     Args:
-      path: the directory to make; it must not exist, or be empty.
+      path: the directory to make; it must not exist, or be empty, unless `replace`.
       preset: what changes the function of the network.
       variables: `params` and `batch_stats`.
       provenance: where the weights come from; JSON values.
+      replace: whether a directory of this name gives way; no other process may write it.
 
     Raises:
       AvsalError: the directory is not empty, or cannot be written.
     """
     path = pathlib.Path(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if not replace and path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise AvsalError(f"{path} exists already; remove it or choose another output")
     flat = {name: np.asarray(value) for name, value in flatten(variables).items()}
     blob = safetensors.numpy.save(flat)
@@ -81,18 +82,11 @@ def write_model(path, preset: Preset, variables: dict, provenance: dict | None =
         raise AvsalError(f"cannot write {path}: its parts need names, and one is a class: {error}") from error
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        with complete_folder(path, replace) as partial:
+            (partial / WEIGHTS).write_bytes(blob)
+            (partial / CARD).write_text(text, encoding="utf-8")
     except OSError as error:
         raise AvsalError(f"cannot write {path}: {error.strerror}") from error
-    try:
-        (partial / WEIGHTS).write_bytes(blob)
-        (partial / CARD).write_text(text, encoding="utf-8")
-        partial.chmod(0o755)
-        os.replace(partial, path)
-    except OSError as error:
-        raise AvsalError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return path
 
 

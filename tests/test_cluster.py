@@ -14,7 +14,7 @@ import pytest
 
 from avsal_jax import AvsalError
 from avsal_jax.cli.main import main
-from avsal_jax.cluster import Cluster, find_cluster, own_gpus, share, tpu_worker
+from avsal_jax.runtime.cluster import Cluster, find_cluster, own_gpus, share, tpu_worker
 from avsal_jax.storage import write_model
 from avsal_jax.testing import COMMAND, fake_data
 from avsal_jax.testing.models import tiny_stored

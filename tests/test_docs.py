@@ -9,7 +9,7 @@ import pytest
 
 from avsal_jax import registry
 from avsal_jax.cli import compare, evaluate, fit_prior, prepare, train
-from avsal_jax.data.datasets import find_dataset
+from avsal_jax.data.sets.datasets import find_dataset
 from avsal_jax.testing import fake_data
 
 SETS = [name for name, row in registry.table("dataset").items() if row.generator is None]
@@ -103,7 +103,7 @@ def test_the_loops_over_recipes_are_of_commands_that_fit(tests_dir):
 
 
 def test_the_python_on_prepared_data_runs(tests_dir, tmp_path, monkeypatch, capsys):
-    from avsal_jax.data.prepare import prepare as prepare_set
+    from avsal_jax.data.prepared.prepare import prepare as prepare_set
 
     videos = fake_data.fake_videos()
     lists = {"train_1": tuple(v.name for v in videos[:2]), "test_1": (videos[2].name,)}

@@ -21,19 +21,19 @@ ALLOWED: dict[tuple[str, str, str], str] = {
     **{
         ("metric", name, "losses.py"): "the training loss of that name" for name in ("cc", "sim", "nss", "kl")
     },
-    ("dataset", "dhf1k", "data/packagings/split_folders.py"): "the packaging of that name",
+    ("dataset", "dhf1k", "data/sets/packagings/split_folders.py"): "the packaging of that name",
     ("dataset", "dhf1k", "evaluation/protocols.py"): "the protocol of that name",
     ("metric", "cc", "training/recipes.py"): "the recipes `smoke` and `mini` choose it, as users do",
     ("output", "features", "convert/convert.py"): "an argument of Network.run",
-    ("output", "features", "data/feature_cache.py"): "a folder of prepared data",
+    ("output", "features", "data/prepared/feature_cache.py"): "a folder of prepared data",
     ("output", "features", "inference/output.py"): "what an output can need",
     ("output", "features", "inference/predictor.py"): "an argument of Network.run",
     ("output", "features", "inference/report.py"): "a field of the settings",
     ("output", "maps", "cli/running.py"): "the number of maps in a summary, and a word",
-    ("output", "maps", "data/grey_maps.py"): "the array of any npz with maps",
-    ("output", "maps", "data/packagings/split_folders.py"): "folders of published data sets",
-    ("output", "maps", "data/packagings/stavis.py"): "folders of published data sets",
-    ("output", "maps", "data/synthetic/files.py"): "a folder of that data set",
+    ("output", "maps", "data/truth/grey_maps.py"): "the array of any npz with maps",
+    ("output", "maps", "data/sets/packagings/split_folders.py"): "folders of published data sets",
+    ("output", "maps", "data/sets/packagings/stavis.py"): "folders of published data sets",
+    ("output", "maps", "synthetic/layout.py"): "a folder of that data set",
     ("output", "maps", "evaluation/saved_maps.py"): "a folder of maps, by whatever program",
     ("output", "maps", "inference/features.py"): "the number of maps in a summary",
     ("output", "maps", "inference/predict.py"): "the number of maps in a summary",
@@ -42,7 +42,7 @@ ALLOWED: dict[tuple[str, str, str], str] = {
     ("output", "maps", "metrics/resizing.py"): "the name of an argument",
     ("output", "overlay", "inference/report.py"): "the heading of a column of pictures",
     ("output", "report", "cli/prepare.py"): "the report of preparing a data set",
-    ("output", "report", "data/prepare.py"): "the report of preparing a data set",
+    ("output", "report", "data/prepared/prepare.py"): "the report of preparing a data set",
 }
 
 

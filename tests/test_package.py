@@ -1,6 +1,7 @@
 """Import directions, what an import loads, and the speed of --help."""
 
 import ast
+import importlib
 import pathlib
 import subprocess
 import sys
@@ -25,16 +26,16 @@ ALLOWED = {
     "pages": set(),
     "identity": set(),
     "files": set(),
-    "threads": set(),
-    "compile_cache": set(),
-    "cluster": {"errors"},
+    "runtime": {"errors"},
     "pictures": {"ops"},
     "ops": {"errors", "spec", "types", "contents"},
-    "data": {"errors", "spec", "identity", "files", "registry", "contents", ""},
+    "media": {"errors", "spec", "identity"},
+    "data": {"errors", "spec", "media", "identity", "files", "registry", "contents", ""},
+    "synthetic": {"errors", "spec", "media", "data", "files", "registry", "contents", ""},
     "losses": {"ops", "errors", "registry", "spec", ""},
     "metrics": {"ops", "errors", "registry", "contents", ""},
     "models": {"errors", "spec", "types", "ops", "registry", "contents", ""},
-    "storage": {"errors", "spec", "types", "ops", "models", "bundled", "registry", ""},
+    "storage": {"files", "errors", "spec", "types", "ops", "models", "bundled", "registry", ""},
     "convert": {"errors", "spec", "types", "ops", "models", "storage", "registry", "contents", ""},
     "inference": {
         "registry",
@@ -46,12 +47,13 @@ ALLOWED = {
         "ops",
         "models",
         "storage",
+        "media",
         "data",
         "pages",
         "pictures",
         "identity",
         "",
-        "threads",
+        "runtime",
         "plugins",
     },
     "evaluation": {
@@ -61,7 +63,9 @@ ALLOWED = {
         "ops",
         "models",
         "storage",
+        "media",
         "data",
+        "synthetic",
         "pages",
         "pictures",
         "metrics",
@@ -71,7 +75,7 @@ ALLOWED = {
         "",
         "identity",
         "files",
-        "cluster",
+        "runtime",
     },
     "training": {
         "bundled",
@@ -81,7 +85,9 @@ ALLOWED = {
         "ops",
         "models",
         "storage",
+        "media",
         "data",
+        "synthetic",
         "pages",
         "pictures",
         "metrics",
@@ -92,8 +98,7 @@ ALLOWED = {
         "identity",
         "files",
         "",
-        "threads",
-        "cluster",
+        "runtime",
     },
     "cli": {
         "registry",
@@ -106,11 +111,11 @@ ALLOWED = {
         "convert",
         "inference",
         "evaluation",
+        "media",
         "data",
         "",
-        "compile_cache",
+        "runtime",
         "training",
-        "cluster",
         "plugins",
         "catalogue",
     },
@@ -121,11 +126,11 @@ ONLY_IN = {
     "torch": {"convert/reader.py"},
     "orbax": {"training/checkpointing.py"},
     "librosa": {"spec/log_mel.py"},
-    "soxr": {"data/clip_sound.py"},
+    "soxr": {"media/clip_sound.py"},
     "ml_collections": {"training/recipes.py"},
-    "tensorflow": {"data/pipeline.py"},
-    "tensorflow_datasets": {"data/shards.py"},
-    "array_record": {"data/shards.py"},
+    "tensorflow": {"data/prepared/pipeline.py"},
+    "tensorflow_datasets": {"data/prepared/shards.py"},
+    "array_record": {"data/prepared/shards.py"},
     "jax": None,
 }
 
@@ -160,7 +165,7 @@ def test_arrows_point_down(path):
             assert other == part or other in ALLOWED[part], f"{relative} imports {name}"
         if top in ONLY_IN and ONLY_IN[top] is not None:
             assert str(relative) in ONLY_IN[top], f"{relative} imports {top}"
-        if part in ("data", "spec"):
+        if part in ("data", "media", "spec", "synthetic"):
             assert top not in {"jax", "flax"}, f"{relative} imports {top}: code of {part} works without jax"
 
 
@@ -201,6 +206,21 @@ def test_public_names_are_there():
     assert set(avsal_jax.__all__) <= set(dir(avsal_jax))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = avsal_jax.nothing
+
+
+@pytest.mark.parametrize(
+    ("old", "name", "new"),
+    [
+        ("data.pipeline", "clip_batches", "data.prepared.pipeline"),
+        ("data.sampling", "Sampling", "data.prepared.sampling"),
+        ("data.sources", "PreparedSources", "data.prepared.selection"),
+        ("data.synthetic", "write_synthetic", "synthetic"),
+    ],
+)
+def test_import_paths_of_the_last_version_work_with_a_warning(old, name, new):
+    with pytest.warns(FutureWarning, match=f"avsal_jax.{old} has moved to avsal_jax.{new}"):
+        moved = getattr(importlib.import_module(f"avsal_jax.{old}"), name)
+    assert moved is getattr(importlib.import_module(f"avsal_jax.{new}"), name)
 
 
 def test_help_takes_under_a_second():

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from avsal_jax.cli.main import main
-from avsal_jax.data.clip_sound import Sound
-from avsal_jax.data.prepare import prepare_generated
-from avsal_jax.data.synthetic.sounds import Sounds, transposed
+from avsal_jax.data.prepared.prepare import prepare_generated
 from avsal_jax.errors import AvsalError
+from avsal_jax.media.clip_sound import Sound
 from avsal_jax.models.network import init_variables
 from avsal_jax.models.systems import build, resolve
 from avsal_jax.storage import read_model, write_model
-from avsal_jax.training.metrics_log import read_metrics
+from avsal_jax.synthetic.sounds import Sounds, transposed
 from avsal_jax.training.objectives import Steps
 from avsal_jax.training.objectives.sound_classes import SoundStream
+from avsal_jax.training.records.metrics_log import read_metrics
 
 SETTINGS = {
     "frames": 8,

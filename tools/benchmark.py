@@ -137,9 +137,9 @@ def _predict(args):
 
 
 def _torch_maps(pair, net, place, args):
-    from avsal_jax.data.fitting import resize_frame
-    from avsal_jax.data.video import Video
     from avsal_jax.inference.windows import window
+    from avsal_jax.media.fitting import resize_frame
+    from avsal_jax.media.video import Video
     from avsal_jax.ops.pixels import normalize_pixels
 
     frames, length = [], pair.spec.frames

@@ -47,7 +47,7 @@ def main():
 
 
 def _compare(folder, args):
-    from avsal_jax.data.prepare import prepare
+    from avsal_jax.data.prepared.prepare import prepare
 
     _write_set(folder / "root")
     report = {"rounds": {name: [] for name in SIDES}}
@@ -76,7 +76,7 @@ def _write_set(root):
     import scipy.io.wavfile
     from PIL import Image
 
-    from avsal_jax.data.video import Video
+    from avsal_jax.media.video import Video
 
     frames = [Image.fromarray(frame.image).resize((640, 360)) for frame in Video(CLIP)]
     rng = np.random.default_rng(0)
@@ -103,7 +103,7 @@ def _write_set(root):
 
 def _jpeg_error(folder):
     """Differences of the JPEG pictures from the exact ones, in levels of 255."""
-    from avsal_jax.data.sources import PreparedSources
+    from avsal_jax.data.prepared.selection import PreparedSources
 
     sides = [PreparedSources(folder / e).videos([("diem", 1)], "train")[0] for e in ("jpeg", "png")]
     images = [
@@ -116,8 +116,8 @@ def _jpeg_error(folder):
 
 def _ours(folder, batches):
     from avsal_jax import InputSpec, Waveform
-    from avsal_jax.data.pipeline import clip_batches
-    from avsal_jax.data.sources import PreparedSources
+    from avsal_jax.data.prepared.pipeline import clip_batches
+    from avsal_jax.data.prepared.selection import PreparedSources
 
     spec = InputSpec(FRAMES, HEIGHT, WIDTH, audio=Waveform(SAMPLES))
     videos = PreparedSources(folder / "jpeg").videos([("diem", 1)], "train")
@@ -133,7 +133,7 @@ def _ours(folder, batches):
 
 def _time_reading():
     """Makes every read of records add its processor seconds to the list that is returned."""
-    from avsal_jax.data.shards import ShardFolder
+    from avsal_jax.data.prepared.shards import ShardFolder
 
     seconds, plain = [], ShardFolder.read_raw
 

@@ -9,12 +9,12 @@ import time
 import numpy as np
 import scipy.ndimage
 
-from avsal_jax.data.fitting import resize_frame
-from avsal_jax.data.video import Video
 from avsal_jax.inference.output import Context, Item
 from avsal_jax.inference.predict import Settings, predict_file
 from avsal_jax.inference.writers.maps import MapImages
 from avsal_jax.inference.writers.overlay import OverlayWriter
+from avsal_jax.media.fitting import resize_frame
+from avsal_jax.media.video import Video
 from avsal_jax.models.layers import Runtime
 from avsal_jax.pictures import overlay, resize_map, to_grey
 from avsal_jax.spec.input import InputSpec

@@ -18,9 +18,9 @@ matplotlib.use("agg")
 from matplotlib import pyplot as plt
 
 from avsal_jax.cli import flags
-from avsal_jax.compile_cache import use_compile_cache
 from avsal_jax.evaluation.evaluate import Request, evaluate
 from avsal_jax.files import write_text
+from avsal_jax.runtime.compile_cache import use_compile_cache
 
 METRICS = ("cc", "nss", "sim")
 

@@ -20,15 +20,15 @@ import numpy as np
 import tqdm
 
 from avsal_jax import load_model, metrics
-from avsal_jax.compile_cache import use_compile_cache
-from avsal_jax.data.pipeline import clip_batches, numpy_batches
-from avsal_jax.data.prepared import PreparedVideo
-from avsal_jax.data.sampling import Sampler, Sampling
-from avsal_jax.data.sources import PreparedSources
+from avsal_jax.data.prepared.pipeline import clip_batches, numpy_batches
+from avsal_jax.data.prepared.sampling import Sampler, Sampling
+from avsal_jax.data.prepared.selection import PreparedSources
+from avsal_jax.data.prepared.videos import PreparedVideo
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation.compare import bootstrap_interval
 from avsal_jax.evaluation.domains import STEPS, separability
 from avsal_jax.models.domain import CHANNELS
+from avsal_jax.runtime.compile_cache import use_compile_cache
 from avsal_jax.types import Clip
 
 BATCH = 8

@@ -38,10 +38,10 @@ from gaze_scores import (
 from measure import machine
 
 from avsal_jax.bundled import model_directory
-from avsal_jax.compile_cache import use_compile_cache
-from avsal_jax.data.datasets import open_dataset
+from avsal_jax.data.sets.datasets import open_dataset
 from avsal_jax.errors import AvsalError
 from avsal_jax.files import write_text
+from avsal_jax.runtime.compile_cache import use_compile_cache
 
 WORST_CLIPS = 5
 MACHINE = ("device", "processor", "cores", "python", "jax")

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from avsal_jax import registry
-from avsal_jax.data.datasets import open_dataset
-from avsal_jax.data.schema import VideoEntry
-from avsal_jax.data.sets.gaze_sets import placements
+from avsal_jax.data.gaze.gaze_sets import placements
+from avsal_jax.data.sets.datasets import open_dataset
+from avsal_jax.data.sets.entries import VideoEntry
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation.compare import bootstrap_interval
 from avsal_jax.evaluation.evaluate import Request, evaluate

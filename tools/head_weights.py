@@ -17,14 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from avsal_jax.data.synthetic.gaze import densities, look
-from avsal_jax.data.synthetic.picture import render
-from avsal_jax.data.synthetic.scene import make_scene
-from avsal_jax.data.synthetic.settings import SyntheticSettings
-from avsal_jax.data.synthetic.sound import make_sound
 from avsal_jax.models.fusion.ravf import RAVF
 from avsal_jax.models.network import init_variables
 from avsal_jax.models.systems import build, resolve
+from avsal_jax.synthetic.gaze import densities, look
+from avsal_jax.synthetic.picture import render
+from avsal_jax.synthetic.scene import make_scene
+from avsal_jax.synthetic.settings import SyntheticSettings
+from avsal_jax.synthetic.sound import make_sound
 from avsal_jax.types import Clip
 
 LEARNING_RATE = 1e-4  # of AVRSP's recipe

@@ -27,20 +27,20 @@ from real_clips import real_clips
 
 from avsal_jax import load_model, metrics
 from avsal_jax.cli.main import main as avsal
-from avsal_jax.data.datasets import open_dataset
-from avsal_jax.data.synthetic import read_scene, read_settings
-from avsal_jax.data.synthetic.expected import expected_density
-from avsal_jax.data.synthetic.gaze import centre_map, luminance, motion_maps
+from avsal_jax.data.sets.datasets import open_dataset
 from avsal_jax.evaluation.compare import compare
 from avsal_jax.evaluation.results import read_results
+from avsal_jax.media.cues import centre_map, luminance, motion_maps
 from avsal_jax.metrics import MeanState
 from avsal_jax.models.network import SALIENCY
 from avsal_jax.models.systems import build
 from avsal_jax.pictures import to_grey
+from avsal_jax.synthetic import read_scene, read_settings
+from avsal_jax.synthetic.expected import expected_density
 from avsal_jax.training import recipes
-from avsal_jax.training.metrics_log import read_metrics
 from avsal_jax.training.objectives import clip_of
 from avsal_jax.training.program import runtime_of
+from avsal_jax.training.records.metrics_log import read_metrics
 from avsal_jax.training.schema import build_config
 from avsal_jax.training.train import Trainer
 

@@ -84,8 +84,8 @@ AREAS = {
         ("tests/models/test_*.py", "tests/evaluation/test_*.py"),
     ),
     "sampling": Area(
-        ("data/sampling.py", "data/pipeline.py"),
-        ("tests/data/test_*.py",),
+        ("data/prepared/sampling.py", "data/prepared/pipeline.py"),
+        ("tests/data/test_*.py", "tests/synthetic/test_*.py"),
         ("tests/training/test_*.py",),
     ),
     "checkpointing": Area(
@@ -102,13 +102,13 @@ AREAS = {
         ("evaluation/protocols.py",), ("tests/evaluation/test_*.py",), ("tests/test_metrics*.py",)
     ),
     "audio": Area(
-        ("data/audio.py", "data/clip_sound.py", "data/sound_*.py", "spec/log_mel.py", "spec/sound.py"),
-        ("tests/data/test_*.py",),
+        ("media/audio.py", "media/clip_sound.py", "media/sound_*.py", "spec/log_mel.py", "spec/sound.py"),
+        ("tests/media/test_*.py", "tests/spec/test_*.py"),
         ("tests/inference/test_*.py", "tests/fuzz/test_*.py"),
     ),
     "video": Area(
-        ("data/video.py", "data/streams.py", "data/frame_times.py", "data/orientation.py"),
-        ("tests/data/test_*.py",),
+        ("media/video.py", "media/streams.py", "media/frame_times.py", "media/orientation.py"),
+        ("tests/media/test_*.py",),
         ("tests/inference/test_*.py", "tests/fuzz/test_*.py"),
     ),
 }

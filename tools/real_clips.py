@@ -16,10 +16,10 @@ import numpy as np
 from PIL import Image
 
 from avsal_jax import load_model, metrics
-from avsal_jax.data.fitting import resize_frame
-from avsal_jax.data.synthetic.gaze import centre_map, luminance, motion_maps
 from avsal_jax.evaluation.compare import bootstrap_interval
-from avsal_jax.inference.sources import open_source
+from avsal_jax.inference.inputs import open_source
+from avsal_jax.media.cues import centre_map, luminance, motion_maps
+from avsal_jax.media.fitting import resize_frame
 from avsal_jax.pictures import overlay, resize_map, shrink, to_grey
 
 FRAMES, WIDTH, GAP = 4, 240, 3  # of the picture: frames per clip, pixels

@@ -18,9 +18,9 @@ import chex
 import jax
 import numpy as np
 
-from avsal_jax.compile_cache import use_compile_cache
-from avsal_jax.data.prepare import prepare_generated
+from avsal_jax.data.prepared.prepare import prepare_generated
 from avsal_jax.models.systems import build
+from avsal_jax.runtime.compile_cache import use_compile_cache
 from avsal_jax.training import recipes
 from avsal_jax.training.program import runtime_of
 from avsal_jax.training.schema import TrainConfig, build_config

@@ -21,17 +21,17 @@ import numpy as np
 import tqdm
 
 from avsal_jax import load_model, metrics
-from avsal_jax.compile_cache import use_compile_cache
-from avsal_jax.data.audio import read_sound
-from avsal_jax.data.clip_sound import ClipSound
-from avsal_jax.data.datasets import open_dataset
-from avsal_jax.data.fitting import fitted_frame
-from avsal_jax.data.synthetic import read_scene, read_settings
+from avsal_jax.data.sets.datasets import open_dataset
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation.compare import bootstrap_interval
 from avsal_jax.evaluation.swap import swap_measure, swap_pairs
+from avsal_jax.media.audio import read_sound
+from avsal_jax.media.clip_sound import ClipSound
+from avsal_jax.media.fitting import fitted_frame
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import feature_shapes
+from avsal_jax.runtime.compile_cache import use_compile_cache
+from avsal_jax.synthetic import read_scene, read_settings
 from avsal_jax.types import Clip
 
 SILENCE = -1

@@ -18,20 +18,13 @@ import time
 import numpy as np
 
 from avsal_jax import metrics
-from avsal_jax.data.audio import read_sound
-from avsal_jax.data.clip_sound import resample
-from avsal_jax.data.datasets import open_dataset
-from avsal_jax.data.synthetic import GRADES, read_scene, settings_from, write_synthetic
-from avsal_jax.data.synthetic.gaze import (
-    BLUR,
-    SPREAD,
-    bump,
-    centre_map,
-    contrast_maps,
-    luminance,
-    motion_maps,
-)
+from avsal_jax.data.sets.datasets import open_dataset
+from avsal_jax.media.audio import read_sound
+from avsal_jax.media.clip_sound import resample
+from avsal_jax.media.cues import BLUR, centre_map, contrast_maps, luminance, motion_maps
 from avsal_jax.spec.log_mel import RATE, log_mel
+from avsal_jax.synthetic import GRADES, read_scene, settings_from, write_synthetic
+from avsal_jax.synthetic.gaze import SPREAD, bump
 
 PICTURE = ("motion", "motion without camera", "contrast", "centre")
 MIXED = ("mixed", "mixed with mean map")

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _tell_data_sets(root: str) -> None:
     from avsal_jax import registry
-    from avsal_jax.data.datasets import open_dataset
+    from avsal_jax.data.sets.datasets import open_dataset
     from avsal_jax.errors import AvsalError
 
     if not pathlib.Path(root).is_dir():

@@ -54,8 +54,8 @@ def run(args: argparse.Namespace) -> int:
     import tqdm
 
     from avsal_jax.cli.sharing import own_shard
-    from avsal_jax.compile_cache import use_compile_cache
     from avsal_jax.evaluation.evaluate import Request, evaluate
+    from avsal_jax.runtime.compile_cache import use_compile_cache
 
     use_compile_cache()
     names = {field.name for field in dataclasses.fields(Request)} & vars(args).keys()

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     import tqdm
 
-    from avsal_jax.data.datasets import open_dataset
+    from avsal_jax.data.sets.datasets import open_dataset
     from avsal_jax.evaluation.priors import fit_prior
 
     entries = open_dataset(

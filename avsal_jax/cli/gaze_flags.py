@@ -25,7 +25,7 @@ def add_gaze(parser: argparse.ArgumentParser) -> None:
 
 def gaze_options(args: argparse.Namespace):
     """Returns the `GazeOptions` of a command; AvsalError for values that are not allowed."""
-    from avsal_jax.data.sets.stimuli import Blur, GazeOptions
+    from avsal_jax.data.gaze.stimuli import Blur, GazeOptions
 
     names = ("pixels_per_degree", "drop_first", "screen", "stimulus_rect", "time_origin", "time_unit",
              "events", "velocity", "dispersion", "shortest")  # fmt: skip

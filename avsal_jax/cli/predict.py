@@ -46,13 +46,13 @@ def run(args: argparse.Namespace) -> int:
 
     from avsal_jax.cli.running import predict_all
     from avsal_jax.cli.sharing import own_inputs
-    from avsal_jax.compile_cache import use_compile_cache
     from avsal_jax.inference.features import FeatureSettings
+    from avsal_jax.inference.inputs import SoundChoice, list_inputs
     from avsal_jax.inference.predict import check_source
     from avsal_jax.inference.predictor import load_model
     from avsal_jax.inference.settings import Settings
-    from avsal_jax.inference.sources import SoundChoice, list_inputs
     from avsal_jax.models.layers import Runtime
+    from avsal_jax.runtime.compile_cache import use_compile_cache
 
     feature_settings = FeatureSettings(
         args.features, args.feature_frames, compare_audio=args.compare_audio, iterations=args.iterations

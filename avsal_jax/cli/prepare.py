@@ -36,8 +36,8 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     import tqdm
 
-    from avsal_jax.data.datasets import find_dataset
-    from avsal_jax.data.prepare import prepare, prepare_generated
+    from avsal_jax.data.prepared.prepare import prepare, prepare_generated
+    from avsal_jax.data.sets.datasets import find_dataset
     from avsal_jax.errors import AvsalError
 
     def bar(total, unit="frame", desc="preparing"):

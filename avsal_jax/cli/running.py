@@ -8,11 +8,11 @@ import sys
 import tqdm
 
 from avsal_jax import registry
-from avsal_jax.data.photographs import PhotographSet
 from avsal_jax.errors import error_line
 from avsal_jax.inference.predict import predict_file
 from avsal_jax.inference.predictor import Model
 from avsal_jax.inference.settings import Settings
+from avsal_jax.media.photographs import PhotographSet
 
 
 def predict_all(

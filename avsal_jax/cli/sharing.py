@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 
-from avsal_jax.cluster import find_cluster, own_gpus, share, tpu_worker
+from avsal_jax.runtime.cluster import find_cluster, own_gpus, share, tpu_worker
 
 
 def own_shard(given: tuple[int, int] | None) -> tuple[int, int] | None:

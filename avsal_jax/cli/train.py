@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     if args.config is None or args.workdir is None:
         raise AvsalError("train needs --config and --workdir, or --list")
 
-    from avsal_jax.compile_cache import use_compile_cache
+    from avsal_jax.runtime.compile_cache import use_compile_cache
     from avsal_jax.training import launch
     from avsal_jax.training.overrides import config_values
     from avsal_jax.training.schema import build_config

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from avsal_jax.data.audio import read_own_sound, read_sound
-from avsal_jax.data.clip_sound import Sound
-from avsal_jax.data.schema import VideoEntry
+from avsal_jax.data.sets.entries import VideoEntry
 from avsal_jax.errors import AvsalError
 from avsal_jax.identity import tree_identity
-from avsal_jax.inference.sources import HEARS_SILENCE, SoundChoice
+from avsal_jax.inference.inputs import HEARS_SILENCE, SoundChoice
+from avsal_jax.media.audio import read_own_sound, read_sound
+from avsal_jax.media.clip_sound import Sound
 
 AUTO, OFF, SWAP = "auto", "off", "swap"
 

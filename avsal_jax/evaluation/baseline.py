@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from avsal_jax.registry import register
 
 if TYPE_CHECKING:
-    from avsal_jax.data.schema import VideoEntry
+    from avsal_jax.data.sets.entries import VideoEntry
 
 
 @dataclasses.dataclass(frozen=True)

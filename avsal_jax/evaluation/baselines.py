@@ -9,13 +9,13 @@ import numpy as np
 import scipy.ndimage
 from PIL import Image
 
-from avsal_jax.data.fitting import resize_frame
-from avsal_jax.data.schema import VideoEntry
-from avsal_jax.data.synthetic.gaze import luminance, motion_maps
+from avsal_jax.data.sets.entries import VideoEntry
 from avsal_jax.errors import AvsalError
+from avsal_jax.evaluation.map_sources import MapSource
 from avsal_jax.evaluation.protocols import Protocol
-from avsal_jax.evaluation.sources import MapSource
 from avsal_jax.identity import digest
+from avsal_jax.media.cues import luminance, motion_maps
+from avsal_jax.media.fitting import resize_frame
 from avsal_jax.pictures import resize_map
 
 _SIZE = (224, 384)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from avsal_jax import registry
-from avsal_jax.data.dataset import SIX, group_names
+from avsal_jax.data.sets.dataset import SIX, group_names
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation.results import Result
 from avsal_jax.metrics import default_metrics

@@ -8,23 +8,23 @@ import pathlib
 from collections.abc import Callable, Sequence
 
 from avsal_jax import registry
-from avsal_jax.cluster import share
-from avsal_jax.data.datasets import find_dataset, open_dataset, open_entire
-from avsal_jax.data.schema import VideoEntry
-from avsal_jax.data.sets.stimuli import DEFAULT_OPTIONS, GazeOptions
-from avsal_jax.data.video_lists import shipped_domain
+from avsal_jax.data.gaze.stimuli import DEFAULT_OPTIONS, GazeOptions
+from avsal_jax.data.sets.datasets import find_dataset, open_dataset, open_entire
+from avsal_jax.data.sets.entries import VideoEntry
+from avsal_jax.data.sets.video_lists import shipped_domain
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation import priors, runner, tables
 from avsal_jax.evaluation.audio_choice import AUTO, AudioChoice
 from avsal_jax.evaluation.baseline import Baseline, BaselineRequest
 from avsal_jax.evaluation.baselines import centre_maps
+from avsal_jax.evaluation.map_sources import MapSource, ModelMaps
 from avsal_jax.evaluation.protocols import Protocol, protocol_for
 from avsal_jax.evaluation.saved_maps import SavedMaps
-from avsal_jax.evaluation.sources import MapSource, ModelMaps
 from avsal_jax.evaluation.submission import write_submission
 from avsal_jax.evaluation.units import Settings, Unit
 from avsal_jax.inference.predictor import load_model
 from avsal_jax.metrics import default_metrics, find_metric, metrics_over_priors
+from avsal_jax.runtime.cluster import share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Request:
     """What a user asks for.
 
     Attributes:
-      dataset, root, split, fold, list_file: see `data.datasets.open_dataset`.
+      dataset, root, split, fold, list_file: see `data.sets.datasets.open_dataset`.
       model: a model directory or bundled model, `1=DIR,2=DIR,3=DIR` for pooled folds, a prior's file, or the
         name of a registered baseline.
       predictions: a folder of saved maps; either this or `model`.

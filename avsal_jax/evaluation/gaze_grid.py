@@ -7,9 +7,9 @@ import dataclasses
 
 import numpy as np
 
-from avsal_jax.data.schema import VideoEntry
-from avsal_jax.data.sets.fixation_table import blur_counts, count_cells
-from avsal_jax.data.sets.stimuli import DEFAULT_BLUR, Blur
+from avsal_jax.data.gaze.fixation_table import blur_counts, count_cells
+from avsal_jax.data.gaze.stimuli import DEFAULT_BLUR, Blur
+from avsal_jax.data.sets.entries import VideoEntry
 
 _TIME_TOLERANCE = 1e-6  # seconds; times are sums of rounded steps
 _LEAST_OF_FEW = 2  # fixations, so that one observer can predict another

@@ -11,16 +11,16 @@ import numpy as np
 import scipy.ndimage
 
 from avsal_jax import registry
-from avsal_jax.data.datasets import find_dataset
-from avsal_jax.data.fixation_maps import Fixations, rescale_points
-from avsal_jax.data.raw_fixations import Observer
-from avsal_jax.data.schema import VideoEntry
-from avsal_jax.data.sets.entries import GazeEntry
-from avsal_jax.data.truth import Truth
+from avsal_jax.data.gaze.gaze_entries import GazeEntry
+from avsal_jax.data.sets.datasets import find_dataset
+from avsal_jax.data.sets.entries import VideoEntry
+from avsal_jax.data.sets.raw_fixations import Observer
+from avsal_jax.data.truth.fixation_maps import Fixations, rescale_points
+from avsal_jax.data.truth.frame_truth import Truth
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation.baseline import HALVES, BaselineRequest
+from avsal_jax.evaluation.map_sources import MapSource, Trial
 from avsal_jax.evaluation.protocols import Protocol
-from avsal_jax.evaluation.sources import MapSource, Trial
 from avsal_jax.identity import tree_identity
 from avsal_jax.metrics import default_metrics, find_metric
 from avsal_jax.pictures import to_grey

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 import avsal_jax
-from avsal_jax.data.schema import VideoEntry
-from avsal_jax.data.sets.entries import GazeEntry
+from avsal_jax.data.gaze.gaze_entries import GazeEntry
+from avsal_jax.data.sets.entries import VideoEntry
 from avsal_jax.errors import AvsalError, damage_reason
 from avsal_jax.evaluation.baseline import BaselineRequest
 from avsal_jax.evaluation.baselines import Constant, mean_density, mean_maps

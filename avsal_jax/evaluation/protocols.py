@@ -13,8 +13,8 @@ import numpy as np
 import scipy.ndimage
 
 from avsal_jax import metrics, registry
-from avsal_jax.data.datasets import find_dataset
-from avsal_jax.data.schema import VideoEntry
+from avsal_jax.data.sets.datasets import find_dataset
+from avsal_jax.data.sets.entries import VideoEntry
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation.gaze_grid import GazeGrid
 from avsal_jax.metrics import fixation_map

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from avsal_jax.data.grey_maps import (
+from avsal_jax.data.sets.entries import VideoEntry
+from avsal_jax.data.truth.grey_maps import (
     MAP_SUFFIXES,
     STACK_SUFFIXES,
     Levels,
@@ -18,14 +19,13 @@ from avsal_jax.data.grey_maps import (
     read_grey,
     read_levels,
 )
-from avsal_jax.data.images import visible_files
-from avsal_jax.data.numbering import place
-from avsal_jax.data.schema import VideoEntry
-from avsal_jax.data.truth_files import NumberedFiles, numbered_files
+from avsal_jax.data.truth.truth_files import NumberedFiles, numbered_files
 from avsal_jax.errors import AvsalError
+from avsal_jax.evaluation.map_sources import MapSource
 from avsal_jax.evaluation.protocols import Protocol
-from avsal_jax.evaluation.sources import MapSource
 from avsal_jax.identity import folder_identity, tree_identity
+from avsal_jax.media.images import visible_files
+from avsal_jax.media.numbering import place
 
 _ASPECT_TOLERANCE = 0.1  # models work at one size whatever the video's, so a little is common
 _READ = (
@@ -45,7 +45,7 @@ class SavedMaps(MapSource):
       alone: whether one video alone is evaluated; its maps may then lie in `folder` itself.
 
     The map of a photograph may also be a file of its name: FOLDER/NAME.png or FOLDER/maps/NAME.png.
-    Frames belong to files as `data.numbering` says; those of a file with all maps go in order.
+    Frames belong to files as `media.numbering` says; those of a file with all maps go in order.
     """
 
     def __init__(self, folder, alone: bool = False):

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from avsal_jax import metrics
-from avsal_jax.data.fixation_maps import Fixations, fixation_findings
-from avsal_jax.data.schema import VideoEntry
-from avsal_jax.data.truth import Truth
+from avsal_jax.data.sets.entries import VideoEntry
+from avsal_jax.data.truth.fixation_maps import Fixations, fixation_findings
+from avsal_jax.data.truth.frame_truth import Truth
 from avsal_jax.errors import AvsalError
+from avsal_jax.evaluation.map_sources import Trial
 from avsal_jax.evaluation.protocols import Protocol, VideoOthers, generator
-from avsal_jax.evaluation.sources import Trial
 from avsal_jax.evaluation.units import Settings, Unit
 from avsal_jax.metrics import Frame, find_metric, fixation_map
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 
 from PIL import Image
 
-from avsal_jax.data.grey_maps import to_8_bit
+from avsal_jax.data.truth.grey_maps import to_8_bit
 from avsal_jax.errors import AvsalError, error_line
 from avsal_jax.evaluation.protocols import Protocol
 from avsal_jax.evaluation.units import Unit
+from avsal_jax.files import complete_folder
 
 
 def write_submission(
@@ -47,14 +45,9 @@ def write_submission(
 def _write_video(unit: Unit, protocol: Protocol, folder: pathlib.Path) -> None:
     if not unit.entry.frames:
         raise AvsalError("it has no frames")
-    partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with complete_folder(folder) as partial:
         for index, stored in enumerate(unit.source.maps(unit.entry, protocol)):
             if stored is None:
                 raise AvsalError(f"frame {index + 1} has no prediction")
             name = pathlib.PurePath(unit.entry.frame_name(index)).stem
             Image.fromarray(to_8_bit(stored)).save(partial / f"{name}.png")
-        partial.chmod(0o755)
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

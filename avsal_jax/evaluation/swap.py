@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from avsal_jax.data.synthetic.scene import Scene
 from avsal_jax.errors import AvsalError
+from avsal_jax.synthetic.scene import Scene
 
 
 @dataclasses.dataclass(frozen=True)

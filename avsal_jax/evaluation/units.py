@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 
 from avsal_jax import registry
-from avsal_jax.data.schema import VideoEntry
+from avsal_jax.data.sets.entries import VideoEntry
+from avsal_jax.evaluation.map_sources import MapSource
 from avsal_jax.evaluation.protocols import Protocol
-from avsal_jax.evaluation.sources import MapSource
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from avsal_jax.data.clip_sound import ClipSound
-from avsal_jax.data.fitting import fitted_map
-from avsal_jax.data.video import Frame
 from avsal_jax.errors import AvsalError
 from avsal_jax.inference.feature_engine import FeatureEngine
+from avsal_jax.inference.inputs import SoundChoice, Sounds, Source
 from avsal_jax.inference.output import FEATURES, Item, Output
-from avsal_jax.inference.sources import SoundChoice, Sounds, Source
 from avsal_jax.inference.stream import FrameMap, stream
 from avsal_jax.inference.windows import window
+from avsal_jax.media.clip_sound import ClipSound
+from avsal_jax.media.fitting import fitted_map
+from avsal_jax.media.video import Frame
 from avsal_jax.spec.input import InputSpec
 
 if TYPE_CHECKING:

@@ -24,9 +24,9 @@ if TYPE_CHECKING:  # outputs are read for `--help`, without numpy
 
     import numpy as np
 
-    from avsal_jax.data.video import VideoInfo
     from avsal_jax.inference.features import Recorded
     from avsal_jax.inference.settings import Settings
+    from avsal_jax.media.video import VideoInfo
 
 MAP, GREY, IMAGE, FEATURES = "map", "grey", "image", "features"
 NEEDS = (MAP, GREY, IMAGE, FEATURES)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from avsal_jax.inference.output import GREY, IMAGE, Context, Item, Output
 from avsal_jax.pictures import resize_map, to_grey
-from avsal_jax.threads import Worker
+from avsal_jax.runtime.threads import Worker
 
 _QUEUE = 4
 

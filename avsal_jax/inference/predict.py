@@ -14,15 +14,9 @@ import jax
 
 import avsal_jax
 from avsal_jax import registry
-from avsal_jax.data.photographs import PhotographSet, is_photograph
 from avsal_jax.identity import tree_identity
 from avsal_jax.inference.features import FeatureRecorder, check_features, record_features
-from avsal_jax.inference.output import Context, Item, chosen_outputs
-from avsal_jax.inference.outputs import FrameOutputs, OutputSet
-from avsal_jax.inference.predictor import Model
-from avsal_jax.inference.result_folders import complete_or_nothing, previous_summary, write_summary
-from avsal_jax.inference.settings import Settings
-from avsal_jax.inference.sources import (
+from avsal_jax.inference.inputs import (
     SoundChoice,
     Sounds,
     Source,
@@ -30,8 +24,14 @@ from avsal_jax.inference.sources import (
     open_source,
     rate_warning,
 )
+from avsal_jax.inference.output import Context, Item, chosen_outputs
+from avsal_jax.inference.outputs import FrameOutputs, OutputSet
+from avsal_jax.inference.predictor import Model
+from avsal_jax.inference.result_folders import complete_or_nothing, previous_summary, write_summary
+from avsal_jax.inference.settings import Settings
 from avsal_jax.inference.stills import check_photographs, predict_photographs
 from avsal_jax.inference.stream import FrameStream, stream
+from avsal_jax.media.photographs import PhotographSet, is_photograph
 
 
 def check_source(source: pathlib.Path | PhotographSet, settings: Settings) -> Source | PhotographSet:

@@ -12,17 +12,17 @@ import jax
 import numpy as np
 
 from avsal_jax.bundled import DEFAULT
-from avsal_jax.data.audio import clean_sound
-from avsal_jax.data.clip_sound import ClipSound
-from avsal_jax.data.fitting import fitted_frame, fitted_map
-from avsal_jax.data.photographs import read_photograph
 from avsal_jax.errors import AvsalError
 from avsal_jax.identity import model_identity
 from avsal_jax.inference.feature_engine import FeatureEngine, with_iterations
-from avsal_jax.inference.sources import HEARS_SILENCE, SoundChoice, Source, damage_notes, open_source
+from avsal_jax.inference.inputs import HEARS_SILENCE, SoundChoice, Source, damage_notes, open_source
 from avsal_jax.inference.stream import FrameStream, Images
 from avsal_jax.inference.stream import stream as frame_stream
 from avsal_jax.inference.streaming import SoundOfClip, WindowEngine, check_finite
+from avsal_jax.media.audio import clean_sound
+from avsal_jax.media.clip_sound import ClipSound
+from avsal_jax.media.fitting import fitted_frame, fitted_map
+from avsal_jax.media.photographs import read_photograph
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import SALIENCY, Network
 from avsal_jax.plugins import load_plugins
@@ -178,7 +178,7 @@ class Model:
 
         Args:
           image: RGB uint8 [height, width, 3] of any size; or a picture file, which is turned upright and
-            converted to sRGB (see `data.photographs.read_photograph`), with a warning of what is unusual.
+            converted to sRGB (see `media.photographs.read_photograph`), with a warning of what is unusual.
 
         Raises:
           AvsalError: an array of another type or shape, a file that cannot be read, or the network gives
@@ -218,7 +218,7 @@ class Model:
         Args:
           images: of any size.
           batch: windows per call; by default 1 on CPU, 8 elsewhere.
-          sound: gives the sound of a clip (`data.clip_sound.ClipSound.clip`); None is silence.
+          sound: gives the sound of a clip (`media.clip_sound.ClipSound.clip`); None is silence.
           source: `video`, or `still` for a photograph.
           fps: frames per second, for a model with an interval or smoothing.
           selection: indices of the frames whose maps are yielded, which are the same maps; None for all. No

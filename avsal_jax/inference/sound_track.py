@@ -9,10 +9,10 @@ import pathlib
 import av
 import numpy as np
 
-from avsal_jax.data.sound_frames import audio_stream
-from avsal_jax.data.sound_stream import STEP_BACK, SoundStream
-from avsal_jax.data.video import open_container
 from avsal_jax.errors import AvsalError
+from avsal_jax.media.sound_frames import audio_stream
+from avsal_jax.media.sound_stream import STEP_BACK, SoundStream
+from avsal_jax.media.video import open_container
 
 # Sound that mp4 holds as it is, from containers whose packets carry exact times.
 _COPIED_AUDIO = {"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"}

@@ -10,10 +10,10 @@ import shutil
 
 import numpy as np
 
-from avsal_jax.data.photographs import PhotographSet, read_photograph
 from avsal_jax.inference.output import GREY, MAP, Item, written_names
 from avsal_jax.inference.outputs import OutputSet
 from avsal_jax.inference.settings import Settings
+from avsal_jax.media.photographs import PhotographSet, read_photograph
 from avsal_jax.pictures import resize_map, to_grey
 
 LOG = "pictures.jsonl"

@@ -15,21 +15,21 @@ import jax
 import numpy as np
 
 import avsal_jax
-from avsal_jax.data.fitting import fitted_frame, fitted_map
-from avsal_jax.data.image_videos import ImageFile
-from avsal_jax.data.photographs import Photograph, PhotographSet, read_photograph
 from avsal_jax.errors import AvsalError, error_line, is_machine_error
 from avsal_jax.identity import digest, tree_identity
 from avsal_jax.inference.features import check_features, record_features
+from avsal_jax.inference.inputs import HEARS_SILENCE, SoundChoice, Sounds
 from avsal_jax.inference.output import Context, chosen_outputs
 from avsal_jax.inference.outputs import OutputSet
 from avsal_jax.inference.predictor import Model
 from avsal_jax.inference.result_folders import complete_or_nothing, previous_summary, write_summary
 from avsal_jax.inference.settings import Settings
-from avsal_jax.inference.sources import HEARS_SILENCE, SoundChoice, Sounds
 from avsal_jax.inference.still_results import LOG, StillResults, entries_of
 from avsal_jax.inference.streaming import WindowEngine, check_finite, stills_of_sizes
-from avsal_jax.threads import Worker, prefetched
+from avsal_jax.media.fitting import fitted_frame, fitted_map
+from avsal_jax.media.image_videos import ImageFile
+from avsal_jax.media.photographs import Photograph, PhotographSet, read_photograph
+from avsal_jax.runtime.threads import Worker, prefetched
 
 _AHEAD = 2  # pictures that reading and writing may be apart from the network
 _HELD_BYTES = 1 << 29  # of pictures that wait for their maps; more are read again

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from avsal_jax.data.fitting import fitted_frame, fitted_map
-from avsal_jax.data.frame_times import FrameTimes
-from avsal_jax.data.video import Frame, VideoInfo
 from avsal_jax.inference.streaming import SoundOfClip, WindowEngine
+from avsal_jax.media.fitting import fitted_frame, fitted_map
+from avsal_jax.media.frame_times import FrameTimes
+from avsal_jax.media.video import Frame, VideoInfo
+from avsal_jax.runtime.threads import prefetched
 from avsal_jax.spec.input import InputSpec
-from avsal_jax.threads import prefetched
 
 if TYPE_CHECKING:
     from avsal_jax.inference.features import FeatureRecorder
+    from avsal_jax.inference.inputs import Source
     from avsal_jax.inference.predictor import Model
-    from avsal_jax.inference.sources import Source
 
 _AHEAD = 4  # frames that decoding of files may be ahead of resizing, and resizing of the network
 
@@ -115,7 +115,7 @@ def stream(
 
     Args:
       source: a video file, a folder of images, a picture file, or `Images`.
-      sound: gives the sound of a clip (`data.clip_sound.ClipSound.clip`); None is silence.
+      sound: gives the sound of a clip (`media.clip_sound.ClipSound.clip`); None is silence.
       times: of `sound`; the times of the frames are added as they are decoded.
       step: every `step`-th frame is the video; those in between have no map.
       batch: windows per call; by default 1 on CPU, 8 elsewhere.

@@ -23,7 +23,7 @@ from avsal_jax.models.network import SALIENCY, Network
 from avsal_jax.spec.input import MOST_FPS
 
 _IN_FLIGHT = 2
-# (frames of a clip, number of frames of the video or None) -> float32 [L]; see `data.clip_sound.ClipSound`.
+# (frames of a clip, number of frames of the video or None) -> float32 [L]; see `media.clip_sound.ClipSound`.
 SoundOfClip = Callable[[list[int], int | None], np.ndarray]
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
-from avsal_jax.data.sets.hevc_gaze import read_hevc_gaze
-from avsal_jax.data.sets.photograph_sets import read_eye_mat, read_sun_scenes
+from avsal_jax.data.gaze.hevc_gaze import read_hevc_gaze
+from avsal_jax.data.gaze.photograph_sets import read_eye_mat, read_sun_scenes
 from avsal_jax.testing.videos import moving_spot, write_video
 
 FIELDS = ("SubjectIndex", "VideoIndex", "Timestamp", "GazeDuration", "FixationPointX", "FixationPointY")

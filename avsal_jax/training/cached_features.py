@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import avsal_jax
-from avsal_jax.data.feature_cache import FeatureCache
-from avsal_jax.data.prepared import PreparedVideo
+from avsal_jax.data.prepared.feature_cache import FeatureCache
+from avsal_jax.data.prepared.videos import PreparedVideo
 from avsal_jax.errors import AvsalError
 from avsal_jax.identity import digest
 from avsal_jax.models.network import Network
@@ -87,7 +87,7 @@ def _levels(run: Callable, videos: Sequence[PreparedVideo]) -> Iterator[list[np.
 
     The last batch is filled up, so that one program serves all.
     """
-    from avsal_jax.data.pipeline import picture_batches
+    from avsal_jax.data.prepared.pipeline import picture_batches
 
     for frames in picture_batches(videos, _BATCH):
         filled = np.concatenate([frames, np.repeat(frames[-1:], _BATCH - len(frames), 0)])

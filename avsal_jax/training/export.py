@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
-import shutil
 
 import avsal_jax
-from avsal_jax.errors import AvsalError
 from avsal_jax.models.slots import HEADS, SLOTS
 from avsal_jax.models.systems import Preset
 from avsal_jax.storage import write_model
@@ -21,7 +18,7 @@ def export_model(path: pathlib.Path, preset: Preset, state: TrainState, provenan
       path: the directory.
       preset: the network's description.
       state: with the parameters; modules of the objective are left out.
-      provenance: what the card says of the origin.
+      provenance: what `model.json` says of the origin.
 
     Raises:
       AvsalError: the directory cannot be written.
@@ -32,11 +29,4 @@ def export_model(path: pathlib.Path, preset: Preset, state: TrainState, provenan
         name: {slot: tree for slot, tree in part.items() if slot in slots} for name, part in variables.items()
     }
     provenance = {"by": f"avsal_jax {avsal_jax.__version__}", **provenance}
-    partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    write_model(partial, preset=preset, variables=variables, provenance=provenance)
-    shutil.rmtree(path, ignore_errors=True)
-    try:
-        os.replace(partial, path)
-    except OSError as error:
-        raise AvsalError(f"cannot write {path}: {error.strerror}; it is in {partial}") from error
+    write_model(path, preset=preset, variables=variables, provenance=provenance, replace=True)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from avsal_jax.data.clip_sound import ClipSound
-from avsal_jax.data.feature_cache import SHARED, FeatureCache
-from avsal_jax.data.prepared import PreparedVideo
-from avsal_jax.data.sampling import Sampler, Sampling
-from avsal_jax.data.sources import PreparedSources
+from avsal_jax.data.prepared.feature_cache import SHARED, FeatureCache
+from avsal_jax.data.prepared.sampling import Sampler, Sampling
+from avsal_jax.data.prepared.selection import PreparedSources
+from avsal_jax.data.prepared.videos import PreparedVideo
 from avsal_jax.errors import AvsalError
+from avsal_jax.media.clip_sound import ClipSound
+from avsal_jax.runtime.parallel import DataParallel
+from avsal_jax.runtime.threads import prefetched
 from avsal_jax.spec.input import InputSpec
-from avsal_jax.threads import prefetched
 from avsal_jax.training.objectives.objective import MadeStream, ObjectiveConfig, Steps, Stream
-from avsal_jax.training.parallel import DataParallel
 from avsal_jax.training.schema import DataConfig
 
 _AHEAD = 2  # batches on the device before they are used
@@ -63,6 +63,7 @@ class Feed:
         if objective is not None:
             objective.check_videos(self.other_videos, labelled=[*self.train, *self.validation])
         self._passing = Sampling("all_windows", stride=config.stride or 4 * spec.frames, shuffle=False)
+        self._passes: dict = {}  # tf.data pipelines of validation, which take .2 s to build
         self._features: FeatureCache | None = None
         self.warnings = _sound_warnings(self._videos(), spec)
 
@@ -77,6 +78,7 @@ class Feed:
     def use_features(self, features: FeatureCache) -> None:
         """Gives clips with cached features in place of their frames from now on; the cache has all videos."""
         self._features = features
+        self._passes.clear()
 
     def source(self) -> str:
         """Returns the source of all clips, as `Clip.source`: `still` where every video has one frame.
@@ -133,8 +135,11 @@ class Feed:
         Args:
           native: targets are those of `clip_batches(targets="native")`, of this process's rows, on the host.
         """
-        targets = "native" if native else "model"
-        batches = self._stream(self.validation, sampling=self._passing, one_pass=True, targets=targets)
+        if native not in self._passes:
+            targets = "native" if native else "model"
+            options = {"sampling": self._passing, "one_pass": True, "targets": targets}
+            self._passes[native] = self._stream(self.validation, **options)
+        batches = self._passes[native]
         names = _INPUTS if native else _INPUTS + _TARGETS
         host = (*_TARGETS, "size") if native else ()
         return prefetched(self._placed(batches, names, self._config.root, host=host), _AHEAD)
@@ -163,7 +168,7 @@ class Feed:
             yield self._parallel.split(batch)
 
     def _stream(self, videos, **options):
-        from avsal_jax.data.pipeline import clip_batches
+        from avsal_jax.data.prepared.pipeline import clip_batches
 
         config = self._config
         return clip_batches(
@@ -178,7 +183,7 @@ class Feed:
 
     def _placed(self, batches, inputs, root, host=()) -> Iterator[dict]:
         """Yields batches with `inputs` and cached features on the devices, and `host` as NumPy arrays."""
-        from avsal_jax.data.pipeline import numpy_batches
+        from avsal_jax.data.prepared.pipeline import numpy_batches
 
         try:
             for batch in numpy_batches(batches):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Literal
 
-from avsal_jax.training.overview import module_of
+from avsal_jax.training.records.overview import module_of
 
 # Primitives whose inner jaxpr takes the inputs and gives the outputs of the equation, one for one.
 _CALLS = ("jit", "pjit", "closed_call", "remat", "remat2", "checkpoint", "custom_jvp_call", "custom_vjp_call")

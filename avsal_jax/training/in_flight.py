@@ -7,7 +7,7 @@ import collections
 import jax
 
 from avsal_jax.errors import AvsalError
-from avsal_jax.training.run_log import RunLog
+from avsal_jax.training.records.run_log import RunLog
 
 _MOST = 2  # steps; more than about thirty with collectives abort a run on CPU
 

@@ -13,7 +13,7 @@ from flax import traverse_util
 from avsal_jax.errors import AvsalError
 from avsal_jax.models.renamings import renamed_slot
 from avsal_jax.storage import differences, flatten, read_model
-from avsal_jax.training.overview import module_of
+from avsal_jax.training.records.overview import module_of
 
 _COLLECTIONS = ("params", "batch_stats")
 

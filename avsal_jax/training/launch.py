@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator
 
 import jax
 
-from avsal_jax.cluster import Cluster, find_cluster, own_gpus
 from avsal_jax.errors import AvsalError
+from avsal_jax.runtime.cluster import Cluster, find_cluster, own_gpus
+from avsal_jax.runtime.watch import Watch
 from avsal_jax.training.schema import TrainConfig
 from avsal_jax.training.train import Preempted, Trainer
-from avsal_jax.training.watch import Watch
 
 PREEMPTED = 75  # the exit code that asks schedulers to run the command again (EX_TEMPFAIL)
 LOST = 69  # another process of the run is not there (EX_UNAVAILABLE)

@@ -15,11 +15,11 @@ from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import Network, abstract_variables, init_variables
 from avsal_jax.models.slots import HEADS, SLOTS
 from avsal_jax.models.systems import Preset, build
+from avsal_jax.runtime.parallel import DataParallel
 from avsal_jax.training.initialise import InitReport, initialise
 from avsal_jax.training.objectives.objective import clip_of, joined_variables
 from avsal_jax.training.optimizers import group_labels, make_optimizer, with_frozen
-from avsal_jax.training.overview import Overview, forward_flops, overview
-from avsal_jax.training.parallel import DataParallel
+from avsal_jax.training.records.overview import Overview, forward_flops, overview
 from avsal_jax.training.schema import ModelConfig, TrainConfig
 from avsal_jax.training.state import TrainState, new_state
 from avsal_jax.training.step import make_prediction_step, make_step, make_validation_step

@@ -19,13 +19,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from avsal_jax import registry
 from avsal_jax.bundled import shipped_folder
-from avsal_jax.data.dataset import SIX, group_names
-from avsal_jax.data.synthetic.dataset import NAME as SYNTHETIC
+from avsal_jax.data.sets.dataset import SIX, group_names
 from avsal_jax.errors import AvsalError, did_you_mean, failing_lines
 from avsal_jax.models.part import settable_fields
 from avsal_jax.models.slots import part_class
 from avsal_jax.plugins import load_plugins
 from avsal_jax.spec.fields import plain
+from avsal_jax.synthetic.dataset import NAME as SYNTHETIC
 from avsal_jax.training.choices import completed, keys_of, put
 from avsal_jax.training.earlier_configs import refuse_earlier_key, with_objective
 from avsal_jax.training.schema import RUN_FIELDS, ModelConfig, TrainConfig, changed_model

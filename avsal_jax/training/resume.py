@@ -10,10 +10,10 @@ import re
 import jax
 
 from avsal_jax.errors import AvsalError
+from avsal_jax.runtime.parallel import DataParallel
 from avsal_jax.training.checkpointing import Checkpoints
-from avsal_jax.training.parallel import DataParallel
 from avsal_jax.training.program import Program
-from avsal_jax.training.run_log import RunLog
+from avsal_jax.training.records.run_log import RunLog
 from avsal_jax.training.schedules import EarlyStopState, PlateauState
 from avsal_jax.training.schema import TrainConfig
 from avsal_jax.training.state import TrainState

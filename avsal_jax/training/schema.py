@@ -7,9 +7,9 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from avsal_jax.data.feature_cache import NO_FLIP
-from avsal_jax.data.sampling import Sampling
-from avsal_jax.data.source_words import check_sources
+from avsal_jax.data.prepared.feature_cache import NO_FLIP
+from avsal_jax.data.prepared.sampling import Sampling
+from avsal_jax.data.prepared.source_words import check_sources
 from avsal_jax.errors import AvsalError, did_you_mean
 from avsal_jax.losses import LossConfig
 from avsal_jax.models.changes import INPUT_FIELDS, merged

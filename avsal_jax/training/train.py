@@ -10,18 +10,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from avsal_jax.runtime.parallel import DataParallel
 from avsal_jax.training.cached_features import cached_features
 from avsal_jax.training.checkpointing import Checkpoints
 from avsal_jax.training.export import export_model
 from avsal_jax.training.feed import Feed
 from avsal_jax.training.in_flight import InFlight, NotFinite
-from avsal_jax.training.notes import announce, run_notes, training_data
 from avsal_jax.training.optimizers import learning_rate
-from avsal_jax.training.parallel import DataParallel
 from avsal_jax.training.profiling import ProfilerWindow
 from avsal_jax.training.program import Program, network_of
+from avsal_jax.training.records.notes import announce, run_notes, training_data
+from avsal_jax.training.records.run_log import RunLog
 from avsal_jax.training.resume import Progress, restore
-from avsal_jax.training.run_log import RunLog
 from avsal_jax.training.schema import TrainConfig, plain_values
 from avsal_jax.training.state import TrainState
 from avsal_jax.training.validation import Validation, validate, validated_size

@@ -12,8 +12,8 @@ import numpy as np
 from avsal_jax import losses
 from avsal_jax.metrics import MeanState, find_metric, fixation_map
 from avsal_jax.pictures import blur_map, resize_map
+from avsal_jax.runtime.parallel import DataParallel
 from avsal_jax.spec.input import InputSpec
-from avsal_jax.training.parallel import DataParallel
 from avsal_jax.training.validation_values import LOSS
 
 

@@ -11,10 +11,10 @@ import scipy.sparse
 from PIL import Image
 
 from avsal_jax import AvsalError
-from avsal_jax.data import mat_files
-from avsal_jax.data.datasets import open_dataset
-from avsal_jax.data.mat_files import mat_map, mat_shape
-from avsal_jax.data.truth_files import read_fixation_map
+from avsal_jax.data.sets.datasets import open_dataset
+from avsal_jax.data.truth.frame_truth import mat_files
+from avsal_jax.data.truth.mat_files import mat_map, mat_shape
+from avsal_jax.data.truth.truth_files import read_fixation_map
 from avsal_jax.testing import fake_data
 
 NAMES = ("first_52x36", "second_64x40", "third_40x48")

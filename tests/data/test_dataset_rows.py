@@ -6,8 +6,8 @@ import pytest
 
 from avsal_jax import AvsalError, registry
 from avsal_jax.data import DataSet, Dhf1k, Generator, find_dataset, open_dataset
-from avsal_jax.data.dataset import group_names
-from avsal_jax.data.datasets import open_packaging
+from avsal_jax.data.sets.dataset import group_names
+from avsal_jax.data.sets.datasets import open_packaging
 from avsal_jax.plugins import isolated
 from avsal_jax.registry import register
 from avsal_jax.testing import fake_data

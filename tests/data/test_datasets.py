@@ -10,7 +10,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from avsal_jax.data.datasets import find_dataset, open_dataset
+from avsal_jax.data.sets.datasets import find_dataset, open_dataset
 from avsal_jax.testing import fake_data
 
 DIEM_NAMES = ("BBC_life_in_cold_blood_1278x710", "DIY_SOS_1280x712", "advert_bbc4_library_1024x576")

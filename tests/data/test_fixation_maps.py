@@ -10,8 +10,8 @@ import scipy.sparse
 from PIL import Image
 
 from avsal_jax import AvsalError
-from avsal_jax.data.fixation_maps import COUNTS, NOISE, PATCHES, Fixations, fixation_findings
-from avsal_jax.data.truth_files import read_fixation_map
+from avsal_jax.data.truth.fixation_maps import COUNTS, NOISE, PATCHES, Fixations, fixation_findings
+from avsal_jax.data.truth.truth_files import read_fixation_map
 
 SIZE = (64, 96)
 

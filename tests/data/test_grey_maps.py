@@ -9,10 +9,10 @@ import scipy.io
 from PIL import Image
 
 from avsal_jax import AvsalError
-from avsal_jax.data.grey_maps import MapStack, read_grey, to_8_bit
-from avsal_jax.data.images import read_image
-from avsal_jax.data.truth import FileTruth
-from avsal_jax.data.truth_files import read_size
+from avsal_jax.data.truth.frame_truth import FileTruth
+from avsal_jax.data.truth.grey_maps import MapStack, read_grey, to_8_bit
+from avsal_jax.data.truth.truth_files import read_size
+from avsal_jax.media.images import read_image
 
 ROWS, COLUMNS = np.mgrid[:24, :36]
 GREY = np.round(255 * np.exp(-((ROWS - 9) ** 2 + (COLUMNS - 20) ** 2) / 60)).astype(np.uint8)

@@ -15,12 +15,12 @@ import scipy.io.wavfile
 
 from avsal_jax import AvsalError, InputSpec, Waveform
 from avsal_jax.cli.main import main
-from avsal_jax.data import truth
-from avsal_jax.data.prepare import prepare
-from avsal_jax.data.prepared import PreparedSet, read_preparation
-from avsal_jax.data.sampling import Sampling
-from avsal_jax.data.shards import KINDS, ShardFolder
-from avsal_jax.data.sources import PreparedSources
+from avsal_jax.data.prepared.prepare import prepare
+from avsal_jax.data.prepared.sampling import Sampling
+from avsal_jax.data.prepared.selection import PreparedSources
+from avsal_jax.data.prepared.shards import KINDS, ShardFolder
+from avsal_jax.data.prepared.videos import PreparedSet, read_preparation
+from avsal_jax.data.truth.frame_truth import frame_truth as truth
 from avsal_jax.testing import fake_data
 from tests import needs
 
@@ -36,7 +36,7 @@ def root(tmp_path):
 
 
 def clips(videos, **options):
-    from avsal_jax.data.pipeline import clip_batches
+    from avsal_jax.data.prepared.pipeline import clip_batches
 
     return list(clip_batches(videos, SPEC, **options).as_numpy_iterator())
 
@@ -258,7 +258,7 @@ def test_a_list_that_names_an_absent_video(root, tmp_path):
 
 
 PREPARE = (
-    "import sys, resource; from avsal_jax.data.prepare import prepare\n"
+    "import sys, resource; from avsal_jax.data.prepared.prepare import prepare\n"
     "limit = int(sys.argv[3])\n"
     "if limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))\n"
     "prepare('diem', sys.argv[1], sys.argv[2], (224, 384), 'png', workers=1)"
@@ -424,7 +424,7 @@ def test_videos_without_truth_are_for_adaptation_only(tmp_path):
 def test_the_nature_list_is_that_of_the_scene_types():
     import csv
 
-    from avsal_jax.data.video_lists import read_domain, stavis_name
+    from avsal_jax.data.sets.video_lists import read_domain, stavis_name
 
     rows = read_domain("domain:nature")
     lists = pathlib.Path(fake_data.__file__).parents[1] / "data/lists/gasp"

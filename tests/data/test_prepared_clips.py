@@ -9,8 +9,8 @@ import scipy.io.wavfile
 from PIL import Image
 
 from avsal_jax import InputSpec, LogMel, Waveform
-from avsal_jax.data.prepare import prepare
-from avsal_jax.data.sources import PreparedSources
+from avsal_jax.data.prepared.prepare import prepare
+from avsal_jax.data.prepared.selection import PreparedSources
 from avsal_jax.testing import fake_data
 
 HEIGHT, WIDTH = 32, 64
@@ -22,7 +22,7 @@ LONG = (
 
 
 def batches(videos, spec, **options):
-    from avsal_jax.data.pipeline import clip_batches
+    from avsal_jax.data.prepared.pipeline import clip_batches
 
     return list(clip_batches(videos, spec, **options).as_numpy_iterator())
 
@@ -157,7 +157,7 @@ def test_one_preparation_serves_every_clip(diem, frames, label, audio):
 
 
 def test_a_clip_that_runs_backwards_is_mirrored_in_time_and_space(diem):
-    from avsal_jax.data.sampling import Sampling
+    from avsal_jax.data.prepared.sampling import Sampling
 
     videos = PreparedSources(diem / "prepared").videos([("diem", None)], "test")
     spec = spec_of(8, "last", WAVE)
@@ -232,7 +232,7 @@ def write_one(root: pathlib.Path, kind: str):
         return (kind, 2 if kind == "coutrot1" else None), stavis_files(root, folder)
     if kind == "ave":
         # The first training video of AVE in each of its sets.
-        from avsal_jax.data.video_lists import shipped_list
+        from avsal_jax.data.sets.video_lists import shipped_list
 
         for dataset, folder in (("diem", "DIEM"), ("coutrot1", "Coutrot_db1"), ("coutrot2", "Coutrot_db2")):
             name = next(row.video for row in shipped_list("train_ave") if row.dataset == dataset)
@@ -278,7 +278,7 @@ def test_every_packaging_becomes_clips(tmp_path, kind):
 
 
 def test_targets_at_native_size(diem):
-    from avsal_jax.data.sampling import Sampling
+    from avsal_jax.data.prepared.sampling import Sampling
 
     videos = PreparedSources(diem / "prepared").videos([("diem", 1)], "train")
     passing = Sampling("all_windows", stride=5, shuffle=False)

@@ -14,10 +14,10 @@ from PIL import Image
 
 from avsal_jax import AvsalError, InputSpec, Waveform
 from avsal_jax.cli.main import main
-from avsal_jax.data.prepare import prepare
-from avsal_jax.data.prepared import PreparedSet
-from avsal_jax.data.shards import KINDS, ShardFolder
-from avsal_jax.data.sources import PreparedSources
+from avsal_jax.data.prepared.prepare import prepare
+from avsal_jax.data.prepared.selection import PreparedSources
+from avsal_jax.data.prepared.shards import KINDS, ShardFolder
+from avsal_jax.data.prepared.videos import PreparedSet
 from avsal_jax.testing import fake_data
 
 SIZE = (32, 64)
@@ -43,7 +43,7 @@ def shard(out, kind, index=0):
 
 
 def streamed(out, source=("diem", 1)):
-    from avsal_jax.data.pipeline import clip_batches, numpy_batches
+    from avsal_jax.data.prepared.pipeline import clip_batches, numpy_batches
 
     videos = PreparedSources(out).videos([source], "train")
     list(numpy_batches(clip_batches(videos, SPEC, 2, steps=3)))
@@ -76,7 +76,7 @@ def test_a_reader_that_fails_otherwise_is_told_too(out, monkeypatch):
     def fails(*_):
         raise MemoryError("no memory for it")
 
-    monkeypatch.setattr("avsal_jax.data.pipeline.Sampler.clip", fails)
+    monkeypatch.setattr("avsal_jax.data.prepared.pipeline.Sampler.clip", fails)
     with pytest.raises(AvsalError, match="^MemoryError: no memory for it$"):
         streamed(out)
 

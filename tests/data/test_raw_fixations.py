@@ -5,7 +5,7 @@ import pytest
 import scipy.io
 
 from avsal_jax import AvsalError
-from avsal_jax.data.raw_fixations import coutrot_clips, diem_observers
+from avsal_jax.data.sets.raw_fixations import coutrot_clips, diem_observers
 from avsal_jax.testing import fake_data
 
 WIDTH, HEIGHT = 1024, 576

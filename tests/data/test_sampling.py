@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from avsal_jax import AvsalError, InputSpec, Waveform
-from avsal_jax.data.prepare import prepare
-from avsal_jax.data.sampling import ClipChoice, Sampler, Sampling
-from avsal_jax.data.sources import PreparedSources
+from avsal_jax.data.prepared.prepare import prepare
+from avsal_jax.data.prepared.sampling import ClipChoice, Sampler, Sampling
+from avsal_jax.data.prepared.selection import PreparedSources
 from avsal_jax.testing import fake_data
 
 SPEC = InputSpec(frames=8, height=32, width=64, audio=Waveform(35_280))
@@ -33,7 +33,7 @@ def videos(prepared):
 
 
 def stream(videos, batch, steps, **options):
-    from avsal_jax.data.pipeline import clip_batches
+    from avsal_jax.data.prepared.pipeline import clip_batches
 
     return list(clip_batches(videos, SPEC, batch, steps=steps, **options).as_numpy_iterator())
 
@@ -64,7 +64,7 @@ def test_two_runs_a_resumed_one_and_several_processes_give_the_same_clips(videos
 
 def test_another_process_draws_the_same(prepared, videos):
     code = (
-        "import sys; from avsal_jax.data.sources import PreparedSources\n"
+        "import sys; from avsal_jax.data.prepared.selection import PreparedSources\n"
         "from tests.data.test_sampling import *\n"
         f"videos = PreparedSources({str(prepared)!r}).videos([('diem', 1)], 'train')\n"
         "sampler = Sampler(videos, SPEC, Sampling(), 7)\n"
@@ -149,7 +149,7 @@ def test_mistakes(videos):
     ):
         with pytest.raises(AvsalError, match=words):
             stream(videos, steps=1, **options)
-    from avsal_jax.data.pipeline import clip_batches
+    from avsal_jax.data.prepared.pipeline import clip_batches
 
     with pytest.raises(
         AvsalError, match="was prepared at 32x64, the model takes 64x64: avsal prepare --size"

@@ -9,7 +9,7 @@ from PIL import Image
 
 from avsal_jax import AvsalError
 from avsal_jax.cli.main import main
-from avsal_jax.data.video_lists import read_domain
+from avsal_jax.data.sets.video_lists import read_domain
 from avsal_jax.evaluation.evaluate import Request, evaluate
 from avsal_jax.metrics import default_metrics
 from avsal_jax.storage import write_model

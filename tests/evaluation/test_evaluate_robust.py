@@ -17,10 +17,10 @@ from PIL import Image
 from avsal_jax import Waveform
 from avsal_jax.cli import flags
 from avsal_jax.cli.main import main
-from avsal_jax.data.datasets import open_dataset
+from avsal_jax.data.sets.datasets import open_dataset
 from avsal_jax.evaluation.evaluate import evaluate
+from avsal_jax.evaluation.map_sources import ModelMaps
 from avsal_jax.evaluation.protocols import find_protocol
-from avsal_jax.evaluation.sources import ModelMaps
 from avsal_jax.storage import write_model
 from avsal_jax.testing import COMMAND, fake_data
 from avsal_jax.testing.models import hearing_probe, tiny_stored

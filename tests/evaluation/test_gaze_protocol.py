@@ -17,15 +17,15 @@ from PIL import Image
 
 from avsal_jax import AvsalError, load_model
 from avsal_jax.cli.main import main
-from avsal_jax.data.datasets import open_dataset
-from avsal_jax.data.fixation_maps import Fixations
-from avsal_jax.data.sets.stimuli import Blur, GazeOptions
-from avsal_jax.data.truth import ArrayTruth
+from avsal_jax.data.gaze.stimuli import Blur, GazeOptions
+from avsal_jax.data.sets.datasets import open_dataset
+from avsal_jax.data.truth.fixation_maps import Fixations
+from avsal_jax.data.truth.frame_truth import ArrayTruth
 from avsal_jax.evaluation.evaluate import Request, evaluate
 from avsal_jax.evaluation.gaze_grid import GazeGrid
+from avsal_jax.evaluation.map_sources import ModelMaps, Trial
 from avsal_jax.evaluation.protocols import find_protocol
 from avsal_jax.evaluation.scoring import OtherFixations
-from avsal_jax.evaluation.sources import ModelMaps, Trial
 from avsal_jax.evaluation.units import Settings, Unit
 from avsal_jax.inference import predictor
 from avsal_jax.testing.fake_gaze import fake_clips, fake_photographs, write_eye_mat, write_hevc_gaze

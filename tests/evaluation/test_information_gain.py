@@ -7,8 +7,8 @@ import pytest
 
 from avsal_jax import AvsalError
 from avsal_jax.cli.main import main
-from avsal_jax.data.datasets import open_dataset
-from avsal_jax.data.sets.stimuli import Blur, GazeOptions
+from avsal_jax.data.gaze.stimuli import Blur, GazeOptions
+from avsal_jax.data.sets.datasets import open_dataset
 from avsal_jax.evaluation.evaluate import Request, evaluate
 from avsal_jax.evaluation.human import LeaveOneOut
 from avsal_jax.evaluation.priors import fit_prior, read_prior

@@ -10,7 +10,7 @@ from PIL import Image
 
 from avsal_jax import AvsalError
 from avsal_jax.cli.main import main
-from avsal_jax.data.datasets import open_dataset
+from avsal_jax.data.sets.datasets import open_dataset
 from avsal_jax.evaluation.evaluate import Request, evaluate
 from avsal_jax.evaluation.priors import read_prior
 from tests.evaluation.sets import PHOTOGRAPHS, table

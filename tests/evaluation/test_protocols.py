@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from avsal_jax import AvsalError
-from avsal_jax.data.fixation_maps import rescale_points
+from avsal_jax.data.truth.fixation_maps import rescale_points
 from avsal_jax.evaluation.protocols import (
     VideoOthers,
     find_protocol,

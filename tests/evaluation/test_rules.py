@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from avsal_jax.data.datasets import open_dataset
+from avsal_jax.data.sets.datasets import open_dataset
 from avsal_jax.evaluation import baselines
 from avsal_jax.evaluation.evaluate import Request, evaluate
 from avsal_jax.evaluation.gaze_grid import GazeGrid

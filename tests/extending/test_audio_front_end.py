@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from avsal_jax import AvsalError, Clip, create_model, registry
-from avsal_jax.data.clip_sound import ClipSound, Sound
 from avsal_jax.losses import Term
+from avsal_jax.media.clip_sound import ClipSound, Sound
 from avsal_jax.models import init_variables
 from avsal_jax.testing.training import random_clips, train_once
 from avsal_jax.training.objectives import Supervised

@@ -8,9 +8,9 @@ from PIL import Image
 
 from avsal_jax import AvsalError
 from avsal_jax.cli.main import main
-from avsal_jax.data.photographs import PhotographSet
 from avsal_jax.inference import Output, Settings, predict_file
 from avsal_jax.inference.still_results import StillResults
+from avsal_jax.media.photographs import PhotographSet
 from avsal_jax.plugins import isolated
 from avsal_jax.storage import write_model
 from avsal_jax.testing.models import probe_model, tiny_stored

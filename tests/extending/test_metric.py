@@ -8,11 +8,11 @@ import pytest
 
 from avsal_jax import AvsalError
 from avsal_jax.cli.main import main
-from avsal_jax.data.prepare import prepare_generated
+from avsal_jax.data.prepared.prepare import prepare_generated
 from avsal_jax.plugins import isolated, load_plugins
 from avsal_jax.registry import find, origin_of
 from avsal_jax.testing import fake_data
-from avsal_jax.training.metrics_log import read_metrics
+from avsal_jax.training.records.metrics_log import read_metrics
 from avsal_jax.training.schema import build_config, plain_values
 from avsal_jax.training.train import Trainer
 from tests.extending.conftest import FOLDER

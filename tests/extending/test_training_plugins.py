@@ -9,14 +9,14 @@ import pytest
 
 from avsal_jax import Clip, load_plugins, plugins
 from avsal_jax.cli.main import main
-from avsal_jax.data.prepare import prepare_generated
+from avsal_jax.data.prepared.prepare import prepare_generated
 from avsal_jax.models import build, init_variables
 from avsal_jax.storage import flatten, read_model
 from avsal_jax.testing.training import random_clips, train_once
 from avsal_jax.training import recipes
-from avsal_jax.training.metrics_log import read_metrics
 from avsal_jax.training.optimizers import learning_rate, make_optimizer
 from avsal_jax.training.overrides import config_values
+from avsal_jax.training.records.metrics_log import read_metrics
 from avsal_jax.training.schema import build_config, plain_values
 
 FOLDER = pathlib.Path(__file__).parent / "plugins"

@@ -154,14 +154,14 @@ def _results(folder: pathlib.Path) -> None:
 
 
 def _prepared(folder: pathlib.Path) -> None:
-    from avsal_jax.data.prepare import prepare
+    from avsal_jax.data.prepared.prepare import prepare
 
     prepare("diem", folder / "stavis", folder / "prepared", SIZE, workers=1)
 
 
 def _gaze(folder: pathlib.Path) -> None:
     """Sets of recorded gaze: a table of fixations, one of samples, OSIE, HEVC clips; and a prior."""
-    from avsal_jax.data.datasets import open_dataset
+    from avsal_jax.data.sets.datasets import open_dataset
     from avsal_jax.evaluation.priors import fit_prior
 
     pictures = [
@@ -193,8 +193,8 @@ def _samples(pictures) -> str:
 def _workdir(folder: pathlib.Path) -> None:
     """What a run leaves: its config, records, pictures and a checkpoint."""
     from avsal_jax.training.checkpointing import Checkpoints
-    from avsal_jax.training.metrics_log import MetricsLog
-    from avsal_jax.training.reporting import write_picture
+    from avsal_jax.training.records.metrics_log import MetricsLog
+    from avsal_jax.training.records.reporting import write_picture
 
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(CONFIG, indent=1))

@@ -213,7 +213,7 @@ def _missing(attempt: Attempt, code: int, errors: str) -> list[str]:
 
 
 def _prepared(attempt: Attempt, code: int) -> list[str]:
-    from avsal_jax.data.prepared import PreparedSet
+    from avsal_jax.data.prepared.videos import PreparedSet
     from avsal_jax.errors import AvsalError
 
     made = PreparedSet(next(attempt.output.iterdir()))

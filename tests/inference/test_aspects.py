@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from avsal_jax import Clip
-from avsal_jax.data.photographs import PhotographSet
 from avsal_jax.inference.features import FeatureSettings
 from avsal_jax.inference.predict import predict_file
 from avsal_jax.inference.settings import Settings
+from avsal_jax.media.photographs import PhotographSet
 from avsal_jax.testing.models import probe_model
 from avsal_jax.testing.videos import moving_spot, write_video
 

@@ -11,7 +11,7 @@ import safetensors.numpy
 from avsal_jax import AvsalError, load_model
 from avsal_jax.bundled import DEFAULT, bundled_models
 from avsal_jax.cli.main import main
-from avsal_jax.data.datasets import open_dataset
+from avsal_jax.data.sets.datasets import open_dataset
 from avsal_jax.models.network import abstract_variables
 from avsal_jax.storage import flatten
 from avsal_jax.testing.videos import moving_spot, write_video

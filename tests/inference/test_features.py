@@ -14,16 +14,16 @@ from PIL import Image
 from avsal_jax import Waveform
 from avsal_jax.cli import predict
 from avsal_jax.cli.main import main
-from avsal_jax.data.video import Video
 from avsal_jax.errors import AvsalError
 from avsal_jax.inference import features
 from avsal_jax.inference.feature_engine import FeatureEngine, _thinned
 from avsal_jax.inference.feature_views import VIEWS
 from avsal_jax.inference.features import FeatureSettings
+from avsal_jax.inference.inputs import Sounds
 from avsal_jax.inference.predict import Settings, predict_file
 from avsal_jax.inference.predictor import Model
-from avsal_jax.inference.sources import Sounds
 from avsal_jax.inference.writers.features import FeaturePages
+from avsal_jax.media.video import Video
 from avsal_jax.models.fusion.casp_net import CASPNetFusion
 from avsal_jax.models.fusion.ravf import RAVF
 from avsal_jax.models.network import Network, init_variables

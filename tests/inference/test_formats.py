@@ -6,8 +6,8 @@ import av
 import numpy as np
 import pytest
 
-from avsal_jax.data.audio import read_sound
 from avsal_jax.inference.predict import Settings, predict_file
+from avsal_jax.media.audio import read_sound
 from avsal_jax.testing.models import probe_model
 from avsal_jax.testing.videos import moving_spot, spot_centre, transcode, write_video
 
@@ -118,7 +118,7 @@ def test_map_i_shows_frame_i_whatever_the_times(tmp_path, probe):
 
 
 def test_rotation_reaches_maps_and_overlay(tmp_path, probe):
-    from tests.data.test_video import MATRICES, rotate_header
+    from tests.media.test_video import MATRICES, rotate_header
 
     stored = np.rot90(moving_spot(12), -1, axes=(1, 2))
     path = write_video(tmp_path / "turned.mp4", stored)

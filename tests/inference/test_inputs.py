@@ -11,14 +11,14 @@ from PIL import Image
 from avsal_jax import AvsalError
 from avsal_jax.cli.main import main
 from avsal_jax.cli.running import predict_all
-from avsal_jax.data.image_videos import ImageFile, ImageFolder
-from avsal_jax.data.video import Video
 from avsal_jax.inference import predict
+from avsal_jax.inference.inputs import list_inputs, open_source
 from avsal_jax.inference.predict import Settings, predict_file
-from avsal_jax.inference.sources import list_inputs, open_source
+from avsal_jax.media.image_videos import ImageFile, ImageFolder
+from avsal_jax.media.video import Video
 from avsal_jax.testing.videos import moving_spot, write_video
-from tests.data.test_streams import write_two
 from tests.inference.folders import listed
+from tests.media.test_streams import write_two
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ import pytest
 
 from avsal_jax import AvsalError, Clip, InputSpec, Waveform, load_model
 from avsal_jax.cli.main import main
-from avsal_jax.data.video import Video
 from avsal_jax.inference.predict import predict_file
 from avsal_jax.inference.predictor import Model
 from avsal_jax.inference.settings import Settings
+from avsal_jax.media.video import Video
 from avsal_jax.spec.input import input_from_dict, input_to_dict
 from avsal_jax.testing.models import order_probe, tiny_stored
 from avsal_jax.testing.videos import moving_spot, write_video

@@ -17,10 +17,10 @@ from PIL import Image
 
 from avsal_jax import Waveform
 from avsal_jax.cli.main import main
-from avsal_jax.compile_cache import use_compile_cache
+from avsal_jax.inference.inputs import rate_warning
 from avsal_jax.inference.predict import Settings, predict_file
-from avsal_jax.inference.sources import rate_warning
 from avsal_jax.pictures import resize_map, to_grey
+from avsal_jax.runtime.compile_cache import use_compile_cache
 from avsal_jax.testing import COMMAND
 from avsal_jax.testing.models import hearing_probe
 from avsal_jax.testing.videos import moving_spot, write_audio_only, write_video

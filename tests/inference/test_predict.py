@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from avsal_jax.cli.main import main
-from avsal_jax.data.fitting import resize_frame
-from avsal_jax.data.video import Video
 from avsal_jax.inference import predict
 from avsal_jax.inference.predict import Settings, predict_file
+from avsal_jax.media.fitting import resize_frame
+from avsal_jax.media.video import Video
 from avsal_jax.pictures import resize_map
 from avsal_jax.testing import COMMAND
 from avsal_jax.testing.models import probe_model

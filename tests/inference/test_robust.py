@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from avsal_jax.cli.main import main
+from avsal_jax.inference.inputs import list_inputs
 from avsal_jax.inference.predict import Settings, predict_file
 from avsal_jax.inference.predictor import load_model
-from avsal_jax.inference.sources import list_inputs
 from avsal_jax.storage import write_model
 from avsal_jax.testing import COMMAND
 from avsal_jax.testing.models import tiny_stored

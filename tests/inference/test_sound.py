@@ -9,16 +9,16 @@ import pytest
 import soundfile
 
 from avsal_jax import AvsalError, Waveform
-from avsal_jax.data.datasets import open_dataset
-from avsal_jax.data.prepare import prepare
-from avsal_jax.data.sources import PreparedSources
-from avsal_jax.evaluation.sources import ModelMaps
+from avsal_jax.data.prepared.prepare import prepare
+from avsal_jax.data.prepared.selection import PreparedSources
+from avsal_jax.data.sets.datasets import open_dataset
+from avsal_jax.evaluation.map_sources import ModelMaps
 from avsal_jax.inference.predict import Settings, predict_file
 from avsal_jax.inference.predictor import Model
 from avsal_jax.testing import fake_data
 from avsal_jax.testing.models import hearing_probe, tiny_stored
 from avsal_jax.testing.videos import moving_spot, write_video
-from tests.data.test_sound_stream import write_wav
+from tests.media.test_sound_stream import write_wav
 
 FRAMES, RATE, LENGTH, COUNT = 8, 25, 35_280, 40
 FORMATS = {"22,050 Hz mono": (22_050, "mono", 1), "44.1 kHz stereo": (44_100, "stereo", 2),

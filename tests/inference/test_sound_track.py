@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import scipy.io.wavfile
 
-from avsal_jax.data.audio import read_sound
 from avsal_jax.inference import sound_track
 from avsal_jax.inference.predict import Settings, predict_file
 from avsal_jax.inference.sound_track import rate_for
+from avsal_jax.media.audio import read_sound
 from avsal_jax.testing.models import probe_model
 from avsal_jax.testing.videos import moving_spot, write_video
-from tests.data.test_sound_stream import pitch, tone
+from tests.media.test_sound_stream import pitch, tone
 
 FRAMES = moving_spot(25, 32, 64)
 SEEN = "this model works on picture alone: it does not use the sound"

@@ -14,20 +14,20 @@ from PIL import Image
 
 from avsal_jax import AvsalError, Waveform
 from avsal_jax.cli.main import main
-from avsal_jax.data.photographs import PhotographSet
 from avsal_jax.inference import still_results
+from avsal_jax.inference.inputs import HEARS_SILENCE, list_inputs
 from avsal_jax.inference.predict import predict_file
 from avsal_jax.inference.predictor import Model
 from avsal_jax.inference.settings import Settings
-from avsal_jax.inference.sources import HEARS_SILENCE, list_inputs
 from avsal_jax.inference.still_results import StillResults
 from avsal_jax.inference.writers import overlay, report
+from avsal_jax.media.photographs import PhotographSet
 from avsal_jax.pictures import resize_map
 from avsal_jax.testing import COMMAND
 from avsal_jax.testing.models import hearing_probe, probe_model, tiny_stored
 from avsal_jax.testing.videos import moving_spot, write_video
-from tests.data.test_photographs import COLOURS, DISPLAY_P3, REFUSED, matrix_profile, write_refused
 from tests.inference.folders import listed
+from tests.media.test_photographs import COLOURS, DISPLAY_P3, REFUSED, matrix_profile, write_refused
 
 SIZES = [(72, 128), (128, 72), (50, 50), (1, 40), (200, 31)]
 

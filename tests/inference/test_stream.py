@@ -11,14 +11,14 @@ import pytest
 from PIL import Image
 
 from avsal_jax import Waveform
-from avsal_jax.data.audio import read_sound
-from avsal_jax.data.sound_frames import SoundFrames
-from avsal_jax.data.video import Video
-from avsal_jax.evaluation.sources import ModelMaps
+from avsal_jax.evaluation.map_sources import ModelMaps
 from avsal_jax.inference.features import FeatureSettings
 from avsal_jax.inference.predict import check_source, predict_file
 from avsal_jax.inference.settings import Settings
 from avsal_jax.inference.stream import Images, stream
+from avsal_jax.media.audio import read_sound
+from avsal_jax.media.sound_frames import SoundFrames
+from avsal_jax.media.video import Video
 from avsal_jax.models.fusion.ravf import RAVF
 from avsal_jax.testing.models import fusing_probe, hearing_probe, probe_model
 from avsal_jax.testing.videos import moving_spot, write_video

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from avsal_jax import AvsalError, Clip, create_model
-from avsal_jax.data.clip_sound import ClipSound, Sound
 from avsal_jax.inference.predictor import Model
 from avsal_jax.inference.windows import window
+from avsal_jax.media.clip_sound import ClipSound, Sound
 from avsal_jax.models.encoders.soundnet import SoundNet, tokens_of
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import abstract_variables, feature_shapes, init_variables

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from avsal_jax.data.prepare import prepare_generated
+from avsal_jax.data.prepared.prepare import prepare_generated
 from avsal_jax.training.schema import build_config
 
 TINY = {

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from avsal_jax.cli.main import main
-from avsal_jax.data.feature_cache import FeatureCache
-from avsal_jax.data.sources import PreparedSources
+from avsal_jax.data.prepared.feature_cache import FeatureCache
+from avsal_jax.data.prepared.selection import PreparedSources
 from avsal_jax.errors import AvsalError
 from avsal_jax.storage import flatten, read_model
 from tests.evaluation.test_own_recordings import write_fixations, write_stimuli

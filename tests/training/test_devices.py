@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from avsal_jax.testing.interruptions import free_address
-from avsal_jax.training.metrics_log import read_metrics
 from avsal_jax.training.objectives import Supervised
 from avsal_jax.training.optimizers import make_optimizer
+from avsal_jax.training.records.metrics_log import read_metrics
 from avsal_jax.training.step import make_step
 from avsal_jax.training.train import Trainer
 from tests.test_cluster import slurm

@@ -8,14 +8,13 @@ import optax
 import pytest
 
 from avsal_jax import AvsalError
-from avsal_jax.data.prepare import prepare, prepare_generated
+from avsal_jax.data.prepared.prepare import prepare, prepare_generated
 from avsal_jax.models.domain import CHANNELS
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.systems import build
 from avsal_jax.storage import flatten, read_model
 from avsal_jax.testing import fake_data
 from avsal_jax.testing.training import step_inputs
-from avsal_jax.training.metrics_log import read_metrics
 from avsal_jax.training.objectives.domain_adversarial import (
     NAME,
     DomainAdversarial,
@@ -26,6 +25,7 @@ from avsal_jax.training.objectives.domain_adversarial import (
     reversal_strength,
     variables_of,
 )
+from avsal_jax.training.records.metrics_log import read_metrics
 from avsal_jax.training.train import Preempted, Trainer
 
 HEARING = {

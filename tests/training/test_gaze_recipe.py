@@ -6,7 +6,7 @@ import re
 import jax
 import pytest
 
-from avsal_jax.data.datasets import find_dataset
+from avsal_jax.data.sets.datasets import find_dataset
 from avsal_jax.models.network import abstract_variables
 from avsal_jax.models.systems import build
 from avsal_jax.training import recipes

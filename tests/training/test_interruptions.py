@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from avsal_jax.data.prepare import prepare_generated
+from avsal_jax.data.prepared.prepare import prepare_generated
 from avsal_jax.testing.faults import SMALL, check
 from avsal_jax.testing.interruptions import FULL, KILL, STOP, STOP_SAVING, Interrupted, outcome
 

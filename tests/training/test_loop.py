@@ -10,7 +10,7 @@ import pytest
 
 from avsal_jax import AvsalError
 from avsal_jax.storage import flatten, read_model
-from avsal_jax.training.metrics_log import read_metrics
+from avsal_jax.training.records.metrics_log import read_metrics
 from avsal_jax.training.train import Preempted, Trainer
 
 TIMES = ("waiting", "steps_per_second")

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from avsal_jax.errors import AvsalError
-from avsal_jax.training.event_files import EventWriter
-from avsal_jax.training.metrics_log import MetricsLog, read_metrics
+from avsal_jax.training.records.event_files import EventWriter
+from avsal_jax.training.records.metrics_log import MetricsLog, read_metrics
 
 
 def written(path):
@@ -147,7 +147,7 @@ def test_tensorboard_shows_each_step_of_a_resumed_run_once(tmp_path):
 def test_event_files_need_no_tensorflow(tmp_path):
     code = (
         "import sys\n"
-        "from avsal_jax.training.event_files import EventWriter\n"
+        "from avsal_jax.training.records.event_files import EventWriter\n"
         "writer = EventWriter(sys.argv[1]); writer.scalars(1, {'loss': 2.0}); writer.close()\n"
         "assert sys.modules.get('tensorflow') is None\n"
     )

@@ -6,9 +6,9 @@ import pytest
 import scipy.ndimage
 
 from avsal_jax.losses import Term
+from avsal_jax.runtime.parallel import DataParallel
 from avsal_jax.spec.input import InputSpec
-from avsal_jax.training.metrics_log import read_metrics
-from avsal_jax.training.parallel import DataParallel
+from avsal_jax.training.records.metrics_log import read_metrics
 from avsal_jax.training.train import Trainer
 from avsal_jax.training.validation import NativeStep, validate, validation_words
 from avsal_jax.training.validation_values import usual_metrics

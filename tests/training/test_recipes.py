@@ -14,7 +14,7 @@ import pytest
 from avsal_jax import registry
 from avsal_jax.cli import evaluate
 from avsal_jax.cli.main import main
-from avsal_jax.data.datasets import find_dataset
+from avsal_jax.data.sets.datasets import find_dataset
 from avsal_jax.models.network import abstract_variables
 from avsal_jax.models.slots import SLOTS, part_class
 from avsal_jax.models.systems import build, preset_of

@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 from avsal_jax.errors import AvsalError
+from avsal_jax.runtime.durations import duration
 from avsal_jax.testing.models import tiny_stored
-from avsal_jax.training.overview import forward_flops, overview
-from avsal_jax.training.progress import Rates, Timer, console_line, duration, short
-from avsal_jax.training.reporting import prediction_picture, write_curves, write_report
+from avsal_jax.training.records.overview import forward_flops, overview
+from avsal_jax.training.records.progress import Rates, Timer, console_line, short
+from avsal_jax.training.records.reporting import prediction_picture, write_curves, write_report
 
 RECORDS = [
     {"step": 1, "loss": 2.0, "loss/kl": 1.5, "lr": 1e-4, "waiting": 0.5},
@@ -149,13 +150,14 @@ def test_predictions_stand_beside_frame_and_truth():
 
 
 def test_the_report_is_one_page_that_needs_nothing_else(tmp_path):
-    path = tmp_path / "report.html"
+    path, curves = tmp_path / "report.html", write_curves(tmp_path / "curves.png", RECORDS)
     write_report(
         path,
         "vinet on <synthetic>",
         {"optimizer": {"name": "adam", "lr": 1e-4}, "seed": 3},
         RECORDS,
         overview({"heads": {"saliency": {"kernel": np.zeros((2, 2))}}}, flops=3e9),
+        curves,
         pictures=[(2, np.zeros((10, 30, 3), np.uint8)), (3, np.zeros((10, 30, 3), np.uint8))],
         best=("cc", 0.25, 2),
         restarts=(1, 2),
@@ -177,10 +179,10 @@ def test_the_report_is_one_page_that_needs_nothing_else(tmp_path):
     ):
         assert text in page, text
     assert page.count("data:image/jpeg;base64,") == 3 and "http" not in page
-    write_report(path, "short", {}, [], overview({"heads": {"saliency": {"bias": np.zeros(2)}}}))
+    write_report(path, "short", {}, [], overview({"heads": {"saliency": {"bias": np.zeros(2)}}}), curves)
     page = path.read_text()
     assert (
         "0 steps." in page and "<th>best checkpoint</th><td>none</td>" in page and "Predictions" not in page
     )
     with pytest.raises(AvsalError, match="cannot write .*none/report.html: No such file"):
-        write_report(tmp_path / "none" / "report.html", "t", {}, [], overview({}))
+        write_report(tmp_path / "none" / "report.html", "t", {}, [], overview({}), curves)

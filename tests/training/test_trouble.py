@@ -13,11 +13,11 @@ from PIL import Image
 from avsal_jax import AvsalError
 from avsal_jax.models.part import Limit
 from avsal_jax.training.checkpointing import Checkpoints
-from avsal_jax.training.event_files import EventWriter
-from avsal_jax.training.metrics_log import MetricsLog, read_metrics
-from avsal_jax.training.overview import overview
-from avsal_jax.training.reporting import read_pictures, write_picture
-from avsal_jax.training.run_log import RunLog
+from avsal_jax.training.records.event_files import EventWriter
+from avsal_jax.training.records.metrics_log import MetricsLog, read_metrics
+from avsal_jax.training.records.overview import overview
+from avsal_jax.training.records.reporting import read_pictures, write_picture
+from avsal_jax.training.records.run_log import RunLog
 from avsal_jax.training.state import step_key
 from avsal_jax.training.train import Preempted, Trainer
 from avsal_jax.training.validation import Validation

@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from avsal_jax.training import watch as module
-from avsal_jax.training.watch import Watch
+from avsal_jax.runtime import watch as module
+from avsal_jax.runtime.watch import Watch
 
 
 @pytest.fixture

@@ -1,193 +1,199 @@
-"""A stimulus with recorded gaze as a video of a data set; a photograph is a video of one frame."""
+"""A video of a data set: the one statement of its names, dtypes and units."""
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import functools
-import hashlib
+import operator
+import pathlib
 from collections.abc import Iterator
 
 import numpy as np
 
-from avsal_jax.data.fixation_maps import Fixations
-from avsal_jax.data.frame_reader import FrameReader
-from avsal_jax.data.image_videos import DEFAULT_RATE
-from avsal_jax.data.images import read_image
-from avsal_jax.data.schema import VideoEntry
-from avsal_jax.data.sets.fixation_table import FixationTable, blur_counts, count_cells
-from avsal_jax.data.sets.stimuli import GazeOptions, Stimulus
-from avsal_jax.data.truth import Truth
-from avsal_jax.errors import AvsalError
-from avsal_jax.identity import tree_identity
-
-# Raise it where the same rows come to be counted otherwise: no result of an earlier reading is then reused.
-READING = 1
-_MAX_TRUTH_ROWS = 360  # densities are smooth: larger ones would take seconds a frame and show no more
+from avsal_jax.data.truth.frame_truth import FileTruth, Truth
+from avsal_jax.data.truth.truth_files import READING, NumberedFiles
+from avsal_jax.identity import folder_identity, tree_identity
+from avsal_jax.media.images import read_image
+from avsal_jax.media.numbering import Numbers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GazeEntry(VideoEntry):
-    """A photograph or a video with a table of fixations.
+class VideoEntry(abc.ABC):
+    """One video with its truth, on disk; frames are read one at a time, when asked for.
 
-    The truth of a photograph is all fixations of its viewing; that of a frame of a video those that last at
-    the time of its presentation. Maps have the stimulus' height, at most 360 rows, and its aspect.
+    A photograph is a video of one frame. Frame `index` counts from 0.
 
     Attributes:
-      stimulus: its file and its fixations.
-      options: how maps are made of them.
-      near: name of the group of stimuli that show nearly the same; empty for none.
+      dataset: the set that the video comes from: `diem`, also for a video of the `ave` lists.
+      name: of the video, as in the lists.
+      frames: up to the last that has an image, truth, and a place in the list. 0 where the video cannot be
+        used; `notes` say why. Frames among them may lack their truth (`has_truth`).
+      fps: frames per second.
+      listed: number of frames that the list states, or None.
+      category: `Social`, `Nature` or `Other`, where published.
+      notes: what disagreed, in words.
+      sound: the sound file, or None.
+      published: False where there is no published truth (the test videos of DHF1K).
+      without_truth: how many images have no truth, before and after the last frame.
     """
 
-    stimulus: Stimulus
-    options: GazeOptions
-    near: str = ""
+    dataset: str
+    name: str
+    frames: int
+    fps: float
+    listed: int | None
+    category: str | None
+    notes: tuple[str, ...]
+    sound: pathlib.Path | None
+    published: bool = True
+    without_truth: int = 0
 
     @property
     def group(self) -> str:
-        return self.near or self.name
+        """Name that videos share which show nearly the same; its own where no other does."""
+        return self.name
 
     @property
-    def observers(self) -> int:
-        return len(np.unique(self.stimulus.fixations.observer))
+    def observers(self) -> int | None:
+        """How many people looked; None where their fixations come as maps."""
+        return None
 
     @property
     def is_still(self) -> bool:
-        return not self.stimulus.is_video
+        """Whether it is a photograph."""
+        return False
 
     @property
+    @abc.abstractmethod
     def has_files(self) -> bool:
-        return self.stimulus.path is not None
+        """Whether its images and its truth are there, however little they fit together."""
 
     @property
     def may_be_missing(self) -> bool:
-        return not self.has_files
+        """Whether it is a stimulus that this copy of its set lacks: it is reported, and is not an error."""
+        return False
+
+    @property
+    @abc.abstractmethod
+    def has_fixations(self) -> bool:
+        """Whether it has fixations, not densities alone."""
+
+    @property
+    def numbers(self) -> Numbers:
+        """The numbers that the images of its frames have; from 1 where they are not numbered files."""
+        return Numbers(1, self.frames, self.frames)
+
+    def has_image(self, index: int) -> bool:
+        """Whether the image of a frame is there, without which only saved maps can be scored."""
+        return self.has_files
+
+    @abc.abstractmethod
+    def frame(self, index: int) -> np.ndarray:
+        """Returns RGB uint8 [H, W, 3].
+
+        Raises:
+          AvsalError: the file is missing or cannot be read.
+          IndexError: there is no such frame.
+        """
+
+    def iter_frames(self) -> Iterator[np.ndarray]:
+        """Yields all frames in order; errors as in `frame`."""
+        return (self.frame(index) for index in range(self.frames))
+
+    @functools.cached_property
+    def frame_size(self) -> tuple[int, int]:
+        """(height, width) of the frames, in pixels; errors as in `frame`."""
+        return self.frame(0).shape[:2]
+
+    @abc.abstractmethod
+    def frame_name(self, index: int) -> str:
+        """Returns the file name of the frame in its data set, as `img_00001.jpg`; errors as in `frame`."""
+
+    def frame_time(self, index: int) -> float:
+        """Returns the seconds from the first frame to frame `index`."""
+        return self._checked(index) / self.fps
+
+    @abc.abstractmethod
+    def has_truth(self, index: int) -> bool:
+        """Whether a frame has a density map and, where the video has fixations, those of the frame."""
+
+    @abc.abstractmethod
+    def truth(self, index: int) -> Truth | None:
+        """Returns the truth of a frame, not yet read; None where none is published.
+
+        Raises:
+          IndexError: there is no such frame.
+        """
+
+    @abc.abstractmethod
+    def identity(self) -> list[str]:
+        """Returns the identity of the video's frames, truth and sound: what results depend on."""
+
+    def _checked(self, index: int) -> int:
+        index = operator.index(index)
+        if not 0 <= index < self.frames:
+            raise IndexError(f"{self.dataset} {self.name} has frames 0 to {self.frames - 1}, not {index}")
+        return index
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FileEntry(VideoEntry):
+    """A video whose frames and truth are numbered files.
+
+    Each kind of files knows the number of frame 0 (`numbering` has the rule).
+
+    Attributes:
+      images: the frames' files, or None.
+      maps: the density maps' files, or None.
+      fixation_maps: the fixation maps' files, or None.
+      variable: of the fixation maps, where those are .mat files.
+    """
+
+    images: NumberedFiles | None
+    maps: NumberedFiles | None
+    fixation_maps: NumberedFiles | None
+    variable: str = "eyeMap"
+
+    @property
+    def has_files(self) -> bool:
+        return self.images is not None and self.maps is not None
 
     @property
     def has_fixations(self) -> bool:
-        return True
+        return self.fixation_maps is not None
+
+    @property
+    def numbers(self) -> Numbers:
+        return Numbers(self.images.origin, self.images.last, self.images.count)
+
+    def has_image(self, index: int) -> bool:
+        return self.images.has(index)
 
     def frame(self, index: int) -> np.ndarray:
         index = self._checked(index)
-        return read_image(self.stimulus.path) if self.is_still else self.stimulus.reader.frame(index)
-
-    def iter_frames(self) -> Iterator[np.ndarray]:
-        if self.is_still:
-            yield self.frame(0)
-            return
-        reader = FrameReader(self.stimulus.path)  # its own, so that `frame` may be asked for others
-        for index in range(self.frames):
-            yield reader.frame(index)
-
-    @property
-    def frame_size(self) -> tuple[int, int]:
-        return self.stimulus.fixations.size
+        return read_image(self.images.of_frame(index))
 
     def frame_name(self, index: int) -> str:
         index = self._checked(index)
-        path = self.stimulus.path
-        return path.name if self.is_still else f"{path.stem}_{index + 1:06d}.png"
-
-    def frame_time(self, index: int) -> float:
-        index = self._checked(index)
-        return 0.0 if self.is_still else float(self.stimulus.reader.times[index])
-
-    def table(self, index: int) -> FixationTable:
-        """Returns the fixations of all observers that belong to a frame, with those outside the stimulus."""
-        index = self._checked(index)
-        fixations = self.stimulus.fixations
-        return fixations if self.is_still else fixations.during(self.frame_time(index))
+        return self.images.of_frame(index).name
 
     def has_truth(self, index: int) -> bool:
-        return bool(self.table(index).is_inside.any())
+        index, kinds = self._checked(index), (self.maps, self.fixation_maps)
+        return self.published and all(files.has(index) for files in kinds if files is not None)
 
-    def truth(self, index: int) -> GazeTruth:
-        return GazeTruth(self, self.table(index))
-
-    def grid_density(self, points: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-        """Returns float64 `grid`: points (row, column) counted, and blurred as `options` say."""
-        height = self.stimulus.fixations.size[0]
-        sigma = self.options.sigma.cells(height, grid[0], self.options.pixels_per_degree)
-        return blur_counts(count_cells(points, grid), sigma)
-
-    @property
-    def truth_size(self) -> tuple[int, int]:
-        """(h, w) of the maps, in pixels."""
-        height, width = self.stimulus.fixations.size
-        rows = min(height, _MAX_TRUTH_ROWS)
-        return rows, max(1, round(rows * width / height))
+    def truth(self, index: int) -> Truth | None:
+        index = self._checked(index)
+        if not self.published:
+            return None
+        fixation_path = None if self.fixation_maps is None else self.fixation_maps.of_frame(index)
+        return FileTruth(self.maps.of_frame(index), fixation_path, self.variable)
 
     def identity(self) -> list[str]:
-        table = self.stimulus.fixations
-        rows = hashlib.sha256(repr((table.observers, table.size)).encode())
-        for column in (table.observer, table.x, table.y, table.start, table.duration):
-            rows.update(np.ascontiguousarray(column).tobytes())
+        folders = [files.folder for files in (self.images, self.maps, self.fixation_maps) if files]
+        sound = [tree_identity(self.sound)] if self.sound else []
         return [
-            f"{self.frames} frames, {self.fps} fps, reading gaze {READING}, sigma {self.options.sigma}, "
-            f"{self.options.pixels_per_degree} pixels per degree",
-            rows.hexdigest(),
-            tree_identity(self.stimulus.path) if self.has_files else "no file",
+            f"{self.frames} frames, {self.fps} fps, reading {READING}",
+            *map(folder_identity, folders),
+            *sound,
         ]
-
-
-class GazeTruth(Truth):
-    """The fixations of a frame, and the density that is made of them.
-
-    Args:
-      entry: the stimulus.
-      table: the fixations of all observers that belong to the frame.
-    """
-
-    def __init__(self, entry: GazeEntry, table: FixationTable):
-        self._entry, self._table = entry, table
-
-    @functools.cached_property
-    def density(self) -> np.ndarray:
-        density = self._entry.grid_density(self.grid_points(self.size), self.size)
-        top = density.max()
-        return density / top if top > 0 else density
-
-    @functools.cached_property
-    def fixations(self) -> Fixations:
-        points = np.unique(self.grid_points(self.size), axis=0)
-        return Fixations(points.astype(np.int32))
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self._entry.truth_size
-
-    def grid_points(self, grid: tuple[int, int]) -> np.ndarray:
-        return self._table.cells(grid)
-
-
-def gaze_entry(dataset: str, stimulus: Stimulus, options: GazeOptions, near: str = "") -> GazeEntry:
-    """Returns a stimulus as an entry; one whose file is missing or damaged has no frame, and a note."""
-    notes, frames, rate, sound = list(stimulus.notes), 0, DEFAULT_RATE, None
-    if stimulus.path is not None:
-        table = stimulus.fixations
-        if outside := int((~table.is_inside).sum()):
-            notes.append(f"{outside} of {len(table)} fixations lie outside it: they are left out")
-        if not table.is_inside.any():
-            notes.append("no observer has a fixation on it")
-        elif not stimulus.is_video:
-            frames = 1
-        else:
-            try:
-                reader = stimulus.reader
-                info = reader.video.info
-                frames, rate, sound = reader.count, float(info.rate), info.sound
-                notes += reader.notes
-            except AvsalError as error:
-                notes.append(str(error))
-    return GazeEntry(
-        dataset=dataset,
-        name=stimulus.name,
-        frames=frames,
-        fps=rate,
-        listed=None,
-        category=None,
-        notes=tuple(notes),
-        sound=sound,
-        stimulus=stimulus,
-        options=options,
-        near=near,
-    )

@@ -12,7 +12,7 @@ from avsal_jax.registry import register
 if TYPE_CHECKING:
     import numpy as np
 
-    from avsal_jax.data.video import VideoInfo
+    from avsal_jax.media.video import VideoInfo
 
 _VIDEO, _STEM, _FOLDER = "overlay.mp4", "overlay", "overlays"
 _LARGEST_JPEG = 65_500  # pixels each way

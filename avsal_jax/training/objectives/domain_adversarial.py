@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from avsal_jax import losses
-from avsal_jax.data.source_words import check_sources, videos_in_words
+from avsal_jax.data.prepared.source_words import check_sources, videos_in_words
 from avsal_jax.errors import AvsalError
 from avsal_jax.losses import Term
 from avsal_jax.models.domain import CHANNELS, DomainDiscriminator
@@ -31,7 +31,7 @@ from avsal_jax.training.objectives.objective import (
 from avsal_jax.training.objectives.replay import remembered, replay_state, updated
 
 if TYPE_CHECKING:
-    from avsal_jax.data.prepared import PreparedVideo
+    from avsal_jax.data.prepared.videos import PreparedVideo
 
 NAME = "domain_adversarial"
 TARGET = "target"  # the stream of the other domain
@@ -147,7 +147,7 @@ def adaptation(sources: tuple, *features: str, **others) -> dict:
 
 def _same(video: PreparedVideo, other: PreparedVideo | None) -> bool:
     """Whether they are one video; those of generated sets have the same names, but other pictures."""
-    from avsal_jax.data.dataset import find_dataset  # it imports what reads videos
+    from avsal_jax.data.sets.dataset import find_dataset  # it imports what reads videos
 
     if other is None or find_dataset(video.dataset).generator is None:
         return other is not None

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from avsal_jax.data.feature_cache import SHARED
+from avsal_jax.data.prepared.feature_cache import SHARED
 from avsal_jax.errors import AvsalError
 from avsal_jax.losses import Term
 from avsal_jax.models.network import Network
@@ -21,10 +21,10 @@ from avsal_jax.spec.input import InputSpec
 from avsal_jax.types import Clip
 
 if TYPE_CHECKING:
-    from avsal_jax.data.prepared import PreparedVideo
+    from avsal_jax.data.prepared.videos import PreparedVideo
     from avsal_jax.training.schema import TrainConfig
 
-Batch = dict  # as `data.pipeline.clip_batches` gives, on the device
+Batch = dict  # as `data.prepared.pipeline.clip_batches` gives, on the device
 SOURCE = "source"  # the stream of labelled training data
 
 

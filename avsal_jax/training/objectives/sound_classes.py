@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from avsal_jax.data.synthetic.settings import CLASSES
 from avsal_jax.errors import AvsalError
 from avsal_jax.models.network import Network, feature_shapes
 from avsal_jax.registry import register
 from avsal_jax.spec.fields import Range
+from avsal_jax.synthetic.settings import CLASSES
 from avsal_jax.training.objectives.objective import (
     SOURCE,
     MadeStream,
@@ -76,7 +76,7 @@ class SoundClassesConfig(ObjectiveConfig):
             raise AvsalError("evaluation.metric must be 'loss' with this objective, which has no maps")
 
     def notes(self, videos):
-        from avsal_jax.data.synthetic.sounds import videos_with_class
+        from avsal_jax.synthetic.sounds import videos_with_class
 
         count = sum(len(videos_with_class(root, "train")) for root in self.sets)
         words = "a synthetic set" if len(self.sets) == 1 else f"{len(self.sets)} synthetic sets"
@@ -95,7 +95,7 @@ class SoundStream(MadeStream):
     pitch: float
 
     def batches(self, steps: Steps) -> Iterator[dict[str, np.ndarray]]:
-        from avsal_jax.data.synthetic.sounds import Sounds
+        from avsal_jax.synthetic.sounds import Sounds
 
         sounds = Sounds(self.sets, "train", steps.spec, pitch=self.pitch, seed=steps.seed)
         for step in range(steps.first, steps.last):
@@ -144,7 +144,7 @@ class SoundClasses(Objective):
 
     @functools.cached_property
     def _held_out(self):
-        from avsal_jax.data.synthetic.sounds import Sounds
+        from avsal_jax.synthetic.sounds import Sounds
 
         return Sounds(self._config.sets, "val", self._network.input)
 

@@ -1,0 +1,106 @@
+"""What a frozen encoder makes of the frames of prepared videos, on disk next to them, as float16."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import tempfile
+import threading
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from avsal_jax.data.prepared.videos import PreparedVideo
+from avsal_jax.errors import AvsalError
+from avsal_jax.identity import digest
+
+FOLDER = "features"
+SHARED = "shared/"  # begins the names of cached levels in a batch; the level's number follows
+NO_FLIP = (
+    "cached features are of pictures that are not mirrored: set data.sampling.flip=False, or "
+    "data.cached_features=False"
+)
+_TYPE = np.dtype(np.float16)
+# NumPy parses the header of a file by `ast`, which fails in two threads at a time (CPython issue 106905).
+_OPENING = threading.Lock()
+
+
+class FeatureCache:
+    """Features of single frames: <prepared set>/features/<key>/<video>-<level>.npy, each [frames, h, w, c].
+
+    A file is complete under its name. A video that is prepared again has files of another name.
+
+    Args:
+      key: digest of all that the features depend on besides the pictures: weights, input, version.
+      shapes: (h, w, c) of each level, as `Network.frame_features` gives them.
+    """
+
+    def __init__(self, key: str, shapes: Sequence[tuple[int, ...]]):
+        self.key, self.shapes = key, tuple(map(tuple, shapes))
+
+    def has(self, video: PreparedVideo) -> bool:
+        """Whether all levels of a video are there."""
+        try:
+            return all(self._level(video, level).size for level in range(len(self.shapes)))
+        except AvsalError:
+            return False
+
+    def write(self, video: PreparedVideo, batches: Iterable[Sequence[np.ndarray]]) -> None:
+        """Writes the features of a video's frames, given in order as batches of all levels.
+
+        Raises:
+          AvsalError: the disk takes no more; features beyond float16, or of another number of frames.
+        """
+        paths = [self._path(video, level) for level in range(len(self.shapes))]
+        partial: list[pathlib.Path] = []
+        try:
+            paths[0].parent.mkdir(parents=True, exist_ok=True)
+            arrays = []
+            for path, shape in zip(paths, self.shapes, strict=True):
+                handle, name = tempfile.mkstemp(prefix=f".{path.name}-", suffix=".npy", dir=path.parent)
+                os.close(handle)
+                partial.append(pathlib.Path(name))
+                arrays.append(
+                    np.lib.format.open_memmap(name, mode="w+", dtype=_TYPE, shape=(video.frames, *shape))
+                )
+            first = 0
+            for levels in batches:
+                for array, features in zip(arrays, levels, strict=True):
+                    array[first : first + len(features)] = features
+                    if not np.isfinite(array[first : first + len(features)]).all():
+                        raise AvsalError(
+                            f"features of {video.name} do not fit float16 (from frame {first + 1}): weights "
+                            "are too large; train with data.cached_features=False"
+                        )
+                first += len(levels[0])
+            if first != video.frames:
+                raise AvsalError(f"{video.name} has {video.frames} frames, but features of {first}")
+            for array in arrays:
+                array.flush()
+            for name, path in zip(partial, paths, strict=True):
+                name.chmod(0o644)
+                os.replace(name, path)
+        except OSError as error:
+            raise AvsalError(f"cannot write features to {paths[0].parent}: {error.strerror}") from error
+        finally:
+            for name in partial:
+                name.unlink(missing_ok=True)
+
+    def read(self, video: PreparedVideo, frames: Sequence[int]) -> list[np.ndarray]:
+        """Returns float16 [len(frames), h, w, c] of each level; AvsalError if a file is missing."""
+        return [self._level(video, level)[list(frames)] for level in range(len(self.shapes))]
+
+    def _level(self, video: PreparedVideo, level: int) -> np.ndarray:
+        path, shape = self._path(video, level), (video.frames, *self.shapes[level])
+        try:
+            with _OPENING:
+                array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise AvsalError(f"{path} cannot be read: {error}; delete it and train again") from error
+        if array.shape != shape or array.dtype != _TYPE:
+            raise AvsalError(f"{path} holds {array.dtype} {array.shape}, not {_TYPE} {shape}; delete it")
+        return array
+
+    def _path(self, video: PreparedVideo, level: int) -> pathlib.Path:
+        name = f"{video.index:05d}-{digest([video.identity])}-{level}.npy"
+        return video.shards.folder / FOLDER / self.key / name

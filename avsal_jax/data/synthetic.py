@@ -1,0 +1,5 @@
+"""Moved to `avsal_jax.synthetic`; this path goes with the next version."""
+
+from avsal_jax.contents import moved
+
+__getattr__ = moved(__name__, "avsal_jax.synthetic")
