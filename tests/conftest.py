@@ -15,7 +15,7 @@ os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR",
     f"{pathlib.Path(__file__).parents[1]}/build/compiled-jax-{importlib.metadata.version('jax')}",
 )
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")  # most programs are small, and many
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")  # lowering is faster by 3 %
 os.environ["JAX_PLATFORMS"] = "cpu"

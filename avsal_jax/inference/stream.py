@@ -134,7 +134,7 @@ def stream(
     spec, first = model.spec, []
     if len(spec.sizes) > 1:
         first = list(itertools.islice(frames, 1))
-        spec = spec.for_picture(*first[0].image.shape[:2]) if first else spec
+        spec = spec.for_picture(*first[0].size) if first else spec
     engine = model.engine(batch, spec, kind) if has_maps else None
     rate = source.info.rate
     fps = None if rate is None else float(rate) / step
@@ -195,7 +195,7 @@ class _Pass:
     def _prepared(self, frame: Frame) -> tuple[FrameMap, Frame | None, np.ndarray | None]:
         number, offset = divmod(frame.index, self._step)
         image = frame.image if self._has_images else None
-        time, size = float(frame.pts * self._time_base), frame.image.shape[:2]
+        time, size = float(frame.pts * self._time_base), frame.size
         item = FrameMap(frame.index, frame.pts, time=time, size=size, image=image)
         if offset:
             return item, None, None

@@ -24,6 +24,10 @@ class Orientation:
     columns: int = 1
     note: str | None = None
 
+    def upright_size(self, height: int, width: int) -> tuple[int, int]:
+        """Returns the size of a picture of this size as it is shown."""
+        return (width, height) if self.transposes else (height, width)
+
     def upright(self, image: np.ndarray) -> np.ndarray:
         """Returns [H, W, ...] as it is shown."""
         turned = image.swapaxes(0, 1) if self.transposes else image

@@ -5,10 +5,11 @@ from __future__ import annotations
 import collections
 import dataclasses
 import fractions
+import functools
 import itertools
 import math
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import av
 import numpy as np
@@ -17,7 +18,7 @@ from avsal_jax.errors import AvsalError
 from avsal_jax.media.color import ToneMapper, settle_matrix, tone_mapping_of
 from avsal_jax.media.containers import is_whole
 from avsal_jax.media.images import missing, over_black
-from avsal_jax.media.orientation import OrientationReader, read_orientation
+from avsal_jax.media.orientation import Orientation, OrientationReader, read_orientation
 from avsal_jax.media.streams import CLOCK_LEAP_SECONDS, choose_stream, exact, frame_rate, may_leap, time_of
 
 _TEXT_FORMATS = {"tty", "bin", "xbin", "adf", "idf"}  # which FFmpeg would show as pictures of letters
@@ -54,19 +55,43 @@ class VideoInfo:
     notes: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
 class Frame:
     """One decoded frame.
 
     Attributes:
       index: from 0.
       pts: presentation time in units of `VideoInfo.time_base`; strictly rising.
-      image: RGB uint8 [H, W, 3], upright.
+
+    Args:
+      index, pts: as above.
+      image: RGB uint8 [H, W, 3], upright; or a function that returns it.
+      size: height and width of the picture; None to take them from `image`.
     """
 
-    index: int
-    pts: int
-    image: np.ndarray
+    def __init__(
+        self,
+        index: int,
+        pts: int,
+        image: np.ndarray | Callable[[], np.ndarray],
+        size: tuple[int, int] | None = None,
+    ):
+        self.index, self.pts, self._image, self._size = index, pts, image, size
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the picture."""
+        return self._size or self.image.shape[:2]
+
+    @property
+    def image(self) -> np.ndarray:
+        """RGB uint8 [H, W, 3], upright; converted when it is first used, since many frames are skipped.
+
+        Raises:
+          AvsalError: FFmpeg cannot convert it.
+        """
+        if callable(self._image):
+            self._image = self._image()
+        return self._image
 
 
 class Video:
@@ -158,21 +183,25 @@ class Video:
                 mapping = tone_mapping_of(decoded, mapping)
                 if mapping and mapping not in mappers:
                     mappers[mapping] = ToneMapper(mapping)
-                image = orientation_of(decoded).upright(self._rgb(decoded, mappers.get(mapping)))
-                size = size or image.shape
-                if image.shape != size:
+                orientation, mapper = orientation_of(decoded), mappers.get(mapping)
+                height, width = orientation.upright_size(decoded.height, decoded.width)
+                size = size or (height, width)
+                if (height, width) != size:
                     raise AvsalError(
-                        f"{self.path} changes its frame size from {size[1]}x{size[0]} to "
-                        f"{image.shape[1]}x{image.shape[0]} at frame {index + 1}; split it there first"
+                        f"{self.path} changes its frame size from {size[1]}x{size[0]} to {width}x{height} "
+                        f"at frame {index + 1}; split it there first"
                     )
-                yield Frame(index, clock.time(decoded.pts), image)
+                image = functools.partial(self._picture, decoded, orientation, mapper)
+                yield Frame(index, clock.time(decoded.pts), image, size)
                 index += 1
         self.cut_off = self._ends_early(index, clock)
 
-    def _rgb(self, decoded: av.VideoFrame, mapper: ToneMapper | None) -> np.ndarray:
+    def _picture(
+        self, decoded: av.VideoFrame, orientation: Orientation, mapper: ToneMapper | None
+    ) -> np.ndarray:
         settle_matrix(decoded, self.path)
         try:
-            return mapper(decoded) if mapper else _rgb(decoded)
+            return orientation.upright(mapper(decoded) if mapper else _rgb(decoded))
         except AvsalError:
             raise
         except (OSError, ValueError) as error:  # av's errors are these too

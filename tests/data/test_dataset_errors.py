@@ -12,7 +12,7 @@ from PIL import Image
 
 from avsal_jax import AvsalError
 from avsal_jax.data.sets.datasets import open_dataset
-from avsal_jax.data.truth.frame_truth import mat_files
+from avsal_jax.data.truth import mat_files
 from avsal_jax.data.truth.mat_files import mat_map, mat_shape
 from avsal_jax.data.truth.truth_files import read_fixation_map
 from avsal_jax.testing import fake_data

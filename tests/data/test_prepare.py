@@ -20,7 +20,7 @@ from avsal_jax.data.prepared.sampling import Sampling
 from avsal_jax.data.prepared.selection import PreparedSources
 from avsal_jax.data.prepared.shards import KINDS, ShardFolder
 from avsal_jax.data.prepared.videos import PreparedSet, read_preparation
-from avsal_jax.data.truth.frame_truth import frame_truth as truth
+from avsal_jax.data.truth import frame_truth as truth
 from avsal_jax.testing import fake_data
 from tests import needs
 

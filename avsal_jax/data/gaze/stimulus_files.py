@@ -141,7 +141,7 @@ def read_stimulus(path: pathlib.Path) -> StimulusFile:
         return StimulusFile(size, is_video=True, seconds=float(info.frames / info.rate), notes=info.notes)
     video = Video(path)
     with contextlib.closing(iter(video)) as frames:
-        height, width = next(frames).image.shape[:2]
+        height, width = next(frames).size
     info, notes = video.info, list(video.info.notes)
     if info.pixel_aspect != 1:
         notes.append(
