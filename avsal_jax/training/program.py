@@ -27,7 +27,7 @@ from avsal_jax.training.validation import NativeStep
 
 
 class Program:
-    """The functions of a training run. It knows nothing of data and files.
+    """The functions of a training run. It does not use data and files.
 
     Attributes:
       preset, network: what is trained.

@@ -77,9 +77,9 @@ def restore(
 ) -> tuple[TrainState, Progress]:
     """Returns the state with which a run begins, from the first of these that exists:
 
-    1. the last checkpoint of this workdir: the run goes on;
-    2. the last checkpoint of the workdir that `resume` names: another run goes on here. What validation
-       decides (plateau, early stopping) is counted anew, since data and metric may differ;
+    1. the last checkpoint of this workdir: the run continues;
+    2. the last checkpoint of the workdir that `resume` names: this run continues the other one. What
+       validation decides (plateau, early stopping) is counted from zero, since data and metric may differ;
     3. the model directories of `init`, over fresh values;
     4. fresh values.
 
@@ -90,10 +90,12 @@ def restore(
     Raises:
       AvsalError: a checkpoint is damaged, does not fit, or is past the end of the run.
     """
-    own = checkpoints.latest()
-    if own is not None:
-        state, progress, data_before = _restored(program, parallel, checkpoints, own, log)
-        log.say(f"restored step {own} of {program.total}")
+    last = checkpoints.latest()
+    if last is not None:
+        state, progress, data_before = _restored(
+            program, parallel, checkpoints=checkpoints, step=last, log=log
+        )
+        log.say(f"restored step {last} of {program.total}")
         if data_before not in (None, training_data):
             log.say(
                 f"warning: the data has changed, was {data_before}, is {training_data}: from here on other "
@@ -107,7 +109,7 @@ def restore(
     last = other.latest()
     if last is None:
         raise AvsalError(f"{folder} holds no complete checkpoint to resume from")
-    state, progress, _ = _restored(program, parallel, other, last, log)
+    state, progress, _ = _restored(program, parallel, checkpoints=other, step=last, log=log)
     log.say(f"resumed from {config.resume}, step {last} of {program.total}")
     other.close()
     scale = progress.plateau.scale if config.optimizer.schedule.watches else 1.0

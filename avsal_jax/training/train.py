@@ -98,9 +98,11 @@ class Trainer:
         self._in_flight = InFlight(self.log)
         self._profile = profile if self._writes else 0
         self._training_data = training_data(config, feed)
-        self._notes = self._training_data | run_notes(config, feed, self.program, parallel)
+        self._notes = self._training_data | run_notes(
+            config, feed=feed, program=self.program, parallel=parallel
+        )
         if self.checkpoints.latest() is None:
-            announce(self.log, self._notes, feed, self.program)
+            announce(self.log, self._notes, feed=feed, program=self.program)
         if config.data.cached_features:
             videos = [*feed.train, *feed.validation]
             feed.use_features(cached_features(self.program, videos, self.log.say))
@@ -142,18 +144,23 @@ class Trainer:
             for name in self.config.objective.streams():
                 streams[name] = stack.enter_context(contextlib.closing(self.feed.batches(name, step, total)))
             try:
-                while not self._between_steps(state, progress, step, start):
+                while not self._between_steps(state, progress, step=step, start=start):
                     self._on_activity(f"step {step + 1} of {total}{', compiled first' * (step == start)}")
                     profiler.begin(step)
                     with log.timer.waiting():
                         batches = {name: next(stream) for name, stream in streams.items()}
-                    state, values = self._step(state, batches, progress, step)
+                    state, values = self._step(state, batches, scale=progress.plateau.scale, step=step)
                     step += 1
                     in_flight.add(step, values)
                     if step % self.config.log_every == 0 or step == total:
                         in_flight.wait()
-                        plateau = progress.plateau.scale
-                        log.record(step, learning_rate(self.config.optimizer, step - 1, total, plateau))
+                        scale = progress.plateau.scale
+                        log.record(
+                            step,
+                            learning_rate(
+                                self.config.optimizer, step - 1, total_steps=total, plateau_scale=scale
+                            ),
+                        )
                     if profiler.is_last(step):
                         in_flight.wait()
                         profiler.end()
@@ -191,12 +198,12 @@ class Trainer:
             self.checkpoints.wait()  # a save is complete before the next is due: so little can be lost
         return ends
 
-    def _step(self, state: TrainState, batches: dict, progress: Progress, step: int) -> tuple:
+    def _step(self, state: TrainState, batches: dict, scale: float, step: int) -> tuple:
         """Returns the state after a step, and its values; neither waits for the devices."""
-        scale = self.parallel.replicate(np.float32(progress.plateau.scale))
+        plateau_scale = self.parallel.replicate(np.float32(scale))
         annotation = jax.profiler.StepTraceAnnotation("train", step_num=step)
         with jax.transfer_guard("disallow"), annotation:  # all its inputs are on the devices
-            return self.program.step(state, batches, scale)
+            return self.program.step(state, batches, plateau_scale)
 
     def _validate(self, state: TrainState, progress: Progress, step: int) -> None:
         with self.log.timer.paused():

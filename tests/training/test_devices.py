@@ -127,7 +127,7 @@ def test_pmap_of_the_same_step_gives_the_same(config, tmp_path):
     for batch in trainer.feed.batches("source", 0, 5):
         halves = {k: np.asarray(v).reshape(2, 2, *v.shape[1:]) for k, v in batch.items()}
         alone, theirs = mapped(alone, {"source": halves}, one)
-        state, ours = trainer.program.step(state, {"source": batch}, one)
-        np.testing.assert_allclose(theirs["loss"], ours["loss"], rtol=1e-5)
+        state, values = trainer.program.step(state, {"source": batch}, one)
+        np.testing.assert_allclose(theirs["loss"], values["loss"], rtol=1e-5)
     for ours, theirs in zip(jax.tree.leaves(state.params), jax.tree.leaves(alone.params), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-6)
