@@ -95,11 +95,11 @@ def _claim(root: pathlib.Path, settings: SyntheticSettings) -> None:
         root.mkdir(parents=True, exist_ok=True)
         layout.write_settings(root, settings)
     elif stored != settings:
-        given, existing = dataclasses.asdict(settings), dataclasses.asdict(stored)
+        values, existing = dataclasses.asdict(settings), dataclasses.asdict(stored)
         differ = [
-            f"{key}={existing[key]} there, {key}={given[key]} here"
+            f"{key}={existing[key]} there, {key}={values[key]} here"
             for key in existing
-            if existing[key] != given[key]
+            if existing[key] != values[key]
         ]
         raise AvsalError(
             f"{root} holds a synthetic set of other settings ({'; '.join(differ)}); choose another folder"

@@ -45,6 +45,11 @@ class Progress:
         finite = {name: mean if math.isfinite(mean) else None for name, mean in means.items()}
         self.validated = {"step": step, "means": finite}
 
+    def metrics_at(self, step: int) -> dict[str, float]:
+        """Returns the finite values of the validation of this step, by name; {} if it was not validated."""
+        means = self.validated["means"] if self.validated.get("step") == step else {}
+        return {name: value for name, value in means.items() if value is not None}
+
     def stops_early(self, config: TrainConfig) -> bool:
         """Whether validation has not improved for as long as `early_stop` allows."""
         return config.early_stop is not None and self.early.stop(config.early_stop)

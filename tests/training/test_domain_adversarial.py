@@ -148,15 +148,15 @@ def test_a_stopped_run_ends_as_the_whole_one(whole, adapted, tmp_path):
     with pytest.raises(Preempted):
         ready(adapted(), tmp_path, should_stop=lambda step: step == 3).run()
     resumed = ready(adapted(), tmp_path).run()
-    one, other = (flatten(read_model(r["model"]).variables) for r in (result, resumed))
-    for name, value in one.items():
-        np.testing.assert_array_equal(value, other[name], err_msg=name)
+    expected, variables = (flatten(read_model(r["model"]).variables) for r in (result, resumed))
+    for name, value in expected.items():
+        np.testing.assert_array_equal(value, variables[name], err_msg=name)
     times = ("waiting", "steps_per_second")
-    one, other = (
+    expected, records = (
         [{k: v for k, v in record.items() if k not in times} for record in read_metrics(f / "metrics.jsonl")]
         for f in (folder, tmp_path)
     )
-    assert one == other
+    assert expected == records
 
 
 def test_without_a_memory_a_discriminator_has_none(adapted, tmp_path):
@@ -384,7 +384,7 @@ def test_the_number_of_devices_changes_a_step_by_rounding_alone(whole, adapted, 
     assert_alike(values[2], expected[2], share=1e-3)
     for slot, stats in expected[3].items():
         for name in stats:
-            pair = [step_made[3][slot][name] for step_made in (found, expected)]
+            pair = [step_made[3][slot][name] for step_made in (values, expected)]
             if step and name.endswith("_norm"):  # the mean contains the bias before it, which took such steps
                 pair = [norm["batch"]["var"] for norm in pair]
             assert_alike(*pair, share=1e-3)
