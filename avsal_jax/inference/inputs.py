@@ -117,19 +117,19 @@ def _pictures_of_folder(path: pathlib.Path, note: Callable[[str], None]) -> list
 
 def _inputs_of_folder(path: pathlib.Path, note: Callable[[str], None]) -> list[pathlib.Path]:
     contents = folder_contents(path)
-    if not (contents.images or contents.videos or contents.others):
+    if not (contents.images or contents.videos or contents.other_entries):
         raise AvsalError(f"the folder {path} is empty")
     if contents.are_mixed:
         raise AvsalError(mixed_folder(path, contents))
     if contents.videos:
-        if skipped := contents.images + contents.others:
+        if skipped := contents.images + contents.other_entries:
             note(skipped_note(path, skipped))
         return contents.videos
     if contents.images:
         return [path]
-    files = [p for p in contents.others if p.is_file()]
+    files = [p for p in contents.other_entries if p.is_file()]
     if not files:
-        names = ", ".join(p.name for p in contents.others[:3])
+        names = ", ".join(p.name for p in contents.other_entries[:3])
         raise AvsalError(f"{path} holds no file, only folders ({names}): name these")
     return files
 
