@@ -31,7 +31,7 @@ _MAT_HEADER = b"MATLAB 5.0 MAT-file, avsal_jax synthetic".ljust(116)  # scipy's 
 
 
 def video_folders(root: pathlib.Path, name: str) -> dict[str, pathlib.Path]:
-    """Returns the folders of a video's files by kind, in writing order. A silent video has no sound folder."""
+    """Returns the folders of a video's files by kind, in writing order. Silent videos lack that of sound."""
     kinds_of_files = ("video_frames", "video_audio", "event_data", "annotations")
     folders = {kind: root / kind / FOLDER / name for kind in kinds_of_files}
     return {**folders, "event_data": root / "event_data" / name}

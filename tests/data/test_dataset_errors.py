@@ -146,7 +146,7 @@ def test_bad_files_lose_only_their_frame(root):
             "fixMap_00003.mat has no variable eyeMap; it holds fixMap",
         ),
         (lambda: entries[0].truth(1).density, "eyeMap_00002.jpg is n.* image that can be read"),
-        (lambda: entries[0].frame(3), "img_00004.jpg is no image that can be read"),
+        (lambda: entries[0].frame(3), "img_00004.jpg is not an image that can be read"),
         (
             lambda: entries[0].truth(4).density,
             r"eyeMap_00005.jpg is a coloured picture \(mode RGB, .* maps are grey",

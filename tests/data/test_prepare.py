@@ -100,19 +100,19 @@ def damage_frame(root):
 
 def empty_frame(root):
     (root / "video_frames/DIEM/a/img_00003.jpg").write_bytes(b"")
-    return "img_00003.jpg is no image that can be read"
+    return "img_00003.jpg is not an image that can be read"
 
 
 def corrupt_jpeg(root):
     path = root / "video_frames/DIEM/a/img_00003.jpg"
     path.write_bytes(path.read_bytes()[:300])
-    return "img_00003.jpg is no image that can be read"
+    return "img_00003.jpg is not an image that can be read"
 
 
 def corrupt_map(root):
     path = root / "annotations/DIEM/a/maps/eyeMap_00002.jpg"
     path.write_bytes(path.read_bytes()[:200])
-    return "eyeMap_00002.jpg is no image that can be read"
+    return "eyeMap_00002.jpg is not an image that can be read"
 
 
 def corrupt_mat(root):

@@ -66,7 +66,7 @@ def test_which_folders_are_one_video(tmp_path, clip, case):
     [
         (
             ["1.png", "2.png", "3.png", "source.mp4"],
-            "holds 3 images beside 1 videos, as source.mp4: name",
+            "holds 3 images next to 1 videos, such as source.mp4: name",
         ),
         (["first", "second"], r"holds no file, only folders \(first, second\): name these"),
     ],
@@ -80,7 +80,7 @@ ADDRESSES = {
     "https://host/clip.mp4": "https://host/clip.mp4 is an address, and files are read: download it first",
     "rtsp://camera:554/live": "rtsp://camera:554/live is an address",
     "s3://bucket/clip.mp4": "s3://bucket/clip.mp4 is an address",
-    "file:///videos/no/clip.mp4": "give the path alone, /videos/no/clip.mp4",
+    "file:///videos/no/clip.mp4": "give only the path, /videos/no/clip.mp4",
     "-": "standard input is not read: write the video to a file",
 }
 

@@ -105,7 +105,7 @@ def test_joined_recordings_sound_on(seeing, tmp_path):
     assert [pitch(sound, k + 0.3, k + 0.8) for k in range(3)] == pytest.approx([440, 880, 1_320], abs=3)
     assert 2.9 < len(sound.wave) / sound.rate < 3.3
     assert "48000 Hz and 1 channel to 24000 Hz and 2 channels" in notes[0]
-    assert "its clock starts anew 2 times" in notes[1]
+    assert "its clock restarts 2 times" in notes[1]
 
 
 def test_a_gap_stays_a_gap_when_encoded(seeing, tmp_path):
