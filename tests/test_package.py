@@ -1,8 +1,10 @@
 """Import directions, what an import loads, and the speed of --help."""
 
 import ast
+import collections
 import importlib
 import pathlib
+import pkgutil
 import subprocess
 import sys
 import time
@@ -206,6 +208,32 @@ def test_public_names_are_there():
     assert set(avsal_jax.__all__) <= set(dir(avsal_jax))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = avsal_jax.nothing
+    for package in pkgutil.walk_packages(avsal_jax.__path__, "avsal_jax."):
+        if package.ispkg:
+            contents = importlib.import_module(package.name)
+            for name in getattr(contents, "__all__", ()):
+                assert getattr(contents, name) is not None
+
+
+# Modules of one name, where both are about the same thing.
+SAME_THING = {
+    **dict.fromkeys(
+        ("compare", "convert", "evaluate", "predict", "prepare", "train"), "the command and its work"
+    ),
+    **dict.fromkeys(("s3d", "soundnet", "vggish", "vinet"), "the part and its published weights"),
+    **dict.fromkeys(("attention", "predictive_coding"), "the operation and the fusion that uses it"),
+    **dict.fromkeys(("features", "maps"), "the values and the output that stores them"),
+    **dict.fromkeys(("pipeline", "sampling"), "the module and its import path of the last version"),
+    "settings": "of a prediction, and of the generated set",
+    "videos": "prepared ones, and those that tests write",
+}
+
+
+def test_a_module_name_means_one_thing():
+    paths = [path for path in FILES if path.name != "__init__.py"]
+    counts = collections.Counter(path.stem for path in paths)
+    assert {name for name, count in counts.items() if count > 1} == set(SAME_THING)
+    assert not {path.name for path in paths} & {"utils.py", "helpers.py", "misc.py", "common.py"}
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable
 from avsal_jax.errors import AvsalError
 from avsal_jax.files import write_text
 from avsal_jax.synthetic import layout
-from avsal_jax.synthetic.dataset import FOLDER
-from avsal_jax.synthetic.gaze import densities, look
+from avsal_jax.synthetic.generated_set import FOLDER
+from avsal_jax.synthetic.observers import densities, look
 from avsal_jax.synthetic.picture import render
 from avsal_jax.synthetic.scene import make_scene
 from avsal_jax.synthetic.settings import SyntheticSettings
