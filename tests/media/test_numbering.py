@@ -196,5 +196,5 @@ def test_the_number_of_the_frame_is_found_in_names(tmp_path, form):
         (tmp_path / form.format(number)).touch()
     (tmp_path / "cover_7.png").touch()
     found = numbered_files(tmp_path, {".png"})
-    assert (found.first, found.last, found.count, found.others) == (1, 12, 12, 1)
+    assert (found.first, found.last, found.count, found.other_names) == (1, 12, 12, 1)
     assert [found.name(k) for k in (1, 12)] == [form.format(1), form.format(12)]
