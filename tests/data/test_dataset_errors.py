@@ -90,7 +90,7 @@ def test_lists_that_lead_nowhere(root):
         ),
         ("\n/etc/passwd\n", "list.txt, line 2: '/etc/passwd' is not a name"),
         ("avad ..", "list.txt, line 1: '..' is not a name"),
-        ("avad C:\\x", "is no name of a video"),
+        ("avad C:\\x", "is not a name of a video"),
         (".. 5 25.0", "list.txt, line 1: '..' is not a name"),
         ("a\x00b", r"'a\\x00b' is not a name"),
         ("a\x1b[31mb", r"'a\\x1b\[31mb' is not a name"),

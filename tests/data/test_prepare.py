@@ -243,7 +243,7 @@ def test_an_unforeseen_fault_fails_one_video(root, tmp_path, monkeypatch):
     monkeypatch.setattr(truth, "read_fixation_map", fails)
     made = prepare("diem", root, tmp_path / "out", SIZE)
     (failed,) = made["failed"]
-    assert failed.startswith("b: unforeseen error: ZeroDivisionError: of no one's making (")
+    assert failed.startswith("b: unexpected error: ZeroDivisionError: of no one's making (")
     assert made["prepared"] == 2
 
 

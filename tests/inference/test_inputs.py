@@ -68,7 +68,7 @@ def test_which_folders_are_one_video(tmp_path, clip, case):
             ["1.png", "2.png", "3.png", "source.mp4"],
             "holds 3 images next to 1 videos, such as source.mp4: name",
         ),
-        (["first", "second"], r"holds no file, only folders \(first, second\): name these"),
+        (["first", "second"], r"holds no file, only folders \(first, second\): give these as inputs"),
     ],
 )
 def test_folders_that_may_be_either_are_asked_about(tmp_path, clip, names, words):
@@ -144,9 +144,9 @@ def test_overlays_of_animated_pictures_have_their_times(tmp_path, probe):
 
 
 FAILURES = {
-    "a fault": (RuntimeError("odd\nthing"), "unforeseen error: RuntimeError: odd thing ("),
+    "a fault": (RuntimeError("odd\nthing"), "unexpected error: RuntimeError: odd thing ("),
     "memory": (MemoryError(), "there is not enough memory"),
-    "a decoder": (ValueError("bad block"), "unforeseen error: ValueError: bad block ("),
+    "a decoder": (ValueError("bad block"), "unexpected error: ValueError: bad block ("),
     "the system": (OSError(5, "Input/output error"), "Input/output error"),
 }
 

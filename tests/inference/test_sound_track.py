@@ -14,7 +14,7 @@ from avsal_jax.testing.videos import moving_spot, write_video
 from tests.media.test_sound_stream import pitch, tone
 
 FRAMES = moving_spot(25, 32, 64)
-SEEN = "this model works on picture alone: it does not use the sound"
+SEEN = "this model is visual-only: it does not use the sound"
 
 
 @pytest.fixture(scope="module")
