@@ -25,7 +25,8 @@ ALLOWED = {
     "catalogue": {"bundled", "registry", "spec", "errors", ""},
     "types": {"errors", "spec"},
     "bundled": set(),
-    "pages": set(),
+    "plots": set(),
+    "pages": {"plots"},
     "identity": set(),
     "files": set(),
     "runtime": {"errors"},
@@ -53,6 +54,7 @@ ALLOWED = {
         "data",
         "pages",
         "pictures",
+        "plots",
         "identity",
         "",
         "runtime",
@@ -70,6 +72,7 @@ ALLOWED = {
         "synthetic",
         "pages",
         "pictures",
+        "plots",
         "metrics",
         "inference",
         "registry",
@@ -191,12 +194,13 @@ def test_importing_is_light():
     assert run(f"import avsal_jax, sys; print({heavy} & set(sys.modules))").stdout.strip() == "set()"
 
 
-def test_predicting_needs_neither_tensorflow_nor_torch_nor_orbax():
+def test_predicting_needs_neither_tensorflow_nor_torch_nor_orbax_nor_matplotlib():
     code = (
         "import sys\n"
-        "for name in ('tensorflow', 'torch', 'orbax', 'orbax.checkpoint', 'librosa', 'ml_collections'):\n"
+        "heavy = 'tensorflow torch orbax orbax.checkpoint librosa ml_collections matplotlib'\n"
+        "for name in heavy.split():\n"
         "    sys.modules[name] = None\n"
-        "import avsal_jax.inference.predict, avsal_jax.cli.main, avsal_jax\n"
+        "import avsal_jax.inference.predict, avsal_jax.inference.report_page, avsal_jax.cli.main, avsal_jax\n"
         "avsal_jax.load_model\n"
     )
     run(code)

@@ -23,7 +23,7 @@ def add_parser(commands) -> None:
     add("--stall", type=flags.positive, default=900, metavar="S",
         help="seconds without progress after which stacks are printed")  # fmt: skip
     add("--profile", type=flags.positive, default=0, metavar="STEPS",
-        help="record so many steps in WORKDIR/profile, for TensorBoard (XProf) or Perfetto")  # fmt: skip
+        help="number of steps to profile into WORKDIR/profile, for XProf or Perfetto")  # fmt: skip
     parser.set_defaults(run=run, more=[])  # `more`: the overrides, that `main` leaves to this command
 
 

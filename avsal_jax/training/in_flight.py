@@ -9,7 +9,7 @@ import jax
 from avsal_jax.errors import AvsalError
 from avsal_jax.training.records.run_log import RunLog
 
-_MOST = 2  # steps; more than about thirty with collectives abort a run on CPU
+_MAX_STEPS = 2  # steps; more than about thirty with collectives abort a run on CPU
 
 
 class NotFinite(AvsalError):
@@ -44,7 +44,7 @@ class InFlight:
           NotFinite: as `wait`.
         """
         self._steps.append((step, values))
-        self.wait(_MOST - 1)
+        self.wait(_MAX_STEPS - 1)
 
     def wait(self, leave: int = 0) -> None:
         """Waits until at most `leave` steps are in flight, and logs the values of the others.
