@@ -236,14 +236,14 @@ def test_what_is_unusual_about_fixation_maps_is_reported(root, tmp_path):
 def test_an_unforeseen_fault_fails_one_video(root, tmp_path, monkeypatch):
     def fails(path, variable):
         if path.name == "fixMap_00002.mat" and path.parent.name == "b":
-            raise ZeroDivisionError("of no one's making")
+            raise ZeroDivisionError("of a simulated bug")
         return read(path, variable)
 
     read = truth.read_fixation_map
     monkeypatch.setattr(truth, "read_fixation_map", fails)
     made = prepare("diem", root, tmp_path / "out", SIZE)
     (failed,) = made["failed"]
-    assert failed.startswith("b: unexpected error: ZeroDivisionError: of no one's making (")
+    assert failed.startswith("b: unexpected error: ZeroDivisionError: of a simulated bug (")
     assert made["prepared"] == 2
 
 
@@ -344,7 +344,7 @@ def test_preparations_from_elsewhere_are_checked(root, tmp_path):
     with pytest.raises(AvsalError, match=f"there is no file {shard}; prepare the set again"):
         PreparedSet(tmp_path / "out/diem").video(1)
     shutil.copy(next((tmp_path / "out/diem/pictures").rglob("*00002-of*")), shard)
-    with pytest.raises(AvsalError, match="has 5 records, its video states 7; prepare the set again"):
+    with pytest.raises(AvsalError, match="has 5 records, but its video states 7; prepare the set again"):
         PreparedSet(tmp_path / "out/diem").video(1)
 
 

@@ -90,7 +90,7 @@ def test_a_reader_that_fails_otherwise_is_told_too(out, monkeypatch):
         ({"rate": 0}, "is damaged: .* 5292 samples at 0 Hz"),
         ({"piece": -3}, "is damaged: "),
         ({"black": np.zeros(2, bool)}, r"is damaged: 6 frames \(2 with truth\)"),
-        ({"samples": 10**15}, "has 1 records, its video states"),
+        ({"samples": 10**15}, "has 1 records, but its video states"),
         ({"name": b"\xff\xfe"}, "is damaged: 'utf-8' codec"),
         ({"name": "other"}, "is of diem other, not of diem a; delete it"),
     ],

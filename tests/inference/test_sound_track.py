@@ -14,7 +14,7 @@ from avsal_jax.testing.videos import moving_spot, write_video
 from tests.media.test_sound_stream import pitch, tone
 
 FRAMES = moving_spot(25, 32, 64)
-SEEN = "this model is visual-only: it does not use the sound"
+UNUSED_SOUND_NOTE = "this model is visual-only: it does not use the sound"
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def overlaid(model, source, folder, **settings):
     """Returns the overlay and what was noted beyond that the model is deaf."""
     summary = predict_file(model, source, folder / "out", Settings(save=("overlay",), **settings))
     assert summary["frames"] == summary["maps"]
-    return folder / "out" / "overlay.mp4", [note for note in summary["notes"] if note != SEEN]
+    return folder / "out" / "overlay.mp4", [note for note in summary["notes"] if note != UNUSED_SOUND_NOTE]
 
 
 def test_the_rate_of_aac_is_the_next_that_players_take():
