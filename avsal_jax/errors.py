@@ -1,4 +1,4 @@
-"""Errors as lines: of a mistake that its user can mend, and of anything else that goes wrong."""
+"""One-line errors: `AvsalError` for mistakes that the user can fix, and lines for all other exceptions."""
 
 import difflib
 import errno
@@ -33,9 +33,9 @@ _MAX_LINE_CHARACTERS = 2_000  # a damaged file may hold a name of any length
 
 
 class AvsalError(ValueError):
-    """Says what was given, what is allowed, and what to do; `avsal` exits with code 2.
+    """A mistake that the user can fix: the message has the given value, the allowed ones, and what to do.
 
-    Its text is one line that a terminal can show, whatever a file put into it (see `one_line`).
+    `avsal` exits with code 2. The message is one printable line, also if it quotes a file (see `one_line`).
     """
 
     def __str__(self) -> str:
@@ -43,7 +43,7 @@ class AvsalError(ValueError):
 
 
 def one_line(text: str) -> str:
-    """Returns a text as one line: control characters escaped, the middle of a very long one left out."""
+    """Returns a text as one line: escapes control characters, and cuts the middle of a very long text."""
     line = re.sub(r"\s*[\r\n]\s*", " ", text.strip())
     line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
     return (
@@ -54,7 +54,7 @@ def one_line(text: str) -> str:
 
 
 def damage_reason(error: Exception) -> str:
-    """Returns what an exception about a damaged file says; of one for programmers, only what it means."""
+    """Returns the message of an exception about a damaged file; a generic reason for programming errors."""
     if isinstance(error, _PROGRAMMING_ERRORS):
         return "what it holds is not what belongs there"
     lines = str(error).strip().splitlines()
@@ -67,9 +67,9 @@ def is_machine_error(error: BaseException) -> bool:
 
 
 def error_line(error: BaseException) -> str:
-    """Returns one line about what went wrong; an exception that no one expected is told with its place.
+    """Returns one line about an exception; for an unexpected one, with its file and line.
 
-    With AVSAL_DEBUG set, the traceback of such an exception is printed to stderr.
+    If AVSAL_DEBUG is set, prints the traceback of an unexpected exception to stderr.
     """
     if isinstance(error, AvsalError):
         return str(error)
@@ -79,17 +79,17 @@ def error_line(error: BaseException) -> str:
         return one_line(str(error))
     if os.environ.get("AVSAL_DEBUG"):
         traceback.print_exception(error)
-    what = one_line(f"{type(error).__name__}: {error}")
+    description = one_line(f"{type(error).__name__}: {error}")
     places = traceback.extract_tb(error.__traceback__)[-1:]
-    where = "".join(f" ({place.filename}, line {place.lineno})" for place in places)
+    location = "".join(f" ({place.filename}, line {place.lineno})" for place in places)
     return (
-        f"unforeseen error: {what}{where}. This is a fault of avsal: please report it with the traceback "
-        "that AVSAL_DEBUG=1 prints"
+        f"unexpected error: {description}{location}. This is a bug in avsal: please report it with the "
+        "traceback that AVSAL_DEBUG=1 prints"
     )
 
 
 def failing_lines(error: BaseException, path) -> list[int]:
-    """Returns the lines of a file that an exception went through, the innermost last."""
+    """Returns the lines of a file in the traceback of an exception, the innermost last."""
     places = traceback.extract_tb(error.__traceback__)
     return [place.lineno for place in places if place.filename == str(path)]
 

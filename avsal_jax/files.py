@@ -1,4 +1,4 @@
-"""Writing files and folders: complete under their names, or not there."""
+"""Writes files and folders atomically."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def write_json(path: pathlib.Path, content: dict) -> None:
 
 @contextlib.contextmanager
 def complete_folder(path: pathlib.Path, replace: bool = False) -> Iterator[pathlib.Path]:
-    """Gives an empty folder next to `path`, which gets this name if the block ends without an error.
+    """Yields an empty temporary folder next to `path`, and renames it to `path` if the block succeeds.
 
     Args:
       path: the folder to write; absent or empty, unless `replace`.
-      replace: whether a folder of this name is removed first. Then no other process may write it, since
+      replace: whether to replace an existing folder. If so, no other process may write to it, because
         leftovers of interrupted calls are removed too.
 
     Raises:

@@ -2,11 +2,11 @@
 
 Every function returns the score of each clip, [..., H, W] -> [...], so the weights of the papers' tables
 read as printed: kl 1, cc -0.1, sim -0.1 (DiffSal's configuration; AVRSP Eq. 19). They are the training code's
-formulas, not `avsal_jax.metrics`: a metric says NaN where it has no value, a loss must say a number there.
+formulas, not `avsal_jax.metrics`: an undefined metric is NaN, but a loss must always be a number.
 
-Defined here, where the public code divides by zero: a constant map has CC, SIM and NSS of 0; an all-black
-density and a clip without fixations score 0; the gradient there is 0. A map counts as constant when its
-values spread over less than 32 roundings of the largest, or less than 1e-18; as black when below 1e-18.
+Cases in which the public code divides by zero are defined as follows: CC, SIM and NSS of a constant map are
+0; an all-black density and a clip without fixations score 0; the gradient is 0. A map counts as constant if
+the range of its values is less than 32 roundings of the largest, or less than 1e-18; as black if below 1e-18.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ register("loss", "cc")(Loss(cc, rises=True))
 register("loss", "sim")(Loss(sim, forms=SIM_FORMS, rises=True))
 register("loss", "nss")(Loss(nss, truth="fixations", rises=True))
 register("loss", "bce")(Loss(bce, prediction="logits", forms=BCE_FORMS))
-DEFAULT_WEIGHTS = {"kl": 1.0}  # where a config says nothing; 0 for the others
+DEFAULT_WEIGHTS = {"kl": 1.0}  # of losses that a config does not set; 0 for the others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,8 +217,8 @@ class LossConfig:
     Its plain form is flat: {"kl": 1.0, "kl_form": "avrsp", "cc": -0.1}.
 
     Attributes:
-      weights: by name; what is not there has `DEFAULT_WEIGHTS`.
-      forms: by name, of losses that have forms, see there.
+      weights: by name; a missing loss has its value in `DEFAULT_WEIGHTS`, else 0.
+      forms: by name, of losses that have forms, see `Loss.forms`.
     """
 
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -259,7 +259,7 @@ class LossConfig:
         return {name: self.weights[name] for name in names} | forms
 
     def terms(self) -> tuple[Term, ...]:
-        """Returns the losses that count; AvsalError where there is none."""
+        """Returns the losses with a nonzero weight; raises AvsalError if all weights are 0."""
         for name, form in self.forms.items():
             if not self.weights[name] and form != (default := registry.find("loss", name).form):
                 raise AvsalError(

@@ -1,4 +1,4 @@
-"""Model directories: `model.json` and `weights.safetensors`; nothing in them runs code."""
+"""Model directories: `model.json` and `weights.safetensors`; reading them never executes code."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WRONG_VALUES = (
 
 @dataclasses.dataclass(frozen=True)
 class StoredModel:
-    """What a model directory holds: the network, its variables, and `model.json` as a dict."""
+    """The content of a model directory: the network, its variables, and `model.json` as a dict."""
 
     preset: Preset
     network: Network
@@ -46,14 +46,14 @@ class StoredModel:
 def write_model(
     path, preset: Preset, variables: dict, provenance: dict | None = None, replace: bool = False
 ) -> pathlib.Path:
-    """Writes a model directory: complete under its name, or not at all.
+    """Writes a model directory atomically.
 
     Args:
-      path: the directory to make; it must not exist, or be empty, unless `replace`.
-      preset: what changes the function of the network.
+      path: the directory to create; must be absent or empty, unless `replace`.
+      preset: the configuration of the network.
       variables: `params` and `batch_stats`.
-      provenance: where the weights come from; JSON values.
-      replace: whether a directory of this name gives way; no other process may write it.
+      provenance: the origin of the weights; JSON values.
+      replace: whether to replace an existing directory; no other process may write to it.
 
     Raises:
       AvsalError: the directory is not empty, or cannot be written.
@@ -94,12 +94,12 @@ def read_model(path, runtime: Runtime | None = None) -> StoredModel:
     """Reads and checks a model directory.
 
     Args:
-      path: the directory, or the name of a bundled model where there is no directory of that name.
+      path: the directory, or the name of a bundled model if there is no such directory.
       runtime: how the network is run.
 
     Raises:
-      AvsalError: it is missing, damaged (with the file), its weights do not fit its network (with the
-        tensors that differ), or have values that no network has (with the tensor).
+      AvsalError: it is missing or damaged (with the file), its weights do not fit its network (with the
+        tensors that differ), or a weight has an invalid value (with the tensor).
     """
     path = model_directory(path)
     card = _read_card(path)
@@ -133,7 +133,7 @@ def flatten(variables: dict) -> dict:
 
 
 def value_fault(values: np.ndarray, name: str) -> str | None:
-    """Returns what is wrong with the values of a leaf, in words, or None.
+    """Returns a description of what is wrong with the values of a leaf, or None.
 
     Args:
       values: as stored, of any type of number.
@@ -146,8 +146,8 @@ def value_fault(values: np.ndarray, name: str) -> str | None:
     wrong = ~np.isfinite(single)
     if wrong.any():
         large = wrong & np.isfinite(values.astype(np.float64, copy=False))
-        what = "beyond float32" if large.any() else "not finite (NaN or infinite)"
-        return f"has {int(wrong.sum()):,} of {values.size:,} values that are {what}"
+        fault = "beyond float32" if large.any() else "not finite (NaN or infinite)"
+        return f"has {int(wrong.sum()):,} of {values.size:,} values that are {fault}"
     if name.endswith("/var") and (single < 0).any():
         return f"has {int((single < 0).sum()):,} of {values.size:,} values below 0, and is a variance"
     return None
@@ -165,8 +165,8 @@ def differences(found: dict, expected: dict, limit: int = 4) -> list[str]:
         ],
     }
     return [
-        f"{len(names)} {what}: {', '.join(names[:limit])}{' ...' if len(names) > limit else ''}"
-        for what, names in rows.items()
+        f"{len(names)} {problem}: {', '.join(names[:limit])}{' ...' if len(names) > limit else ''}"
+        for problem, names in rows.items()
         if names
     ]
 
@@ -182,7 +182,7 @@ def _read_card(path: pathlib.Path) -> dict:
         raise AvsalError(RETIRED.get(str(path), bundled))
     card_path = path / CARD
     if not card_path.is_file():
-        raise AvsalError(f"{path} is no model directory: it has no {CARD}")
+        raise AvsalError(f"{path} is not a model directory: it has no {CARD}")
     if card_path.stat().st_size > _MAX_CARD_BYTES:
         raise AvsalError(f"{card_path} is too large to be a model card")
     try:
@@ -219,7 +219,7 @@ def _plugins_of(preset: Preset) -> list[dict]:
 
 
 def _check_plugins(card: dict, path: pathlib.Path) -> None:
-    """Raises AvsalError where a plugin is missing that a model needs: only its user may load one."""
+    """Raises AvsalError if a plugin is missing that a model needs; only the user may load plugins."""
     rows = card.get("plugins", [])
     for row in rows if isinstance(rows, list) else []:
         plugin = row if isinstance(row, dict) else {}
@@ -271,4 +271,4 @@ def _read_weights(path: pathlib.Path, card: dict) -> dict[str, np.ndarray]:
     except KeyError as error:
         raise AvsalError(f"{weights} has tensors of type {error}; a model directory holds float32") from error
     except (safetensors.SafetensorError, ValueError) as error:
-        raise AvsalError(f"{weights} is no safetensors file: {error}") from error
+        raise AvsalError(f"{weights} is not a safetensors file: {error}") from error

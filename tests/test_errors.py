@@ -40,7 +40,7 @@ def test_what_no_one_expected_is_one_line_with_its_place(fails, capsys, monkeypa
     assert main(["doctor"]) == 70
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and "Traceback" not in told
-    assert told.startswith(f"avsal: unforeseen error: KeyError: 'wave\\nform' ({__file__}, line ")
+    assert told.startswith(f"avsal: unexpected error: KeyError: 'wave\\nform' ({__file__}, line ")
     assert "AVSAL_DEBUG=1" in told
     monkeypatch.setenv("AVSAL_DEBUG", "1")
     assert main(["doctor"]) == 70
@@ -52,7 +52,7 @@ def test_the_machine_is_no_fault_of_the_program(fails, capsys):
     fails(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/full/file"))
     assert main(["doctor"]) == 2
     assert capsys.readouterr().err == "avsal: [Errno 28] No space left on device: '/full/file'\n"
-    assert error_line(OSError("what a library made up")).startswith("unforeseen error: OSError: what")
+    assert error_line(OSError("what a library made up")).startswith("unexpected error: OSError: what")
 
 
 def test_a_name_that_the_terminal_cannot_show_is_escaped(monkeypatch):

@@ -1,4 +1,4 @@
-"""What a network records while it makes a map: features of one clip, and its map after each iteration."""
+"""Features that a network records for a clip, and its maps after each iteration of predictive coding."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from avsal_jax.ops.predictive_coding import Iterations
 from avsal_jax.spec.fields import value_of
 from avsal_jax.types import Clip, Prediction
 
-# Made here; all other features are recorded by the network.
+# Computed here; the network records all other features.
 ITERATIONS = "iterations"
-RETENTION_HEADS = "retention_heads"  # of these two, as they are recorded by RAVF
+RETENTION_HEADS = "retention_heads"  # computed from these two, which RAVF records
 _OF_HEADS = ("retention_audio", "head_weights")
 _MOST_MAPS = 8
 
 
 class FeatureEngine:
-    """Evaluates one clip at a time with the features that pictures are made of.
+    """Evaluates one clip at a time with the features for pictures.
 
     Args:
       network, variables: of the model.
-      run: `Model.__call__`, or what does the same.
-      names: features that the network records, by path or by its end (`taps`, `fused`; `attention` is that
-        of every layer), or `iterations`: the maps of a network with predictive coding after 0, 1, ... N
-        iterations, of which 8 at most are evaluated; or `retention_heads`: Ret_A by head. With no name, all
-        that have a picture.
-      iterations: the largest N, which may be more than the network's own; None for that.
+      run: `Model.__call__`, or a function with the same contract.
+      names: features that the network records, by path or by its last component (`taps`, `fused`;
+        `attention` selects that of every layer), or `iterations`: the maps of a network with predictive
+        coding after 0, 1, ... N iterations, of which at most 8 are evaluated; or `retention_heads`: Ret_A by
+        head. If empty, all features that have a picture.
+      iterations: the largest N, which may exceed the network's own number; None for the network's number.
 
     Attributes:
-      names: in the order of `feature_views.VIEWS`; paths where modules record the same name.
-      layout: of the network's places, for `feature_views.view`.
+      names: in the order of `feature_views.VIEWS`; paths if several modules record the same name.
+      layout: of the network's tokens, for `feature_views.view`.
       counts: numbers of iterations that `iterations` shows.
 
     Raises:
-      AvsalError: a feature that this network does not record (with those that it does), iterations without
+      AvsalError: a feature that this network does not record (with the available ones), iterations without
         predictive coding, or a network without a decoder.
     """
 
@@ -87,10 +87,10 @@ class FeatureEngine:
         Returns:
           `taps` come as `taps_1` (the finest) to `taps_4`, means over the channels [T', H', W'];
           `iterations` as [len(counts), H, W]; `retention_heads` as [heads, T, H, W], with `head_weights`;
-          the others as they are recorded.
+          other features as recorded.
 
         Raises:
-          AvsalError: the map, or that of a number of iterations, is not finite.
+          AvsalError: the map, or the map after a number of iterations, is not finite.
         """
         recorded = {self._paths[name] for name in self.names if name not in (ITERATIONS, RETENTION_HEADS)}
         if RETENTION_HEADS in self.names:
@@ -100,23 +100,23 @@ class FeatureEngine:
         audio = None if sound is None else np.asarray(sound, np.float32)[None]
         clip = Clip(frames[None], audio, source=source)
         prediction = self._evaluate(clip, tuple(sorted(recorded)))
-        features, found = prediction.features, {"saliency": saliency_of(prediction.logits[0])}
+        features, values = prediction.features, {"saliency": saliency_of(prediction.logits[0])}
         for name in self.names:
             if name == ITERATIONS:
-                found[name] = self._maps(self._variables, features["taps"], features["audio"], source=source)
+                values[name] = self._maps(self._variables, features["taps"], features["audio"], source=source)
             elif name == RETENTION_HEADS:
                 retention, weights = (features[self._paths[key]][0] for key in _OF_HEADS)
-                found |= {name: retention[-1].mean(-1), "head_weights": weights}
+                values |= {name: retention[-1].mean(-1), "head_weights": weights}
             elif name == "taps":
                 means = (level[0].mean(-1, dtype=jnp.float32) for level in features["taps"])
-                found |= {f"taps_{number}": mean for number, mean in enumerate(means, 1)}
+                values |= {f"taps_{number}": mean for number, mean in enumerate(means, 1)}
             else:
-                found[name] = features[self._paths[name]][0]
-        arrays = {name: np.asarray(value, np.float32) for name, value in found.items()}
+                values[name] = features[self._paths[name]][0]
+        arrays = {name: np.asarray(value, np.float32) for name, value in values.items()}
         check_finite(arrays["saliency"], "a chosen frame")
         if ITERATIONS in arrays:
             counts = zip(self.counts, arrays[ITERATIONS], strict=True)
-            diverged = [count for count, one in counts if not np.isfinite(one).all()]
+            diverged = [count for count, saliency in counts if not np.isfinite(saliency).all()]
             if diverged:
                 raise AvsalError(
                     f"the map after {diverged[0]} iterations is not finite; give fewer --iterations"
@@ -125,12 +125,12 @@ class FeatureEngine:
 
 
 def _has_iterations(network: Network) -> bool:
-    """Whether the map depends on a number of iterations: of a fusion, which does nothing without sound."""
+    """Whether the map depends on the iterations of a fusion, which has no effect without sound."""
     return network.audio_encoder is not None and getattr(network.fusion, "iterations", None) is not None
 
 
 def with_iterations(network: Network, count: int) -> Network:
-    """Returns the network, with the same parameters, of another number of iterations of predictive coding.
+    """Returns the network with the same parameters and `count` iterations of predictive coding.
 
     Raises:
       AvsalError: a network without predictive coding, or a number that is not from 0 to 100.
@@ -142,30 +142,31 @@ def with_iterations(network: Network, count: int) -> Network:
 
 
 def _paths_by_name(paths: Sequence[str]) -> dict[str, str]:
-    """Returns {name: path}: what each feature is called, its bare name where one module alone records it.
+    """Returns {name: path} of each feature: the name is bare if only one module records it, else the path.
 
-    Where an outer module records a name too, as the network does its `taps`, that one is meant.
+    If an outer module records the same name, as the network does with `taps`, the name is that of the outer
+    module's feature.
     """
     by_end: dict[str, list[str]] = {}
     for path in paths:
         by_end.setdefault(path.rpartition("/")[2], []).append(path)
     by_name = {}
-    for end, alike in by_end.items():
-        least = min(path.count("/") for path in alike)
-        outer = [path for path in alike if path.count("/") == least]
+    for end, paths_of_end in by_end.items():
+        least = min(path.count("/") for path in paths_of_end)
+        outer = [path for path in paths_of_end if path.count("/") == least]
         by_name |= {end: outer[0]} if len(outer) == 1 else {path: path for path in outer}
     return by_name
 
 
 def _selected(names: Sequence[str], paths: dict[str, str]) -> tuple[str, ...]:
-    """Returns the by_name features, or all that have a picture, in the order of `VIEWS`."""
+    """Returns the selected features, by default all that have a picture, in the order of `VIEWS`."""
     selection = set()
     for name in names:
         matches = {key for key in paths if name in (key, paths[key]) or key.endswith(f"/{name}")}
         if not matches:
             hint, options = did_you_mean(name, paths), ", ".join(sorted(paths))
             raise AvsalError(f"unknown feature {name!r}{hint}; this network records {options}")
-        # The picture of errors has both: relative ones can rise while their squares fall.
+        # The picture of errors shows both: relative errors can rise while their squares fall.
         squares = {key.replace("coding_error", "coding_square") for key in matches}
         selection |= matches | squares & paths.keys()
     if not names:
@@ -174,7 +175,7 @@ def _selected(names: Sequence[str], paths: dict[str, str]) -> tuple[str, ...]:
 
 
 def _after(network: Network, counts: Sequence[int]):
-    """A function of variables, pyramid, sound and source that gives the maps after `counts` iterations."""
+    """Returns a function (variables, pyramid, tokens, source) -> maps after `counts` iterations."""
     variants = [with_iterations(network, count) for count in counts]
 
     def maps(variables, pyramid, tokens, source):
@@ -188,7 +189,7 @@ def _after(network: Network, counts: Sequence[int]):
 
 
 def _thinned(last: int) -> tuple[int, ...]:
-    """0 to `last`, or 8 evenly spaced numbers of them, both ends among them."""
+    """Returns 0 to `last`, or 8 evenly spaced numbers including both ends."""
     return tuple(int(n) for n in np.unique(np.linspace(0, last, min(last + 1, _MOST_MAPS)).round()))
 
 

@@ -51,15 +51,18 @@ def sections_of(item: Item) -> tuple[list[Section], dict[str, np.ndarray]]:
 
 
 def _blocks(views: list[tuple[str, Maps]], sounds: int) -> list[tuple[str, Maps]]:
-    """Blocks have the sound as heading where the network hears."""
+    """Returns (heading, maps); the heading is the label of the sound if the network takes audio."""
     return [(label if sounds else "", maps) for label, maps in views]
 
 
 def _numbers(heading: str, text: str, views: list[tuple[str, Lines]]) -> list[Section]:
-    """A table of all numbers, and curves where there is more than one place along them."""
+    """Returns a table of all numbers, and curves if they have more than one value."""
     first = views[0][1]
-    named = len(views) > 1
-    lines = [(f"{name}, {label}" if named else name, v) for label, one in views for name, v in one.lines]
+    lines = [
+        (f"{name}, {label}" if len(views) > 1 else name, values)
+        for label, lines_of_sound in views
+        for name, values in lines_of_sound.lines
+    ]
     places = np.arange(first.first, first.first + len(lines[0][1]))
     columns = ["", *(f"{first.unit} {place}" for place in places)]
     rows = [[name, *(f"{value:.4g}" for value in values)] for name, values in lines]
@@ -71,7 +74,7 @@ def _numbers(heading: str, text: str, views: list[tuple[str, Lines]]) -> list[Se
 
 
 def _change(values: Sequence[np.ndarray]) -> str:
-    """A sentence on how far the second sound's values are from the first's."""
+    """Returns a sentence on the difference between the values for the two sounds."""
     if len(values) < 2:
         return ""
     first, second = values

@@ -17,8 +17,8 @@ _PAPER, _INK = (255, 255, 255), (0, 0, 0)
 def draw(blocks: Sequence[tuple[str, Maps]], aspect: float) -> np.ndarray:
     """Returns RGB uint8 [h, w, 3]: the maps of each block under its heading, with captions and ranges.
 
-    Maps with one range of colours have it in all blocks, so that blocks compare. Blocks stand side by
-    side, or below each other where that would be too wide.
+    Rows that share a colour range share it across all blocks, so that blocks are comparable. Blocks are
+    placed side by side, or stacked if that would be too wide.
 
     Args:
       blocks: (heading, maps); all with the same captions.
@@ -29,17 +29,17 @@ def draw(blocks: Sequence[tuple[str, Maps]], aspect: float) -> np.ndarray:
         _block(heading, maps=maps, ranges=ranges, cell_height=max(8, round(_CELL * aspect)))
         for heading, maps in blocks
     ]
-    beside = len(blocks_drawn) * blocks_drawn[0].shape[1] <= _WIDEST
-    return np.concatenate(blocks_drawn, 1 if beside else 0)
+    fits_in_row = len(blocks_drawn) * blocks_drawn[0].shape[1] <= _WIDEST
+    return np.concatenate(blocks_drawn, 1 if fits_in_row else 0)
 
 
-def _ranges(several: Sequence[Maps]) -> list[tuple[float, float]]:
-    """(low, high) for each row, over all blocks."""
+def _ranges(blocks: Sequence[Maps]) -> list[tuple[float, float]]:
+    """Returns (low, high) for each row, over all blocks."""
     rows = [
-        np.concatenate([np.ravel(one) for maps in several for one in maps.rows[number][1]])
-        for number in range(len(several[0].rows))
+        np.concatenate([np.ravel(cell) for maps in blocks for cell in maps.rows[number][1]])
+        for number in range(len(blocks[0].rows))
     ]
-    if not several[0].by_row:
+    if not blocks[0].by_row:
         rows = [np.concatenate(rows)] * len(rows)
     finite = [row[np.isfinite(row)] for row in rows]
     return [(float(row.min()), float(row.max())) if len(row) else (0.0, 0.0) for row in finite]
@@ -59,7 +59,7 @@ def _block(heading: str, maps: Maps, ranges, cell_height: int) -> np.ndarray:
         pen.text((_GAP, y), f"{caption}\n{low:.3g}\nto {high:.3g}", _INK, font)
         for column, values in enumerate(cells):
             cell = Image.fromarray(false_colour(values, low, high))
-            grows = values.shape[1] < _CELL  # a coarse map shows its places as they are
-            how = Image.Resampling.NEAREST if grows else Image.Resampling.BILINEAR
-            image.paste(cell.resize((_CELL, cell_height), how), (_LEFT + column * (_CELL + _GAP), y))
+            grows = values.shape[1] < _CELL  # cells of a coarse map remain visible
+            method = Image.Resampling.NEAREST if grows else Image.Resampling.BILINEAR
+            image.paste(cell.resize((_CELL, cell_height), method), (_LEFT + column * (_CELL + _GAP), y))
     return np.asarray(image)

@@ -1,4 +1,4 @@
-"""Recorded features as heat maps with a place in the picture, or as lines: which axis is what."""
+"""Recorded features as heat maps over the picture, or as lines; defines the meaning of their axes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _MOST_COLUMNS = 4  # of time
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where the tokens of a network lie.
+    """The arrangement of a network's tokens.
 
     Attributes:
       levels: (T, H, W) of the pyramid, finest first.
-      sounds: number of tokens of the sound, 0 for a network on picture alone.
-      joined: whether the tokens of the sound follow those of the picture in one sequence.
+      sounds: number of audio tokens; 0 for a visual-only network.
+      joined: whether audio tokens follow the visual tokens in one sequence.
     """
 
     levels: tuple[tuple[int, int, int], ...]
@@ -37,8 +37,8 @@ class Maps:
     Attributes:
       columns: captions.
       rows: (caption, maps [h, w], one for each column); sizes may differ between rows.
-      text: what they show.
-      by_row: whether each row has a range of colours of its own; else one is for all.
+      text: description of the maps.
+      by_row: whether each row has its own colour range; else all rows share one.
     """
 
     columns: Sequence[str]
@@ -60,11 +60,11 @@ class Lines:
 def view(
     name: str, features: dict[str, np.ndarray], layout: Layout, counts: Sequence[int]
 ) -> Maps | Lines | None:
-    """Returns how a feature is shown, or None where it has no picture.
+    """Returns the view of a feature, or None if it has no picture.
 
     Args:
       name: of the feature, or its path.
-      features: of one clip, as `FeatureEngine` gives them.
+      features: of one clip, as from `FeatureEngine`.
       layout: of the network.
       counts: numbers of iterations that `iterations` shows.
     """
@@ -74,7 +74,7 @@ def view(
     if kind == "taps":
         return _taps([features[f"taps_{number}"] for number in range(1, 1 + len(layout.levels))], layout)
     if kind == "iterations":
-        text = "The map after so many iterations of predictive coding."
+        text = "The map after the given number of iterations of predictive coding."
         return Maps([f"after {n}" for n in counts], [("map", list(features[name]))], text)
     if kind == "retention_heads":
         return _retention_heads(features[name], features["head_weights"][-1], layout)
@@ -82,7 +82,7 @@ def view(
 
 
 def kind_of(name: str) -> str:
-    """Returns the name that a module gave to a feature: the end of its path."""
+    """Returns the bare name of a feature: the last component of its path."""
     return name.rpartition("/")[2]
 
 
@@ -102,7 +102,7 @@ def _fused(tokens, layout):
     if places is None:
         return None
     rows = [("fused", picture.mean(-1).reshape(places))]
-    return _over_time(rows, layout, "What the fusion made of the picture's tokens; mean over channels.")
+    return _over_time(rows, layout, "Visual tokens after the fusion; mean over channels.")
 
 
 def _attention(weights, layout):
@@ -113,19 +113,19 @@ def _attention(weights, layout):
     if places is None or weights.shape[1] != layout.sounds:
         return None
     rows = [(f"sound {i}", w.reshape(places)) for i, w in enumerate(weights.T, 1)]
-    text = "How much each place reads from each token of the sound (in order of time); mean over heads."
+    text = "Attention of each position to each audio token (in order of time); mean over heads."
     return _over_time(rows, layout, text)
 
 
 def _retention_audio(retention, layout):
     rows = [(f"block {i}", r) for i, r in enumerate(retention.mean((1, 5)), 1)]
-    text = "Ret_A: how much of the sound each place retains; mean over heads and tokens of the sound."
+    text = "Ret_A: how much of the sound each position retains; mean over heads and audio tokens."
     return _over_time(rows, layout=layout, text=text, by_row=True)
 
 
 def _retention_visual(retention, layout):
     rows = [(f"block {i}", r) for i, r in enumerate(retention.mean((1, 2)), 1)]
-    text = "Ret_V: how much of each place the sound retains; mean over heads and tokens of the sound."
+    text = "Ret_V: how much of each position the sound retains; mean over heads and audio tokens."
     return _over_time(rows, layout=layout, text=text, by_row=True)
 
 
@@ -134,21 +134,19 @@ def _retention_heads(retention, weights, layout):
     rows = [
         (f"head {i}, weight {w:.2f}", r) for i, (r, w) in enumerate(zip(retention, weights, strict=True), 1)
     ]
-    text = (
-        "Ret_A of the last block by head, with the head's weight (1 in sum); mean over tokens of the sound."
-    )
+    text = "Ret_A of the last block by head, with the head's weight (the sum is 1); mean over audio tokens."
     return _over_time(rows, layout=layout, text=text, by_row=True)
 
 
 def _head_weights(weights, layout):
     lines = [(f"head {i}", line) for i, line in enumerate(weights.T, 1)]
-    return Lines(lines, unit="block", first=1, text="How much each head of the attention counts; 1 in sum.")
+    return Lines(lines, unit="block", first=1, text="Weight of each attention head; the sum is 1.")
 
 
 def _coding_activity(activity, layout):
     rows = [(f"after {n}", a.mean(-1)) for n, a in enumerate(activity)]
     text = (
-        "mu_0, what predictive coding makes of the coarsest level, after each iteration; mean over channels."
+        "mu_0, the predictive-coding activity of the coarsest level after each iteration; mean over channels."
     )
     return _over_time(rows, layout, text)
 
@@ -159,7 +157,7 @@ def _over_iterations(values, layout, symbol: str, text: str) -> Lines:
     return Lines(lines, unit="iteration", first=0, text=text)
 
 
-# In the order in which a page shows them. Without another choice all of these are shown that a network has.
+# In the order of a page. By default, all of these that a network records are shown.
 VIEWS = {
     "iterations": None,
     "coding_error": functools.partial(
@@ -185,7 +183,7 @@ VIEWS = {
 
 
 def _over_time(rows, layout: Layout, text: str, by_row: bool = False) -> Maps:
-    """Rows [T, H, W] as maps in columns: the coarsest level's time steps, at most four; means in between."""
+    """Returns rows [T, H, W] as maps in columns: at most four time steps, each the mean of its part."""
     columns = min(_MOST_COLUMNS, layout.levels[-1][0], *(len(values) for _, values in rows))
     split = [(name, [part.mean(0) for part in np.array_split(v, columns)]) for name, v in rows]
     return Maps(
@@ -194,7 +192,7 @@ def _over_time(rows, layout: Layout, text: str, by_row: bool = False) -> Maps:
 
 
 def _places(tokens: int, layout: Layout) -> tuple[int, int, int] | None:
-    """(T, H, W) of so many tokens: a level's, the coarsest first, or those of its pooled form."""
+    """Returns (T, H, W) with the given number of tokens: of a level, coarsest first, or of a pooled one."""
     coarsest = jax.ShapeDtypeStruct((1, *layout.levels[-1], 1), jnp.float32)
-    known = (*layout.levels[::-1], jax.eval_shape(pooled, coarsest).shape[1:4])
-    return next((place for place in known if np.prod(place) == tokens), None)
+    shapes = (*layout.levels[::-1], jax.eval_shape(pooled, coarsest).shape[1:4])
+    return next((place for place in shapes if np.prod(place) == tokens), None)

@@ -1,4 +1,4 @@
-"""What a network records for a few frames of a video, for outputs that need features."""
+"""Features of a few frames of a video, for outputs that need them."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class FeatureSettings:
     """Which features of which frames.
 
     Attributes:
-      names: of features, see `FeatureEngine`; none for all that have a picture.
-      frames: how many, evenly spaced; or seconds in the video, each for the frame nearest to it.
-      compare_audio: a second sound beside the first: `off` (silence), a file, `auto`, or None.
-      iterations: the largest number of iterations of predictive coding to show the map of; None for the
-        model's own.
+      names: of features, see `FeatureEngine`; empty for all that have a picture.
+      frames: number of evenly spaced frames; or times in seconds, each for the frame nearest to it.
+      compare_audio: a second sound to compare: `off` (silence), a file, `auto`, or None.
+      iterations: the largest number of iterations of predictive coding whose map is shown; None for the
+        model's number.
     """
 
     names: tuple[str, ...] = ()
@@ -47,7 +47,7 @@ class FeatureSettings:
 
 @dataclasses.dataclass(frozen=True)
 class _Clip:
-    """A chosen frame: its number from 0, the picture, and the window that makes its map."""
+    """The clip of a selected frame: its number from 0, the picture, and the window of its map."""
 
     number: int
     image: np.ndarray
@@ -59,23 +59,23 @@ def check_features(model: Model, settings: FeatureSettings) -> None:
     """Checks the choice of features before anything is decoded.
 
     Raises:
-      AvsalError: an unknown feature, a second sound for a network on picture alone, or iterations of one
+      AvsalError: an unknown feature, a second sound for a visual-only network, or iterations of a network
         without predictive coding.
     """
     if settings.compare_audio is not None:
         if model.spec.audio is None:
-            raise AvsalError("this model works on picture alone: there is no sound for --compare-audio")
+            raise AvsalError("this model is visual-only: --compare-audio has no effect, so leave it out")
         SoundChoice(settings.compare_audio).check()
     model.feature_engine(settings.names, settings.iterations)
 
 
 @dataclasses.dataclass(frozen=True)
 class Recorded:
-    """What the network recorded for a frame.
+    """The recorded features of a frame.
 
     Attributes:
       sounds: the features for each sound, by its label: name -> float32 array; `saliency` [H, W] is the map.
-      engine: what evaluated them: their `names`, `layout` and `counts` (`FeatureEngine`).
+      engine: the `FeatureEngine` that evaluated them, with `names`, `layout` and `counts`.
     """
 
     sounds: dict[str, dict[str, np.ndarray]]
@@ -83,24 +83,24 @@ class Recorded:
 
 
 class FeatureRecorder:
-    """Gives outputs the features of the chosen frames (`Item.features`), out of the frames of a pass.
+    """Passes the features of the selected frames (`Item.features`) to outputs, during a pass over the frames.
 
-    The frames are chosen by the number of frames that the container states. `finish` says whether these were
-    the right ones. Memory is that of a few clips. Maps are not smoothed over time.
+    The frames are selected by the number of frames that the container states. `missed` returns whether that
+    number was wrong. Memory is that of a few clips. Maps are not smoothed over time.
 
     Args:
       model: evaluates the clips.
       video: the source of the frames.
-      settings: `features` says which, `audio` is the first sound; each `frame_step`-th frame is the video.
-      outputs: those that need features.
-      sounds: those of the prediction.
+      settings: `features` selects them, `audio` is the first sound; each `frame_step`-th frame is used.
+      outputs: the outputs that need features.
+      sounds: the decoded sounds of the prediction.
       say: called with a line of progress.
       kind: `video`, or `still` for a photograph.
-      times: seconds of all frames of `frame_step`, where they are known from an earlier pass.
+      times: seconds of all frames of `frame_step`, if they are known from an earlier pass.
 
     Attributes:
-      frame_indices: indices of the frames of `frame_step` that clips are made of.
-      seconds: what the evaluation took.
+      frame_indices: indices of the frames of `frame_step` that clips use.
+      seconds: duration of the evaluation.
 
     Raises:
       AvsalError: a sound cannot be read.
@@ -133,7 +133,7 @@ class FeatureRecorder:
         self._size, self._error = (0, 0), None
 
     def _clip_sounds(self, video: Source, sounds: Sounds) -> dict[str, ClipSound | None]:
-        """Returns the sound of clips by its label; lines about them wait for `finish`."""
+        """Returns the sound of clips by its label; collects the notes for `finish`."""
         spec, step = self._model.spec, self._settings.frame_step
         by_label = {}
         for audio in filter(None, (self._settings.audio, self._settings.features.compare_audio)):
@@ -153,7 +153,7 @@ class FeatureRecorder:
         spacing = spec.spacing(self._fps)
         return {
             i: window(i, count=len(times), frames=spec.frames, label_frame=spec.label_frame, spacing=spacing)
-            for i in _chosen(times, self._settings.features.frames, note)
+            for i in _frame_indices(times, self._settings.features.frames, note)
         }
 
     def add(self, number: int, frame: Frame, time: float, fitted: np.ndarray | None, spec: InputSpec) -> None:
@@ -162,7 +162,7 @@ class FeatureRecorder:
         Args:
           number: from 0, among these frames.
           time: seconds.
-          fitted: uint8 [height, width, 3] at the size of `spec`; None where it is not `frame_indices`.
+          fitted: uint8 [height, width, 3] at the size of `spec`; None if it is not in `frame_indices`.
           spec: the model's, with the size for this source.
         """
         self._times.append(time)
@@ -173,7 +173,7 @@ class FeatureRecorder:
             try:
                 for clip in self._clips.add(number, image=frame.image, fitted=fitted):
                     self._evaluate(clip, spec)
-            except AvsalError as error:  # one of the maps of all frames comes first
+            except AvsalError as error:  # raised by `finish`, since errors of the maps take precedence
                 self._error = error
             self.seconds += clock.perf_counter() - started
 
@@ -200,21 +200,21 @@ class FeatureRecorder:
             output.add(item)
 
     def missed(self) -> Sequence[float] | None:
-        """Returns the times of all frames for another pass, where other clips belong to them; else None."""
+        """Returns the times of all frames if another pass with different clips is needed; else None."""
         windows = self._windows_of(self._times)
-        least = min(self._count, len(self._times)) - 1  # from there on, clips depend on the number of frames
+        least = min(self._count, len(self._times)) - 1  # later clips depend on the number of frames
         is_certain = self._count == len(self._times) or max(map(max, windows.values())) < least
         return None if is_certain and windows == self._windows else self._times
 
     def finish(self, note: Callable[[str], None]) -> dict:
-        """Says what was unusual, and returns figures for the summary.
+        """Notes what was unusual, and returns figures for the summary.
 
         Returns:
-          `features` are their names, the numbers of the frames (from 1) and the sounds.
+          `features` has the names, the numbers of the frames (from 1) and the sounds.
 
         Raises:
-          AvsalError: the network gives values that are not finite, or the video has fewer frames than in
-            the pass before.
+          AvsalError: the network's output is not finite, or the video has fewer frames than in the
+            previous pass.
         """
         self._windows_of(self._times, note)
         for line in self._lines:
@@ -245,14 +245,14 @@ def record_features(
     recorder: FeatureRecorder | None = None,
     kind: str = "video",
 ) -> dict:
-    """Gives outputs the features of the chosen frames, and returns figures for the summary.
+    """Passes the features of the selected frames to outputs, and returns figures for the summary.
 
     Args:
-      outputs: those that need features. What they hold of another choice of frames is discarded.
-      recorder: that of a pass over the video, which is used where its frames were the right ones; None
-        where there was no pass.
+      outputs: the outputs that need features. Data of a wrong selection of frames is discarded.
+      recorder: of a pass over the video, which is used if it selected the correct frames; None if there was
+        no pass.
 
-    Takes the other arguments of `FeatureRecorder`, and raises what it and its `finish` raise.
+    Other arguments are those of `FeatureRecorder`; raises the errors of it and of its `finish`.
     """
     options = {"settings": settings, "outputs": outputs, "sounds": sounds, "say": say, "kind": kind}
     count = None
@@ -275,18 +275,18 @@ def _label(audio: str) -> str:
     return {"auto": "own sound", "off": "silence"}.get(audio) or f"sound of {pathlib.Path(audio).name}"
 
 
-def _chosen(times: Sequence[float], frames: int | tuple[float, ...], note) -> list[int]:
-    """Returns indices of frames, rising; the middles of equal parts, or the nearest to given seconds."""
+def _frame_indices(times: Sequence[float], frames: int | tuple[float, ...], note) -> list[int]:
+    """Returns rising indices of frames: the middles of equal parts, or the nearest to given seconds."""
     if isinstance(frames, int):
         return sorted({(2 * i + 1) * len(times) // (2 * frames) for i in range(frames)})
     late = [second for second in frames if second > times[-1] + 1]
     if late:
-        note(f"the video ends at {times[-1]:.2f} s; its last frame stands for {late[0]:g} s")
+        note(f"the video ends at {times[-1]:.2f} s; its last frame is used for {late[0]:g} s")
     return sorted({int(np.abs(np.array(times) - second).argmin()) for second in frames})
 
 
 class _Clips:
-    """The clips of the chosen frames, each as soon as its window is there; keeps no frame that none needs."""
+    """Yields the clips of the selected frames as soon as their windows are complete; drops unused frames."""
 
     def __init__(self, windows: Mapping[int, list[int]]):
         self._windows = windows
@@ -296,11 +296,11 @@ class _Clips:
 
     @property
     def are_missing(self) -> bool:
-        """Whether there are clips that were not complete so far."""
+        """Whether some clips are not complete yet."""
         return bool(self._waiting)
 
     def add(self, number: int, image: np.ndarray, fitted: np.ndarray | None) -> Iterator[_Clip]:
-        """Yields the clips that are complete with the next frame."""
+        """Adds the next frame and yields the clips that it completes."""
         windows = self._windows
         if number in windows:
             self._images[number] = image

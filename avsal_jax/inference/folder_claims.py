@@ -1,7 +1,7 @@
-"""Whose a hidden folder of unfinished results is, also on a disk that several machines share.
+"""Ownership of hidden folders with unfinished results, also on a disk that several machines share.
 
 A run records its host's name in a file of the folder, locks that file, and touches it every minute. On the
-same host, the lock says whether the run is alive; on another, the time of the last touch does.
+same host, the lock shows whether the run is alive; on other hosts, the time of the last touch does.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class FolderClaim:
     def of_new(cls, folder: pathlib.Path) -> FolderClaim:
         """Claims a folder that this run has just made."""
         file = (folder / OWNER).open("x+", encoding="utf-8")
-        with contextlib.suppress(OSError):  # a disk without locks has heartbeats alone
+        with contextlib.suppress(OSError):  # without locks on this disk, only the heartbeat is used
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return cls(file)
 
     @classmethod
     def of_abandoned(cls, folder: pathlib.Path) -> FolderClaim | None:
-        """Claims a folder that a run has abandoned; None where that run may be alive."""
+        """Claims a folder that a run has abandoned; returns None if that run may be alive."""
         try:
             file = (folder / OWNER).open("r+", encoding="utf-8")
         except FileNotFoundError:
@@ -95,7 +95,7 @@ class FolderClaim:
 def _host(file) -> str | None:
     try:
         record = json.load(file)
-    except ValueError:  # its writing was cut off
+    except ValueError:  # the record is truncated
         return None
     return record.get("host") if isinstance(record, dict) else None
 

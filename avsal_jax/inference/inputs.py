@@ -1,4 +1,4 @@
-"""What a user names on the command line -> videos: files, pictures, folders of images, folders of videos."""
+"""Resolves inputs of the command line to videos: files, pictures, folders of images, folders of videos."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from avsal_jax.media.video import Video, open_container
 from avsal_jax.spec.input import InputSpec
 
 Source = Video | ImageFolder | ImageFile
-HEARS_SILENCE = "the model hears silence"
-_SLOWEST, _FASTEST, _TRAINED = 15, 35, 30  # frames a second
+HEARS_SILENCE = "the audio input of the model is silence"
+_SLOWEST, _FASTEST, _TRAINED = 15, 35, 30  # frames per second
 
 
 def list_inputs(
@@ -43,20 +43,20 @@ def list_inputs(
     note: Callable[[str], None] = lambda line: None,
     stills: bool = False,
 ) -> dict[pathlib.Path | PhotographSet, pathlib.Path]:
-    """Returns input -> folder for its results, for all that `names` name.
+    """Returns input -> folder of its results, for all paths in `names`.
 
-    A folder of images is one video. A folder that holds videos stands for these; pictures beside them are
-    skipped as their posters, and so is whatever else lies there. In a folder without a video or an image by
-    its name, every file is an input. Two or more photographs are one input together. One input writes into
-    `output` itself, several write into a folder of their own name each, photographs into `stills`.
+    A folder of images is one video. A folder with videos represents these videos; its pictures (posters) and
+    other entries are skipped. In a folder without a video or image suffix, every file is an input. Two or
+    more photographs form one input. A single input writes into `output` itself; each of several inputs writes
+    into a subfolder with its name, photographs into `stills`.
 
     Args:
-      note: called with a line on what of a folder is skipped.
-      stills: every picture is a photograph, also those in folders.
+      note: called with a line on skipped entries of a folder.
+      stills: whether every picture is a photograph, including those in folders.
 
     Raises:
-      AvsalError: an empty folder, one of videos and a longer sequence of numbered images, an output inside a
-        folder of inputs, or a video where all inputs are photographs.
+      AvsalError: an empty folder, a folder with videos and a longer sequence of numbered images, an output
+        inside a folder of inputs, or a video with `stills`.
     """
     inputs: list[pathlib.Path] = []
     for path in map(pathlib.Path, names):
@@ -73,10 +73,10 @@ def list_inputs(
         return {grouped[0]: output}
     folders, used = {}, set()
     for path in grouped:
-        # `..` too is resolved, which names no folder of its own
+        # resolved, since `..` is not a usable name
         stem, number = "stills" if isinstance(path, PhotographSet) else path.resolve().stem, 1
         if not stem:
-            raise AvsalError(f"{path} has no name to call its results by; give the path of a video")
+            raise AvsalError(f"{path} has no name for its results; give the path of a video")
         name = stem
         while name in used:
             number += 1
@@ -89,7 +89,7 @@ def list_inputs(
 def _with_photographs_together(
     inputs: list[pathlib.Path], stills: bool
 ) -> list[pathlib.Path | PhotographSet]:
-    """Returns the inputs with one set in place of two or more photographs, at the end."""
+    """Returns the inputs, with two or more photographs combined into a set at the end."""
     if stills:
         videos = [path for path in inputs if path.is_file() and not is_picture(path) and is_video(path)]
         if videos:
@@ -117,32 +117,32 @@ def _pictures_of_folder(path: pathlib.Path, note: Callable[[str], None]) -> list
 
 def _inputs_of_folder(path: pathlib.Path, note: Callable[[str], None]) -> list[pathlib.Path]:
     contents = folder_contents(path)
-    if not (contents.images or contents.videos or contents.others):
+    if not (contents.images or contents.videos or contents.other_entries):
         raise AvsalError(f"the folder {path} is empty")
     if contents.are_mixed:
         raise AvsalError(mixed_folder(path, contents))
     if contents.videos:
-        if skipped := contents.images + contents.others:
+        if skipped := contents.images + contents.other_entries:
             note(skipped_note(path, skipped))
         return contents.videos
     if contents.images:
         return [path]
-    files = [p for p in contents.others if p.is_file()]
+    files = [p for p in contents.other_entries if p.is_file()]
     if not files:
-        names = ", ".join(p.name for p in contents.others[:3])
-        raise AvsalError(f"{path} holds no file, only folders ({names}): name these")
+        names = ", ".join(p.name for p in contents.other_entries[:3])
+        raise AvsalError(f"{path} holds no file, only folders ({names}): give these as inputs")
     return files
 
 
 def open_source(path, fps: float | None = None, stream: int | None = None) -> Source:
-    """Opens a video file, a picture, or a folder of images at `fps` frames a second (25 where None).
+    """Opens a video file, a picture, or a folder of images at `fps` frames per second (25 if None).
 
     Args:
-      stream: index of the video stream of a file; None for the one that a player chooses.
+      stream: index of the video stream of a file; None for the stream that a player would choose.
 
     Raises:
-      AvsalError: it cannot be read; `fps` is given for a file, which has a rate of its own; or `stream` for
-        what has no streams.
+      AvsalError: it cannot be read; `fps` is given for a file, which states its rate; or `stream` is given
+        for a source without streams.
     """
     path = pathlib.Path(path)
     is_folder = path.is_dir()
@@ -156,7 +156,7 @@ def open_source(path, fps: float | None = None, stream: int | None = None) -> So
 
 
 def damage_notes(source: Source, count: int) -> list[str]:
-    """Returns what could not be read of a video, a line each, once its `count` frames are read."""
+    """Returns lines on what could not be read of a video, after its `count` frames are read."""
     path, promised, notes = source.path, source.info.promised, []
     if source.damaged:
         notes.append(f"{path}: {source.damaged} damaged packets or frames; the rest was used")
@@ -165,12 +165,12 @@ def damage_notes(source: Source, count: int) -> list[str]:
             f"{path}: {count} of the {promised} frames that its header states could be read; it is cut off"
         )
     elif source.cut_off:
-        notes.append(f"{path} is cut off: {count} frames could be read, and its container goes on")
+        notes.append(f"{path} is cut off: {count} frames could be read, and its container states more")
     return notes
 
 
 def rate_warning(rate: float, step: int) -> str | None:
-    """Returns a line about frame rates far from what the networks saw (24 to 30), or None."""
+    """Returns a line about a frame rate far from that of the training data (24 to 30), or None."""
     effective = rate / step
     if _SLOWEST <= effective <= _FASTEST:
         return None
@@ -178,17 +178,17 @@ def rate_warning(rate: float, step: int) -> str | None:
     if effective > _FASTEST:
         better = max(2, round(rate / _TRAINED))
         advice = f"; --frame-step {better} would show it {rate / better:.3g}"
-    return f"{effective:.3g} frames a second: the networks were trained at 24 to 30{advice}"
+    return f"{effective:.3g} frames per second: the networks were trained at 24 to 30{advice}"
 
 
 class Sounds:
-    """The sounds of one prediction, of which each file is decoded once."""
+    """The sounds of one prediction; each file is decoded once."""
 
     def __init__(self):
         self._decoded: dict[pathlib.Path, Sound | AvsalError] = {}
 
     def read(self, path: pathlib.Path) -> Sound:
-        """Returns the sound of a file; raises what `read_sound` raises."""
+        """Returns the sound of a file; errors as in `read_sound`."""
         if path not in self._decoded:
             try:
                 self._decoded[path] = read_sound(path)
@@ -200,13 +200,13 @@ class Sounds:
         return sound
 
     def envelope(self, path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
-        """Returns `media.audio.envelope` of a file; what no network heard is decoded in O(1) memory."""
+        """Returns `media.audio.envelope` of a file; if it is not decoded yet, this takes O(1) memory."""
         return envelope(self.read(path) if path in self._decoded else path)
 
 
 @dataclasses.dataclass(frozen=True)
 class SoundChoice:
-    """Which sound a network hears.
+    """Which sound a network gets.
 
     Attributes:
       audio: `auto` (the video's own), `off`, or a file.
@@ -225,7 +225,7 @@ class SoundChoice:
                     raise AvsalError(f"{error}; --audio takes auto, off, or a file with sound") from error
 
     def file(self, source: Source) -> pathlib.Path | None:
-        """Returns the file whose sound goes with the picture, or None."""
+        """Returns the file with the sound of the overlay, or None."""
         return source.info.sound if self.audio in ("auto", "off") else pathlib.Path(self.audio)
 
     def clips(
@@ -236,14 +236,14 @@ class SoundChoice:
         say: Callable[[str], None] = lambda line: None,
         sounds: Sounds | None = None,
     ) -> ClipSound | None:
-        """Returns the sound of each clip for a network that hears, or None for silence; says why.
+        """Returns the sound of each clip for an audio-visual network, or None for silence.
 
-        Whoever reads the frames adds their times to `times` of what is returned.
+        The caller that reads the frames must add their times to `times` of the returned object.
 
         Args:
-          step: every `step`-th frame is the video.
-          say: called with a line about the sound.
-          sounds: of the prediction, where several parts of it use the sound.
+          step: every `step`-th frame is used.
+          say: called with a line about the sound, such as the reason for silence.
+          sounds: of the prediction, if several parts of it use the sound.
 
         Raises:
           AvsalError: the file has no sound that can be decoded.
@@ -252,7 +252,7 @@ class SoundChoice:
         path = self.file(source)
         if spec.audio is None:
             if path is not None and self.audio != "off":
-                say("this model works on picture alone: it does not use the sound")
+                say("this model is visual-only: it does not use the sound")
             return None
         sound, reason = None, ""
         if self.audio == "auto":
@@ -264,7 +264,7 @@ class SoundChoice:
             return None
         for line in sound.notes:
             say(line)
-        if self.audio != "auto":  # a file of its own begins with the picture
+        if self.audio != "auto":  # a separate file begins with the picture
             sound = dataclasses.replace(sound, start=source.info.start)
         rate = float(source.info.rate) / step
         times = FrameTimes(rate, float(source.info.time_base))

@@ -1,4 +1,4 @@
-"""The base of what `avsal predict --save NAME` writes.
+"""The base class of the outputs of `avsal predict --save NAME`.
 
 @register("output", "centre")
 class Centre(Output):
@@ -34,16 +34,16 @@ NEEDS = (MAP, GREY, IMAGE, FEATURES)
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """What an output is made with.
+    """The arguments of an output.
 
     Attributes:
-      folder: for its files. It is hidden, and moves to its place when all outputs are complete.
+      folder: for its files. It is hidden; its content is moved into place when all outputs are complete.
       settings: of the prediction.
       info: of the video; None for photographs.
-      sound: the file whose sound goes with the video, or None.
+      sound: the file with the video's sound, or None.
       envelope: returns (seconds, largest amplitude around each) of that sound, float64 [n] each; raises
-        AvsalError where it cannot be decoded. None where there is no sound.
-      is_single: whether it is one photograph, whose results have the names of a video of one frame.
+        AvsalError if it cannot be decoded. None without sound.
+      is_single: whether it is one photograph, whose results have the names of a one-frame video.
     """
 
     folder: pathlib.Path
@@ -59,12 +59,12 @@ class Item:
 
     Attributes:
       index: from 0, in the video or among the photographs.
-      name: of its files: `000001` of the first frame; of a photograph its own.
+      name: of its files: `000001` for the first frame; for a photograph, its name.
       source: the name of the photograph's file; '' for a frame.
       size: (height, width) of the frame.
       pts: in the time base of the video.
       time: seconds.
-      features: what the network recorded, for outputs that need features; else None.
+      features: recorded by the network, for outputs that need features; else None.
 
     Args:
       image, saliency, grey: values of the properties, or functions that return them.
@@ -90,7 +90,7 @@ class Item:
 
     @functools.cached_property
     def image(self) -> np.ndarray | None:
-        """The frame: RGB uint8 [h, w, 3]; None where no output needs it."""
+        """The frame: RGB uint8 [h, w, 3]; None if no output needs it."""
         return _value(self._image)
 
     @functools.cached_property
@@ -100,11 +100,11 @@ class Item:
 
     @functools.cached_property
     def grey(self) -> np.ndarray | None:
-        """The map: uint8 [h, w] at the size of the frame; None where no output needs it."""
+        """The map: uint8 [h, w] at the size of the frame; None if no output needs it."""
         return _value(self._grey)
 
     def grey_at(self, height: int, width: int) -> np.ndarray:
-        """Returns the map as uint8 [height, width], from its minimum to its maximum, for a small picture."""
+        """Returns the map as uint8 [height, width], stretched to its range, for a small picture."""
         import numpy as np
         from PIL import Image
 
@@ -116,26 +116,26 @@ class Item:
 
 
 class Output:
-    """Files that a prediction leaves; registered by the name that `--save` takes.
+    """Files of a prediction; registered by the name for `--save`.
 
-    `add` is called for each frame, in order, by a thread of the output's own. Photographs are given to an
-    output that `has_file_per_picture` as soon as they are predicted; to any other in order, when all are
-    predicted, with maps that were rounded to float16. An interrupted run of photographs continues: those
-    that are done already are not predicted again, and all files that are about several are written again.
+    `add` is called for each frame, in order, in a separate thread for each output. If an output
+    `has_file_per_picture`, photographs are added as soon as they are predicted. Otherwise they are added in
+    order when all are predicted, with maps that were rounded to float16. An interrupted run of photographs
+    can be resumed: finished photographs are skipped, and files about several photographs are written again.
 
     Attributes:
-      files: the names in the results' folder that it may write, files and folders; the first one exists
-        where a video's results are complete.
-      needs: of `map` (at the size of the model), `grey` (the map as uint8 at the size of the frame), `image`
-        and `features` (of the few frames that `--feature-frames` chooses, which are then the only ones).
-      needs_of_photographs: the same for photographs, where it differs.
+      files: the names of files and folders that it may write in the results' folder; the first one exists if
+        a video's results are complete.
+      needs: some of `map` (at the size of the model), `grey` (the map as uint8 at the size of the frame),
+        `image` and `features` (of the frames of `--feature-frames`, which are then the only frames).
+      needs_of_photographs: the same for photographs, if it differs.
       is_default: whether `avsal predict` writes it without `--save`.
       every_frame: whether it also takes the frames between those that have a map (`--frame-step`); their
-        `grey` is that of the map before.
+        `grey` is that of the previous map.
       has_file_per_picture: whether `add` writes files of one photograph, and returns their names.
-      stores: of `map` and `grey`, what `stored` reads from its files of photographs.
-      notes: what is unusual about the files, a line each; complete after `close`.
-      figures: what it adds to `summary.json`; complete after `close`.
+      stores: which of `map` and `grey` the method `stored` reads from its files of photographs.
+      notes: lines on what is unusual about the files; complete after `close`.
+      figures: entries for `summary.json`; complete after `close`.
     """
 
     files: ClassVar[tuple[str, ...]] = ()
@@ -151,7 +151,7 @@ class Output:
     def __init_subclass__(cls, **options):
         super().__init_subclass__(**options)
         if not cls.files:
-            raise AvsalError(f"{cls.__name__} is an output without `files`: name what it writes")
+            raise AvsalError(f"{cls.__name__} is an output without `files`: list the names that it writes")
         for need in (*cls.needs, *(cls.needs_of_photographs or ())):
             if need not in NEEDS:
                 raise AvsalError(
@@ -163,7 +163,7 @@ class Output:
         self.context = context
 
     def path(self, file: str) -> pathlib.Path:
-        """Returns where to write a new file, as `maps/000001.png`; makes its folder."""
+        """Returns the path of a new file, such as `maps/000001.png`; creates its folder."""
         path = self.context.folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)  # it may be a link to a file of complete results
@@ -173,18 +173,18 @@ class Output:
         """Takes the next frame or photograph.
 
         Returns:
-          The files of this photograph, where it `has_file_per_picture`; they are relative to the folder.
+          The files of this photograph relative to the folder, if the output `has_file_per_picture`.
         """
         raise NotImplementedError(f"{type(self).__name__} has no `add`")
 
     def preview(self, item: Item) -> None:
-        """Is called when a photograph is predicted, ahead of `add`; for what is better computed then."""
+        """Called when a photograph is predicted, before `add`, for work that needs the picture in memory."""
 
     def close(self, ok: bool) -> None:
-        """Completes the files, or where something went wrong (`ok` is False) releases them."""
+        """Completes the files; after an error (`ok` is False), only releases them."""
 
     def finish(self, summary: dict, card: dict) -> None:
-        """Is called last, where all went well: for a page about the run.
+        """Called last if the run succeeded, for a page about the run.
 
         Args:
           summary: the content of `summary.json`.
@@ -192,7 +192,7 @@ class Output:
         """
 
     def stored(self, folder: pathlib.Path, name: str) -> np.ndarray | None:
-        """Returns what the output `stores` of a photograph in a folder of results, or None.
+        """Returns the map of a photograph that the output `stores` in a folder of results, or None.
 
         Args:
           folder: of its files.
@@ -207,7 +207,7 @@ class Output:
 
     @classmethod
     def needs_of(cls, photographs: bool) -> frozenset[str]:
-        """Returns what it needs of a video, or of photographs."""
+        """Returns its needs for a video, or for photographs."""
         return cls.needs if not photographs or cls.needs_of_photographs is None else cls.needs_of_photographs
 
 
@@ -216,7 +216,7 @@ def _value(value):
 
 
 def default_outputs() -> tuple[str, ...]:
-    """Returns the names of what is written without `--save`, sorted: a rerun compares them."""
+    """Returns the names of the default outputs, sorted, because a rerun compares them."""
     return tuple(sorted(name for name, cls in registry.table("output").items() if cls.is_default))
 
 

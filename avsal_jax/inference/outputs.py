@@ -1,4 +1,4 @@
-"""The outputs of a prediction together; those of a video work in threads behind bounded queues."""
+"""The set of outputs of a prediction; outputs of a video run in threads with bounded queues."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _QUEUE = 4
 
 
 class OutputSet:
-    """Outputs that are completed together, or released where something went wrong: a context manager.
+    """Outputs that are completed together, or released after an error; a context manager.
 
     Args:
-      context: what they are made with.
+      context: the arguments of the outputs.
       classes: by name.
     """
 
@@ -45,7 +45,7 @@ class OutputSet:
         return iter(self._outputs)
 
     def close(self) -> None:
-        """Completes all files; where one output fails, the others are released. Idempotent."""
+        """Completes all files; if an output fails, releases the others. Idempotent."""
         try:
             for output in self._outputs[self._closed :]:
                 self._closed += 1
@@ -55,7 +55,7 @@ class OutputSet:
             raise
 
     def discard(self) -> None:
-        """Starts from scratch: releases the outputs, removes their files, and makes others in their place."""
+        """Starts from scratch: releases the outputs, removes their files, and creates new outputs."""
         self._release()
         for file in (file for cls in self._classes.values() for file in cls.files):
             path = self._context.folder / file
@@ -76,19 +76,19 @@ class OutputSet:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is unusual about the files that were written, a line each."""
+        """Lines on what is unusual about the written files."""
         return tuple(line for output in self._outputs for line in output.notes)
 
     @property
     def figures(self) -> dict:
-        """What the outputs add to the summary."""
+        """Entries of the outputs for the summary."""
         return {name: value for output in self._outputs for name, value in output.figures.items()}
 
 
 class FrameOutputs(OutputSet):
-    """The outputs of a video. They take frames in order; each output works in a thread of its own.
+    """The outputs of a video. They take frames in order; each output runs in its own thread.
 
-    After the frames, `count` is their number and `size` their height and width.
+    After the last frame, `count` is the number of frames and `size` their height and width.
     """
 
     def __init__(self, context: Context, classes: Mapping[str, type[Output]]):
@@ -120,7 +120,7 @@ class FrameOutputs(OutputSet):
         super().__exit__(kind, error, trace)
 
     def put(self, frame: Item) -> None:
-        """Hands over the next frame, without `grey`; waits while the outputs are behind."""
+        """Queues the next frame, without `grey`; blocks while the queue is full."""
         self._rendering.put(frame)
 
     def _render(self, frame: Item) -> None:

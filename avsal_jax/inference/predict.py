@@ -1,4 +1,4 @@
-"""`avsal predict`: videos -> the files of the outputs, and a summary; all of a video's, or none."""
+"""`avsal predict`: writes the outputs of videos and a summary, atomically for each video."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from avsal_jax.media.photographs import PhotographSet, is_photograph
 
 
 def check_source(source: pathlib.Path | PhotographSet, settings: Settings) -> Source | PhotographSet:
-    """Returns a source of `predict_file`, opened; raises AvsalError where these settings cannot read it."""
+    """Returns the opened source for `predict_file`; raises AvsalError if it cannot be read as configured."""
     photographs = _photographs(source)
     if photographs is None:
         return open_source(source, settings.fps, settings.stream)
@@ -44,7 +44,7 @@ def check_source(source: pathlib.Path | PhotographSet, settings: Settings) -> So
 
 
 def _photographs(source) -> PhotographSet | None:
-    """Returns the photographs that a source is, or None for a video."""
+    """Returns the photographs of a source, or None for a video."""
     if isinstance(source, PhotographSet):
         return source
     if isinstance(source, Source):
@@ -62,18 +62,18 @@ def predict_file(
 ) -> dict:
     """Predicts a map for every frame of a video, or every photograph, and writes them into `output`.
 
-    Files appear under their final names only when all of them are complete; `summary.json` is the last.
-    Where it is there already, from the same source, model and settings, nothing is done again.
+    Files get their final names only when all of them are complete; `summary.json` is the last. If it already
+    exists for the same source, model and settings, the prediction is skipped.
 
     Args:
       model: from `load_model`.
-      source: a video file, a picture, or a folder of images; or what `check_source` returns for it.
-      output: a directory, made where missing.
-      say: called with a line of news.
+      source: a video file, a picture, or a folder of images; or the result of `check_source`.
+      output: a directory; created if missing.
+      say: called with a line of progress.
       progress: wraps the iteration over maps, given the expected number of maps.
 
     Returns:
-      What `summary.json` holds; with `"resumed": True` where it was there already.
+      The content of `summary.json`; with `"resumed": True` if it already existed.
 
     Raises:
       AvsalError: the source cannot be read, or the output cannot be written.
@@ -96,14 +96,14 @@ def predict_file(
     notes: list[str] = []
 
     def note(line: str) -> None:
-        if line not in notes:  # what a model hears and what the overlay has may be one sound
+        if line not in notes:  # the model and the overlay may read the same sound
             notes.append(line)
             say(f"note: {line}")
 
     for line in video.info.notes:
         note(line)
     warning = rate_warning(float(video.info.rate), settings.frame_step)
-    if warning and not model.spec.interval:  # an interval makes clips of one length of any rate
+    if warning and not model.spec.interval:  # with an interval, clips have the same duration at any rate
         note(warning)
     if chosen_outputs(settings.save, features=True):
         check_features(model, settings.features)
@@ -138,7 +138,7 @@ class _Run:
     """One prediction: a pass over the frames for all outputs.
 
     Attributes:
-      outputs: those that were written; complete after `predict`.
+      outputs: the written outputs; complete after `predict`.
     """
 
     def __init__(self, model: Model, video: Source, context: Context, sounds: Sounds, say, note):
@@ -214,7 +214,7 @@ class _Run:
 
 
 def _written(frames: FrameStream, outputs: FrameOutputs, progress: Callable, total: int | None) -> int:
-    """Hands all frames to the outputs; returns the number of maps."""
+    """Passes all frames to the outputs; returns the number of maps."""
 
     def with_maps():
         for frame in frames:
@@ -237,7 +237,7 @@ def _written(frames: FrameStream, outputs: FrameOutputs, progress: Callable, tot
 
 
 def _job(model: Model, video: Source, settings: Settings, sound, compared) -> dict:
-    """What the results depend on; equal jobs give equal results."""
+    """Returns what the results depend on; equal jobs have equal results."""
     return {
         "source": tree_identity(video.path),
         "sound": tree_identity(sound) if sound else None,

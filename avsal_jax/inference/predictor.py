@@ -1,4 +1,4 @@
-"""A model as users call it: loaded from a directory, applied to clips, frames and videos."""
+"""A model for users: loaded from a directory, applied to clips, frames and videos."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Model:
 
     @property
     def identity(self) -> str:
-        """What maps depend on, in a few characters: the model directory, and what overrides its settings."""
+        """A short text of what maps depend on: the model directory and the overrides of its settings."""
         changes = "" if self._smoothing is None else f", smoothing {self._smoothing:g}"
         if self._coding_iterations is not None:
             changes += f", {self._coding_iterations} iterations of predictive coding"
@@ -84,9 +84,9 @@ class Model:
           Prediction with saliency and logits [B, H, W] (None for a part without the head `saliency`).
 
         Raises:
-          AvsalError: the clip does not fit, or a feature is unknown (the known ones are listed).
+          AvsalError: the clip does not fit, or a feature is unknown (the message lists the available ones).
         """
-        if not self.network.sees_source:  # so that both share a compiled program
+        if not self.network.sees_source:  # videos and stills then share a compiled program
             clip = clip.replace(source="video")
         outputs = self._run(self.variables, clip, features=tuple(sorted(features)))
         logits = outputs.logits.get(SALIENCY)
@@ -98,7 +98,7 @@ class Model:
     ) -> np.ndarray:
         """Returns float32 [N, H, W] in [0, 1]: a map at model size for each of the N frames of a video.
 
-        Takes the arguments of `iter_video`, and raises what it raises.
+        Arguments and errors are those of `iter_video`.
         """
         return np.stack(
             [saliency for _, saliency in self.iter_video(path, audio=audio, batch=batch, stream=stream)]
@@ -110,30 +110,30 @@ class Model:
         """Yields (index, map float32 [H, W] in [0, 1]) for every frame; memory is O(T), not O(N).
 
         Args:
-          path: a video file, a picture (animated ones have all their frames), or a folder of images.
-          audio: what a network that hears is given: `auto` (the video's own sound), `off` (silence), or a
+          path: a video file, a picture (all frames of an animated one), or a folder of images.
+          audio: the input of an audio-visual network: `auto` (the video's own sound), `off` (silence), or a
             file with sound.
           batch: windows per call; by default 1 on CPU, 8 elsewhere.
-          stream: index of the video stream in the file; None for the one that a player chooses.
+          stream: index of the video stream in the file; None for the stream that a player would choose.
 
-        Warns of what is unusual about the video (`VideoInfo.notes`) and, at its end, of what was damaged.
+        Warns about what is unusual in the video (`VideoInfo.notes`) and, at its end, about damage.
 
         Raises:
-          AvsalError: the video or the sound cannot be read, or the network gives values that are not finite.
+          AvsalError: the video or the sound cannot be read, or the network's output is not finite.
         """
         source, choice = open_source(path, stream=stream), SoundChoice(audio)
         choice.check()
         for line in source.info.notes:
             warnings.warn(line, stacklevel=2)
-        said: list[str] = []
-        sound = choice.clips(source, self.spec, step=1, say=said.append)
+        lines: list[str] = []
+        sound = choice.clips(source, self.spec, step=1, say=lines.append)
         if self.spec.audio is not None:
-            if said == [HEARS_SILENCE] and audio == "auto":
-                said = [f"{path} has no sound: {HEARS_SILENCE}"]
-            for line in said if audio != "off" else ():
+            if lines == [HEARS_SILENCE] and audio == "auto":
+                lines = [f"{path} has no sound: {HEARS_SILENCE}"]
+            for line in lines if audio != "off" else ():
                 warnings.warn(line, stacklevel=2)
         elif audio not in ("auto", "off"):
-            warnings.warn(said[0], stacklevel=2)  # the model does not use the file
+            warnings.warn(lines[0], stacklevel=2)  # the model does not use the file
 
         frames = frame_stream(
             self, source, sound=sound and sound.clip, times=sound and sound.times, batch=batch
@@ -147,15 +147,13 @@ class Model:
 
         Args:
           frames: RGB uint8 [N, height, width, 3] of any size.
-          fps: frames per second. It places the sound, the frames of a clip with an interval and the frames
-            that are smoothed; other models do not use it.
+          fps: frames per second. Models with sound, an interval or smoothing use it; other models do not.
           audio: mono waveform in [-1, 1] that begins with the first frame, or None for silence; uint8, int16
-            and int32 are taken at full scale, and what is no sound (NaN) is zero, with a warning.
+            and int32 are scaled by their full range, and NaN is set to zero, with a warning.
           rate: its sample rate in Hz.
 
         Raises:
-          AvsalError: frames or sound of another type or shape, or the network gives values that are not
-            finite.
+          AvsalError: frames or sound of an unsupported type or shape, or the network's output is not finite.
         """
         if getattr(frames, "dtype", None) != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
             raise AvsalError("frames are RGB uint8 [N, height, width, 3]")
@@ -172,17 +170,18 @@ class Model:
     def predict_image(self, image: np.ndarray | str | os.PathLike) -> np.ndarray:
         """Returns float32 [H, W] in [0, 1]: the map of a photograph at model size.
 
-        A network of clips is given the picture T times, and silence where it takes audio. Pictures of all
-        sizes share one compiled program; with the fit `aspect`, those of one of its sizes do. The map is
-        smaller where the network pads pictures (`InputSpec.fit`): the padding is cut off.
+        The input of a network of clips is the picture repeated T times, with silence if it takes audio.
+        Pictures of all sizes share one compiled program; with the fit `aspect`, there is one program for each
+        of its sizes. If the network pads pictures (`InputSpec.fit`), the padding is cropped, so the map is
+        smaller.
 
         Args:
-          image: RGB uint8 [height, width, 3] of any size; or a picture file, which is turned upright and
-            converted to sRGB (see `media.photographs.read_photograph`), with a warning of what is unusual.
+          image: RGB uint8 [height, width, 3] of any size; or a picture file, which is rotated upright and
+            converted to sRGB (see `media.photographs.read_photograph`), with a warning if it is unusual.
 
         Raises:
-          AvsalError: an array of another type or shape, a file that cannot be read, or the network gives
-            values that are not finite.
+          AvsalError: an array of an unsupported type or shape, a file that cannot be read, or the network's
+            output is not finite.
         """
         name = "the picture"
         if isinstance(image, str | os.PathLike):
@@ -212,20 +211,20 @@ class Model:
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Yields (index, map float32 [H, W]) for every RGB uint8 image of a stream.
 
-        Maps are smaller where the network pads pictures (`InputSpec.fit`): the padding is cut off. With the
-        fit `aspect` the first image chooses the size of all.
+        If the network pads pictures (`InputSpec.fit`), the padding is cropped, so maps are smaller. With the
+        fit `aspect` the first image determines the size of all.
 
         Args:
           images: of any size.
           batch: windows per call; by default 1 on CPU, 8 elsewhere.
-          sound: gives the sound of a clip (`media.clip_sound.ClipSound.clip`); None is silence.
+          sound: returns the sound of a clip (`media.clip_sound.ClipSound.clip`); None for silence.
           source: `video`, or `still` for a photograph.
           fps: frames per second, for a model with an interval or smoothing.
-          selection: indices of the frames whose maps are yielded, which are the same maps; None for all. No
-            frame is resized or encoded that they do not depend on.
+          selection: indices of the frames whose maps are yielded; None for all. The maps do not change.
+            Frames on which they do not depend are neither resized nor encoded.
 
         Raises:
-          AvsalError: a model with an interval or smoothing, and no fps.
+          AvsalError: the model has an interval or smoothing, and fps is None.
         """
         frames = frame_stream(
             self, Images(images, fps), sound=sound, batch=batch, selection=selection, kind=source
@@ -241,7 +240,7 @@ class Model:
           batch: windows per call; by default 1 on CPU, 8 elsewhere.
           spec: `InputSpec.for_picture` of the model's spec, for the size of the frames; None for the model's
             own height and width.
-          source: of the clips that it is compiled for first; see `WindowEngine`.
+          source: of the clips for which it is compiled first; see `WindowEngine`.
         """
         batch = batch or (1 if jax.default_backend() == "cpu" else 8)
         if SALIENCY not in self.network.heads:
@@ -261,11 +260,11 @@ class Model:
     def feature_engine(
         self, names: Sequence[str] = (), iterations: int | None = None, spec: InputSpec | None = None
     ) -> FeatureEngine:
-        """Returns what evaluates single clips with features for pictures; see `FeatureEngine`.
+        """Returns the engine that evaluates single clips with features for pictures; see `FeatureEngine`.
 
         Args:
-          names, iterations: as `FeatureEngine` takes them.
-          spec: as `engine` takes it.
+          names, iterations: as in `FeatureEngine`.
+          spec: as in `engine`.
         """
         network = self._network_of_size(spec)
         key = tuple(names), iterations, network.input.height, network.input.width
@@ -276,7 +275,7 @@ class Model:
 
 
 def _then_warned(frames: FrameStream, source: Source, sound: ClipSound | None) -> Iterator:
-    """Yields the maps, then warns of damage to the video, and of what was done to the sound of its clips."""
+    """Yields the maps, then warns about damage to the video and changes to the sound of its clips."""
     count = 0
     for count, frame in enumerate(frames, 1):  # noqa: B007  (the number of frames)
         yield frame.index, frame.saliency
@@ -296,10 +295,10 @@ def load_model(
     Args:
       path: the directory, or the name of a bundled model (`avsal-gaze`).
       runtime: how to run it, such as `Runtime(dtype=jnp.bfloat16)`.
-      smoothing: seconds, in place of the model's own (`InputSpec.smoothing`); 0 for maps that do not depend
+      smoothing: seconds; overrides the model's value (`InputSpec.smoothing`); 0 for maps that do not depend
         on later maps.
-      coding_iterations: of predictive coding, from 0 to 100, in place of the model's own number.
-      plugins: files and modules that register what the model is made of; they run as code.
+      coding_iterations: iterations of predictive coding, from 0 to 100; overrides the model's number.
+      plugins: files and modules that register parts of the model; their code is executed.
 
     Raises:
       AvsalError: the directory is missing or damaged, weights and network do not fit, a plugin is missing, or

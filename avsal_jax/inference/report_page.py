@@ -1,4 +1,4 @@
-"""The report page of a prediction: what was collected while the maps went by, then one HTML file."""
+"""The report page of a prediction: collects data during the prediction, then writes one HTML file."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from avsal_jax.pictures import overlay, resize_map, shrink, to_grey
 from avsal_jax.plots import Curves
 
 _MOST_FRAMES, _WIDTH = 12, 480
-_RED = "Red is where the model expects people to look."  # a model may say otherwise of itself
+_RED = "Red is where the model expects people to look."  # the default; a model's note replaces it
 
 
 class ReportCollector:
-    """Keeps what the report shows, in memory that does not grow with the video but for a number a frame."""
+    """Collects the content of the report; memory grows only by two numbers per frame."""
 
     def __init__(self):
         self._times, self._strength = array.array("d"), array.array("d")
         self._mean, self._examples, self._every = None, {}, 1
 
     def add(self, time: float, image: np.ndarray, saliency: np.ndarray) -> None:
-        """Takes note of a frame: seconds, RGB uint8 [h, w, 3], map float32 [H, W] at model size."""
+        """Records a frame: seconds, RGB uint8 [h, w, 3], map float32 [H, W] at model size."""
         index = len(self._times)
         self._times.append(time)
         self._strength.append(float(saliency.mean()))
         self._mean = saliency.astype(np.float64) if self._mean is None else self._mean + saliency
         if index % self._every == 0:
             self._examples[index] = (time, shrink(image, _WIDTH), saliency)
-            if len(self._examples) > _MOST_FRAMES:  # thin out evenly; the number of frames is not known
+            if len(self._examples) > _MOST_FRAMES:  # thin out evenly, since the number of frames is unknown
                 self._every *= 2
                 self._examples = {i: e for i, e in self._examples.items() if i % self._every == 0}
 
@@ -42,8 +42,8 @@ class ReportCollector:
         pairs = []
         for index, (time, image, saliency) in self._examples.items():
             grey = to_grey(resize_map(saliency, *image.shape[:2]))
-            where = f"frame {index * summary['settings']['frame_step'] + 1}, {time:.2f} s"
-            pairs += [(where, image), (f"{where}: map", overlay(image, grey))]
+            caption = f"frame {index * summary['settings']['frame_step'] + 1}, {time:.2f} s"
+            pairs += [(caption, image), (f"{caption}: map", overlay(image, grey))]
         last = next(reversed(self._examples.values()))[1]
         mean = to_grey(resize_map((self._mean / len(times)).astype(np.float32), *last.shape[:2]))
         sections = [
@@ -70,7 +70,7 @@ def _sound(envelope: Callable | None) -> list[Section]:
         return []
     try:
         times, peaks = envelope()
-    except AvsalError:  # a stream that holds nothing: the overlay says no more than the page
+    except AvsalError:  # an empty stream, which is reported for the overlay
         return []
     return [Section("Sound", Curves([("", times, peaks)], "largest amplitude"))] if len(peaks) else []
 
@@ -81,7 +81,7 @@ def write_stills_report(
     """Writes the page of photographs: picture, map and overlay side by side.
 
     Args:
-      rows: (file name, picture RGB uint8 [h, w, 3], map uint8 [h, w]) of those that are shown.
+      rows: (file name, picture RGB uint8 [h, w, 3], map uint8 [h, w]) of the photographs on the page.
       summary: of the run; `maps` is the number of photographs.
       card: of the model.
     """
@@ -109,7 +109,7 @@ def write_stills_report(
 def _lead(summary: dict) -> str:
     return (
         f"{summary['frames']} frames of {summary['width']}x{summary['height']} at {summary['rate']:.4g} "
-        f"frames a second, {summary['maps']} maps."
+        f"frames per second, {summary['maps']} maps."
     )
 
 
@@ -125,7 +125,7 @@ def _card_rows(card: dict) -> list[tuple[str, str]]:
 
 
 def _model_rows(model: dict, path: str = "") -> list[tuple[str, str]]:
-    """A row for each part and each value of the input; empty slots are left out."""
+    """Returns a row for each part and each value of the input; empty slots are skipped."""
     rows = []
     for key, value in model.items():
         if isinstance(value, dict) and "name" in value:
@@ -141,7 +141,7 @@ def _model_rows(model: dict, path: str = "") -> list[tuple[str, str]]:
 def _run_rows(summary: dict, hidden: Collection[str] = ()) -> list[tuple[str, str]]:
     return [
         ("compiling", f"{summary['compile_seconds']:.1f} s"),
-        ("maps", f"{summary['seconds']:.1f} s, {summary['maps_per_second']:.2f} a second"),
+        ("maps", f"{summary['seconds']:.1f} s, {summary['maps_per_second']:.2f} per second"),
         ("device", summary["device"]),
         *([("damaged packets or frames", str(summary["damaged"]))] if "damaged" in summary else []),
         *(

@@ -1,4 +1,4 @@
-"""The folder that a prediction writes: whose it is, and results that appear when all of them are complete."""
+"""The output folder of a prediction: checks its owner, and writes results atomically."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def previous_summary(output: pathlib.Path) -> dict | None:
     """Returns the summary of an earlier prediction in a folder, or None.
 
     Raises:
-      AvsalError: the folder holds a model, or files of ours without such a summary: somebody else's.
+      AvsalError: the folder holds a model, or has files with names of results but no summary of a prediction.
     """
     if (output / "model.json").exists():
         raise AvsalError(f"{output} is a model directory; choose another output")
@@ -46,7 +46,7 @@ def _summary(output: pathlib.Path) -> dict | None:
 
 
 def write_summary(folder: pathlib.Path, summary: dict) -> None:
-    """Writes `summary.json`, the last file of a prediction; adds to it the names of the others, `files`."""
+    """Writes `summary.json`, the last file of a prediction; adds `files`, the names of the other files."""
     summary["files"] = sorted(path.name for path in folder.iterdir() if path.name != OWNER)
     (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
@@ -55,17 +55,17 @@ def write_summary(folder: pathlib.Path, summary: dict) -> None:
 def complete_or_nothing(
     output: pathlib.Path, key: str = "", log: str | None = None
 ) -> Iterator[pathlib.Path]:
-    """Yields a hidden folder in `output`; on success its content moves up, else nothing is left.
+    """Yields a hidden folder in `output`; on success moves its content to `output`, else removes it.
 
-    What an earlier prediction left is removed then, so that all in a folder is of one prediction. Hidden
-    folders of other runs are removed where these were killed, not where they may be alive (`folder_claims`).
+    Files of an earlier prediction are then removed, so that a folder has the results of one prediction.
+    Hidden folders of other runs are removed if the run was killed, not if it may be alive (`folder_claims`).
 
     Args:
-      key: names the work of a prediction that can be resumed.
-      log: the name of a file in the folder. A folder that has it is kept on an error, and is yielded to the
-        next prediction with the same `key`.
+      key: identifies the work of a prediction that can be resumed.
+      log: the name of a file in the folder. A folder with this file is kept after an error, and is yielded to
+        the next prediction with the same `key`.
     """
-    made = _missing_folders(output)
+    created = _missing_folders(output)
     folder, claim = None, None
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def complete_or_nothing(
     except BaseException as error:
         if folder is not None and not (log and (folder / log).exists()):
             shutil.rmtree(folder, ignore_errors=True)
-        for path in made:
+        for path in created:
             with contextlib.suppress(OSError):
                 path.rmdir()
         if isinstance(error, OSError | av.error.FFmpegError):
@@ -95,7 +95,7 @@ def _prefix(key: str) -> str:
 
 
 def _replace(folder: pathlib.Path, output: pathlib.Path) -> None:
-    """Moves the content of `folder` into `output`; where that fails, what was there before is back."""
+    """Moves the content of `folder` into `output`; if that fails, restores the previous files."""
     before = pathlib.Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=output))
     moved: list[tuple[pathlib.Path, pathlib.Path]] = []
 
@@ -104,7 +104,7 @@ def _replace(folder: pathlib.Path, output: pathlib.Path) -> None:
         moved.append((source, target))
 
     try:
-        for name in _earlier_names(output):  # until all is in place, nothing is done
+        for name in _earlier_names(output):  # kept until all files are in place
             if (output / name).exists():
                 move(output / name, before / name)
         for path in sorted(folder.iterdir(), key=lambda p: p.name == SUMMARY):
@@ -120,7 +120,7 @@ def _replace(folder: pathlib.Path, output: pathlib.Path) -> None:
 
 
 def _earlier_names(output: pathlib.Path) -> list[str]:
-    """Returns the names that an earlier prediction may have left, also those of a plugin's outputs."""
+    """Returns the names of files of an earlier prediction, including those of a plugin's outputs."""
     recorded = (_summary(output) or {}).get("files")
     names = [name for name in recorded if isinstance(name, str)] if isinstance(recorded, list) else []
     plain = [name for name in names if pathlib.PurePath(name).name == name and name.strip(".")]
@@ -131,7 +131,7 @@ def _clear_abandoned(output: pathlib.Path, key: str) -> tuple[pathlib.Path, Fold
     """Removes the hidden folders of runs that were killed.
 
     Returns:
-      One of them that a run was working on `key` in, claimed; or None twice.
+      One of them that belongs to `key`, with its claim; or (None, None).
     """
     resumed, resumed_claim = None, None
     for stale in [*output.glob(f"{_PARTIAL}*"), *output.glob(f"{_RESUMABLE}*")]:
@@ -147,7 +147,7 @@ def _clear_abandoned(output: pathlib.Path, key: str) -> tuple[pathlib.Path, Fold
 
 
 def _missing_folders(path: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the folders that making `path` would make, innermost first."""
+    """Returns the missing folders of `path`, innermost first."""
     missing = []
     while not path.exists() and path != path.parent:
         missing.append(path)

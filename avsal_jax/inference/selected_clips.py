@@ -1,4 +1,4 @@
-"""The clips of some frames of a stream, with the frames that they use and no others."""
+"""The clips of selected frames of a stream, with only the frames that they use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ClipBatch:
     """Clips that are evaluated together.
 
     Attributes:
-      clips: indices of the frames of each clip, by the index of the frame whose map it gives.
+      clips: indices of the frames of each clip, by the index of the frame whose map it predicts.
       images: all frames of the clips by index.
       count: frames of the video; None while it is unknown.
     """
@@ -38,15 +38,15 @@ def selected_clips(
     batch: int,
     capacity: int,
 ) -> Iterator[ClipBatch]:
-    """Yields the clips of some frames, a batch at a time; stops reading when there are no more.
+    """Yields the clips of selected frames in batches; stops reading after the last.
 
     Args:
-      frames: of the stream; None where no clip of `targets` may use the frame (`windows.possible_frames`).
-      targets: rising indices; those beyond the end of the stream are left out.
+      frames: of the stream; None for frames that no clip of `targets` may use (`windows.possible_frames`).
+      targets: rising indices; those beyond the end of the stream are ignored.
       spec: of the network.
-      spacing: as `windows.window` takes it.
-      batch: clips at most.
-      capacity: different frames of a batch at most, which is at least that of one clip.
+      spacing: as in `windows.window`.
+      batch: maximum number of clips.
+      capacity: maximum number of different frames in a batch, at least that of one clip.
     """
     options = {"frames": spec.frames, "label_frame": spec.label_frame, "spacing": spacing}
     possible = set().union(*(possible_frames(target, **options) for target in targets))

@@ -1,4 +1,4 @@
-"""How `avsal predict` predicts."""
+"""The settings of `avsal predict`."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from avsal_jax.inference.output import FEATURES, chosen_outputs, default_outputs
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How videos are predicted.
+    """The settings of a prediction.
 
     Attributes:
-      save: names of outputs (`avsal list output`); by default those that are so by default. Where all of
-        them are about features, only the frames of these are predicted.
+      save: names of outputs (`avsal list output`). If all of them need features, only the frames of these
+        are predicted.
       postprocess: of map images, see `pictures.to_grey`.
       audio: `auto` (the video's own sound), `off` (silence), or a file.
-      fps: rate of a folder of images, frames a second.
-      frame_step: every K-th frame is the video; the overlay holds the last map in between.
-      batch: windows per call; None chooses by the device.
-      features: which ones of which frames, and another sound beside the first.
-      stream: index of the video stream of each file; None for the one that a player chooses.
+      fps: rate of a folder of images, frames per second.
+      frame_step: every K-th frame is used; in between, the overlay shows the last map.
+      batch: windows per call; None for a default that depends on the device.
+      features: which features of which frames, and a second sound to compare.
+      stream: index of the video stream of each file; None for the stream that a player would choose.
 
     Raises:
-      AvsalError: an unknown output, or no output; a choice of features, where no output needs them.
+      AvsalError: an unknown output, or no output; a choice of features if no output needs them.
     """
 
     save: tuple[str, ...] = dataclasses.field(default_factory=default_outputs)

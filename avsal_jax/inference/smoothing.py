@@ -14,7 +14,7 @@ def smoothed(
     """Yields (index, mean of the maps of all frames at most `radius` away), float32 [H, W].
 
     Args:
-      maps: by rising index; all that the means need.
+      maps: by rising index; must include all maps of the means.
       radius: frames.
       selection: indices of the means to yield; None for all.
     """

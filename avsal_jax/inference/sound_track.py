@@ -1,4 +1,4 @@
-"""The sound of an overlay video: the packets of its source where mp4 holds them, else encoded anew as AAC."""
+"""The sound of an overlay video: packets of its source if mp4 supports them, else re-encoded as AAC."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from avsal_jax.media.sound_frames import audio_stream
 from avsal_jax.media.sound_stream import STEP_BACK, SoundStream
 from avsal_jax.media.video import open_container
 
-# Sound that mp4 holds as it is, from containers whose packets carry exact times.
+# Codecs that mp4 supports, from containers whose packets have exact times.
 _COPIED_AUDIO = {"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"}
 _EXACT_CONTAINERS = ("mov,mp4", "matroska")
 _ENCODER, _LAYOUT = "aac", "stereo"
 _RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)  # Hz, of AAC in any player
-_KEPT_RATES = (7_350, *_RATES, 64_000, 88_200, 96_000)  # of which AAC takes these as well
+_KEPT_RATES = (7_350, *_RATES, 64_000, 88_200, 96_000)  # Hz, which AAC also supports
 
 
 def open_track(source: pathlib.Path, out, separate: bool) -> SoundTrack:
-    """Adds the audio stream of a file to an open mp4 file, ready to be written in step with its picture.
+    """Adds the audio stream of a file to an open mp4 file, to be written interleaved with its picture.
 
     Args:
       source: the file with the sound.
       out: PyAV's container.
-      separate: whether it begins with the picture, being no sound of the same file.
+      separate: whether it is a separate file, whose sound begins with the picture.
     """
     try:
         container = open_container(source)
@@ -43,14 +43,14 @@ def open_track(source: pathlib.Path, out, separate: bool) -> SoundTrack:
 
 
 class SoundTrack:
-    """The sound of an overlay while it is written; this one is none.
+    """The sound of an overlay while it is written; this base class is an overlay without sound.
 
     Args:
-      notes: lines on why there is none.
+      notes: lines on why there is no sound.
 
     Attributes:
-      damaged: packets that could not be read, and are left out.
-      notes: what was changed, a line each; complete when all is written.
+      damaged: number of packets that could not be read and are skipped.
+      notes: lines on changes; complete when all is written.
     """
 
     damaged = 0
@@ -62,9 +62,9 @@ class SoundTrack:
         self.notes = notes
 
     def align(self, first_frame: fractions.Fraction) -> fractions.Fraction:
-        """Returns the time (seconds in the source) that the new file begins at: the earlier stream's.
+        """Returns the time (seconds in the source) of the start of the new file: that of the earlier stream.
 
-        Sound from a file of its own is moved to begin with the first frame.
+        Sound from a separate file is shifted to begin with the first frame.
         """
         if self._start is None:
             return first_frame
@@ -75,14 +75,14 @@ class SoundTrack:
         return self._shift
 
     def write_until(self, time: fractions.Fraction | None) -> None:
-        """Writes the sound that begins before `time` (seconds in the new file), or all that is left."""
+        """Writes the sound that begins before `time` (seconds in the new file); None for all of the rest."""
 
     def close(self) -> None:
-        """Lets go of the source."""
+        """Releases the source."""
 
 
 class _Copied(SoundTrack):
-    """Moves packets as they are."""
+    """Copies packets without re-encoding."""
 
     def __init__(self, container, source: pathlib.Path, out, separate: bool):
         super().__init__()
@@ -108,7 +108,7 @@ class _Copied(SoundTrack):
         """Returns the next packet with a time, on the clock of the first; None at the end."""
         try:
             packet = next((p for p in self._packets if p.dts is not None and p.pts is not None), None)
-        except av.error.FFmpegError:  # the sound breaks off; the picture goes on
+        except av.error.FFmpegError:  # the sound ends here; the picture continues
             self.damaged += 1
             return None
         if packet is None:
@@ -142,7 +142,7 @@ class _Copied(SoundTrack):
 
 
 class _Encoded(SoundTrack):
-    """Encodes the sound as it is heard, in stereo."""
+    """Decodes the sound and encodes it in stereo."""
 
     def __init__(self, container, source: pathlib.Path, out, separate: bool):
         self._separate, self._out = separate, out
@@ -151,7 +151,7 @@ class _Encoded(SoundTrack):
         self._next = next(blocks, None)
         if self._next is None:
             raise AvsalError(f"{source} has an audio stream without sound")
-        self._blocks, self._done, self._ended = blocks, 0, ()  # samples; a note
+        self._blocks, self._sample_count, self._end_notes = blocks, 0, ()  # samples; a note
         self._rate = rate_for(self._stream.rate)
         if refusal := _refusal(self._rate):
             raise AvsalError(f"{_ENCODER} at {self._rate} Hz is refused: {refusal}")
@@ -161,7 +161,7 @@ class _Encoded(SoundTrack):
     def write_until(self, time):
         rate = self._stream.rate
         while self._next is not None:
-            begin = self._start - self._shift + fractions.Fraction(self._done, rate)
+            begin = self._start - self._shift + fractions.Fraction(self._sample_count, rate)
             if time is not None and begin > time:
                 return
             block = np.ascontiguousarray(np.clip(self._next, -1, 1), np.float32)
@@ -169,7 +169,7 @@ class _Encoded(SoundTrack):
             frame.sample_rate, frame.time_base = rate, fractions.Fraction(1, rate)
             frame.pts = round(begin * rate)
             self._out.mux(self._target.encode(frame))
-            self._done += len(block)
+            self._sample_count += len(block)
             self._next = self._following()
             if self._next is None:
                 self._out.mux(self._target.encode(None))
@@ -178,7 +178,9 @@ class _Encoded(SoundTrack):
         try:
             return next(self._blocks, None)
         except AvsalError as error:
-            self._ended = (f"the overlay's sound ends at {self._done / self._stream.rate:.2f} s: {error}",)
+            self._end_notes = (
+                f"the overlay's sound ends at {self._sample_count / self._stream.rate:.2f} s: {error}",
+            )
             return None
 
     @property
@@ -190,24 +192,24 @@ class _Encoded(SoundTrack):
         rate, resampled = self._stream.rate, ()
         if rate != self._rate:
             resampled = (f"the overlay's sound is at {self._rate} Hz; AAC has no {rate} Hz",)
-        return (*self._stream.notes, *resampled, *self._ended)
+        return (*self._stream.notes, *resampled, *self._end_notes)
 
     def close(self):
         self._blocks.close()
 
 
 def rate_for(rate: int) -> int:
-    """Returns the rate in Hz that AAC gets for sound of a rate: that, or the next above, up to 48,000 Hz."""
+    """Returns the rate of AAC in Hz for sound of a rate: the same, or the next above, up to 48,000 Hz."""
     return rate if rate in _KEPT_RATES else min((r for r in _RATES if r >= rate), default=_RATES[-1])
 
 
 def _changes_form(packet) -> bool:
-    """Whether a packet brings a new header with it; PyAV before 16 does not say."""
+    """Whether a packet has a new header; always False with PyAV before 16."""
     return hasattr(packet, "has_sidedata") and packet.has_sidedata("new_extradata")
 
 
 def _copies(container, source: pathlib.Path) -> bool:
-    """Whether the packets of a file's sound can be moved into mp4 as they are."""
+    """Whether the packets of a file's sound can be copied into mp4."""
     stream, _ = audio_stream(container, source)
     if stream.codec_context.name not in _COPIED_AUDIO:
         return False
@@ -215,7 +217,7 @@ def _copies(container, source: pathlib.Path) -> bool:
 
 
 def _fits(stream) -> bool:
-    """Whether mp4 takes the header of a stream."""
+    """Whether mp4 accepts the header of a stream."""
     try:
         _Trial(stream).close()
     except (av.error.FFmpegError, ValueError):
@@ -224,7 +226,7 @@ def _fits(stream) -> bool:
 
 
 class _Trial:
-    """An mp4 file that goes nowhere, for what the muxer refuses: in a real one, it fails as the picture's."""
+    """Tests packets with an mp4 file that is discarded, since a refused packet would break the real file."""
 
     def __init__(self, stream):
         self._file = av.open(_Nowhere(), "w", format="mp4")
@@ -232,7 +234,7 @@ class _Trial:
         self._file.start_encoding()
 
     def takes(self, packet) -> bool:
-        """Returns whether the muxer takes a packet; its times must rise."""
+        """Returns whether the muxer accepts a packet; its times must rise."""
         copy = av.Packet(bytes(packet))
         copy.pts, copy.dts, copy.duration = packet.pts, packet.dts, packet.duration
         copy.time_base, copy.stream = packet.time_base, self._target
@@ -248,7 +250,7 @@ class _Trial:
 
 
 class _Nowhere:
-    """A file that forgets what is written."""
+    """A writable file that discards its content."""
 
     def __init__(self):
         self._at, self._length = 0, 0

@@ -1,4 +1,4 @@
-"""Photographs and their results: a log of the complete ones, for runs that continue, over the outputs."""
+"""Photographs and their results: writes outputs, and logs complete photographs for resumed runs."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ _RAW = "raw"
 
 
 class StillResults:
-    """What is written of photographs into a folder that is not complete yet.
+    """The results of photographs in a folder that is not complete yet.
 
     Args:
       folder: the hidden folder.
-      outputs: those that write into it.
+      outputs: the outputs in it.
       pictures: all photographs of the run.
       settings: of the prediction.
 
-    `entries` are the lines of the log by the name of the picture, which is in it once its files are complete.
+    `entries` are the lines of the log by the name of the picture; a picture is logged when its files are
+    complete.
     """
 
     def __init__(self, folder: pathlib.Path, outputs: OutputSet, pictures: PhotographSet, settings: Settings):
@@ -42,18 +43,18 @@ class StillResults:
         self._shows_grey = any(GREY in output.needs_of(photographs=True) for output in self._at_once)
         self._with_grey = [output for output in outputs if GREY in output.stores]
         later = {need for output in self._in_order for need in output.needs_of(photographs=True)}
-        # Grey maps are read again from map images, or else made from raw maps.
+        # Grey maps are read from map images, or else computed from raw maps.
         self._keeps_raw = MAP in later or (GREY in later and not self._with_grey)
         if self._keeps_raw:
             (folder / _RAW).mkdir(exist_ok=True)
 
     def resume(self, identities: dict[str, str]) -> None:
-        """Takes over the pictures that an interrupted run finished, and that have not changed since."""
+        """Loads the pictures that an interrupted run finished and that are unchanged."""
         path = self._folder / LOG
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
             try:
                 entry = json.loads(line)
-            except ValueError:  # the end of a line that was cut off
+            except ValueError:  # a truncated line
                 continue
             if not _is_entry(entry) or identities.get(entry["name"]) != entry["identity"]:
                 continue
@@ -61,12 +62,12 @@ class StillResults:
                 self.entries[entry["name"]] = entry
 
     def adopt(self, folder: pathlib.Path, entries: list[dict], identities: dict[str, str]) -> None:
-        """Takes over the unchanged pictures of complete results of the same job.
+        """Reuses the unchanged pictures of complete results of the same job.
 
         Args:
           folder: of the results.
           entries: of their summary.
-          identities: of the files now, by name of the picture.
+          identities: of the current files, by name of the picture.
         """
         for entry in entries:
             name = entry["name"]
@@ -110,7 +111,7 @@ class StillResults:
         self._log({**entry, "files": files})
 
     def complete(self) -> None:
-        """Gives all pictures, in order, to the outputs whose files are about several; closes all outputs."""
+        """Adds all pictures, in order, to the outputs whose files cover several; closes all outputs."""
         self._sweep()
         for index, (name, path) in enumerate(self._pictures):
             if name in self.entries and self._in_order:
@@ -120,12 +121,12 @@ class StillResults:
         self._outputs.close()
 
     def clear(self) -> None:
-        """Removes what only runs that continue need."""
+        """Removes the files that only a resumed run needs."""
         shutil.rmtree(self._folder / _RAW, ignore_errors=True)
         (self._folder / LOG).unlink(missing_ok=True)
 
     def _stored_item(self, index: int, name: str, path: pathlib.Path) -> Item:
-        """Returns a picture with what was stored of it, which is read when an output uses it."""
+        """Returns a picture with its stored map, which is read on demand."""
         entry = self.entries[name]
         size = entry["height"], entry["width"]
         raw = functools.cache(lambda: np.load(self._raw(name)).astype(np.float32))
@@ -145,7 +146,7 @@ class StillResults:
         )
 
     def _stored(self, kind: str, folder: pathlib.Path, name: str) -> np.ndarray | None:
-        """Returns a map out of the files of an output in a folder of results, or None."""
+        """Returns a map from the files of an output in a folder of results, or None."""
         outputs = (output for output in self._outputs if kind in output.stores)
         arrays = (output.stored(folder, name) for output in outputs)
         return next((array for array in arrays if array is not None), None)
@@ -165,7 +166,7 @@ class StillResults:
         return [*entry["files"], *([f"{_RAW}/{entry['name']}.npy"] if self._keeps_raw else [])]
 
     def _sweep(self) -> None:
-        """Removes files of pictures that failed or are not in the run any more."""
+        """Removes files of pictures that failed or are no longer in the run."""
         complete = {self._folder / file for entry in self.entries.values() for file in self._files(entry)}
         for folder in (_RAW, *(file for output in self._at_once for file in output.files)):
             for path in (self._folder / folder).rglob("*") if (self._folder / folder).is_dir() else ():
@@ -174,13 +175,13 @@ class StillResults:
 
 
 def entries_of(summary: dict) -> list[dict]:
-    """Returns the entries of a summary of photographs; none where it was damaged."""
+    """Returns the entries of a summary of photographs; [] if it is damaged."""
     entries = summary.get("pictures")
     return entries if isinstance(entries, list) and all(map(_is_entry, entries)) else []
 
 
 def _is_entry(entry) -> bool:
-    """Whether a value out of a file is an entry, with files in the folder of the results."""
+    """Whether a value from a file is a valid entry, with files in the folder of the results."""
     if not isinstance(entry, dict) or not isinstance(entry.get("files"), list):
         return False
     texts = [entry.get("name"), entry.get("identity"), *entry["files"]]
@@ -193,7 +194,7 @@ def _is_entry(entry) -> bool:
 
 
 def _link(source: pathlib.Path, target: pathlib.Path) -> None:
-    """Makes a file appear in another folder, without a copy where the disk can."""
+    """Links a file into another folder; copies it if the file system has no hard links."""
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
     try:

@@ -1,4 +1,4 @@
-"""Photographs -> the files of the outputs; a rerun continues where an earlier run ended."""
+"""Predicts photographs and writes their outputs; a rerun resumes an interrupted run."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from avsal_jax.media.image_videos import ImageFile
 from avsal_jax.media.photographs import Photograph, PhotographSet, read_photograph
 from avsal_jax.runtime.threads import Worker, prefetched
 
-_AHEAD = 2  # pictures that reading and writing may be apart from the network
-_HELD_BYTES = 1 << 29  # of pictures that wait for their maps; more are read again
+_AHEAD = 2  # pictures by which reading and writing may be ahead of or behind the network
+_HELD_BYTES = 1 << 29  # of pictures in memory that wait for their maps; others are read again
 _OF_VIDEOS = {"fps": "--fps", "frame_step": "--frame-step", "stream": "--stream"}  # settings and their flags
 
 
 def check_photographs(pictures: PhotographSet, settings: Settings) -> None:
-    """Raises AvsalError for settings that only videos have, and for one picture that cannot be read."""
+    """Raises AvsalError for settings of videos, and for a single picture that cannot be read."""
     for name, flag in _OF_VIDEOS.items():
         if getattr(settings, name) != getattr(Settings(), name):
             raise AvsalError(f"{flag} is for videos, and {_subject(pictures)}; leave it out")
@@ -62,17 +62,17 @@ def predict_photographs(
     say: Callable[[str], None] = lambda line: None,
     progress: Callable = lambda maps, total: maps,
 ) -> dict:
-    """Predicts a map for every photograph; takes what `predict.predict_file` takes.
+    """Predicts a map for every photograph; arguments as in `predict.predict_file`.
 
-    Files appear when all pictures are predicted. Until then they are in a hidden folder of `output`, with
-    which the next run continues. A picture that fails is left out, and tried again by the next run.
+    Files are moved into `output` when all pictures are predicted. Until then they are in a hidden folder of
+    `output`, from which the next run resumes. A picture that fails is skipped; the next run retries it.
 
     Returns:
-      What `summary.json` holds. `failed` maps the file of each picture that failed to the reason.
+      The content of `summary.json`. `failed` maps the file of each failed picture to the reason.
 
     Raises:
-      AvsalError: none of the pictures can be predicted (the reason of the only one, or of the first),
-        settings that only videos have, or an output that cannot be written.
+      AvsalError: none of the pictures can be predicted (with the reason of the first), settings of videos,
+        or an output that cannot be written.
     """
     check_photographs(pictures, settings)
     identities = {name: tree_identity(path) for name, path in pictures.pictures}
@@ -155,7 +155,7 @@ def _is_complete(output: pathlib.Path, previous: dict | None, job: dict, identit
 
 
 def _recorded(model: Model, pictures: PhotographSet, outputs: OutputSet, settings: Settings, run: _Run):
-    """Gives outputs the features of the only picture; returns figures for the summary."""
+    """Passes the features of the only picture to outputs; returns figures for the summary."""
     picture = ImageFile(pictures.pictures[0][1])
     for line in picture.info.notes:
         run.note(line)
@@ -173,7 +173,7 @@ def _recorded(model: Model, pictures: PhotographSet, outputs: OutputSet, setting
 
 @dataclasses.dataclass
 class _Item:
-    """A picture that waits for its map; without pixels where too many wait.
+    """A picture that waits for its map; without pixels if too many are waiting.
 
     Attributes:
       name: of its results.
@@ -202,13 +202,13 @@ class _Run:
         self._waiting: dict[int, _Item] = {}  # by their place among the pictures that could be read
 
     def note(self, line: str) -> None:
-        """Keeps a line for the summary, and says it."""
+        """Adds a line to the summary, and reports it."""
         if line not in self._lines:
             self._lines.append(line)
             self.say(f"note: {line}")
 
     def notes(self) -> list[str]:
-        """Returns the lines of the run; what several pictures have in common is one."""
+        """Returns the lines of the run; a note that applies to several pictures occurs once."""
         files = collections.defaultdict(list)
         for name, path in self._pictures.pictures:
             for line in self._results.entries.get(name, {}).get("notes", ()):
@@ -227,7 +227,7 @@ class _Run:
         return AvsalError(f"none of {self._pictures} could be predicted; the first: {first}")
 
     def predict(self, settings: Settings, progress: Callable) -> dict:
-        """Predicts what the results lack; returns figures for the summary."""
+        """Predicts the missing photographs; returns figures for the summary."""
         if self._model.spec.audio is not None:
             self.note(f"photographs have no sound: {HEARS_SILENCE}")
         missing = [item for item in self._pictures.pictures if item[0] not in self._results.entries]
@@ -237,7 +237,7 @@ class _Run:
         before = len(entries)
         with contextlib.ExitStack() as stack:
             read = stack.enter_context(contextlib.closing(prefetched(self._read(missing), _AHEAD)))
-            first = next(read, None)  # nothing is compiled where no picture can be read
+            first = next(read, None)  # compile only if a picture can be read
             if first is not None:
                 self.say("compiling the model ...")
                 spec, compiling = self._model.spec, 0.0
@@ -311,7 +311,7 @@ class _Run:
             }
             self._results.add(entry, image, fitted_map(saliency, item.size, self._model.spec))
         except Exception as error:
-            if is_machine_error(error):  # a full disk fails the others too
+            if is_machine_error(error):  # such as a full disk, which affects all pictures
                 raise
             self._fail(item.path, error)
 

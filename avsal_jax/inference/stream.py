@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from avsal_jax.inference.inputs import Source
     from avsal_jax.inference.predictor import Model
 
-_AHEAD = 4  # frames that decoding of files may be ahead of resizing, and resizing of the network
+_AHEAD = 4  # frames by which decoding may be ahead of resizing, and resizing ahead of the network
 
 
 @dataclasses.dataclass
@@ -38,9 +38,9 @@ class FrameMap:
       pts: in the time base of the source.
       time: seconds.
       size: (height, width) of the frame in pixels.
-      image: RGB uint8 [height, width, 3]; None where it was not asked for.
-      saliency: float32 [H, W] in [0, 1] at the size of the model; None for a frame between those of
-        `step`, or where no maps were asked for.
+      image: RGB uint8 [height, width, 3]; None if it was not requested.
+      saliency: float32 [H, W] in [0, 1] at the size of the model; None for a frame between those of `step`,
+        or if maps were not requested.
     """
 
     index: int
@@ -56,7 +56,7 @@ class Images:
 
     Args:
       images: RGB uint8 [height, width, 3], of any size.
-      fps: frames per second; None where no time is needed.
+      fps: frames per second; None if times are not needed.
     """
 
     def __init__(self, images: Iterable[np.ndarray], fps: float | None):
@@ -78,7 +78,7 @@ class FrameStream:
     """The frames of a source with their maps: an iterator of `FrameMap`.
 
     Attributes:
-      compile_seconds: what tracing and compiling the network took.
+      compile_seconds: duration of tracing and compiling the network.
     """
 
     def __init__(self, frames: Iterator[FrameMap], compile_seconds: float):
@@ -109,26 +109,26 @@ def stream(
     recorder: FeatureRecorder | None = None,
     has_maps: bool = True,
 ) -> FrameStream:
-    """Returns the frames of a source in order, which is decoded once; memory is O(T), not O(N).
+    """Returns the frames of a source in order; decodes it once; memory is O(T), not O(N).
 
-    The network is compiled before this returns. With several sizes, the first frame chooses that of all.
+    The network is compiled before this returns. With several sizes, the first frame determines the size.
 
     Args:
       source: a video file, a folder of images, a picture file, or `Images`.
-      sound: gives the sound of a clip (`media.clip_sound.ClipSound.clip`); None is silence.
-      times: of `sound`; the times of the frames are added as they are decoded.
-      step: every `step`-th frame is the video; those in between have no map.
+      sound: returns the sound of a clip (`media.clip_sound.ClipSound.clip`); None for silence.
+      times: of `sound`; the times of decoded frames are added to it.
+      step: every `step`-th frame is used; frames in between have no map.
       batch: windows per call; by default 1 on CPU, 8 elsewhere.
-      selection: indices of the frames that are yielded, of those of `step`; None for all. No frame is
-        resized or encoded that their maps do not depend on.
+      selection: indices of the frames to yield, among those of `step`; None for all. Frames on which their
+        maps do not depend are neither resized nor encoded.
       kind: as `Clip.source`, `video` or `still`.
       has_images: whether to keep the pictures in `FrameMap.image`.
-      recorder: is given the frames of `step` in order.
+      recorder: receives the frames of `step` in order.
       has_maps: whether to compute maps.
 
     Raises:
-      AvsalError: the source has no rate, for a model with an interval or smoothing. In iteration, a frame
-        cannot be read, or the network gives values that are not finite.
+      AvsalError: the source has no rate, and the model has an interval or smoothing. During iteration: a
+        frame cannot be read, or the network's output is not finite.
     """
     frames = iter(source) if isinstance(source, Images) else prefetched(source, _AHEAD)
     spec, first = model.spec, []
@@ -156,14 +156,14 @@ def _encoded(
     kind: str,
     recorder: FeatureRecorder | None,
 ) -> Collection[int] | None:
-    """Returns the indices of frames of `step` that are resized; None for all."""
+    """Returns the indices of the frames of `step` to resize; None for all."""
     if engine is not None:
         return engine.encoded(selection, fps, kind)
     return recorder.frame_indices if recorder is not None else ()
 
 
 class _Pass:
-    """One pass over the frames of a source; `stream` says what the arguments are."""
+    """One pass over the frames of a source; `stream` documents the arguments."""
 
     def __init__(
         self,
@@ -186,7 +186,7 @@ class _Pass:
         self._waiting: collections.deque[FrameMap] = collections.deque()  # their maps are being computed
 
     def _resize(self) -> Iterator[tuple[FrameMap, Frame | None, np.ndarray | None]]:
-        """Yields frames, what the recorder is given and what the network is given; runs in a thread."""
+        """Yields (frame, input of the recorder, input of the network); runs in a thread."""
         while self._first:
             yield self._prepared(self._first.pop())
         for frame in self._decoded:
@@ -206,7 +206,7 @@ class _Pass:
         return item, recorded, fitted_frame(frame.image, self._spec) if is_encoded else None
 
     def fitted(self) -> Iterator[np.ndarray | None]:
-        """Yields what the network is given of each frame of `step`; None where it needs none."""
+        """Yields the network's input for each frame of `step`; None for frames that it does not need."""
         for item, recorded, fitted in self._resized:
             number, offset = divmod(item.index, self._step)
             if recorded is not None:
@@ -217,7 +217,7 @@ class _Pass:
                 yield fitted
 
     def frames(self, maps: Iterator[tuple[int, np.ndarray]] | None = None) -> Iterator[FrameMap]:
-        """Yields the frames; those of `step` with their maps, where there are any."""
+        """Yields the frames; those of `step` with their maps, if maps are computed."""
         with contextlib.closing(self._decoded), contextlib.closing(self._resized):
             if maps is None:
                 for _ in self.fitted():

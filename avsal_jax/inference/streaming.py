@@ -1,7 +1,7 @@
 """Sliding windows over a stream of frames with O(window) memory.
 
-What works on one frame alone (the encoder's stem, where it has one) runs once per frame. Its result, one
-array or several, is kept on the device in rings of fixed size, from which every window gathers its frames.
+The part of the encoder that works on single frames (its stem, if it has one) runs once per frame. Its
+results are kept on the device in ring buffers of fixed size, from which every window gathers its frames.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ class WindowEngine:
     Args:
       network, variables: of the model.
       batch: windows per call.
-      source: as `Clip.source`, of the clips that it is compiled for first. Where the network sees the source,
-        clips of the other source compile another program when the first of them comes.
+      source: as `Clip.source`, of the clips for which it is compiled first. If the network depends on the
+        source, the first clip of the other source compiles a second program.
 
-    `compile_seconds` is what tracing and compiling took.
+    `compile_seconds` is the duration of tracing and compiling.
     """
 
     def __init__(self, network: Network, variables: dict, batch: int, source: str = "video"):
         self._network, self._variables, self._spec, self.batch = network, variables, network.input, batch
         spec = network.input
-        # Before its first window a stream holds 2T-1 frames rounded up to a batch, or with an interval those
-        # of a clip; later a batch of windows may wait while the next batch of frames arrives.
+        # Before its first window a stream buffers 2T-1 frames rounded up to a batch, or with an interval the
+        # frames of a clip. Later a batch of windows may wait while the next batch of frames arrives.
         spacing = spec.spacing(MOST_FPS)
         frames_of_clip = 2 * spec.frames - 1 if spacing is None else (spec.frames - 1) * spacing + 1
         self._slots = frames_of_clip + 2 * batch
@@ -62,7 +62,7 @@ class WindowEngine:
         self._program(source)
 
     def _program(self, source: str) -> Callable:
-        """Returns the compiled function of clips of a source; one for both where the network sees none."""
+        """Returns the compiled function for clips of a source; shared if the network ignores the source."""
         source = source if self._network.sees_source else "video"
         if source not in self._programs:
             started, spec = time.perf_counter(), self._spec
@@ -86,15 +86,15 @@ class WindowEngine:
         Args:
           frames: uint8 [height, width, 3] at the size of the `InputSpec`. Those that are not `encoded` may be
             None.
-          sound: gives the sound of a clip, for a network that hears; None is silence.
+          sound: returns the sound of a clip, for an audio-visual network; None for silence.
           fps: frames per second, for a network with an interval or smoothing.
-          selection: indices of the frames whose maps are yielded; None for all. With one, no frame is encoded
-            that these maps do not depend on, and the maps are the same.
+          selection: indices of the frames whose maps are yielded; None for all. The maps do not change.
+            Frames on which they do not depend are not encoded.
           source: as `Clip.source`.
 
         Raises:
-          AvsalError: fps is missing where it is needed; the network gives values that are not finite (with
-            the frame).
+          AvsalError: fps is missing although it is needed; the network's output is not finite (with the
+            frame).
         """
         spacing, radius = self._spacing_and_radius(fps, source)
         program = self._program(source)
@@ -123,7 +123,7 @@ class WindowEngine:
         )
 
     def _spacing_and_radius(self, fps: float | None, source: str) -> tuple[int | None, int]:
-        """Returns frames between those of a clip, and frames on each side that are averaged."""
+        """Returns (distance between frames of a clip, averaged frames on each side)."""
         spec = self._spec
         if source == "still":  # a photograph is one frame
             return (1 if spec.interval else None), 0
@@ -134,9 +134,9 @@ class WindowEngine:
         return (spec.spacing(fps), spec.smoothing_frames(fps)) if spec.needs_rate else (None, 0)
 
     def stills(self, pictures: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
-        """Yields (index, map float32 [H, W]) for pictures of which each is repeated to a clip, in silence.
+        """Yields (index, map float32 [H, W]) of pictures, each repeated to a clip with silence.
 
-        Pictures are as the frames of `maps`. A picture is pushed once. Maps are not checked: they may hold
+        Pictures are like the frames of `maps`. A picture is encoded once. Maps are not checked: they may have
         values that are not finite.
         """
         return stills_of_sizes(pictures, lambda height, width: self)
@@ -184,15 +184,15 @@ class WindowEngine:
                 first += len(ready)
 
     def _audio(self, windows, sound, count):
-        """Returns the sound of a batch of windows for a network that hears, else None."""
+        """Returns the sound of a batch of windows for an audio-visual network, else None."""
         if self._spec.audio is None:
             return None
         if sound is None:
             return np.stack([self._spec.audio.silence] * self.batch)
-        return _filled(np.stack([sound(one, count) for one in windows]), self.batch)
+        return _filled(np.stack([sound(clip, count) for clip in windows]), self.batch)
 
     def _ready(self, first: int, read: int, count: int | None, spacing: int | None) -> list[list[int]]:
-        """Returns the next batch of windows whose frames are all there; [] if it is not full yet."""
+        """Returns the next batch of windows with complete frames; [] if the batch is not full yet."""
         spec = self._spec
         last = min(first + self.batch, read)
         windows = [
@@ -208,7 +208,7 @@ class WindowEngine:
         return windows
 
     def _selected_batches(self, frames, sound, program, spacing, targets):
-        """Yields as `_batches`, for the rising indices `targets`; frames are pushed when a clip has them."""
+        """Yields like `_batches`, for the rising indices `targets`; encodes only frames of their clips."""
         ring, slot_of = self._empty_ring(), {}
         options = {"spec": self._spec, "spacing": spacing, "batch": self.batch, "capacity": self._slots}
         for group in selected_clips(frames, targets, **options):
@@ -234,11 +234,11 @@ def stills_of_sizes(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yields (index, map) as `WindowEngine.stills` for pictures of several sizes; batches have one size.
 
-    Where a batch is more than one picture, maps of different sizes may come out of order.
+    If a batch is larger than one picture, maps of different sizes may be out of order.
 
     Args:
       pictures: uint8 [height, width, 3].
-      engine: (height, width) -> the engine of that size, asked once for each.
+      engine: function (height, width) -> engine of that size; called once for each size.
     """
     in_flight: collections.deque = collections.deque()
     waiting: dict[tuple[int, int], list[tuple[int, np.ndarray]]] = {}
@@ -266,7 +266,7 @@ def stills_of_sizes(
 
 
 def _in_order(batches) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields (index, map) of batches, some of which are on the device at a time."""
+    """Yields (index, map) of batches, with a few batches in flight on the device."""
     in_flight: collections.deque = collections.deque()
     for indices, maps in batches:
         in_flight.append((indices, maps))
@@ -283,7 +283,7 @@ def _numbered(indices, maps):
 
 
 def _rows(indices, maps):
-    """Yields (index, map) of a batch; rows beyond the indices only fill it up."""
+    """Yields (index, map) of a batch; rows beyond the indices are padding."""
     yield from zip(indices, np.asarray(maps), strict=False)
 
 
@@ -316,14 +316,14 @@ def _run(network, source, variables, ring, indices, audio):
 
 
 def saliency_of(logits: jax.Array) -> jax.Array:
-    """Returns maps in [0, 1]; NaN where a logit is infinite, of which the sigmoid would make 0 or 1."""
+    """Returns maps in [0, 1]; NaN for infinite logits, which the sigmoid would map to 0 or 1."""
     return jnp.where(jnp.isfinite(logits), jax.nn.sigmoid(logits), jnp.nan)
 
 
-def check_finite(maps: np.ndarray, where: str) -> None:
-    """Raises AvsalError for maps with values that are not finite; `where` is the frame in words."""
+def check_finite(maps: np.ndarray, place: str) -> None:
+    """Raises AvsalError for maps with values that are not finite; `place` describes the frame."""
     if not np.isfinite(maps).all():
         raise AvsalError(
-            f"the model gives values that are not finite ({where}), so there is no map: its weights are too "
+            f"the model's output is not finite ({place}), so there is no map: its weights are too "
             "large, or damaged; train or convert it again"
         )

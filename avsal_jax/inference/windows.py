@@ -1,4 +1,4 @@
-"""Which frames make the clip whose map belongs to frame i (paper 001, section 3.4)."""
+"""The frames of the clip whose map is that of frame i (paper 001, section 3.4)."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from __future__ import annotations
 def window(
     index: int, count: int | None, frames: int, label_frame: str, spacing: int | None = None
 ) -> list[int]:
-    """Returns the frames of the clip for frame `index`, in the order in which the network sees them.
+    """Returns the frames of the clip for frame `index`, in the order of the network's input.
 
-    `last`: the clip ends at the frame. The first `frames` - 1 frames have no such clip: they take the
-    clip that begins at them, reversed in time. A video shorter than 2 * `frames` - 1 is first padded
-    to that length by repeats of its first frame.
+    `last`: the clip ends at the frame. The first `frames` - 1 frames have no such clip: they use the clip
+    that begins at them, reversed in time. A video shorter than 2 * `frames` - 1 is first padded to that
+    length by repeating its first frame.
     `middle`: the frame is number `frames` // 2 of the clip; frames repeat at both ends.
-    With a spacing, frames repeat at both ends for either label, and none is reversed.
+    With a spacing, frames repeat at both ends for either label, and clips are never reversed.
 
     Args:
       index: from 0.
-      count: number of frames of the video; None while it is unknown, if every frame of the clip is there
-        and, without a spacing, at least 2 * `frames` - 1 are.
+      count: number of frames of the video. It may be None while it is unknown, if every frame of the clip
+        exists and, without a spacing, the video has at least 2 * `frames` - 1 frames.
       frames: T, the length of a clip.
       label_frame: `last` or `middle`.
-      spacing: frames from one frame of the clip to the next (`InputSpec.spacing`); None for consecutive ones.
+      spacing: distance between frames of the clip (`InputSpec.spacing`); None for consecutive frames.
     """
     if spacing is None and label_frame == "last":
         padding = max(0, 2 * frames - 1 - count) if count is not None else 0
@@ -38,7 +38,7 @@ def oldest_needed(index: int, frames: int, label_frame: str, spacing: int | None
 
 
 def possible_frames(index: int, frames: int, label_frame: str, spacing: int | None = None) -> set[int]:
-    """Returns every frame that the clip of frame `index` may use, however many frames the video has."""
+    """Returns every frame that the clip of frame `index` may use, for any length of the video."""
     clip = _spaced(index, frames=frames, label_frame=label_frame, spacing=spacing)
     if spacing is None and label_frame == "last" and index < frames - 1:  # it may be reversed
         return set(range(index + frames))
@@ -47,7 +47,7 @@ def possible_frames(index: int, frames: int, label_frame: str, spacing: int | No
 
 
 def _spaced(index: int, frames: int, label_frame: str, spacing: int | None) -> range:
-    """Returns the frames of a clip in a video without ends."""
+    """Returns the frames of a clip in an infinitely long video."""
     step, label = spacing or 1, frames - 1 if label_frame == "last" else frames // 2
     start = index - label * step
     return range(start, start + frames * step, step)

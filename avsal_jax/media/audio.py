@@ -22,9 +22,9 @@ _PIECE = 1 << 20  # samples
 def read_sound(path) -> Sound:
     """Decodes the audio stream of a file once, as the mean of its channels at its own rate.
 
-    Samples that were stored as floats are decoded twice, since their levels are decided from all of them.
+    Samples stored as floats are decoded twice, because their scale is determined from all of them.
 
-    `SoundStream` says what is made of streams that change on the way. Of a long sound the samples lie in a
+    `SoundStream` documents how changes within a stream are handled. The samples of a long sound are in a
     temporary file.
 
     Raises:
@@ -33,16 +33,16 @@ def read_sound(path) -> Sound:
     """
     stream = SoundStream(path)
     with tempfile.TemporaryFile() as file:
-        kept, waiting, count = [], 0, 0
+        blocks, buffered, count = [], 0, 0
         for block in stream:
-            kept.append(np.ascontiguousarray(block, np.float32))
-            waiting, count = waiting + len(block), count + len(block)
-            if waiting > _IN_MEMORY:
-                file.writelines(kept)
-                kept, waiting = [], 0
+            blocks.append(np.ascontiguousarray(block, np.float32))
+            buffered, count = buffered + len(block), count + len(block)
+            if buffered > _IN_MEMORY:
+                file.writelines(blocks)
+                blocks, buffered = [], 0
         if not count:
             raise _empty_stream_error(stream)
-        wave = np.concatenate(kept) if kept else np.zeros(0, np.float32)
+        wave = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
         if file.tell():
             file.write(wave)
             file.flush()
@@ -60,24 +60,24 @@ def envelope(sound, points_per_second: int = 20) -> tuple[np.ndarray, np.ndarray
     """Returns (times in seconds, largest absolute value around each) of a sound.
 
     Args:
-      sound: a `Sound`, or a file, whose sound is decoded piece by piece: memory grows by the points alone.
+      sound: a `Sound`, or a file, which is decoded in pieces, so that memory grows only with the points.
     """
     peaks: list[float] = []
-    left, step = np.zeros(0, np.float32), 1
+    rest, step = np.zeros(0, np.float32), 1
     stream = _Pieces(sound) if isinstance(sound, Sound) else SoundStream(sound)
     for piece in stream:
         step = max(1, stream.rate // points_per_second)
-        wave = np.concatenate([left, np.abs(piece)])
-        whole = len(wave) // step * step
-        peaks += wave[:whole].reshape(-1, step).max(1).tolist()
-        left = wave[whole:]
-    if len(left):
-        peaks.append(float(left.max()))
+        wave = np.concatenate([rest, np.abs(piece)])
+        full_end = len(wave) // step * step
+        peaks += wave[:full_end].reshape(-1, step).max(1).tolist()
+        rest = wave[full_end:]
+    if len(rest):
+        peaks.append(float(rest.max()))
     return stream.start + np.arange(len(peaks)) * step / max(1, stream.rate), np.array(peaks)
 
 
 class _Pieces:
-    """A `Sound` as `SoundStream` gives that of a file."""
+    """Yields the samples of a `Sound` in blocks, as `SoundStream` does for a file."""
 
     def __init__(self, sound: Sound):
         self._wave, self.rate, self.start = sound.wave, sound.rate, sound.start
@@ -88,7 +88,7 @@ class _Pieces:
 
 
 def is_silent(path) -> bool:
-    """Returns whether every sample of a file's sound is zero; reads no further than the first that is not.
+    """Returns whether every sample of a file's sound is zero. Reading stops after the first other sample.
 
     Raises:
       AvsalError: the file cannot be read, or has no sound.
@@ -99,13 +99,14 @@ def is_silent(path) -> bool:
 def read_own_sound(
     path: pathlib.Path | None, read: Callable[[pathlib.Path], Sound] = read_sound
 ) -> tuple[Sound | None, str]:
-    """Returns the sound that goes with a picture; or None, which is silence, and why, where it says more.
+    """Returns (sound of a picture, reason); the sound is None for silence.
 
-    One rule for all commands: a sound that is missing or cannot be decoded fails no video.
+    The reason is "" unless the sound cannot be decoded. One rule for all commands: a video does not fail
+    because its sound is missing or cannot be decoded.
 
     Args:
       path: the file with the sound, or None where the picture has none.
-      read: `read_sound`, or what does the same.
+      read: `read_sound`, or a function with the same contract.
     """
     try:
         return (None, "") if path is None else (read(path), "")

@@ -21,11 +21,11 @@ class Sound:
     """A mono waveform.
 
     Attributes:
-      wave: float32 [samples] in [-1, 1]; or what has a length and gives such samples for a slice, so that
-        a long sound need not be in memory.
+      wave: float32 [samples] in [-1, 1]; or a sequence whose slices are such arrays, so that a long sound
+        need not be in memory.
       rate: Hz.
       start: seconds; presentation time of the first sample, on the clock of its file.
-      notes: what was unusual about it, and what was done about that, a line each.
+      notes: lines on what is unusual about it and how that is handled.
     """
 
     wave: Sequence
@@ -44,9 +44,9 @@ def resample(sound: Sound, rate: int) -> Sound:
 class _Resampled(Sequence):
     """A waveform at another rate, as a sequence that gives slices.
 
-    A slice is computed from the samples around it, from a moment on at which samples of both rates fall
-    together; it equals the same slice of the whole waveform's resampling to 1e-6 (2e-5 at rates that share
-    no factor, as 22047 and 22050).
+    A slice is computed from the samples around it, starting at a time where samples of both rates coincide.
+    It equals the same slice of the resampled waveform to 1e-6 (2e-5 at rates without a common factor, such
+    as 22047 and 22050).
     """
 
     _MARGIN = 0.1  # seconds on both sides; the filter of soxr_hq is a tenth of that long
@@ -99,10 +99,10 @@ def _bounds(first: float, last: float, rate: float, fps: float, samples: int) ->
 class ClipSound:
     """The sound of any clip of one video.
 
-    A clip's sound is that from half a frame before the time of its first frame to half a frame after that of
-    its last, where a frame lasts 1 / fps. Times are index / fps, or `times` where the rate varies. Frames
-    that padding invented have silence of 1 / fps each. Of a sound longer than the buffer, as around a
-    pause in the picture, the middle is kept.
+    A clip's sound extends from half a frame before the time of its first frame to half a frame after that of
+    its last, where a frame lasts 1 / fps. Times are index / fps, or `times` if the rate varies. Each padding
+    frame has silence of 1 / fps. If the sound is longer than the buffer, for example because the picture
+    pauses, its middle is kept.
 
     Args:
       sound: the waveform; resampled to the rate of the front end, if it has one, and from a higher rate to
@@ -111,9 +111,9 @@ class ClipSound:
       frames: T, frames of a clip.
       fps: frames per second of the video that the clips are cut from; the average, where it varies.
       video_start: seconds; presentation time of its first frame, on the clock of `sound.start`.
-      times: when the frames are shown, if that varies; those of a clip are there before it is asked for.
+      times: presentation times of the frames, if the rate varies; they are added before their clip is read.
 
-    `warning` says in one line what had to be changed, or is None.
+    `warning` is a line on what was changed, or None.
     """
 
     def __init__(
@@ -142,23 +142,25 @@ class ClipSound:
         if not self._cut:
             return ()
         return (
-            f"pauses in the picture make the sound of clips ({self._cut}) longer than the network hears: "
+            f"pauses in the picture make the sound of clips ({self._cut}) longer than the network's input: "
             "only its middle is kept",
         )
 
     def clip(self, frames: list[int], count: int | None) -> np.ndarray:
-        """Returns float32 [L] or [P, 96, 64] (`FrontEnd.shape`): the sound of a clip, reversed where it is.
+        """Returns the sound of a clip, float32 [L] or [P, 96, 64] (`FrontEnd.shape`).
+
+        The sound is reversed if the clip is.
 
         Args:
-          frames: indices from 0 in the order of the clip, as `inference.windows.window` gives them. Runs
-            of one index at an end are frames that padding invented; their sound is silence.
+          frames: indices from 0 in the order of the clip, as from `inference.windows.window`. An index that
+            repeats at an end marks padding frames; their sound is silence.
           count: number of frames of the video, or None while it is unknown.
         """
         backwards = frames[0] > frames[-1]
         ordered = frames[::-1] if backwards else frames
         before = _repeats(ordered) if ordered[0] == 0 else 0
         after = _repeats(ordered[::-1]) if count is not None and ordered[-1] == count - 1 else 0
-        if before == len(ordered) - 1:  # one frame alone, all the others are invented
+        if before == len(ordered) - 1:  # a single frame; the rest is padding
             after = 0
         per_frame = self._rate / self._fps
         silence = round(before * per_frame), round(after * per_frame)
@@ -184,7 +186,7 @@ class ClipSound:
         return np.pad(self._samples(begin + max(0, first), begin + min(end - begin, last)), zeros)
 
     def _samples(self, begin: int, end: int) -> np.ndarray:
-        """Samples counted from the time of the first frame; silence where there are none."""
+        """Returns samples counted from the time of the first frame; silence outside the waveform."""
         begin, end = begin + self._shift, max(begin, end) + self._shift
         piece = np.asarray(self._wave[max(0, begin) : max(0, end)])
         before = min(max(0, -begin), end - begin)

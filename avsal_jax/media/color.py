@@ -17,7 +17,7 @@ from avsal_jax.errors import AvsalError
 REFERENCE_WHITE = 203.0  # cd/m2 of diffuse white in HDR video (ITU-R BT.2408)
 _HLG_PEAK, _HLG_GAMMA = 1000.0, 1.2  # cd/m2 and system gamma of a reference HLG display (BT.2100)
 _SDR_GAMMA = 2.2  # of an SDR display
-_KNEE = 0.8  # of reference white: light up to it is kept as it is, brighter light is rolled off
+_KNEE = 0.8  # of reference white: light up to it is unchanged, brighter light is rolled off
 _NODES = 65  # of the lookup table, along each colour: half an 8-bit step from the formula
 _PQ, _HLG = 16, 18  # ITU-T H.273, as FFmpeg numbers them
 _BT709, _UNKNOWN, _BT2020, _P3 = 1, 2, 9, 12
@@ -37,7 +37,7 @@ _TO_BT709 = {  # linear RGB; from the chromaticities of H.273, all with white D6
     ],
 }
 _MATRICES = {0, 1, 2, 4, 5, 6, 7, 9}  # of Y'CbCr that FFmpeg's scaler reads
-_RESERVED, _DERIVED = 3, 12  # a matrix that says nothing; one that the primaries give
+_RESERVED, _DERIVED = 3, 12  # a matrix without meaning; one that is derived from the primaries
 _UNREAD_MATRICES = {8: "YCgCo", 10: "BT.2020 constant luminance", 14: "ICtCp", 15: "IPT-C2"}
 _BT2020_LUMA = np.array([0.2627, 0.6780, 0.0593])
 
@@ -47,8 +47,8 @@ class ToneMapping:
     """How the colours of a video become SDR.
 
     Attributes:
-      transfer: `PQ`, `HLG`, or None for a video whose gamut alone is another.
-      primaries: the number that ITU-T H.273 gives its gamut.
+      transfer: `PQ`, `HLG`, or None if only the gamut differs from BT.709.
+      primaries: number of its gamut in ITU-T H.273.
     """
 
     transfer: str | None
@@ -56,7 +56,7 @@ class ToneMapping:
 
     @property
     def note(self) -> str:
-        """One line on what was found and what is done."""
+        """One line on the colours and their conversion."""
         gamut = _GAMUTS[self.primaries]
         if self.transfer is None:
             return f"its colours are {gamut}: converted to BT.709"
@@ -68,9 +68,9 @@ class ToneMapping:
     def to_sdr(self, coded: np.ndarray) -> np.ndarray:
         """Returns SDR R'G'B' [..., 3] in [0, 1] for coded R'G'B' [..., 3] in [0, 1] (full range).
 
-        Light is taken relative to reference white. Up to 80 % of that it is kept; what is brighter is
-        rolled off by one factor for the three colours, so that highlights keep detail and hue. Colours
-        outside BT.709 are clipped.
+        Light is relative to reference white. Up to 80 % of it is unchanged. Brighter light is rolled off by
+        one factor for the three colours, so that highlights keep detail and hue. Colours outside BT.709 are
+        clipped.
         """
         coded = np.asarray(coded, np.float64)
         if self.transfer == "PQ":
@@ -104,10 +104,10 @@ def hlg_light(coded: np.ndarray) -> np.ndarray:
 
 
 def find_tone_mapping(transfer: int, primaries: int) -> ToneMapping | None:
-    """Returns how colours become SDR, or None where they are SDR in an ordinary gamut.
+    """Returns how colours are converted to SDR, or None if they are SDR in an ordinary gamut.
 
     Args:
-      transfer, primaries: the numbers of ITU-T H.273 that a frame or a file states.
+      transfer, primaries: numbers of ITU-T H.273 from the header of a frame or a file.
     """
     transfer = _TRANSFERS.get(transfer)
     if transfer is None:
@@ -116,30 +116,30 @@ def find_tone_mapping(transfer: int, primaries: int) -> ToneMapping | None:
 
 
 def tone_mapping_of(frame: av.VideoFrame, before: ToneMapping | None = None) -> ToneMapping | None:
-    """Returns how the colours of a frame become SDR; those of joined files may change on the way.
+    """Returns how the colours of a frame are converted to SDR; in joined files this may change.
 
     Args:
-      before: of the frame before; holds on where a frame states nothing.
+      before: of the previous frame; used for a frame whose header does not specify its colours.
     """
-    stated = int(frame.color_trc), int(frame.color_primaries)
-    return before if stated == (_UNKNOWN, _UNKNOWN) else find_tone_mapping(*stated)
+    codes = int(frame.color_trc), int(frame.color_primaries)
+    return before if codes == (_UNKNOWN, _UNKNOWN) else find_tone_mapping(*codes)
 
 
 def settle_matrix(frame: av.VideoFrame, path: pathlib.Path) -> None:
-    """Has a frame state a matrix that FFmpeg's scaler reads, where it can be said in other words.
+    """Sets the colour matrix of a frame to an equivalent one that FFmpeg's scaler supports.
 
     Raises:
-      AvsalError: it is coded in another way.
+      AvsalError: there is no equivalent matrix.
     """
-    stated = frame.colorspace
-    if stated in _MATRICES:
+    matrix = frame.colorspace
+    if matrix in _MATRICES:
         return
-    if stated == _DERIVED:
+    if matrix == _DERIVED:
         frame.colorspace = _BT2020 if frame.color_primaries == _BT2020 else _BT709
-    elif stated == _RESERVED:
+    elif matrix == _RESERVED:
         frame.colorspace = _UNKNOWN
     else:
-        name = _UNREAD_MATRICES.get(stated, f"matrix {int(stated)} of ITU-T H.273")
+        name = _UNREAD_MATRICES.get(matrix, f"matrix {int(matrix)} of ITU-T H.273")
         raise AvsalError(f"{path}: its colours are coded as {name}, which is not read; convert it to BT.709")
 
 

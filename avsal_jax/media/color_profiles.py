@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 _NODES = 9  # along each colour of the probe
-_TOLERANCE = 2  # 8-bit levels: profiles that change no colour by more are sRGB in other words
+_TOLERANCE = 2  # 8-bit levels: a profile that changes colours by at most this counts as sRGB
 _SPACES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # of a profile -> the mode that it describes
 _INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
 _FLAGS = ImageCms.Flags.BLACKPOINTCOMPENSATION
@@ -18,12 +18,12 @@ _FLAGS = ImageCms.Flags.BLACKPOINTCOMPENSATION
 
 @dataclasses.dataclass(frozen=True)
 class ColorProfile:
-    """How the colours of a picture become sRGB.
+    """How the colours of a picture are converted to sRGB.
 
     Attributes:
       mode: of the pictures that it describes: `RGB`, `L` or `CMYK`.
-      transform: of Little CMS, to RGB; None where the profile is sRGB, or cannot be used.
-      note: a line on what was found and what is done, or None.
+      transform: of Little CMS, to RGB; None if the profile is sRGB or cannot be used.
+      note: a line on the profile and the conversion, or None.
     """
 
     mode: str
@@ -31,7 +31,7 @@ class ColorProfile:
     note: str | None
 
     def to_srgb(self, image: Image.Image) -> Image.Image:
-        """Returns a picture as RGB, or RGBA where it is transparent."""
+        """Returns a picture as RGB, or RGBA if it is transparent."""
         if self.transform is None or color_mode(image) != self.mode:
             return image
         if not has_alpha(image):
@@ -43,7 +43,7 @@ class ColorProfile:
 
 
 def find_profile(image: Image.Image) -> ColorProfile | None:
-    """Returns the profile that an opened picture of 8 bits per channel embeds, or None where it has none."""
+    """Returns the embedded profile of an opened picture of 8 bits per channel, or None without one."""
     content, mode = image.info.get("icc_profile"), color_mode(image)
     if not content or mode is None:
         return None
@@ -78,7 +78,7 @@ def _read(content: bytes, mode: str) -> ColorProfile:
             flags=_FLAGS,
         )
         name = ImageCms.getProfileDescription(profile).strip() or "a profile without a name"
-    except Exception as error:  # whatever Little CMS says of a damaged profile
+    except Exception as error:  # Little CMS raises various types for damaged profiles
         return _unused(mode, f"cannot be read ({error})")
     probe = _probe(mode)
     change = np.abs(

@@ -1,4 +1,4 @@
-"""Whether a media file goes on to the end that its outermost boxes or chunks state."""
+"""Checks whether a media file is as long as its outermost boxes or chunks state."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 
 def is_whole(path: pathlib.Path) -> bool | None:
-    """Returns whether a file is as long as it says, or None where its container does not say it.
+    """Returns whether a file is as long as its container states, or None if the container states no length.
 
     Reads the headers of the boxes of MP4 and MOV, of the chunks of AVI, of the frames of IVF, and the size
     of the segment of Matroska and WebM.
@@ -87,7 +87,7 @@ def _segment_is_whole(file: BinaryIO, size: int) -> bool | None:
 
 
 def _matroska_size(file: BinaryIO) -> int | None:
-    """Reads a size of one to eight bytes, the first of which says how many; None where it is not known."""
+    """Reads a size of one to eight bytes, whose first byte encodes their number; None for an unknown size."""
     first = file.read(1)[0]
     extra = 8 - first.bit_length()
     value = int.from_bytes(bytes([first & (0x7F >> extra)]) + file.read(extra), "big")

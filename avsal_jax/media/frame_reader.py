@@ -22,18 +22,18 @@ _open_lock = threading.Lock()
 
 
 class FrameReader:
-    """Gives frames by number; going forward decodes each once, a step back starts at the beginning.
+    """Reads frames by number.
 
-    May be used by several threads.
+    Reading forward decodes each frame once; a step back starts again at the first frame. Thread-safe.
 
     Attributes:
       video: the file.
-      notes: how it is read, and what is missing, a line each.
-      count: how many frames it has.
+      notes: lines on how it is read and what is missing.
+      count: number of frames.
       size: (height, width) of its upright frames in pixels.
-      times: float64 [N], seconds from the first frame to each, as the decoder gives them; by the average rate
-        where it gives none. In a file that states no presentation times, such as an AVI with B-frames, they
-        may go back and forth by a few frames.
+      times: float64 [N], seconds from the first frame to each, from the decoder, or from the average rate if
+        the decoder has no times. In a file without presentation times, such as an AVI with B-frames, they
+        may be out of order by a few frames.
 
     Raises:
       AvsalError: the file is missing, is not a video, or has no frame that can be read.
@@ -50,27 +50,27 @@ class FrameReader:
             self.video = Video(path)
             is_cut_off = is_whole(path) is False
             self._ticks = _frame_ticks(self.video) if is_cut_off else self._packet_ticks()
-            self.video.close()  # a set has many videos, of which `_MAX_OPEN` have a decoder
+            self.video.close()  # a set has many videos; only `_MAX_OPEN` keep a decoder
         self.count = len(self._ticks)
         self.notes = self.video.info.notes
         if is_cut_off:
-            self.notes += (f"its file is damaged or cut off: {self.count} frames are there",)
+            self.notes += (f"its file is damaged or cut off: {self.count} frames can be read",)
         self._frames: Iterator[Frame] | None = None
         self._frame: Frame | None = None
         self._lock = threading.Lock()
 
     def _packet_ticks(self) -> list[int | None]:
-        """Returns the presentation times of all packets in rising order; None for each if some have none.
+        """Returns the presentation times of all packets in rising order; None for each if any is missing.
 
-        A container that states no presentation times has times that rise in the order of decoding. With
-        B-frames, which are shown in another order, they are guessed.
+        In a container without presentation times, FFmpeg's times rise in decoding order. With B-frames, whose
+        presentation order differs, these times are only a guess.
         """
         with open_container(self.video.path) as container:
             stream = container.streams[self.video.stream]
             demuxed = [pts for packet in container.demux(stream) for _, pts in time_of(packet)]
             has_b_frames = bool(stream.codec_context.has_b_frames)
         if not demuxed:
-            raise AvsalError(f"{self.video.path} has no frame with a place in time")
+            raise AvsalError(f"{self.video.path} has no frame with a presentation time")
         is_unclear = None in demuxed or len(set(demuxed)) < len(demuxed)
         ticks = [None] * len(demuxed) if is_unclear else sorted(demuxed)
         self._are_guessed = has_b_frames and demuxed == ticks
@@ -91,7 +91,7 @@ class FrameReader:
         return self.frame(0).shape[:2]
 
     def frame(self, index: int) -> np.ndarray:
-        """Returns RGB uint8 [H, W, 3]; AvsalError where the file ends before that frame."""
+        """Returns RGB uint8 [H, W, 3]; raises AvsalError if the file ends before that frame."""
         _keep_open(self)
         with self._lock:
             if self._frame is None or index < self._frame.index:
@@ -116,7 +116,7 @@ class FrameReader:
 
 
 def _keep_open(reader: FrameReader) -> None:
-    """Closes the reader that was used longest ago, where too many are open."""
+    """Closes the least recently used reader if too many are open."""
     with _open_lock:
         _open[id(reader)] = reader
         _open.move_to_end(id(reader))
@@ -126,7 +126,7 @@ def _keep_open(reader: FrameReader) -> None:
 
 
 def _frame_ticks(video: Video | ImageFile) -> list[int]:
-    """The last packet of a file that is cut off may not become a frame, so all frames are decoded."""
+    """Decodes all frames, because the last packet of a truncated file may not yield one."""
     ticks = [frame.pts for frame in video]
     if not ticks:
         raise AvsalError(f"{video.path} has no frame that can be decoded")
@@ -134,7 +134,7 @@ def _frame_ticks(video: Video | ImageFile) -> list[int]:
 
 
 def _decoder_ticks(video: Video) -> list[int | None]:
-    """Returns the time that the decoder gives to each frame, in the order in which it gives the frames."""
+    """Returns the decoder's time for each frame, in the order of its output."""
     with open_container(video.path) as container:
         stream = container.streams[video.stream]
         stream.thread_type = "AUTO"

@@ -1,4 +1,4 @@
-"""When the frames of a video are shown, for cutting the sound that goes with them."""
+"""Presentation times of the frames of a video, for cutting the sound of clips."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import array
 
 
 class FrameTimes:
-    """Seconds from the first frame to each, as frames are read: eight bytes a frame.
+    """Seconds from the first frame to each frame read so far; uses eight bytes per frame.
 
-    A time that agrees with index / fps within the unit of the file's times is taken for exactly that, so that
-    the sound of a video of constant rate is cut as the public code cuts it, whatever unit the file has.
+    A time that agrees with index / fps within the unit of the file's times is set to exactly index / fps.
+    The sound of a video of constant rate is then cut as in the public code, whatever unit the file has.
 
     Args:
       fps: frames per second, the average.

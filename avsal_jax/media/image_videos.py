@@ -29,14 +29,14 @@ from avsal_jax.media.images import (
 from avsal_jax.media.streams import FASTEST_RATE, SLOWEST_RATE
 from avsal_jax.media.video import Frame, VideoInfo
 
-DEFAULT_RATE = 25  # frames a second
+DEFAULT_RATE = 25  # frames per second
 _ANIMATED_SUFFIXES = frozenset({".apng", ".avif", ".avifs", ".gif", ".webp"})  # of folders, these are opened
 ANIMATED_FORMATS = frozenset({"AVIF", "GIF", "PNG", "WEBP"})  # whose frames have times
 _WITHOUT_MAGIC = {"IM", "IPTC", "PCD", "TGA", "IMT", "MCIDAS", "SPIDER", "XVTHUMB"}  # could be any file
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"mif1"}
 _MILLISECOND = fractions.Fraction(1, 1000)
 _SHORTEST, _USUAL = 10, 100  # ms; browsers and FFmpeg show a frame of 10 ms or less for 100 ms
-_LISTED = 5  # names in a line
+_MAX_NAMES_IN_NOTE = 5  # names in a line
 TRANSPARENT = "transparent pixels are shown over black"
 # What people's folders of videos hold; other names in such a folder are skipped, and listed.
 VIDEO_SUFFIXES = frozenset({
@@ -53,56 +53,56 @@ class FolderContents:
 
     images: list[pathlib.Path]
     videos: list[pathlib.Path]
-    others: list[pathlib.Path]
+    other_entries: list[pathlib.Path]
 
     @property
     def are_mixed(self) -> bool:
-        """Whether it may be one video of images or a folder of videos: there are videos, and more frames.
+        """Whether it may be one video of images or a folder of videos: it has videos, and more frames.
 
-        Frames are images whose names differ in numbers alone; others, as posters, are none.
+        Frames are images whose names differ only in numbers; other images, such as posters, do not count.
         """
-        alike = collections.Counter(
+        counts = collections.Counter(
             tuple(part for (part,) in key if isinstance(part, str))
             for key in map(same_number, self.images)
             if len(key) > 1
         )
-        return 0 < len(self.videos) < max(alike.values(), default=0)
+        return 0 < len(self.videos) < max(counts.values(), default=0)
 
 
 def folder_contents(folder: pathlib.Path) -> FolderContents:
-    """Sorts what lies in a folder: images and videos by suffix; an animated picture is a video."""
-    images, videos, others = [], [], []
+    """Groups the entries of a folder by suffix; an animated picture counts as a video."""
+    images, videos, other_entries = [], [], []
     for path in sorted(visible_files(folder), key=natural_order):
         suffix = path.suffix.lower()
         if path.is_dir():
-            others.append(path)
+            other_entries.append(path)
         elif suffix in VIDEO_SUFFIXES:
             videos.append(path)
         elif suffix in IMAGE_SUFFIXES:
             (videos if suffix in _ANIMATED_SUFFIXES and is_animated(path) else images).append(path)
         else:
-            others.append(path)
-    return FolderContents(images, videos, others)
+            other_entries.append(path)
+    return FolderContents(images, videos, other_entries)
 
 
 def skipped_note(folder: pathlib.Path, skipped: list[pathlib.Path]) -> str:
-    """Returns a line that lists what of a folder is not read."""
-    names = ", ".join(path.name for path in skipped[:_LISTED])
-    more = f" and {len(skipped) - _LISTED} more" if len(skipped) > _LISTED else ""
-    return f"{folder}: skipped {names}{more}"
+    """Returns a line with the entries of a folder that are not read."""
+    names = ", ".join(path.name for path in skipped[:_MAX_NAMES_IN_NOTE])
+    rest = f" and {len(skipped) - _MAX_NAMES_IN_NOTE} more" if len(skipped) > _MAX_NAMES_IN_NOTE else ""
+    return f"{folder}: skipped {names}{rest}"
 
 
 def is_animated(path: pathlib.Path) -> bool:
-    """Whether a picture file holds several frames with times; False where it cannot be read."""
+    """Whether a picture file holds several frames with times; False if it cannot be read."""
     try:
         with open_image(path) as image:
             return image.format in ANIMATED_FORMATS and getattr(image, "n_frames", 1) > 1
-    except AvsalError:  # told when it is read
+    except AvsalError:  # reported when the file is read
         return False
 
 
 def is_image(path: pathlib.Path) -> bool:
-    """Whether a file is a picture that Pillow reads, by its content; its name decides for a few kinds.
+    """Whether Pillow reads a file as a picture, by its content; for a few formats, by its name.
 
     Raises:
       AvsalError: it is a HEIC picture, which is not read.
@@ -119,13 +119,13 @@ def is_image(path: pathlib.Path) -> bool:
                 return True
     except Image.DecompressionBombError:
         return True
-    except Exception:  # whatever it is, Pillow does not know it
+    except Exception:  # not a format that Pillow reads
         _refuse_heif(path)
         return False
 
 
 def _refuse_heif(path: pathlib.Path) -> None:
-    """FFmpeg would give one tile of a HEIC picture for the whole."""
+    """Raises AvsalError for a HEIC picture, of which FFmpeg would decode a single tile."""
     with contextlib.suppress(OSError), path.open("rb") as file:
         head = file.read(12)
         if head[4:8] == b"ftyp" and head[8:] in _HEIF_BRANDS:
@@ -139,12 +139,12 @@ class ImageFolder:
     """A folder of images as one video, in the order of the numbers in their names.
 
     Args:
-      path: the folder; it holds images of one size. What is no image is skipped, with a note.
+      path: the folder; its images have one size. Other files are skipped, with a note.
       rate: frames per second, 0.01 to 1,000.
 
     Raises:
-      AvsalError: another rate, no image, videos among the images, two images of one number, or images of
-        several sizes.
+      AvsalError: the rate is out of range; there is no image; there are videos among the images, two images
+        of one number, or images of several sizes.
     """
 
     damaged, cut_off = 0, False
@@ -153,17 +153,17 @@ class ImageFolder:
         self.path = pathlib.Path(path)
         if not SLOWEST_RATE <= rate <= FASTEST_RATE:
             raise AvsalError(
-                f"a folder of images has {SLOWEST_RATE:g} to {FASTEST_RATE:,} frames a second; got {rate}"
+                f"a folder of images has {SLOWEST_RATE:g} to {FASTEST_RATE:,} frames per second; got {rate}"
             )
         contents = folder_contents(self.path)
         self._files = contents.images
         if not self._files:
-            there = f": {skipped_note(self.path, contents.others)}" if contents.others else ""
-            raise AvsalError(f"{self.path} holds no images{there}")
+            skipped = f": {skipped_note(self.path, contents.other_entries)}" if contents.other_entries else ""
+            raise AvsalError(f"{self.path} holds no images{skipped}")
         if contents.videos:
             raise AvsalError(mixed_folder(self.path, contents))
         self._refuse_twins()
-        notes = [skipped_note(self.path, contents.others)] if contents.others else []
+        notes = [skipped_note(self.path, contents.other_entries)] if contents.other_entries else []
         notes += self._order_note() + self._notes_on_the_first()
         rate = fractions.Fraction(rate).limit_denominator(1001)
         self.info = VideoInfo(
@@ -183,9 +183,9 @@ class ImageFolder:
             yield Frame(index, index, image)
 
     def _refuse_twins(self) -> None:
-        seen: dict[tuple, pathlib.Path] = {}
+        path_of_number: dict[tuple, pathlib.Path] = {}
         for path in self._files:
-            other = seen.setdefault(same_number(path), path)
+            other = path_of_number.setdefault(same_number(path), path)
             if other is not path:
                 raise AvsalError(
                     f"{self.path} holds {other.name} and {path.name}, two images of one number: "
@@ -193,7 +193,10 @@ class ImageFolder:
                 )
 
     def _order_note(self) -> list[str]:
-        """Two numbers that vary may be two cameras or shots, names without numbers photographs."""
+        """Returns a note if the order is ambiguous.
+
+        Two varying numbers may be two cameras or shots; names without numbers may be photographs.
+        """
         numbers = [[part for (part,) in same_number(path) if isinstance(part, int)] for path in self._files]
         if len(numbers) > 1 and not any(numbers):
             return [
@@ -215,22 +218,22 @@ class ImageFolder:
                 lines = [TRANSPARENT] if is_transparent(image) else []
                 lines += [mapping.note] if mapping else []
                 return [f"{self.path}: {line}" for line in lines]
-        except AvsalError:  # told when it is read
+        except AvsalError:  # reported when the file is read
             return []
 
 
 def mixed_folder(folder: pathlib.Path, contents: FolderContents) -> str:
-    """Returns the line for a folder that holds images and videos, where one kind was asked for."""
+    """Returns the error for a folder with images and videos, when one kind was expected."""
     return (
-        f"{folder} holds {len(contents.images)} images beside {len(contents.videos)} videos, as "
-        f"{contents.videos[0].name}: name the videos, or put the images into a folder of their own"
+        f"{folder} holds {len(contents.images)} images next to {len(contents.videos)} videos, such as "
+        f"{contents.videos[0].name}: name the videos, or move the images into a separate folder"
     )
 
 
 class ImageFile:
-    """A picture file as a video: all frames of an animated one with their times, one frame of another.
+    """A picture file as a video: all frames of an animated picture with their times, else one frame.
 
-    Of a file with several pictures but no times (TIFF, MPO) the first is read. Colours with an ICC profile
+    If a file has several pictures but no times (TIFF, MPO), the first is read. Colours with an ICC profile
     are converted to sRGB.
 
     Raises:
@@ -277,14 +280,14 @@ class ImageFile:
         self.damaged = self._frame_count - count
 
     def _frames(self, pixels: bool = False) -> Iterator[tuple]:
-        """Yields (RGB, or None without `pixels`; milliseconds; whether transparent) until one is damaged."""
+        """Yields (RGB, or None without `pixels`; milliseconds; whether transparent) until a damaged frame."""
         with open_image(self.path) as image:
             profile = find_profile(image) if pixels else None
             for number in range(self._first, self._first + self._frame_count):
                 try:
                     image.seek(number)
-                    image.load()  # WebP and AVIF know the time of a frame that is decoded
-                except Exception:  # whatever Pillow's readers make of damage
+                    image.load()  # WebP and AVIF provide the time only of a decoded frame
+                except Exception:  # Pillow's readers raise various types for damaged files
                     if number == self._first:
                         raise
                     return
@@ -296,17 +299,17 @@ class ImageFile:
 
 
 def color_notes(image: Image.Image, path: pathlib.Path) -> list[str]:
-    """Returns what is done about the colours that an opened picture states, HDR or an ICC profile."""
+    """Returns notes on the conversion of an opened picture's colours, from HDR or by an ICC profile."""
     colors = stated_tone_mapping(image, path) or find_profile(image)
     return [colors.note] if colors and colors.note else []
 
 
 def picture_count(image: Image.Image) -> int:
-    """Returns how many pictures an opened file holds; of a damaged one, how many can be reached."""
+    """Returns the number of pictures in an opened file; in a damaged file, of those that can be reached."""
     try:
         return getattr(image, "n_frames", 1)
-    except Exception:  # whatever Pillow's readers make of damage
-        return image.tell() + 2  # the damaged one, which is left out, counts
+    except Exception:  # Pillow's readers raise various types for damaged files
+        return image.tell() + 2  # includes the damaged picture, which is skipped
 
 
 def _milliseconds(image: Image.Image) -> float:

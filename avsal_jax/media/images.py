@@ -26,13 +26,13 @@ def _registered() -> frozenset[str]:
     return frozenset(end for end, name in Image.registered_extensions().items() if name in readable)
 
 
-_HEAD = 4096  # bytes; where files state their colours
+_HEAD = 4096  # bytes, which include the colour headers
 IMAGE_SUFFIXES = _registered()  # in lower case: all that Pillow reads
 
 
 @contextlib.contextmanager
 def open_image(path: pathlib.Path) -> Iterator[Image.Image]:
-    """Opens an image with Pillow; AvsalError with one line where that, or what is done with it, fails."""
+    """Opens an image with Pillow; raises AvsalError with one line if that or the block fails."""
     with open_image_file(path) as (image, _):
         yield image
 
@@ -41,7 +41,7 @@ def open_image(path: pathlib.Path) -> Iterator[Image.Image]:
 def open_image_file(path: pathlib.Path) -> Iterator[tuple[Image.Image, IO[bytes]]]:
     """Opens an image with the file that it is read from, still open; see `open_image`."""
     try:
-        # Of a file by its name, Pillow maps the pixels of a turned TIFF into memory in the wrong size.
+        # Given a file name, Pillow maps the pixels of a rotated TIFF into memory in the wrong size.
         with warnings.catch_warnings(), path.open("rb") as file, Image.open(file) as image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield image, file
@@ -51,14 +51,14 @@ def open_image_file(path: pathlib.Path) -> Iterator[tuple[Image.Image, IO[bytes]
         raise AvsalError(missing(path)) from error
     except (Image.DecompressionBombError, MemoryError) as error:
         raise AvsalError(f"{path} is too large: {error}") from error
-    except Exception as error:  # Pillow's readers raise whatever a damaged file makes of them
-        raise AvsalError(f"{path} is no image that can be read: {error}") from error
+    except Exception as error:  # Pillow's readers raise various types for damaged files
+        raise AvsalError(f"{path} is not an image that can be read: {error}") from error
 
 
 def read_image(path: pathlib.Path) -> np.ndarray:
-    """Returns an image file as RGB uint8 [H, W, 3], upright; AvsalError where it cannot be read.
+    """Returns an image file as RGB uint8 [H, W, 3], upright; raises AvsalError if it cannot be read.
 
-    See `to_rgb` for what becomes of its mode.
+    `to_rgb` documents the conversion of each mode.
     """
     with open_image(path) as image:
         return to_rgb(image, path)
@@ -67,15 +67,15 @@ def read_image(path: pathlib.Path) -> np.ndarray:
 def to_rgb(image: Image.Image, path: pathlib.Path, profile: ColorProfile | None = None) -> np.ndarray:
     """Returns an opened image, or its current frame, as RGB uint8 [H, W, 3], upright.
 
-    Transparent pixels are laid over black, as players show them. Grey of 16 bits, 0 to 65,535, is divided
+    Transparent pixels are composited over black, as players show them. 16-bit grey, 0 to 65,535, is divided
     by 257. HDR (of AVIF and PNG) is mapped to SDR.
 
     Args:
-      profile: converts other colours to sRGB; None ignores embedded profiles, as public code does with the
+      profile: converts the colours to sRGB; None ignores embedded profiles, as public code does with the
         frames of data sets.
 
     Raises:
-      AvsalError: it has 32 bits per channel, whose range no file states.
+      AvsalError: it has 32 bits per channel, whose range files do not state.
     """
     mapping = stated_tone_mapping(image, path)
     sixteen_bits, image = has_16_bits(image), upright(image)
@@ -97,17 +97,17 @@ def to_rgb(image: Image.Image, path: pathlib.Path, profile: ColorProfile | None 
 
 
 def stated_tone_mapping(image: Image.Image, path: pathlib.Path) -> ToneMapping | None:
-    """Returns how an opened image becomes SDR, where it states that it is HDR: Pillow does not read that."""
+    """Returns how an opened image becomes SDR, if its header states HDR, which Pillow does not read."""
     if image.format not in ("AVIF", "PNG"):
         return None
     with path.open("rb") as file:
         head = file.read(_HEAD)
-    _, box, stated = head.partition(b"colrnclx")
+    _, box, content = head.partition(b"colrnclx")
     if image.format == "AVIF" and box:
-        return find_tone_mapping(int.from_bytes(stated[2:4], "big"), int.from_bytes(stated[:2], "big"))
-    _, chunk, stated = head.partition(b"cICP")
-    if image.format == "PNG" and chunk and len(stated) > 1:
-        return find_tone_mapping(stated[1], stated[0])
+        return find_tone_mapping(int.from_bytes(content[2:4], "big"), int.from_bytes(content[:2], "big"))
+    _, chunk, content = head.partition(b"cICP")
+    if image.format == "PNG" and chunk and len(content) > 1:
+        return find_tone_mapping(content[1], content[0])
     return None
 
 
@@ -146,7 +146,7 @@ def visible_files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def missing(path) -> str:
-    """Returns one line for a path that is not there, which says so where it is an address or `-`."""
+    """Returns the error for a path that does not exist, with advice if it is a URL or `-`."""
     text = str(path)
     if text == "-":
         return "standard input is not read: write the video to a file and give its name"
@@ -155,7 +155,7 @@ def missing(path) -> str:
         return f"there is no file {path}"
     kind, rest = address[1].lower(), text[address.end() :]
     if kind == "file":
-        return f"file:///{rest} is an address, and files are read: give the path alone, /{rest}"
+        return f"file:///{rest} is an address, and files are read: give only the path, /{rest}"
     return (
         f"{address[1]}://{rest} is an address, and files are read: download it first, then give the name "
         "of the file"
@@ -165,18 +165,18 @@ def missing(path) -> str:
 def natural_order(path: pathlib.Path) -> tuple:
     """A sorting key that puts img2 before img10, whatever the digits of a script; superscripts are letters.
 
-    Names are compared part by part, text (without regard to case) and numbers in turn. Where that leaves
-    two names alike, as 1.png and 001.png, the name itself decides.
+    Names are compared part by part, text (ignoring case) and numbers in turn. If all parts are equal, as in
+    1.png and 001.png, the names are compared as strings.
     """
     return _parts(path.stem), _parts(path.suffix), path.name
 
 
 def same_number(path: pathlib.Path) -> tuple:
-    """A key that two names share where they differ in suffix, case or zeros in front alone."""
+    """A key that two names share if they differ only in suffix, case or leading zeros."""
     return _parts(path.stem)
 
 
 def _parts(name: str) -> tuple:
-    """Text and numbers in turn, each in a tuple; text first, be it empty."""
+    """Returns text and numbers in turn, each in a tuple; the first part is text and may be empty."""
     parts = re.split(r"(\d+)", name)  # \d: the decimal digits of all scripts, which int() reads
     return tuple((int(part),) if index % 2 else (part.casefold(),) for index, part in enumerate(parts))

@@ -1,4 +1,4 @@
-"""Which file belongs to which frame, where files are numbered otherwise than the frames.
+"""Which file belongs to which frame, if files and frames are numbered differently.
 
 Frames are numbered r to R (n of them), the files f to l (s numbers, some of which may be missing):
 
@@ -24,7 +24,7 @@ _SLACK = 2  # frames by which files and frames of public sets differ
 
 
 class Numbers(NamedTuple):
-    """Whole numbers from `first` to `last`, of which `count` are there."""
+    """Whole numbers from `first` to `last`, of which `count` exist."""
 
     first: int
     last: int
@@ -40,7 +40,7 @@ class Numbers(NamedTuple):
 
 
 def place(kind: str, files: Numbers, frames: Numbers) -> tuple[int, str]:
-    """Returns the number that the first frame has among `files`, and a line where it is not the frame's own.
+    """Returns the number of the first frame's file, and a note if it differs from the frame's number.
 
     Args:
       kind: what the files are, in the plural, for the lines.
@@ -54,10 +54,10 @@ def place(kind: str, files: Numbers, frames: Numbers) -> tuple[int, str]:
     if first is None:
         fewer = min(files, frames, key=lambda numbers: numbers.span)
         thinned = files.first == frames.first
-        why = f" ({fewer.span} may be the first, or every second or third)" if thinned else ""
+        reason = f" ({fewer.span} may be the first, or every second or third)" if thinned else ""
         raise AvsalError(
             f"the {kind} are numbered {files}, the frames {frames}: which belongs to which is not certain"
-            f"{why}; number them alike"
+            f"{reason}; give both the same numbers"
         )
     if first == frames.first:
         return first, ""
@@ -68,10 +68,10 @@ def place(kind: str, files: Numbers, frames: Numbers) -> tuple[int, str]:
 
 
 def _first(files: Numbers, frames: Numbers) -> int | None:
-    """Returns the first frame's number among `files`, or None where it is not certain."""
+    """Returns the first frame's number among `files`, or None if it is uncertain."""
     longer = files.span - frames.span
     near, apart = abs(longer) <= _SLACK, files.last < frames.first or files.first > frames.last
-    first = files.first  # the first file is the first frame's, if it is not said otherwise
+    first = files.first  # by default, the first file is that of the first frame
     if first == frames.first:
         certain = not (_may_be_thinned(files, frames) or _may_be_thinned(frames, files))
     elif first == 0:
@@ -89,10 +89,10 @@ def _first(files: Numbers, frames: Numbers) -> int | None:
     return first if certain else None
 
 
-def _may_be_thinned(fewer: Numbers, more: Numbers) -> bool:
+def _may_be_thinned(fewer: Numbers, longer: Numbers) -> bool:
     """Whether `fewer` may be every second (third, ...) file of `more`, renumbered."""
     gapless = fewer.count == fewer.span
-    return gapless and 2 * fewer.span <= more.span + 1 and more.span - fewer.span > _SLACK
+    return gapless and 2 * fewer.span <= longer.span + 1 and longer.span - fewer.span > _SLACK
 
 
 def first_frame(images: Numbers, truths: dict[str, Numbers], shots: bool) -> int:
@@ -101,10 +101,10 @@ def first_frame(images: Numbers, truths: dict[str, Numbers], shots: bool) -> int
     Args:
       images: the numbers of the images.
       truths: kind -> numbers of its files.
-      shots: whether numbers go on from shot to shot, so that a large first one says nothing.
+      shots: whether numbers continue from shot to shot, so that a large first number is normal.
 
     Raises:
-      AvsalError: the images begin after the truth, and may lack their first frames or be numbered otherwise.
+      AvsalError: the images begin after the truth: they may lack the first frames or be numbered differently.
     """
     if images.first <= 1 or shots:
         return images.first
@@ -116,6 +116,6 @@ def first_frame(images: Numbers, truths: dict[str, Numbers], shots: bool) -> int
             return 1
         raise AvsalError(
             f"the {kind} are numbered {files}, the images {images}: which belongs to which is not certain; "
-            "number them alike"
+            "give both the same numbers"
         )
     return images.first

@@ -16,7 +16,7 @@ class Orientation:
     Attributes:
       transposes: whether rows become columns.
       rows, columns: 1, or -1 where these run backwards in the upright picture.
-      note: a line where the matrix asks for something else, or None.
+      note: a line if the matrix specifies another transform, or None.
     """
 
     transposes: bool = False
@@ -38,14 +38,14 @@ def read_orientation(frame: av.VideoFrame, before: Orientation | None = None) ->
     """Reads the display matrix (a, b, u; c, d, v; x, y, w): (x, y) is shown at (a x + c y, b x + d y).
 
     Args:
-      before: of the frame before; holds on where a frame has no matrix, as in H.264, which may state it once.
+      before: of the previous frame; used for a frame without a matrix, since H.264 may state it only once.
     """
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return before or Orientation()
     a, b, _, c, d = (int(value) for value in np.frombuffer(data, "=i4")[:5])
     straight, crossed = abs(a) + abs(d), abs(b) + abs(c)
-    if a * d == b * c:  # no picture at all: not meant
+    if a * d == b * c:  # degenerate, so not intended
         return Orientation()
     mirrored = a * d < b * c
     angle = math.degrees(math.atan2(b, a))
@@ -63,9 +63,9 @@ def read_orientation(frame: av.VideoFrame, before: Orientation | None = None) ->
 class OrientationReader:
     """The orientation of a stream's frames, given in their order.
 
-    The matrix is read at the first frame and where its angle changes, not at every frame: a frame of PyAV and
-    its side data hold each other, so that frames would pile up until Python's collector of cycles runs. A
-    mirror that begins later in a stream, at the same angle, is therefore not seen.
+    The matrix is read at the first frame and when its angle changes, not at every frame: a PyAV frame and its
+    side data reference each other, so frames would accumulate until Python's cyclic garbage collector runs.
+    A mirror that begins later in a stream, at the same angle, is therefore not detected.
     """
 
     def __init__(self):

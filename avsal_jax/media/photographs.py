@@ -1,4 +1,4 @@
-"""Photographs: which files are some, one file as RGB, and names for the results of many."""
+"""Photographs: recognising the files, reading one as RGB, and naming the results of many."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Photograph:
     Attributes:
       path: the file.
       image: RGB uint8 [H, W, 3], upright, in sRGB.
-      notes: what is unusual about it, a line each, without the path.
+      notes: lines on what is unusual about it, without the path.
     """
 
     path: pathlib.Path
@@ -59,8 +59,7 @@ class PhotographSet:
 
     Attributes:
       pictures: (name of its results, file) of each.
-      is_single: whether it is one picture that was named by itself, whose results are those of a video of one
-        frame.
+      is_single: whether it is one picture, given by its path, whose results are those of a one-frame video.
     """
 
     pictures: tuple[tuple[str, pathlib.Path], ...]
@@ -82,7 +81,7 @@ class PhotographSet:
 
 
 def read_photograph(path) -> Photograph:
-    """Reads a picture file; of an animated one, or one of several pictures, the first picture.
+    """Reads a picture file; if it is animated or has several pictures, the first picture.
 
     Raises:
       AvsalError: it cannot be read, has 32 bits per channel, or more than 178 million pixels.
@@ -103,7 +102,7 @@ def read_photograph(path) -> Photograph:
 
 
 def is_photograph(path: pathlib.Path) -> bool:
-    """Whether a file is a picture that does not move, by content; by name where it is unreadable."""
+    """Whether a file is a still picture, by its content; by its name if it is unreadable."""
     if path.exists() and not path.is_file():
         return False
     try:
@@ -115,7 +114,7 @@ def is_photograph(path: pathlib.Path) -> bool:
 
 
 def is_picture(path: pathlib.Path) -> bool:
-    """Whether a file is a picture, animated or not, that Pillow reads; or one that is refused as such."""
+    """Whether a file is a picture, animated or not, that Pillow reads, or a refused format such as HEIC."""
     try:
         return is_image(path)
     except AvsalError:
@@ -123,7 +122,7 @@ def is_picture(path: pathlib.Path) -> bool:
 
 
 def is_video(path: pathlib.Path) -> bool:
-    """Whether FFmpeg finds a video in a file that Pillow does not know."""
+    """Whether FFmpeg finds a video in a file that Pillow does not read."""
     try:
         with open_container(path) as container:
             return bool(container.streams.video) and not container.format.name.endswith(_STILL_CONTAINERS)
@@ -134,22 +133,22 @@ def is_video(path: pathlib.Path) -> bool:
 def photographs_of_folder(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
     """Returns (pictures, other entries) of a folder, not of folders in it.
 
-    Pictures are known by their suffix; where a folder has no such name, by their content.
+    Pictures are recognised by their suffix; if a folder has no such name, by their content.
     """
     contents = folder_contents(folder)
-    entries = sorted(contents.images + contents.videos + contents.others, key=natural_order)
+    entries = sorted(contents.images + contents.videos + contents.other_entries, key=natural_order)
     pictures = [path for path in entries if path.suffix.lower() in _SUFFIXES and path.is_file()]
     if not pictures:
-        pictures = [path for path in contents.others if path.is_file() and is_photograph(path)]
+        pictures = [path for path in contents.other_entries if path.is_file() and is_photograph(path)]
     skipped = set(entries) - set(pictures)
     return pictures, [path for path in entries if path in skipped]
 
 
 def result_names(paths: Sequence[pathlib.Path]) -> list[str]:
-    """Returns a name for the results of each picture: its stem, where that is unique.
+    """Returns a name for the results of each picture: its stem, if that is unique.
 
-    Pictures that share a stem, in whatever case, keep their suffix: `a.jpg` and `a.png`. Those of one name in
-    several folders are numbered: `a.jpg`, `a.jpg-2`.
+    Pictures that share a stem, ignoring case, keep their suffix: `a.jpg` and `a.png`. Pictures of the same
+    name in several folders are numbered: `a.jpg`, `a.jpg-2`.
     """
     shared = collections.Counter(_key(path.stem) for path in paths)
     names, used = [], set()
@@ -165,7 +164,7 @@ def result_names(paths: Sequence[pathlib.Path]) -> list[str]:
 
 
 def _key(name: str) -> str:
-    """Names that some file systems take for one."""
+    """Returns a key that is equal for names that some file systems do not distinguish."""
     return unicodedata.normalize("NFC", name).casefold()
 
 

@@ -1,7 +1,7 @@
-"""The decoded audio of a file, frame by frame, as arrays: any codec, any layout, damaged packets passed over.
+"""The decoded audio of a file, frame by frame, as arrays: any codec, any layout; damaged packets are skipped.
 
-PyAV's frames do not leave this module. PyAV reads beyond the planes of planar frames with eight and more
-channels, and frees the names of channels in an order of their own (as FR before FL in CAF and MOV) twice.
+PyAV's frames do not leave this module. PyAV reads beyond the planes of planar frames with eight or more
+channels, and frees the channel names of a custom order (such as FR before FL in CAF and MOV) twice.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from avsal_jax.media.streams import may_leap
 from avsal_jax.media.video import open_container
 
 LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000  # Hz
-_MAX_DAMAGED_RUN = 1000  # packets that fail one after the other before the rest is given up
-_GENERIC_INDEX = 0x100  # AVFMT_GENERIC_INDEX: formats without times of their own, as mp3, adts, flac and wav
-_MOST_PLANES = 7  # of a frame that PyAV reads rightly
+_MAX_DAMAGED_RUN = 1000  # consecutive packets that fail before decoding stops
+_GENERIC_INDEX = 0x100  # AVFMT_GENERIC_INDEX: formats without timestamps, such as mp3, adts, flac and wav
+_MOST_PLANES = 7  # of a frame that PyAV reads correctly
 # Type -> (zero, full scale); floats have neither.
 INTEGER_SAMPLES = {"uint8": (128, 2**7), "int16": (0, 2**15), "int32": (0, 2**31)}
 _INTEGERS = {"u8": "uint8", "s16": "int16", "s32": "int32"}
@@ -36,10 +36,10 @@ class SoundFrame:
     """Some thousand samples.
 
     Attributes:
-      samples: [n, channels]; floats as they are, integers as float32 in [-1, 1].
+      samples: [n, channels]; floats unchanged, integers as float32 in [-1, 1].
       rate: Hz.
       time: seconds on the file's clock, or None.
-      channels: their names, as FL or LFE.
+      channels: their names, such as FL or LFE.
     """
 
     samples: np.ndarray
@@ -49,24 +49,24 @@ class SoundFrame:
 
 
 class SoundFrames:
-    """The frames of a file's audio stream; iterate for them, more than once if wanted.
+    """The frames of a file's audio stream; may be iterated more than once.
 
     The file remains open until the first iteration ends. Later iterations open it again.
 
     Args:
       path: the file.
-      container: the file as PyAV opened it, of which nothing has been read; None to open it. It is closed
-        with the first iteration.
+      container: the file, opened by PyAV and not yet read; None to open it. The first iteration closes it.
 
     Attributes:
       damaged: packets of the last iteration that could not be decoded.
-      skipped: a line where the container's best audio stream has no decoder and another is read, or None.
-      untimed: whether the format has no times of its own, so that they are counted.
+      skipped: a line if the container's best audio stream has no decoder and a different stream is read, or
+        None.
+      untimed: whether the format has no timestamps, so that times are computed from sample counts.
       may_leap: whether timestamps of the format may restart anywhere (`streams.may_leap`).
-      stores_floats: whether samples are floats as somebody wrote them, which may be any number.
+      stores_floats: whether samples are uncompressed or lossless floats, which may have any value.
 
     Raises:
-      AvsalError: the file cannot be read, has no audio stream, or none that can be decoded.
+      AvsalError: the file cannot be read, or has no audio stream that can be decoded.
     """
 
     def __init__(self, path, container=None):
@@ -92,15 +92,15 @@ class SoundFrames:
                 continue
             if not LOWEST_RATE <= frame.sample_rate <= HIGHEST_RATE:
                 raise AvsalError(
-                    f"the sound of {self._path} cannot be decoded: it states {frame.sample_rate} Hz, of "
-                    f"{LOWEST_RATE:,} to {HIGHEST_RATE:,} that are read"
+                    f"the sound of {self._path} cannot be decoded: it states {frame.sample_rate} Hz; "
+                    f"{LOWEST_RATE:,} to {HIGHEST_RATE:,} Hz are supported"
                 )
             if frame.layout.name != layout:
                 layout, names = frame.layout.name, tuple(channel.name for channel in frame.layout.channels)
             yield SoundFrame(samples(frame), rate=frame.sample_rate, time=frame.time, channels=names)
 
     def _decoded(self):
-        """Yields PyAV's frames. Its Ogg reader gives up where chained files change their form."""
+        """Yields PyAV's frames. Chained Ogg files are read one by one if FFmpeg stops at a format change."""
         container, self._container = self._container or open_container(self._path), None
         with container:
             try:
@@ -115,7 +115,7 @@ class SoundFrames:
                 yield from self._of(container)
 
     def _of(self, container):
-        """Yields frames; restarts the demuxer behind what it cannot read."""
+        """Yields frames; restarts the demuxer after data that it cannot read."""
         stream, _ = audio_stream(container, self._path)
         decoder, packets, run = stream.codec_context, container.demux(stream), 0
         while run <= _MAX_DAMAGED_RUN:
@@ -133,12 +133,12 @@ class SoundFrames:
             except av.error.EOFError:
                 return
             except av.error.FFmpegError:
-                decoder, frames = self._again(decoder, packet)
+                decoder, frames = self._decode_retried(decoder, packet)
             run = 0 if frames else run + 1
             yield from frames
 
-    def _again(self, decoder, packet) -> tuple:
-        """Returns (decoder, frames) of a packet that failed: with another decoder, if it names one."""
+    def _decode_retried(self, decoder, packet) -> tuple:
+        """Returns (decoder, frames) of a packet that failed, with a new decoder if its codec differs."""
         name = _named_codec(bytes(packet)[:8], decoder.name.removesuffix("float"))
         if name is not None:
             with contextlib.suppress(av.error.FFmpegError):
@@ -153,7 +153,7 @@ class SoundMissingError(AvsalError):
 
 
 def audio_stream(container, path) -> tuple:
-    """Returns (the audio stream that is read, a note or None): the best, or the first that has a decoder.
+    """Returns (audio stream to read, note or None): the best, or the first that has a decoder.
 
     Raises:
       SoundMissingError: the file has no audio stream.
@@ -174,18 +174,19 @@ def audio_stream(container, path) -> tuple:
 
 
 def _forget_names(context) -> None:
-    """Leaves a layout that PyAV would free twice its number of channels; before the decoder is opened."""
+    """Replaces a layout whose names PyAV would free twice by its channel count, before decoding starts."""
     layout = context.layout
-    count, named = layout.nb_channels, " channels (" in layout.name
+    count, has_names = layout.nb_channels, " channels (" in layout.name
     del layout  # which frees the names that the context still points to
-    if named:
+    if has_names:
         context.layout = f"{count} channels"
 
 
 def _named_codec(data: bytes, codec: str) -> str | None:
-    """Returns the codec of a packet that `codec` refused, where its first bytes tell another; else None.
+    """Returns the codec of a packet that `codec` rejected, if its first bytes show another; else None.
 
-    Joined transport streams may go on with another codec. FLAC refuses another form than it began with.
+    Joined transport streams may change their codec. For FLAC, a new decoder of the same codec is needed,
+    because a decoder rejects a change of rate or channels.
     """
     if codec == "flac":
         return codec
@@ -203,9 +204,9 @@ def _links(path: pathlib.Path) -> list[tuple[int, int]]:
     """Returns the bytes [begin, end) of each of the files that a chained Ogg file is made of."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         begins, after = [], -1
-        for found in re.finditer(rb"OggS\x00\x02", data):  # a page that begins a stream
-            begin = found.start()
-            if begin != after:  # else one file of several streams
+        for match in re.finditer(rb"OggS\x00\x02", data):  # a page that begins a stream
+            begin = match.start()
+            if begin != after:  # else the same file has several streams
                 begins.append(begin)
             segments = data[begin + 26] if begin + 26 < len(data) else 0
             after = begin + 27 + segments + sum(data[begin + 27 : begin + 27 + segments])
@@ -235,7 +236,7 @@ class _Samples:
         return (array.astype(np.float32) - zero) * np.float32(1 / scale)
 
     def _repacked(self, frame, channels: int) -> np.ndarray:
-        """The same by way of the library's own conversion, which takes up to 64 channels."""
+        """Returns the samples through FFmpeg's resampler, which supports up to 64 channels."""
         form = (frame.format.name, frame.layout.name, frame.sample_rate)
         if form != self._form:
             self._form, self._packer = form, av.AudioResampler(format="flt")

@@ -15,7 +15,7 @@ from avsal_jax.media.streams import CLOCK_LEAP_SECONDS
 _SHORTEST_GAP = 0.02  # seconds; times in Matroska are rounded to 0.001
 _LONGEST_SHARE = 20  # of the gaps, over the sound so far
 _LONGEST_PAUSE_SECONDS = 3_600  # in formats whose clock does not leap; as silence, 691 MB at 48,000 Hz
-STEP_BACK = 0.08  # seconds: two frames of video, which goes on in the same way
+STEP_BACK = 0.08  # seconds: two frames of video, which is handled in the same way
 _FORMS_LISTED = 4
 _ZEROS_AT_ONCE = 1 << 20  # samples
 
@@ -23,32 +23,32 @@ _ZEROS_AT_ONCE = 1 << 20  # samples
 class SoundStream:
     """The sound of a file, read once per iteration: float32 blocks [samples], or [samples, 2].
 
-    Several channels are mixed down: one channel is the mean of all, as VGGish takes. Two are left and right:
-    each is the mean of the channels that are on its side (by their names) or on neither.
+    Several channels are mixed down. With `channels=1`, the output is the mean of all, as VGGish expects. With
+    `channels=2`, left and right are each the mean of the channels on that side (by name) or on neither side.
 
-    - Where the stream changes its rate, its channels or its format, as joined files do, it goes on at the
-      first rate.
-    - Where its times leave a gap, as a damaged packet does, there is silence, so that what follows keeps its
-      time. Gaps add up to ten minutes (an hour in formats whose clock does not leap), or to twenty times the
-      sound so far, at most.
-    - A jump beyond that, or a step back of more than 0.08 s, means that timestamps restart: the sound
-      continues without a gap.
-    - A format without times of its own (mp3, adts) is one run of samples from where its rate changes.
+    - If the stream changes its rate, channels or format, as joined files do, it is converted to the first
+      rate.
+    - A gap in the timestamps, for example from a damaged packet, is filled with silence, so that later sound
+      keeps its time. All gaps together are at most ten minutes (an hour in formats whose clock does not
+      leap), or twenty times the sound so far.
+    - A longer jump, or a step back of more than 0.08 s, means that timestamps restart: the sound continues
+      without a gap.
+    - A format without timestamps (mp3, adts) is a continuous run of samples once its rate has changed.
 
-    `sound_levels` says what becomes of NaN and of samples beyond [-1, 1].
+    `sound_levels` documents the handling of NaN and of samples beyond [-1, 1].
 
     Args:
       path: the file.
       channels: 1 or 2.
-      container: the file as PyAV opened it, which the first iteration reads and closes; None to open it.
+      container: the file, opened by PyAV; the first iteration reads and closes it. None to open the file.
 
     Attributes:
-      rate: Hz, once the first block is there; 0 before.
-      start: seconds; presentation time of the first sample, likewise.
+      rate: Hz, set when the first block is read; 0 before.
+      start: seconds; presentation time of the first sample, set at the same time.
       damaged: packets and frames of this iteration that could not be decoded.
 
     Raises (in iteration):
-      AvsalError: the file cannot be read, has no audio stream, or none that can be decoded.
+      AvsalError: the file cannot be read, or has no audio stream that can be decoded.
     """
 
     def __init__(self, path, channels: int = 1, container=None):
@@ -89,19 +89,19 @@ class SoundStream:
 
     @property
     def damaged(self) -> int:
-        """Packets that could not be decoded so far, and are left out."""
+        """Number of packets so far that could not be decoded and are skipped."""
         return self._frames.damaged if self._frames else 0
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was unusual so far, and what was done about it, a line each."""
+        """Lines on what was unusual so far and how it was handled."""
         name = self.path.name
         lines = [f"the sound of {name}: {line}" for line in self._levels.notes]
         if self._frames is not None and self._frames.skipped:
             lines.append(f"the sound of {name}: {self._frames.skipped}")
         if self.damaged:
             packets = "1 packet is" if self.damaged == 1 else f"{self.damaged} packets are"
-            lines.append(f"the sound of {name}: {packets} left out, which cannot be decoded")
+            lines.append(f"the sound of {name}: {packets} skipped, because decoding failed")
         if len(self._forms) > 1:
             forms = [*self._forms[:_FORMS_LISTED], *["and so on"] * (len(self._forms) > _FORMS_LISTED)]
             lines.append(
@@ -110,7 +110,7 @@ class SoundStream:
             )
         if self._timeline is not None and self._timeline.joins:
             times = "once" if self._timeline.joins == 1 else f"{self._timeline.joins} times"
-            lines.append(f"the sound of {name}: its clock starts anew {times}; it goes on without a gap")
+            lines.append(f"the sound of {name}: its clock restarts {times}; it continues without a gap")
         return tuple(lines)
 
     def _note_form(self, frame: SoundFrame) -> None:
@@ -129,7 +129,7 @@ class SoundStream:
 
 
 def _stereo(block: np.ndarray, channels: tuple[str, ...]) -> np.ndarray:
-    """Returns [n, 2]; channels are on a side by their names, as FL, BR, TFL or FLC."""
+    """Returns [n, 2]; names such as FL, BR, TFL or FLC give the side of a channel."""
     if block.shape[1] <= 2:
         return np.ascontiguousarray(np.broadcast_to(block, (len(block), 2)))
     names = [name.removesuffix("C") for name in channels]
@@ -143,12 +143,12 @@ class _Converter:
     def __init__(self, rate: int, channels: int):
         self._rate, self._layout = rate, "mono" if channels == 1 else "stereo"
         self._shape = (-1,) if channels == 1 else (-1, channels)
-        self._resampler, self._given = None, rate
+        self._resampler, self._frame_rate = None, rate
 
     def __call__(self, block: np.ndarray, rate: int) -> Iterator[np.ndarray]:
-        if rate != self._given:
+        if rate != self._frame_rate:
             yield from self.flush()
-            self._given = rate
+            self._frame_rate = rate
         if rate == self._rate:
             yield block
             return
@@ -160,7 +160,7 @@ class _Converter:
         yield from self._blocks(frame)
 
     def flush(self) -> Iterator[np.ndarray]:
-        """Yields what a resampler still holds."""
+        """Yields the samples that remain in the resampler."""
         if self._resampler is not None:
             yield from self._blocks(None)
             self._resampler = None
@@ -171,16 +171,16 @@ class _Converter:
 
 
 class _Timeline:
-    """Where frames belong among the samples that are out; see `SoundStream` for the rules.
+    """Where frames belong among the samples of the output; see `SoundStream` for the rules.
 
-    `samples` counts those that are out, `joins` how often timestamps restarted.
+    `samples` counts the output so far, `joins` how often timestamps restarted.
     """
 
     def __init__(self, start: float, rate: int, frames: SoundFrames):
         self.samples, self.joins = 0, 0
         self._start, self._rate, self._untimed = start, rate, frames.untimed
         self._leap = CLOCK_LEAP_SECONDS if frames.may_leap else _LONGEST_PAUSE_SECONDS
-        self._given, self._counted = None, False  # the rate of the last frame; whether times count no more
+        self._frame_rate, self._is_counted = None, False  # Hz of the last frame; whether times are ignored
         self._end: float | None = None  # of the last frame, on the clock of the first
         self._shift, self._earlier = 0.0, 0.0  # seconds from the file's clock to that of the first frame
         self._silent = 0  # samples of gaps so far
@@ -193,11 +193,11 @@ class _Timeline:
                 yield block
 
     def missing(self, frame: SoundFrame) -> int:
-        """Returns how many samples are missing before a frame."""
+        """Returns the number of missing samples before a frame."""
         length = len(frame.samples) / frame.rate
-        self._counted |= self._untimed and self._given not in (None, frame.rate)
-        self._given = frame.rate
-        if frame.time is None or self._counted:
+        self._is_counted |= self._untimed and self._frame_rate not in (None, frame.rate)
+        self._frame_rate = frame.rate
+        if frame.time is None or self._is_counted:
             self._end = None
             return 0
         due = self._start + self.samples / self._rate
@@ -209,18 +209,23 @@ class _Timeline:
         self._silent += gap
         return gap
 
-    def _on_one_clock(self, given: float, due: float) -> float:
-        """Returns the time of a frame on the clock of the first, seconds; `due` is when it would go on."""
+    def _on_one_clock(self, time_in_file: float, due: float) -> float:
+        """Returns the time of a frame in seconds on the clock of the first.
+
+        Args:
+          time_in_file: seconds; time of the frame in the file.
+          due: seconds; when the frame would follow the sound so far without a gap.
+        """
         if self._end is None:
-            return given + self._shift
-        time, on_earlier = given + self._shift, given + self._earlier
+            return time_in_file + self._shift
+        time, on_earlier = time_in_file + self._shift, time_in_file + self._earlier
         silent = self._silent / self._rate
         longest = max(self._leap, _LONGEST_SHARE * (due - self._start - silent)) - silent
-        starts_anew = self._end - time > STEP_BACK or time - due >= min(self._leap, longest)
+        restarts = self._end - time > STEP_BACK or time - due >= min(self._leap, longest)
         apart = abs(time - due) > STEP_BACK
         if apart and self._earlier != self._shift and abs(on_earlier - due) <= STEP_BACK:
             self._shift, self._earlier = self._earlier, self._shift  # a single frame had a wrong time
-        elif starts_anew:
-            self._shift, self._earlier = due - given, self._shift
+        elif restarts:
+            self._shift, self._earlier = due - time_in_file, self._shift
             self.joins += 1
-        return given + self._shift
+        return time_in_file + self._shift

@@ -1,4 +1,4 @@
-"""Which video stream of a file is read, and how many frames a second it has."""
+"""Which video stream of a file is read, and its frame rate."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ import av
 
 from avsal_jax.errors import AvsalError
 
-_USUAL_RATE = fractions.Fraction(25)  # frames a second, where neither the header nor the times say it
+_USUAL_RATE = fractions.Fraction(25)  # frames per second, if neither the header nor the times give a rate
 _FEWEST, _SAMPLED = 8, 100  # packets whose times check the stated rate
 _ALIKE = fractions.Fraction(3, 2)  # rates within this factor agree
 _REORDERED = 32  # packets, twice what codecs allow
-SLOWEST_RATE, FASTEST_RATE = 0.01, 1000  # frames a second that a header or a user may state
-CLOCK_LEAP_SECONDS = 600  # a step of the times that is as long, or longer, leads to another clock
+SLOWEST_RATE, FASTEST_RATE = 0.01, 1000  # frames per second; the range for headers and users
+CLOCK_LEAP_SECONDS = 600  # a step of the times of at least this length means a new clock
 _MAY_LEAP = 0x0200  # AVFMT_TS_DISCONT: timestamps may restart anywhere, as in transport streams
 
 
 def may_leap(container) -> bool:
-    """Whether timestamps of a container may restart anywhere, so that a long step is no pause."""
+    """Whether timestamps of a container may restart anywhere, so that a long step does not mean a pause."""
     return bool(container.format.flags & _MAY_LEAP)
 
 
 def exact(rational) -> fractions.Fraction | None:
-    """Returns a rational of PyAV, whose own type rounds products, as a fraction; None where it is unset."""
+    """Returns a rational of PyAV, whose type rounds products, as a fraction; None if it is unset."""
     return fractions.Fraction(rational) if rational else None
 
 
 def choose_stream(container, path: pathlib.Path, number: int | None) -> tuple[av.VideoStream, list[str]]:
-    """Returns the video stream that a player chooses, or that of a number; and lines on what was chosen.
+    """Returns the video stream that a player would choose, or the one of a number, and notes on the choice.
 
-    A cover (an attached picture) is no video.
+    A cover (an attached picture) is not a video.
 
     Args:
       number: the stream's index in the file, as ffprobe counts; None to choose.
@@ -48,20 +48,23 @@ def choose_stream(container, path: pathlib.Path, number: int | None) -> tuple[av
     moving = [s for s in streams if not _is(s, "attached_pic")]
     if not moving:
         raise AvsalError(f"{path} has no video: its picture is a cover (an attached picture)")
-    listed = ", ".join(f"{s.index} ({_described(s)})" for s in moving)
+    descriptions = ", ".join(f"{s.index} ({_described(s)})" for s in moving)
     if number is not None:
-        chosen = next((s for s in moving if s.index == number), None)
-        if chosen is None:
-            raise AvsalError(f"{path} has no video stream {number}; --stream takes one of {listed}")
-        return _with_decoder(chosen, path), []
+        selected = next((s for s in moving if s.index == number), None)
+        if selected is None:
+            raise AvsalError(f"{path} has no video stream {number}; --stream takes one of {descriptions}")
+        return _with_decoder(selected, path), []
     best = container.streams.best("video")
-    chosen = next((s for s in moving if best is not None and s.index == best.index), None)
-    if chosen is None:  # the best by FFmpeg's rule is a cover
-        chosen = max(moving, key=lambda s: (_is(s, "default"), _area(s), -s.index))
+    selected = next((s for s in moving if best is not None and s.index == best.index), None)
+    if selected is None:  # the best by FFmpeg's rule is a cover
+        selected = max(moving, key=lambda s: (_is(s, "default"), _area(s), -s.index))
     if len(moving) == 1:
-        return _with_decoder(chosen, path), []
-    line = f"it has {len(moving)} video streams, {listed}: {chosen.index} is used; --stream takes another"
-    return _with_decoder(chosen, path), [line]
+        return _with_decoder(selected, path), []
+    line = (
+        f"it has {len(moving)} video streams, {descriptions}: {selected.index} is used; use --stream to "
+        "select another"
+    )
+    return _with_decoder(selected, path), [line]
 
 
 def _is(stream, disposition: str) -> bool:
@@ -87,26 +90,26 @@ def _described(stream) -> str:
 def frame_rate(
     packets: Iterator[av.Packet], stream, times: list[tuple[int | None, int | None]], interlaced: bool
 ) -> tuple[fractions.Fraction, str | None]:
-    """Returns frames a second: what the header states, or what the times say where that is far from it.
+    """Returns (frames per second, note): the header's rate, or the measured rate if the two differ widely.
 
-    Where the two disagree there is a line about it. The times of some packets are read; of all packets
-    where these do not fit the stated rate.
+    The note is None unless they disagree. The times of some packets are read first; if these do not fit the
+    stated rate, those of all packets.
 
     Args:
-      packets: the next ones of the stream.
-      times: of the packets that have been read, as `time_of` gives them.
-      interlaced: packets may be fields, two to a frame, so the header is believed.
+      packets: the next packets of the stream.
+      times: of the packets that have been read, as from `time_of`.
+      interlaced: packets may be fields, two per frame, so the header's rate is used.
     """
     header_rate = exact(stream.average_rate or stream.guessed_rate or stream.base_rate)
     believed = bool(header_rate) and SLOWEST_RATE <= header_rate <= FASTEST_RATE
     if interlaced and believed:
         return header_rate, None
-    while len(times) < _SAMPLED and (more := _next_time(packets)) is not None:
-        times += more
+    while len(times) < _SAMPLED and (next_times := _next_time(packets)) is not None:
+        times += next_times
     measured = _rate_of(times, exact(stream.time_base))
     if measured is not None and not (header_rate and _agree(header_rate, measured)):
-        while (more := _next_time(packets)) is not None:
-            times += more
+        while (next_times := _next_time(packets)) is not None:
+            times += next_times
         measured = _rate_of(times, exact(stream.time_base))
     if believed and (measured is None or len(times) < _FEWEST or _agree(header_rate, measured)):
         return header_rate, None
@@ -120,7 +123,7 @@ def frame_rate(
 
 
 def _next_time(packets) -> list[tuple[int | None, int | None]] | None:
-    """Returns the time of the next packet, in a list that is empty where it has none; None at the end."""
+    """Returns the time of the next packet, in a list that is empty if it has no time; None at the end."""
     try:
         return time_of(next(packets))
     except (StopIteration, av.error.FFmpegError):
@@ -128,12 +131,12 @@ def _next_time(packets) -> list[tuple[int | None, int | None]] | None:
 
 
 def time_of(packet) -> list[tuple[int | None, int | None]]:
-    """Returns the times (decoding, presentation) of a packet of a frame that is shown; else nothing."""
+    """Returns [(decoding, presentation)] time of a packet whose frame is shown; else an empty list."""
     return [(packet.dts, packet.pts)] if packet.size and not packet.is_discard else []
 
 
 def _rate_of(times: list[tuple[int | None, int | None]], time_base) -> fractions.Fraction | None:
-    """Returns the average rate of packets; steps back and leaps between clocks do not count."""
+    """Returns the average rate of packets; steps back and jumps between clocks are excluded."""
     if not time_base:
         return None
     ordered = [dts for dts, _ in times]  # rising but where files are joined
@@ -145,7 +148,7 @@ def _rate_of(times: list[tuple[int | None, int | None]], time_base) -> fractions
 
 
 def _reordered(times: Iterable[int]) -> Iterator[int]:
-    """Yields the times of packets in the order of presentation, which codecs change among neighbours."""
+    """Yields the times of packets in presentation order, from which codecs deviate locally."""
     window: list[int] = []
     for time in times:
         heapq.heappush(window, time)
@@ -155,5 +158,5 @@ def _reordered(times: Iterable[int]) -> Iterator[int]:
         yield heapq.heappop(window)
 
 
-def _agree(one: fractions.Fraction, other: fractions.Fraction) -> bool:
-    return one < other * _ALIKE and other < one * _ALIKE
+def _agree(first: fractions.Fraction, second: fractions.Fraction) -> bool:
+    return first < second * _ALIKE and second < first * _ALIKE

@@ -22,26 +22,26 @@ from avsal_jax.media.orientation import Orientation, OrientationReader, read_ori
 from avsal_jax.media.streams import CLOCK_LEAP_SECONDS, choose_stream, exact, frame_rate, may_leap, time_of
 
 _TEXT_FORMATS = {"tty", "bin", "xbin", "adf", "idf"}  # which FFmpeg would show as pictures of letters
-# Undecodable metadata must not fail a file: from PyAV 19 on it never does, and the option is gone.
+# Undecodable metadata must not fail a file: since PyAV 19 it never does, and the option was removed.
 _METADATA = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
-_MAX_DAMAGED_RUN = 1000  # packets that fail one after the other before the file is given up
+_MAX_DAMAGED_RUN = 1000  # consecutive packets that fail before decoding stops
 _MOST_PACKETS_AHEAD = 200  # of a file; its rate is usually measured from half as many
 
 
 @dataclasses.dataclass(frozen=True)
 class VideoInfo:
-    """What is known of a video before it is decoded.
+    """Properties of a video, available before it is decoded.
 
     Attributes:
       path: the file or folder.
       rate: average frames per second.
       time_base: seconds per unit of `Frame.pts`.
-      frames: number of frames that the container promises, or an estimate; None if it says nothing.
-      sound: the file whose audio stream goes with the picture, or None.
+      frames: number of frames that the container states, or an estimate; None if neither is available.
+      sound: the file with the audio stream, or None.
       pixel_aspect: width over height of a pixel of the upright frame.
       start: seconds; presentation time of the first frame.
       promised: number of frames that the header states, or None; see `Video.cut_off`.
-      notes: what a user should know of how it is read, a line each.
+      notes: lines for the user on how it is read.
     """
 
     path: pathlib.Path
@@ -65,7 +65,7 @@ class Frame:
     Args:
       index, pts: as above.
       image: RGB uint8 [H, W, 3], upright; or a function that returns it.
-      size: height and width of the picture; None to take them from `image`.
+      size: height and width of the picture; None to use those of `image`.
     """
 
     def __init__(
@@ -97,20 +97,20 @@ class Frame:
 class Video:
     """The frames of a video file, in order of presentation.
 
-    `info` is known at once; iterate for the frames. Of the last iteration, `damaged` counts packets and
-    frames that were damaged (what cannot be decoded is passed over), and `cut_off` says whether the file
-    ends before its container says, so that frames are missing. Frames are shown as a player shows them:
-    by the display matrix, HDR as SDR, transparent pixels over black. `stream` is the index of the stream.
+    `info` is available immediately; iterate for the frames. For the last iteration, `damaged` counts damaged
+    packets and frames (undecodable data is skipped), and `cut_off` is whether the file is shorter than its
+    container states, so that frames are missing. Frames are as in a player: oriented by the display matrix,
+    HDR as SDR, transparent pixels over black. `stream` is the index of the stream.
 
     The file remains open until the first iteration ends, or until `close`. Later iterations open it again.
 
     Args:
       path: the file.
-      stream: index of the video stream in the file; None for the one that a player chooses.
+      stream: index of the video stream in the file; None for the stream that a player would choose.
 
     Raises:
-      AvsalError: the file is missing, empty, no video, without a video stream (a cover is none) or that
-        one, without a frame, or changes its frame size on the way.
+      AvsalError: the file is missing, empty or not a video; it has no video stream (a cover does not count),
+        no stream of this index, or no frame; or its frame size changes.
     """
 
     def __init__(self, path, stream: int | None = None):
@@ -118,26 +118,26 @@ class Video:
         self.cut_off = False
         container = open_container(self.path)
         try:
-            chosen, notes = choose_stream(container, self.path, stream)
-            self.stream = chosen.index
+            selected, notes = choose_stream(container, self.path, stream)
+            self.stream = selected.index
             self._may_leap = may_leap(container)
-            decoder = self._decoder = _Decoder(self.path, container, chosen)
+            decoder = self._decoder = _Decoder(self.path, container, selected)
             decoder.times, frames = [], iter(decoder)
             first = next(frames, None)
             if first is None:
                 raise AvsalError(f"{self.path} has no frame that can be decoded")
             rate, about_rate = frame_rate(
-                decoder.ahead(), stream=chosen, times=decoder.times, interlaced=first.interlaced_frame
+                decoder.ahead(), stream=selected, times=decoder.times, interlaced=first.interlaced_frame
             )
-            count = chosen.frames
+            count = selected.frames
             if not count and container.duration:
                 count = round(container.duration / av.time_base * rate)
             settle_matrix(first, self.path)
             orientation = read_orientation(first)
             self._tone_mapping = tone_mapping_of(first)
             notes += [about_rate, orientation.note, self._tone_mapping and self._tone_mapping.note]
-            aspect = exact(chosen.sample_aspect_ratio) or fractions.Fraction(1)
-            time_base = exact(chosen.time_base) or 1 / rate
+            aspect = exact(selected.sample_aspect_ratio) or fractions.Fraction(1)
+            time_base = exact(selected.time_base) or 1 / rate
             self.info = VideoInfo(
                 self.path,
                 rate,
@@ -146,7 +146,7 @@ class Video:
                 sound=self.path if container.streams.audio else None,
                 pixel_aspect=1 / aspect if orientation.transposes else aspect,
                 start=float((first.pts or 0) * time_base),
-                promised=chosen.frames or None,
+                promised=selected.frames or None,
                 notes=tuple(f"{self.path}: {line}" for line in notes if line),
             )
         except BaseException:
@@ -210,24 +210,28 @@ class Video:
             ) from error
 
     def _ends_early(self, count: int, clock: _Clock) -> bool:
-        """Headers count frames that a camera dropped or an edit list hides: the file's end decides."""
+        """Returns whether frames are missing at the end of the file.
+
+        The frame count of the header may include frames that a camera dropped or an edit list hides.
+        Therefore the length of the file decides.
+        """
         promised = self.info.promised
         if promised is not None and count + self.damaged >= promised:
             return False
-        whole = is_whole(self.path)
-        if whole is None and promised is not None:
+        is_complete = is_whole(self.path)
+        if is_complete is None and promised is not None:
             return clock.frames() + self.damaged + 1 < promised
-        return whole is False
+        return is_complete is False
 
 
 class _Decoder:
-    """The frames of a stream, as FFmpeg decodes them; the demuxer is restarted behind what it cannot read.
+    """The frames of a stream as FFmpeg decodes them; the demuxer is restarted after data that it cannot read.
 
     Attributes:
-      container: is closed by whoever opened it.
-      damaged: packets that could not be decoded, and frames that are corrupt, so far.
-      times: of the packets so far, as `time_of` gives them; None where they are not recorded.
-      is_complete: whether every packet so far was decoded or is waiting to be.
+      container: the caller closes it.
+      damaged: number so far of packets that could not be decoded and of corrupt frames.
+      times: of the packets so far, as from `time_of`; None if they are not recorded.
+      is_complete: whether every packet so far was decoded or is queued.
     """
 
     def __init__(self, path: pathlib.Path, container, stream: av.VideoStream):
@@ -238,7 +242,7 @@ class _Decoder:
         self._waiting: collections.deque[av.Packet] = collections.deque()
 
     def ahead(self) -> Iterator[av.Packet]:
-        """Yields the next packets. They wait to be decoded, unless they are too many."""
+        """Yields the next packets. They are queued for decoding, unless there are too many."""
         while True:
             try:
                 packet = next(self._packets)
@@ -282,9 +286,9 @@ class _Decoder:
 class _Clock:
     """Strictly rising times of frames, in units of `VideoInfo.time_base`.
 
-    A time that is missing is a frame after the one before. Where times step back, as in joined files, the
-    clock goes on a frame later; so it does where they leap ahead by ten minutes, if the format may leap. In
-    other formats that is a pause in the picture, as of a slide show.
+    A missing time is set one frame after the previous one. If times step back, as in joined files, the clock
+    continues one frame later. The same applies to a jump ahead by ten minutes or more, if the format allows
+    restarting timestamps; in other formats it is a pause in the picture, as in a slide show.
     """
 
     def __init__(self, info: VideoInfo, may_leap: bool = False):
@@ -308,12 +312,12 @@ class _Clock:
         return now
 
     def frames(self) -> int:
-        """Returns how many frames at the video's rate would fill the time so far."""
+        """Returns the number of frames at the video's rate that would fill the time so far."""
         return 0 if self._last is None else round((self._last - self._first) / self._step) + 1
 
 
 def open_container(path: pathlib.Path):
-    """Opens a media file with PyAV; AvsalError with one line where that fails."""
+    """Opens a media file with PyAV; raises AvsalError with one line if that fails."""
     if not path.exists():
         raise AvsalError(missing(path))
     if path.is_dir():
@@ -335,7 +339,7 @@ def open_container(path: pathlib.Path):
 
 
 def _rgb(frame: av.VideoFrame) -> np.ndarray:
-    """Returns RGB uint8 [H, W, 3] by the matrix and range that the frame states, else BT.601, limited."""
+    """Returns RGB uint8 [H, W, 3] by the frame's stated matrix and range, by default BT.601, limited."""
     if any(component.is_alpha for component in frame.format.components):
         return over_black(frame.to_ndarray(format="rgba"))
     return frame.to_ndarray(format="rgb24")

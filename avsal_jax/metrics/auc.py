@@ -24,9 +24,9 @@ def auc_judd(
     positives are i/N and the false ones (pixels at or above it - i) / (pixels - N). NaN without fixations.
 
     Args:
-      prediction: [..., H, W]; another size than the truth's is resized by `imresize`.
-      fixations: [..., H', W'], above 0 where somebody looked; a pixel counts once.
-      rule: what happens to equal values (`smooth` and `sparse`, which is 90 % zeros):
+      prediction: [..., H, W]; resized to the truth's size by `imresize`.
+      fixations: [..., H', W'], above 0 at fixated pixels; a pixel counts once.
+      rule: how equal values are handled (`smooth` and `sparse`, which is 90 % zeros):
         `mit` as above, wrong with ties (.969404, .156712), NaN for a constant map;
         `distinct` takes each threshold once, with all its fixations (.969404, .529205): pysaliency with
         nonfixations='unfixated' and thresholds='fixations', and up to their rounding UNISAL and
@@ -69,10 +69,10 @@ def _judd(p: Maps, fixated: np.ndarray, rule: str, noise: np.random.Generator | 
         last = np.append(at_fixations[1:] != at_fixations[:-1], True)
         at_fixations, hits = at_fixations[last], hits[last]
     above = ordered.size - np.searchsorted(ordered, at_fixations, "left")
-    others = ordered.size - np.count_nonzero(fixated)
-    if others == 0:
+    non_fixated = ordered.size - np.count_nonzero(fixated)
+    if non_fixated == 0:
         return np.nan
-    return _area((above - hits) / others, hits / hits[-1])
+    return _area((above - hits) / non_fixated, hits / hits[-1])
 
 
 def auc_borji(
@@ -87,7 +87,7 @@ def auc_borji(
     Args:
       prediction, fixations: as in `auc_judd`.
       negatives: integers [..., splits, N, 2], (row, column) at the size of `fixations`, from
-        `sample_uniform_negatives`. Rows of (-1, -1) are no points: they fill up frames with fewer.
+        `sample_uniform_negatives`. Rows of (-1, -1) are padding for frames with fewer points.
       step: of the thresholds. `smooth`: .966667 with .1 (MATLAB's default), .967901 with .001.
 
     Raises:
@@ -101,7 +101,7 @@ def auc_shuffled(
 ) -> np.ndarray:
     """Returns the shuffled area under the ROC curve, float64 [..., H, W] -> [...].
 
-    MIT `AUC_shuffled.m`: as `auc_borji`, with negatives where people looked in other images. NaN without
+    MIT `AUC_shuffled.m`: as `auc_borji`, with negatives at the fixations of other images. NaN without
     fixations, without negatives and for a constant map. `smooth`: .925926 with step .1, .940741 with .001.
 
     Args:
@@ -177,12 +177,12 @@ def sample_uniform_negatives(
     """Returns the negatives of `auc_borji`, int64 [splits, N, 2]: pixels of the whole map, with replacement.
 
     Args:
-      fixations: [H, W]; N is how many pixels are above 0.
-      generator: what draws, or a seed for it.
-      splits: how many draws; MATLAB's default is 100.
+      fixations: [H, W]; N is the number of pixels above 0.
+      generator: the random generator, or a seed for it.
+      splits: number of draws; MATLAB's default is 100.
 
     Raises:
-      AvsalError: `fixations` are no single map or have fractions; `generator` or `splits` do not fit.
+      AvsalError: `fixations` is not a single map or has fractions; `generator` or `splits` is invalid.
     """
     fixated, generator = _one_map(fixations), _generator(generator)
     flat = generator.integers(fixated.size, size=(_check_splits(splits), np.count_nonzero(fixated)))
@@ -195,18 +195,18 @@ def sample_shuffled_negatives(
     """Returns the negatives of `auc_shuffled`, int64 [splits, min(N, M), 2], without replacement in a split.
 
     Args:
-      fixations: [H, W]; N is how many pixels are above 0.
-      other: [H, W], the fixations of other images; M pixels are above 0. Which images these are, and whether
-        the frame's own fixations are taken out, is the protocol's choice.
+      fixations: [H, W]; N is the number of pixels above 0.
+      other: [H, W], the fixations of other images; M pixels are above 0. The protocol defines which images
+        these are, and whether the frame's own fixations are excluded.
       generator, splits: as in `sample_uniform_negatives`.
 
     Raises:
       AvsalError: as `sample_uniform_negatives`; the maps differ in size.
     """
-    fixated, others = _one_map(fixations), _one_map(other)
-    same_batch("fixations", maps=fixated, other_name="other", other=others, sizes=True)
+    fixated, other_fixated = _one_map(fixations), _one_map(other)
+    same_batch("fixations", maps=fixated, other_name="other", other=other_fixated, sizes=True)
     generator = _generator(generator)
-    points = np.argwhere(others)
+    points = np.argwhere(other_fixated)
     count = min(np.count_nonzero(fixated), len(points))
     draws = [generator.choice(len(points), count, replace=False) for _ in range(_check_splits(splits))]
     return points[np.array(draws, np.int64)]
@@ -250,7 +250,7 @@ def _check_splits(splits) -> int:
 
 
 def _generator(source) -> np.random.Generator:
-    whole = isinstance(source, int | np.integer) and not isinstance(source, bool) and source >= 0
-    if not whole and not isinstance(source, np.random.Generator):
+    is_seed = isinstance(source, int | np.integer) and not isinstance(source, bool) and source >= 0
+    if not is_seed and not isinstance(source, np.random.Generator):
         raise AvsalError(f"noise and negatives need a numpy Generator or a seed from 0 on; got {source!r}")
     return np.random.default_rng(source)

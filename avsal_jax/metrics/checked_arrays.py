@@ -1,4 +1,4 @@
-"""What metrics accept: checks of maps and fixations, and the way from batches to single frames."""
+"""Checks of the maps and fixations that metrics take."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def same_batch(name: str, maps, other_name: str, other, *, sizes: bool = False) 
     """Raises AvsalError unless both have the same leading axes, and with `sizes` the same H and W."""
     end = None if sizes else -2
     if maps.shape[:end] != other.shape[:end]:
-        what = "the same shape (resize them first)" if sizes else "the same axes before H and W"
-        raise AvsalError(f"{name} {maps.shape} and {other_name} {other.shape} must have {what}")
+        requirement = "the same shape (resize them first)" if sizes else "the same axes before H and W"
+        raise AvsalError(f"{name} {maps.shape} and {other_name} {other.shape} must have {requirement}")
 
 
 def tolerance(dtype) -> float:
-    """The spread, over the largest magnitude, up to which a map of this type counts as constant.
+    """Returns the range, relative to the largest magnitude, up to which a map of this type is constant.
 
-    It is a few roundings: a blurred constant map is off by some, and CC or NSS would measure just these.
+    It is a few roundings: a blurred constant map deviates by some, and CC or NSS would measure only these.
     """
     if dtype.kind in "bui":
         dtype = np.dtype(np.float64)

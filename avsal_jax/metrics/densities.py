@@ -1,4 +1,4 @@
-"""A map as a probability density over cells: information gain, and how well its mass is calibrated."""
+"""Maps as probability densities over cells: information gain, and calibration of their mass."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def information_gain_at(prediction: np.ndarray, points: np.ndarray, prior: np.nd
     """Returns the information gain of one map over a prior in bits per fixation (Kümmerer et al. 2015).
 
     Mean over the fixations of log2(prediction / prior), both as densities with `FLOOR`. Unlike
-    `information_gain`, maps are not stretched, and a place that two people looked at counts twice. NaN
+    `information_gain`, maps are not stretched, and a position that two observers fixate counts twice. NaN
     without fixations.
 
     Args:
@@ -65,7 +65,7 @@ def top_share(prediction: np.ndarray, points: np.ndarray, share: float) -> float
 def top_mass(prediction: np.ndarray, share: float) -> float:
     """Returns the share of its mass that a map [H, W] has in the cells of `top_share`.
 
-    If the map is a density and right, the share of fixations there is the same.
+    If the map is a calibrated density, the share of fixations in these cells is the same.
     """
     density = as_density(prediction, 0)
     return float((_top_cells(density, share) * density).sum())

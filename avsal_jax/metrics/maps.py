@@ -28,7 +28,7 @@ EPSILON = 2.0**-52  # MATLAB's eps
 
 
 class Maps(NamedTuple):
-    """Real maps [..., H, W], and how far a map of the type that they came in may spread and be constant."""
+    """Real maps [..., H, W], and the relative range up to which a map of their original type is constant."""
 
     values: Array
     tolerance: float = 0.0
@@ -53,7 +53,7 @@ def sim(prediction: Array, density: Array, *, min_max: bool = True) -> Array:
     """Returns the similarity (histogram intersection), [..., H, W] -> [...].
 
     MIT `similarity.m`: each map is stretched from 0 to 1 and divided by its sum; the sum of the minima.
-    A map of zeros stays as it is, which gives 0; any other constant map gives NaN.
+    A map of zeros is unchanged, which results in 0; any other constant map results in NaN.
 
     Args:
       prediction, density: as in `cc`.
@@ -96,7 +96,7 @@ def nss(prediction: Array, fixations: Array, *, ddof: int = 1) -> Array:
 
     Args:
       prediction: as in `cc`.
-      fixations: [..., H', W'], above 0 where somebody looked; a pixel counts once.
+      fixations: [..., H', W'], above 0 at fixated pixels; a pixel counts once.
       ddof: the standard deviation divides by N - ddof. `smooth`: 2.330254 with 1 (MATLAB, UNISAL, ViNet),
         2.331772 with 0 (pysaliency, herrlich10, DiffSal).
 
@@ -109,7 +109,7 @@ def nss(prediction: Array, fixations: Array, *, ddof: int = 1) -> Array:
 
 
 def nss_at(prediction: np.ndarray, points: np.ndarray) -> float:
-    """Returns the NSS of one map [H, W] per fixation: a place that two people looked at counts twice.
+    """Returns the NSS of one map [H, W] per fixation: a position that two observers fixate counts twice.
 
     The map's standard deviation divides by the number of cells. A constant map has 0, as chance; NaN without
     fixations.
@@ -141,8 +141,8 @@ def information_gain(prediction: np.ndarray, fixations: np.ndarray, baseline: np
     Raises:
       AvsalError: as `nss`.
     """
-    baseline, given = as_maps("baseline", baseline), as_maps("fixations", fixations)
-    same_batch("baseline", maps=baseline, other_name="fixations", other=given)
+    baseline, fixated = as_maps("baseline", baseline), as_maps("fixations", fixations)
+    same_batch("baseline", maps=baseline, other_name="fixations", other=fixated)
     return _score_numpy(_information_gain, prediction, fixations, baseline, fixated=True)
 
 
@@ -155,7 +155,7 @@ def _score(core, prediction, truth, *, fixated: bool = False):
     return _score_numpy(core, prediction, truth, fixated=fixated)
 
 
-def _score_numpy(core, prediction, truth, *others, fixated: bool):
+def _score_numpy(core, prediction, truth, *extra_maps, fixated: bool):
     name = "fixations" if fixated else "density"
     prediction, truth = as_maps("prediction", prediction), as_maps(name, truth)
     same_batch("prediction", maps=prediction, other_name=name, other=truth)
@@ -163,9 +163,9 @@ def _score_numpy(core, prediction, truth, *others, fixated: bool):
         truth = as_fixations(truth)
     result, size = np.empty(truth.shape[:-2]), truth.shape[-2:]
     _keep_freed_memory()
-    with np.errstate(all="ignore"):  # NaN is how these metrics say that there is no value
+    with np.errstate(all="ignore"):  # an undefined metric is NaN
         for index in np.ndindex(result.shape):
-            frame = (one_frame(maps, index, size) for maps in (prediction, truth, *others))
+            frame = (one_frame(maps, index, size) for maps in (prediction, truth, *extra_maps))
             result[index] = core(np, *frame)[0, 0]
     return result[()]
 
@@ -222,7 +222,7 @@ def stretch(xp, maps: Maps):
 
 
 def _normalise(xp, values):
-    """Divides maps, in place for NumPy, by their sums; zeros stay."""
+    """Divides maps, in place for NumPy, by their sums; maps of zeros are unchanged."""
     values /= xp.where((values == 0).all((-2, -1), keepdims=True), 1, _sum(values))
     return values
 

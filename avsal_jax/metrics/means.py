@@ -1,4 +1,4 @@
-"""Means that can be merged: the same to the last digit however the values were grouped."""
+"""Means that can be merged: bit-identical for any grouping of the values."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _MAX_SHIFT = 1074  # a double is a multiple of 2**-1074
 class MeanState:
     """The mean of one metric so far. `MeanState()` is the empty one.
 
-    The total is kept as an exact fraction, so the order of frames, the size of batches, the number of
-    processes and restarts change nothing; states of the same values are equal.
+    The total is an exact fraction. Therefore the mean does not depend on the order of frames, the size of
+    batches, the number of processes or restarts; states of the same values are equal.
 
     Attributes:
-      total: the exact sum of the values that count.
-      weight: how many count.
-      dropped: how many were NaN, which does not count.
+      total: the exact sum of the values without NaN.
+      weight: number of values without NaN.
+      dropped: number of NaN.
     """
 
     total: Fraction = Fraction(0)
@@ -33,10 +33,10 @@ class MeanState:
     dropped: int = 0
 
     def add(self, values) -> MeanState:
-        """Returns the state with `values` taken in: a number, or an array of any shape.
+        """Returns the state with `values` added: a number, or an array of any shape.
 
         Raises:
-          AvsalError: the values are no real numbers, or infinite.
+          AvsalError: the values are not real numbers, or infinite.
         """
         values = np.asarray(values)
         if values.dtype.kind not in "buif":
@@ -44,16 +44,16 @@ class MeanState:
         values = values.astype(np.float64).ravel()
         if np.isinf(values).any():
             raise AvsalError("a mean takes finite numbers and NaN; got an infinite value: drop it first")
-        kept = values[~np.isnan(values)].tolist()
-        total = sum(map(Fraction, kept), self.total)
-        return MeanState(total, self.weight + len(kept), self.dropped + values.size - len(kept))
+        finite = values[~np.isnan(values)].tolist()
+        total = sum(map(Fraction, finite), self.total)
+        return MeanState(total, self.weight + len(finite), self.dropped + values.size - len(finite))
 
     def merge(self, other: MeanState) -> MeanState:
         """Returns the state of the values of both."""
         return MeanState(self.total + other.total, self.weight + other.weight, self.dropped + other.dropped)
 
     def mean(self) -> float:
-        """Returns the mean of the values that count, correctly rounded; NaN if there is none."""
+        """Returns the correctly rounded mean of the values without NaN; NaN if all values were NaN."""
         return float(self.total / self.weight) if self.weight else math.nan
 
     def to_json(self) -> dict:
@@ -71,7 +71,7 @@ class MeanState:
         """Returns the state that `to_json` wrote.
 
         Raises:
-          AvsalError: the values are none that it writes.
+          AvsalError: `values` was not written by `to_json`.
         """
         fields = {"total", "shift", "weight", "dropped"}
         if not isinstance(values, dict) or set(values) != fields:

@@ -1,4 +1,4 @@
-"""What a metric is: how well a map agrees with where people looked, as a number, and what is known of it.
+"""The interface of metrics: a number for how well a map agrees with fixations, and its properties.
 
   register("metric", "hits")(Metric("hits", "share of fixations where the map is above its mean", score=hits))
 
@@ -27,11 +27,11 @@ class Frame:
     Attributes:
       saliency: the map, float64 [h, w], at the size of the truth.
       points: int [N, 2], (row, column) of each fixation.
-      density: float64 [h, w] in [0, 1]; None where the truth is too few fixations for one.
+      density: float64 [h, w] in [0, 1]; None if the truth has too few fixations for a density.
       prior: float64 [H, W], of any size; None without one.
-      on_grid: whether the protocol has a grid, where each fixation counts, several in a cell too.
-      elsewhere: returns bool [h, w], where people looked in other frames (see the protocol). It reads files.
-      draw: purpose -> random numbers of this frame. No metric changes another's.
+      on_grid: whether the protocol has a grid, in which every fixation counts, also several in a cell.
+      elsewhere: returns bool [h, w], the fixated pixels of other frames (see the protocol); reads files.
+      draw: purpose -> random numbers of this frame, independent for each purpose.
     """
 
     saliency: np.ndarray
@@ -64,21 +64,21 @@ class Metric:
     """A metric, registered as `register("metric", NAME)(Metric(...))`.
 
     Attributes:
-      title: in tables; `heading` adds an arrow where lower is better.
-      about: what a value means, in one line.
-      score: frame -> value; NaN where it has none. It is called only where `needs` is there.
-      needs: truth, or a prior, without which there is no value.
-      lower_is_better: by default, higher is.
-      by_default: whether it is computed where no metrics are chosen.
+      title: in tables; `heading` adds an arrow if lower is better.
+      about: the meaning of a value, in one line.
+      score: frame -> value; NaN if it is undefined. Called only if the frame has all of `needs`.
+      needs: the truth, or the prior, that the metric requires.
+      lower_is_better: whether lower values are better.
+      by_default: whether it is computed if no metrics are selected.
       per_fixation: whether a mean on a grid is over fixations, not frames.
-      grid_only: whether only protocols with a grid have it.
-      bounds: the lowest and the highest value that there can be.
-      digits: after the point, as papers print it.
-      milliseconds: of a frame of 360x640 on one core, in about.
-      remark: a sentence for tables that have it; `{prior}` is the prior's name.
-      validation: (maps [..., H, W], batch) -> [...], for validation in training; None where that cannot use
-        it. Maps are in [0, 1]; the batch has `density` [..., H, W] and `fixations`, bool [..., H, W]. It
-        takes JAX arrays under `jit`, and NumPy arrays of one map. A clip whose value is NaN does not count.
+      grid_only: whether it requires a protocol with a grid.
+      bounds: the lowest and the highest possible value.
+      digits: after the decimal point, as in papers.
+      milliseconds: approximate time for a frame of 360x640 on one core.
+      remark: a sentence for tables with this metric; `{prior}` is replaced by the prior's name.
+      validation: (maps [..., H, W], batch) -> [...], for validation in training; None if not supported. Maps
+        are in [0, 1]; the batch has `density` [..., H, W] and `fixations`, bool [..., H, W]. It takes JAX
+        arrays under `jit`, and NumPy arrays of one map. A clip whose value is NaN is ignored.
     """
 
     title: str
@@ -97,7 +97,7 @@ class Metric:
 
     @property
     def heading(self) -> str:
-        """The title, with an arrow where lower is better."""
+        """The title, with an arrow if lower is better."""
         return f"{self.title} ↓" if self.lower_is_better else self.title
 
     def value(self, frame: Frame) -> float:
@@ -115,7 +115,7 @@ def find_metric(name: str) -> Metric:
 
 
 def default_metrics() -> tuple[str, ...]:
-    """Returns the names of the metrics that are computed where none are chosen."""
+    """Returns the names of the metrics that are computed by default."""
     return tuple(name for name, metric in registry.table("metric").items() if metric.by_default)
 
 

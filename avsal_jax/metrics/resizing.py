@@ -21,11 +21,11 @@ def imresize(maps: np.ndarray, height: int, width: int) -> np.ndarray:
     repeated. Values may leave the input's range; nothing is rounded, as MATLAB does for integer classes.
 
     Raises:
-      AvsalError: `maps` are no numbers [..., H, W], or a size is no whole number from 1 to 16384.
+      AvsalError: `maps` are not numbers [..., H, W], or a size is not a whole number from 1 to 16384.
     """
     for name, size in (("height", height), ("width", width)):
-        whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
-        if not whole or not 1 <= size <= _MAX_SIDE:
+        is_integer = isinstance(size, int | np.integer) and not isinstance(size, bool)
+        if not is_integer or not 1 <= size <= _MAX_SIDE:
             raise AvsalError(f"{name} must be a whole number from 1 to {_MAX_SIDE}; got {size!r}")
     maps = as_maps("maps", maps).astype(np.float64)
     *lead, old_height, old_width = maps.shape
@@ -40,7 +40,7 @@ def imresize(maps: np.ndarray, height: int, width: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=32)
 def _weights(old: int, new: int) -> scipy.sparse.csr_array:
-    """Returns what each new sample takes from each old one, [new, old]."""
+    """Returns the weight of each old sample in each new one, [new, old]."""
     scale = new / old
     shrink = min(scale, 1.0)
     reach = 4 / shrink
@@ -51,8 +51,8 @@ def _weights(old: int, new: int) -> scipy.sparse.csr_array:
     mirrored = taps.astype(np.int64) % (2 * old)
     mirrored = np.where(mirrored < old, mirrored, 2 * old - 1 - mirrored)
     rows = np.broadcast_to(np.arange(new)[:, None], taps.shape)
-    kept = weights != 0
-    return scipy.sparse.coo_array((weights[kept], (rows[kept], mirrored[kept])), (new, old)).tocsr()
+    nonzero = weights != 0
+    return scipy.sparse.coo_array((weights[nonzero], (rows[nonzero], mirrored[nonzero])), (new, old)).tocsr()
 
 
 def _cubic(x: np.ndarray) -> np.ndarray:

@@ -40,7 +40,7 @@ class LocalImportancePool(nn.Module):
         )
         logit = _HIGHEST * jax.nn.sigmoid(self._frame_norm(logit))
         window, stride, padding = (
-            (one, n, n) for one, n in ((1, self.size), (1, self.stride), (0, self.padding))
+            (time, n, n) for time, n in ((1, self.size), (1, self.stride), (0, self.padding))
         )
         return local_importance_pool(
             x.astype(dtype), logit=logit, window=window, stride=stride, padding=padding

@@ -30,7 +30,7 @@ class Runtime:
     """How a network is run; given by whoever builds it, the same for all slots.
 
     Attributes:
-      dtype: of the computation; parameters, batch statistics and norms stay float32.
+      dtype: of the computation; parameters, batch statistics and norms remain float32.
       remat: whether each encoder stage is recomputed in the backward pass to save memory.
       frozen_norm: whether batch norm uses its running statistics in training too.
       norm_momentum: share of the old running statistics kept per step: 0.999 as the PyTorch S3D

@@ -151,7 +151,7 @@ class Network(nn.Module):
     ) -> Outputs:
         """Evaluates the network on a batch of clips; pure, to be jitted by its caller.
 
-        A network that hears is given silence where the clip has no sound.
+        If a clip has no sound, the input of an audio-visual network is silence.
 
         Args:
           variables: `params` and `batch_stats`.
@@ -383,10 +383,10 @@ def _recorded(intermediates: Mapping, path: str) -> Iterator[tuple[str, object]]
 
 def _misfit(spec: InputSpec, frames, audio) -> str:
     frames = next(iter(jax.tree.leaves(frames)), None)  # of a stem's features, the first
-    given = [] if frames is None else [f"frames of {frames.shape[2]}x{frames.shape[3]}"]
-    given += [] if audio is None else [f"sound {tuple(audio.shape[1:])}"]
+    inputs = [] if frames is None else [f"frames of {frames.shape[2]}x{frames.shape[3]}"]
+    inputs += [] if audio is None else [f"sound {tuple(audio.shape[1:])}"]
     sound = f" and sound {spec.audio.shape}" if spec.audio else ""
     return (
-        f"{' with '.join(given)} do not fit the weights of this network: some of them belong to one size "
+        f"{' with '.join(inputs)} do not fit the weights of this network: some of them belong to one size "
         f"of clip, here frames of {spec.height}x{spec.width}{sound}"
     )

@@ -24,7 +24,7 @@ _WIDE = 64  # input channels from which matrix products beat XLA's weight gradie
 
 
 class _Geometry(NamedTuple):
-    """What stays fixed while tracing; hashable."""
+    """Static arguments while tracing; hashable."""
 
     stride: tuple[int, int, int]
     padding: tuple[tuple[int, int], ...]

@@ -1,4 +1,4 @@
-"""Gradient reversal: the identity whose gradient is turned round, for domain-adversarial training.
+"""Gradient reversal: the identity whose gradient is reversed, for domain-adversarial training.
 
 Ganin and Lempitsky, "Unsupervised domain adaptation by backpropagation" (ICML 2015), section 3.
 """
@@ -10,16 +10,16 @@ import jax.numpy as jnp
 
 
 def reverse_gradient(x: jax.Array, strength: jax.Array | float = 1.0) -> jax.Array:
-    """Returns `x`; the gradient that comes back is multiplied by `-strength`.
+    """Returns `x`; the backward pass multiplies the gradient by `-strength`.
 
-    Reverse mode alone (`jax.grad`, `jax.vjp`). No gradient reaches `strength`.
+    Supports only reverse mode (`jax.grad`, `jax.vjp`). `strength` gets no gradient.
 
     Args:
       x: floating, of any shape.
       strength: a scalar, which may be traced: one compiled step serves a whole ramp.
 
     Raises:
-      ValueError: `x` is not floating, or `strength` is no scalar.
+      ValueError: `x` is not floating, or `strength` is not a scalar.
     """
     x, strength = jnp.asarray(x), jnp.asarray(strength, jnp.float32)
     if not jnp.issubdtype(x.dtype, jnp.floating) or strength.ndim:

@@ -166,8 +166,10 @@ def value_of(hint, value, path: str):
     if not _is_a(value, kind) or (numbers is not None and value not in numbers):
         kinds = typing.get_args(kind) if typing.get_origin(kind) is typing.Union else (kind,)
         words = " or ".join(map(_words, kinds))
-        more = f" {numbers}" if numbers is not None else ""
-        raise AvsalError(f"{path} must be {words}{more}{', or None' if optional else ''}; got {value!r}")
+        range_text = f" {numbers}" if numbers is not None else ""
+        raise AvsalError(
+            f"{path} must be {words}{range_text}{', or None' if optional else ''}; got {value!r}"
+        )
     return float(value) if kind is float else value
 
 

@@ -1,6 +1,6 @@
 """Audio front ends: which part of a clip's sound a network takes, and in which form. Without jax.
 
-A front end cuts its array out of the waveform of a clip, and knows its shape and what silence is in it.
+A front end converts the waveform of a clip to an array, and defines the array's shape and its silence.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SOUNDNET_SCALE = 256.0  # SoundNet was trained on 24-bit samples times 2^-23 rea
 
 @dataclasses.dataclass(frozen=True)
 class Silence:
-    """What a network takes where there is no sound: an array of one value. `np.asarray` gives it as float32.
+    """The network's input without sound: an array of one value. `np.asarray` converts it to float32.
 
     Attributes:
       shape: of the sound of one clip.
@@ -43,9 +43,9 @@ class FrontEnd(abc.ABC):
     """The base of front ends, which are frozen dataclasses.
 
     Attributes:
-      rate: Hz of the waveform that it is given, or None for the file's own.
-      fallback_rate: Hz that a faster waveform is brought to where a clip does not fit, or None to cut it.
-      takes_context: whether a clip too short for it is given the sound around it, as far as there is any.
+      rate: Hz of its input waveform, or None for the file's rate.
+      fallback_rate: Hz to which a faster waveform is resampled if a clip does not fit, or None to cut it.
+      takes_context: whether a clip that is too short is extended by the surrounding sound, if available.
     """
 
     rate: int | None = None
@@ -59,7 +59,7 @@ class FrontEnd(abc.ABC):
     @property
     @abc.abstractmethod
     def length(self) -> int:
-        """Samples of the longest waveform that it takes; of a longer one the middle is kept."""
+        """Maximum number of samples of its input; the middle of a longer waveform is kept."""
 
     @property
     def takes_context(self) -> bool:
@@ -67,7 +67,7 @@ class FrontEnd(abc.ABC):
 
     @property
     def silence(self) -> Silence:
-        """What the network takes where there is no sound."""
+        """The network's input without sound."""
         return Silence(self.shape, 0.0)
 
     @abc.abstractmethod
@@ -185,7 +185,7 @@ def front_end_of(values: Mapping) -> FrontEnd:
 
 
 def front_end_to_dict(front_end: FrontEnd) -> dict:
-    """Returns what `front_end_of` takes again; a class that is not registered stands for its name."""
+    """Returns the input of `front_end_of`; its name is the class if that is not registered."""
     cls = type(front_end)
     return {"name": registry.name_of("front_end", cls) or cls, **dataclasses.asdict(front_end)}
 

@@ -73,7 +73,7 @@ class InputSpec:
         networks with sound.
       smoothing: seconds. The map of a frame of a video is the mean of the maps of all frames that are at most
         this far from it, before and after; 0 for its own map only.
-      audio: the sound, or None for a network on picture alone.
+      audio: the sound, or None for a visual-only network.
     """
 
     frames: Annotated[int, Range(1, 512)] = 32

@@ -62,19 +62,19 @@ def mel_matrix() -> np.ndarray:
 
 
 def samples_for(patches: int, hop: float) -> int:
-    """Returns the samples at 16,000 Hz that `patches` patches, `hop` seconds apart, are made of."""
+    """Returns the number of samples at 16,000 Hz for `patches` patches that start `hop` seconds apart."""
     return PATCH_SAMPLES + (patches - 1) * round(hop * RATE / STEP) * STEP
 
 
 def log_mel_patches(wave: np.ndarray, patches: int, hop: float) -> np.ndarray:
-    """Returns float32 [patches, 96, 64] out of exactly `samples_for(patches, hop)` samples.
+    """Returns float32 [patches, 96, 64] from exactly `samples_for(patches, hop)` samples.
 
     Raises:
-      AvsalError: another number of samples.
+      AvsalError: a different number of samples.
     """
-    needed = samples_for(patches, hop)
-    if len(wave) != needed:
-        raise AvsalError(f"{patches} patches {hop} s apart take {needed} samples; got {len(wave)}")
+    expected = samples_for(patches, hop)
+    if len(wave) != expected:
+        raise AvsalError(f"{patches} patches {hop} s apart take {expected} samples; got {len(wave)}")
     frames, step = log_mel(wave), round(hop * RATE / STEP)
     return np.stack([frames[i * step : i * step + PATCH] for i in range(patches)])
 

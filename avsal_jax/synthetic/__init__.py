@@ -1,8 +1,8 @@
-"""A generated data set with sound that tells which of several moving objects observers look at.
+"""A generated data set whose sound shows which of several moving objects observers look at.
 
-It stands in for licensed sets in tests and experiments; docs/synthetic.md has its formulas and its figures.
-NumPy, SciPy and Pillow alone; `write_synthetic` writes the packaging of STAViS, and the readers of real sets
-read it.
+It replaces licensed sets in tests and experiments; docs/synthetic.md has its formulas and figures. It needs
+only NumPy, SciPy and Pillow. `write_synthetic` writes the packaging of STAViS, which the readers of real sets
+read.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The row of the generated set; the modules that write it are imported when it is written."""
+"""The row of the generated set; the modules that write it are imported only for writing."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The files of a synthetic set: written in the packaging of STAViS, and what only such a set has, read back.
+"""The files of a synthetic set: the packaging of STAViS, and files that only synthetic sets have.
 
-`scene.json` beside a video's truth says what was drawn; `synthetic.json` in the root holds the settings.
+`scene.json` next to a video's truth describes the scene; `synthetic.json` in the root holds the settings.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from avsal_jax.synthetic.scene import Scene
 from avsal_jax.synthetic.settings import SyntheticSettings
 from avsal_jax.synthetic.sound import sound_name
 
-FORMAT = "avsal_jax synthetic 1"  # another number for other bytes out of the same settings
+FORMAT = "avsal_jax synthetic 1"  # increase the number if the same settings result in different bytes
 SETTINGS_FILE = "synthetic.json"
 _SCREEN = (960, 1280)  # height, width; the movie is in the middle, as DIEM's were
 _MAX_BYTES = 100_000_000
@@ -31,7 +31,7 @@ _MAT_HEADER = b"MATLAB 5.0 MAT-file, avsal_jax synthetic".ljust(116)  # scipy's 
 
 
 def video_folders(root: pathlib.Path, name: str) -> dict[str, pathlib.Path]:
-    """Returns where the files of a video lie, by kind; the last one is put there last. Silence has none."""
+    """Returns the folders of a video's files by kind, in writing order. Silent videos lack that of sound."""
     kinds_of_files = ("video_frames", "video_audio", "event_data", "annotations")
     folders = {kind: root / kind / FOLDER / name for kind in kinds_of_files}
     return {**folders, "event_data": root / "event_data" / name}
@@ -66,7 +66,7 @@ def write_truth(folder: pathlib.Path, densities: np.ndarray, fixations: np.ndarr
 
 
 def write_events(folder: pathlib.Path, gaze: Gaze, height: int, width: int) -> None:
-    """Writes an event file per observer as DIEM has them: frame; x, y, pupil, event of either eye."""
+    """Writes an event file per observer in DIEM's format: frame; then x, y, pupil, event of each eye."""
     folder.mkdir(parents=True)
     down, right = (_SCREEN[0] - height) / 2, (_SCREEN[1] - width) / 2
     for observer, (places, events) in enumerate(zip(gaze.places, gaze.events, strict=True), 1):
@@ -78,7 +78,7 @@ def write_events(folder: pathlib.Path, gaze: Gaze, height: int, width: int) -> N
 
 
 def write_scene(folder: pathlib.Path, settings: SyntheticSettings, scene: Scene) -> None:
-    """Writes scene.json: what was drawn, and what sounds."""
+    """Writes scene.json: the objects of a scene and its sound."""
     content = {
         "format": FORMAT,
         "grade": settings.grade,
@@ -90,7 +90,7 @@ def write_scene(folder: pathlib.Path, settings: SyntheticSettings, scene: Scene)
         "appearances": scene.appearances,
         "radii": scene.radii.round(3).tolist(),
         "centres": scene.centres.round(3).tolist(),
-        "pulses": [one.round(4).tolist() for one in scene.pulses],
+        "pulses": [times.round(4).tolist() for times in scene.pulses],
         "sound_pulses": scene.sound_pulses.round(4).tolist(),
     }
     if scene.moving:
@@ -99,7 +99,7 @@ def write_scene(folder: pathlib.Path, settings: SyntheticSettings, scene: Scene)
 
 
 def read_scene(root, name: str) -> Scene:
-    """Reads scene.json of a video; places are rounded to a thousandth of a pixel.
+    """Reads scene.json of a video; positions are rounded to a thousandth of a pixel.
 
     Raises:
       AvsalError: it is missing or damaged.
@@ -111,15 +111,19 @@ def read_scene(root, name: str) -> Scene:
             np.array(content["centres"], np.float64),
             np.array(content["radii"], np.float64),
             tuple(map(int, content["appearances"])),
-            tuple(np.array(one, np.float64) for one in content["pulses"]),
+            tuple(np.array(times, np.float64) for times in content["pulses"]),
             *(None if content[key] is None else int(content[key]) for key in ("sounding", "kind")),
             None if content["off_screen"] is None else str(content["off_screen"]),
             np.array(content["sound_pulses"], np.float64),
             tuple(map(int, content.get("moving", ()))),
         )
         count = len(scene.radii)
-        known = all(0 <= one < count for one in scene.watched)
-        fits = known and scene.centres.shape == (count, scene.centres.shape[1], 2) and scene.radii.ndim == 1
+        are_indices = all(0 <= index < count for index in scene.watched)
+        fits = (
+            are_indices
+            and scene.centres.shape == (count, scene.centres.shape[1], 2)
+            and scene.radii.ndim == 1
+        )
     except (KeyError, TypeError, ValueError, IndexError):
         fits = False
     if not fits:
@@ -128,13 +132,13 @@ def read_scene(root, name: str) -> Scene:
 
 
 def write_settings(root: pathlib.Path, settings: SyntheticSettings) -> None:
-    """Writes synthetic.json, complete or not at all."""
+    """Writes synthetic.json atomically."""
     content = {"format": FORMAT, "settings": dataclasses.asdict(settings)}
     write_json(root / SETTINGS_FILE, content)
 
 
 def read_settings(root) -> SyntheticSettings | None:
-    """Returns the settings of a set, or None where the root has none.
+    """Returns the settings of a set, or None if the root has no synthetic set.
 
     Raises:
       AvsalError: the file is damaged, or another version of this program wrote the set.
@@ -156,7 +160,7 @@ def read_settings(root) -> SyntheticSettings | None:
 def _read_json(path: pathlib.Path) -> dict:
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise AvsalError(f"{path} is too large to be of a synthetic set")
+            raise AvsalError(f"{path} is too large for a file of a synthetic set")
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise AvsalError(f"cannot read {path}: {error.strerror}") from error

@@ -1,7 +1,7 @@
 """Simulated observers: the formula of the ground truth (docs/synthetic.md), and fixations drawn from it.
 
-At any time an observer fixates: the sounding object (silent scenes: one that moves) with probability w_s (and
-then follows it), motion with w_m, contrast with w_c, the centre with w_0.
+At any time an observer fixates the sounding object (in silent scenes, a moving object) with probability w_s
+and then follows it, motion with w_m, contrast with w_c, the centre with w_0.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def bump(height: int, width: int, place, sigma: float) -> np.ndarray:
 def look(settings: SyntheticSettings, number: int, scene: Scene, frames: np.ndarray) -> Gaze:
     """Draws where each observer looks in each of `frames` [N, H, W, 3].
 
-    Each fixation draws its cue by the weights, its place from that cue in the frame where it begins, and
-    its duration, independent of both: so the shares hold in every frame. One frame of saccade lies between
-    fixations.
+    The cue of each fixation is drawn by the weights, its position from the map of that cue in the frame where
+    it begins, and its duration independently of both. Therefore the shares hold in every frame. Consecutive
+    fixations are separated by one frame of saccade.
     """
     rng = generator(settings, number, "gaze")
     weights = np.array(settings.weights)
@@ -57,10 +57,10 @@ def look(settings: SyntheticSettings, number: int, scene: Scene, frames: np.ndar
         length = _length(rng, settings.fps)
         begin = -int(rng.integers(length))
         while begin < settings.frames:
-            shown = slice(max(begin, 0), min(begin + length, settings.frames))
+            span = slice(max(begin, 0), min(begin + length, settings.frames))
             cue = int(rng.choice(4, p=weights))
-            places[observer, shown] = _fixation(
-                rng, settings=settings, scene=scene, cumulative=cumulative, cue=cue, shown=shown
+            places[observer, span] = _fixation(
+                rng, settings=settings, scene=scene, cumulative=cumulative, cue=cue, span=span
             )
             begin += length
             if begin < settings.frames:
@@ -71,13 +71,13 @@ def look(settings: SyntheticSettings, number: int, scene: Scene, frames: np.ndar
 
 
 def densities(gaze: Gaze, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns uint8 maps [N, H, W]: fixations blurred, their largest value 255; and 1 where one lies."""
+    """Returns uint8 maps [N, H, W]: fixations blurred, with maximum 255; and 1 at each fixation."""
     observers, frames = gaze.events.shape
     counts = np.zeros((frames, height, width))
     index = np.broadcast_to(np.arange(frames), (observers, frames))
-    seen = gaze.events == FIXATION
-    rows, columns = np.floor(gaze.places[seen]).astype(int).T
-    np.add.at(counts, (index[seen], rows, columns), 1.0)
+    is_fixation = gaze.events == FIXATION
+    rows, columns = np.floor(gaze.places[is_fixation]).astype(int).T
+    np.add.at(counts, (index[is_fixation], rows, columns), 1.0)
     density = blurred(counts, BLUR * height, mode="constant")
     top = density.max((1, 2), keepdims=True)
     return np.rint(255 * density / np.where(top > 0, top, 1)).astype(np.uint8), (counts > 0).astype(np.uint8)
@@ -88,7 +88,7 @@ def _cumulative(settings: SyntheticSettings, frames: np.ndarray) -> tuple[np.nda
     light = luminance(frames)
     centre = centre_map(settings.height, settings.width)[None]
     maps = (motion_maps(light) ** 2, contrast_maps(light) ** 2, centre)
-    return tuple(np.cumsum(one.reshape(len(one), -1), 1, dtype=np.float64) for one in maps)
+    return tuple(np.cumsum(cue_maps.reshape(len(cue_maps), -1), 1, dtype=np.float64) for cue_maps in maps)
 
 
 def _length(rng: np.random.Generator, fps: float) -> int:
@@ -97,14 +97,14 @@ def _length(rng: np.random.Generator, fps: float) -> int:
 
 
 def _fixation(
-    rng, settings: SyntheticSettings, scene: Scene, cumulative, cue: int, shown: slice
+    rng, settings: SyntheticSettings, scene: Scene, cumulative, cue: int, span: slice
 ) -> np.ndarray:
-    """Returns the places [frames of `shown`, 2] of one fixation on a cue."""
+    """Returns the positions [frames of `span`, 2] of one fixation on a cue."""
     if cue == 0:
-        one = scene.watched[0] if len(scene.watched) == 1 else int(rng.choice(scene.watched))
-        return scene.centres[one, shown] + rng.normal(0, SPREAD * scene.radii[one], 2)
+        target = scene.watched[0] if len(scene.watched) == 1 else int(rng.choice(scene.watched))
+        return scene.centres[target, span] + rng.normal(0, SPREAD * scene.radii[target], 2)
     maps = cumulative[cue - 1]
-    row = maps[min(shown.start, len(maps) - 1)]
+    row = maps[min(span.start, len(maps) - 1)]
     pixel = min(int(np.searchsorted(row, rng.uniform(0, row[-1]), side="right")), len(row) - 1)
     place = np.array(np.divmod(pixel, settings.width)) + rng.uniform(0, 1, 2)
-    return np.broadcast_to(place, (shown.stop - shown.start, 2))
+    return np.broadcast_to(place, (span.stop - span.start, 2))

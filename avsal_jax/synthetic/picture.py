@@ -71,10 +71,10 @@ def render(settings: SyntheticSettings, number: int, scene: Scene) -> np.ndarray
         image = np.stack(
             [scipy.ndimage.map_coordinates(c, place, order=1, mode="grid-wrap") for c in canvas], -1
         )
-        for one in range(objects):
-            looks = _APPEARANCES[settings.domain][scene.appearances[one]]
-            at = scene.centres[one, index], scene.radii[one], turns[one, index]
-            _draw(image, looks, *at, phases[one], light[one, index])
+        for k in range(objects):
+            looks = _APPEARANCES[settings.domain][scene.appearances[k]]
+            at = scene.centres[k, index], scene.radii[k], turns[k, index]
+            _draw(image, looks, *at, phases[k], light[k, index])
         frames[index] = np.clip(np.rint(image), 0, 255).astype(np.uint8)
     return frames
 
@@ -104,7 +104,7 @@ def squash(values: np.ndarray) -> np.ndarray:
 
 
 def _camera(rng: np.random.Generator, settings: SyntheticSettings) -> tuple[np.ndarray, np.ndarray]:
-    """Returns where rows [frames, H] and columns [frames, W] of the frames lie on the canvas."""
+    """Returns the rows [frames, H] and columns [frames, W] on the canvas of the frames' pixels."""
     times = frame_times(settings)
     start, speed = rng.uniform(0, 2, 2), rng.uniform(-0.15, 0.15, 2)  # in frame sizes, and per second
     sway, phase = rng.uniform(0.01, 0.03, 2), rng.uniform(0, 2 * np.pi, 3)
@@ -141,12 +141,12 @@ def paint(image, centre, radius: float, turn: float, phases, outline: Callable, 
     """Paints a shape into float `image` [H, W, 3], its edge one pixel soft.
 
     Args:
-      image: changed.
+      image: modified in place.
       centre: (row, column), pixels.
       radius: pixels.
       turn: radians.
       phases: [6], of the texture.
-      outline: angles [h, w] -> how far it reaches there, in radii; at most 1.2.
+      outline: angles [h, w] -> distance of the edge from the centre, in radii; at most 1.2.
       colour: Local -> [h, w, 3].
     """
     reach = 1.2 * radius + 1
@@ -164,7 +164,7 @@ def paint(image, centre, radius: float, turn: float, phases, outline: Callable, 
 
 
 def _outline(name: str, angle: np.ndarray) -> np.ndarray | float:
-    """Returns how far an outline reaches in a direction, in radii; at most 1.2."""
+    """Returns the distance of the edge from the centre in a direction, in radii; at most 1.2."""
     if name == "disc":
         return 1.0
     if name == "blob":

@@ -1,6 +1,6 @@
-"""Who is in a scene, how they move, and which of them sounds; everything but pixels, samples and gaze.
+"""The objects of a scene, how they move, and which one sounds; everything but pixels, samples and gaze.
 
-Places are (row, column) in pixels; pixel i covers [i, i + 1). Times are seconds from the first frame on.
+Positions are (row, column) in pixels; pixel i covers [i, i + 1). Times are seconds from the first frame.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class Scene:
       radii: float64 [objects], pixels; an object lies within 1.2 radii of its centre.
       appearances: class of each object's looks, all different; () in `visual`.
       pulses: float64 [K] per object: times at which it is brightest and fastest; () in `visual`.
-      sounding: the object that sounds, or None where none does.
-      kind: class of the sound: 0 (left) or 1 (right) for `position`, the timbre for the others; None
-        where none sounds.
-      off_screen: `narration` or `music` where the sound is inconsistent, else None.
+      sounding: index of the object that sounds, or None if no object does.
+      kind: class of the sound: 0 (left) or 1 (right) for `position`, the timbre for the other grades; None
+        if no object sounds.
+      off_screen: `narration` or `music` if the sound is inconsistent, else None.
       sound_pulses: float64 [K], times at which the sound is loudest and highest.
-      moving: in `visual`, the objects that move by themselves; the others stick to the background.
+      moving: in `visual`, the objects that move by themselves; the others are fixed to the background.
     """
 
     centres: np.ndarray
@@ -53,7 +53,7 @@ class Scene:
 
 
 def generator(settings: SyntheticSettings, number: int, stream: str) -> np.random.Generator:
-    """Returns the random numbers of one purpose in one video; purposes do not disturb each other."""
+    """Returns the random numbers of one purpose in one video; streams of purposes are independent."""
     return np.random.default_rng([settings.seed, number, _STREAMS.index(stream)])
 
 
@@ -65,13 +65,16 @@ def frame_times(settings: SyntheticSettings) -> np.ndarray:
 def make_scene(settings: SyntheticSettings, number: int) -> Scene:
     """Draws a scene.
 
-    All objects move by one law and the sounding one is drawn uniformly, so neither motion nor looks tell it.
+    All objects move by the same law and the sounding object is drawn uniformly. Therefore neither motion nor
+    appearance shows which object sounds.
     """
     rng = generator(settings, number, "scene")
     cells, size = _cells(rng, settings)
     radii = rng.uniform(0.23, 0.27, settings.objects) * min(size)
     pulses = tuple(_pulse_times(rng, settings.duration) for _ in range(settings.objects))
-    centres = np.stack([_path(rng, settings, *each, size) for each in zip(cells, radii, pulses, strict=True)])
+    centres = np.stack(
+        [_path(rng, settings, *values, size) for values in zip(cells, radii, pulses, strict=True)]
+    )
     appearances = tuple(int(k) for k in rng.permutation(CLASSES)[: settings.objects])
     sounding, free = int(rng.integers(settings.objects)), _pulse_times(rng, settings.duration)
     timbre, off_screen = int(rng.integers(CLASSES)), INCONSISTENT[int(rng.integers(2))]
@@ -121,13 +124,13 @@ def _pulse_times(rng: np.random.Generator, duration: float) -> np.ndarray:
 
 
 def _cells(rng: np.random.Generator, settings: SyntheticSettings) -> tuple[np.ndarray, tuple[float, float]]:
-    """Divides the frame; returns the middles [objects, 2] of as many cells as objects, and a cell's size."""
+    """Divides the frame into cells; returns the centres [objects, 2], one per object, and a cell's size."""
     columns = math.ceil(math.sqrt(settings.objects * settings.width / settings.height))
     columns = 2 if settings.grade == "position" else min(columns, settings.objects)
     rows = math.ceil(settings.objects / columns)
     size = settings.height / rows, settings.width / columns
-    picked = rng.permutation(rows * columns)[: settings.objects]
-    return (np.stack(np.divmod(picked, columns), 1) + 0.5) * size, size
+    chosen_cells = rng.permutation(rows * columns)[: settings.objects]
+    return (np.stack(np.divmod(chosen_cells, columns), 1) + 0.5) * size, size
 
 
 def _path(rng, settings: SyntheticSettings, cell, radius: float, pulses, size) -> np.ndarray:

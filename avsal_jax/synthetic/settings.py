@@ -1,4 +1,4 @@
-"""What a synthetic set is made from: its settings, checked, and the two presets."""
+"""The settings of a synthetic set, with their checks, and the presets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from avsal_jax.errors import AvsalError
 from avsal_jax.spec.fields import Range, Share, check_fields
 from avsal_jax.spec.parsing import parse_setting
 
-# How sound tells -> the usual number of objects; `visual` is silent, and the objects that move count.
+# Grade -> default number of objects; `visual` is silent, and its number counts moving objects.
 GRADES = {"position": 2, "identity": 3, "synchrony": 3, "visual": 3}
 DOMAINS = ("a", "b")
 CLASSES = 4  # of appearance, and of timbre
@@ -21,7 +21,7 @@ PRESETS: dict[str, dict] = {
     "experiment": {"videos": 400, "frames": 40, "height": 64, "width": 96, "observers": 30},
     "avsal_mini": {"grade": "visual", "videos": 4000, "frames": 20, "height": 64, "width": 96},
 }
-_MAX_PIXELS = 30_000_000  # of all frames of a video, which is made in memory: about 1.5 GB
+_MAX_PIXELS = 30_000_000  # of all frames of a video, which is rendered in memory: about 1.5 GB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,19 +33,19 @@ class SyntheticSettings:
       frames: of each video.
       height, width: pixels.
       fps: frames per second.
-      objects: in each scene, 2 to 4; None for the grade's usual number. `position` has one on each side;
-        `visual` has at least one that moves, and at most so many.
-      grade: how sound tells who sounds: `position`, `identity` or `synchrony`; `visual` has no sound.
+      objects: number in each scene, 2 to 4; None for the grade's default. `position` has one object on each
+        side; `visual` has between one and this number of moving objects.
+      grade: what links the sound to an object: `position`, `identity` or `synchrony`; `visual` has no sound.
       inconsistent: share of videos with narration or music that nothing on the screen makes.
       domain: `a` or `b`: palettes, textures and timbres.
-      observers: who look at each video.
+      observers: number per video.
       sample_rate: of the sound, Hz.
       seed: of everything.
       sound_weight, motion_weight, contrast_weight, centre_weight: shares of fixations; their sum is 1. In
-        `visual` the first is that of the objects that move.
+        `visual` the first is the share of the moving objects.
 
     Raises:
-      AvsalError: a value is out of its range, or values do not go together.
+      AvsalError: a value is out of its range, or values contradict each other.
     """
 
     videos: Annotated[int, Range(3, 100_000)] = PRESETS["experiment"]["videos"]
@@ -88,8 +88,8 @@ class SyntheticSettings:
             )
         if self.frames * self.height * self.width > _MAX_PIXELS:
             raise AvsalError(
-                f"{self.frames} frames of {self.height}x{self.width} are too much for one video, made in "
-                f"memory; frames x height x width is at most {_MAX_PIXELS}"
+                f"{self.frames} frames of {self.height}x{self.width} are too many for one video, which is "
+                f"rendered in memory; frames x height x width is at most {_MAX_PIXELS}"
             )
 
     @property
@@ -104,7 +104,7 @@ class SyntheticSettings:
 
 
 def settings_from(pairs: Mapping[str, str]) -> SyntheticSettings:
-    """Returns the settings that `key=value` pairs name, on top of a preset.
+    """Returns the settings of `key=value` pairs, which override a preset.
 
     Args:
       pairs: `preset` (one of PRESETS; `experiment` is the default) and fields of SyntheticSettings.

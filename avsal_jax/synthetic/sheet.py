@@ -1,4 +1,4 @@
-"""A picture of a synthetic set: frames of several videos, with what is looked at and what sounds."""
+"""A picture of a synthetic set: frames of several videos, with densities and the sounding objects."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _HEAT = np.array([255, 40, 0], np.float64)
 
 
 def contact_sheet(root, path, videos: int = 6, frames: int = 8) -> pathlib.Path:
-    """Writes a PNG: per video a row of frames, and one with the density in red, what is followed ringed.
+    """Writes a PNG: for each video a row of frames, and a row with density in red and watched objects ringed.
 
     Args:
       root: of a synthetic set.
       path: the file to write.
-      videos: how many, evenly spread over the three splits.
-      frames: of each video, evenly spread.
+      videos: number of videos, evenly spread over the three splits.
+      frames: number per video, evenly spread.
 
     Raises:
       AvsalError: the root holds no complete synthetic set, or the file cannot be written.
@@ -55,17 +55,17 @@ def contact_sheet(root, path, videos: int = 6, frames: int = 8) -> pathlib.Path:
 def _strip(root: pathlib.Path, settings: SyntheticSettings, entry: VideoEntry, count: int) -> np.ndarray:
     """Returns uint8 [h, w, 3]: a line of text and two rows of frames of a video."""
     scene = layout.read_scene(root, entry.name)
-    picked = _spread(entry.frames, count)
+    indices = _spread(entry.frames, count)
     height = round(_WIDTH * settings.height / settings.width)
     strip = Image.new("RGB", (count * (_WIDTH + _GAP), _LABEL + 2 * (height + _GAP) + _GAP), "white")
     sound = sound_name(settings, scene)
     if sound is None:
         text = f"{entry.name}   {settings.grade}: silent, the ringed objects move by themselves"
     else:
-        who = "nothing on the screen sounds" if scene.sounding is None else "the ringed object sounds"
-        text = f"{entry.name}   {settings.grade}, domain {settings.domain}: {sound}, {who}"
+        source = "nothing on the screen sounds" if scene.sounding is None else "the ringed object sounds"
+        text = f"{entry.name}   {settings.grade}, domain {settings.domain}: {sound}, {source}"
     ImageDraw.Draw(strip).text((2, 2), text, fill="black")
-    for column, index in enumerate(picked):
+    for column, index in enumerate(indices):
         frame = entry.frame(index)
         corner = column * (_WIDTH + _GAP), _LABEL
         strip.paste(Image.fromarray(frame).resize((_WIDTH, height), Image.Resampling.BICUBIC), corner)
@@ -78,12 +78,12 @@ def _strip(root: pathlib.Path, settings: SyntheticSettings, entry: VideoEntry, c
 
 
 def _ring(image: Image.Image, scene: Scene, index: int, scale: float) -> None:
-    for one in scene.watched if index < scene.centres.shape[1] else ():
-        y, x = scene.centres[one, index] * scale
-        reach = 1.3 * scene.radii[one] * scale
+    for k in scene.watched if index < scene.centres.shape[1] else ():
+        y, x = scene.centres[k, index] * scale
+        reach = 1.3 * scene.radii[k] * scale
         ImageDraw.Draw(image).ellipse((x - reach, y - reach, x + reach, y + reach), outline="white", width=2)
 
 
-def _spread(count: int, wanted: int) -> list[int]:
-    """Returns `wanted` (or fewer) numbers below `count`, evenly spread."""
-    return [int(k) for k in np.unique(np.linspace(0, count - 1, min(wanted, count)).round())]
+def _spread(count: int, size: int) -> list[int]:
+    """Returns `size` (or fewer) numbers below `count`, evenly spread."""
+    return [int(k) for k in np.unique(np.linspace(0, count - 1, min(size, count)).round())]

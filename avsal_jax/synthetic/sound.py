@@ -1,4 +1,4 @@
-"""The sound of a scene: a timbre whose loudness and pitch pulse, or narration or music from nowhere."""
+"""The sound of a scene: a timbre whose loudness and pitch pulse, or off-screen narration or music."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ TIMBRES = {
         Timbre("flute", pitch=(480, 580), partials=((1, 1.0), (2, 0.15)), noise=(800, 2_500, 0.1)),
     ),
 }
-SIDES = {  # the kinds of sound that tell left and right
+SIDES = {  # the kinds of sound that mark left and right
     "a": (
         Timbre("hum", (80, 120), _harmonics(5, 1.5), bend=0.3),
         Timbre("chirps", (2_200, 2_800), ((1, 1.0), (2, 0.2)), bend=0.8),
@@ -73,7 +73,7 @@ def sound_name(settings: SyntheticSettings, scene: Scene) -> str | None:
 def make_sound(settings: SyntheticSettings, number: int, scene: Scene) -> np.ndarray:
     """Returns the sound of a video, as long as its frames: int16 [samples] at the settings' rate.
 
-    Level is drawn per video, so loudness alone tells nothing.
+    The level is drawn per video, so loudness carries no information about the sounding object.
     """
     rng = generator(settings, number, "sound")
     times = np.arange(round(settings.duration * settings.sample_rate)) / settings.sample_rate

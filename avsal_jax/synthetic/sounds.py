@@ -15,13 +15,13 @@ from avsal_jax.synthetic.generated_set import NAME
 from avsal_jax.synthetic.layout import read_scene
 from avsal_jax.synthetic.settings import CLASSES
 
-PITCHES = 8  # of a video, where there is more than one
+PITCHES = 8  # transpositions of each video, if `pitch` is not 0
 
 
 class Sounds:
-    """The sounds of the videos of a split of sets, with their classes; a video without one is left out.
+    """The sounds of the videos of a split of sets, with their classes; videos without a class are skipped.
 
-    With `pitch`, octaves, each is there PITCHES times, at pitches drawn up to so far from the recorded one.
+    With `pitch` > 0, each sound occurs PITCHES times, transposed by random shifts of up to `pitch` octaves.
     """
 
     def __init__(self, sets, split: str, spec: InputSpec, pitch: float = 0.0, seed: int = 0):

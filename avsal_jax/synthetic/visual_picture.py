@@ -1,4 +1,4 @@
-"""Draws the scenes of the grade `visual`: all looks are drawn at random, nothing is of a class."""
+"""Draws the scenes of the grade `visual`: all appearances are random, without classes."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def render_visual(settings: SyntheticSettings, number: int, scene: Scene) -> np.
         image = np.stack(
             [scipy.ndimage.map_coordinates(c, place, order=1, mode="grid-wrap") for c in canvas], -1
         )
-        for one, looks in zip(scene.moving, movers, strict=True):
+        for k, looks in zip(scene.moving, movers, strict=True):
             turn = looks.turn + looks.spin * index / settings.fps
-            at = scene.centres[one, index], scene.radii[one], turn
+            at = scene.centres[k, index], scene.radii[k], turn
             paint(image, *at, looks.phases, looks.outline, looks.colour)
         image = saturation * image + (1 - saturation) * image.mean(-1, keepdims=True)
         image += noise * rng.standard_normal(image.shape)
@@ -59,7 +59,7 @@ def render_visual(settings: SyntheticSettings, number: int, scene: Scene) -> np.
 
 
 def _canvas(rng: np.random.Generator, settings: SyntheticSettings, scene: Scene, camera: Camera):
-    """Returns float64 [3, 2H, 2W], periodic: noise, shapes over it, and the objects that stick to it."""
+    """Returns float64 [3, 2H, 2W], periodic: noise, shapes over it, and the objects that are fixed to it."""
     size = np.array([settings.height, settings.width])
     first, second, third = rng.uniform(0, 255, (3, 3))
     second = first + rng.uniform(0.2, 1.0) * (second - first)
@@ -71,35 +71,35 @@ def _canvas(rng: np.random.Generator, settings: SyntheticSettings, scene: Scene,
         radius = settings.height * np.exp(rng.uniform(np.log(0.05), np.log(0.5)))
         _stick(image, looks=_looks(rng), place=rng.uniform(0, 2, 2) * size, radius=radius)
     middle = settings.frames // 2
-    for one in sorted(set(range(len(scene.radii))) - set(scene.moving)):
+    for k in sorted(set(range(len(scene.radii))) - set(scene.moving)):
         _stick(
             image,
             looks=_looks(rng),
-            place=on_canvas(camera, size=size, index=middle, place=scene.centres[one, middle]),
-            radius=scene.radii[one],
+            place=on_canvas(camera, size=size, index=middle, place=scene.centres[k, middle]),
+            radius=scene.radii[k],
         )
     return np.moveaxis(np.clip(image, 0, 255), -1, 0)
 
 
 def _stick(image: np.ndarray, looks: _Looks, place: np.ndarray, radius: float) -> None:
-    """Paints a shape on the periodic canvas `image`, which is rolled so that its place is in the middle."""
-    whole = np.floor(place).astype(int)
+    """Paints a shape on the periodic canvas `image`, which is rolled so that the shape is in the middle."""
+    pixel = np.floor(place).astype(int)
     middle = np.array(image.shape[:2]) // 2
-    rolled = np.roll(image, middle - whole, (0, 1))
+    rolled = np.roll(image, middle - pixel, (0, 1))
     paint(
         rolled,
-        centre=middle + place - whole,
+        centre=middle + place - pixel,
         radius=radius,
         turn=looks.turn,
         phases=looks.phases,
         outline=looks.outline,
         colour=looks.colour,
     )
-    image[:] = np.roll(rolled, whole - middle, (0, 1))
+    image[:] = np.roll(rolled, pixel - middle, (0, 1))
 
 
 def _looks(rng: np.random.Generator) -> _Looks:
-    """Draws an outline of four waves, stretched; and a texture of two colours, any contrast and fineness."""
+    """Draws a stretched outline of four waves, and a texture of two colours of random contrast and scale."""
     waves, starts = rng.uniform(0, 0.15, 4), rng.uniform(0, 2 * np.pi, 4)
     thin, texture = rng.uniform(0.45, 1.0), TEXTURES[str(rng.choice(list(TEXTURES)))]
     light, other = rng.uniform(0, 255, (2, 3))

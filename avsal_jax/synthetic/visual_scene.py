@@ -1,6 +1,6 @@
-"""Scenes of the grade `visual`: objects that move by themselves, others that do not, and a camera.
+"""Scenes of the grade `visual`: objects that move by themselves, static objects, and a camera.
 
-The law is in docs/synthetic.md. Places in a frame are (row, column) in its pixels; the background is a
+docs/synthetic.md has the formulas. Positions in a frame are (row, column) in its pixels; the background is a
 periodic canvas of twice the frame's height and width.
 """
 
@@ -14,14 +14,14 @@ import scipy.ndimage
 from avsal_jax.synthetic.scene import Scene, frame_times, generator
 from avsal_jax.synthetic.settings import SyntheticSettings
 
-STILL = 1  # objects that stick to the background, at most
+MAX_STATIC_OBJECTS = 1  # objects that are fixed to the background
 _RADII = (0.1, 0.3)  # of the height
 _SPEEDS = (0.5, 1.5)  # heights per second
 _WOBBLE = 0.06  # heights, the largest amplitude
 
 
 class Camera(NamedTuple):
-    """Where the frames lie on the canvas: a place p of frame t is at middles[t] + zoom[t] (p - size / 2).
+    """Maps frames to the canvas: position p of frame t is at middles[t] + zoom[t] (p - size / 2).
 
     Attributes:
       middles: float64 [frames, 2], (row, column) in pixels of the canvas.
@@ -33,7 +33,7 @@ class Camera(NamedTuple):
 
 
 def make_camera(settings: SyntheticSettings, number: int) -> Camera:
-    """Draws a camera: one of three stands still, the others pan, sway, shake and zoom in any combination."""
+    """Draws a camera: static with probability 1/3; else any combination of pan, sway, shake and zoom."""
     rng, times = generator(settings, number, "camera"), frame_times(settings)[:, None]
     middles = rng.uniform(0, 2, 2) * (settings.height, settings.width) + np.zeros((settings.frames, 2))
     log_zoom = np.full(settings.frames, rng.uniform(-0.1, 0.1))
@@ -53,12 +53,13 @@ def make_camera(settings: SyntheticSettings, number: int) -> Camera:
 
 
 def make_visual_scene(settings: SyntheticSettings, number: int) -> Scene:
-    """Draws a silent scene: 1 to `objects` objects that move by themselves, and 0 or 1 that does not.
+    """Draws a silent scene: 1 to `objects` objects that move by themselves, and 0 or 1 static object.
 
-    Sizes and looks of both kinds obey one law, so that only motion against the background tells them apart.
+    Sizes and appearances of both kinds have the same distribution. Therefore only motion against the
+    background distinguishes them.
     """
     rng = generator(settings, number, "scene")
-    moving, still = int(rng.integers(1, settings.objects + 1)), int(rng.integers(STILL + 1))
+    moving, still = int(rng.integers(1, settings.objects + 1)), int(rng.integers(MAX_STATIC_OBJECTS + 1))
     radii = _spread(rng, *_RADII, moving + still) * settings.height
     camera, middle = make_camera(settings, number), settings.frames // 2
     size = np.array([settings.height, settings.width])
@@ -66,7 +67,6 @@ def make_visual_scene(settings: SyntheticSettings, number: int) -> Scene:
     for _ in range(still):
         place = on_canvas(camera, size=size, index=middle, place=rng.uniform(0.1, 0.9, 2) * size)
         paths.append(size / 2 + (place - camera.middles) / camera.zoom[:, None])
-    none = np.empty(0)
     return Scene(
         np.stack(paths),
         radii=radii,
@@ -75,7 +75,7 @@ def make_visual_scene(settings: SyntheticSettings, number: int) -> Scene:
         sounding=None,
         kind=None,
         off_screen=None,
-        sound_pulses=none,
+        sound_pulses=np.empty(0),
         moving=tuple(range(moving)),
     )
 
@@ -86,7 +86,7 @@ def on_canvas(camera: Camera, size: np.ndarray, index: int, place: np.ndarray) -
 
 
 def _path(rng: np.random.Generator, settings: SyntheticSettings, radius: float) -> np.ndarray:
-    """Returns float64 [frames, 2]: straight on, wobbling, thrown back half a radius from the edges."""
+    """Returns float64 [frames, 2]: a straight wobbling path, reflected half a radius from the edges."""
     times, size = frame_times(settings)[:, None], np.array([settings.height, settings.width])
     path = rng.uniform(0.1, 0.9, 2) * size
     path = path + _heading(rng) * _spread(rng, *_SPEEDS) * settings.height * times

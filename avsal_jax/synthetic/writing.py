@@ -1,4 +1,4 @@
-"""Writes a synthetic set: videos in parallel, each complete or not there, the lists last."""
+"""Writes a synthetic set: videos in parallel and atomically, then the lists."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def write_synthetic(
 ) -> pathlib.Path:
     """Writes a synthetic set in the packaging of STAViS; `open_dataset("synthetic", root)` opens it.
 
-    A run that was stopped goes on where it ended. One process at a time may write to a root. Workers are
+    Rerun an interrupted call to resume it. Only one process at a time may write to a root. Workers are
     spawned, so a script that calls this needs `if __name__ == "__main__":`.
 
     Args:
       root: the folder to write into; it may hold other sets.
       settings: of the set. Every video is a pure function of them and its number.
-      progress: wraps what is iterated over once per missing video; it has a length.
-      workers: processes; None for one per usable core. It changes no byte.
+      progress: wraps an iterable with a length, which has one element per missing video.
+      workers: processes; None for one per usable core. The output does not depend on it.
 
     Returns:
       The root.
@@ -78,15 +78,15 @@ def video_names(settings: SyntheticSettings) -> list[str]:
 
 
 def split_sizes(videos: int) -> dict[str, int]:
-    """Returns how many videos, in the order of their numbers, are in each split: 70, 10 and 20 %."""
+    """Returns the number of videos in each split, in the order of their numbers: 70, 10 and 20 %."""
     val, test = max(1, round(0.1 * videos)), max(1, round(0.2 * videos))
     return {"train": videos - val - test, "val": val, "test": test}
 
 
 def _claim(root: pathlib.Path, settings: SyntheticSettings) -> None:
-    """Makes the root one of these settings; AvsalError where it is one of others."""
-    stored = layout.read_settings(root)
-    if stored is None:
+    """Writes the settings to the root; raises AvsalError if it has a set of other settings."""
+    existing = layout.read_settings(root)
+    if existing is None:
         if (root / "video_frames" / FOLDER).exists():
             raise AvsalError(
                 f"{root / 'video_frames' / FOLDER} exists, but {root} has no {layout.SETTINGS_FILE}; "
@@ -94,12 +94,12 @@ def _claim(root: pathlib.Path, settings: SyntheticSettings) -> None:
             )
         root.mkdir(parents=True, exist_ok=True)
         layout.write_settings(root, settings)
-    elif stored != settings:
-        values, existing = dataclasses.asdict(settings), dataclasses.asdict(stored)
+    elif existing != settings:
+        new_values, old_values = dataclasses.asdict(settings), dataclasses.asdict(existing)
         differ = [
-            f"{key}={existing[key]} there, {key}={values[key]} here"
-            for key in existing
-            if existing[key] != values[key]
+            f"{key}={old_values[key]} there, {key}={new_values[key]} here"
+            for key in old_values
+            if old_values[key] != new_values[key]
         ]
         raise AvsalError(
             f"{root} holds a synthetic set of other settings ({'; '.join(differ)}); choose another folder"
@@ -123,7 +123,7 @@ def _write_videos(root, settings, numbers: list[int], progress, workers: int) ->
 
 
 def _write_video(root: pathlib.Path, settings: SyntheticSettings, number: int) -> None:
-    """Writes all files of a video to a temporary folder, then puts its folders in their places."""
+    """Writes all files of a video to a temporary folder, then moves its folders into place."""
     name = video_names(settings)[number]
     silent = settings.grade == "visual"
     scene = (make_visual_scene if silent else make_scene)(settings, number)
@@ -142,7 +142,7 @@ def _write_video(root: pathlib.Path, settings: SyntheticSettings, number: int) -
         if silent and kind == "video_audio":
             continue
         folder.parent.mkdir(parents=True, exist_ok=True)
-        if folder.exists():  # of a run that was stopped between two renames
+        if folder.exists():  # from a run that was interrupted between two renames
             shutil.rmtree(folder)
         os.replace(partial / kind, folder)
 
@@ -150,9 +150,9 @@ def _write_video(root: pathlib.Path, settings: SyntheticSettings, number: int) -
 def _write_lists(root: pathlib.Path, settings: SyntheticSettings, names: list[str]) -> None:
     lists = root / "fold_lists"
     lists.mkdir(exist_ok=True)
-    left = iter(names)
+    remaining = iter(names)
     for split, count in split_sizes(settings.videos).items():
-        lines = [f"{next(left)} {settings.frames} {settings.fps:.6f}\n" for _ in range(count)]
+        lines = [f"{next(remaining)} {settings.frames} {settings.fps:.6f}\n" for _ in range(count)]
         write_text(lists / f"{FOLDER}_list_{split}_fps.txt", "".join(lines))
 
 
@@ -161,7 +161,7 @@ def _cores() -> int:
 
 
 def _end_with_parent() -> None:
-    """Ends a worker whose parent was killed; it would wait for work for ever."""
+    """Ends a worker when its parent is killed; otherwise it would wait for work forever."""
     sentinel = multiprocessing.parent_process().sentinel
 
     def watch():

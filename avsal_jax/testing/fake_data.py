@@ -1,7 +1,7 @@
-"""Small data sets with real files in every packaging, and what was written into them.
+"""Small data sets with real files in every packaging, and the values that were written.
 
-Sizes, rates and lengths differ per video. Two videos are awkward: one has frames of black truth
-(density all zero, nobody looked), of one the last frames have no files though its list counts them.
+Sizes, rates and lengths differ per video. Two videos are irregular: one has frames with black truth (zero
+density, no fixations), and the list of the other states more frames than it has files.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ def write_stavis(root, folder: str, videos, lists: dict[str, tuple[str, ...]] | 
         )
     by_name = {video.name: video for video in videos}
     for part, names in (lists or {}).items():
-        chosen = [by_name[name] for name in names]
-        text = "\n".join(f"{v.name} {v.listed} {v.fps:.6f}" for v in chosen)
+        selected = [by_name[name] for name in names]
+        text = "\n".join(f"{v.name} {v.listed} {v.fps:.6f}" for v in selected)
         path = root / "fold_lists" / f"{folder}_list_{part}_fps.txt"
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)  # without a last newline, as some of the real ones
@@ -154,7 +154,7 @@ def write_rearranged(root, split: str, videos, form: str = "{:04d}.png", first: 
       split: the name of the split's folder, as `train` or `testing`.
       videos: of FakeVideo.
       form: of the file names, of the number; as `actioncliptest00001_{:05d}.png`.
-      first: number of the first frame; shots of Hollywood-2 go on where the one before ended.
+      first: number of the first frame; shots of Hollywood-2 continue the numbers of the previous shot.
     """
     root = pathlib.Path(root)
     for video in videos:

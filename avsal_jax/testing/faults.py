@@ -7,7 +7,7 @@ import signal
 from avsal_jax.testing.interruptions import FULL, HEARTBEAT, KILL, STOP_SAVING, Interrupted
 from avsal_jax.training.launch import LOST
 
-# The network does not matter here, and all processes but the first compile it anew at every start.
+# Any network will do; a small one, because all processes except the first compile it at every start.
 SMALL = (
     "--config.model.visual_encoder=small",
     "--config.model.visual_encoder.width=0.0625",
@@ -15,37 +15,40 @@ SMALL = (
 )
 
 
-def check(run: Interrupted, found: list[dict]) -> list[str]:
-    """Raises AssertionError unless two processes met each event as they should; returns the figures."""
-    run.check(found)
+def check(run: Interrupted, interruptions: list[dict]) -> list[str]:
+    """Raises AssertionError unless two processes handled each event correctly; returns the figures."""
+    run.check(interruptions)
     checks = {KILL: _check_kill, STOP_SAVING: _check_stop, FULL: _check_full}
-    return [f"{checks[one['event']](one)}; {one['recorded'] - one['restored']} steps lost" for one in found]
+    return [
+        f"{checks[row['event']](row)}; {row['recorded'] - row['restored']} steps lost"
+        for row in interruptions
+    ]
 
 
-def _check_kill(one: dict) -> str:
-    """A killed process is named by the other, which ends by itself soon."""
-    victim, survivor = one["victim"], 1 - one["victim"]
-    code, seconds = one["codes"][survivor], one["seconds"][survivor]
+def _check_kill(row: dict) -> str:
+    """The surviving process names the killed one in its output, and ends by itself soon."""
+    victim, survivor = row["victim"], 1 - row["victim"]
+    code, seconds = row["codes"][survivor], row["seconds"][survivor]
     # Either the watch ends it, or jax before, at the end of the heartbeat or when process 0 is gone.
-    assert one["codes"][victim] == -signal.SIGKILL and code in (LOST, -signal.SIGABRT), one
-    assert seconds < HEARTBEAT + 10, one
-    assert f"process {victim + 1} of 2 (" in one["texts"][survivor], one
+    assert row["codes"][victim] == -signal.SIGKILL and code in (LOST, -signal.SIGABRT), row
+    assert seconds < HEARTBEAT + 10, row
+    assert f"process {victim + 1} of 2 (" in row["texts"][survivor], row
     return f"killed process {victim + 1}: the other ended with {code} in {seconds:.1f} s"
 
 
-def _check_full(one: dict) -> str:
-    """A full disk is told in one line by who meets it, one process or both; another knows of it."""
-    codes, apart = one["codes"], max(one["seconds"]) - min(one["seconds"])
-    assert 2 in codes and set(codes) <= {2, LOST}, one
-    assert all("cannot save step" in text and "No space left on device" in text for text in one["texts"]), one
-    assert apart < HEARTBEAT + 10, one
+def _check_full(row: dict) -> str:
+    """Each process that meets the full disk reports it in one line; if only one does, the other ends too."""
+    codes, apart = row["codes"], max(row["seconds"]) - min(row["seconds"])
+    assert 2 in codes and set(codes) <= {2, LOST}, row
+    assert all("cannot save step" in text and "No space left on device" in text for text in row["texts"]), row
+    assert apart < HEARTBEAT + 10, row
     return f"full disk: both ended, with {codes}, {apart:.1f} s apart"
 
 
-def _check_stop(one: dict) -> str:
-    """SIGTERM to one process during a save: all save where they are, and say so."""
-    assert one["codes"] == [75, 75] and one["committed"] == one["recorded"], one
+def _check_stop(row: dict) -> str:
+    """After SIGTERM to one process during a save, all processes save their current step and report it."""
+    assert row["codes"] == [75, 75] and row["committed"] == row["recorded"], row
     return (
-        f"SIGTERM to process {one['victim'] + 1} during a save: both saved step {one['committed']} and ended "
-        f"with 75 after {max(one['seconds']):.1f} s"
+        f"SIGTERM to process {row['victim'] + 1} during a save: both saved step {row['committed']} and ended "
+        f"with 75 after {max(row['seconds']):.1f} s"
     )

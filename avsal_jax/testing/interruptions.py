@@ -21,14 +21,14 @@ from avsal_jax.testing import COMMAND
 _TIMES = ("waiting", "steps_per_second")
 _SAVE_EVERY = 10  # steps
 _LIMIT = 900.0  # seconds for one process
-_ROOM = 1_500_000  # bytes that are left on a disk that shall fill up: less than a checkpoint takes
+_ROOM = 1_500_000  # bytes that are left on a disk that must fill up: less than a checkpoint needs
 HEARTBEAT = 10  # seconds, of runs of several processes
 KILL, STOP = "SIGKILL", "SIGTERM"
 STOP_SAVING, FULL = "SIGTERM during a save", "full disk"
 
 
 class Interrupted:
-    """A command `avsal train ...` that is run whole, and then again and again with interruptions.
+    """A command `avsal train ...` that is run once without, and then repeatedly with interruptions.
 
     Args:
       config: a recipe that takes prepared clips, such as `vinet_synthetic:smoke`.
@@ -36,7 +36,7 @@ class Interrupted:
       folder: for the workdirs and the compiled programs.
       steps: of the run; every one is recorded, and every tenth is saved.
       processes: that make the run, on this machine.
-      more: further arguments of `avsal train`. It knows `visual_encoder=small`, which compiles in seconds.
+      more: further arguments of `avsal train`; `visual_encoder=small` compiles in seconds.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class Interrupted:
             *more,
         ]
         self._folder, self._processes = pathlib.Path(folder), processes
-        self.whole = self._folder / "whole"
+        self.uninterrupted = self._folder / "whole"
         started = time.monotonic()
-        self.run(self.whole)
+        self.run(self.uninterrupted)
         self.first_seconds = time.monotonic() - started
-        self.expected = outcome(self.whole)
+        self.expected = outcome(self.uninterrupted)
 
     def interrupt(self, seed: int, events: Sequence[str]) -> list[dict]:
         """Interrupts one run by each event in turn, at random moments, and lets it end.
@@ -71,17 +71,18 @@ class Interrupted:
           the signal to its end (where the disk fills up: from the start); `texts`, what it printed. The last
           entry has `same`: whether the run ended as the whole one.
         """
-        draw, workdir, found = random.Random(seed), self._folder / f"run{seed}", []
+        draw, workdir, interruptions = random.Random(seed), self._folder / f"run{seed}", []
         with _disk(workdir / "checkpoints", FULL in events) as resize:
             for event in events:
-                found.append(self._event(event, draw=draw, workdir=workdir, resize=resize))
+                interruptions.append(self._event(event, draw=draw, workdir=workdir, resize=resize))
             text = self.run(workdir)
-            for one, next_text in zip(found, [*(f["texts"][0] for f in found[1:]), text], strict=True):
-                one["restored"] = _restored(next_text)
-            found[-1]["same"] = outcome(workdir) == self.expected
-        if found[-1]["same"]:
+            next_texts = [*(row["texts"][0] for row in interruptions[1:]), text]
+            for row, next_text in zip(interruptions, next_texts, strict=True):
+                row["restored"] = _restored(next_text)
+            interruptions[-1]["same"] = outcome(workdir) == self.expected
+        if interruptions[-1]["same"]:
             shutil.rmtree(workdir, ignore_errors=True)
-        return found
+        return interruptions
 
     def _event(self, event: str, draw: random.Random, workdir, resize: Callable) -> dict:
         """Starts the run, and lets `event` end it."""
@@ -98,23 +99,23 @@ class Interrupted:
                 time.sleep(draw.uniform(0, 0.5))
             processes[victim].send_signal(signal.SIGKILL if event == KILL else signal.SIGTERM)
         texts, codes, seconds = _finish(processes)
-        found = {"event": event, "victim": victim, "codes": codes, "seconds": seconds, "texts": texts}
-        found |= {"committed": committed(workdir)[-1], "saving": event == FULL or partial(workdir)}
+        row = {"event": event, "victim": victim, "codes": codes, "seconds": seconds, "texts": texts}
+        row |= {"committed": committed(workdir)[-1], "saving": event == FULL or partial(workdir)}
         if event == FULL:
             resize(None)
-        return {**found, "recorded": max(record["step"] for record in _records(workdir))}
+        return {**row, "recorded": max(record["step"] for record in _records(workdir))}
 
-    def check(self, found: list[dict]) -> None:
-        """Raises AssertionError unless the interruptions lost nothing.
+    def check(self, interruptions: list[dict]) -> None:
+        """Raises AssertionError unless the interrupted run has the same outcome and lost few steps.
 
-        A save is complete before the next is due, so a process goes on from the last one that was begun, or
-        from the one before where that was under way: less than two intervals behind.
+        A save is complete before the next is due. Therefore a process resumes from the last save, or from the
+        previous one if the last was not complete: less than two intervals behind.
         """
-        for one in found:
-            assert one["restored"] == one["committed"] > 0, found
-            behind = one["recorded"] - one["restored"]
-            assert behind < (2 * _SAVE_EVERY if one["saving"] else _SAVE_EVERY + 2), found
-        assert found[-1]["same"], found
+        for row in interruptions:
+            assert row["restored"] == row["committed"] > 0, interruptions
+            behind = row["recorded"] - row["restored"]
+            assert behind < (2 * _SAVE_EVERY if row["saving"] else _SAVE_EVERY + 2), interruptions
+        assert interruptions[-1]["same"], interruptions
 
     def run(self, workdir) -> str:
         """Runs the command to its end; returns what its first process printed."""
@@ -135,13 +136,13 @@ class Interrupted:
         command = [*COMMAND, "train", *self._arguments]
         command += ["--workdir", str(workdir)]
         env = {**os.environ, "XDG_CACHE_HOME": str(self._folder / "cache"), "JAX_NUM_CPU_DEVICES": "1"}
-        several = []
+        group_flags = []
         if self._processes > 1:
-            several = ["--coordinator", free_address(), "--num-processes", str(self._processes)]
-            several += ["--heartbeat", str(HEARTBEAT)]
+            group_flags = ["--coordinator", free_address(), "--num-processes", str(self._processes)]
+            group_flags += ["--heartbeat", str(HEARTBEAT)]
         return [
             subprocess.Popen(
-                [*command, *several, *(["--process-id", str(index)] if several else [])],
+                [*command, *group_flags, *(["--process-id", str(index)] if group_flags else [])],
                 env=env,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -152,9 +153,9 @@ class Interrupted:
 
 
 @contextlib.contextmanager
-def _disk(folder, wanted: bool) -> Iterator[Callable]:
-    """Makes `folder` a disk of its own; gives a function that leaves it that many bytes, None for a lot."""
-    if not wanted:
+def _disk(folder, is_needed: bool) -> Iterator[Callable]:
+    """Mounts a disk at `folder`; yields a function that sets its free space in bytes (None: ample)."""
+    if not is_needed:
         yield None
         return
 

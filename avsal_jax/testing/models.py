@@ -37,7 +37,7 @@ def probe_model(frames: int = 8, height: int = 64, width: int = 96, **fields) ->
 
     `fields` are those of its `InputSpec`.
 
-    Maps of random weights are mostly border pattern; this one tells right frames from wrong ones.
+    Maps of random weights are mostly a border pattern; this model's map shows which frame was used.
     """
     spec = InputSpec(frames, height, width, pixels=SIGNED, **fields)
     network = Network(spec, _ProbeEncoder(), heads=_heads(_ProbeDecoder(spec.label_index)))

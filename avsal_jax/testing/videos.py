@@ -80,7 +80,7 @@ def spot_centre(index: int, count: int, height: int, width: int) -> tuple[float,
 def transcode(
     source, path, codec: str, audio_codec: str | None, size: tuple[int, int], pixel_format: str = "yuv420p"
 ) -> pathlib.Path:
-    """Encodes the best picture and sound of `source` anew, at `size` (height, width); times are kept."""
+    """Re-encodes the best picture and sound of `source` at `size` (height, width); times are kept."""
     path = pathlib.Path(path)
     fast = {
         "libx264": {"preset": "veryfast"},

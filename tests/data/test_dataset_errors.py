@@ -35,8 +35,8 @@ def refused(pattern, name, *arguments, **named):
 def test_wrong_names_splits_and_folds(root):
     refused(r"'DIEM' .* there are .*dhf1k, .*, and .* dhf1k:NAME, gaze:NAME and stavis:NAME", "DIEM", root)
     refused("'tased:x' is not a data set", "tased:x", root)
-    refused(r"data set 'stavis:../x': '../x' is no name", "stavis:../x", root)
-    refused("data set 'dhf1k:': '' is no name", "dhf1k:", root)
+    refused(r"data set 'stavis:../x': '../x' is not a name", "stavis:../x", root)
+    refused("data set 'dhf1k:': '' is not a name", "dhf1k:", root)
     refused("avad has no split 'val'; it has train, test", "avad", root, "val", fold=1)
     refused("avad has no split 'Test'", "avad", root, "Test", fold=1)
     refused("avad has the folds 1, 2, 3; no fold was given", "avad", root)
@@ -61,7 +61,7 @@ def test_wrong_roots(root, tmp_path):
         "has no etmd: there is no folder video_frames/ETMD_av; video_frames holds AVAD", "etmd", root, fold=1
     )
     refused("has no diem: there is no folder video_frames/DIEM", "ave", root)
-    refused("has no folder train or training: videos are sought in", "hollywood2", root, "train")
+    refused("has no folder train or training: videos are searched in", "hollywood2", root, "train")
     refused("has no folder test or testing", "dhf1k", root)
     (tmp_path / "test").mkdir()
     refused("there is no video of the split test in .*test", "ucf", tmp_path)
@@ -84,22 +84,25 @@ def test_lists_that_lead_nowhere(root):
     ("text", "pattern"),
     [
         ("", "the list .* names no video"),
-        ("first_52x36\n../secret", r"list.txt, line 2: '../secret' is no name of a video; names hold no '/'"),
-        ("\n/etc/passwd\n", "list.txt, line 2: '/etc/passwd' is no name"),
-        ("avad ..", "list.txt, line 1: '..' is no name"),
-        ("avad C:\\x", "is no name of a video"),
-        (".. 5 25.0", "list.txt, line 1: '..' is no name"),
-        ("a\x00b", r"'a\\x00b' is no name"),
-        ("a\x1b[31mb", r"'a\\x1b\[31mb' is no name"),
+        (
+            "first_52x36\n../secret",
+            r"list.txt, line 2: '../secret' is not a name of a video; names hold no '/'",
+        ),
+        ("\n/etc/passwd\n", "list.txt, line 2: '/etc/passwd' is not a name"),
+        ("avad ..", "list.txt, line 1: '..' is not a name"),
+        ("avad C:\\x", "is not a name of a video"),
+        (".. 5 25.0", "list.txt, line 1: '..' is not a name"),
+        ("a\x00b", r"'a\\x00b' is not a name"),
+        ("a\x1b[31mb", r"'a\\x1b\[31mb' is not a name"),
         ("../x clip1", "list.txt, clip1: '../x' is not a data set"),
         ("ave clip1", "ave is made of several sets; write `set video`, as in `diem clip1`"),
         ("ucf clip1", "ucf clip1 is not in the packaging of avad; open it by itself"),
         ("a b c d", "line 1 has 4 words; a list has `video`, `set video` or `video frames fps`"),
-        ("a 5 fast", "line 1: '5 fast' is no number of frames and rate, as in `385 24.99975`"),
-        ("a 0 25", "'0 25' is no number of frames"),
-        ("a 5 nan", "'5 nan' is no number of frames"),
-        ("a 5 inf", "'5 inf' is no number of frames"),
-        ("a 99999999999 25", "is no number of frames"),
+        ("a 5 fast", "line 1: '5 fast' is not a number of frames and a rate, as in `385 24.99975`"),
+        ("a 0 25", "'0 25' is not a number of frames"),
+        ("a 5 nan", "'5 nan' is not a number of frames"),
+        ("a 5 inf", "'5 inf' is not a number of frames"),
+        ("a 99999999999 25", "is not a number of frames"),
         ("summe_video", "the rate of avad summe_video is not known: .*write `video frames fps` in your list"),
     ],
 )
@@ -112,7 +115,7 @@ def test_damaged_lists(root, tmp_path, text, pattern):
 def test_lists_that_are_no_text(root, tmp_path):
     path = tmp_path / "list.txt"
     path.write_bytes(b"\xff\xfe\x00")
-    refused("list.txt is no list of videos: it is not UTF-8 text", "avad", root, list_file=path)
+    refused("list.txt is not a list of videos: it is not UTF-8 text", "avad", root, list_file=path)
     with path.open("wb") as file:
         file.truncate(17_000_000)
     refused("list.txt is too large to be a list of videos", "avad", root, list_file=path)
@@ -122,7 +125,7 @@ def test_lists_that_are_no_text(root, tmp_path):
 def test_a_fold_list_that_climbs_or_is_damaged(root):
     path = root / "fold_lists" / "AVAD_list_test_1_fps.txt"
     path.write_text(f"{NAMES[0]} 6 24.99975\n../../x 5 25\n")
-    refused("AVAD_list_test_1_fps.txt, line 2: '../../x' is no name", "avad", root, fold=1)
+    refused("AVAD_list_test_1_fps.txt, line 2: '../../x' is not a name", "avad", root, fold=1)
     path.write_text(f"{NAMES[0]} 6\n")
     refused("line 1 has 2 words; a fold list has `name frames fps` per line", "avad", root, fold=1)
 
@@ -146,7 +149,7 @@ def test_bad_files_lose_only_their_frame(root):
             "fixMap_00003.mat has no variable eyeMap; it holds fixMap",
         ),
         (lambda: entries[0].truth(1).density, "eyeMap_00002.jpg is n.* image that can be read"),
-        (lambda: entries[0].frame(3), "img_00004.jpg is no image that can be read"),
+        (lambda: entries[0].frame(3), "img_00004.jpg is not an image that can be read"),
         (
             lambda: entries[0].truth(4).density,
             r"eyeMap_00005.jpg is a coloured picture \(mode RGB, .* maps are grey",
@@ -221,13 +224,13 @@ def test_maps_in_matlab_files(tmp_path):
         scipy.io.savemat(path, {"eyeMap": array, "other": "text"})
         assert read_fixation_map(path, "eyeMap").fixations.points.tolist() == [[0, 8], [4, 0]]
         assert mat_shape(path, "eyeMap") == (5, 9)
-    with pytest.raises(AvsalError, match=r"other in .* is no map: char of shape"):
+    with pytest.raises(AvsalError, match=r"other in .* is not a map: char of shape"):
         mat_map(path, "other")
     with pytest.raises(AvsalError, match="there is no file"):
         mat_map(tmp_path / "none.mat", "eyeMap")
     for array in (np.zeros((3, 3, 3)), np.array([{}], object)):
         scipy.io.savemat(path, {"eyeMap": array})
-        with pytest.raises(AvsalError, match="eyeMap in .* is no map"):
+        with pytest.raises(AvsalError, match="eyeMap in .* is not a map"):
             mat_map(path, "eyeMap")
     scipy.io.savemat(path, {"eyeMap": np.zeros((0, 4))})
     with pytest.raises(AvsalError, match=r"has shape \(0, 4\); sides are 1 to 10000"):
@@ -257,7 +260,7 @@ def test_a_sparse_map_with_a_wrong_index_is_refused(tmp_path, packed):
             element = zlib.compress(changed)
             changed = whole[:128] + struct.pack("<II", 15, len(element)) + element
         path.write_bytes(changed)
-        with pytest.raises(AvsalError, match="a.mat is no MATLAB file that can be read"):
+        with pytest.raises(AvsalError, match="a.mat is not a MATLAB file that can be read"):
             read_fixation_map(path, "eyeMap")
 
 
@@ -271,7 +274,7 @@ def test_numbers_of_an_unknown_type_are_refused(tmp_path):
         for header in (whole[:124], whole[:124] + b"\x07\x01IM"):
             damaged = header + whole[len(header) :].replace(tag, struct.pack("<II", kind, 25), 1)
             (tmp_path / "a.mat").write_bytes(damaged)
-            with pytest.raises(AvsalError, match="a.mat is no MATLAB file that can be read"):
+            with pytest.raises(AvsalError, match="a.mat is not a MATLAB file that can be read"):
                 read_fixation_map(tmp_path / "a.mat", "eyeMap")
 
 
@@ -295,7 +298,7 @@ def test_absurd_sizes_are_refused_from_the_header(tmp_path):
         with pytest.raises(AvsalError, match=rf"has shape \({rows}, {columns}\); sides are 1 to 10000"):
             mat_map(path, "eyeMap")
     path.write_bytes(blob.replace(struct.pack("<ii", 3, 5), struct.pack("<ii", 30, 50), 1))
-    with pytest.raises(AvsalError, match="large.mat is no MATLAB file that can be read"):
+    with pytest.raises(AvsalError, match="large.mat is not a MATLAB file that can be read"):
         mat_map(path, "eyeMap")
     other = io.BytesIO()
     scipy.io.savemat(other, {"eyeMap": np.zeros((2, 4))})

@@ -125,7 +125,7 @@ def resized(points, scale, kind):
     [
         ("a.png", lambda p: np.uint8(255 * blurred(p)), "as in a density, a resized map"),
         ("a.png", lambda p: np.uint8(60 * blurred(p)), "as in a density, a resized map"),
-        ("a.png", lambda p: np.uint8(5 * blurred(p)), "lie side by side, as in a density"),
+        ("a.png", lambda p: np.uint8(5 * blurred(p)), "are adjacent, as in a density"),
         ("a.mat", blurred, "it has fractions, as densities"),
         ("a.png", lambda p: 255 - binary(p), "of its pixels are fixated: it is inverted"),
         ("a.jpg", lambda p: 255 - binary(p), "of its pixels are fixated: it is inverted"),
@@ -145,7 +145,8 @@ def test_what_is_no_fixation_map_is_refused(tmp_path, name, change, words):
         read(tmp_path, content, name)
     line = str(error.value)
     assert (
-        f"{tmp_path / name} is no fixation map (binary: 0, and one other number" in line and "\n" not in line
+        f"{tmp_path / name} is not a fixation map (binary: 0, and one other number" in line
+        and "\n" not in line
     )
 
 
@@ -154,7 +155,7 @@ def test_spots_are_read_with_a_note(tmp_path):
     enlarged = np.kron(binary(places()), np.ones((3, 3), np.uint8))
     found = read(tmp_path, enlarged)
     assert found.kind == PATCHES and len(found.points) == np.count_nonzero(enlarged)
-    assert "lie side by side" in fixation_findings([found])["fixation maps"]
+    assert "are adjacent" in fixation_findings([found])["fixation maps"]
     pair = np.zeros((9, 9), np.uint8)
     pair[4, 4:6] = pair[0, 8] = pair[1, 0] = 255  # two beside each other; the ends of two rows are apart
     assert read(tmp_path, pair).kind == ""

@@ -188,9 +188,9 @@ def test_numpy_files_that_are_no_maps(tmp_path):
         (header((4, 4), "|O") + bytes(999), "holds object; maps are real numbers"),
         (header((4, 4), "<c16") + bytes(999), "holds complex128; maps are real numbers"),
         (header((4, 4), "<U9") + bytes(999), "holds <U9; maps are real numbers"),
-        (header((4, 4))[:40], "is no NumPy file that can be read"),
-        (b"no array", "is no NumPy file that can be read"),
-        (b"", "is no NumPy file that can be read"),
+        (header((4, 4))[:40], "is not a NumPy file that can be read"),
+        (b"no array", "is not a NumPy file that can be read"),
+        (b"", "is not a NumPy file that can be read"),
         (header((2, 4, 4)) + bytes(256), "holds 2 maps, not one map"),
     ):
         path.write_bytes(content)
@@ -207,7 +207,7 @@ def test_archives_that_are_no_maps(tmp_path):
     with pytest.raises(AvsalError, match="must hold an array named maps, or one array; it holds x, y"):
         MapStack(path)
     path.write_bytes(path.read_bytes()[:-60])
-    with pytest.raises(AvsalError, match="is no NumPy file that can be read"):
+    with pytest.raises(AvsalError, match="is not a NumPy file that can be read"):
         MapStack(path)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:  # as long as it says, and of zeros
         archive.writestr("maps.npy", header((2, 4, 4)) + bytes(100))

@@ -65,7 +65,7 @@ def test_the_command_and_its_report(root, tmp_path, capsys):
     assert "0 prepared now" in capsys.readouterr().out
     assert (tmp_path / "out/diem/report.md").read_text() == report
     assert main([*arguments, "--size", "64x64"]) == 2
-    assert "holds another preparation: 32x64 jpeg, not 64x64 jpeg; name another --output" in (
+    assert "holds a different preparation: 32x64 jpeg, not 64x64 jpeg; choose another --output" in (
         capsys.readouterr().err
     )
 
@@ -100,24 +100,24 @@ def damage_frame(root):
 
 def empty_frame(root):
     (root / "video_frames/DIEM/a/img_00003.jpg").write_bytes(b"")
-    return "img_00003.jpg is no image that can be read"
+    return "img_00003.jpg is not an image that can be read"
 
 
 def corrupt_jpeg(root):
     path = root / "video_frames/DIEM/a/img_00003.jpg"
     path.write_bytes(path.read_bytes()[:300])
-    return "img_00003.jpg is no image that can be read"
+    return "img_00003.jpg is not an image that can be read"
 
 
 def corrupt_map(root):
     path = root / "annotations/DIEM/a/maps/eyeMap_00002.jpg"
     path.write_bytes(path.read_bytes()[:200])
-    return "eyeMap_00002.jpg is no image that can be read"
+    return "eyeMap_00002.jpg is not an image that can be read"
 
 
 def corrupt_mat(root):
     (root / "annotations/DIEM/a/fixMap_00002.mat").write_bytes(b"no MATLAB file")
-    return "fixMap_00002.mat is no MATLAB file that can be read"
+    return "fixMap_00002.mat is not a MATLAB file that can be read"
 
 
 @pytest.mark.parametrize("damage", [damage_frame, empty_frame, corrupt_jpeg, corrupt_map, corrupt_mat])
@@ -194,7 +194,7 @@ def test_frames_without_truth_are_never_trained_on(root, tmp_path):
     (root / "annotations/DIEM/a/fixMap_00005.mat").unlink()
     prepare("diem", root, tmp_path / "out", SIZE)
     report = (tmp_path / "out/diem/report.md").read_text()
-    assert "## truth: 1 of 3 videos\n- diem a: 2 of 6 frames have none; they are never what" in report
+    assert "## truth: 1 of 3 videos\n- diem a: 2 of 6 frames have none; no clip is trained on" in report
     assert "6 density maps" not in report and "5 density maps, 5 fixation maps: 4 are used" in report
     videos = PreparedSources(tmp_path / "out").videos([("diem", 1)], "train")[:1]
     assert videos[0].black.tolist() == [k in (0, 4) for k in range(6)] and videos[0].size == (36, 52)
@@ -230,20 +230,20 @@ def test_what_is_unusual_about_fixation_maps_is_reported(root, tmp_path):
     prepare("diem", root, tmp_path / "out", SIZE)
     report = (tmp_path / "out/diem/report.md").read_text()
     assert "- diem a: 2 of 6 fixation maps hold counts: a pixel counts once" in report
-    assert "fixMap_00002.mat is no fixation map (binary: 0, and one other number" in report
+    assert "fixMap_00002.mat is not a fixation map (binary: 0, and one other number" in report
 
 
 def test_an_unforeseen_fault_fails_one_video(root, tmp_path, monkeypatch):
     def fails(path, variable):
         if path.name == "fixMap_00002.mat" and path.parent.name == "b":
-            raise ZeroDivisionError("of no one's making")
+            raise ZeroDivisionError("of a simulated bug")
         return read(path, variable)
 
     read = truth.read_fixation_map
     monkeypatch.setattr(truth, "read_fixation_map", fails)
     made = prepare("diem", root, tmp_path / "out", SIZE)
     (failed,) = made["failed"]
-    assert failed.startswith("b: unforeseen error: ZeroDivisionError: of no one's making (")
+    assert failed.startswith("b: unexpected error: ZeroDivisionError: of a simulated bug (")
     assert made["prepared"] == 2
 
 
@@ -276,7 +276,7 @@ def test_a_full_disk_leaves_nothing_that_seems_whole(root, tmp_path):
     _, errors = process.communicate(timeout=120)
     assert process.returncode != 0
     assert "cannot write" in errors.splitlines()[-1] and "File too large" in errors.splitlines()[-1]
-    with pytest.raises(AvsalError, match="is not complete: preparing diem was broken off; run the same"):
+    with pytest.raises(AvsalError, match="is not complete: preparing diem was interrupted; run the same"):
         PreparedSet(tmp_path / "out/diem")
     assert not list((tmp_path / "out").rglob("dataset_info.json"))
     prepare("diem", root, tmp_path / "out", (224, 384), "png")
@@ -328,8 +328,8 @@ def test_preparations_from_elsewhere_are_checked(root, tmp_path):
     sound = json.loads(path.read_text())
     for change, words in (
         ({"format": 99}, "of another version"),
-        ({"lists": {"train": {"": [5]}}}, "is damaged: a list names a video that is not there"),
-        ({"height": 10**9}, "is damaged: the pictures are said to be"),
+        ({"lists": {"train": {"": [5]}}}, "is damaged: a list has the index of a video that does not exist"),
+        ({"height": 10**9}, "is damaged: its height and width are"),
         ({"surprise": 1}, "is damaged"),
     ):
         path.write_text(json.dumps({**sound, **change}))
@@ -344,7 +344,7 @@ def test_preparations_from_elsewhere_are_checked(root, tmp_path):
     with pytest.raises(AvsalError, match=f"there is no file {shard}; prepare the set again"):
         PreparedSet(tmp_path / "out/diem").video(1)
     shutil.copy(next((tmp_path / "out/diem/pictures").rglob("*00002-of*")), shard)
-    with pytest.raises(AvsalError, match="has 5 records, its video states 7; prepare the set again"):
+    with pytest.raises(AvsalError, match="has 5 records, but its video states 7; prepare the set again"):
         PreparedSet(tmp_path / "out/diem").video(1)
 
 

@@ -52,12 +52,12 @@ def test_only_fixations_inside_the_movie_count(tmp_path):
 @pytest.mark.parametrize(
     ("text", "pattern"),
     [
-        ("1 2 3\n", "is no DIEM event file: its lines have 9 numbers"),
-        ("1 2 3 4 5 6 7 8 x\n", "is no DIEM event file"),
-        ("0 2 3 4 1 6 7 8 1\n", "has a frame number that is none; frames are numbered from 1"),
-        ("1.5 2 3 4 1 6 7 8 1\n", "has a frame number that is none"),
-        ("nan 2 3 4 1 6 7 8 1\n", "has a frame number that is none"),
-        ("é", "is no DIEM event file"),
+        ("1 2 3\n", "is not a DIEM event file: its lines have 9 numbers"),
+        ("1 2 3 4 5 6 7 8 x\n", "is not a DIEM event file"),
+        ("0 2 3 4 1 6 7 8 1\n", "has an invalid frame number; frames are numbered from 1"),
+        ("1.5 2 3 4 1 6 7 8 1\n", "has an invalid frame number"),
+        ("nan 2 3 4 1 6 7 8 1\n", "has an invalid frame number"),
+        ("é", "is not a DIEM event file"),
     ],
 )
 def test_damaged_event_files(tmp_path, text, pattern):
@@ -121,9 +121,9 @@ def test_positions_after_the_last_frame_are_left_out(tmp_path):
     ("clip", "pattern"),
     [
         ({"info": {"fps": 25}, "data": np.ones((2, 3, 2))}, "clip_1 in .* does not say its vidwidth"),
-        ({"info": "text", "data": np.ones((2, 3, 2))}, "clip_1.info is no structure"),
-        ({"data": np.ones((2, 3, 2))}, "clip_1.info is no structure"),
-        (np.ones(3), "clip_1 is no structure"),
+        ({"info": "text", "data": np.ones((2, 3, 2))}, "clip_1.info is not a structure"),
+        ({"data": np.ones((2, 3, 2))}, "clip_1.info is not a structure"),
+        (np.ones(3), "clip_1 is not a structure"),
         ({"info": None, "data": np.ones((3, 4, 2))}, r"has `data` of shape \(3, 4, 2\); it is 2 x frames x"),
         ({"info": None, "data": "text"}, "clip_1 in .* has no positions: `data` is 2 x frames x observers"),
         ({"info": None}, "clip_1 in .* has no positions"),
@@ -145,7 +145,7 @@ def test_files_that_are_no_database(tmp_path):
     with pytest.raises(AvsalError, match="holds neither Coutrot_Database1 nor Coutrot_Database2"):
         coutrot_clips(path)
     scipy.io.savemat(path, {"Coutrot_Database2": 1})
-    with pytest.raises(AvsalError, match="is no Coutrot database: Coutrot_Database2 is no structure"):
+    with pytest.raises(AvsalError, match="is not a Coutrot database: Coutrot_Database2 is not a structure"):
         coutrot_clips(path)
     with pytest.raises(AvsalError, match="there is no file"):
         coutrot_clips(tmp_path / "none.mat")

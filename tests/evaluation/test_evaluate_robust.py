@@ -94,7 +94,7 @@ def test_a_wrong_count_and_an_unreadable_map_are_told(root, predictions, tmp_pat
     code, printed = run_cli(capsys, root, broken, tmp_path / "out")
     assert code == 1
     assert f"{NAMES[0]}: predictions up to frame 23, but it has 14 frames" in printed.err
-    assert "img_00003.png is no image that can be read" in printed.err
+    assert "img_00003.png is not an image that can be read" in printed.err
     assert f"{NAMES[2]}: no predictions in" in printed.err
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["videos"] == 1
 

@@ -290,7 +290,7 @@ def test_an_unforeseen_fault_loses_one_video_and_keeps_what_was_whole(
     monkeypatch.setattr(saved_maps, "read_grey", fails)
     assert main(arguments) == 1
     error = capsys.readouterr().err
-    assert "failed: v1: unforeseen error: ZeroDivisionError: of no one's making (" in error
+    assert "failed: v1: unexpected error: ZeroDivisionError: of a simulated bug (" in error
     assert "Traceback" not in error
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["videos"] == 1 and list(summary["not_scored"]) == ["v1"]

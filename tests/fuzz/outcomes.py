@@ -65,7 +65,7 @@ def printed_problems(attempt: Attempt, code: int, errors: str) -> list[str]:
     if code == 1 and not any(line.startswith("failed: ") for line in lines):
         found.append("exit code 1, and nothing says what failed")
     for line in lines:
-        if "unforeseen " in line:
+        if "unexpected error: " in line:
             found.append(f"a fault of the program: {line[:400]}")
         elif line.startswith(("avsal: ", "failed: ")):
             if inner := _INTERNAL.search(line):

@@ -78,7 +78,7 @@ def test_workers_that_die_hang_or_grow_are_replaced():
 @pytest.mark.parametrize(
     ("code", "errors", "words"),
     [
-        (70, "avsal: unforeseen error: KeyError: 'x' (a.py, line 3)", "exit code 70"),
+        (70, "avsal: unexpected error: KeyError: 'x' (a.py, line 3)", "exit code 70"),
         (2, "Traceback (most recent call last):\n  File\navsal: clip.mp4 is bad\n", "a traceback"),
         (2, "avsal: clip.mp4: 'int' object has no attribute 'pop'\n", "a line of an exception"),
         (2, "avsal: something is bad\n", "names no file"),

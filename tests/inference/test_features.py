@@ -174,7 +174,7 @@ def test_a_rerun_does_nothing_and_another_choice_replaces_all(coding, video, tmp
     chosen = FeatureSettings(("fused", "audio"), (0.41, 99.0))
     settings, news = Settings(save=("features",), frame_step=2, features=chosen), []
     summary = predict_file(coding, video, tmp_path, settings, news.append)
-    assert "note: the video ends at 0.72 s; its last frame stands for 99 s" in news
+    assert "note: the video ends at 0.72 s; its last frame is used for 99 s" in news
     assert summary["features"]["frames"] == [11, 19] and summary["frames"] == 20  # of every second frame
     assert (summary["maps"], summary["height"], summary["width"]) == (0, 36, 70)
     assert set(arrays(tmp_path / "features" / "000011.npz")) == {"saliency", "fused", "audio"}
@@ -219,7 +219,10 @@ def test_the_command(tiny_dir, tmp_path, capsys):
             ["--save", "features", "--features", "tap"],
             "unknown feature 'tap' (did you mean 'taps'?); this network records taps",
         ),
-        (["--save", "features", "--compare-audio", "off"], "there is no sound for --compare-audio"),
+        (
+            ["--save", "features", "--compare-audio", "off"],
+            "this model is visual-only: --compare-audio has no effect",
+        ),
     ],
 )
 def test_mistakes_are_one_line(flags, message, tiny_dir, tmp_path, capsys):

@@ -66,9 +66,9 @@ def test_which_folders_are_one_video(tmp_path, clip, case):
     [
         (
             ["1.png", "2.png", "3.png", "source.mp4"],
-            "holds 3 images beside 1 videos, as source.mp4: name",
+            "holds 3 images next to 1 videos, such as source.mp4: name",
         ),
-        (["first", "second"], r"holds no file, only folders \(first, second\): name these"),
+        (["first", "second"], r"holds no file, only folders \(first, second\): give these as inputs"),
     ],
 )
 def test_folders_that_may_be_either_are_asked_about(tmp_path, clip, names, words):
@@ -80,7 +80,7 @@ ADDRESSES = {
     "https://host/clip.mp4": "https://host/clip.mp4 is an address, and files are read: download it first",
     "rtsp://camera:554/live": "rtsp://camera:554/live is an address",
     "s3://bucket/clip.mp4": "s3://bucket/clip.mp4 is an address",
-    "file:///videos/no/clip.mp4": "give the path alone, /videos/no/clip.mp4",
+    "file:///videos/no/clip.mp4": "give only the path, /videos/no/clip.mp4",
     "-": "standard input is not read: write the video to a file",
 }
 
@@ -144,9 +144,9 @@ def test_overlays_of_animated_pictures_have_their_times(tmp_path, probe):
 
 
 FAILURES = {
-    "a fault": (RuntimeError("odd\nthing"), "unforeseen error: RuntimeError: odd thing ("),
+    "a fault": (RuntimeError("odd\nthing"), "unexpected error: RuntimeError: odd thing ("),
     "memory": (MemoryError(), "there is not enough memory"),
-    "a decoder": (ValueError("bad block"), "unforeseen error: ValueError: bad block ("),
+    "a decoder": (ValueError("bad block"), "unexpected error: ValueError: bad block ("),
     "the system": (OSError(5, "Input/output error"), "Input/output error"),
 }
 

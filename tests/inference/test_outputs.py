@@ -77,7 +77,7 @@ def test_frame_step_takes_every_kth_frame_and_holds_the_overlay(tmp_path, probe)
 def test_a_rate_far_from_training_warns_and_names_the_step():
     assert rate_warning(25, 1) is None and rate_warning(60, 2) is None
     assert "--frame-step 2 would show it 30" in rate_warning(60, 1)
-    assert "10 frames a second" in rate_warning(10, 1) and "--frame-step" not in rate_warning(10, 1)
+    assert "10 frames per second" in rate_warning(10, 1) and "--frame-step" not in rate_warning(10, 1)
 
 
 class TestSound:
@@ -119,11 +119,11 @@ class TestSound:
         said = []
         settings = Settings(save=("npz",))
         predict_file(probe, source, tmp_path / "a", settings, said.append)
-        assert "note: this model works on picture alone: it does not use the sound" in said
+        assert "note: this model is visual-only: it does not use the sound" in said
         mute = write_video(tmp_path / "mute.mp4", moving_spot(3))
         said.clear()
         predict_file(hearing, mute, tmp_path / "b", settings, said.append)
-        assert "note: the model hears silence" in said
+        assert "note: the audio input of the model is silence" in said
         said.clear()
         predict_file(probe, mute, tmp_path / "c", settings, said.append)
         assert not any("sound" in line for line in said)

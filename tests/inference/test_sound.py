@@ -200,10 +200,12 @@ def test_sound_that_cannot_be_decoded_is_silence_and_a_note(listening, tmp_path)
     source = write_video(tmp_path / "a.mkv", frames, sound=wave, sample_rate=48_000, sound_codec="ac3")
     assert None not in places_of(listening.predict_video(source))[8:-8]
     source.write_bytes(source.read_bytes().replace(b"A_AC3", b"A_XX3"))
-    with pytest.warns(UserWarning, match="there is no decoder for its codec; the model hears silence"):
+    with pytest.warns(
+        UserWarning, match="there is no decoder for its codec; the audio input of the model is silence"
+    ):
         assert set(places_of(listening.predict_video(source))) == {None}
     summary = predict_file(listening, source, tmp_path / "out", Settings(save=("npz", "report")))
-    assert len(summary["notes"]) == 1 and "the model hears silence" in summary["notes"][0]
+    assert len(summary["notes"]) == 1 and "the audio input of the model is silence" in summary["notes"][0]
     with pytest.raises(AvsalError, match="no decoder for its codec; --audio takes auto, off, or a file"):
         listening.predict_video(source, audio=str(source))
 
@@ -257,7 +259,9 @@ def test_a_set_with_sound_that_cannot_be_read(listening, tmp_path):
     source = ModelMaps(listening, "probe")
     assert set(places_of(list(source.maps(entry, Unchanged)))) == {None}
     (line,) = source.problems(entry, None)
-    assert "one.wav is not a video that can be read" in line and line.endswith("; the model hears silence")
+    assert "one.wav is not a video that can be read" in line and line.endswith(
+        "; the audio input of the model is silence"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -281,5 +285,5 @@ def test_sound_of_any_format_changes_the_maps_and_none_is_as_off(avinet, tmp_pat
         tmp_path / "empty.mkv", frames, sound=0 * wave[:, :0], sound_codec="pcm_f32le", **sound
     )
     for path in (mute, empty):
-        with pytest.warns(UserWarning, match="has no sound: the model hears silence"):
+        with pytest.warns(UserWarning, match="has no sound: the audio input of the model is silence"):
             np.testing.assert_array_equal(avinet.predict_video(path), off)

@@ -14,7 +14,7 @@ from avsal_jax.testing.videos import moving_spot, write_video
 from tests.media.test_sound_stream import pitch, tone
 
 FRAMES = moving_spot(25, 32, 64)
-SEEN = "this model works on picture alone: it does not use the sound"
+UNUSED_SOUND_NOTE = "this model is visual-only: it does not use the sound"
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def overlaid(model, source, folder, **settings):
     """Returns the overlay and what was noted beyond that the model is deaf."""
     summary = predict_file(model, source, folder / "out", Settings(save=("overlay",), **settings))
     assert summary["frames"] == summary["maps"]
-    return folder / "out" / "overlay.mp4", [note for note in summary["notes"] if note != SEEN]
+    return folder / "out" / "overlay.mp4", [note for note in summary["notes"] if note != UNUSED_SOUND_NOTE]
 
 
 def test_the_rate_of_aac_is_the_next_that_players_take():
@@ -105,7 +105,7 @@ def test_joined_recordings_sound_on(seeing, tmp_path):
     assert [pitch(sound, k + 0.3, k + 0.8) for k in range(3)] == pytest.approx([440, 880, 1_320], abs=3)
     assert 2.9 < len(sound.wave) / sound.rate < 3.3
     assert "48000 Hz and 1 channel to 24000 Hz and 2 channels" in notes[0]
-    assert "its clock starts anew 2 times" in notes[1]
+    assert "its clock restarts 2 times" in notes[1]
 
 
 def test_a_gap_stays_a_gap_when_encoded(seeing, tmp_path):

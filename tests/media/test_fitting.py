@@ -60,8 +60,8 @@ def test_maps_show_the_picture_alone():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"fit": "pad"}, "prepared pictures have fit 'stretch', and this network takes 'pad'"),
-        ({"resize": "pil_bicubic"}, "prepared pictures have resize 'pil_bilinear', and this network takes"),
+        ({"fit": "pad"}, "prepared pictures have fit 'stretch', but this network needs 'pad'"),
+        ({"resize": "pil_bicubic"}, "prepared pictures have resize 'pil_bilinear', but this network needs"),
     ],
 )
 def test_training_takes_pictures_as_they_were_prepared(settings, message):

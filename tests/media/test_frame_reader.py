@@ -119,7 +119,7 @@ def test_a_file_that_is_cut_off_has_a_note(tmp_path):
     reader = FrameReader(path)
     count = len(reader.times)
     assert 0 < count < COUNT
-    assert reader.notes == (f"its file is damaged or cut off: {count} frames are there",)
+    assert reader.notes == (f"its file is damaged or cut off: {count} frames can be read",)
     np.testing.assert_array_equal(reader.frame(0), decoded(path)[0])
 
 

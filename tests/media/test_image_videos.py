@@ -135,7 +135,7 @@ def test_animated_pictures_and_videos_in_a_folder_are_no_frames(tmp_path):
     contents = folder_contents(tmp_path)
     assert [p.name for p in contents.images] == ["1.gif", "2.gif"]
     assert [p.name for p in contents.videos] == ["3.gif"] and contents.are_mixed
-    with pytest.raises(AvsalError, match="holds 2 images beside 1 videos, as 3.gif: name the videos"):
+    with pytest.raises(AvsalError, match="holds 2 images next to 1 videos, such as 3.gif: name the videos"):
         ImageFolder(tmp_path)
 
 
@@ -329,5 +329,5 @@ def test_pictures_in_hdr_are_shown_in_sdr(tmp_path, suffix):
 @pytest.mark.parametrize("rate", [-1, 0, 0.0001, float("nan"), float("inf")])
 def test_a_rate_that_no_video_has_is_refused(tmp_path, rate):
     folder = write_named(tmp_path / "frames", ["1.png"])
-    with pytest.raises(AvsalError, match=r"has 0.01 to 1,000 frames a second; got"):
+    with pytest.raises(AvsalError, match=r"has 0.01 to 1,000 frames per second; got"):
         ImageFolder(folder, rate)

@@ -122,7 +122,7 @@ def test_the_table_of_numberings(given, expected):
         return
     with pytest.raises(AvsalError) as error:
         place("maps", files, frames)
-    for part in ("the maps are numbered", str(files), str(frames), "number them alike"):
+    for part in ("the maps are numbered", str(files), str(frames), "give both the same numbers"):
         assert part in str(error.value)
 
 
@@ -143,7 +143,7 @@ def test_numbers_that_do_not_fit_lose_one_video(tmp_path):
     assert (bad.frames, good.frames, thin.frames) == (0, 4, 0)
     assert bad.notes == (
         "the density maps are numbered 1 to 11, the frames 0 to 11: which belongs to which is not certain; "
-        "number them alike",
+        "give both the same numbers",
     )
     assert "numbered 1 to 12, the frames 1 to 6" in thin.notes[0]
     agrees(good)
@@ -196,5 +196,5 @@ def test_the_number_of_the_frame_is_found_in_names(tmp_path, form):
         (tmp_path / form.format(number)).touch()
     (tmp_path / "cover_7.png").touch()
     found = numbered_files(tmp_path, {".png"})
-    assert (found.first, found.last, found.count, found.others) == (1, 12, 12, 1)
+    assert (found.first, found.last, found.count, found.other_names) == (1, 12, 12, 1)
     assert [found.name(k) for k in (1, 12)] == [form.format(1), form.format(12)]

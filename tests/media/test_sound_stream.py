@@ -185,7 +185,7 @@ class TestTimes:
     def test_a_step_back_goes_on(self, monkeypatch):
         levels, (note,) = self.read(monkeypatch, [5.0, 5.1, 5.2, 0.0, 0.1, 0.4, 7.0])
         assert levels == [1, 2, 3, 4, 5, 0, 0, 6] + 65 * [0] + [7]
-        assert note == "the sound of a.ts: its clock starts anew once; it goes on without a gap"
+        assert note == "the sound of a.ts: its clock restarts once; it continues without a gap"
 
     def test_a_step_back_again_and_again(self, monkeypatch):
         levels, notes = self.read(monkeypatch, [0.0, 0.1, 0.2] * 4)

@@ -179,7 +179,7 @@ def test_a_folder_that_is_no_video_is_told(tmp_path):
     with pytest.raises(AvsalError, match=r"img9.png is 60x60, but the images before it are 128x72"):
         list(ImageFolder(folder))
     (folder / "img9.png").write_bytes(b"no picture")
-    with pytest.raises(AvsalError, match=r"img9.png is no image that can be read"):
+    with pytest.raises(AvsalError, match=r"img9.png is not an image that can be read"):
         list(ImageFolder(folder))
     (tmp_path / "empty").mkdir()
     with pytest.raises(AvsalError, match="holds no images"):

@@ -255,7 +255,7 @@ def test_a_contact_sheet(root, tmp_path):
              "inconsistent": "0.1"},
             "sound_weight must be below 1",
         ),
-        ({"frames": "5000", "height": "480", "width": "640"}, "too much for one video.*at most 30000000"),
+        ({"frames": "5000", "height": "480", "width": "640"}, "too many for one video.*at most 30000000"),
     ],
 )  # fmt: skip
 def test_wrong_settings(pairs, message):
@@ -318,5 +318,5 @@ def test_damaged_scenes(root, tmp_path):
             read_scene(tmp_path, "scene_00001")
     with path.open("wb") as file:
         file.truncate(200_000_000)
-    with pytest.raises(AvsalError, match="too large to be of a synthetic set"):
+    with pytest.raises(AvsalError, match="too large for a file of a synthetic set"):
         read_scene(tmp_path, "scene_00001")

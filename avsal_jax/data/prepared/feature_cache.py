@@ -1,4 +1,4 @@
-"""What a frozen encoder makes of the frames of prepared videos, on disk next to them, as float16."""
+"""Features of a frozen encoder for the frames of prepared videos, stored next to them as float16."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from avsal_jax.errors import AvsalError
 from avsal_jax.identity import digest
 
 FOLDER = "features"
-SHARED = "shared/"  # begins the names of cached levels in a batch; the level's number follows
+SHARED = "shared/"  # prefix of the names of cached levels in a batch; the level's number follows
 NO_FLIP = (
     "cached features are of pictures that are not mirrored: set data.sampling.flip=False, or "
     "data.cached_features=False"
@@ -28,28 +28,28 @@ _OPENING = threading.Lock()
 class FeatureCache:
     """Features of single frames: <prepared set>/features/<key>/<video>-<level>.npy, each [frames, h, w, c].
 
-    A file is complete under its name. A video that is prepared again has files of another name.
+    Files are written atomically. If a video is prepared again, its files get new names.
 
     Args:
-      key: digest of all that the features depend on besides the pictures: weights, input, version.
-      shapes: (h, w, c) of each level, as `Network.frame_features` gives them.
+      key: digest of what the features depend on in addition to the pictures: weights, input, version.
+      shapes: (h, w, c) of each level, as from `Network.frame_features`.
     """
 
     def __init__(self, key: str, shapes: Sequence[tuple[int, ...]]):
         self.key, self.shapes = key, tuple(map(tuple, shapes))
 
     def has(self, video: PreparedVideo) -> bool:
-        """Whether all levels of a video are there."""
+        """Whether the cache has all levels of a video."""
         try:
             return all(self._level(video, level).size for level in range(len(self.shapes)))
         except AvsalError:
             return False
 
     def write(self, video: PreparedVideo, batches: Iterable[Sequence[np.ndarray]]) -> None:
-        """Writes the features of a video's frames, given in order as batches of all levels.
+        """Writes the features of a video's frames from batches of all levels, in order.
 
         Raises:
-          AvsalError: the disk takes no more; features beyond float16, or of another number of frames.
+          AvsalError: writing fails; a feature exceeds float16; the number of frames differs.
         """
         paths = [self._path(video, level) for level in range(len(self.shapes))]
         partial: list[pathlib.Path] = []

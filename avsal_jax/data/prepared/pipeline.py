@@ -1,6 +1,6 @@
 """The tf.data stream of clip-audio pairs: rows -> records -> frames, sound and targets, in batches.
 
-TensorFlow is kept off every accelerator; frames stay uint8 until they are on the device.
+TensorFlow never uses an accelerator; frames remain uint8 until they are on the device.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-# Else TensorFlow prints greetings and tracebacks; jax sets 1 where it was imported before.
+# Otherwise TensorFlow prints startup messages and tracebacks. If jax was imported before, it has set 1.
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = max("2", os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"))
 import tensorflow as tf
 
@@ -24,9 +24,9 @@ from avsal_jax.media.clip_sound import ClipSound
 from avsal_jax.spec.input import InputSpec
 
 TARGETS = ("model", "native")
-# How `prepare_video` fits pictures. Of the fit `aspect`, a prepared set has one of the sizes.
+# How `prepare_video` fits pictures. With the fit `aspect`, a prepared set has one of the sizes.
 PREPARED = {"resize": ("pil_bilinear",), "fit": ("stretch", "aspect")}
-_NODE = re.compile(r"\{\{.*?\}\} ?")  # how TensorFlow names the place in its graph
+_NODE = re.compile(r"\{\{.*?\}\} ?")  # a node of TensorFlow's graph
 for _kind in ("GPU", "TPU"):
     tf.config.set_visible_devices([], _kind)
 
@@ -49,29 +49,29 @@ def clip_batches(
 
     Each element is a dict:
       frames uint8 [b, T, H, W, 3]; audio float32 [b, L] or [b, P, 96, 64], where `spec` has sound;
-      density float32 [b, H, W] in [0, 1], by cv2's bilinear rule; fixations uint8 [b, H, W], 1 where someone
-      looked; mask bool [b], False for rows that fill up the last batch and for targets that are black;
-      video, label int32 [b]: index into `videos`, and of the frame whose truth it is; row int64 [b].
-    With `targets="native"` density is [b, h, w] at the size of the truth, zero beyond `size` int32 [b, 2],
-    and fixations int32 [b, N, 2] are (row, column), -1 beyond their number.
+      density float32 [b, H, W] in [0, 1], by cv2's bilinear rule; fixations uint8 [b, H, W], 1 at fixated
+      pixels; mask bool [b], False for padding rows of the last batch and for black targets;
+      video, label int32 [b]: index into `videos`, and index of the target's frame; row int64 [b].
+    With `targets="native"` density is [b, h, w] at the size of the truth, zero outside `size` int32 [b, 2],
+    and fixations int32 [b, N, 2] are (row, column), padded with -1.
 
     Args:
       videos: from `sources.PreparedSources`.
       spec: clip length, size, labelled frame and sound.
-      batch: rows of a step over all processes.
+      batch: rows per step over all processes.
       sampling: how clips are drawn; None for one random clip per video and epoch.
       seed: of all draws.
-      first_step: to resume at; nothing before it is read.
-      steps: how many; None for no end.
-      one_pass: just one epoch; rows that fill up the last step are masked.
+      first_step: the step to resume at; earlier rows are not read.
+      steps: number of steps; None for an endless stream.
+      one_pass: whether the stream has a single epoch; padding rows of the last step are masked.
       shard: (index, number) of this process, which gets its `batch / number` rows of each step.
       targets: `model` or `native`.
       workers: threads; None for one per processor.
-      features: of all frames. Then each element has them in place of frames, as `shared/0`, ... float16
-        [b, T, h, w, c], and `frames` is [b, 1, H, W, 3], the labelled frame.
+      features: of all frames. If given, each element has `shared/0`, ... float16 [b, T, h, w, c], and
+        `frames` has only the labelled frame, [b, 1, H, W, 3].
 
     Raises:
-      AvsalError: videos of another size, a batch that the processes cannot share, no videos.
+      AvsalError: videos of a different size, a batch that the processes cannot share, or no videos.
     """
     sampling = sampling or Sampling()
     _check(videos, spec=spec, batch=batch, shard=shard, targets=targets, sampling=sampling)
@@ -105,9 +105,9 @@ def clip_batches(
 
 
 def picture_batches(videos: Sequence[PreparedVideo], batch: int) -> Iterator[np.ndarray]:
-    """Yields the pictures of prepared videos of one size, uint8 [up to `batch`, H, W, 3], as clips have them.
+    """Yields the pictures of prepared videos of one size, uint8 [up to `batch`, H, W, 3], as in clips.
 
-    A batch runs on from the end of a video into the next one.
+    A batch may span several videos.
     """
     (height, width), ends = videos[0].shards.size, np.cumsum([video.frames for video in videos])
 
@@ -129,7 +129,7 @@ def picture_batches(videos: Sequence[PreparedVideo], batch: int) -> Iterator[np.
 
 
 def numpy_batches(batches: tf.data.Dataset) -> Iterator[dict[str, np.ndarray]]:
-    """Yields the batches as NumPy arrays; what a reader raised in TensorFlow's threads is raised here.
+    """Yields the batches as NumPy arrays; re-raises errors of readers in TensorFlow's threads.
 
     Raises:
       AvsalError: a record is missing or damaged.
@@ -153,7 +153,7 @@ def _check(videos, spec, batch, shard, targets, sampling) -> None:
     for field, values in PREPARED.items():
         if getattr(spec, field) not in values:
             raise AvsalError(
-                f"prepared pictures have {field} {values[0]!r}, and this network takes "
+                f"prepared pictures have {field} {values[0]!r}, but this network needs "
                 f"{getattr(spec, field)!r}: train with {field}={values[0]}"
             )
     for video in videos:
@@ -166,14 +166,14 @@ def _check(videos, spec, batch, shard, targets, sampling) -> None:
 
 
 def _other_size(spec: InputSpec, size: tuple[int, int]) -> str:
-    """What else helps where a model takes several sizes, and this is one of them."""
+    """Returns a second remedy for the error if the model supports the prepared size."""
     if size not in spec.sizes:
         return ""
     return f", or set model.height={size[0]} and model.width={size[1]} for this run"
 
 
 class _Loader:
-    """Reads what belongs to a row; called by TensorFlow's threads."""
+    """Reads the data of a row; TensorFlow's threads call it."""
 
     def __init__(
         self,
@@ -197,8 +197,8 @@ class _Loader:
         pictures = video.shards.read_raw("pictures", video.index, frames)
         shared = () if self._features is None else self._features.read(video, choice.frames)
         target = video.shards.read_raw("targets", video.index, [choice.label])[0]
-        shown = (self._valid is None or row < self._valid) and not video.black[choice.label]
-        meta = np.array([choice.video, choice.label, choice.flip, shown], np.int32)
+        has_target = (self._valid is None or row < self._valid) and not video.black[choice.label]
+        meta = np.array([choice.video, choice.label, choice.flip, has_target], np.int32)
         return np.array(pictures, object), target, self._sound(video, choice), meta, *shared
 
     def _sound(self, video: PreparedVideo, choice: ClipChoice) -> np.ndarray:
@@ -254,10 +254,10 @@ def _image(encoded: tf.Tensor, channels: int) -> tf.Tensor:
 def _target(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns (density float32 [h, w] in [0, 1], fixations int32 [N, 2], size int32 [2])."""
     names = ("density", "fixations", "size")
-    found = tf.io.parse_single_example(record, {n: tf.io.FixedLenFeature([], tf.string) for n in names})
-    density = tf.cast(_image(found["density"], 1)[..., 0], tf.float32) / 255
-    fixations = tf.reshape(tf.io.decode_raw(found["fixations"], tf.int32), [-1, 2])
-    return density, fixations, tf.ensure_shape(tf.io.decode_raw(found["size"], tf.int32), [2])
+    values = tf.io.parse_single_example(record, {n: tf.io.FixedLenFeature([], tf.string) for n in names})
+    density = tf.cast(_image(values["density"], 1)[..., 0], tf.float32) / 255
+    fixations = tf.reshape(tf.io.decode_raw(values["fixations"], tf.int32), [-1, 2])
+    return density, fixations, tf.ensure_shape(tf.io.decode_raw(values["size"], tf.int32), [2])
 
 
 def _resized(density: tf.Tensor, spec: InputSpec) -> tf.Tensor:
@@ -267,7 +267,7 @@ def _resized(density: tf.Tensor, spec: InputSpec) -> tf.Tensor:
 
 
 def _fixation_map(points: tf.Tensor, size: tf.Tensor, spec: InputSpec) -> tf.Tensor:
-    """Returns uint8 [H, W]: each (row, column) of a map of `size` in the pixel that its centre falls into."""
+    """Returns uint8 [H, W]: 1 at the pixels that contain the centres of (row, column) of a map of `size`."""
     new = tf.constant([spec.height, spec.width], tf.float64)
     scaled = tf.floor((tf.cast(points, tf.float64) + 0.5) * (new / tf.cast(size, tf.float64)))
     places = tf.cast(tf.clip_by_value(scaled, 0, new - 1), tf.int32)

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 
 from avsal_jax.data.gaze.stimuli import GazeOptions
-from avsal_jax.data.prepared.prepare_video import Found, prepare_video, video_identity
+from avsal_jax.data.prepared.prepare_video import VideoResult, prepare_video, video_identity
 from avsal_jax.data.prepared.shards import KINDS, ShardFolder, WriteError
 from avsal_jax.data.prepared.videos import (
     ENCODINGS,
@@ -44,25 +44,25 @@ def prepare(
     bar: Callable | None = None,
     gaze: GazeOptions | None = None,
 ) -> dict:
-    """Prepares all videos of all splits of a set; a rerun does what is missing.
+    """Prepares all videos of all splits of a set; a rerun skips videos that are already prepared.
 
-    Memory is a few frames per worker, whatever the videos.
+    Memory is a few frames per worker, independent of the videos.
 
     Args:
       dataset, root: as in `open_dataset`.
-      output: the folder of prepared sets; the set's own is made in it.
+      output: the folder of prepared sets; the folder of this set is created in it.
       size: (height, width) of the pictures, pixels; made by Pillow's bilinear filter with antialiasing.
       encoding: `jpeg` (quality 95, 4:4:4) or `png` (exact).
       workers: videos at a time; None for one per processor.
-      bar: called with `total` frames for something that has `update(frames)` and `close()`, as tqdm.
+      bar: function of `total` (frames) that returns an object with `update(frames)` and `close()`, as tqdm.
       gaze: how recorded gaze is read.
 
     Returns:
-      `folder`, `videos`, `prepared` (now), `frames`, `bytes`, `failed` (lines), `problems` (lines: lists and
-      splits that could not be had), `report` (path).
+      `folder`, `videos`, `prepared` (by this call), `frames`, `bytes`, `failed` (lines), `problems` (lines:
+      lists and splits that could not be opened), `report` (path).
 
     Raises:
-      AvsalError: as `open_dataset`; the folder holds another preparation; the disk is full.
+      AvsalError: as `open_dataset`; the folder holds a different preparation; the disk is full.
     """
     _check(size, encoding)
     entries, lists, problems, refused = _all_videos(dataset, root, gaze)
@@ -72,21 +72,25 @@ def prepare(
     _claim(folder, preparation)
     shards = ShardFolder(folder, count=len(entries), size=size, encoding=encoding)
     todo = [i for i, entry in enumerate(entries) if not _is_done(shards, i, entry)]
-    counted = bar(total=sum(entries[i].frames for i in todo)) if bar else None
+    progress_bar = bar(total=sum(entries[i].frames for i in todo)) if bar else None
     try:
-        counts = _prepare_all(
-            shards, entries=entries, todo=todo, workers=workers or os.cpu_count() or 1, counted=counted
+        results = _prepare_all(
+            shards,
+            entries=entries,
+            todo=todo,
+            workers=workers or os.cpu_count() or 1,
+            progress_bar=progress_bar,
         )
     finally:
-        if counted is not None:
-            counted.close()
-    failures = [i for i in todo if counts[i].failed]
-    failed = refused + [f"{entries[i].name}: {counts[i].failed}" for i in failures]
+        if progress_bar is not None:
+            progress_bar.close()
+    failures = [i for i in todo if results[i].failed]
+    failed = refused + [f"{entries[i].name}: {results[i].failed}" for i in failures]
     with _writes(folder):
         for kind in KINDS:
             described = _DESCRIPTION.format(kind=kind, dataset=dataset, height=size[0], width=size[1])
             shards.write_metadata(kind, described)
-        report = _write_report(folder, shards=shards, entries=entries, found=counts, problems=problems)
+        report = _write_report(folder, shards=shards, entries=entries, results=results, problems=problems)
         finished = dataclasses.replace(preparation, failed=tuple(failures), complete=True)
         write_json(folder / FILE, finished.to_json())
     return {
@@ -129,7 +133,7 @@ def prepare_generated(
     progress_bar = bar(total=settings.videos, unit="video", desc="generating") if bar else None
 
     def progress(videos):
-        progress_bar.update(settings.videos - len(videos))  # are there already
+        progress_bar.update(settings.videos - len(videos))  # which were written before
         for video in videos:
             yield video
             progress_bar.update(1)
@@ -158,10 +162,10 @@ def _check(size: tuple[int, int], encoding: str) -> None:
 def _all_videos(
     dataset: str, root, gaze: GazeOptions | None = None
 ) -> tuple[list[VideoEntry], Lists, list[str], list[str]]:
-    """Returns the videos of all splits and folds once each, the lists over them, and what could not be had.
+    """Returns (videos, lists of their indices, problems, refused) over all splits and folds.
 
-    Videos without files are left out, with a line among the problems; those whose files do not fit together,
-    with another in the last list.
+    Each video occurs once. Videos without files are skipped, with a line in the problems. Videos whose files
+    contradict each other also have a line in `refused`.
     """
     opened, errors = {}, []
     for split, fold in open_packaging(dataset, root=root).parts():
@@ -176,31 +180,33 @@ def _all_videos(
     place = {key: index for index, key in enumerate(usable)}
     lists = collections.defaultdict(dict)
     for (split, fold), part in opened.items():
-        named = [place.get((e.dataset, e.name)) for e in part]
-        lists[split]["" if fold is None else str(fold)] = [index for index in named if index is not None]
-    lost = [e for key, e in sorted(entries.items()) if key not in place]
+        indices = [place.get((e.dataset, e.name)) for e in part]
+        lists[split]["" if fold is None else str(fold)] = [index for index in indices if index is not None]
+    unusable = [e for key, e in sorted(entries.items()) if key not in place]
     problems = [str(error) for error in errors]
-    problems += [f"{e.dataset} {e.name} is listed, but left out: {'; '.join(e.notes)}" for e in lost]
-    refused = [f"{e.name}: {'; '.join(e.notes)}" for e in lost if e.has_files]
+    problems += [f"{e.dataset} {e.name} is listed, but left out: {'; '.join(e.notes)}" for e in unusable]
+    refused = [f"{e.name}: {'; '.join(e.notes)}" for e in unusable if e.has_files]
     return [entries[key] for key in usable], dict(lists), problems, refused
 
 
 def _claim(folder: pathlib.Path, preparation: Preparation) -> None:
-    """Makes the folder this preparation's, or raises AvsalError where it is another's."""
+    """Writes the preparation to the folder; raises AvsalError if the folder has a different one."""
     with _writes(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / FILE).exists():
-            there = read_preparation(folder)
-            if different := there.difference(preparation):
-                raise AvsalError(f"{folder} holds another preparation: {different}; name another --output")
+            existing = read_preparation(folder)
+            if different := existing.difference(preparation):
+                raise AvsalError(
+                    f"{folder} holds a different preparation: {different}; choose another --output"
+                )
         elif visible_files(folder):
-            raise AvsalError(f"{folder} is not empty and holds no preparation; name another --output")
+            raise AvsalError(f"{folder} is not empty and holds no preparation; choose another --output")
         write_json(folder / FILE, preparation.to_json())
 
 
 @contextlib.contextmanager
 def _writes(folder: pathlib.Path) -> Iterator[None]:
-    """Turns an error of the disk into one line."""
+    """Turns an OSError into an AvsalError with one line."""
     try:
         yield
     except OSError as error:
@@ -208,7 +214,7 @@ def _writes(folder: pathlib.Path) -> Iterator[None]:
 
 
 def _is_done(shards: ShardFolder, index: int, entry: VideoEntry) -> bool:
-    """Whether the shards of a video are there, whole, and made of the files as they are now."""
+    """Whether the shards of a video are complete and were made from the current files."""
     try:
         return read_video(shards, index).identity == video_identity(entry)
     except AvsalError:
@@ -216,18 +222,18 @@ def _is_done(shards: ShardFolder, index: int, entry: VideoEntry) -> bool:
 
 
 class _Stopped(Exception):
-    """Another video met a full disk, or the user an end."""
+    """Preparation stops because of an error of the disk or an interrupt by the user."""
 
 
-def _prepare_all(shards, entries, todo, workers: int, counted) -> dict[int, Found]:
-    """Prepares the videos of `todo`; the first failure of the disk, or an interrupt, stops all."""
+def _prepare_all(shards, entries, todo, workers: int, progress_bar) -> dict[int, VideoResult]:
+    """Prepares the videos of `todo`; the first error of the disk, or an interrupt, stops all workers."""
     stopped = threading.Event()
 
     def tick(frames: int) -> None:
         if stopped.is_set():
             raise _Stopped
-        if counted is not None and frames:
-            counted.update(frames)
+        if progress_bar is not None and frames:
+            progress_bar.update(frames)
 
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         futures = {pool.submit(_prepare_or_fail, shards, i, entries[i], tick): i for i in todo}
@@ -239,8 +245,8 @@ def _prepare_all(shards, entries, todo, workers: int, counted) -> dict[int, Foun
             raise
 
 
-def _prepare_or_fail(shards: ShardFolder, index: int, entry: VideoEntry, tick: Callable) -> Found:
-    """Prepares one video; one that fails, for whatever reason, gets empty shards and loses no other."""
+def _prepare_or_fail(shards: ShardFolder, index: int, entry: VideoEntry, tick: Callable) -> VideoResult:
+    """Prepares one video; if it fails for any other reason than the disk, its shards are empty."""
     try:
         return prepare_video(shards, index=index, entry=entry, tick=tick)
     except (WriteError, _Stopped):
@@ -249,15 +255,18 @@ def _prepare_or_fail(shards: ShardFolder, index: int, entry: VideoEntry, tick: C
         for kind in KINDS:
             with shards.writer(kind, index):
                 pass
-        return Found({}, error_line(error))
+        return VideoResult({}, error_line(error))
 
 
-def _write_report(folder, shards, entries, found, problems) -> pathlib.Path:
-    """Writes report.md: what was found, over all videos, whenever they were prepared."""
+def _write_report(folder, shards, entries, results, problems) -> pathlib.Path:
+    """Writes report.md with the findings for all videos, also those of earlier runs."""
     kinds = collections.defaultdict(list)
     for index, entry in enumerate(entries):
-        one = found.get(index) or Found(json.loads(shards.read("videos", index, [0])[0]["found"]))
-        for kind, words in {**one.findings, **({"failed": one.failed} if one.failed else {})}.items():
+        result = results.get(index) or VideoResult(json.loads(shards.read("videos", index, [0])[0]["found"]))
+        for kind, words in {
+            **result.findings,
+            **({"failed": result.failed} if result.failed else {}),
+        }.items():
             kinds[kind].append(f"- {entry.dataset} {entry.name}: {words}")
     lines = [f"# What `avsal prepare` found in {len(entries)} videos", ""]
     lines += ["Nothing to remark."] if not kinds and not problems else []

@@ -1,4 +1,4 @@
-"""One video of a data set becomes shards: pictures at model size, truth, pieces of sound, and its record."""
+"""Prepares one video: writes shards of pictures at model size, truth, pieces of sound, and its record."""
 
 from __future__ import annotations
 
@@ -19,36 +19,41 @@ from avsal_jax.identity import digest
 from avsal_jax.media.fitting import resize_frame
 from avsal_jax.media.sound_stream import SoundStream
 
-_PIECE = 0.5  # seconds of a piece of sound: a clip reads at most that much too much at each end
+_PIECE = 0.5  # seconds of a piece of sound; a clip reads at most this much extra at each end
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
-    """What preparing a video found: kind of finding -> words; and why it failed, if it did."""
+class VideoResult:
+    """The result of preparing a video.
+
+    Attributes:
+      findings: kind of finding -> description.
+      failed: the reason of a failure, or None.
+    """
 
     findings: dict[str, str]
     failed: str | None = None
 
 
 def video_identity(entry: VideoEntry) -> str:
-    """Returns what the shards of a video depend on: the form of the records, and the files."""
+    """Returns a digest of what the shards of a video depend on: the record format and the files."""
     return digest([FORMAT, *entry.identity()])
 
 
-def prepare_video(shards: ShardFolder, index: int, entry: VideoEntry, tick: Callable) -> Found:
-    """Writes the shards of one video, its record last: what is not whole has none.
+def prepare_video(shards: ShardFolder, index: int, entry: VideoEntry, tick: Callable) -> VideoResult:
+    """Writes the shards of one video. The record is written last, so an incomplete video has no record.
 
     Args:
-      shards, index: where.
+      shards, index: where to write.
       entry: the video.
-      tick: called after every step with the number of frames that it did; may raise to stop.
+      tick: called after every step with the number of completed frames; may raise to stop.
 
     Raises:
-      WriteError: the disk takes no more.
-      AvsalError: the files of the video are bad; shards of some kinds may be there.
+      WriteError: writing to the disk fails.
+      AvsalError: the files of the video are damaged; shards of some kinds may have been written.
     """
     findings = {"counts and files": "; ".join(entry.notes)} if entry.notes else {}
-    shards.path("videos", index).unlink(missing_ok=True)  # which says that the others are whole
+    shards.path("videos", index).unlink(missing_ok=True)  # the mark of a complete video
     with shards.writer("pictures", index) as add:
         for i in range(entry.frames):
             add({"image": _encoded(resize_frame(entry.frame(i), shards.size[0], shards.size[1]), shards)})
@@ -80,7 +85,7 @@ def prepare_video(shards: ShardFolder, index: int, entry: VideoEntry, tick: Call
                 **sound,
             }
         )
-    return Found(findings)
+    return VideoResult(findings)
 
 
 def _encoded(image: np.ndarray, shards: ShardFolder) -> bytes:
@@ -92,12 +97,12 @@ def _encoded(image: np.ndarray, shards: ShardFolder) -> bytes:
 
 @dataclasses.dataclass(frozen=True)
 class _Target:
-    """What was stored of the truth of a frame.
+    """The stored truth of a frame.
 
     Attributes:
-      black: whether the density is; also where there is no truth, so that nothing learns from such a frame.
+      black: whether the density is black; also True without truth, so that such a frame is never a target.
       size: (height, width) of the truth.
-      fixations: None where the frame has no truth.
+      fixations: None if the frame has no truth.
       other_size: whether density and fixation map differ in size.
     """
 
@@ -129,12 +134,12 @@ def _check_truth(entry: VideoEntry, labelled: list[_Target], findings: dict[str,
     """Adds what is unusual about the truth of a video to `findings`."""
     if missing := entry.frames - len(labelled):
         findings["truth"] = (
-            f"{missing} of {entry.frames} frames have none; they are never what a clip is trained on"
+            f"{missing} of {entry.frames} frames have none; no clip is trained on such a frame"
         )
     if black := sum(target.black for target in labelled):
         findings["black truth"] = f"{black} of {entry.frames} frames"
-    if others := sum(target.other_size for target in labelled):
-        findings["sizes"] = f"density and fixation maps of {others} frames differ in size"
+    if differing := sum(target.other_size for target in labelled):
+        findings["sizes"] = f"density and fixation maps of {differing} frames differ in size"
     findings.update(fixation_findings(target.fixations for target in labelled))
 
 
@@ -146,9 +151,9 @@ def _encoded_black() -> bytes:
 
 def _sound(entry: VideoEntry, add: Callable, findings: dict[str, str]) -> dict[str, int]:
     """Adds the pieces of a video's sound; returns rate, samples and the length of a piece."""
-    none = {"rate": 0, "samples": 0, "piece": 0}
+    no_sound = {"rate": 0, "samples": 0, "piece": 0}
     if entry.sound is None:
-        return none
+        return no_sound
     samples, audible, piece, stream = 0, False, 0, SoundStream(entry.sound)
     try:
         for wave in _in_pieces(stream):
@@ -164,7 +169,7 @@ def _sound(entry: VideoEntry, add: Callable, findings: dict[str, str]) -> dict[s
         findings["changed sound"] = "; ".join(stream.notes)
     if not samples:
         findings.setdefault("sound", f"{entry.sound.name} holds no sample")
-        return none
+        return no_sound
     if not audible:
         findings["silent"] = f"every sample of {entry.sound.name} is zero"
     rate = stream.rate
@@ -175,13 +180,13 @@ def _sound(entry: VideoEntry, add: Callable, findings: dict[str, str]) -> dict[s
 
 
 def _in_pieces(stream: SoundStream) -> Iterator[np.ndarray]:
-    """Yields the samples in pieces of one length, but the last."""
-    left = np.zeros(0, np.float32)
+    """Yields the samples in pieces of equal length; the last may be shorter."""
+    rest = np.zeros(0, np.float32)
     for wave in stream:
-        left = np.concatenate([left, wave])
+        rest = np.concatenate([rest, wave])
         length = max(1, round(_PIECE * stream.rate))
-        while len(left) >= length:
-            yield left[:length]
-            left = left[length:]
-    if len(left):
-        yield left
+        while len(rest) >= length:
+            yield rest[:length]
+            rest = rest[length:]
+    if len(rest):
+        yield rest

@@ -1,4 +1,4 @@
-"""Which clip is in which row of the stream: a pure function of (seed, row), without reading anything."""
+"""Which clip is in which row of the stream: a pure function of (seed, row) that reads no files."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ class Sampling:
     """How clips are drawn.
 
     Attributes:
-      policy: `one_per_video_per_epoch`: a random clip of every video, videos in random order (the papers');
-        `uniform`: as many clips an epoch, each drawn from all clips of all videos alike;
-        `all_windows`: every clip that `stride` allows, in random order.
+      policy: `one_per_video_per_epoch`: a random clip of every video, videos in random order (as in the
+        papers); `uniform`: the same number of clips per epoch, each drawn uniformly from all clips of all
+        videos; `all_windows`: every clip that `stride` allows, in random order.
       stride: frames between the starts of the clips of `all_windows`.
-      shuffle: False for the order of the videos and their frames (`all_windows` alone).
+      shuffle: False for the order of the videos and their frames (only with `all_windows`).
       flip: half of the clips are mirrored left to right, with their truth.
       reverse: half of the clips run backwards, with their sound.
-      skip_black: clips whose labelled frame has black truth are not drawn, unless a video has no other.
+      skip_black: whether to exclude clips whose labelled frame has black truth, unless a video has only such
+        clips.
     """
 
     policy: Literal["one_per_video_per_epoch", "uniform", "all_windows"] = "one_per_video_per_epoch"
@@ -51,9 +52,9 @@ class ClipChoice:
 
     Attributes:
       video: index into the videos that are sampled from.
-      frames: T indices from 0, in the order of the clip; falling where it runs backwards, repeated at the
-        ends of a video shorter than the clip. With an interval of the input (`InputSpec.interval`) they are
-        that far apart.
+      frames: T indices from 0, in the order of the clip; descending if it is reversed, repeated at the ends
+        of a video shorter than the clip. With an interval of the input (`InputSpec.interval`), the distance
+        between them is that interval.
       label: index of the frame whose truth is the target.
       flip: whether the clip is mirrored.
     """
@@ -65,16 +66,16 @@ class ClipChoice:
 
 
 class Sampler:
-    """Row r of the stream -> its clip. Rows run on over epoch ends.
+    """Maps row r of the stream to its clip. Rows are numbered across epochs.
 
     Args:
-      videos: what is sampled from; their order matters.
+      videos: to draw clips from; their order matters.
       spec: gives T, the labelled frame and the interval between frames.
       sampling: the policy.
-      seed: of all draws. A draw depends on the seed, the epoch and the video alone.
+      seed: of all draws. A draw depends only on the seed, the epoch and the video.
 
     Raises:
-      AvsalError: there is no video.
+      AvsalError: `videos` is empty.
     """
 
     def __init__(self, videos: Sequence[PreparedVideo], spec: InputSpec, sampling: Sampling, seed: int):
@@ -95,7 +96,7 @@ class Sampler:
             number = int(self._order(epoch)[place]) if self._sampling.shuffle else place
             video = bisect.bisect_right(self._ends, number)
             start = (number - (int(self._ends[video - 1]) if video else 0)) * self._sampling.stride
-            return self._made(video, start, *self._coins("clip", epoch, number))
+            return self._choice(video, start, *self._coins("clip", epoch, number))
         if self._sampling.policy == "uniform":
             number = int(self._random("uniform", epoch, place).randint(self.clips))
             video, salt = bisect.bisect_right(self._ends, number), place
@@ -104,23 +105,23 @@ class Sampler:
         reverse, flip = self._coins("clip", epoch, video, salt)
         starts = self._starts(video, reverse)
         start = starts[self._random("start", epoch, video, salt).randint(len(starts))]
-        return self._made(video, start=int(start), reverse=reverse, flip=flip)
+        return self._choice(video, start=int(start), reverse=reverse, flip=flip)
 
     def _count(self, video: PreparedVideo) -> int:
-        """Clips of a video: those inside it; of one shorter than a clip, one (`_frames`)."""
+        """Returns the number of clips of a video: those inside it, or one if it is shorter than a clip."""
         inside = video.frames - self._span(video) + 1
         stride = self._sampling.stride if self._sampling.policy == "all_windows" else 1
         return -(-max(inside, 1) // stride)
 
     def _span(self, video: PreparedVideo) -> int:
-        """Frames of a video from the first to the last one of a clip."""
+        """Returns the number of frames of a video from the first to the last frame of a clip."""
         return (self._length - 1) * self._spacing(video) + 1
 
     def _spacing(self, video: PreparedVideo) -> int:
         return self._spec.spacing(video.fps) or 1
 
     def _starts(self, video: int, reverse: bool) -> np.ndarray:
-        """Returns where clips of a video may start: not where the target would be black."""
+        """Returns the frames at which clips of a video may start, excluding black targets."""
         entry = self._videos[video]
         starts = np.arange(max(1, entry.frames - self._span(entry) + 1))
         if not self._sampling.skip_black:
@@ -129,17 +130,18 @@ class Sampler:
         visible = starts[~entry.black[first + starts]]
         return visible if len(visible) else starts
 
-    def _made(self, video: int, start: int, reverse: bool, flip: bool) -> ClipChoice:
+    def _choice(self, video: int, start: int, reverse: bool, flip: bool) -> ClipChoice:
         frames = self._frames(self._videos[video], start, reverse)
         return ClipChoice(video, frames=frames, label=frames[self._label], flip=flip)
 
     def _frames(self, video: PreparedVideo, start: int, reverse: bool) -> tuple[int, ...]:
-        """The frames of the clip from `start`; a video shorter than a clip has one, with all its frames.
+        """Returns the frames of the clip from `start`.
 
-        With the label `last`, that one is labelled by the video's last frame, and the first frame is repeated
-        in front, as the public loader of ViNet does for Hollywood-2 and UCF-Sports (samyak0210/ViNet
-        @2a52666, dataloader.py). With `middle`, it is labelled by the video's middle frame, and both ends are
-        repeated, as in the windows of inference; STAViS starts over from the first frame instead.
+        A video shorter than a clip has a single clip with all its frames. With the label `last`, the target
+        is that of the video's last frame, and the first frame is repeated in front, as in the public loader
+        of ViNet for Hollywood-2 and UCF-Sports (samyak0210/ViNet @2a52666, dataloader.py). With `middle`, the
+        target is that of the video's middle frame, and both ends are repeated, as in the windows of
+        inference; STAViS instead restarts from the first frame.
         """
         count, spacing = video.frames, self._spacing(video)
         short = count < self._span(video)
@@ -149,11 +151,11 @@ class Sampler:
         frames = [min(max(start + k * spacing, 0), count - 1) for k in range(self._length)]
         if not reverse:
             return tuple(frames)
-        # A short video is reversed before frames are repeated, so that its label has all of it in front.
+        # A short video is reversed before padding, so that all its frames precede the labelled one.
         return tuple(count - 1 - f for f in frames) if short else tuple(frames[::-1])
 
     def _coins(self, *key) -> tuple[bool, bool]:
-        """Returns (reverse, flip), where these are on."""
+        """Returns (reverse, flip); False for an option that is disabled."""
         coins = self._random("coins", *key).randint(2, size=2)
         return bool(coins[0]) and self._sampling.reverse, bool(coins[1]) and self._sampling.flip
 
@@ -167,5 +169,5 @@ class Sampler:
 
 
 def random_fraction(*key) -> float:
-    """Returns a number in [0, 1) that depends on the key alone."""
+    """Returns a number in [0, 1) that depends only on the key."""
     return int.from_bytes(hashlib.sha256("/".join(map(str, key)).encode()).digest()[:8], "big") / 2**64

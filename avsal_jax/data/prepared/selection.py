@@ -17,8 +17,8 @@ VALIDATIONS = ("published", "holdout")
 class PreparedSources:
     """The prepared sets of one folder.
 
-    A source is a pair (set, fold), as `("coutrot1", 1)` or `("dhf1k", None)`; or the path of a list file
-    with `set video` per line, as a string; or the name of a list that comes with the project, as
+    A source is a pair (set, fold), such as `("coutrot1", 1)` or `("dhf1k", None)`; or the path of a list file
+    with `set video` per line, as a string; or the name of a list that comes with the project, such as
     `domain:nature`.
 
     Args:
@@ -33,24 +33,25 @@ class PreparedSources:
         """Returns the videos of a split of all sources, each once, in their order.
 
         Args:
-          sources: see above; of a list, all videos are taken, whatever the split.
+          sources: see above; a list provides all its videos, independent of the split.
           split: `train`, `val` or `test`.
-          labelled: refuse videos without published truth.
+          labelled: whether to refuse videos without published truth.
 
         Raises:
-          AvsalError: a set is not prepared, or not complete; a split, fold or video is not in it; no video.
+          AvsalError: a set is not prepared or not complete; it lacks the split, fold or a video; there is no
+            video.
         """
-        found: dict[tuple, PreparedVideo] = {}
+        unique: dict[tuple, PreparedVideo] = {}
         for source in sources:
             for video in self._of(source, split):
-                found.setdefault((video.dataset, video.name), video)
-        videos = list(found.values())
+                unique.setdefault((video.dataset, video.name), video)
+        videos = list(unique.values())
         if not videos:
             raise AvsalError(f"the sources {_words(sources)} have no video in the split {split}")
-        if labelled and (blind := [v for v in videos if not v.published]):
+        if labelled and (unlabelled := [v for v in videos if not v.published]):
             raise AvsalError(
-                f"{blind[0].dataset} {blind[0].name} and {len(blind) - 1} more videos have no published "
-                "truth: they cannot be trained on with labels, nor scored"
+                f"{unlabelled[0].dataset} {unlabelled[0].name} and {len(unlabelled) - 1} more videos have no "
+                "published truth: they cannot be trained on with labels, nor scored"
             )
         return videos
 
@@ -59,11 +60,11 @@ class PreparedSources:
     ) -> tuple[list[PreparedVideo], list[PreparedVideo], str]:
         """Returns (training videos, validation videos, the rule in words).
 
-        `published`: the list for validation where the sets have one, else `test`, as the papers did; of a
-        list file there is none. `holdout`: a `fraction` of the training list, by whole videos.
+        `published`: the validation list of each set, or its `test` list if it has none, as in the papers; not
+        available for list files. `holdout`: a `fraction` of the training list, by whole videos.
 
         Raises:
-          AvsalError: as in `videos`; unknown rule; a hold-out that leaves nothing.
+          AvsalError: as in `videos`; an unknown rule; a hold-out that leaves one of the parts empty.
         """
         train = self.videos(sources, "train")
         if validation == "holdout":
@@ -73,23 +74,23 @@ class PreparedSources:
         if any(isinstance(source, str) for source in sources):
             raise AvsalError("a list file has no published validation list; use validation holdout")
         rules: dict[str, None] = {}
-        held: list[PreparedVideo] = []
+        held_out: list[PreparedVideo] = []
         for source in sources:
             split = "val" if "val" in self._set(source[0]).preparation.lists else "test"
-            held += self.videos([source], split)
+            held_out += self.videos([source], split)
             rules[f"{source[0]}: {split} list"] = None
-        return train, held, ", ".join(rules)
+        return train, held_out, ", ".join(rules)
 
     def _set(self, name: str) -> PreparedSet:
         if name not in self._sets:
             find_dataset(name)  # so that no name from a file leads elsewhere
             folder = folder_of(self._root, name)
             if not folder.is_dir():
-                there = ", ".join(
+                names = ", ".join(
                     sorted(p.name for p in self._root.glob("*/")) if self._root.is_dir() else ()
                 )
                 raise AvsalError(
-                    f"{name} is not prepared in {self._root}, which holds {there or 'nothing'}: "
+                    f"{name} is not prepared in {self._root}, which holds {names or 'nothing'}: "
                     f"avsal prepare --dataset {name} --root DIR --output {self._root}"
                 )
             self._sets[name] = PreparedSet(folder)
@@ -99,11 +100,11 @@ class PreparedSources:
         if not isinstance(source, str):
             name, fold = source
             prepared = self._set(name)
-            videos = [prepared.video(index) for index in prepared.listed(split, fold)]
+            videos = [prepared.video(index) for index in prepared.split_indices(split, fold)]
             return [video for video in videos if video is not None]
-        return [self._listed(source, row.dataset, row.video) for row in read_domain(source)]
+        return [self._video_of_list(source, row.dataset, row.video) for row in read_domain(source)]
 
-    def _listed(self, source: str, dataset: str, name: str) -> PreparedVideo:
+    def _video_of_list(self, source: str, dataset: str, name: str) -> PreparedVideo:
         prepared = self._set(dataset)
         index = prepared.names().get((dataset, name))
         if index is None:
@@ -124,10 +125,10 @@ def _held_out(train: list[PreparedVideo], fraction: float, seed: int) -> tuple[l
             f"a hold-out of {fraction:g} of {len(train)} videos is {count}; both parts need at least one"
         )
     ordered = sorted(train, key=lambda v: random_fraction(seed, "holdout", v.dataset, v.name))
-    held = {(v.dataset, v.name) for v in ordered[:count]}
+    held_out = {(v.dataset, v.name) for v in ordered[:count]}
     return (
-        [v for v in train if (v.dataset, v.name) not in held],
-        [v for v in train if (v.dataset, v.name) in held],
+        [v for v in train if (v.dataset, v.name) not in held_out],
+        [v for v in train if (v.dataset, v.name) in held_out],
     )
 
 

@@ -13,17 +13,17 @@ import numpy as np
 
 from avsal_jax.errors import AvsalError
 
-# TensorFlow prints the whole traceback of what a reader raises, which `numpy_batches` tells in one line,
-# unless it is told otherwise before it is loaded. (jax sets 1.)
+# Without this, TensorFlow prints the whole traceback of a reader's error, which `numpy_batches` reports in
+# one line. It must be set before TensorFlow is loaded. (jax sets 1.)
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = max("2", os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"))
 
 KINDS = ("pictures", "targets", "sound", "videos")
 VERSION = "1.0.0"  # of the records' features; TFDS names folders by it
-SPLIT = "data"  # the one TFDS split of each kind; train and test are lists of videos
+SPLIT = "data"  # the only TFDS split of each kind; train and test are lists of videos
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 _WRITER = "group_size:1,uncompressed"  # pictures are compressed already; records are read one by one
 _OPEN_READERS = 256
-_NEEDED = (
+_MISSING_PACKAGES = (
     "prepared data needs tensorflow-datasets, array-record and tensorflow: pip install 'avsal-jax[train]'"
 )
 
@@ -34,7 +34,7 @@ def features(kind: str, height: int, width: int, encoding: str):
     pictures: one record per frame: `image` [height, width, 3], at model size.
     targets: one per frame: `density` as it was encoded, `fixations` int32 [N, 2] (row, column) in a map of
       `size` int32 [2] (height, width), `published` 0 or 1.
-    sound: pieces of `wave` float32 [samples] in [-1, 1], all of one length but the last.
+    sound: pieces of `wave` float32 [samples] in [-1, 1], of equal length except for the last.
     videos: one per video; see `prepared.PreparedVideo`.
     """
     tfds = _tfds().features
@@ -71,7 +71,7 @@ def features(kind: str, height: int, width: int, encoding: str):
 
 
 class WriteError(AvsalError):
-    """A shard could not be written; no later one will be better."""
+    """A shard could not be written; writing others would fail too."""
 
 
 class ShardFolder:
@@ -94,16 +94,16 @@ class ShardFolder:
         self._lock = threading.Lock()
 
     def path(self, kind: str, index: int) -> pathlib.Path:
-        """Returns the shard of a kind of the video `index`, whether it is there or not."""
+        """Returns the path of the shard of a kind of the video `index`; it need not exist."""
         name = f"{kind}-{SPLIT}.array_record-{index:05d}-of-{self.count:05d}"
         return self.folder / kind / VERSION / name
 
     @contextlib.contextmanager
     def writer(self, kind: str, index: int) -> Iterator:
-        """Gives a function that adds a record; the shard gets its name when all are on disk.
+        """Yields a function that adds a record. The shard is renamed into place when all are on disk.
 
         Raises:
-          AvsalError: the records cannot be written, as when the disk is full; no shard is left.
+          AvsalError: the records cannot be written, for example if the disk is full; no shard is left.
         """
         path = self.path(kind, index)
         partial = path.with_name(f".{path.name}.partial")
@@ -123,12 +123,12 @@ class ShardFolder:
                 raise OSError("not all records are on the disk")
             os.replace(partial, path)
             with self._lock:
-                self._readers.pop((kind, index), None)  # which has the file that was there
+                self._readers.pop((kind, index), None)  # which has the previous file open
         except (OSError, RuntimeError) as error:
             raise WriteError(f"cannot write {path}: {_reason(error)}") from error
         finally:
             if file is not None and file.is_open():
-                with contextlib.suppress(RuntimeError):  # which the error above has told
+                with contextlib.suppress(RuntimeError):  # already reported by the error above
                     file.close()
             partial.unlink(missing_ok=True)
 
@@ -137,20 +137,20 @@ class ShardFolder:
         return self._open(kind, index).num_records()
 
     def read_raw(self, kind: str, index: int, records: Sequence[int]) -> list[bytes]:
-        """Returns records of a shard, as they are, in the order asked for.
+        """Returns the encoded records of a shard, in the order of `records`.
 
         Raises:
           AvsalError: the shard is missing or damaged.
         """
         unique = sorted(set(records))
         try:
-            found = dict(zip(unique, self._open(kind, index).read(unique), strict=True))
+            by_number = dict(zip(unique, self._open(kind, index).read(unique), strict=True))
         except (OSError, RuntimeError, IndexError, ValueError) as error:
             path = self.path(kind, index)
             raise AvsalError(
                 f"cannot read {path}: {_reason(error)}; delete it and prepare the set again"
             ) from error
-        return [found[record] for record in records]
+        return [by_number[record] for record in records]
 
     def read(self, kind: str, index: int, records: Sequence[int]) -> list[dict]:
         """Returns records of a shard with their values as NumPy arrays; errors as in `read_raw`."""
@@ -158,14 +158,14 @@ class ShardFolder:
         raw = self.read_raw(kind, index, records)
         try:
             return [parse(record) for record in raw]
-        except Exception as error:  # TFDS states none, and gives what its decoders raise
+        except Exception as error:  # TFDS documents no exceptions; its decoders raise various types
             path = self.path(kind, index)
             raise AvsalError(
                 f"{path} holds no {kind}: {type(error).__name__}; delete it and prepare the set again"
             ) from error
 
     def write_metadata(self, kind: str, description: str) -> None:
-        """Makes a TFDS data set of the shards of a kind, for `tfds.builder_from_directory`."""
+        """Writes TFDS metadata for the shards of a kind, for `tfds.builder_from_directory`."""
         tfds = _tfds()
         paths = [self.path(kind, index) for index in range(self.count)]
         split = tfds.core.SplitInfo(
@@ -186,7 +186,7 @@ class ShardFolder:
         )
 
     def _open(self, kind: str, index: int):
-        """Returns the shard's reader; the ones used last stay open."""
+        """Returns the shard's reader; the most recently used readers remain open."""
         key = kind, index
         with self._lock:
             reader = self._readers.pop(key, None) or _reader(self.path(kind, index))
@@ -211,7 +211,7 @@ def _tfds():
     try:
         import tensorflow_datasets
     except ImportError as error:
-        raise AvsalError(_NEEDED) from error
+        raise AvsalError(_MISSING_PACKAGES) from error
     return tensorflow_datasets
 
 
@@ -219,5 +219,5 @@ def _array_record():
     try:
         from array_record.python import array_record_module
     except ImportError as error:
-        raise AvsalError(_NEEDED) from error
+        raise AvsalError(_MISSING_PACKAGES) from error
     return array_record_module

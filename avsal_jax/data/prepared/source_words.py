@@ -1,4 +1,4 @@
-"""Sources of videos as configs name them, and videos in words; without what reads them."""
+"""Sources of videos as in configs, and descriptions of videos; does not import the readers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def check_sources(sources: tuple) -> None:
-    """Raises AvsalError for what is not a source, see `sources.PreparedSources`."""
+    """Raises AvsalError if an element is not a source, see `selection.PreparedSources`."""
     for source in sources:
         if not isinstance(source, str) and not (
             isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], str)

@@ -20,12 +20,12 @@ FILE, FORMAT = "preparation.json", 2
 Lists = dict[str, dict[str, list[int]]]  # split -> fold ("" for none) -> indices of videos
 ENCODINGS, MAX_SIDE = ("jpeg", "png"), 4096  # of the pictures; pixels
 _MAX_VIDEOS = 100_000
-_AGAIN = "delete {} and prepare the set again"
+_PREPARE_AGAIN = "delete {} and prepare the set again"
 
 
 @dataclasses.dataclass(frozen=True)
 class Preparation:
-    """What a folder of prepared data is made of: the content of its `preparation.json`.
+    """The description of a folder of prepared data: the content of its `preparation.json`.
 
     Attributes:
       dataset: the name that was prepared.
@@ -33,8 +33,8 @@ class Preparation:
       encoding: `jpeg` or `png`.
       videos: (set, name) of each shard, in order.
       lists: split -> fold ("" for none) -> indices of videos.
-      failed: indices of the videos whose files were bad, so that they have no records.
-      complete: False while it is being made, or if that was broken off.
+      failed: indices of the videos without records, because their files are damaged.
+      complete: False during preparation, or if it was interrupted.
     """
 
     dataset: str
@@ -50,12 +50,12 @@ class Preparation:
         return {"format": FORMAT, **dataclasses.asdict(self)}
 
     def difference(self, other: Preparation) -> str:
-        """Returns in words what keeps `other` from going on with this one; nothing if nothing does."""
+        """Returns a description of why `other` cannot continue this preparation; '' if it can."""
         if self.dataset != other.dataset:
             return f"of {self.dataset}"
-        mine, others = (f"{p.height}x{p.width} {p.encoding}" for p in (self, other))
-        if mine != others:
-            return f"{mine}, not {others}"
+        form, new_form = (f"{p.height}x{p.width} {p.encoding}" for p in (self, other))
+        if form != new_form:
+            return f"{form}, not {new_form}"
         if self.videos != other.videos:
             return f"of {len(self.videos)} videos; the root has {len(other.videos)}, or others"
         return ""
@@ -65,34 +65,34 @@ _FIELDS = tuple(field.name for field in dataclasses.fields(Preparation))
 
 
 def folder_of(root, dataset: str) -> pathlib.Path:
-    """Returns the folder of a set among prepared ones: `stavis:MINE` is in stavis-MINE."""
+    """Returns the folder of a prepared set: `stavis:MINE` is in stavis-MINE."""
     return pathlib.Path(root) / dataset.replace(":", "-")
 
 
 def read_preparation(folder: pathlib.Path) -> Preparation:
-    """Reads the description of a folder, complete or not; AvsalError where there is none that is sound."""
+    """Reads the description of a folder, complete or not; raises AvsalError if it is missing or damaged."""
     path = folder / FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise AvsalError(f"{folder} holds no prepared data set: there is no {FILE}") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise AvsalError(f"{path} cannot be read: {error}; {_AGAIN.format(folder)}") from error
+        raise AvsalError(f"{path} cannot be read: {error}; {_PREPARE_AGAIN.format(folder)}") from error
     if isinstance(content, dict) and content.get("format", FORMAT) != FORMAT:
-        raise AvsalError(f"{path} is of another version of avsal_jax; {_AGAIN.format(folder)}")
+        raise AvsalError(f"{path} is of another version of avsal_jax; {_PREPARE_AGAIN.format(folder)}")
     try:
         _check_form(content)
         videos = tuple((dataset, name) for dataset, name in content["videos"])
         fields = {name: content[name] for name in _FIELDS}
-        found = Preparation(**{**fields, "videos": videos, "failed": tuple(content["failed"])})
-        _check(found)
+        preparation = Preparation(**{**fields, "videos": videos, "failed": tuple(content["failed"])})
+        _check(preparation)
     except ValueError as error:
-        raise AvsalError(f"{path} is damaged: {error}; {_AGAIN.format(folder)}") from error
-    return found
+        raise AvsalError(f"{path} is damaged: {error}; {_PREPARE_AGAIN.format(folder)}") from error
+    return preparation
 
 
 def _check_form(content) -> None:
-    """Raises ValueError where a description lacks a field, has another, or lists what it may not list."""
+    """Raises ValueError if a description lacks a field, has an unknown one, or has a wrong type."""
     if not isinstance(content, dict):
         raise ValueError("it holds no object with fields")
     if different := sorted({"format", *_FIELDS} ^ set(content)):
@@ -111,24 +111,24 @@ def _check_form(content) -> None:
     ):
         raise ValueError("its lists are not numbers of videos by split and fold")
     if not isinstance(failed, list):
-        raise ValueError("its failed videos are no list of numbers")
+        raise ValueError("its failed videos are not a list of numbers")
 
 
-def _check(found: Preparation) -> None:
-    """Raises ValueError where a description of the right form is not sound."""
-    count = len(found.videos)
-    indices = [i for folds in found.lists.values() for part in folds.values() for i in part]
-    if not all(type(i) is int and 0 <= i < count for i in (*indices, *found.failed)):
-        raise ValueError("a list names a video that is not there")
-    if count > _MAX_VIDEOS or len(set(found.videos)) < count:
+def _check(preparation: Preparation) -> None:
+    """Raises ValueError if the values of a well-formed description are inconsistent."""
+    count = len(preparation.videos)
+    indices = [i for folds in preparation.lists.values() for part in folds.values() for i in part]
+    if not all(type(i) is int and 0 <= i < count for i in (*indices, *preparation.failed)):
+        raise ValueError("a list has the index of a video that does not exist")
+    if count > _MAX_VIDEOS or len(set(preparation.videos)) < count:
         raise ValueError(f"it names {count} videos, some of them twice, or more than {_MAX_VIDEOS}")
-    sides = (found.height, found.width)
+    sides = (preparation.height, preparation.width)
     if not all(type(side) is int and 0 < side <= MAX_SIDE for side in sides):
-        raise ValueError(f"the pictures are said to be {sides}")
-    if not isinstance(found.encoding, str) or found.encoding not in ENCODINGS:
-        raise ValueError(f"the encoding is said to be {found.encoding!r}")
-    if not isinstance(found.dataset, str) or type(found.complete) is not bool:
-        raise ValueError(f"it is said to be of {found.dataset!r}, complete: {found.complete!r}")
+        raise ValueError(f"its height and width are {sides}")
+    if not isinstance(preparation.encoding, str) or preparation.encoding not in ENCODINGS:
+        raise ValueError(f"its encoding is {preparation.encoding!r}")
+    if not isinstance(preparation.dataset, str) or type(preparation.complete) is not bool:
+        raise ValueError(f"its dataset is {preparation.dataset!r}, complete: {preparation.complete!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,15 +138,15 @@ class PreparedVideo:
     Attributes:
       dataset, name: of the video.
       fps: frames per second.
-      frames: how many.
-      rate: Hz of its sound; 0 where it has none.
+      frames: number of frames.
+      rate: Hz of its sound; 0 without sound.
       samples: of its sound.
       piece: samples of a record of sound.
       published: whether there is truth.
-      black: bool [frames], where the density is black.
+      black: bool [frames], whether the density is black.
       size: (height, width) of the truth of its first frame.
       category: `Social`, `Nature`, `Other` or "".
-      identity: what its shards were made of.
+      identity: digest of the files that its shards were made from.
       shards, index: where its records are.
     """
 
@@ -168,11 +168,11 @@ class PreparedVideo:
 
     @property
     def sound(self) -> Sound | None:
-        """Its sound, read piece by piece where samples are asked for; None where it has none."""
+        """Its sound, which reads pieces on demand; None if it has no sound."""
         return Sound(_Pieces(self), self.rate) if self.samples else None
 
     def pictures_digest(self) -> str:
-        """Returns a hash of its stored pictures: the same for the same pictures, made at another time."""
+        """Returns a hash of its stored pictures, which does not depend on when they were prepared."""
         records = self.shards.read_raw("pictures", self.index, range(self.frames))
         return hashlib.sha256(b"".join(records)).hexdigest()
 
@@ -181,23 +181,26 @@ class PreparedSet:
     """A prepared set that is complete.
 
     Args:
-      folder: as `prepare` made it.
+      folder: written by `prepare`.
 
     Raises:
-      AvsalError: there is none, or it is not complete, or damaged.
+      AvsalError: the set is missing, not complete, or damaged.
     """
 
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
         self.preparation = read_preparation(self.folder)
-        made = self.preparation
-        if not made.complete:
+        preparation = self.preparation
+        if not preparation.complete:
             raise AvsalError(
-                f"{self.folder} is not complete: preparing {made.dataset} was broken off; run the same "
-                "avsal prepare again, which does what is missing"
+                f"{self.folder} is not complete: preparing {preparation.dataset} was interrupted; run the "
+                "same avsal prepare command again to finish it"
             )
         self._shards = ShardFolder(
-            self.folder, count=len(made.videos), size=(made.height, made.width), encoding=made.encoding
+            self.folder,
+            count=len(preparation.videos),
+            size=(preparation.height, preparation.width),
+            encoding=preparation.encoding,
         )
         self._videos: dict[int, PreparedVideo | None] = {}
 
@@ -206,45 +209,47 @@ class PreparedSet:
         return {key: index for index, key in enumerate(self.preparation.videos)}
 
     def video(self, index: int) -> PreparedVideo | None:
-        """Returns a video, or None for one that could not be prepared."""
+        """Returns a video, or None if it could not be prepared."""
         if index not in self._videos:
             self._videos[index] = self._read(index)
         return self._videos[index]
 
-    def listed(self, split: str, fold: int | None) -> list[int]:
-        """Returns the videos of a split; AvsalError where it was not prepared."""
-        made = self.preparation
-        folds = made.lists.get(split)
+    def split_indices(self, split: str, fold: int | None) -> list[int]:
+        """Returns the indices of the videos of a split; raises AvsalError if it was not prepared."""
+        preparation = self.preparation
+        folds = preparation.lists.get(split)
         if not folds:
-            there = ", ".join(made.lists) or "none"
-            raise AvsalError(f"{self.folder} has no split {split}; it has {there}")
-        row = registry.lookup("dataset", made.dataset)
+            names = ", ".join(preparation.lists) or "none"
+            raise AvsalError(f"{self.folder} has no split {split}; it has {names}")
+        row = registry.lookup("dataset", preparation.dataset)
         is_any_fold = set(folds) == {""} and row is not None and row.single_split
         key = "" if fold is None or is_any_fold else str(fold)
         if key not in folds:
-            there = ", ".join(fold or "none" for fold in folds)
-            raise AvsalError(f"{made.dataset} was prepared with the folds {there}; got {key or 'none'}")
+            names = ", ".join(fold or "none" for fold in folds)
+            raise AvsalError(
+                f"{preparation.dataset} was prepared with the folds {names}; got {key or 'none'}"
+            )
         return folds[key]
 
     def _read(self, index: int) -> PreparedVideo | None:
-        made = self.preparation
-        if index in made.failed:
+        preparation = self.preparation
+        if index in preparation.failed:
             return None
         video = read_video(self._shards, index)
-        if (video.dataset, video.name) != made.videos[index]:
+        if (video.dataset, video.name) != preparation.videos[index]:
             path = self._shards.path("videos", index)
             raise AvsalError(
-                f"{path} is of {video.dataset} {video.name}, not of {' '.join(made.videos[index])}; "
+                f"{path} is of {video.dataset} {video.name}, not of {' '.join(preparation.videos[index])}; "
                 "delete it and prepare the set again"
             )
         return video
 
 
 def read_video(shards: ShardFolder, index: int) -> PreparedVideo:
-    """Reads the record of a video; AvsalError where it or the number of the others' records is not sound."""
+    """Reads the record of a video; raises AvsalError if it, or a number of its other records, is invalid."""
     path = shards.path("videos", index)
-    if (there := shards.count_records("videos", index)) != 1:
-        raise AvsalError(f"{path} has {there} records, not one; prepare the set again")
+    if (count := shards.count_records("videos", index)) != 1:
+        raise AvsalError(f"{path} has {count} records, not one; prepare the set again")
     record = shards.read("videos", index, [0])[0]
     try:
         video = PreparedVideo(
@@ -266,26 +271,26 @@ def read_video(shards: ShardFolder, index: int) -> PreparedVideo:
         )
     except UnicodeDecodeError as error:
         raise AvsalError(f"{path} is damaged: {error}; delete it and prepare the set again") from error
-    hears = video.samples > 0
-    sound = video.rate > 0 and video.piece > 0 if hears else (video.samples, video.piece) == (0, 0)
+    has_sound = video.samples > 0
+    sound = video.rate > 0 and video.piece > 0 if has_sound else (video.samples, video.piece) == (0, 0)
     if not (sound and 0 < video.fps < math.inf and 0 < video.frames == len(video.black)):
         raise AvsalError(
             f"{path} is damaged: {video.frames} frames ({len(video.black)} with truth) at {video.fps} a "
             f"second, {video.samples} samples at {video.rate} Hz; delete it and prepare the set again"
         )
     expected = {"pictures": video.frames, "targets": video.frames}
-    expected["sound"] = -(-video.samples // video.piece) if hears else 0
-    for kind, count in expected.items():
-        if (there := shards.count_records(kind, index)) != count:
+    expected["sound"] = -(-video.samples // video.piece) if has_sound else 0
+    for kind, expected_count in expected.items():
+        if (count := shards.count_records(kind, index)) != expected_count:
             raise AvsalError(
-                f"{shards.path(kind, index)} has {there} records, its video states {count}; prepare the set "
-                "again"
+                f"{shards.path(kind, index)} has {count} records, but its video states {expected_count}; "
+                "prepare the set again"
             )
     return video
 
 
 class _Pieces(Sequence):
-    """The sound of a prepared video, as a sequence that gives slices."""
+    """The sound of a prepared video, as a sequence whose slices are samples."""
 
     def __init__(self, video: PreparedVideo):
         self._video = video

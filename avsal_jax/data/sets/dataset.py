@@ -1,4 +1,4 @@
-"""What the row of a data set says, what a packaging does, and how a set is looked up by name."""
+"""The row of a data set, the base class of packagings, and the lookup of sets by name."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from avsal_jax.errors import AvsalError, did_you_mean
 
 SPLITS = ("train", "val", "test")
 ALL_STIMULI = "all"  # a split of recorded gaze: every stimulus, whatever its part
-SIX = "six"  # the group of the six audio-visual sets, which papers average over
+SIX = "six"  # the group of the six audio-visual sets; papers report their average
 
 
 class Generator(abc.ABC):
-    """Writes a data set that is drawn, not recorded."""
+    """Writes a generated data set."""
 
     @abc.abstractmethod
     def settings(self, values: Mapping[str, str]) -> object:
-        """Returns settings of `avsal prepare --set KEY=VALUE`, with `videos`, `height` and `width`.
+        """Returns the settings for `avsal prepare --set KEY=VALUE`; they have `videos`, `height` and `width`.
 
         Raises:
           AvsalError: an unknown key or a value that is not allowed.
@@ -47,12 +47,12 @@ class Generator(abc.ABC):
         progress: Callable[[Iterable], Iterable],
         workers: int | None,
     ) -> None:
-        """Writes the set into `root`, or the part of it that is missing.
+        """Writes the set into `root`; skips the parts that exist.
 
         Args:
           root: the folder.
-          settings: of `settings`.
-          progress: wraps what is iterated over once per missing video; it has a length.
+          settings: from the method `settings`.
+          progress: wraps an iterable with a length, which has one element per missing video.
           workers: processes; None for one per usable core.
 
         Raises:
@@ -62,27 +62,28 @@ class Generator(abc.ABC):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataSet:
-    """A data set: everything that is known before its files are seen.
+    """A data set: its properties that do not depend on the files.
 
     Attributes:
       title: its name in tables and on its page.
       about: one line.
-      packaging: how its files lie on disk.
-      fps: frames per second where no list states them; None if no such number holds for the set.
+      packaging: the layout of its files.
+      fps: frames per second if no list states them; None if the set has no common rate.
       splits: some of `train`, `val`, `test` and `all`.
-      folds: their numbers; empty where each split is one list.
-      single_split: every number of a fold means the same lists, and it may be left out.
-      disjoint_folds: each video is in the test of one fold; the test without a number is all of them.
-      folds_on_disk: the lists in the root say which folds exist; any number from 1 may be given.
-      group: `six` for the audio-visual sets that papers average over; empty for none.
+      folds: their numbers; empty if each split is a single list.
+      single_split: whether all folds have the same lists, so that the fold may be omitted.
+      disjoint_folds: whether each video is in the test list of exactly one fold; without a fold, the test
+        list is all videos.
+      folds_on_disk: whether the lists in the root define the folds; any number from 1 is accepted.
+      group: `six` for the audio-visual sets over which papers average; empty for none.
       protocol: the protocol that papers use for it.
       licence: in words, as its page states it.
       source: where it is published.
-      observers: how the raw fixations of each observer are read; None where nothing reads them.
-      may_lack_truth: a video without any truth is one of which none is published, not a damaged one.
-      made_of: the sets whose videos it lists, if it has no files.
+      observers: how the raw fixations of each observer are read; None if they are not supported.
+      may_lack_truth: whether a video without truth counts as unpublished truth, not as damaged.
+      made_of: the sets whose videos it lists, if it has no files of its own.
       categories: category of its videos -> name under which papers print results for it.
-      generator: writes the set, if it is drawn. Videos of two such sets have the same names.
+      generator: writes the set, if it is generated. The videos of two such sets have the same names.
     """
 
     title: str
@@ -110,12 +111,12 @@ class DataSet:
             raise AvsalError(f"{self.title}: {unknown[0]!r} is not a split; splits are {', '.join(allowed)}")
 
     def check_split(self, name: str, split: str) -> None:
-        """Raises AvsalError where the set, called `name`, has no such split."""
+        """Raises AvsalError if the set, called `name`, has no such split."""
         if split not in self.splits:
             raise AvsalError(f"{name} has no split {split!r}; it has {', '.join(self.splits)}")
 
     def check_fold(self, name: str, split: str, fold: int | None) -> None:
-        """Raises AvsalError where a split of the set, called `name`, has no such fold."""
+        """Raises AvsalError if a split of the set, called `name`, has no such fold."""
         if self.folds_on_disk:
             if fold is not None and fold < 1:
                 raise AvsalError(f"folds are numbered from 1; got {fold}")
@@ -133,27 +134,27 @@ class DataSet:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Packaging(abc.ABC):
-    """How the files of a set lie on disk.
+    """The layout of the files of a set on disk.
 
-    A packaging of your own is a subclass with `videos` and `entry`, and `check` and `parts` where it has more
-    to say. Fields are what differs between sets of one packaging. The packaging of a row has no folder;
-    `opened` returns a copy at one, on which the other methods are called.
+    To add a packaging, implement `videos` and `entry` in a subclass, and override `check` and `parts` if the
+    defaults do not fit. Fields are what differs between sets of one packaging. The packaging of a row has no
+    folder; `opened` returns a copy at one, on which the other methods are called.
 
     Attributes:
-      dataset (of an opened one, as the next four): name of the set.
+      dataset (only after `opened`, like the next four): name of the set.
       row: of the set.
       root: the folder, a Path.
-      split: whose videos are meant.
+      split: of the videos.
       gaze: how recorded gaze is read, `GazeOptions`.
-      has_observers: whether fixations come observer by observer, as recorded gaze.
-      contents: what the set consists of, in messages.
+      has_observers: whether fixations are separate for each observer, as in recorded gaze.
+      contents: what messages call the elements of the set.
     """
 
     has_observers: ClassVar[bool] = False
     contents: ClassVar[str] = "videos"
 
-    def check(self) -> None:  # noqa: B027 - most packagings have no folder of their own to look for
-        """Raises AvsalError where the root does not hold the set."""
+    def check(self) -> None:  # noqa: B027 - most packagings have no specific folder to check
+        """Raises AvsalError if the root does not hold the set."""
 
     def parts(self) -> tuple[tuple[str, int | None], ...]:
         """Returns the (split, fold) pairs that `avsal prepare` reads."""
@@ -170,12 +171,12 @@ class Packaging(abc.ABC):
 
     @abc.abstractmethod
     def entry(self, video: ListedVideo) -> VideoEntry:
-        """Returns a video, whatever its files are like.
+        """Returns a video, even if its files are damaged.
 
-        One that cannot be used has `frames` 0 and a note that says why.
+        A video that cannot be used has `frames` 0 and a note with the reason.
 
         Raises:
-          AvsalError: nothing says at what rate its frames are shown.
+          AvsalError: its frame rate is unknown.
         """
 
     @classmethod
@@ -192,7 +193,7 @@ class Packaging(abc.ABC):
         return packaging
 
     def entire(self) -> tuple[tuple[VideoEntry, ...], list[str]]:
-        """Returns all stimuli of recorded gaze, whatever the split, and notes on the set; else nothing."""
+        """Returns all stimuli of recorded gaze, of all splits, and notes on the set; else nothing."""
         return (), []
 
     def rows_of_list(self, path: pathlib.Path) -> tuple[ListedVideo, ...]:
@@ -221,7 +222,7 @@ class Packaging(abc.ABC):
         return rows
 
     def rate(self, video: ListedVideo) -> float:
-        """Returns the frames per second that the list states, or else the row; AvsalError without both."""
+        """Returns the frames per second of the list, else of the row; raises AvsalError without either."""
         fps = video.fps or self.row.fps
         if fps is None:
             raise AvsalError(
@@ -231,7 +232,7 @@ class Packaging(abc.ABC):
         return fps
 
     def rate_place(self) -> str:
-        """Returns why no rate is known, for messages."""
+        """Returns why the rate is unknown, for messages."""
         return "the set has no usual rate"
 
     def file_entry(
@@ -260,7 +261,7 @@ class Packaging(abc.ABC):
 
 
 def find_dataset(name: str) -> DataSet:
-    """Returns the row of a set, registered or `PACKAGING:NAME`; AvsalError with the names that exist."""
+    """Returns the row of a set, registered or `PACKAGING:NAME`; AvsalError lists the available names."""
     prefix, colon, inner = name.partition(":")
     if not colon and (row := registry.lookup("dataset", name)) is not None:
         return row
@@ -281,7 +282,7 @@ def group_names(group: str) -> tuple[str, ...]:
 
 
 def not_empty(rows: tuple[ListedVideo, ...], path: pathlib.Path) -> tuple[ListedVideo, ...]:
-    """Returns the videos of a list; AvsalError where it names none."""
+    """Returns the videos of a list; raises AvsalError if it is empty."""
     if not rows:
         raise AvsalError(f"the list {path} names no video")
     return rows

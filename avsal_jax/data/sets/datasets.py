@@ -19,26 +19,26 @@ def open_dataset(
     list_file=None,
     gaze: GazeOptions | None = None,
 ) -> tuple[VideoEntry, ...]:
-    """Finds the videos of a split; nothing but names of files, lists, and tables of gaze is read.
+    """Finds the videos of a split; reads only file names, lists and tables of gaze.
 
     Args:
       name: a registered set (`avsal list dataset`); or a set of your own, `PACKAGING:NAME`: `stavis:NAME` (in
         the packaging of STAViS, with NAME as the name of its folders), `dhf1k:NAME`
         (<split>/<video>/{images,maps,fixation}) or `gaze:NAME` (stimuli/ with fixations.csv or gaze.csv).
       root: the folder that holds the set.
-      split: `train`, `val`, `test`, or for recorded gaze `all`; which of them a set has, its row says.
+      split: `train`, `val`, `test`, or for recorded gaze `all`; the row of a set lists those it has.
       fold: a number of the row's `folds`; see `DataSet.check_fold`.
       list_file: videos to use instead of the split's, as `video`, `set video` or `video frames fps` per
         line, or `domain:NAME` (`video_lists.read_domain`); the sets are in the packaging of `name`. Then
-        `fold` has no effect, and `split` only where videos are sought first.
-      gaze: how recorded gaze is read; the defaults where None.
+        `fold` has no effect, and `split` only determines which folders are searched first.
+      gaze: how recorded gaze is read; None for the defaults.
 
     Returns:
-      The videos in the order of the list; one whose files are missing has `frames` 0 and notes.
+      The videos in the order of the list; a video whose files are missing has `frames` 0 and notes.
 
     Raises:
-      AvsalError: the set, split or fold is not known, the root is not one of the set's packaging, the
-        list is missing, damaged or leads out of the root, or no video of it has its files.
+      AvsalError: the set, split or fold is unknown, the root is not in the set's packaging, the list is
+        missing, damaged or leads out of the root, or none of its videos has its files.
     """
     row = find_dataset(name)
     root = pathlib.Path(root)
@@ -72,8 +72,8 @@ def open_packaging(name: str, root, split: str = "test", gaze: GazeOptions | Non
 
 
 def open_entire(name: str, root, gaze: GazeOptions | None = None) -> tuple[tuple[VideoEntry, ...], list[str]]:
-    """Returns all stimuli of a set of recorded gaze, whatever the split, and notes on the set.
+    """Returns all stimuli of a set of recorded gaze, of all splits, and notes on the set.
 
-    Other sets have neither: nothing is returned.
+    For other sets, both are empty.
     """
     return open_packaging(name, root=root, gaze=gaze).entire()

@@ -1,4 +1,4 @@
-"""A video of a data set: the one statement of its names, dtypes and units."""
+"""A video of a data set: the definition of its names, dtypes and units."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from avsal_jax.media.numbering import Numbers
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VideoEntry(abc.ABC):
-    """One video with its truth, on disk; frames are read one at a time, when asked for.
+    """One video with its truth, on disk; frames are read one at a time, on demand.
 
     A photograph is a video of one frame. Frame `index` counts from 0.
 
     Attributes:
       dataset: the set that the video comes from: `diem`, also for a video of the `ave` lists.
       name: of the video, as in the lists.
-      frames: up to the last that has an image, truth, and a place in the list. 0 where the video cannot be
-        used; `notes` say why. Frames among them may lack their truth (`has_truth`).
+      frames: number up to the last with an image, truth, and a place in the list. 0 if the video cannot be
+        used; `notes` has the reason. Some of these frames may lack truth (`has_truth`).
       fps: frames per second.
       listed: number of frames that the list states, or None.
-      category: `Social`, `Nature` or `Other`, where published.
-      notes: what disagreed, in words.
+      category: `Social`, `Nature` or `Other`, if published.
+      notes: lines on inconsistencies.
       sound: the sound file, or None.
-      published: False where there is no published truth (the test videos of DHF1K).
-      without_truth: how many images have no truth, before and after the last frame.
+      published: False if the truth is not published (the test videos of DHF1K).
+      without_truth: number of images without truth, before and after the last frame.
     """
 
     dataset: str
@@ -51,12 +51,12 @@ class VideoEntry(abc.ABC):
 
     @property
     def group(self) -> str:
-        """Name that videos share which show nearly the same; its own where no other does."""
+        """Name that near-duplicate videos share; the video's own name if it has no near-duplicate."""
         return self.name
 
     @property
     def observers(self) -> int | None:
-        """How many people looked; None where their fixations come as maps."""
+        """Number of observers; None if fixations are given as maps."""
         return None
 
     @property
@@ -67,11 +67,11 @@ class VideoEntry(abc.ABC):
     @property
     @abc.abstractmethod
     def has_files(self) -> bool:
-        """Whether its images and its truth are there, however little they fit together."""
+        """Whether its images and its truth exist, even if they are inconsistent."""
 
     @property
     def may_be_missing(self) -> bool:
-        """Whether it is a stimulus that this copy of its set lacks: it is reported, and is not an error."""
+        """Whether it is a stimulus that this copy of its set lacks; this is reported, but not an error."""
         return False
 
     @property
@@ -81,11 +81,11 @@ class VideoEntry(abc.ABC):
 
     @property
     def numbers(self) -> Numbers:
-        """The numbers that the images of its frames have; from 1 where they are not numbered files."""
+        """The numbers of its frames' images; from 1 if they are not numbered files."""
         return Numbers(1, self.frames, self.frames)
 
     def has_image(self, index: int) -> bool:
-        """Whether the image of a frame is there, without which only saved maps can be scored."""
+        """Whether the image of a frame exists, without which only saved maps can be scored."""
         return self.has_files
 
     @abc.abstractmethod
@@ -116,11 +116,11 @@ class VideoEntry(abc.ABC):
 
     @abc.abstractmethod
     def has_truth(self, index: int) -> bool:
-        """Whether a frame has a density map and, where the video has fixations, those of the frame."""
+        """Whether a frame has a density map and, if the video has fixations, those of the frame."""
 
     @abc.abstractmethod
     def truth(self, index: int) -> Truth | None:
-        """Returns the truth of a frame, not yet read; None where none is published.
+        """Returns the truth of a frame, not yet read; None if it is not published.
 
         Raises:
           IndexError: there is no such frame.
@@ -128,7 +128,7 @@ class VideoEntry(abc.ABC):
 
     @abc.abstractmethod
     def identity(self) -> list[str]:
-        """Returns the identity of the video's frames, truth and sound: what results depend on."""
+        """Returns the identity of the video's frames, truth and sound, on which results depend."""
 
     def _checked(self, index: int) -> int:
         index = operator.index(index)
@@ -141,13 +141,13 @@ class VideoEntry(abc.ABC):
 class FileEntry(VideoEntry):
     """A video whose frames and truth are numbered files.
 
-    Each kind of files knows the number of frame 0 (`numbering` has the rule).
+    Each kind of files has the number of frame 0 as `origin` (`numbering` has the rule).
 
     Attributes:
       images: the frames' files, or None.
       maps: the density maps' files, or None.
       fixation_maps: the fixation maps' files, or None.
-      variable: of the fixation maps, where those are .mat files.
+      variable: of the fixation maps, if they are .mat files.
     """
 
     images: NumberedFiles | None

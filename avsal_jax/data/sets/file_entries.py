@@ -1,4 +1,4 @@
-"""A video of numbered files: which file belongs to which frame, and what disagrees among the files."""
+"""A video of numbered files: assigns files to frames, and notes inconsistencies among the files."""
 
 from __future__ import annotations
 
@@ -26,19 +26,20 @@ def file_entry(
     shots: bool = False,
     variable: str = "eyeMap",
 ) -> FileEntry:
-    """Aligns the files of a video and notes what disagrees.
+    """Aligns the files of a video and notes inconsistencies.
 
-    A video whose files cannot be aligned has `frames` 0, and a note that says why.
+    A video whose files cannot be aligned has `frames` 0, and a note with the reason.
 
     Args:
       row: the video, with its rate.
       dataset: its set.
       images, maps: folders of the frames and of the density maps.
-      fixation_maps: arguments of `numbered_files` (folder, suffixes, prefix), which are tried in turn.
+      fixation_maps: arguments of `numbered_files` (folder, suffixes, prefix); the first match is used.
       sound: the sound file, which may be missing; None for a set without sound.
-      may_lack_truth: without any file of the truth, none is published.
-      shots: numbers of frames continue from shot to shot of a video, so the first is the one on disk.
-      variable: of fixation maps that are .mat files.
+      may_lack_truth: whether a video without truth files counts as unpublished truth.
+      shots: whether frame numbers continue from shot to shot of a video, so that the first number is that of
+        the first file.
+      variable: of fixation maps in .mat files.
     """
     files = {
         "images": numbered_files(images, IMAGE_SUFFIXES),
@@ -51,9 +52,9 @@ def file_entry(
     notes = [*row.notes, *(note for kind in kinds for note in _file_notes(kind, files[kind], folders[kind]))]
     frames = without_truth = 0
     try:
-        files, told = _aligned(files, shots)
-        frames, without_truth, counted = _count(files, kinds, row.frames)
-        notes += told + counted
+        files, alignment_notes = _aligned(files, shots)
+        frames, without_truth, count_notes = _count(files, kinds, row.frames)
+        notes += alignment_notes + count_notes
     except AvsalError as error:
         notes.append(str(error))
     if sound is not None and not sound.is_file():
@@ -81,62 +82,62 @@ _Files = dict[str, NumberedFiles | None]
 
 
 def _aligned(files: _Files, shots: bool) -> tuple[_Files, list[str]]:
-    """Returns the files with the number that frame 0 has in each kind, and a line for each that differs.
+    """Returns the files with the number of frame 0 in each kind, and a note for each that differs.
 
     Raises:
       AvsalError: it is not certain which file belongs to which frame.
     """
-    for kind, found in files.items():
-        if found is not None and found.others > found.count:
+    for kind, group in files.items():
+        if group is not None and group.other_names > group.count:
             raise AvsalError(
-                f"the names of the {kind} in {found.folder} differ in more than the number of the frame: "
-                f"{found.count} are like {found.name(found.first)}, {found.others} are not; rename them"
+                f"the names of the {kind} in {group.folder} differ in more than the number of the frame: "
+                f"{group.count} are like {group.name(group.first)}, {group.other_names} are not; rename them"
             )
     images = files["images"]
     if images is None:
         return files, []
-    truths = {kind: found.numbers for kind, found in files.items() if found is not None and kind != "images"}
+    truths = {kind: group.numbers for kind, group in files.items() if group is not None and kind != "images"}
     first = first_frame(images.numbers, truths, shots)
     frames = Numbers(first, images.last, images.count)
     aligned, notes = {**files, "images": dataclasses.replace(images, origin=first)}, []
     for kind, numbers in truths.items():
-        origin, told = place(kind, numbers, frames)
+        origin, note = place(kind, numbers, frames)
         aligned[kind] = dataclasses.replace(files[kind], origin=origin)
-        notes += [told] if told else []
+        notes += [note] if note else []
     return aligned, notes
 
 
-def _count(files: _Files, kinds: list[str], listed: int | None) -> tuple[int, int, list[str]]:
-    """Returns (frames, how many images have no truth, notes on what differs).
+def _count(files: _Files, kinds: list[str], list_frames: int | None) -> tuple[int, int, list[str]]:
+    """Returns (frames, number of images without truth, notes on differences).
 
     Raises:
-      AvsalError: the numbers of the images reach too far.
+      AvsalError: the numbers of the images exceed the limit.
     """
-    counts = {} if listed is None else {"frames in the list": listed}
+    counts = {} if list_frames is None else {"frames in the list": list_frames}
     lengths = dict(counts)
     for kind in kinds:
-        found = files[kind]
-        if found is not None or kind != "fixation maps":  # which training can do without
-            counts[kind] = found.count if found else 0
-            lengths[kind] = found.length if found else 0
+        group = files[kind]
+        if group is not None or kind != "fixation maps":  # which are optional for training
+            counts[kind] = group.count if group else 0
+            lengths[kind] = group.length if group else 0
     frames = min(lengths.values())
     if frames > _MAX_FRAMES:
         raise AvsalError(
             f"the numbers of the files reach to {frames}; a video has at most {_MAX_FRAMES} frames"
         )
     truth = [files[kind] for kind in kinds if kind != "images" and files[kind] is not None]
-    usable = sum(all(found.has(index) for found in truth) for index in range(frames))
-    shown = min(lengths.get("frames in the list", lengths["images"]), lengths["images"])
+    usable = sum(all(group.has(index) for group in truth) for index in range(frames))
+    image_count = min(lengths.get("frames in the list", lengths["images"]), lengths["images"])
     notes = []
     if images := [index for index in range(frames) if not files["images"].has(index)]:
-        lost = files["images"].of_frame(images[0])
+        first_missing = files["images"].of_frame(images[0])
         notes.append(
-            f"{len(images)} of {frames} images are missing (first {lost.name}): no network can be run, "
-            "only saved maps can be scored"
+            f"{len(images)} of {frames} images are missing (first {first_missing.name}): no network can be "
+            "run, only saved maps can be scored"
         )
     if usable < frames or (not images and len(set(counts.values())) > 1):
         notes.append(f"{', '.join(f'{n} {kind}' for kind, n in counts.items())}: {usable} are used")
-    return frames, max(0, shown - usable), notes
+    return frames, max(0, image_count - usable), notes
 
 
 def _file_notes(kind: str, files: NumberedFiles | None, folder: pathlib.Path) -> list[str]:
@@ -144,6 +145,6 @@ def _file_notes(kind: str, files: NumberedFiles | None, folder: pathlib.Path) ->
         return [f"no {kind} in {folder}"]
     notes = []
     missing = files.last - files.first + 1 - files.count
-    if missing and kind != "images":  # of which `_count` says more
+    if missing and kind != "images":  # which `_count` reports
         notes.append(f"{missing} of the {kind} from {files.first} to {files.last} are missing")
     return notes + files.notes

@@ -1,4 +1,4 @@
-"""The data sets that researchers publish, a row for each; `synthetic` has that of the generated set."""
+"""The rows of published data sets; `synthetic` has the row of the generated set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from avsal_jax.data.sets.packagings.stavis import Stavis
 from avsal_jax.data.sets.raw_fixations import RawFixations, coutrot_people, people_of_folders
 from avsal_jax.registry import register
 
-_PAL, _NTSC = 24.99975, 29.9997  # as the lists of STAViS have them
+_PAL, _NTSC = 24.99975, 29.9997  # as in the lists of STAViS
 _GASP_LISTS = "{split}_stavis_{fold}"
 _DHF1K_PROTOCOL = "dhf1k"
 _AUDIO_VISUAL = {

@@ -1,7 +1,7 @@
-"""Who looked where: fixations observer by observer, from the raw files of DIEM and Coutrot.
+"""Fixations of each observer, from the raw files of DIEM and Coutrot.
 
-The packaged maps join all observers. What halves the observers, so that one half predicts the other,
-needs them apart. Positions become pixels of the video's own size, counted from 0, rounded down.
+The packaged maps combine all observers. Measures in which one half of the observers predicts the other half
+need them separately. Positions become pixels of the video's own size, counted from 0, rounded down.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class Observer:
     """The fixations of one person in one video, at most one per frame.
 
     Attributes:
-      name: of the observer, as far as the files tell.
+      name: of the observer, as in the files.
       frames: int32 [K], rising, from 0.
       points: int32 [K, 2], (row, column) in the video, for each of `frames`.
-      outside: number of fixations that were left out since they lie outside the video.
+      outside: number of fixations outside the video, which are excluded.
     """
 
     name: str
@@ -75,7 +75,7 @@ class RawFixations:
 
     Attributes:
       read: function of their path and of the videos: name -> observers, and (height, width) of the frames
-        that they saw. Videos without raw fixations are left out.
+        that they saw. Videos without raw fixations are omitted.
       blur: sigma of a density, as a share of the height; None for 20 pixels at the size of the truth.
     """
 
@@ -84,7 +84,7 @@ class RawFixations:
 
 
 def people_of_folders(raw: pathlib.Path, entries: Sequence[VideoEntry]) -> People:
-    """Returns the observers of videos by a folder of event files for each, as DIEM has them.
+    """Returns the observers of videos from a folder of event files for each, as in DIEM.
 
     Args:
       raw: a folder with `<video>/event_data` or `<video>`.
@@ -113,14 +113,14 @@ def diem_observers(folder_or_files, width: int, height: int) -> tuple[Observer, 
     """Reads the event files of one DIEM video, one file per observer.
 
     A line is: frame (from 1), then x, y, pupil, event of the left eye, and of the right. Only fixations
-    count. Where both eyes fixate, their mean position does (not stated by the authors of the set).
+    count. If both eyes fixate, their mean position is used (not stated by the authors of the set).
 
     Args:
       folder_or_files: the video's `event_data` folder, or its files.
       width, height: of the movie, in pixels; its name ends with them.
 
     Raises:
-      AvsalError: there is no file, or one is damaged.
+      AvsalError: there is no file, or a file is damaged.
     """
     if not (0 < width <= _SCREEN[0] and 0 < height <= _SCREEN[1]):
         raise AvsalError(
@@ -142,26 +142,26 @@ def diem_observers(folder_or_files, width: int, height: int) -> tuple[Observer, 
 
 
 def coutrot_clips(path, condition: str | None = None) -> dict[str, RawClip]:
-    """Reads a raw Coutrot database: clip name (as in STAViS, `clip4`) -> who looked where.
+    """Reads a raw Coutrot database: clip name (as in STAViS, `clip4`) -> its size and observers.
 
     Args:
       path: coutrot_database1.mat or coutrot_database2.mat.
-      condition: what was heard, a field of the file; `OriginalSounds` (database 1) or `AudioVisual`
-        (database 2) where None.
+      condition: the auditory condition, a field of the file; None for `OriginalSounds` (database 1) or
+        `AudioVisual` (database 2).
 
     Raises:
-      AvsalError: it cannot be read, is no such database, or has no such condition.
+      AvsalError: it cannot be read, is not such a database, or lacks the condition.
     """
     path = pathlib.Path(path)
-    there = [name for name, _, _ in mat_variables(path)]
-    variable = next((name for name in _CONDITIONS if name in there), None)
+    names = [name for name, _, _ in mat_variables(path)]
+    variable = next((name for name in _CONDITIONS if name in names), None)
     if variable is None:
-        raise AvsalError(f"{path} is no Coutrot database: it holds neither {' nor '.join(_CONDITIONS)}")
+        raise AvsalError(f"{path} is not a Coutrot database: it holds neither {' nor '.join(_CONDITIONS)}")
     database = _structure(load_mat(path, variable), path, variable)
     condition = condition or _CONDITIONS[variable]
     if condition not in database:
-        there = ", ".join(name for name in database if name != "Header")
-        raise AvsalError(f"{path} has no condition {condition!r}; it has {there}")
+        conditions = ", ".join(name for name in database if name != "Header")
+        raise AvsalError(f"{path} has no condition {condition!r}; it has {conditions}")
     clips = _structure(database[condition], path, condition)
     return {stavis_name(name): _coutrot_clip(clip, path, name) for name, clip in clips.items()}
 
@@ -176,21 +176,22 @@ def _diem_observer(path: pathlib.Path, corner: tuple[float, float], size: tuple[
         raise AvsalError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise AvsalError(
-            f"{path} is no DIEM event file: its lines have 9 numbers (frame; x, y, pupil, event of each eye)"
+            f"{path} is not a DIEM event file: its lines have 9 numbers (frame; x, y, pupil, event of each "
+            "eye)"
         ) from error
     frames = table[:, 0]
     if not ((frames >= 1) & (frames <= _MAX_FRAMES) & (frames == np.floor(frames))).all():
-        raise AvsalError(f"{path} has a frame number that is none; frames are numbered from 1")
+        raise AvsalError(f"{path} has an invalid frame number; frames are numbered from 1")
     eyes = table[:, 1:].reshape(-1, 2, 4)  # x, y, pupil, event
     fixating = (eyes[..., 3] == _FIXATION) & np.isfinite(eyes[..., :2]).all(-1)
-    seen = fixating.any(1)
-    total = np.where(fixating[..., None], eyes[..., :2], 0).sum(1)[seen]
-    place = total / fixating.sum(1)[seen, None] - corner
-    return _observer(path.stem, frames=frames[seen].astype(np.int32) - 1, place=place, size=size)
+    is_fixated = fixating.any(1)
+    total = np.where(fixating[..., None], eyes[..., :2], 0).sum(1)[is_fixated]
+    place = total / fixating.sum(1)[is_fixated, None] - corner
+    return _observer(path.stem, frames=frames[is_fixated].astype(np.int32) - 1, place=place, size=size)
 
 
 def _observer(name: str, frames: np.ndarray, place: np.ndarray, size: tuple[int, int]) -> Observer:
-    """Keeps (x, y) `place` [K, 2] inside `size` (height, width); of a frame given twice, the first."""
+    """Keeps (x, y) `place` [K, 2] inside `size` (height, width), and the first fixation of each frame."""
     points = np.floor(place[:, ::-1])
     inside = ((points >= 0) & (points < size)).all(1)
     frames, first = np.unique(frames[inside], return_index=True)
@@ -216,9 +217,9 @@ def _coutrot_clip(clip, path: pathlib.Path, name: str) -> RawClip:
     observers = []
     for number in range(data.shape[2]):
         place = data[:, :, number].T
-        seen = np.isfinite(place).all(1)
+        is_valid = np.isfinite(place).all(1)
         observers.append(
-            _observer(f"observer {number + 1}", frames=frames[seen], place=place[seen], size=size)
+            _observer(f"observer {number + 1}", frames=frames[is_valid], place=place[is_valid], size=size)
         )
     return RawClip(fps, width=int(width), height=int(height), frames=count, observers=tuple(observers))
 
@@ -229,12 +230,12 @@ def _structure(value, path: pathlib.Path, name: str) -> Mapping[str, object]:
         value = value.item()
     names: Iterable[str] = getattr(value, "_fieldnames", None) or ()
     if not names:
-        raise AvsalError(f"{path} is no Coutrot database: {name} is no structure")
+        raise AvsalError(f"{path} is not a Coutrot database: {name} is not a structure")
     return {field: getattr(value, field) for field in names}
 
 
 def _number(info: Mapping[str, object], field: str, path: pathlib.Path, name: str) -> float:
-    """Returns a positive number, however deep MATLAB wrapped it."""
+    """Returns a positive number, unwrapped from any depth of MATLAB cells."""
     value = info.get(field)
     while isinstance(value, np.ndarray) and value.dtype == object and value.size == 1:
         value = value.item()

@@ -1,6 +1,6 @@
-"""Lists of videos: the fold lists of STAViS, lists that a user writes, and the ones shipped here.
+"""Lists of videos: the fold lists of STAViS, lists of users, and the lists of this package.
 
-A name from a list becomes part of a path, so each is checked to be the name of one folder.
+A name from a list becomes part of a path, so each name is checked to be that of a single folder.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LISTS = pathlib.Path(__file__).parents[1] / "lists"
 _GASP = _LISTS / "gasp"
 _MAX_BYTES, _MAX_FRAMES, _MAX_RATE = 16_000_000, 100_000_000, 1_000.0
 _MAX_NAME_BYTES = 200  # of the 255 that file systems take; suffixes are added
-# The name that GASP's fold files cut off, and the scene type with which they mark two videos as left out.
+# A name that is truncated in GASP's fold files, and the scene type with which they mark two excluded videos.
 _RENAMED = {"planet_earth_jungles_monkeys_1280x70": "planet_earth_jungles_monkeys_1280x704"}
 _SCENES = {"SocialEXCLUDE": "Social"}
 
@@ -30,11 +30,11 @@ class ListedVideo:
 
     Attributes:
       video: the name of the video.
-      dataset: the set that it belongs to, or None where the list does not say.
+      dataset: the set that it belongs to, or None if the list does not state it.
       frames: the number of frames that the list states, or None.
-      fps: frames per second, or None where the list does not say.
+      fps: frames per second, or None if the list does not state them.
       category: the scene type, or None.
-      notes: what is odd about the line.
+      notes: what is unusual about the line.
     """
 
     video: str
@@ -49,34 +49,34 @@ def read_fold_list(path: pathlib.Path) -> tuple[ListedVideo, ...]:
     """Reads a list of STAViS: `name frames fps` per line.
 
     Raises:
-      AvsalError: the list cannot be read; a line of another form, with its number.
+      AvsalError: the list cannot be read, or a line (given by its number) has a different form.
     """
     rows = []
-    for where, words in _lines(path):
+    for location, words in _lines(path):
         if len(words) != 3:
-            raise AvsalError(f"{where} has {len(words)} words; a fold list has `name frames fps` per line")
-        rows.append(_with_numbers(words, where))
+            raise AvsalError(f"{location} has {len(words)} words; a fold list has `name frames fps` per line")
+        rows.append(_with_numbers(words, location))
     return _without_repeats(rows, path)
 
 
 def read_user_list(path: pathlib.Path, dataset: str) -> tuple[ListedVideo, ...]:
-    """Reads a list that a user wrote: `video`, `set video` or `video frames fps` per line.
+    """Reads a list of the user: `video`, `set video` or `video frames fps` per line.
 
     Lines that name no set are of `dataset`.
 
     Errors as in `read_fold_list`.
     """
     rows = []
-    for where, words in _lines(path):
+    for location, words in _lines(path):
         if len(words) == 1:
-            rows.append(ListedVideo(checked_name(words[0], where), dataset))
+            rows.append(ListedVideo(checked_name(words[0], location), dataset))
         elif len(words) == 2:
-            rows.append(ListedVideo(checked_name(words[1], where), words[0]))
+            rows.append(ListedVideo(checked_name(words[1], location), words[0]))
         elif len(words) == 3:
-            rows.append(dataclasses.replace(_with_numbers(words, where), dataset=dataset))
+            rows.append(dataclasses.replace(_with_numbers(words, location), dataset=dataset))
         else:
             raise AvsalError(
-                f"{where} has {len(words)} words; a list has `video`, `set video` or "
+                f"{location} has {len(words)} words; a list has `video`, `set video` or "
                 "`video frames fps` per line"
             )
     return _without_repeats(rows, path)
@@ -86,7 +86,7 @@ def read_stimulus_list(path: pathlib.Path) -> tuple[tuple[str, str], ...]:
     """Returns (`path, line N`, text) of each line: a stimulus, or set and stimulus. Names may hold spaces.
 
     Raises:
-      AvsalError: the list cannot be read, or names nothing.
+      AvsalError: the list cannot be read, or is empty.
     """
     rows = tuple(_text_lines(path))
     if not rows:
@@ -116,7 +116,7 @@ def read_domain(source: str) -> tuple[ListedVideo, ...]:
         shipped = sorted(p.stem for p in (_LISTS / "domains").glob("*.txt"))
         if name not in shipped:
             raise AvsalError(
-                f"{source!r} is no list that comes with the project; there is {', '.join(shipped)}"
+                f"{source!r} is not a list of this package; available lists are {', '.join(shipped)}"
             )
         path = _LISTS / "domains" / f"{name}.txt"
     rows = read_user_list(path, "")
@@ -158,32 +158,34 @@ def stavis_name(name: str) -> str:
     return f"clip{number}" if not head and number.isdecimal() else _RENAMED.get(name, name)
 
 
-def checked_name(name: str, where: str) -> str:
-    """Returns `name` if it names one folder; AvsalError with `where` if it could lead elsewhere."""
+def checked_name(name: str, location: str) -> str:
+    """Returns `name` if it is that of a single folder; else raises AvsalError with `location`."""
     if name in ("", ".", "..") or any(c in name for c in "/\\:") or not name.isprintable():
         raise AvsalError(
-            f"{where}: {name!r} is no name of a video; names hold no '/', '\\' or ':' and are not '..'"
+            f"{location}: {name!r} is not a name of a video; names hold no '/', '\\' or ':' and are not '..'"
         )
     if (length := len(name.encode())) > _MAX_NAME_BYTES:
-        raise AvsalError(f"{where}: a name of {length} bytes; names of videos have up to {_MAX_NAME_BYTES}")
+        raise AvsalError(
+            f"{location}: a name of {length} bytes; names of videos have up to {_MAX_NAME_BYTES}"
+        )
     return name
 
 
-def _with_numbers(words: list[str], where: str) -> ListedVideo:
-    name = checked_name(words[0], where)
+def _with_numbers(words: list[str], location: str) -> ListedVideo:
+    name = checked_name(words[0], location)
     try:
         frames, fps = int(words[1]), float(words[2])
     except ValueError:
         frames, fps = 0, math.nan
     if not (0 < frames <= _MAX_FRAMES and 0 < fps <= _MAX_RATE):
         raise AvsalError(
-            f"{where}: {' '.join(words[1:])!r} is no number of frames and rate, as in `385 24.99975`"
+            f"{location}: {' '.join(words[1:])!r} is not a number of frames and a rate, as in `385 24.99975`"
         )
     return ListedVideo(name, frames=frames, fps=fps)
 
 
 def _lines(path: pathlib.Path) -> Iterable[tuple[str, list[str]]]:
-    """Yields `path, line N` and the words of each line that has any."""
+    """Yields `path, line N` and the words of each line that is not empty."""
     return ((place, line.split()) for place, line in _text_lines(path))
 
 
@@ -198,20 +200,20 @@ def _text_lines(path: pathlib.Path) -> Iterable[tuple[str, str]]:
     except OSError as error:
         raise AvsalError(f"cannot read the list {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise AvsalError(f"{path} is no list of videos: it is not UTF-8 text") from error
+        raise AvsalError(f"{path} is not a list of videos: it is not UTF-8 text") from error
     for number, line in enumerate(text.split("\n"), 1):
         if text := line.strip():
             yield f"{path}, line {number}", text
 
 
 def _without_repeats(rows: list[ListedVideo], path: pathlib.Path) -> tuple[ListedVideo, ...]:
-    """Keeps the first line of each video, with a note where there were more."""
-    kept: dict[tuple, ListedVideo] = {}
+    """Keeps the first line of each video, with a note if there are more."""
+    unique: dict[tuple, ListedVideo] = {}
     for row in rows:
         key = row.dataset, row.video
-        if key in kept:
+        if key in unique:
             note = f"{path.name} lists it more than once"
-            kept[key] = dataclasses.replace(kept[key], notes=(note,))
+            unique[key] = dataclasses.replace(unique[key], notes=(note,))
         else:
-            kept[key] = row
-    return tuple(kept.values())
+            unique[key] = row
+    return tuple(unique.values())

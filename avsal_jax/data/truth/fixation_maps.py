@@ -1,8 +1,8 @@
-"""What counts as fixated in a fixation map: the points of a binary map, and of maps that are nearly one.
+"""Which pixels of a fixation map are fixated: the points of a binary map, and of nearly binary maps.
 
 | numbers of the map | points |
 |---|---|
-| 0, and one other in at most half of the pixels | not 0; with a note where they lie side by side |
+| 0, and one other in at most half of the pixels | not 0; with a note if they are adjacent |
 | counts: whole, up to 10, or up to 100 and mostly 1, scattered, in at most a tenth of the pixels | not 0 |
 | all up to 72 or from 200 on, of 255: a binary map after JPEG or WebP | 128 and more |
 | anything else: a density, a resized or an inverted map, negative numbers, fractions | refused |
@@ -22,11 +22,11 @@ from avsal_jax.errors import AvsalError
 _HIGHEST_NOISE_LEVEL = 72
 _LOWEST_POINT_LEVEL = 200
 _POINT_THRESHOLD_LEVEL = 128
-_MAX_CERTAIN_COUNT = 10  # people who looked at a pixel, whatever the other counts are
-_MAX_COUNT = 100  # people who looked at a pixel, where most counts are 1
-_MAX_COUNTED_SHARE = 0.1  # of the pixels of a map of counts, those that anyone looked at
+_MAX_CERTAIN_COUNT = 10  # observers of a pixel, for any distribution of counts
+_MAX_COUNT = 100  # observers of a pixel, if most counts are 1
+_MAX_COUNTED_SHARE = 0.1  # fixated pixels of all pixels of a map of counts
 _MAX_FIXATED_SHARE = 0.5  # of the pixels of any map
-_MAX_NEIGHBOURS_OF_COUNTS = 2  # of the four pixels beside a fixated one, fixated on average
+_MAX_NEIGHBOURS_OF_COUNTS = 2  # fixated pixels among the four next to a fixated pixel, on average
 _MAX_NEIGHBOURS = 1  # likewise, in a binary map of single points
 COUNTS, NOISE, PATCHES = "counts", "noise", "patches"
 
@@ -37,7 +37,7 @@ class Fixations(NamedTuple):
     Attributes:
       points: int32 [N, 2], (row, column), row by row; a pixel counts once.
       kind: `""` for a binary map of points, `PATCHES` for one of larger spots, `COUNTS` or `NOISE`.
-      damaged: how many numbers of the map were NaN; they count as not fixated.
+      damaged: number of NaN in the map; they count as not fixated.
     """
 
     points: np.ndarray
@@ -53,11 +53,11 @@ def fixations_of(values: np.ndarray, name, lossy: bool = False) -> Fixations:
 
     Args:
       values: [h, w] of real numbers, or a scipy.sparse matrix.
-      name: what errors call it.
+      name: of the map in errors.
       lossy: whether the file format is lossy, so that small values may be noise and not counts.
 
     Raises:
-      AvsalError: it is no fixation map.
+      AvsalError: it is not a fixation map.
     """
     pixels, damaged = values.shape[0] * values.shape[1], 0
     places, numbers = _nonzero(values)
@@ -74,14 +74,14 @@ def fixations_of(values: np.ndarray, name, lossy: bool = False) -> Fixations:
     points = points[np.lexsort((points[:, 1], points[:, 0]))]
     neighbours = _mean_neighbours(points, values.shape[1])
     if kind == COUNTS and neighbours > _MAX_NEIGHBOURS_OF_COUNTS:
-        raise _refusal(name, "its numbers above zero lie side by side, as in a density or a resized map")
+        raise _refusal(name, "its numbers above zero are adjacent, as in a density or a resized map")
     if not kind and neighbours > _MAX_NEIGHBOURS:
         kind = PATCHES
     return Fixations(points.astype(np.int32), kind, damaged)
 
 
 def rescale_points(points: np.ndarray, old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:
-    """Returns (row, column) of a map of size `old` on one of size `new`."""
+    """Returns (row, column) of a map of size `old`, rescaled to a map of size `new`."""
     if old == new:
         return points
     scaled = np.floor((points + 0.5) * (np.array(new) / np.array(old))).astype(np.int64)
@@ -134,7 +134,7 @@ def _classify(numbers: np.ndarray, pixels: int, name, lossy: bool) -> tuple[str,
 
 
 def _mean_neighbours(points: np.ndarray, width: int) -> float:
-    """Returns how many of the four pixels beside a fixated one are fixated too, on average."""
+    """Returns the average number of fixated pixels among the four next to a fixated pixel."""
     places = points[:, 0].astype(np.int64) * (width + 1) + points[:, 1]  # the last column touches no row
     pairs = sum(np.count_nonzero(np.isin(places + step, places)) for step in (1, width + 1))
     return 2 * pairs / len(points)
@@ -142,21 +142,21 @@ def _mean_neighbours(points: np.ndarray, width: int) -> float:
 
 def _refusal(name, reason: str) -> AvsalError:
     return AvsalError(
-        f"{name} is no fixation map (binary: 0, and one other number where someone looked): {reason}"
+        f"{name} is not a fixation map (binary: 0, and one other number at fixations): {reason}"
     )
 
 
 def fixation_findings(frames: Iterable[Fixations]) -> dict[str, str]:
     """Returns what is unusual about the fixation maps of a video: kind of finding -> a line."""
     frames = list(frames)
-    kinds = collections.Counter(found.kind for found in frames)
+    kinds = collections.Counter(fixations.kind for fixations in frames)
     lines = {}
     odd = []
     if count := kinds[COUNTS]:
         odd.append(f"{count} of {len(frames)} fixation maps hold counts: a pixel counts once")
     if count := kinds[PATCHES]:
         odd.append(
-            f"in {count} of {len(frames)} fixation maps the fixated pixels lie side by side, as in discs, "
+            f"in {count} of {len(frames)} fixation maps the fixated pixels are adjacent, as in discs, "
             "enlarged maps or densities cut at a level: every pixel counts"
         )
     if count := kinds[NOISE]:
@@ -166,6 +166,6 @@ def fixation_findings(frames: Iterable[Fixations]) -> dict[str, str]:
         )
     if odd:
         lines["fixation maps"] = "; ".join(odd)
-    if damaged := sum(found.damaged for found in frames):
+    if damaged := sum(fixations.damaged for fixations in frames):
         lines["NaN"] = f"{damaged} values of fixation maps are NaN; they count as not fixated"
     return lines

@@ -1,4 +1,4 @@
-"""The truth of a frame as one value, of which every file is read once."""
+"""The truth of a frame as one object that reads every file once."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from avsal_jax.data.truth.truth_files import DensityFile, read_density_file, rea
 class Truth(abc.ABC):
     """The truth of a frame.
 
-    Values are read or computed when they are first used, and kept as long as this object. Reading raises
-    AvsalError where a file is missing or cannot be read.
+    Values are read or computed when they are first used, and cached in this object. Reading raises AvsalError
+    if a file is missing or cannot be read.
     """
 
     @property
@@ -30,8 +30,8 @@ class Truth(abc.ABC):
     def fixations(self) -> Fixations:
         """Points int32 [N, 2], (row, column) in a map of `size`, and what is unusual about that map.
 
-        A pixel counts once, however often it was looked at. Without fixation maps there are no points.
-        AvsalError also where the file is not a fixation map.
+        A pixel counts once, independent of how often it was fixated. Without fixation maps there are no
+        points. Raises AvsalError also if the file is not a fixation map.
         """
 
     @property
@@ -41,7 +41,7 @@ class Truth(abc.ABC):
 
     @property
     def size(self) -> tuple[int, int]:
-        """(h, w) of the fixation map, in pixels; of the density where there is no fixation map."""
+        """(h, w) of the fixation map, in pixels; of the density if there is no fixation map."""
         return self.density_size
 
     @property
@@ -51,19 +51,19 @@ class Truth(abc.ABC):
 
     @property
     def encoded(self) -> bytes:
-        """The density as an 8-bit grey JPEG or PNG: the file as it is, if it has that form."""
+        """The density as an 8-bit grey JPEG or PNG: the unchanged file, if it has that format."""
         return grey_png(self.density)
 
     def grid_points(self, grid: tuple[int, int]) -> np.ndarray:
         """Returns int64 [N, 2], (row, column) on a grid over the frame, a row for each fixation.
 
-        Where files list the fixations of each observer, a place that two of them look at counts twice.
+        If files list the fixations of each observer, a position that two of them fixate counts twice.
         """
         return rescale_points(self.fixations.points, self.size, grid)
 
 
 class ArrayTruth(Truth):
-    """Truth that is in memory.
+    """Truth in memory.
 
     Args:
       density: float64 [h, w] in [0, 1].
@@ -83,12 +83,12 @@ class ArrayTruth(Truth):
 
 
 class FileTruth(Truth):
-    """Truth in files: a density map, and a fixation map where there is one.
+    """Truth in files: a density map, and optionally a fixation map.
 
     Args:
       density_path: a picture.
-      fixation_path: a picture or a .mat; None where the video has no fixation maps.
-      variable: of the fixation map, where that is a .mat.
+      fixation_path: a picture or a .mat; None if the video has no fixation maps.
+      variable: of the fixation map, if it is a .mat.
     """
 
     def __init__(self, density_path: pathlib.Path, fixation_path: pathlib.Path | None, variable: str):
@@ -113,7 +113,7 @@ class FileTruth(Truth):
 
     @property
     def size(self) -> tuple[int, int]:
-        """(h, w) in pixels; from the headers of the fixation map where `fixations` did not read it."""
+        """(h, w) in pixels; from the headers of the fixation map if `fixations` has not read it."""
         if self._fixation_path is None:
             return self.density_size
         if self._size is None:

@@ -1,6 +1,6 @@
-"""The one reader of grey maps: predictions and densities, from pictures, NumPy files and MATLAB files.
+"""The only reader of grey maps: predictions and densities, from pictures, NumPy files and MATLAB files.
 
-A *grey map* is uint8 [h, w] where the file has 8 bits (nothing is rounded), else float64 [h, w] in [0, 1].
+A *grey map* is uint8 [h, w] if the file has 8 bits (without rounding), else float64 [h, w] in [0, 1].
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _RANGES = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65_535, np.dtype(bool):
 
 
 class Levels(NamedTuple):
-    """The numbers of a map as its file has them.
+    """The stored numbers of a map.
 
     Attributes:
       values: [h, w] of real numbers.
-      full: the number that means white; None where the type says none (floats, wide integers).
+      full: the number that means white; None if the type does not define it (floats, wide integers).
     """
 
     values: np.ndarray
@@ -42,8 +42,8 @@ class Levels(NamedTuple):
 def read_grey(path: pathlib.Path, stretch: bool = False) -> np.ndarray:
     """Returns the grey map of a file.
 
-    Pictures with a palette, of black and white, CMYK or RGB count as their grey; 16 bits are divided by
-    65535. Numbers without a range (floats, 32-bit integers) are divided by the map's largest.
+    Pictures with a palette, black and white, CMYK or RGB are converted to grey; 16 bits are divided by 65535.
+    Numbers without a range (floats, 32-bit integers) are divided by the map's maximum.
 
     Args:
       path: a picture, a .npy, .npz or .mat (its only map).
@@ -57,7 +57,7 @@ def read_grey(path: pathlib.Path, stretch: bool = False) -> np.ndarray:
 
 
 def as_grey(levels: Levels, name, stretch: bool = False) -> np.ndarray:
-    """Returns levels as a grey map; `name` is what errors call it. See `read_grey`."""
+    """Returns levels as a grey map; `name` is used in errors. See `read_grey`."""
     values, full = levels
     if full == 255:
         return values
@@ -77,7 +77,7 @@ def as_grey(levels: Levels, name, stretch: bool = False) -> np.ndarray:
 
 
 def to_8_bit(grey: np.ndarray) -> np.ndarray:
-    """Returns a grey map as uint8; one of 8 bits as it is."""
+    """Returns a grey map as uint8; an 8-bit map is unchanged."""
     return grey if grey.dtype == np.uint8 else np.rint(255 * grey).astype(np.uint8)
 
 
@@ -89,7 +89,7 @@ def grey_png(grey: np.ndarray) -> bytes:
 
 
 def read_levels(path: pathlib.Path) -> Levels:
-    """Returns the numbers of a map as they stand in its file; errors as in `read_grey`."""
+    """Returns the stored numbers of a map; errors as in `read_grey`."""
     suffix = path.suffix.lower()
     if suffix in STACK_SUFFIXES:
         with MapStack(path) as stack:
@@ -106,7 +106,8 @@ def image_levels(image: Image.Image, path: pathlib.Path) -> Levels:
     A picture whose channels differ by more than 16 of 255 levels at more than 1 in 1000 pixels is coloured.
 
     Raises:
-      AvsalError: it is coloured (a heat map has no one grey), not opaque, or has several pictures.
+      AvsalError: it is coloured (the grey level of a heat map is ambiguous), not opaque, or has several
+        pictures.
     """
     if getattr(image, "is_animated", False):
         raise AvsalError(f"{path} holds several pictures; a map is one")
@@ -141,14 +142,14 @@ def _mat_levels(path: pathlib.Path) -> Levels:
 
 
 class MapStack:
-    """Maps of a whole video in a .npy or .npz, read one at a time; a context manager.
+    """Maps of a video in a .npy or .npz, read one at a time; a context manager.
 
     Args:
-      path: a .npy of [N, h, w] (or [h, w], one map), or a .npz with such an array, named `maps` or its only
-        one.
+      path: a .npy of [N, h, w] (or [h, w], one map), or a .npz with such an array, which is named `maps` or
+        is the only one.
 
-    `count` is N, `shape` (h, w), `full` as in `Levels`. Headers are checked before memory is taken; nothing
-    is unpickled.
+    `count` is N, `shape` (h, w), `full` as in `Levels`. Headers are checked before memory is allocated;
+    nothing is unpickled.
 
     Raises:
       AvsalError: the file is damaged, cut short, or holds something else.
@@ -166,9 +167,11 @@ class MapStack:
             raise
         except FileNotFoundError as error:
             raise AvsalError(f"there is no file {path}") from error
-        except Exception as error:  # zipfile and NumPy state none for damaged files
+        except Exception as error:  # zipfile and NumPy raise undocumented types for damaged files
             self.close()
-            raise AvsalError(f"{path} is no NumPy file that can be read: {damage_reason(error)}") from error
+            raise AvsalError(
+                f"{path} is not a NumPy file that can be read: {damage_reason(error)}"
+            ) from error
         self._dtype, self.full = dtype, _RANGES.get(dtype.newbyteorder("="))
 
     def _open(self) -> tuple[IO[bytes], int]:
@@ -178,8 +181,8 @@ class MapStack:
         self._archive = zipfile.ZipFile(self.path)
         names = [name.removesuffix(".npy") for name in self._archive.namelist()]
         if "maps" not in names and len(names) != 1:
-            there = ", ".join(names[:5]) or "nothing"
-            raise AvsalError(f"{self.path} must hold an array named maps, or one array; it holds {there}")
+            content = ", ".join(names[:5]) or "nothing"
+            raise AvsalError(f"{self.path} must hold an array named maps, or one array; it holds {content}")
         info = self._archive.infolist()[names.index("maps") if "maps" in names else 0]
         return self._archive.open(info), info.file_size
 
@@ -205,12 +208,12 @@ class MapStack:
         self._order = "F" if fortran else "C"
         return dtype
 
-    def refuse(self, wanted: str):
+    def refuse(self, expected: str):
         """Raises AvsalError with the number of maps in the file and what was expected."""
-        raise AvsalError(f"{self.path} holds {self.count} maps, not {wanted}")
+        raise AvsalError(f"{self.path} holds {self.count} maps, not {expected}")
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Yields the maps in order, as the file has them; once."""
+        """Yields the stored maps in order. A stack can be iterated only once."""
         size = self._dtype.itemsize * math.prod(self.shape)
         for _ in range(self.count):
             try:

@@ -1,4 +1,4 @@
-"""MATLAB files (version 5 to 7.2) from outside, checked before anything large is made of them."""
+"""Reads untrusted MATLAB files (version 5 to 7.2); checks them before it allocates memory."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import scipy.io
 from avsal_jax.errors import AvsalError, damage_reason
 
 MAX_SIDE, MAX_PIXELS = 10_000, 1 << 25  # of a map; 8K has 33 million
-_MAX_BYTES = 1 << 30  # of a file, and of what its compressed parts become
+_MAX_BYTES = 1 << 30  # of a file, and of its unpacked parts
 _MAX_RATIO = 1032  # of deflate: a small file cannot become a large one
 _COMPRESSED, _MATRIX = 15, 14  # miCOMPRESSED, miMATRIX: MAT-File Format, table 1-1
 _TEXTS = frozenset({16, 17, 18})  # miUTF8 and on
 _CELLS, _SPARSE = frozenset({1, 2, 3}), 5  # classes of matrices, of which the first hold others; table 1-3
 _MAX_DEPTH = 20  # of structures in structures
-# miINT8 and on, whatever the numbers' own class is
+# miINT8 and following, which are independent of the class of the array
 _TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _NUMBERS = frozenset({"double", "single", "logical", "sparse"}) | {
     f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
@@ -30,7 +30,7 @@ _NUMBERS = frozenset({"double", "single", "logical", "sparse"}) | {
 
 
 def mat_variables(path: pathlib.Path) -> list[tuple[str, tuple[int, ...], str]]:
-    """Returns (name, shape, class) of what a file holds, from its headers; errors as in `load_mat`."""
+    """Returns (name, shape, class) of the variables of a file, from its headers; errors as in `load_mat`."""
     with _as_one_line(path):
         _check_size(path)
         return scipy.io.whosmat(path)
@@ -51,7 +51,7 @@ def _shape_of(
         raise AvsalError(f"{path} has no variable {variable}; it holds {names}")
     for shape, kind in matches:
         if kind not in _NUMBERS or len(shape) != 2:
-            raise AvsalError(f"{variable} in {path} is no map: {kind} of shape {tuple(shape)}")
+            raise AvsalError(f"{variable} in {path} is not a map: {kind} of shape {tuple(shape)}")
         if not all(0 < side <= MAX_SIDE for side in shape):
             raise AvsalError(f"{variable} in {path} has shape {tuple(shape)}; sides are 1 to {MAX_SIDE}")
         if shape[0] * shape[1] > MAX_PIXELS:
@@ -62,16 +62,18 @@ def _shape_of(
 
 
 def only_map(path: pathlib.Path) -> str:
-    """Returns the name of the only variable that is a map, beside scalars, vectors and texts.
+    """Returns the name of the only variable that is a map; there may be scalars, vectors and texts.
 
     Raises:
-      AvsalError: none or several are; as `load_mat`.
+      AvsalError: there is no map or more than one; as `load_mat`.
     """
-    found = mat_variables(path)
-    maps = [name for name, shape, kind in found if kind in _NUMBERS and len(shape) == 2 and min(shape) > 1]
+    variables = mat_variables(path)
+    maps = [
+        name for name, shape, kind in variables if kind in _NUMBERS and len(shape) == 2 and min(shape) > 1
+    ]
     if len(maps) != 1:
-        there = ", ".join(name for name, _, _ in found) or "nothing"
-        raise AvsalError(f"{path} must hold one map, a matrix of numbers; it holds {there}")
+        names = ", ".join(name for name, _, _ in variables) or "nothing"
+        raise AvsalError(f"{path} must hold one map, a matrix of numbers; it holds {names}")
     return maps[0]
 
 
@@ -88,12 +90,12 @@ def mat_map(path: pathlib.Path, variable: str):
     if array.shape != shape:
         raise AvsalError(f"{path} is damaged: {variable} has shape {array.shape}, its header says {shape}")
     if array.dtype.kind not in "buif":
-        raise AvsalError(f"{variable} in {path} is no map: its numbers are {array.dtype}")
+        raise AvsalError(f"{variable} in {path} is not a map: its numbers are {array.dtype}")
     return array
 
 
 def load_mat(path: pathlib.Path, variable: str):
-    """Returns one variable as scipy gives it; structures as objects with their fields as attributes.
+    """Returns one variable as scipy does; structures are objects with their fields as attributes.
 
     Raises:
       AvsalError: the file is missing, damaged, of version 7.3 or too large, or has no such variable.
@@ -104,10 +106,10 @@ def load_mat(path: pathlib.Path, variable: str):
 
 
 def _plain_content(path: pathlib.Path) -> bytes:
-    """Returns the checked bytes of a file; of version 5 to 7.2 with its matrices unpacked."""
+    """Returns the checked bytes of a file; for version 5 to 7.2, with its matrices unpacked."""
     _check_size(path)
     content = path.read_bytes()
-    if scipy.io.matlab.matfile_version(io.BytesIO(content))[0] != 1:  # scipy reads version 4 with care
+    if scipy.io.matlab.matfile_version(io.BytesIO(content))[0] != 1:  # scipy checks version 4 itself
         return content
     order = "<" if content[126:128] == b"IM" else ">"
     content = _unpacked(content, order)
@@ -116,9 +118,9 @@ def _plain_content(path: pathlib.Path) -> bytes:
 
 
 def _unpacked(content: bytes, order: str) -> bytes:
-    """Returns a file of version 5 to 7.2 with its packed matrices unpacked, so that this is done once.
+    """Returns a file of version 5 to 7.2 with its packed matrices unpacked, to unpack them only once.
 
-    As scipy does, it reads one matrix of a packed element. Any other element is unchanged.
+    Like scipy, it reads one matrix per packed element. Any other element is unchanged.
     """
     parts, place = [content[:128]], 128
     while place + 8 <= len(content):
@@ -139,18 +141,18 @@ def _unpacked(content: bytes, order: str) -> bytes:
 def _load(content: bytes, path: pathlib.Path, variable: str):
     """Returns one variable of checked bytes; see `load_mat`."""
     with _as_one_line(path):
-        found = scipy.io.loadmat(io.BytesIO(content), variable_names=[variable], struct_as_record=False)
-    if variable not in found:
+        variables = scipy.io.loadmat(io.BytesIO(content), variable_names=[variable], struct_as_record=False)
+    if variable not in variables:
         raise AvsalError(f"{path} has no variable {variable}")
-    return found[variable]
+    return variables[variable]
 
 
 @contextlib.contextmanager
 def _as_one_line(path: pathlib.Path):
-    """Turns whatever a damaged file makes scipy raise into one AvsalError."""
+    """Turns any exception that scipy raises for a damaged file into an AvsalError."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # scipy warns of variables that it passes over
+            warnings.simplefilter("ignore")  # scipy warns about variables that it skips
             yield
     except AvsalError:
         raise
@@ -161,11 +163,11 @@ def _as_one_line(path: pathlib.Path):
             f"{path} is a MATLAB 7.3 file, which is not read; in MATLAB, load it and save it with -v7"
         ) from error
     except Exception as error:
-        raise AvsalError(f"{path} is no MATLAB file that can be read: {damage_reason(error)}") from error
+        raise AvsalError(f"{path} is not a MATLAB file that can be read: {damage_reason(error)}") from error
 
 
 def _check_size(path: pathlib.Path) -> None:
-    """Raises AvsalError where the file, or what its compressed parts become, is too large."""
+    """Raises AvsalError if the file, packed or unpacked, is too large."""
     size = path.stat().st_size
     if not path.is_file():  # a device states no size
         raise AvsalError(f"{path} is not a file")
@@ -176,30 +178,30 @@ def _check_size(path: pathlib.Path) -> None:
 
 
 def _inflated(path: pathlib.Path) -> int:
-    """Bytes of the compressed parts when unpacked; counting stops above the limit."""
+    """Returns the bytes of the unpacked parts; counting stops above the limit."""
     total = 0
     with path.open("rb") as file:
         order = ">" if file.read(128)[126:128] == b"MI" else "<"
         while len(tag := file.read(8)) == 8 and total <= _MAX_BYTES:
-            kind, left = struct.unpack(f"{order}II", tag)
+            kind, remaining = struct.unpack(f"{order}II", tag)
             if kind != _COMPRESSED:
-                file.seek(left, 1)
+                file.seek(remaining, 1)
                 continue
             engine = zlib.decompressobj()
-            while left > 0 and total <= _MAX_BYTES and (piece := file.read(min(left, 1 << 16))):
-                left -= len(piece)
+            while remaining > 0 and total <= _MAX_BYTES and (piece := file.read(min(remaining, 1 << 16))):
+                remaining -= len(piece)
                 total += len(engine.decompress(piece))  # at most 68 MB at a time
     return total
 
 
 def _check_elements(data: bytes, order: str, depth: int = 0) -> None:
-    """Raises ValueError where the data elements of a file of version 5 are not what they say.
+    """Raises ValueError if the data elements of a file of version 5 are inconsistent.
 
-    scipy (1.17) looks a type up in a table, and takes the indices of a sparse matrix for addresses, without a
-    check: a wrong one ends the process.
+    scipy (1.17) uses types as table indices, and the indices of a sparse matrix as addresses, without a
+    check. A wrong value crashes the process.
     """
     if depth > _MAX_DEPTH:
-        raise ValueError("its variables lie in each other too deep")
+        raise ValueError("its variables are nested too deep")
     for kind, content in _elements(data, order):
         if kind == _COMPRESSED:
             _check_elements(zlib.decompress(content), order, depth + 1)
@@ -210,7 +212,7 @@ def _check_elements(data: bytes, order: str, depth: int = 0) -> None:
 
 
 def _check_matrix(parts: list[tuple[int, bytes]], order: str, depth: int) -> None:
-    """Checks a matrix: its flags, sides and name, and what these announce."""
+    """Checks a matrix: its flags, sides and name, and the content that they describe."""
     if [kind for kind, _ in parts[:3]] != [6, 5, 1] or len(parts[0][1]) != 8:  # miUINT32, miINT32, miINT8
         raise ValueError("it has a variable without flags, sides and name")
     flags = np.frombuffer(parts[0][1], f"{order}u4")
@@ -243,7 +245,7 @@ def _check_sparse(parts: list[tuple[int, bytes]], order: str) -> None:
 
 
 def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
-    """Yields (type, content) of data elements that follow each other; small ones lie within their tag."""
+    """Yields (type, content) of consecutive data elements; small elements are inside their tag."""
     place = 0
     while place + 8 <= len(data):
         kind, size = struct.unpack_from(f"{order}II", data, place)

@@ -18,9 +18,9 @@ from avsal_jax.data.truth.mat_files import mat_map, mat_shape
 from avsal_jax.media.images import open_image, open_image_file, upright_size
 from avsal_jax.media.numbering import Numbers
 
-# Raise it where the same files come to be read otherwise: nothing made by an older reading is then reused.
+# Increase it if the same files are read differently: results of an older reading are then not reused.
 READING = 2
-# Suffixes of formats that compress with loss, whose noise looks like counts.
+# Suffixes of lossy formats, whose noise looks like counts.
 _LOSSY_SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".avif", ".avifs", ".jp2", ".j2k", ".j2c", ".jpc",
     ".jpf", ".jpx",
@@ -30,15 +30,15 @@ _GROUPS = re.compile(r"[0-9]+")
 
 @dataclasses.dataclass(frozen=True)
 class NumberedFiles:
-    """The files of a folder whose names differ in the frame number alone, as in img_00001.jpg.
+    """The files of a folder whose names differ only in the frame number, as in img_00001.jpg.
 
     Attributes:
-      folder: where they lie.
-      prefix, digits, suffix: how a name is made; numbers are filled with zeros to `digits`.
+      folder: of the files.
+      prefix, digits, suffix: parts of a name; numbers are padded with zeros to `digits`.
       first, last: smallest and largest number.
-      count: how many there are; fewer than the numbers from first to last where some are missing.
-      others: how many files of the same kind have names of another form.
-      there: the numbers that are there, where some are missing; else None.
+      count: number of files; fewer than the numbers from first to last if some are missing.
+      other_names: number of files of the same kind whose names have a different form.
+      existing: the existing numbers, if some are missing; else None.
       origin: the number of frame 0.
     """
 
@@ -49,16 +49,18 @@ class NumberedFiles:
     first: int
     last: int
     count: int
-    others: int = 0
-    there: frozenset[int] | None = None
+    other_names: int = 0
+    existing: frozenset[int] | None = None
     origin: int = 1
 
     @property
     def notes(self) -> list[str]:
-        """A line on the files whose names have another form, where there are any."""
-        if not self.others:
+        """A line on the files whose names have a different form, if there are any."""
+        if not self.other_names:
             return []
-        return [f"{self.others} files in {self.folder} are named unlike {self.name(self.first)}: not used"]
+        return [
+            f"{self.other_names} files in {self.folder} are named unlike {self.name(self.first)}: not used"
+        ]
 
     @property
     def numbers(self) -> Numbers:
@@ -71,34 +73,34 @@ class NumberedFiles:
         return self.folder / self.name(number)
 
     def of_frame(self, index: int) -> pathlib.Path:
-        """Returns the file of a frame, counted from 0, whether it is there or not."""
+        """Returns the path of a frame's file, counted from 0; it need not exist."""
         return self.path(self.origin + index)
 
     def has(self, index: int) -> bool:
-        """Whether the file of a frame, counted from 0, is there."""
+        """Whether the file of a frame, counted from 0, exists."""
         number = self.origin + index
-        return self.first <= number <= self.last and (self.there is None or number in self.there)
+        return self.first <= number <= self.last and (self.existing is None or number in self.existing)
 
     @property
     def length(self) -> int:
-        """Frames from frame 0 to the last that has a file."""
+        """Number of frames from frame 0 to the last with a file."""
         return max(0, self.last - self.origin + 1)
 
 
 def numbered_files(folder: pathlib.Path, suffixes, prefix: str | None = None) -> NumberedFiles | None:
-    """Returns the files of `folder` with these suffixes, or None where there are none.
+    """Returns the files of `folder` with these suffixes, or None if no file has them.
 
-    The number of the frame may stand anywhere in a name, as in 0001.png, img_00001.jpg, map2_0001_sal.png:
-    it is the one by which most names differ. Of several forms of names, the one with most files counts.
-    Hidden files are passed over.
+    The number of the frame may be anywhere in a name, as in 0001.png, img_00001.jpg, map2_0001_sal.png: it is
+    the number in which most names differ. If names have several forms, the form with most files is used.
+    Hidden files are ignored.
 
     Args:
-      folder: it need not exist.
+      folder: need not exist.
       suffixes: lower case, with the dot.
-      prefix: what names begin with, up to the number, where the folder holds other files too.
+      prefix: of the names, up to the number; None for any prefix.
     """
     forms, names = collections.defaultdict(list), 0
-    for name in _listed(folder):
+    for name in _file_names(folder):
         stem, suffix = os.path.splitext(name)
         groups = () if name.startswith(".") or suffix.lower() not in suffixes else _GROUPS.finditer(stem)
         groups = [group for group in groups if prefix is None or stem[: group.start()] == prefix]
@@ -111,12 +113,14 @@ def numbered_files(folder: pathlib.Path, suffixes, prefix: str | None = None) ->
     digits = min(map(len, forms[form]))
     numbers = [int(text) for text in forms[form] if f"{int(text):0{digits}d}" == text]
     first, last, count = min(numbers), max(numbers), len(numbers)
-    there = None if count == last - first + 1 else frozenset(numbers)
-    return NumberedFiles(folder, *form[1:2], digits, form[2], first, last, count, names - count, there, first)
+    existing = None if count == last - first + 1 else frozenset(numbers)
+    return NumberedFiles(
+        folder, *form[1:2], digits, form[2], first, last, count, names - count, existing, first
+    )
 
 
-def _listed(folder: pathlib.Path) -> list[str]:
-    """Returns the names in a folder; none where it is not there or may not be read."""
+def _file_names(folder: pathlib.Path) -> list[str]:
+    """Returns the names in a folder; [] if it does not exist or cannot be read."""
     try:
         return os.listdir(folder)
     except OSError:
@@ -124,11 +128,11 @@ def _listed(folder: pathlib.Path) -> list[str]:
 
 
 class DensityFile(NamedTuple):
-    """What a file of a density map holds.
+    """The content of a density map file.
 
     Attributes:
-      grey: uint8 [h, w], or float64 [h, w] in [0, 1] where the file has more than 8 bits.
-      content: the bytes of the file where it is an upright 8-bit grey JPEG or PNG; else None.
+      grey: uint8 [h, w], or float64 [h, w] in [0, 1] if the file has more than 8 bits.
+      content: the bytes of the file if it is an upright 8-bit grey JPEG or PNG; else None.
     """
 
     grey: np.ndarray
@@ -147,7 +151,7 @@ def read_density_file(path: pathlib.Path) -> DensityFile:
 
 
 class FixationMap(NamedTuple):
-    """What a fixation map holds.
+    """The content of a fixation map.
 
     Attributes:
       fixations: those of the frame.
@@ -162,7 +166,8 @@ def read_fixation_map(path: pathlib.Path, variable: str) -> FixationMap:
     """Returns the fixations of an image or a .mat, with the size of the map.
 
     Raises:
-      AvsalError: it cannot be read, or is no fixation map (see `fixation_maps`); a .mat without `variable`.
+      AvsalError: it cannot be read, is not a fixation map (see `fixation_maps`), or is a .mat without
+        `variable`.
     """
     suffix = path.suffix.lower()
     values = mat_map(path, variable) if suffix == ".mat" else read_levels(path).values
@@ -170,7 +175,7 @@ def read_fixation_map(path: pathlib.Path, variable: str) -> FixationMap:
 
 
 def read_size(path: pathlib.Path, variable: str) -> tuple[int, int]:
-    """Returns (height, width) of a map from its headers alone; errors as in `read_fixation_map`."""
+    """Returns (height, width) of a map from its headers only; errors as in `read_fixation_map`."""
     if path.suffix.lower() == ".mat":
         return mat_shape(path, variable)
     with open_image(path) as image:

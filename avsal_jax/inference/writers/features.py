@@ -1,4 +1,4 @@
-"""`--save features`: what a network recorded for a few frames, as pictures, arrays and a page."""
+"""`--save features`: recorded features of a few frames, as pictures, arrays and a page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PAGE, _FOLDER = "features.html", "features"
 
 @register("output", "features")
 class FeaturePages(Output):
-    """features.html and the folder features: what the network recorded for a few frames."""
+    """features.html and the folder features: recorded features of a few frames."""
 
     files = (_PAGE, _FOLDER)
     needs = frozenset({FEATURES})
@@ -26,7 +26,7 @@ class FeaturePages(Output):
         self._sections: list[Section] = []
 
     def add(self, item: Item) -> None:
-        """Writes `FRAME/NAME.png` for each feature and `FRAME.npz`, and for a second sound another one."""
+        """Writes `FRAME/NAME.png` for each feature and `FRAME.npz`, and a second .npz for a second sound."""
         import numpy as np
         from PIL import Image
 
@@ -52,5 +52,5 @@ class FeaturePages(Output):
 
     @classmethod
     def message(cls, summary: dict, folder: pathlib.Path) -> str:
-        """Returns where the page is."""
+        """Returns a line with the path of the page."""
         return f"features of {len(summary[FEATURES]['frames'])} frames in {folder / _PAGE}"

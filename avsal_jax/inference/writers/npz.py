@@ -42,7 +42,7 @@ class MapArchive(Output):
         self._writer.close(ok)
 
     def stored(self, folder: pathlib.Path, name: str) -> np.ndarray | None:
-        """Returns the map of a photograph: float16 [H, W]; None where the archive does not have it."""
+        """Returns the map of a photograph: float16 [H, W]; None if the archive does not have it."""
         import numpy as np
 
         try:
@@ -70,7 +70,7 @@ class _OneArray:
         self._count += 1
 
     def close(self, ok: bool) -> None:
-        """Puts the maps behind a header with their number."""
+        """Writes the archive: a header with the number of maps, then the maps."""
         import numpy as np
 
         self._file.close()

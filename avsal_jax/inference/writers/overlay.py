@@ -68,7 +68,7 @@ class Overlay(Output):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was changed about the sound, a line each; complete after `close`."""
+        """Lines on changes of the sound; complete after `close`."""
         if self._writer is None:
             return ()
         count, path = self._writer.damaged_sound, self.context.info.path
@@ -82,8 +82,8 @@ class OverlayWriter:
     Args:
       path: the file to write.
       source: of the video that the frames come from.
-      sound: the file whose sound goes with it, or None; another file than the source begins with it.
-      height, width: of the frames; an odd size is extended by a pixel, as the encoder needs.
+      sound: the file with its sound, or None; the sound of a separate file begins with the video.
+      height, width: of the frames; an odd size is padded by a pixel, because the encoder needs even sizes.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class OverlayWriter:
             self._sound.write_until(frame.pts * self._time_base)
 
     def close(self) -> None:
-        """Writes what is left of picture and sound, and the index."""
+        """Writes the rest of picture and sound, and the index."""
         self._out.mux(self._video.encode(None))
         if self._sound:
             self._sound.write_until(None)
@@ -132,16 +132,16 @@ class OverlayWriter:
 
     @property
     def damaged_sound(self) -> int:
-        """Packets of sound that could not be read, and are left out."""
+        """Number of packets of sound that could not be read and are skipped."""
         return self._sound.damaged if self._sound else 0
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was changed about the sound, a line each; complete after `close`."""
+        """Lines on changes of the sound; complete after `close`."""
         return self._sound.notes if self._sound else ()
 
     def abort(self) -> None:
-        """Lets go of the file, which is not complete."""
+        """Releases the file, which is not complete."""
         self._out.close()
         if self._sound:
             self._sound.close()

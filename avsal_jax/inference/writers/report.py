@@ -32,18 +32,18 @@ class Report(Output):
         self._rows: list[tuple[str, np.ndarray, np.ndarray]] = []  # the same in order, by the file's name
 
     def preview(self, item: Item) -> None:
-        """Keeps a photograph's picture and map, small, which then need not be read again."""
+        """Keeps thumbnails of a photograph and its map, so that they need not be read again."""
         if len(self._thumbnails) < MOST_PHOTOGRAPHS:
             self._thumbnails[item.name] = _small(item)
 
     def add(self, item: Item) -> None:
-        """Records a frame; a photograph, where it is one of the first."""
+        """Records a frame, or a photograph if it is one of the first."""
         if self.context.info is not None:
             self._add_frame(item)
         elif len(self._rows) < MOST_PHOTOGRAPHS:
             try:
                 pictures = self._thumbnails.get(item.name) or _small(item)
-            except AvsalError:  # a photograph of an earlier run that is damaged by now
+            except AvsalError:  # a photograph of an earlier run that is damaged now
                 return
             self._rows.append((item.source, *pictures))
 

@@ -36,7 +36,7 @@ class ViNetDecoder(Part):
       width: multiplier of the channel counts 832, 480, 192, 64, 32.
 
     Raises:
-      AvsalError: with `join="time"`, for clips of another length than 8, 16, 32 or 48 frames.
+      AvsalError: with `join="time"`, for clips that do not have 8, 16, 32 or 48 frames.
     """
 
     hierarchy: Annotated[int, Range(0, 3)] = 3

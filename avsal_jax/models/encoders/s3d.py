@@ -48,13 +48,13 @@ class Mixed(nn.Module):
 
     def setup(self):
         b0, r1, b1, r2, b2, b3 = self.widths
-        one = (1, 1, 1)
-        self.branch0 = ConvNorm(b0, one, runtime=self.runtime)
-        self.branch1_reduce = ConvNorm(r1, one, runtime=self.runtime)
+        pointwise = (1, 1, 1)
+        self.branch0 = ConvNorm(b0, pointwise, runtime=self.runtime)
+        self.branch1_reduce = ConvNorm(r1, pointwise, runtime=self.runtime)
         self.branch1 = SeparableConv(b1, size=3, stride=1, padding=1, runtime=self.runtime)
-        self.branch2_reduce = ConvNorm(r2, one, runtime=self.runtime)
+        self.branch2_reduce = ConvNorm(r2, pointwise, runtime=self.runtime)
         self.branch2 = SeparableConv(b2, size=3, stride=1, padding=1, runtime=self.runtime)
-        self.branch3 = ConvNorm(b3, one, runtime=self.runtime)
+        self.branch3 = ConvNorm(b3, pointwise, runtime=self.runtime)
 
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         pooled = max_pool3d(x, window=(3, 3, 3), stride=(1, 1, 1), padding=(1, 1, 1))

@@ -36,7 +36,7 @@ class MultiHeadAttention(nn.Module):
     runtime: Runtime = Runtime()
 
     @nn.compact
-    def __call__(self, tokens: jax.Array, others: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(self, tokens: jax.Array, context: jax.Array, train: bool = False) -> jax.Array:
         if self.heads < 1 or self.channels % self.heads:
             raise AvsalError(
                 f"attention over {self.channels} channels does not divide into {self.heads} heads: change "
@@ -46,7 +46,7 @@ class MultiHeadAttention(nn.Module):
         bound = math.sqrt(6 / (4 * self.channels)) if self.output else 1 / math.sqrt(self.channels)
         query, key, value = (
             self._projected(name, x, bound)
-            for name, x in (("query", tokens), ("key", others), ("value", others))
+            for name, x in (("query", tokens), ("key", context), ("value", context))
         )
         weights = attention_weights(query, key, self.heads)
         self.sow("intermediates", "attention", weights)

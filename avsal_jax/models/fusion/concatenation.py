@@ -1,4 +1,4 @@
-"""AViNet(C): sound beside the picture's channels (paper 001, section 3.2; in no public code)."""
+"""AViNet(C): sound concatenated to the visual channels (paper 001, section 3.2; not in public code)."""
 
 from __future__ import annotations
 

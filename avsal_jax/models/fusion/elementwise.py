@@ -18,7 +18,7 @@ class _Elementwise(Fusion):
     in the paper).
 
     Fields:
-      audio_time: of the sound beside the level's T time steps, see `tokens.audio_level`.
+      audio_time: how the sound is aligned with the level's T time steps, see `tokens.audio_level`.
     """
 
     audio_time: AudioTime = "resampled"

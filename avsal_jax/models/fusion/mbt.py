@@ -46,27 +46,27 @@ class MBT(Fusion):
         channels = scaled(512, self.width)
         visual = Linear(channels, runtime=self.runtime, name="visual")(as_tokens(level))
         audio = Linear(channels, runtime=self.runtime, name="audio")(tokens)
-        # A weight and no bias, since it has to start from noise: equal tokens would stay equal.
+        # A weight and no bias, since it has to start from noise: equal tokens would remain equal.
         bottleneck = self.param("projection", Weights(), (self.bottlenecks, channels))
         bottleneck = jnp.broadcast_to(bottleneck.astype(visual.dtype)[None], (len(visual), *bottleneck.shape))
         for number in range(1, self.blocks + 1):
             visual, visual_bottleneck = self._block(
-                f"visual{number}", own=visual, bottleneck=bottleneck, train=train
+                f"visual{number}", tokens=visual, bottleneck=bottleneck, train=train
             )
-            if number < self.blocks:  # nothing reads what the last block would make of the sound
+            if number < self.blocks:  # the audio output of the last block would be unused
                 audio, audio_bottleneck = self._block(
-                    f"audio{number}", own=audio, bottleneck=bottleneck, train=train
+                    f"audio{number}", tokens=audio, bottleneck=bottleneck, train=train
                 )
                 bottleneck = (visual_bottleneck + audio_bottleneck) / 2
         self.sow("intermediates", "fused", visual)
         output = Linear(level.shape[-1], runtime=self.runtime, name="output")(visual)
         return (*finer, as_level(output, level))
 
-    def _block(self, name, own, bottleneck, train):
-        """A transformer layer over a modality's tokens and the bottleneck; returns both, apart again."""
+    def _block(self, name, tokens, bottleneck, train):
+        """Applies a transformer layer to a modality's tokens and the bottleneck; returns both separately."""
         block = PreNormBlock(self.heads, self.runtime, name=name)
-        both = block(jnp.concatenate([own, bottleneck], 1), train)
-        return jnp.split(both, [own.shape[1]], 1)
+        joined = block(jnp.concatenate([tokens, bottleneck], 1), train)
+        return jnp.split(joined, [tokens.shape[1]], 1)
 
 
 class PreNormBlock(nn.Module):

@@ -79,11 +79,11 @@ class RAVF(Fusion):
             )
             visual, relevance, weights = block(visual, tokens)
             retained.append((relevance.retention_audio, relevance.retention_visual, weights))
-        audio, seen, weights = (jnp.stack(parts, 1) for parts in zip(*retained, strict=True))
+        audio, visual_retention, weights = (jnp.stack(parts, 1) for parts in zip(*retained, strict=True))
         size, places = audio.shape[:3], level.shape[1:4]
         self.sow("intermediates", "fused", visual)
         self.sow("intermediates", "retention_audio", audio.reshape(*size, *places, -1))
-        self.sow("intermediates", "retention_visual", seen.reshape(*size, -1, *places))
+        self.sow("intermediates", "retention_visual", visual_retention.reshape(*size, -1, *places))
         self.sow("intermediates", "head_weights", weights)
         return (*finer, as_level(visual, level))
 

@@ -18,9 +18,9 @@ from avsal_jax.registry import register
 class Transformer(Fusion):
     """Self-attention over the tokens of the coarsest level and of the sound, one sequence.
 
-    Both are brought to 512 channels; the picture's 4 x 7 x 12 = 336 tokens come first, then the sound's
-    3. What the decoder gets in place of the level are the picture's tokens with the mean of the sound's
-    beside them: 1024 channels.
+    Both are projected to 512 channels; the 4 x 7 x 12 = 336 visual tokens come first, then the 3 audio
+    tokens. The decoder's input at this level is the visual tokens concatenated with the mean of the audio
+    tokens: 1024 channels.
 
     Fields:
       width: multiplier of the 512 channels, and of the 512 of the feed-forward layers.

@@ -68,7 +68,7 @@ def fitted_rates(rates: tuple[int, ...], size: tuple[int, int]) -> tuple[int, ..
 
 @register("neck", "aspp")
 class ASPP(Part):
-    """Atrous spatial pyramid pooling of each level: channels become `channels`, T, H, W stay.
+    """Atrous spatial pyramid pooling of each level: changes channels to `channels`, and keeps T, H, W.
 
     Only C = 256 is stated in the paper (003, section 3.2); the rest is DeepLab's.
 

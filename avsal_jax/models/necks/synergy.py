@@ -29,7 +29,7 @@ class SynergyNeck(Part):
     Fields:
       pairs: how many levels synergy works on, 0 to 4 (paper: 3, i.e. Eq. 8's i = 1, 2, 3).
       lip: whether LIP follows ASPP; off where the encoder pools by importance (`S3D(pool="lip")`).
-      lip_size: side of LIP's window, in pixels of a level; odd, so that sizes stay.
+      lip_size: side of LIP's window, in pixels of a level; odd, so that sizes do not change.
       branch_channels, rates, fit_rates, temporal, pooling: of ASPP, see there. None is stated in the paper,
         as the channels and LIP's window are not: these are those of CASP-Net's neck.
       width: multiplier of the channels of ASPP, 256. They decide what AVRSP

@@ -185,6 +185,6 @@ def test_a_video_that_cannot_be_read_or_is_cut_off(clip, tmp_path):
     cut_off(path)
     entry = gaze_entry("hevc_gaze", dataclasses.replace(clip[1], path=path), OPTIONS)
     assert 0 < entry.frames < 20
-    assert f"cut off: {entry.frames} frames are there" in entry.notes[-1]
+    assert f"cut off: {entry.frames} frames can be read" in entry.notes[-1]
     assert len(list(entry.iter_frames())) == entry.frames
     assert entry.frame_name(3) == "clip_000004.png"

@@ -1,1 +1,1 @@
-"""Packagings: how the files of a data set lie on disk, a class for each."""
+"""Packagings: a class for each layout of a data set on disk."""

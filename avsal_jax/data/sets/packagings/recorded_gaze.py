@@ -1,4 +1,4 @@
-"""Recorded gaze with its stimuli as a packaging: fixations come observer by observer."""
+"""Recorded gaze with its stimuli as a packaging: fixations are separate for each observer."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class RecordedGaze(Packaging):
     """Stimuli (photographs or videos) with a table of fixations of each observer.
 
     Attributes:
-      reader: function of the root that reads the set; None for stimuli/ with fixations.csv or gaze.csv,
-        which the options of recorded gaze are about.
+      reader: function of the root that reads the set; None for stimuli/ with fixations.csv or gaze.csv, to
+        which the options of recorded gaze apply.
     """
 
     reader: Callable[[pathlib.Path], GazeSet] | None = None
@@ -40,7 +40,7 @@ class RecordedGaze(Packaging):
         return DataSet(title=name, packaging=cls(), splits=(*SPLITS, ALL_STIMULI), protocol=PROTOCOL)
 
     def videos(self, fold: int | None) -> tuple[ListedVideo, ...]:
-        """Returns the stimuli of a split; all where each is tested in one fold and none is named."""
+        """Returns the stimuli of a split; all stimuli if each is tested in one fold and `fold` is None."""
         entries, _ = self._opened
         if self.split != ALL_STIMULI and not (self.row.folds and fold is None):
             entries = split_of(self.dataset, self.root, entries=entries, split=self.split, fold=fold)
@@ -53,9 +53,9 @@ class RecordedGaze(Packaging):
         return self._opened
 
     def rows_of_list(self, path: pathlib.Path) -> tuple[ListedVideo, ...]:
-        """Returns the stimuli that a list names, each once; a line may begin with the name of the set."""
+        """Returns the stimuli of a list without repeats; a line may begin with the name of the set."""
         if shipped_domain(str(path)) is not None:
-            raise AvsalError(f"{path} is a list of other sets than {self.dataset}")
+            raise AvsalError(f"{path} is not a list for {self.dataset}")
         stimuli = {}
         for place, line in read_stimulus_list(path):
             first, *rest = line.split(maxsplit=1)

@@ -1,4 +1,4 @@
-"""Packagings without lists, whose folders are the splits: DHF1K, Hollywood-2 and UCF-Sports."""
+"""Packagings without lists, with a folder for each split: DHF1K, Hollywood-2 and UCF-Sports."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _MAT = frozenset({".mat"})
 @register("packaging", "rearranged")
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Rearranged(Packaging):
-    """<split>/<video>/{images,maps,fixation}, as training code has DHF1K.
+    """<split>/<video>/{images,maps,fixation}, as in public training code for DHF1K.
 
-    Videos that a list names may be in the root, without a split.
+    Videos of a list may be directly in the root, without a split.
     """
 
     shots: ClassVar[bool] = False
@@ -39,7 +39,7 @@ class Rearranged(Packaging):
         folders = [folder for split in self._splits_of_videos() for folder in self._folders(split)]
         if not folders:
             raise AvsalError(
-                f"{self.root} has no folder {' or '.join(SPLIT_FOLDERS[self.split])}: videos are sought in "
+                f"{self.root} has no folder {' or '.join(SPLIT_FOLDERS[self.split])}: videos are searched in "
                 "<split>/<video>/images, their truth in <split>/<video>/maps and fixation"
             )
         names = {p.name: p for folder in folders for p in visible_files(folder) if p.is_dir()}
@@ -66,7 +66,7 @@ class Rearranged(Packaging):
         )
 
     def _splits_of_videos(self) -> Iterable[str]:
-        """Splits in whose folders videos are sought."""
+        """Returns the splits whose folders are searched for videos."""
         return [self.split]
 
     def _is_in_split(self, name: str) -> bool:
@@ -91,7 +91,7 @@ class Shots(Rearranged):
 
 
 class _NumberedDhf1k(Rearranged):
-    """DHF1K in folders of splits; the numbers of the videos make the split."""
+    """DHF1K in folders of splits; the numbers of the videos determine the split."""
 
     def _splits_of_videos(self) -> Iterable[str]:
         return SPLIT_FOLDERS
@@ -107,11 +107,11 @@ class _NumberedDhf1k(Rearranged):
 
 
 class _ReleasedDhf1k(Packaging):
-    """DHF1K as released: annotation/NNNN/{maps,fixation}, and frames that the user took from the videos.
+    """DHF1K as released: annotation/NNNN/{maps,fixation}, and frames that the user extracted.
 
-    Frames are sought in annotation/NNNN/images, frames/NNNN, video/NNNN and videodata/NNNN/images.
-    Fixation maps are images in fixation/, or .mat (variable `I`) in fixation/maps/ (where the archive has
-    them) or maps/ (where its README has them).
+    Frames are searched in annotation/NNNN/images, frames/NNNN, video/NNNN and videodata/NNNN/images.
+    Fixation maps are images in fixation/, or .mat (variable `I`) in fixation/maps/ (as in the archive) or
+    maps/ (as in its README).
     """
 
     def videos(self, fold: int | None) -> tuple[ListedVideo, ...]:
@@ -178,7 +178,7 @@ def _first_folder(paths: Iterable[pathlib.Path]) -> pathlib.Path:
 
 
 def _spellings(video: str) -> list[str]:
-    """DHF1K numbers its videos with three digits, and their annotation with four."""
+    """Returns the possible folder names: DHF1K uses three digits for videos, and four for annotation."""
     return [video, f"{int(video):04d}", f"{int(video):03d}"] if video.isdecimal() else [video]
 
 

@@ -14,7 +14,7 @@ from avsal_jax.media.images import IMAGE_SUFFIXES, visible_files
 from avsal_jax.registry import register
 
 _MAT = frozenset({".mat"})
-_GASP_SPLITS = {"val": "validation"}  # as its lists call them
+_GASP_SPLITS = {"val": "validation"}  # names in its lists
 
 
 @register("packaging", "stavis")
@@ -23,9 +23,9 @@ class Stavis(Packaging):
     """video_frames/, video_audio/ and annotations/, each with <set folder>/<video>, and fold_lists/.
 
     Attributes:
-      folder: of the set, as `Coutrot_db1`; empty for a set that is made of others.
-      shipped: name of its lists in the package, with {split} and {fold} in it, which stand in for missing
-        ones; empty where there are no such lists.
+      folder: of the set, such as `Coutrot_db1`; empty for a set that lists videos of other sets.
+      shipped: name of its lists in the package, with {split} and {fold}, which replace missing lists on disk;
+        empty if the package has no lists of the set.
     """
 
     folder: str = ""
@@ -46,7 +46,7 @@ class Stavis(Packaging):
         if not frames.is_dir():
             raise AvsalError(
                 f"{self.root} is not a root in the packaging of STAViS: it has no folder video_frames "
-                "(nor, it may be, video_audio, annotations and fold_lists)"
+                "(and possibly no video_audio, annotations and fold_lists)"
             )
         if not (frames / self.folder).is_dir():
             names = ", ".join(p.name for p in visible_files(frames)) or "nothing"
@@ -56,7 +56,7 @@ class Stavis(Packaging):
             )
 
     def parts(self) -> tuple[tuple[str, int | None], ...]:
-        """Where lists on disk say which folds exist: those."""
+        """Returns the parts that the lists on disk define, if `folds_on_disk`."""
         if not self.row.folds_on_disk:
             return super().parts()
         pairs = tuple((split, fold) for split in self.row.splits for fold in self._folds(split))
@@ -74,7 +74,7 @@ class Stavis(Packaging):
             rows = shipped_list(self.shipped.format(split=split, fold=fold or 1))
             return tuple(row for row in rows if row.dataset == self.dataset)
         raise AvsalError(
-            f"{self.dataset} needs its list {path}: unpack fold_lists.tar.gz of STAViS there, or name a list "
+            f"{self.dataset} needs its list {path}: unpack fold_lists.tar.gz of STAViS there, or give a list "
             "file"
         )
 
@@ -95,14 +95,14 @@ class Stavis(Packaging):
         return f"no list in {self.root / 'fold_lists'} has it"
 
     def _completed(self, video: ListedVideo) -> ListedVideo:
-        """Fills in what the lists in the root say of frames and rate, and the category."""
+        """Returns the video with frames and rate from the lists in the root, and its category."""
         row = video if video.fps is not None else self._root_lists.get(video.video, video)
         category = video.category or shipped_categories().get((self.dataset, video.video))
         return dataclasses.replace(video, frames=row.frames, fps=row.fps, category=category)
 
     @functools.cached_property
     def _root_lists(self) -> dict[str, ListedVideo]:
-        """What all fold lists of the set say, by the name of the video."""
+        """The rows of all fold lists of the set, by the name of the video."""
         paths = sorted(self._lists(self._list_name("")))
         return {row.video: row for path in paths for row in read_fold_list(path)}
 
