@@ -297,7 +297,7 @@ def _model_maps(path: str, request: Request, entries: Sequence[VideoEntry]) -> M
     """Returns the source for a model; `entries` are all videos of the evaluation."""
     model = load_model(path, smoothing=request.smoothing, coding_iterations=request.coding_iterations)
     if request.audio != AUTO and model.spec.audio is None:
-        raise AvsalError(f"{path} takes no audio: remove --audio {request.audio}, which has no effect")
+        raise AvsalError(f"{path} takes no audio: --audio {request.audio} has no effect; remove it")
     sound = AudioChoice.of(request.audio, entries, request.seed)
     return ModelMaps(model, pathlib.Path(path).name, batch=request.batch, sound=sound)
 

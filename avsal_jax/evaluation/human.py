@@ -41,7 +41,7 @@ class _RecordedObservers(MapSource):
         return [] if count >= 2 else [f"{entry.name}: {count} observers; at least 2 are needed"]
 
     def maps(self, entry: GazeEntry, protocol: Protocol) -> Iterator[np.ndarray | None]:
-        """Yields the density of all observers for scored frames, for reports; `trials` has the scored maps."""
+        """Yields the density of all observers for scored frames, for reports; `trials` yields scored maps."""
         if problems := self.problems(entry, protocol):
             raise AvsalError(problems[0].removeprefix(f"{entry.name}: "))
         frames = set(protocol.frames(entry))

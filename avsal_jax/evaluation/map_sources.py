@@ -57,7 +57,7 @@ class MapSource(abc.ABC):
 
     @abc.abstractmethod
     def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray | None]:
-        """Yields the stored map [h, w] of every frame, uint8 or float64 in [0, 1]; None if a frame has no map.
+        """Yields the stored map [h, w] of every frame, uint8 or float64 in [0, 1]; None for a missing map.
 
         It may stop after the last scored frame.
         """

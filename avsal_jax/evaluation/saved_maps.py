@@ -99,7 +99,7 @@ class SavedMaps(MapSource):
         return dataclasses.replace(files, origin=origin), [note] if note else []
 
     def problems(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
-        """Reports scored frames without a map, maps beyond the video, and maps of a different aspect ratio."""
+        """Reports scored frames without a map, maps beyond the video, maps of a different aspect ratio."""
         files = self._find(entry)
         if files is None:
             return [f"{entry.name}: {self._missing(entry)}"]
@@ -136,7 +136,7 @@ class SavedMaps(MapSource):
         folder = video_folder if video_folder.is_dir() else self.folder
         content = ", ".join(path.name for path in visible_files(folder)[:3]) or "nothing"
         read = f"{_READ_STILL}; {_READ}" if entry.is_still else _READ
-        return f"no predictions in {video_folder}; {folder.name} contains {content}; expected: {read}"
+        return f"no predictions in {video_folder}; {folder.name} holds {content}; expected: {read}"
 
     def _stack(self, path: pathlib.Path, entry: VideoEntry) -> MapStack:
         """Opens the file with all maps of a video, one per frame, since maps in it have no numbers."""
@@ -169,9 +169,7 @@ def _value_notes(first: np.ndarray, entry: VideoEntry, scored: list[int]) -> lis
     """Returns notes on unusual values or shapes of the first map of a video."""
     notes = _misshapen(entry, first.shape, scored)
     if first.min() < 0:
-        notes.insert(
-            0, "the maps contain negative numbers: each map is rescaled from its minimum and maximum"
-        )
+        notes.insert(0, "the maps hold negative numbers: each is stretched from its minimum to its maximum")
     return notes
 
 

@@ -83,10 +83,12 @@ def test_mass_is_what_lies_within_the_radius_in_the_right_frame():
 
 
 def test_sets_without_pairs():
-    with pytest.raises(AvsalError, match="no sound names a silent object of another video; take a set of mo"):
+    with pytest.raises(AvsalError, match="no sound names a silent object of another video; use a set of mor"):
         swap_pairs(SCENES[:1])
     sided = dataclasses.replace(SETTINGS, grade="synchrony", objects=2, seed=3)
-    with pytest.raises(AvsalError, match="the sounds of these videos name no looks; .* grade identity"):
+    with pytest.raises(
+        AvsalError, match="the sounds of these videos do not name appearances; .* grade identity"
+    ):
         swap_pairs([make_scene(sided, number) for number in range(12)])
     nowhere = dataclasses.replace(SETTINGS, inconsistent=1.0)
     with pytest.raises(AvsalError, match="no sound names a silent object"):
@@ -109,5 +111,7 @@ def test_domains_of_unlike_tokens():
     rng = np.random.default_rng(0)
     fine = tokens(rng, 0), tokens(rng, 0)
     for wrong in ((fine[0], fine[1][:0]), (fine[0], fine[1][:, :1])):
-        with pytest.raises(AvsalError, match="of both domains shall be alike, with a clip; got .60, 2, 6"):
+        with pytest.raises(
+            AvsalError, match="of both domains must have one .N, C. and at least one clip; got .60, 2, 6"
+        ):
             separability(fine, wrong, (4, 4, 4))
