@@ -181,7 +181,7 @@ REFUSED = {
     heat_map: "0003.png is a coloured picture",
     not_finite: "0007.npy holds numbers that are not finite (NaN or infinity)",
     too_few_in_one_file: "v1.npy holds 11 maps, not one for each of the 12 frames",
-    a_video: "v1 holds saliency.mp4; expected: a file for each frame, its number in the name, in FOLDER/VIDEO",
+    a_video: "v1 holds saliency.mp4; expected: a file for each frame, its number in the name, in FOLDER",
 }
 
 
