@@ -13,8 +13,8 @@ _NAMES = re.compile(r"\{(\w+)(?::(\w+))?\}")
 class TableHelp(str):
     """A help text in which `{metric}` stands for the names of the registered metrics.
 
-    `{metric:by_default}` stands for metrics whose attribute `by_default` is true, and `{metric}` then for those
-    in no other group of the text. The parser needs a `TableHelpFormatter`.
+    `{metric:by_default}` stands for metrics whose attribute `by_default` is true, and `{metric}` then for
+    those in no other group of the text. The parser needs a `TableHelpFormatter`.
     """
 
     def filled(self) -> str:

@@ -137,8 +137,8 @@ def _binary(path: pathlib.Path, head: bytes) -> str:
         return f"a part of a TensorFlow checkpoint: {_RESAVE}"
     if path.suffix == ".msgpack" or re.match(rb"[\x81-\x8f](?=[\xa1-\xbf])|\xde..(?=[\xa1-\xbf])", head):
         return f"a msgpack file, as Flax writes: {_RESAVE}"
-    return "of an unknown format, neither safetensors nor written by torch.save; download it again, or check "\
-        "which program wrote it"  # fmt: skip
+    return "of an unknown format, neither safetensors nor written by torch.save; download it again, or "\
+        "check which program wrote it"  # fmt: skip
 
 
 def _as_text(head: bytes) -> str | None:
@@ -172,7 +172,7 @@ def _json(path: pathlib.Path, text: str, size: int) -> str:
         content = None
     if isinstance(content, dict) and isinstance(content.get("weight_map"), dict):
         files = sorted({str(name) for name in content["weight_map"].values()})
-        return f"the index of a sharded checkpoint ({_listing(files)}): merge its files into one safetensors file"
+        return f"the index of a sharded checkpoint ({_listing(files)}): merge these into one safetensors file"
     if isinstance(content, dict) and str(content.get("format", "")).startswith("avsal_jax model"):
         return "the card of a model directory, which is converted already: give its folder as --model"
     return f"JSON, not a checkpoint ({_quoted(text)}): if it was downloaded, download the file again"

@@ -42,16 +42,16 @@ FOLDERS += ["state.model", "checkpoint.model.state_dict", "0"]
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_a_dictionary_is_opened_and_told(folder):
     found = chosen(state(f"{folder}.", value=3.0), ADAM, others=[("", "epoch"), ("optimizer.", "lr")])
-    assert tuple(found.tensors) == NAMES and found.notes == (f"taken from {folder}",)
+    assert tuple(found.tensors) == NAMES and found.notes == (f"read from {folder}",)
     assert np.asarray(found.tensors["base.0.bias"]).tolist() == [3, 3]
     both = chosen(state(f"{folder}.", "module."), ADAM)
-    assert both.notes == (f"taken from {folder}", "prefix module. removed from 3 names")
+    assert both.notes == (f"read from {folder}", "prefix module. removed from 3 names")
 
 
 def test_plain_names_need_no_word():
     assert chosen(state()).notes == ()
     told = chosen(state(), others=[("", "epoch"), ("optimizer.", "lr")]).notes
-    assert told == ("left out, since they are no tensors: epoch",)
+    assert told == ("ignored, since they are not tensors: epoch",)
 
 
 def test_wrappers_inside_names_are_removed():
@@ -98,5 +98,5 @@ def test_names_that_would_become_one_stay_apart():
         "module.a.weight": 1,
         "a.weight": 2,
     }
-    with pytest.raises(AvsalError, match="two of its tensors have one name"):
+    with pytest.raises(AvsalError, match="two of its tensors have the same full name"):
         choose(Content((tensor("a.", "weight"), tensor("", "a.weight"))), ())

@@ -130,7 +130,7 @@ def test_being_stopped_asks_for_another_start(started, tmp_path, monkeypatch, ca
 
     monkeypatch.setattr(launch.Trainer, "run", run)
     assert main(["train", "--config", "vinet_synthetic:smoke", "--workdir", str(tmp_path)]) == 75
-    assert "stopped at step 7, and saved; the same command goes on" in capsys.readouterr().err
+    assert "stopped at step 7, and saved; the same command resumes" in capsys.readouterr().err
 
 
 RECIPE = '"""Mine."""\nimport ml_collections\nfrom avsal_jax.training import recipes\nROWS = {}\n'
