@@ -64,16 +64,16 @@ def test_wrappers_inside_names_are_removed():
 
 def test_two_that_fit_are_asked_about():
     groups = state("model.", value=1.0), state("ema.", "module.", value=2.0), ADAM
-    with pytest.raises(AvsalError, match=r"fit: ema \(3 tensors\), model \(3 tensors\); .* --key NAME"):
+    with pytest.raises(AvsalError, match=r"match: ema \(3 tensors\), model \(3 tensors\); .* --key NAME"):
         chosen(*groups)
     for key in ("ema", "ema.module"):
         found = chosen(*groups, key=key)
         assert np.asarray(found.tensors["base.0.weight"]).tolist() == [2, 2]
     assert np.asarray(chosen(*groups, key="model").tensors["base.0.weight"]).tolist() == [1, 1]
-    assert chosen(*groups, key="model").notes == ("taken from model",)
+    assert chosen(*groups, key="model").notes == ("read from model",)
     with pytest.raises(AvsalError, match=r"no entry 'emma'; it has, .*model \(3\), ema \(3\), optimizer"):
         chosen(*groups, key="emma")
-    with pytest.raises(AvsalError, match=r"fit: ema \(3 tensors\), net \(3 tensors\)"):
+    with pytest.raises(AvsalError, match=r"match: ema \(3 tensors\), net \(3 tensors\)"):
         chosen(state(prefix="net."), state(prefix="ema."))  # prefixes in one dictionary, as in safetensors
     assert tuple(chosen(state(prefix="net."), state(prefix="ema."), key="ema").tensors) == NAMES
 
@@ -81,12 +81,13 @@ def test_two_that_fit_are_asked_about():
 def test_a_prefix_that_only_some_names_have_is_not_removed():
     loss = [tensor("state_dict.", "criterion.weight")]
     with pytest.raises(
-        AvsalError, match=r"3 names begin with state_dict.model., .* 1 others \(state_dict.crit"
+        AvsalError,
+        match=r"3 names begin with state_dict.model., .* 1 in the same entry do not \(state_dict.crit",
     ):
         chosen(state("state_dict.", "model."), loss)
     epoch = [("", "epoch")]
     found = chosen(state("state_dict.", "model."), loss, others=epoch, key="state_dict.model")
-    assert tuple(found.tensors) == NAMES and found.notes == ("taken from state_dict.model",)
+    assert tuple(found.tensors) == NAMES and found.notes == ("read from state_dict.model",)
     mixed = [tensor("", "model.base.0.weight"), tensor("", "base.0.bias"), tensor("", "decoder.last.weight")]
     assert set(chosen(mixed).tensors) == {"model.base.0.weight", "base.0.bias", "decoder.last.weight"}
 

@@ -74,7 +74,7 @@ FILES = {
     "first form, GNU": (tarred(TORCH_TAR, tarfile.GNU_FORMAT), "PyTorch's first format"),
     "first form, cut": (tarred(TORCH_TAR)[:1600], "PyTorch's first format"),
     "tar of files": (tarred(["m/a.pth", "m/b.pth"]), "a tar archive of m/a.pth, m/b.pth: unpack it"),
-    "zip in zip": (zipped({"weights/a.pt": zipped(INNER)}), "a zip file that contains weights/a.pt: unpack it"),
+    "zip in zip": (zipped({"weights/a.pt": zipped(INNER)}), "a zip file that contains weights/a.pt: unpack"),
     "zip of others": (zipped({"readme.txt": b"x"}), "a zip file of readme.txt, no checkpoint"),
     "empty zip": (zipped({}), "a zip file of nothing"),
     "cut zip": (zipped(INNER)[:60], "a damaged PyTorch file, cut off"),

@@ -151,7 +151,7 @@ def test_a_training_checkpoint_goes_the_whole_way(tests_dir, tmp_path):
     torch.save(content | {"ema": {"decay": 0.9, "model": ema}}, tmp_path / "b.pt")
     report = convert_checkpoint("vinet", tmp_path / "a.pt", tmp_path / "one", TINY_S3D)
     assert report.notes == (
-        "taken from model",
+        "read from model",
         f"prefix _orig_mod.module. removed from {len(ours)} names",
         f"{sum(v.ndim == 5 for v in ours.values())} tensors of bfloat16, stored as float32",
     )
