@@ -51,7 +51,7 @@ def _parsed(argv: list[str] | None) -> argparse.Namespace:
         command.add_parser(commands)
     for command in commands.choices.values():
         command.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
-            help="registers parts, metrics, data sets, ...; runs its code: use only what you trust")  # fmt: skip
+            help="registers parts, metrics, data sets, ...; runs code: use only what you trust")  # fmt: skip
     args, overrides = parser.parse_known_args(argv)
     if overrides and not hasattr(args, "overrides"):
         parser.error(f"unrecognized arguments: {' '.join(overrides)}")

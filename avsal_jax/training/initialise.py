@@ -56,7 +56,7 @@ class InitReport:
         """Returns it in a few lines; leaves that stay fresh or are unused are counted by module."""
         lines = []
         for (source, copied), (_, unused) in zip(self.copied, self.unused, strict=True):
-            lines.append(f"{len(copied)} leaves from {_where(source)}")
+            lines.append(f"{len(copied)} leaves from {_label(source)}")
             if unused:
                 lines.append(f"  not used, the network has no place for them: {_by_module(unused)}")
         lines.append(
@@ -83,18 +83,18 @@ def initialise(variables: dict, sources: Sequence[Init]) -> tuple[dict, InitRepo
     flat, fresh = dict(flatten(variables)), set(flatten(variables))
     copied, unused = [], []
     for source in sources:
-        chosen = _chosen(flatten(read_model(source.path).variables), source)
-        taken = {name: value for name, value in chosen.items() if name in flat}
-        _check(taken, chosen=chosen, flat=flat, source=source)
-        flat.update({name: np.asarray(value, flat[name].dtype) for name, value in taken.items()})
-        fresh -= set(taken)
-        copied.append((source, tuple(sorted(taken))))
-        unused.append((source, tuple(sorted(set(chosen) - set(taken)))))
+        selection = _select(flatten(read_model(source.path).variables), source)
+        copies = {name: value for name, value in selection.items() if name in flat}
+        _check(copies, selection=selection, flat=flat, source=source)
+        flat.update({name: np.asarray(value, flat[name].dtype) for name, value in copies.items()})
+        fresh -= set(copies)
+        copied.append((source, tuple(sorted(copies))))
+        unused.append((source, tuple(sorted(set(selection) - set(copies)))))
     report = InitReport(tuple(copied), tuple(unused), tuple(sorted(fresh)))
     return traverse_util.unflatten_dict(flat, sep="/"), report
 
 
-def _chosen(flat: dict, source: Init) -> dict:
+def _select(flat: dict, source: Init) -> dict:
     """Returns the leaves of a model that `source` asks for."""
     try:
         pattern = re.compile(source.pattern)
@@ -109,30 +109,30 @@ def _chosen(flat: dict, source: Init) -> dict:
     if not inside:
         slots = sorted({name.split("/")[1] for name in flat})
         raise AvsalError(f"{source.path} has no {source.slot!r}; it has {', '.join(slots)}")
-    chosen = {name: flat[name] for name, path in inside.items() if pattern.search(path)}
-    if not chosen:
-        some = ", ".join(sorted(inside.values())[:4])
-        raise AvsalError(f"no leaf of {_where(source)}; its leaves are {some} ...")
-    return chosen
+    selection = {name: flat[name] for name, path in inside.items() if pattern.search(path)}
+    if not selection:
+        examples = ", ".join(sorted(inside.values())[:4])
+        raise AvsalError(f"no leaf of {_label(source)}; its leaves are {examples} ...")
+    return selection
 
 
-def _check(taken: dict, chosen: dict, flat: dict, source: Init) -> None:
-    if not taken:
+def _check(copies: dict, selection: dict, flat: dict, source: Init) -> None:
+    if not copies:
         slots = sorted({name.split("/")[1] for name in flat})
         raise AvsalError(
-            f"the network has no leaf of those in {_where(source)}: {', '.join(sorted(chosen)[:4])} ...; "
+            f"the network has no leaf of those in {_label(source)}: {', '.join(sorted(selection)[:4])} ...; "
             f"its slots are {', '.join(slots)}"
         )
-    shapes = {name: np.shape(value) for name, value in taken.items()}
-    problems = differences(shapes, {name: np.shape(flat[name]) for name in taken}, limit=8)
+    shapes = {name: np.shape(value) for name, value in copies.items()}
+    problems = differences(shapes, {name: np.shape(flat[name]) for name in copies}, limit=8)
     if problems:
         raise AvsalError(
-            f"the weights of {_where(source)} do not fit this network: {'; '.join(problems)}; give the "
+            f"the weights of {_label(source)} do not fit this network: {'; '.join(problems)}; give the "
             "network the same fields, or take fewer leaves with a pattern"
         )
 
 
-def _where(source: Init) -> str:
+def _label(source: Init) -> str:
     slot = f" {source.slot}" if source.slot else ""
     return f"{source.path}{slot}" + (f" that match {source.pattern!r}" if source.pattern else "")
 

@@ -196,11 +196,11 @@ def make_optimizer(config: Optimizer, params, total_steps: int) -> optax.Gradien
     if config.accumulate > 1:
         trained = optax.MultiSteps(trained, config.accumulate).gradient_transformation()
     # The frozen ones are split off outermost: neither the norm nor the accumulator holds them.
-    whole = optax.partition(
+    partitioned = optax.partition(
         {_FROZEN: optax.set_to_zero(), _TRAINED: trained},
         lambda tree: _map_paths(lambda path: _FROZEN if labels[path] == _FROZEN else _TRAINED, tree),
     )
-    return optax.chain(whole, _scale_by_plateau())
+    return optax.chain(partitioned, _scale_by_plateau())
 
 
 def learning_rate(config: Optimizer, step: int, total_steps: int, plateau_scale: float = 1.0) -> float:
@@ -290,8 +290,8 @@ def _torch_momentum(momentum, dampening, nesterov) -> optax.GradientTransformati
 
 
 def _scale_by_plateau() -> optax.GradientTransformationExtraArgs:
-    def update(updates, state, params=None, *, plateau_scale=1.0, **others):
-        del params, others
+    def update(updates, state, params=None, *, plateau_scale=1.0, **extra):
+        del params, extra
         return jax.tree.map(lambda u: u * plateau_scale, updates), state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)

@@ -24,8 +24,8 @@ from avsal_jax.training.earlier_configs import refuse_earlier_key
 from avsal_jax.training.schema import TrainConfig, changed_model
 
 _KEY = r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*"
-_NAMED = re.compile(rf"(?:--)?config\.({_KEY})(?:=(.*))?", re.DOTALL)
-_PLAIN = re.compile(rf"({_KEY})=(.*)", re.DOTALL)
+_FLAG_PATTERN = re.compile(rf"(?:--)?config\.({_KEY})(?:=(.*))?", re.DOTALL)
+_ASSIGNMENT_PATTERN = re.compile(rf"({_KEY})=(.*)", re.DOTALL)
 _FORM = "values of the config are set by --config.KEY=VALUE, --config.KEY VALUE or KEY=VALUE, as "
 # Keys below `model` that change the network; those of earlier versions say what to write.
 _MODEL_SETTINGS = (*SLOTS, HEADS, *INPUT_FIELDS, "set", "decoder", "pixel_norm")
@@ -67,10 +67,10 @@ def overrides(arguments: Sequence[str]) -> list[tuple[str, str]]:
     pairs, waiting = [], list(arguments)
     while waiting:
         argument = waiting.pop(0)
-        matched = _NAMED.fullmatch(argument) or _PLAIN.fullmatch(argument)
+        matched = _FLAG_PATTERN.fullmatch(argument) or _ASSIGNMENT_PATTERN.fullmatch(argument)
         if matched is None:
-            own = re.fullmatch(rf"--({_KEY})(=.*)?", argument, re.DOTALL)
-            hint = f"--config.{own[1]}{own[2] or '=VALUE'}" if own else "--config.data.batch=4"
+            flag = re.fullmatch(rf"--({_KEY})(=.*)?", argument, re.DOTALL)
+            hint = f"--config.{flag[1]}{flag[2] or '=VALUE'}" if flag else "--config.data.batch=4"
             raise AvsalError(f"{argument!r} is no flag of avsal train; {_FORM}{hint}")
         text = matched[2]
         if text is None:
@@ -172,13 +172,13 @@ def _value(hint, text: str, key: str):
     try:
         return _PARSERS[kind](text.strip())
     except (ValueError, KeyError, SyntaxError, OverflowError, ZeroDivisionError, RecursionError) as error:
-        none = ", or None" if optional else ""
+        none_hint = ", or None" if optional else ""
         raise AvsalError(
-            f"--config.{key} is of type {kind.__name__}: {_FORMS[kind]}{none}; got {text!r}"
+            f"--config.{key} is of type {kind.__name__}: {_FORMS[kind]}{none_hint}; got {text!r}"
         ) from error
 
 
-def _whole(text: str) -> int:
+def _integer(text: str) -> int:
     try:
         return int(text)
     except ValueError:
@@ -218,7 +218,7 @@ def _text(text: str) -> str:
 
 _PARSERS = {
     bool: lambda text: _BOOLEANS[text.lower()],
-    int: _whole,
+    int: _integer,
     float: _number,
     str: _text,
     tuple: _sequence,

@@ -137,19 +137,19 @@ def apply(config, variants: str, rows: Mapping[str, Row]):
     Raises:
       AvsalError: an unknown variant, or two that set the same differently.
     """
-    known = {**rows, **COMMON}
+    table = {**rows, **COMMON}
     names = list(filter(None, (name.strip() for name in variants.split(","))))
     for name in names:
-        if name not in known:
+        if name not in table:
             raise AvsalError(
-                f"unknown variant {name!r}{did_you_mean(name, known)}; variants are {', '.join(known)}"
+                f"unknown variant {name!r}{did_you_mean(name, table)}; variants are {', '.join(table)}"
             )
     values = _complete(config.to_dict())
     for group in ([n for n in names if n not in COMMON], [n for n in names if n in COMMON]):
-        _refuse_clashes(group, known)
+        _refuse_clashes(group, table)
         for name in group:
-            changes = dict(known[name].changes)
-            for model in (_of_model(changes), _widths(values, known[name].width)):
+            changes = dict(table[name].changes)
+            for model in (_of_model(changes), _widths(values, table[name].width)):
                 values["model"] = changed_model(values["model"], model)
             for key in sorted(changes, key=chooses_last):
                 if name not in COMMON or _is_taken(key, values):
@@ -221,7 +221,7 @@ def splits(prefix: str, sets: Sequence[str], every: int = 0, **changes) -> dict[
     if every:
         changes |= {"evaluation.every": every, "save_every": every}
     name = "the six sets" if tuple(sets) == SIX_SETS else ", ".join(sets)
-    folds = {n: {"data.sources": tuple((one, n) for one in sets)} for n in (1, 2, 3)}
+    folds = {n: {"data.sources": tuple((dataset, n) for dataset in sets)} for n in (1, 2, 3)}
     return {f"{prefix}{n}": Row(fold | changes, f"a split of {name}") for n, fold in folds.items()}
 
 
@@ -242,27 +242,27 @@ def recipe(name: str) -> Recipe:
     Raises:
       AvsalError: there is none (with the nearest name), or the file is no config.
     """
-    path, known = pathlib.Path(name), shipped()
+    path, configs = pathlib.Path(name), shipped()
     if path.name == name and not (path.suffix == ".py" and path.is_file()):
-        path = known.get(name.removesuffix(".py"), path)
+        path = configs.get(name.removesuffix(".py"), path)
     if path.suffix != ".py" and path.with_name(f"{path.name}.py").is_file():
         path = path.with_name(f"{path.name}.py")
     if path.suffix != ".py" or not path.is_file():
-        what = f"there is no config {name!r}{did_you_mean(path.stem, known)}"
+        problem = f"there is no config {name!r}{did_you_mean(path.stem, configs)}"
         if path.exists():
-            what = f"{name} is {'a folder' if path.is_dir() else 'no .py file'}"
-        raise AvsalError(f"{what}; give a .py file or one of {', '.join(known)}")
+            problem = f"{name} is {'a folder' if path.is_dir() else 'no .py file'}"
+        raise AvsalError(f"{problem}; give a .py file or one of {', '.join(configs)}")
     with _running(path):
-        found = runpy.run_path(str(path))
-    get_config = found.get("get_config")
+        content = runpy.run_path(str(path))
+    get_config = content.get("get_config")
     if not callable(get_config):
         raise AvsalError(
             f"{path} is no config: it has no function get_config, which returns an ml_collections.ConfigDict "
             "with fields of the config, as steps and data.sources"
         )
-    rows = found.get("ROWS", {})
-    made = functools.partial(_made, path, get_config, rows)
-    return Recipe(path.stem, about=found["__doc__"] or "", rows=rows, get_config=made)
+    rows = content.get("ROWS", {})
+    build = functools.partial(_build_config, path, get_config, rows)
+    return Recipe(path.stem, about=content["__doc__"] or "", rows=rows, get_config=build)
 
 
 def config(text: str):
@@ -277,7 +277,7 @@ def config(text: str):
     return recipe(name).get_config(variants)
 
 
-def _made(path: pathlib.Path, get_config: Callable, rows: Mapping[str, Row], variants: str = ""):
+def _build_config(path: pathlib.Path, get_config: Callable, rows: Mapping[str, Row], variants: str = ""):
     """Returns the ConfigDict that a file's `get_config` gives, with the defaults for what it leaves out.
 
     Variants go to a `get_config` that takes them; for another they are applied to what it gives.
@@ -287,17 +287,19 @@ def _made(path: pathlib.Path, get_config: Callable, rows: Mapping[str, Row], var
     with _running(path):
         parameters = inspect.signature(get_config).parameters.values()
         positional = [
-            one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+            parameter
+            for parameter in parameters
+            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
         ]
-        required = any(one.default is one.empty for one in positional)
-        given = get_config(variants) if positional and (variants or required) else get_config()
-    if hasattr(given, "to_dict"):
-        given = given.to_dict()
-    if not isinstance(given, Mapping):
-        raise AvsalError(f"{path} is no config: get_config must return a ConfigDict; got {given!r}")
+        required = any(parameter.default is parameter.empty for parameter in positional)
+        values = get_config(variants) if positional and (variants or required) else get_config()
+    if hasattr(values, "to_dict"):
+        values = values.to_dict()
+    if not isinstance(values, Mapping):
+        raise AvsalError(f"{path} is no config: get_config must return a ConfigDict; got {values!r}")
     with _running(path):
         try:
-            config = ConfigDict(_complete(given))
+            config = ConfigDict(_complete(values))
         except AvsalError as error:
             raise AvsalError(f"{path}: {error}") from error
         return config if positional else apply(config, variants, rows)
@@ -317,8 +319,8 @@ def _running(path: pathlib.Path) -> Iterator[None]:
         raise AvsalError(f"{path} is no config: it imports what is not there: {error}") from error
     except (Exception, SystemExit) as error:
         lines = failing_lines(error, path)
-        where = f"line {lines[-1]} fails with" if lines else "its code fails with"
-        raise AvsalError(f"{path} is no config: {where} {type(error).__name__}: {error}") from error
+        location = f"line {lines[-1]} fails with" if lines else "its code fails with"
+        raise AvsalError(f"{path} is no config: {location} {type(error).__name__}: {error}") from error
     finally:
         _folder.reset(before)
 
@@ -337,11 +339,11 @@ def listing() -> str:
     return "\n".join(lines)
 
 
-def _refuse_clashes(names: Sequence[str], known: Mapping[str, Row]) -> None:
-    taken: dict[str, tuple[str, object]] = {}
+def _refuse_clashes(names: Sequence[str], rows: Mapping[str, Row]) -> None:
+    settings: dict[str, tuple[str, object]] = {}
     for name in names:
-        for key, value in known[name].changes.items():
-            other, before = taken.setdefault(key, (name, value))
+        for key, value in rows[name].changes.items():
+            other, before = settings.setdefault(key, (name, value))
             if before != value:
                 raise AvsalError(f"the variants {other} and {name} set {key} differently; take one of them")
 

@@ -90,10 +90,10 @@ def restore(
     Raises:
       AvsalError: a checkpoint is damaged, does not fit, or is past the end of the run.
     """
-    own = checkpoints.latest()
-    if own is not None:
-        state, progress, data_before = _restored(program, parallel, checkpoints, own, log)
-        log.say(f"restored step {own} of {program.total}")
+    step = checkpoints.latest()
+    if step is not None:
+        state, progress, data_before = _restored(program, parallel, checkpoints, step, log)
+        log.say(f"restored step {step} of {program.total}")
         if data_before not in (None, training_data):
             log.say(
                 f"warning: the data has changed, was {data_before}, is {training_data}: from here on other "

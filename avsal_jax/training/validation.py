@@ -60,11 +60,11 @@ def validate(
         values, maps = step(state.evaluated_params, state.batch_stats, batch)
         mask = np.asarray(values["mask"])
         for name, mean in means.items():
-            kept = np.asarray(values[name], np.float64)[mask]
-            means[name] = mean.add(np.where(np.isfinite(kept), kept, np.nan))
+            clip_values = np.asarray(values[name], np.float64)[mask]
+            means[name] = mean.add(np.where(np.isfinite(clip_values), clip_values, np.nan))
         clips += int(mask.sum())
         if examples is None and pictures:
-            examples = _shown(batch, maps=maps, label=label, pictures=pictures)
+            examples = _examples(batch, maps=maps, label=label, pictures=pictures)
     return Validation({name: mean.mean() for name, mean in means.items()}, clips, examples)
 
 
@@ -134,7 +134,7 @@ def validation_words(spec: InputSpec, native: bool) -> str:
     )
 
 
-def _shown(batch, maps, label, pictures):
+def _examples(batch, maps, label, pictures):
     """Returns the first clips of this process; the maps lie everywhere, the rest in shares."""
     frames = _local(batch["frames"])
     if "size" in batch:

@@ -18,7 +18,7 @@ from avsal_jax.training.earlier_configs import (
 )
 from avsal_jax.training.schema import build_config, plain_values
 
-_MOST_CONFIG_BYTES = 1_000_000
+_MAX_CONFIG_BYTES = 1_000_000
 
 
 class Workdir:
@@ -44,8 +44,8 @@ class Workdir:
             if writes:
                 self._hold()
             config = self.path / "config.json"
-            begun = any(entry.name.isdecimal() for entry in self.path.glob("checkpoints/*"))
-            if begun and config.exists():
+            has_checkpoints = any(entry.name.isdecimal() for entry in self.path.glob("checkpoints/*"))
+            if has_checkpoints and config.exists():
                 self._check(config, settings)
             elif writes:
                 write_json(config, settings)
@@ -84,7 +84,7 @@ class Workdir:
 
     def _check(self, path: pathlib.Path, settings: dict) -> None:
         try:
-            if path.stat().st_size > _MOST_CONFIG_BYTES:
+            if path.stat().st_size > _MAX_CONFIG_BYTES:
                 raise ValueError("it is too large")
             stored = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(stored, dict):
@@ -99,9 +99,9 @@ class Workdir:
         # what plugins register is compared, not where their files are
         stored, settings = ({**values, "plugins": []} for values in (_completed(stored), settings))
         if different := _differences(stored, settings):
-            more = f"; and {len(different) - 6} more" if len(different) > 6 else ""
+            rest = f"; and {len(different) - 6} more" if len(different) > 6 else ""
             raise AvsalError(
-                f"{self.path} is of another config: {'; '.join(different[:6])}{more}; name another --workdir "
+                f"{self.path} is of another config: {'; '.join(different[:6])}{rest}; name another --workdir "
                 "(resume=... takes its last checkpoint along)"
             )
 
@@ -124,10 +124,10 @@ def _todays(values: dict, path: pathlib.Path) -> dict:
         raise AvsalError(f"{path} is no config: {error}; name another --workdir") from error
 
 
-def _differences(there, here, path: str = "") -> list[str]:
-    if isinstance(there, dict) and isinstance(here, dict):
-        keys = sorted({*there, *here})
+def _differences(stored, current, path: str = "") -> list[str]:
+    if isinstance(stored, dict) and isinstance(current, dict):
+        keys = sorted({*stored, *current})
         return [
-            d for k in keys for d in _differences(there.get(k), here.get(k), f"{path}.{k}" if path else k)
+            d for k in keys for d in _differences(stored.get(k), current.get(k), f"{path}.{k}" if path else k)
         ]
-    return [] if there == here else [f"{path} was {there!r}, is {here!r}"]
+    return [] if stored == current else [f"{path} was {stored!r}, is {current!r}"]
