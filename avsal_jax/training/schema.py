@@ -240,7 +240,7 @@ class TrainConfig:
         self._check_watched()
 
     def _check_watched(self):
-        """Checks that a plateau or early stop with mode max watches a metric whose larger values are better."""
+        """Refuses a plateau or early stop with mode max if smaller values of the metric are better."""
         schedule, early = self.optimizer.schedule, self.early_stop
         modes = {"optimizer.schedule": schedule.watches}
         modes["early_stop"] = early.mode if early is not None else "min"

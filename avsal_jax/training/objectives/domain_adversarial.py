@@ -345,7 +345,7 @@ def domain_loss(source: jax.Array, target: jax.Array) -> jax.Array:
 
 
 def confusion_loss(source: jax.Array, target: jax.Array) -> jax.Array:
-    """Returns mean(-log d - log(1 - d)) over logits [B] of each domain: twice the cross-entropy with one half.
+    """Returns mean(-log d - log(1 - d)) over logits [B] of each domain: twice the cross-entropy with 1/2.
 
     Tzeng et al. 2015, Eq. 4, in the scale of `domain_loss`: both are 2 log 2 if d = 1/2 for all clips.
     """

@@ -59,8 +59,8 @@ def updated(
     """Returns (params, norms, memories) of a discriminator after extra updates on its memory.
 
     Each is an update of Adam (b1 .5) on UPDATE_CLIPS clips per domain, drawn uniformly with replacement.
-    These are the k discriminator updates per generator update of Goodfellow et al. 2014, Algorithm 1. In the first
-    step of a run the memory is empty, and no update is made.
+    These are the k discriminator updates per generator update of Goodfellow et al. 2014, Algorithm 1. In the
+    first step of a run the memory is empty, and no update is made.
 
     Args:
       discriminator: a module.
