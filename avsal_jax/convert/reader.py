@@ -202,4 +202,4 @@ def _values(name: str, tensor, torch) -> np.ndarray:
 
 
 def _unfit(name: str, dtype: str) -> AvsalError:
-    return AvsalError(f"{printable(name)} has the unsupported dtype {dtype}; save it as float32")
+    return AvsalError(f"{printable(name)} is of type {dtype}, which is not supported; save it as float32")

@@ -257,8 +257,8 @@ def recipe(name: str) -> Recipe:
     get_config = content.get("get_config")
     if not callable(get_config):
         raise AvsalError(
-            f"{path} is not a config: it has no function get_config, which returns an ml_collections.ConfigDict"
-            " with fields of the config, as steps and data.sources"
+            f"{path} is not a config: it has no function get_config, which returns an "
+            "ml_collections.ConfigDict with fields of the config, as steps and data.sources"
         )
     rows = content.get("ROWS", {})
     build = functools.partial(_build_config, path, get_config, rows)

@@ -71,7 +71,9 @@ def test_two_that_fit_are_asked_about():
         assert np.asarray(found.tensors["base.0.weight"]).tolist() == [2, 2]
     assert np.asarray(chosen(*groups, key="model").tensors["base.0.weight"]).tolist() == [1, 1]
     assert chosen(*groups, key="model").notes == ("read from model",)
-    with pytest.raises(AvsalError, match=r"no entry 'emma'; it has, .*model \(3\), ema \(3\), optimizer"):
+    with pytest.raises(
+        AvsalError, match=r"no entry 'emma'; its entries, .*model \(3\), ema \(3\), optimizer"
+    ):
         chosen(*groups, key="emma")
     with pytest.raises(AvsalError, match=r"match: ema \(3 tensors\), net \(3 tensors\)"):
         chosen(state(prefix="net."), state(prefix="ema."))  # prefixes in one dictionary, as in safetensors

@@ -63,7 +63,7 @@ def test_the_metadata_of_safetensors_is_no_tensor(tmp_path):
         ("U8", 1, "w is of type uint8"),
         ("BOOL", 1, "w is of type bool"),
         ("C64", 8, "w is of type complex64"),
-        ("F4", 0.5, "w is of type F4, which is not read; save it as float32"),
+        ("F4", 0.5, "w is of type F4, which is not supported; save it as float32"),
     ],
 )
 def test_other_types_are_told_by_name(tmp_path, dtype, size, message):
