@@ -101,8 +101,8 @@ class Workdir:
         if different := _differences(stored, settings):
             rest = f"; and {len(different) - 6} more" if len(different) > 6 else ""
             raise AvsalError(
-                f"{self.path} belongs to another config: {'; '.join(different[:6])}{rest}; name another --workdir "
-                "(with resume=... the new run starts from its last checkpoint)"
+                f"{self.path} belongs to another config: {'; '.join(different[:6])}{rest}; name another "
+                "--workdir (with resume=... the new run starts from its last checkpoint)"
             )
 
 

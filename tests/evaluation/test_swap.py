@@ -53,13 +53,13 @@ def test_three_objects_have_two_silent_ones():
 
 def test_the_measure_of_maps_that_follow_ignore_and_flee_the_sound():
     found = swap_measure(SCENES, SIZE, FRAMES, follows)
-    assert [one.pair for one in found] == swap_pairs(SCENES) and all(one.rises for one in found)
-    for one in found:  # what one bump puts into the other's disc is little
-        assert one.original == pytest.approx(0.1, abs=0.02) and one.swapped == pytest.approx(0.9, abs=0.02)
+    assert [swap.pair for swap in found] == swap_pairs(SCENES) and all(swap.rises for swap in found)
+    for swap in found:  # what one bump puts into the other's disc is little
+        assert swap.original == pytest.approx(0.1, abs=0.02) and swap.swapped == pytest.approx(0.9, abs=0.02)
     deaf = swap_measure(SCENES, SIZE, FRAMES, lambda picture, sound: drawn(SCENES[picture], [0.3, 0.7]))
-    assert not any(one.rises for one in deaf) and all(one.original == one.swapped for one in deaf)
+    assert not any(swap.rises for swap in deaf) and all(swap.original == swap.swapped for swap in deaf)
     fleeing = swap_measure(SCENES, SIZE, FRAMES, lambda picture, sound: 1 - follows(picture, sound))
-    assert not any(one.rises for one in fleeing)
+    assert not any(swap.rises for swap in fleeing)
 
 
 def test_maps_of_another_size_than_the_scenes():
@@ -67,7 +67,7 @@ def test_maps_of_another_size_than_the_scenes():
         return follows(picture, sound).reshape(len(FRAMES), 32, 2, 48, 2).mean((2, 4))
 
     found = swap_measure(SCENES, SIZE, FRAMES, smaller)
-    assert all(one.original < 0.15 and one.swapped > 0.85 for one in found)
+    assert all(swap.original < 0.15 and swap.swapped > 0.85 for swap in found)
 
 
 def test_mass_is_what_lies_within_the_radius_in_the_right_frame():
@@ -79,7 +79,7 @@ def test_mass_is_what_lies_within_the_radius_in_the_right_frame():
     maps = np.ones((1, *SIZE))
     assert mass_at(maps, scene, 0, [3], SIZE) == pytest.approx(np.pi * scene.radii[0] ** 2, rel=0.05)
     nothing = swap_measure(SCENES, SIZE, FRAMES, lambda picture, sound: np.zeros((3, *SIZE)))
-    assert all(np.isnan(one.original) and not one.rises for one in nothing)
+    assert all(np.isnan(swap.original) and not swap.rises for swap in nothing)
 
 
 def test_sets_without_pairs():

@@ -221,7 +221,7 @@ def test_a_row_of_unknown_keys_is_refused(tmp_path, key, message):
         ("vinet_dhfk", "", "no config 'vinet_dhfk' (did you mean 'vinet_dhf1k'?); give a .py file or "),
         ("no/such.py", "", "no config 'no/such.py'"),
         ("vinet_dhf1k:table2_t61", "", "unknown variant 'table2_t61' (did you mean 'table2_t16'?);"),
-        ("vinet_dhf1k:table2_t8,table2_t16", "", "table2_t16 set model.frames to different values; use one of them"),
+        ("vinet_dhf1k:table2_t8,table2_t16", "", "table2_t16 set model.frames to different values; use one"),
         ("vinet_dhf1k:smoke,mini", "", "the variants smoke and mini set "),
         ("vinet_ucf", "--config.data.bach=4", "unknown key 'data.bach' in the config (did you mean 'data.ba"),
         ("vinet_ucf", "--config.early_stop.patince=4", "(did you mean 'early_stop.patience'?)"),

@@ -260,8 +260,8 @@ MISTAKES = [
     (lambda: Group("x", 1, -1), "group 'x': weight_decay must be a number of at least 0, or None; got -1"),
     (
         lambda: make_optimizer(Adam(groups=(Group("decoder", 0.1),)), PARAMS, 9),
-        "the parameter group 'decoder' matches none of 3 parameters; a pattern must match a whole path, such as "
-        "decoder/bias, ",
+        "the parameter group 'decoder' matches none of 3 parameters; a pattern must match a whole path, "
+        "such as decoder/bias, ",
     ),
     (
         lambda: make_optimizer(Adam(groups=(Group("decoder/conv1/.*"),)), TODAY, 9),
