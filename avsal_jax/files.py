@@ -36,7 +36,7 @@ def write_json(path: pathlib.Path, content: dict) -> None:
 
 @contextlib.contextmanager
 def complete_folder(path: pathlib.Path, replace: bool = False) -> Iterator[pathlib.Path]:
-    """Gives an empty folder beside `path`, which gets this name if the block ends without an error.
+    """Gives an empty folder next to `path`, which gets this name if the block ends without an error.
 
     Args:
       path: the folder to write; absent or empty, unless `replace`.

@@ -97,8 +97,8 @@ KINDS: dict[str, Kind] = {
     ),
     "front_end": Kind(
         "the sound of a clip, as an audio encoder takes it",
-        ("avsal_jax.spec.sound",),
-        "avsal_jax.spec.sound:FrontEnd",
+        ("avsal_jax.spec.front_ends",),
+        "avsal_jax.spec.front_ends:FrontEnd",
         helpers=("Silence",),
         use="default_sound of an audio encoder, or --config.model.audio.name=NAME",
     ),
@@ -141,7 +141,7 @@ KINDS: dict[str, Kind] = {
     ),
     "dataset": Kind(
         "videos with recorded gaze: splits, folds, packaging",
-        ("avsal_jax.data.sets.public_sets", "avsal_jax.synthetic.dataset"),
+        ("avsal_jax.data.sets.public_sets", "avsal_jax.synthetic.generated_set"),
         "avsal_jax.data.sets.dataset:DataSet",
         are_classes=False,
         use="--dataset NAME; --config.data.sources=\"(('NAME', None),)\" once prepared",

@@ -243,8 +243,10 @@ class LossConfig:
     @classmethod
     def from_values(cls, values: Mapping, path: str) -> LossConfig:
         """Returns the config of its plain form; AvsalError as `spec.fields.checked`."""
+        registered = cls.value_types()
         for name in values:
-            registry.lookup("loss", name)  # an installed plugin may have it
+            if name not in registered:
+                registry.lookup("loss", name)  # an installed plugin may have it
         values = checked(values, hints=cls.value_types(), owner=path, path=f"{path}.")
         forms = {name.removesuffix("_form"): form for name, form in values.items() if isinstance(form, str)}
         return cls({name: value for name, value in values.items() if isinstance(value, float)}, forms)

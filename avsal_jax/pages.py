@@ -6,12 +6,13 @@ import base64
 import dataclasses
 import functools
 import io
-import itertools
 from collections.abc import Collection, Sequence
 
 import jinja2
 import numpy as np
 from PIL import Image
+
+from avsal_jax.plots import Curves, Intervals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,13 +38,6 @@ class Grid:
 
 
 @dataclasses.dataclass(frozen=True)
-class Intervals:
-    """Intervals on one scale around zero: (label, low, middle, high, what stands beside it)."""
-
-    items: Sequence[tuple[str, float, float, float, str]]
-
-
-@dataclasses.dataclass(frozen=True)
 class Pictures:
     """Pictures with captions: (caption, RGB or grey uint8 array).
 
@@ -55,41 +49,11 @@ class Pictures:
 
 
 @dataclasses.dataclass(frozen=True)
-class Curve:
-    """A curve over time.
-
-    Attributes:
-      times: seconds, rising.
-      values: one for each time.
-      label: what they are, with the unit.
-    """
-
-    times: np.ndarray
-    values: np.ndarray
-    label: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Curves:
-    """Several curves in one box.
-
-    Attributes:
-      lines: (name, places along the box, rising; values, NaN where there is none).
-      label: what the values are.
-      unit: what the places are: `s`, or a word that stands before the number, such as `frame`.
-    """
-
-    lines: Sequence[tuple[str, np.ndarray, np.ndarray]]
-    label: str
-    unit: str = "s"
-
-
-@dataclasses.dataclass(frozen=True)
 class Section:
     """A heading, a sentence, and what it is about."""
 
     title: str
-    content: Table | Grid | Intervals | Pictures | Curve | Curves
+    content: Table | Grid | Intervals | Pictures | Curves
     text: str = ""
 
 
@@ -105,80 +69,30 @@ def _shown(section: Section) -> dict:
     elif isinstance(content, Grid):
         shown["grid"] = content
     elif isinstance(content, Intervals):
-        shown["intervals"] = _intervals(content)
+        rows = zip(content.items, content.png(), strict=True)
+        shown["intervals"] = [(item[0], item[-1], _data_uri(png, "png")) for item, png in rows]
     elif isinstance(content, Pictures):
         shown["columns"] = content.columns
         shown["pictures"] = [
-            (caption, _data_uri(image), *image.shape[1::-1]) for caption, image in content.items
+            (caption, _data_uri(_jpeg(image), "jpeg"), *image.shape[1::-1])
+            for caption, image in content.items
         ]
-    elif isinstance(content, Curve):
-        shown["curve"] = _curves(Curves([("", content.times, content.values)], content.label))
     else:
-        shown["curve"] = _curves(content)
+        legend = [(name, colour) for (name, *_), colour in zip(content.lines, content.colours, strict=True)]
+        shown["plot"] = _data_uri(content.png(), "png")
+        shown["caption"] = content.caption
+        shown["legend"] = legend if len(legend) > 1 else []
     return shown
 
 
-def _data_uri(image: np.ndarray) -> str:
+def _data_uri(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _jpeg(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _intervals(intervals: Intervals) -> list[tuple]:
-    """Places of low, middle, high and zero in a box 600 wide, for every interval that has ends."""
-    ends = np.array([item[1:4] for item in intervals.items], float)
-    finite = np.append(ends[np.isfinite(ends)], 0.0)
-    bottom, span = finite.min(), (finite.max() - finite.min()) or 1.0
-
-    def place(value):
-        return f"{10 + 580 * (value - bottom) / span:.1f}"
-
-    return [
-        (label, text, place(0.0), *((place(v) if np.isfinite(v) else "") for v in (low, middle, high)))
-        for label, low, middle, high, text in intervals.items
-    ]
-
-
-def _curves(curves: Curves) -> dict:
-    """Paths and labels of curves in a box of 600 x 120."""
-    lines = [(name, *_thinned(np.asarray(x, float), np.asarray(y, float))) for name, x, y in curves.lines]
-    values = np.concatenate([y[np.isfinite(y)] for _, _, y in lines])
-    bottom, top = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
-    start, end = min(float(x[0]) for _, x, _ in curves.lines), max(float(x[-1]) for _, x, _ in curves.lines)
-    span, length = (top - bottom) or 1.0, (end - start) or 1.0
-    paths = []
-    for (name, x, y), colour in zip(lines, itertools.cycle(_COLOURS)):
-        across, down = 600 * (x - start) / length, 115 - 110 * (y - bottom) / span
-        if len(across) == 1:
-            across, down = np.array([0.0, 600.0]), np.repeat(down, 2)
-        paths.append((name, _path(across, down), colour))
-    shown = (lambda v: f"{v:.1f} s") if curves.unit == "s" else (lambda v: f"{curves.unit} {v:g}")
-    return {"paths": paths, "label": curves.label, "low": f"{bottom:.3g}", "high": f"{top:.3g}",
-            "start": shown(start), "end": shown(end)}  # fmt: skip
-
-
-def _thinned(x: np.ndarray, y: np.ndarray, points: int = 600) -> tuple[np.ndarray, np.ndarray]:
-    """Long curves show each stretch's extremes."""
-    if len(y) <= points:
-        return x, y
-    edges = np.linspace(0, len(y), points // 2 + 1).astype(int)[:-1]
-    low, high = np.fmin.reduceat(y, edges), np.fmax.reduceat(y, edges)
-    return np.repeat(x[edges], 2), np.stack([low, high], 1).ravel()
-
-
-def _path(x: np.ndarray, y: np.ndarray) -> str:
-    """An SVG path that leaves out what is not a number."""
-    pieces, pen = [], "M"
-    for a, b in zip(x, y, strict=True):
-        if np.isnan(b):
-            pen = "M"
-            continue
-        pieces.append(f"{pen}{a:.1f} {b:.1f}")
-        pen = "L"
-    return "".join(pieces)
-
-
-_COLOURS = ("#c33", "#36c", "#282", "#b70", "#83b", "#088", "#c4a", "#666")
+    return buffer.getvalue()
 
 
 @functools.cache
@@ -203,18 +117,17 @@ p { margin: .25rem 0 .75rem; }
   grid-template-columns: repeat(auto-fill, minmax(min(17rem, 100%), 1fr)); }
 figure { margin: 0; }
 img { width: 100%; height: auto; max-height: 80vh; object-fit: contain; border-radius: 4px; display: block; }
-figcaption, .axis { font-size: .85rem; opacity: .75; }
+figcaption, .legend { font-size: .85rem; opacity: .75; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; vertical-align: top; padding: .25rem .75rem .25rem 0;
   border-bottom: 1px solid #8884; overflow-wrap: anywhere; }
 th { font-weight: 500; width: 30%; }
-svg { width: 100%; height: 8rem; background: #8881; border-radius: 4px; }
-path { fill: none; stroke: #c33; stroke-width: 1.5; vector-effect: non-scaling-stroke; }
-.axis { display: flex; justify-content: space-between; }
+.plot, .interval { background: #8881; }
+.interval { height: 1.25rem; object-fit: fill; }
+.legend { display: flex; flex-wrap: wrap; gap: 0 1rem; }
 .wide { overflow-x: auto; }
 .grid th, .grid td { width: auto; white-space: nowrap; }
 .grid thead th { opacity: .75; }
-.intervals svg { height: 1.25rem; }
 .intervals td:last-child { width: 30%; }
 </style>
 </head>
@@ -243,22 +156,15 @@ path { fill: none; stroke: #c33; stroke-width: 1.5; vector-effect: non-scaling-s
 {%- else %}{{ cell }}{% endif %}</td>{% endfor %}</tr>{% endfor %}
 </table></div>
 {% elif section.intervals is defined %}
-<table class="intervals">{% for label, text, zero, low, middle, high in section.intervals %}
-<tr><th>{{ label }}</th><td><svg viewBox="0 0 600 20" preserveAspectRatio="none" role="img"
- aria-label="{{ text }}"><path style="stroke: #888" d="M{{ zero }} 0V20"/>
-{%- if low and high %}<path d="M{{ low }} 10H{{ high }}"/>{% endif %}
-{%- if middle %}<path style="stroke-width: 3" d="M{{ middle }} 4V16"/>{% endif %}</svg></td>
+<table class="intervals">{% for label, text, source in section.intervals %}
+<tr><th>{{ label }}</th><td><img class="interval" src="{{ source }}" alt="{{ text }}"></td>
 <td>{{ text }}</td></tr>{% endfor %}
 </table>
 {% else %}
-<svg viewBox="0 0 600 120" preserveAspectRatio="none" role="img" aria-label="{{ section.curve.label }}">
-{% for name, path, colour in section.curve.paths %}<path style="stroke: {{ colour }}" d="{{ path }}"/>
-{% endfor %}</svg>
-<div class="axis"><span>{{ section.curve.start }}</span>
-<span>{{ section.curve.label }}: {{ section.curve.low }} to {{ section.curve.high }}</span>
-<span>{{ section.curve.end }}</span></div>
-{% if section.curve.paths | length > 1 %}<div class="axis">
-{% for name, path, colour in section.curve.paths %}<span style="color: {{ colour }}">{{ name }}</span>
+<figure><img class="plot" src="{{ section.plot }}" alt="{{ section.caption }}">
+<figcaption>{{ section.caption }}</figcaption></figure>
+{% if section.legend %}<div class="legend">
+{% for name, colour in section.legend %}<span style="color: {{ colour }}">{{ name }}</span>
 {% endfor %}</div>{% endif %}
 {% endif %}
 {% endfor %}

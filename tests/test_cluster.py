@@ -1,6 +1,5 @@
 """What launchers say: SLURM, Open MPI, a TPU machine; which GPUs and which videos a process takes."""
 
-import inspect
 import itertools
 import json
 import os
@@ -9,7 +8,9 @@ import shutil
 import socket
 import subprocess
 import sys
+import types
 
+import jax
 import pytest
 
 from avsal_jax import AvsalError
@@ -17,6 +18,7 @@ from avsal_jax.cli.main import main
 from avsal_jax.runtime.cluster import Cluster, find_cluster, own_gpus, share, tpu_worker
 from avsal_jax.storage import write_model
 from avsal_jax.testing import COMMAND, fake_data
+from avsal_jax.testing.interruptions import free_address
 from avsal_jax.testing.models import tiny_stored
 from avsal_jax.testing.videos import moving_spot, write_video
 from avsal_jax.training import launch
@@ -42,33 +44,10 @@ OPEN_MPI = {
 }
 
 
-@pytest.mark.parametrize(
-    ("nodes", "host"),
-    [
-        ("node001", "node001"),
-        ("node001,host2", "node001"),
-        ("node[001-0015],host2", "node001"),
-        ("node[001,007-015],host2", "node001"),
-        ("10.0.0.5", "10.0.0.5"),
-    ],
-)
-def test_slurm_is_read_as_jax_reads_it(monkeypatch, nodes, host):
-    from jax._src.clusters.slurm_cluster import SlurmCluster
-
-    environment = slurm(1, nodes=nodes)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("JAX_COORDINATOR_PORT", raising=False)
-    found = find_cluster(environment)
-    assert found == Cluster("SLURM", f"{host}:{4321 % 4096 + 61440}", 2, 1, 1)
-    jax_coordinator = SlurmCluster.get_coordinator_address
-    port = [None] * (len(inspect.signature(jax_coordinator).parameters) - 1)  # earlier jax takes none
-    assert found.coordinator == jax_coordinator(300, *port)
-    assert str(found) == f"SLURM: process 2 of 2, process 1 is at {host}:61665"
-
-
-def test_a_single_host_in_brackets():
-    assert find_cluster(slurm(nodes="rack-3-gpu[7]")).coordinator == "rack-3-gpu7:61665"
+def test_slurm():
+    cluster = find_cluster(slurm(1))
+    assert cluster == Cluster("SLURM", count=2, index=1, local=1)
+    assert str(cluster) == "SLURM: process 2 of 2"
 
 
 def test_who_is_by_itself():
@@ -79,27 +58,73 @@ def test_who_is_by_itself():
 
 
 def test_open_mpi():
-    found = find_cluster(OPEN_MPI)
-    assert found == Cluster("Open MPI", None, 4, 3, 1)
-    assert str(found) == "Open MPI: process 4 of 4"
-    assert find_cluster({**slurm(), **OPEN_MPI}) == found  # mpirun in an allocation of SLURM
+    cluster = find_cluster(OPEN_MPI)
+    assert cluster == Cluster("Open MPI", count=4, index=3, local=1)
+    assert str(cluster) == "Open MPI: process 4 of 4"
+    assert find_cluster({**slurm(), **OPEN_MPI}) == cluster  # mpirun in an allocation of SLURM
+    one_task = OPEN_MPI | {"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0"}
+    assert find_cluster({**slurm(), **one_task}) is None
 
 
 def test_open_mpi_without_the_address_of_process_0(monkeypatch):
     for name, value in OPEN_MPI.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(AvsalError, match="does not say where process 0 is; give --coordinator HOST:PORT"):
-        launch.chosen_cluster(None, None, None)
+    for index in (None, 1):
+        with pytest.raises(AvsalError, match="does not say where process 0 is; give --coordinator HOST:PORT"):
+            launch.chosen_cluster(None, None, index)
     assert launch.chosen_cluster("10.0.0.1:99", None, None) == Cluster("Open MPI", "10.0.0.1:99", 4, 3, 1)
+    monkeypatch.setenv("OMPI_MCA_orte_hnp_uri", "1531576320.0;tcp://10.96.0.1:34911")
+    assert launch.chosen_cluster(None, None, None) == Cluster("Open MPI", None, 4, 3, 1)
 
 
-def test_tpu_machines(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
-    slice_of_two = {"TPU_WORKER_HOSTNAMES": "a,b", "TPU_WORKER_ID": "1"}
-    assert find_cluster(slice_of_two) == Cluster("a TPU machine")
-    assert find_cluster({**slice_of_two, "JAX_PLATFORMS": "tpu,cpu"}) == Cluster("a TPU machine")
-    assert find_cluster({**slice_of_two, "JAX_PLATFORMS": "cpu"}) is None
-    assert tpu_worker(slice_of_two) == (1, 2)
+@pytest.mark.parametrize(
+    ("libtpu", "platforms", "cluster"),
+    [
+        (True, "tpu,cpu", Cluster("a TPU machine")),
+        (True, "cpu", None),
+        (True, None, None),
+        (False, "tpu,cpu", None),
+    ],
+)
+def test_tpu_machines(monkeypatch, libtpu, platforms, cluster):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name if libtpu else None)
+    monkeypatch.setattr(jax, "config", types.SimpleNamespace(jax_platforms=platforms))
+    assert find_cluster({}) == cluster
+    assert find_cluster(slurm(1)).kind == "SLURM"
+
+
+@pytest.mark.slow
+def test_jax_adds_tpu_to_its_platforms_where_it_is_used():
+    """Which is how `find_cluster` recognises a TPU machine; the variable stands in for a chip."""
+    code = "import jax; print(jax.config.jax_platforms)"
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_PLATFORMS"}
+    for chip, platforms in (({}, "None"), ({"JAX_FORCE_TPU_INIT": "1"}, "tpu,cpu")):
+        command = [sys.executable, "-c", code]
+        process = subprocess.run(command, env={**environment, **chip}, stdout=subprocess.PIPE, check=True)
+        assert process.stdout.decode().strip() == platforms
+
+
+@pytest.mark.slow
+def test_an_empty_list_leaves_all_gpus_to_jax():
+    """Which is what `join_processes` passes for a process that has its machine for itself."""
+    code = (
+        "import jax, sys\n"
+        "jax.distributed.initialize(num_processes=1, process_id=0, local_device_ids=eval(sys.argv[1]))\n"
+        "print(jax.config.read('jax_cuda_visible_devices'))\n"
+    )
+    environment = {
+        **os.environ,
+        **slurm(0, local=3),
+        "JAX_COORDINATOR_PORT": free_address().rpartition(":")[2],
+    }
+    for gpus, visible in (([], "all"), (None, "3")):
+        command = [sys.executable, "-c", code, str(gpus)]
+        process = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+        assert process.stdout.decode().strip() == visible
+
+
+def test_the_number_of_a_tpu_machine():
+    assert tpu_worker({"TPU_WORKER_HOSTNAMES": "a,b", "TPU_WORKER_ID": "1"}) == (1, 2)
     assert tpu_worker({}) is None and tpu_worker({"TPU_WORKER_HOSTNAMES": "a", "TPU_WORKER_ID": "0"}) is None
 
 
@@ -118,7 +143,6 @@ def test_a_name_that_leads_to_this_machine_alone_is_no_address_to_listen_at(monk
     [
         ({**slurm(), "SLURM_NTASKS": "two"}, "SLURM_NTASKS is 'two', not a whole number"),
         (slurm(2, 2), r"SLURM says that this is process 2 \(from 0\) of 2"),
-        (slurm(nodes="[1-2]"), r"SLURM_STEP_NODELIST is '\[1-2\]', which names no host; give --coordinator"),
     ],
 )
 def test_variables_that_are_wrong(environment, message):
@@ -138,6 +162,27 @@ def test_gpus():
         own_gpus(Cluster("x", local=2), both)
 
 
+@pytest.mark.parametrize(
+    ("environment", "gpus"),
+    [
+        (slurm(1, local=0) | {"SLURM_STEP_TASKS_PER_NODE": "1(x2)"}, []),  # jax alone would take one GPU
+        (slurm(1), [1]),
+        (slurm(1) | {"CUDA_VISIBLE_DEVICES": "7"}, []),
+        (slurm(1, local=0) | {"SLURM_STEP_TASKS_PER_NODE": "1(x2)", "JAX_LOCAL_DEVICE_IDS": "2,3"}, None),
+    ],
+)
+def test_jax_takes_all_gpus_of_a_process_that_has_its_machine_for_itself(monkeypatch, environment, gpus):
+    calls = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *values, **names: calls.append((values, names)))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    limits = launch.Limits(join=60, heartbeat=100, stall=900)
+    launch.join_processes(launch.chosen_cluster(None, None, None), lambda line: None, limits)
+    (((coordinator,), names),) = calls
+    assert coordinator is None and names["cluster_detection_method"] is None
+    assert names["local_device_ids"] == gpus
+
+
 def test_shares_lose_nothing_and_take_nothing_twice():
     for items in range(8):
         for count in range(1, 5):
@@ -149,9 +194,9 @@ def test_shares_lose_nothing_and_take_nothing_twice():
 def test_flags_go_before_the_launcher(monkeypatch):
     for name, value in slurm(1).items():
         monkeypatch.setenv(name, value)
-    found = launch.chosen_cluster("10.0.0.1:99", None, None)
-    assert found == Cluster("SLURM", "10.0.0.1:99", 2, 1, 1)
-    assert launch.chosen_cluster(None, 3, 2).count == 3
+    cluster = launch.chosen_cluster("10.0.0.1:99", None, None)
+    assert cluster == Cluster("SLURM", "10.0.0.1:99", 2, 1, 1)
+    assert launch.chosen_cluster(None, 3, 2) == Cluster("SLURM", None, 3, 2, 1)
     assert launch.chosen_cluster(None, 1, 0) is None
 
 

@@ -1,8 +1,10 @@
 """Import directions, what an import loads, and the speed of --help."""
 
 import ast
+import collections
 import importlib
 import pathlib
+import pkgutil
 import subprocess
 import sys
 import time
@@ -23,7 +25,8 @@ ALLOWED = {
     "catalogue": {"bundled", "registry", "spec", "errors", ""},
     "types": {"errors", "spec"},
     "bundled": set(),
-    "pages": set(),
+    "plots": set(),
+    "pages": {"plots"},
     "identity": set(),
     "files": set(),
     "runtime": {"errors"},
@@ -51,6 +54,7 @@ ALLOWED = {
         "data",
         "pages",
         "pictures",
+        "plots",
         "identity",
         "",
         "runtime",
@@ -68,6 +72,7 @@ ALLOWED = {
         "synthetic",
         "pages",
         "pictures",
+        "plots",
         "metrics",
         "inference",
         "registry",
@@ -189,12 +194,13 @@ def test_importing_is_light():
     assert run(f"import avsal_jax, sys; print({heavy} & set(sys.modules))").stdout.strip() == "set()"
 
 
-def test_predicting_needs_neither_tensorflow_nor_torch_nor_orbax():
+def test_predicting_needs_neither_tensorflow_nor_torch_nor_orbax_nor_matplotlib():
     code = (
         "import sys\n"
-        "for name in ('tensorflow', 'torch', 'orbax', 'orbax.checkpoint', 'librosa', 'ml_collections'):\n"
+        "heavy = 'tensorflow torch orbax orbax.checkpoint librosa ml_collections matplotlib'\n"
+        "for name in heavy.split():\n"
         "    sys.modules[name] = None\n"
-        "import avsal_jax.inference.predict, avsal_jax.cli.main, avsal_jax\n"
+        "import avsal_jax.inference.predict, avsal_jax.inference.report_page, avsal_jax.cli.main, avsal_jax\n"
         "avsal_jax.load_model\n"
     )
     run(code)
@@ -206,6 +212,32 @@ def test_public_names_are_there():
     assert set(avsal_jax.__all__) <= set(dir(avsal_jax))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = avsal_jax.nothing
+    for package in pkgutil.walk_packages(avsal_jax.__path__, "avsal_jax."):
+        if package.ispkg:
+            contents = importlib.import_module(package.name)
+            for name in getattr(contents, "__all__", ()):
+                assert getattr(contents, name) is not None
+
+
+# Modules of one name, where both are about the same thing.
+SAME_THING = {
+    **dict.fromkeys(
+        ("compare", "convert", "evaluate", "predict", "prepare", "train"), "the command and its work"
+    ),
+    **dict.fromkeys(("s3d", "soundnet", "vggish", "vinet"), "the part and its published weights"),
+    **dict.fromkeys(("attention", "predictive_coding"), "the operation and the fusion that uses it"),
+    **dict.fromkeys(("features", "maps"), "the values and the output that stores them"),
+    **dict.fromkeys(("pipeline", "sampling"), "the module and its import path of the last version"),
+    "settings": "of a prediction, and of the generated set",
+    "videos": "prepared ones, and those that tests write",
+}
+
+
+def test_a_module_name_means_one_thing():
+    paths = [path for path in FILES if path.name != "__init__.py"]
+    counts = collections.Counter(path.stem for path in paths)
+    assert {name for name, count in counts.items() if count > 1} == set(SAME_THING)
+    assert not {path.name for path in paths} & {"utils.py", "helpers.py", "misc.py", "common.py"}
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_names_of_the_package_come_first():
 
 def test_the_order_does_not_depend_on_what_was_imported_first():
     code = (
-        "import avsal_jax.models.fusion.ravf, avsal_jax.synthetic.dataset\n"
+        "import avsal_jax.models.fusion.ravf, avsal_jax.synthetic.generated_set\n"
         "from avsal_jax import registry\n"
         "print([list(registry.table(kind)) for kind in ('fusion', 'dataset')])"
     )

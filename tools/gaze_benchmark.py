@@ -213,8 +213,8 @@ def _of_fold(bench: Bench, fold: int):
 
 def _weights(image: tuple[str, ...], models) -> dict[str, str]:
     """Returns the first digits of the SHA-256 of the weights of each model."""
-    paths = {f"image-only network, seed {number}": path for number, path in enumerate(image, 1)}
-    for number, seed in enumerate(models, 1):
+    paths = {f"image-only network, seed {number}": path for number, path in enumerate(image)}
+    for number, seed in enumerate(models):
         paths |= {f"`avsal-gaze`, seed {number}, fold {fold}": path for fold, path in seed.items()}
     digits = {}
     for name, path in paths.items():

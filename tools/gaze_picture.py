@@ -11,7 +11,7 @@ from PIL import Image
 matplotlib.use("agg")
 from matplotlib import pyplot as plt
 
-from avsal_jax.evaluation.parts import part_path, read_part_file
+from avsal_jax.evaluation.stored_results import part_path, read_part_file
 
 _LEVELS = np.linspace(0.1, 1, 7)  # of a map from its minimum to its maximum
 _TRUTH_LEVELS = (0.25, 0.5, 0.75)  # of the density of fixations over its maximum

@@ -20,7 +20,7 @@ import optax
 from avsal_jax.models.fusion.ravf import RAVF
 from avsal_jax.models.network import init_variables
 from avsal_jax.models.systems import build, resolve
-from avsal_jax.synthetic.gaze import densities, look
+from avsal_jax.synthetic.observers import densities, look
 from avsal_jax.synthetic.picture import render
 from avsal_jax.synthetic.scene import make_scene
 from avsal_jax.synthetic.settings import SyntheticSettings

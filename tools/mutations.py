@@ -102,7 +102,13 @@ AREAS = {
         ("evaluation/protocols.py",), ("tests/evaluation/test_*.py",), ("tests/test_metrics*.py",)
     ),
     "audio": Area(
-        ("media/audio.py", "media/clip_sound.py", "media/sound_*.py", "spec/log_mel.py", "spec/sound.py"),
+        (
+            "media/audio.py",
+            "media/clip_sound.py",
+            "media/sound_*.py",
+            "spec/log_mel.py",
+            "spec/front_ends.py",
+        ),
         ("tests/media/test_*.py", "tests/spec/test_*.py"),
         ("tests/inference/test_*.py", "tests/fuzz/test_*.py"),
     ),

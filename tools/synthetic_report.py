@@ -24,7 +24,7 @@ from avsal_jax.media.clip_sound import resample
 from avsal_jax.media.cues import BLUR, centre_map, contrast_maps, luminance, motion_maps
 from avsal_jax.spec.log_mel import RATE, log_mel
 from avsal_jax.synthetic import GRADES, read_scene, settings_from, write_synthetic
-from avsal_jax.synthetic.gaze import SPREAD, bump
+from avsal_jax.synthetic.observers import SPREAD, bump
 
 PICTURE = ("motion", "motion without camera", "contrast", "centre")
 MIXED = ("mixed", "mixed with mean map")

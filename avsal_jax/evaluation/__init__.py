@@ -11,8 +11,8 @@ _HOMES = {
     "BaselineRequest": ".baseline",
     "Constant": ".baselines",
     "GazeGrid": ".gaze_grid",
-    "MapSource": ".sources",
+    "MapSource": ".map_sources",
     "Protocol": ".protocols",
-    "Trial": ".sources",
+    "Trial": ".map_sources",
 }
 __getattr__, __dir__, __all__ = offered(__name__, _HOMES)

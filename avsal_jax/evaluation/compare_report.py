@@ -25,8 +25,9 @@ from avsal_jax.evaluation.compare_tables import (
 )
 from avsal_jax.evaluation.results import Result, read_frames
 from avsal_jax.files import write_text
-from avsal_jax.pages import Curves, Intervals, Pictures, Section, Table, render_page
+from avsal_jax.pages import Pictures, Section, Table, render_page
 from avsal_jax.pictures import mark_fixations, shrink
+from avsal_jax.plots import Curves, Intervals
 
 _MOST_PICTURES, _MOST_CURVES = 8, 8  # rows of pictures, and videos over time, for each set
 _WIDTH, _MOST_PIXELS, _MOST_BYTES = 320, 50_000_000, 10_000_000

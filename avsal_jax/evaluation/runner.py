@@ -14,8 +14,8 @@ from avsal_jax.data.sets.entries import VideoEntry
 from avsal_jax.data.truth.frame_truth import Truth
 from avsal_jax.data.truth.grey_maps import to_8_bit
 from avsal_jax.errors import AvsalError, error_line
-from avsal_jax.evaluation.parts import part_path, read_part_file, write_part
 from avsal_jax.evaluation.scoring import OtherFixations, frame_values, scored_frames
+from avsal_jax.evaluation.stored_results import part_path, read_part_file, write_part
 from avsal_jax.evaluation.units import Settings, Unit
 from avsal_jax.files import write_json
 from avsal_jax.media.audio import envelope, is_silent

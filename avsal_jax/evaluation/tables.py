@@ -17,7 +17,8 @@ from avsal_jax.evaluation.protocols import Protocol
 from avsal_jax.evaluation.results import FORMAT
 from avsal_jax.files import write_json, write_text
 from avsal_jax.metrics import MeanState, find_metric
-from avsal_jax.pages import Curve, Pictures, Section, Table, render_page
+from avsal_jax.pages import Pictures, Section, Table, render_page
+from avsal_jax.plots import Curves
 
 _LISTED_VIDEOS = 6  # best and worst videos in the report
 _MAX_NAMES = 3  # videos with the same remark
@@ -215,7 +216,7 @@ def _page(output, parts, metrics, summary) -> str:
         good = ~np.isnan(values)
         if good.any():
             times = np.array([row[0] for row in part["rows"]])[good] / part["fps"]
-            sections.append(Section(part["label"], Curve(times, values[good], metrics[0])))
+            sections.append(Section(part["label"], Curves([("", times, values[good])], metrics[0])))
     lead = f"{summary['videos']} videos, {summary['frames']} frames of {summary['dataset']}."
     return render_page(f"{summary['method']} on {summary['dataset']}", lead, sections)
 

@@ -9,8 +9,9 @@ import numpy as np
 from avsal_jax.inference.feature_pictures import draw
 from avsal_jax.inference.feature_views import Lines, Maps, view
 from avsal_jax.inference.output import Item
-from avsal_jax.pages import Curves, Grid, Pictures, Section
+from avsal_jax.pages import Grid, Pictures, Section
 from avsal_jax.pictures import overlay, resize_map, shrink, to_grey
+from avsal_jax.plots import Curves
 
 _WIDTH = 480
 

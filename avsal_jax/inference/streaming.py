@@ -48,14 +48,15 @@ class WindowEngine:
         frames_of_clip = 2 * spec.frames - 1 if spacing is None else (spec.frames - 1) * spacing + 1
         self._slots = frames_of_clip + 2 * batch
         started = time.perf_counter()
-        push = functools.partial(_push, network)
+        stem = jax.jit(network.frame_features)  # its trace, which takes long, serves both uses below
         frames = jax.ShapeDtypeStruct((batch, spec.height, spec.width, 3), jnp.uint8)
         slots = jax.ShapeDtypeStruct((batch,), jnp.int32)
-        shared = jax.eval_shape(network.frame_features, variables, frames)
+        shared = jax.eval_shape(stem, variables, frames)
         self._ring = jax.tree.map(
             lambda feature: jax.ShapeDtypeStruct((self._slots, *feature.shape[1:]), feature.dtype), shared
         )
-        self._push = jax.jit(push, donate_argnums=1).lower(variables, self._ring, frames, slots).compile()
+        push = jax.jit(functools.partial(_push, stem), donate_argnums=1)
+        self._push = push.lower(variables, self._ring, frames, slots).compile()
         self.compile_seconds = time.perf_counter() - started
         self._programs: dict[str, Callable] = {}
         self._program(source)
@@ -303,8 +304,8 @@ def _filled(rows: np.ndarray, size: int) -> np.ndarray:
     return np.concatenate([rows, np.repeat(rows[-1:], missing, 0)]) if missing else rows
 
 
-def _push(network, variables, ring, frames, slots):
-    features = network.frame_features(variables, frames)
+def _push(stem, variables, ring, frames, slots):
+    features = stem(variables, frames)
     return jax.tree.map(lambda slot_array, feature: slot_array.at[slots].set(feature), ring, features)
 
 

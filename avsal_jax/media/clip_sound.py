@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from avsal_jax.media.frame_times import FrameTimes
-from avsal_jax.spec.sound import FrontEnd
+from avsal_jax.spec.front_ends import FrontEnd
 
 
 @dataclasses.dataclass(frozen=True)

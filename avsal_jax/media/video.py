@@ -192,7 +192,7 @@ class Video:
                         f"at frame {index + 1}; split it there first"
                     )
                 image = functools.partial(self._picture, decoded, orientation, mapper)
-                yield Frame(index, clock.time(decoded.pts), image, size)
+                yield Frame(index, clock.time(decoded.pts), image=image, size=size)
                 index += 1
         self.cut_off = self._ends_early(index, clock)
 

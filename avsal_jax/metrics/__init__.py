@@ -13,7 +13,7 @@ from avsal_jax.contents import offered
 
 _HOMES = {
     "Frame": ".metric",
-    "MeanState": ".state",
+    "MeanState": ".means",
     "Metric": ".metric",
     "as_density": ".densities",
     "auc_borji": ".auc",

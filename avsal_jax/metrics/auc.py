@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from avsal_jax.errors import AvsalError
-from avsal_jax.metrics.inputs import as_fixations, as_maps, same_batch
+from avsal_jax.metrics.checked_arrays import as_fixations, as_maps, same_batch
 from avsal_jax.metrics.maps import Maps, is_constant, one_frame, stretch
 
 RULES = ("mit", "distinct", "rank")

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from avsal_jax.errors import AvsalError
-from avsal_jax.metrics.inputs import as_maps
+from avsal_jax.metrics.checked_arrays import as_maps
 
 FLOOR = 0.01  # share of the mass that is spread evenly over all cells, so that every logarithm is finite
 

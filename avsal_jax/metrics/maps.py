@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from avsal_jax.errors import AvsalError
-from avsal_jax.metrics.inputs import as_fixations, as_maps, check_jax_maps, is_jax, same_batch, tolerance
+from avsal_jax.metrics.checked_arrays import (
+    as_fixations,
+    as_maps,
+    check_jax_maps,
+    is_jax,
+    same_batch,
+    tolerance,
+)
 from avsal_jax.metrics.resizing import imresize
 
 if TYPE_CHECKING:

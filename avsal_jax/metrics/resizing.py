@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse
 
 from avsal_jax.errors import AvsalError
-from avsal_jax.metrics.inputs import as_maps
+from avsal_jax.metrics.checked_arrays import as_maps
 
 _MAX_SIDE = 16_384
 

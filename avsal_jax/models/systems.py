@@ -13,8 +13,8 @@ from avsal_jax.models.network import SALIENCY, Heads, Network
 from avsal_jax.models.part import Part, refuse_idle_fields, settable_fields
 from avsal_jax.models.renamings import refuse_old_setting
 from avsal_jax.models.slots import HEADS, SLOTS, build_part, part_class
+from avsal_jax.spec.front_ends import front_end_to_dict
 from avsal_jax.spec.input import InputSpec, input_from_dict, input_to_dict
-from avsal_jax.spec.sound import front_end_to_dict
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,11 +1,15 @@
-"""Which process of how many this is, by what SLURM, Open MPI or a TPU machine says in the environment."""
+"""Which process of how many this is, by what SLURM, Open MPI or a TPU machine says in the environment.
+
+`jax.distributed.initialize` reads the same variables when processes join. This module reads what jax does
+not offer without joining: the number of a process, for its share of the work, and whether a job has only one
+task, which then runs alone.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.util
 import os
-import pathlib
 import re
 from collections.abc import Mapping
 
@@ -13,21 +17,18 @@ from avsal_jax.errors import AvsalError
 
 _SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
 _OPEN_MPI = ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK")
-_GOOGLE = "0x1ae0"  # as a maker of PCI devices
-_TPUS = ("0x0027", "0x0056", "0x005e", "0x0062", "0x0063", "0x006f", "0x0076")  # v2 to v7, as jax lists them
-_PORTS = 2**12  # jax takes the port of a job from the last ones, by the job's number
 
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """What a launcher says of this process.
+    """What a launcher or flags say of this process; jax detects what is None.
 
     Attributes:
       kind: the launcher, in words.
-      coordinator: `HOST:PORT` of process 0; None where jax finds it itself.
-      count: number of processes; None where jax finds it itself.
-      index: of this one, from 0; None where jax finds it itself.
-      local: number of this process on its machine, from 0; None where it has the machine for itself.
+      coordinator: `HOST:PORT` of process 0.
+      count: number of processes.
+      index: of this one, from 0.
+      local: number of this process on its machine, from 0; None if it has the machine for itself.
     """
 
     kind: str
@@ -44,32 +45,24 @@ class Cluster:
 
 
 def find_cluster(environment: Mapping[str, str] = os.environ) -> Cluster | None:
-    """Returns what the environment says, as jax's own detection reads it; None for a process by itself.
+    """Returns what the environment says, in the order of jax's own detection; None for a process by itself.
 
     A SLURM job step (`srun`) has all of SLURM's variables; the batch script around it has not, and runs by
-    itself. One task is by itself too.
+    itself. A job of one task runs by itself too.
 
     Raises:
-      AvsalError: a variable of the launcher is not what it should be.
+      AvsalError: a variable of the launcher has a wrong value.
     """
     if all(name in environment for name in _OPEN_MPI):  # before SLURM, whose variables mpirun passes on
-        count, index, local = (_number(environment, name) for name in _OPEN_MPI)
-        cluster = Cluster("Open MPI", coordinator=None, count=count, index=index, local=local)
+        kind, names = "Open MPI", _OPEN_MPI
     elif all(name in environment for name in _SLURM):
-        count, index, local = (_number(environment, name) for name in _SLURM[2:])
-        cluster = Cluster(
-            "SLURM", coordinator=_slurm_coordinator(environment), count=count, index=index, local=local
-        )
-    elif _on_tpu(environment):
-        return Cluster("a TPU machine")
+        kind, names = "SLURM", _SLURM[2:]
     else:
-        return None
-    if not 0 <= cluster.index < cluster.count:
-        raise AvsalError(
-            f"{cluster.kind} says that this is process {cluster.index} (from 0) of {cluster.count}: "
-            "restart it"
-        )
-    return cluster if cluster.count > 1 else None
+        return Cluster("a TPU machine") if _on_tpu() else None
+    count, index, local = (_number(environment, name) for name in names)
+    if not 0 <= index < count:
+        raise AvsalError(f"{kind} says that this is process {index} (from 0) of {count}: restart it")
+    return Cluster(kind, count=count, index=index, local=local) if count > 1 else None
 
 
 def own_gpus(cluster: Cluster, environment: Mapping[str, str] = os.environ) -> list[int] | None:
@@ -109,34 +102,13 @@ def _number(environment: Mapping[str, str], name: str) -> int:
     return int(text)
 
 
-def _slurm_coordinator(environment: Mapping[str, str]) -> str:
-    """Returns the first host of the step and the job's port, as jax does: `node[007-9],x` is `node007`."""
-    nodes, job = environment["SLURM_STEP_NODELIST"], _number(environment, "SLURM_JOB_ID")
-    matched = re.match(r"([^,\[\]\s]+)(?:\[([^,\-\]]+))?", nodes)
-    if matched is None:
-        raise AvsalError(
-            f"SLURM_STEP_NODELIST is {nodes!r}, which names no host; give --coordinator HOST:PORT"
-        )
-    port = environment.get("JAX_COORDINATOR_PORT") or str(job % _PORTS + 65536 - _PORTS)
-    return f"{matched[1]}{matched[2] or ''}:{port}"
-
-
-def _on_tpu(environment: Mapping[str, str]) -> bool:
-    """Whether jax would run on a TPU here: its library is installed, and a chip is in a slot."""
-    wanted = environment.get("JAX_PLATFORMS", "").split(",")
-    if importlib.util.find_spec("libtpu") is None or not {"tpu", ""} & set(wanted):
+def _on_tpu() -> bool:
+    """Whether jax uses a TPU here: on import it adds `tpu` to its platforms if it finds libtpu and a chip."""
+    if importlib.util.find_spec("libtpu") is None:
         return False
-    if "TPU_WORKER_HOSTNAMES" in environment:
-        return True
-    devices = pathlib.Path("/sys/bus/pci/devices").glob("*")
-    return any(_pci(one, "vendor") == _GOOGLE and _pci(one, "device") in _TPUS for one in devices)
+    import jax
 
-
-def _pci(device: pathlib.Path, what: str) -> str:
-    try:
-        return (device / what).read_text().strip()
-    except OSError:
-        return ""
+    return "tpu" in (jax.config.jax_platforms or "").split(",")
 
 
 def tpu_worker(environment: Mapping[str, str] = os.environ) -> tuple[int, int] | None:

@@ -28,4 +28,7 @@ def use_compile_cache() -> pathlib.Path | None:
     if not stat.S_ISDIR(found.st_mode) or not mine or stat.S_IMODE(found.st_mode) & 0o077:
         return None
     jax.config.update("jax_compilation_cache_dir", str(folder))
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        # By default jax keeps programs that took a second; the many small ones take seconds together.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     return folder

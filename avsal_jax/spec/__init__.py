@@ -9,7 +9,7 @@ from avsal_jax.contents import offered
 
 _HOMES = {
     **dict.fromkeys(("InputSpec", "Pixels", "SIGNED", "MEAN_127"), ".input"),
-    **dict.fromkeys(("FrontEnd", "Silence", "Waveform", "LogMel"), ".sound"),
+    **dict.fromkeys(("FrontEnd", "Silence", "Waveform", "LogMel"), ".front_ends"),
     **dict.fromkeys(("Range", "Positive", "Natural", "Share", "Decay", "NotNegative"), ".fields"),
     **dict.fromkeys(("Registered", "check_fields"), ".fields"),
 }

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from avsal_jax.errors import AvsalError
 from avsal_jax.spec.fields import Range, build, check_fields
-from avsal_jax.spec.sound import FrontEnd, front_end_of, front_end_to_dict
+from avsal_jax.spec.front_ends import FrontEnd, front_end_of, front_end_to_dict
 
 # A model file from outside cannot ask for absurd buffers.
 _MOST_PIXELS = 4096

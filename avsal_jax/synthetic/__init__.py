@@ -14,8 +14,8 @@ _HOMES = {
     "PRESETS": ".settings",
     "SyntheticSettings": ".settings",
     "contact_sheet": ".sheet",
-    "read_scene": ".files",
-    "read_settings": ".files",
+    "read_scene": ".layout",
+    "read_settings": ".layout",
     "settings_from": ".settings",
     "write_synthetic": ".writing",
 }

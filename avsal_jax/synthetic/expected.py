@@ -6,7 +6,7 @@ import numpy as np
 import scipy.stats
 
 from avsal_jax.media.cues import BLUR, blurred, centre_map, contrast_maps, luminance, motion_maps
-from avsal_jax.synthetic.gaze import DURATION, SHAPE, SPREAD, bump
+from avsal_jax.synthetic.observers import DURATION, SHAPE, SPREAD, bump
 from avsal_jax.synthetic.scene import Scene
 from avsal_jax.synthetic.settings import SyntheticSettings
 

@@ -17,8 +17,8 @@ from PIL import Image
 
 from avsal_jax.errors import AvsalError
 from avsal_jax.files import write_json
-from avsal_jax.synthetic.dataset import FOLDER
-from avsal_jax.synthetic.gaze import Gaze
+from avsal_jax.synthetic.generated_set import FOLDER
+from avsal_jax.synthetic.observers import Gaze
 from avsal_jax.synthetic.scene import Scene
 from avsal_jax.synthetic.settings import SyntheticSettings
 from avsal_jax.synthetic.sound import sound_name

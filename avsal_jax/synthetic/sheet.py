@@ -13,7 +13,7 @@ from avsal_jax.data.sets.entries import VideoEntry
 from avsal_jax.errors import AvsalError
 from avsal_jax.files import write_bytes
 from avsal_jax.synthetic import layout
-from avsal_jax.synthetic.dataset import NAME
+from avsal_jax.synthetic.generated_set import NAME
 from avsal_jax.synthetic.scene import Scene
 from avsal_jax.synthetic.settings import SyntheticSettings
 from avsal_jax.synthetic.sound import sound_name

@@ -11,7 +11,7 @@ from avsal_jax.errors import AvsalError
 from avsal_jax.media.audio import read_sound
 from avsal_jax.media.clip_sound import ClipSound, Sound, resample
 from avsal_jax.spec.input import InputSpec
-from avsal_jax.synthetic.dataset import NAME
+from avsal_jax.synthetic.generated_set import NAME
 from avsal_jax.synthetic.layout import read_scene
 from avsal_jax.synthetic.settings import CLASSES
 

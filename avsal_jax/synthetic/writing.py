@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable
 from avsal_jax.errors import AvsalError
 from avsal_jax.files import write_text
 from avsal_jax.synthetic import layout
-from avsal_jax.synthetic.dataset import FOLDER
-from avsal_jax.synthetic.gaze import densities, look
+from avsal_jax.synthetic.generated_set import FOLDER
+from avsal_jax.synthetic.observers import densities, look
 from avsal_jax.synthetic.picture import render
 from avsal_jax.synthetic.scene import make_scene
 from avsal_jax.synthetic.settings import SyntheticSettings
@@ -85,8 +85,8 @@ def split_sizes(videos: int) -> dict[str, int]:
 
 def _claim(root: pathlib.Path, settings: SyntheticSettings) -> None:
     """Makes the root one of these settings; AvsalError where it is one of others."""
-    there = layout.read_settings(root)
-    if there is None:
+    stored = layout.read_settings(root)
+    if stored is None:
         if (root / "video_frames" / FOLDER).exists():
             raise AvsalError(
                 f"{root / 'video_frames' / FOLDER} exists, but {root} has no {layout.SETTINGS_FILE}; "
@@ -94,12 +94,12 @@ def _claim(root: pathlib.Path, settings: SyntheticSettings) -> None:
             )
         root.mkdir(parents=True, exist_ok=True)
         layout.write_settings(root, settings)
-    elif there != settings:
-        wanted, found = dataclasses.asdict(settings), dataclasses.asdict(there)
+    elif stored != settings:
+        values, existing = dataclasses.asdict(settings), dataclasses.asdict(stored)
         differ = [
-            f"{key}={found[key]} there, {key}={wanted[key]} here"
-            for key in found
-            if found[key] != wanted[key]
+            f"{key}={existing[key]} there, {key}={values[key]} here"
+            for key in existing
+            if existing[key] != values[key]
         ]
         raise AvsalError(
             f"{root} holds a synthetic set of other settings ({'; '.join(differ)}); choose another folder"

@@ -10,8 +10,8 @@ from avsal_jax.inference.predictor import Model
 from avsal_jax.models.network import SALIENCY, Heads, Network, init_variables
 from avsal_jax.models.systems import Preset, build, resolve
 from avsal_jax.ops.resize import resize_linear
+from avsal_jax.spec.front_ends import FrontEnd
 from avsal_jax.spec.input import BT601, SIGNED, InputSpec
-from avsal_jax.spec.sound import FrontEnd
 from avsal_jax.storage import StoredModel
 
 # A sixteenth of the width, with five convolutions in place of S3D's 77; TINY_S3D keeps S3D.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import json
 import logging
@@ -13,11 +14,12 @@ import shutil
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
 
 from avsal_jax.errors import AvsalError, damage_reason
 from avsal_jax.models.renamings import earlier_layout, todays_layout
@@ -203,12 +205,6 @@ class Checkpoints:
     def _name_of(self, step: int) -> str:
         return f"checkpoint {step} in {self.folder}"
 
-    def should_preserve(self, checkpoints, *, context=None) -> list[bool]:
-        """Orbax's preservation policy: the last `keep` and the best stay."""
-        steps = [info.step for info in checkpoints]
-        kept = {*sorted(steps)[-self._keep :], self._best(steps)}
-        return [step in kept for step in steps]
-
     def _open(self) -> ocp.CheckpointManager:
         """Returns the manager; after a failed save a new one, which knows what is on disk.
 
@@ -225,7 +221,9 @@ class Checkpoints:
             self.folder.absolute(),
             options=ocp.CheckpointManagerOptions(
                 create=False,
-                preservation_policy=self,
+                preservation_policy=policies.AnyPreservationPolicy(
+                    [policies.LatestN(n=self._keep), _BestStep(self._best)]
+                ),
                 cleanup_tmp_directories=not self._read_only,
                 todelete_subdir=_DROPPED,
             ),
@@ -280,6 +278,23 @@ class Checkpoints:
     def _clear_dropped(self) -> None:
         if not self._read_only and jax.process_index() == 0:
             shutil.rmtree(self.folder / _DROPPED, ignore_errors=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class _BestStep(policies.PreservationPolicy):
+    """Preserves the checkpoint that `best` chooses.
+
+    Orbax's `BestN` cannot keep what `Checkpoints` promises: it reads only metrics that Orbax saved itself,
+    which checkpoints of earlier versions do not have; among equals it keeps the last one; and if no value
+    is finite, it still keeps one of these checkpoints.
+    """
+
+    best: Callable[[Sequence[int]], int | None]
+
+    def should_preserve(self, checkpoints, *, context) -> list[bool]:
+        steps = [info.step for info in checkpoints]
+        best = self.best(steps)
+        return [step == best for step in steps]
 
 
 class _OrbaxLog(logging.Filter):

@@ -86,39 +86,50 @@ def chosen_cluster(coordinator: str | None, count: int | None, index: int | None
     Raises:
       AvsalError: they leave something open, or do not go together.
     """
-    found = find_cluster()
-    if coordinator is None and count is None and index is None:
-        if found is not None and found.kind == "Open MPI" and "OMPI_MCA_orte_hnp_uri" not in os.environ:
-            raise AvsalError("this Open MPI does not say where process 0 is; give --coordinator HOST:PORT")
-        return found
-    known = found or Cluster("flags")
-    coordinator = coordinator or known.coordinator
-    count = known.count if count is None else count
-    index = known.index if index is None else index
-    if coordinator is None or count is None or index is None:
+    launcher, flags = find_cluster(), {"coordinator": coordinator, "count": count, "index": index}
+    fields = {name: value for name, value in flags.items() if value is not None}
+    if coordinator is None and launcher is not None and launcher.kind == "Open MPI":
+        _check_open_mpi()
+    if not fields:
+        return launcher
+    cluster = dataclasses.replace(launcher or Cluster("flags"), **fields)
+    if None in (cluster.count, cluster.index) or (launcher is None and coordinator is None):
         raise AvsalError(
             "no launcher says the rest: give all of --coordinator HOST:PORT, --num-processes N and "
             "--process-id I (from 0 to N - 1)"
         )
-    if not 0 <= index < count:
-        raise AvsalError(f"--process-id is 0 to {count - 1} for --num-processes {count}; got {index}")
-    host, _, port = coordinator.rpartition(":")
+    if not 0 <= cluster.index < cluster.count:
+        raise AvsalError(
+            f"--process-id is 0 to {cluster.count - 1} for --num-processes {cluster.count}; "
+            f"got {cluster.index}"
+        )
+    if coordinator is not None:
+        _check_address(coordinator)
+    return cluster if cluster.count > 1 else None
+
+
+def _check_open_mpi() -> None:
+    """Raises AvsalError if jax would not recognise Open MPI: it reads a variable of versions before 5.
+
+    In an allocation of SLURM, jax would then read the same number for each process: that of `mpirun`.
+    """
+    if "OMPI_MCA_orte_hnp_uri" not in os.environ:
+        raise AvsalError("this Open MPI does not say where process 0 is; give --coordinator HOST:PORT")
+
+
+def _check_address(address: str) -> None:
+    host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise AvsalError(f"the coordinator is HOST:PORT, as 10.0.0.1:4321; got {coordinator!r}")
-    return (
-        Cluster(known.kind, coordinator=coordinator, count=count, index=index, local=known.local)
-        if count > 1
-        else None
-    )
+        raise AvsalError(f"the coordinator is HOST:PORT, as 10.0.0.1:4321; got {address!r}")
 
 
 def join_processes(cluster: Cluster, say: Callable[[str], None], limits: Limits) -> None:
     """Makes this process one of a run; before anything else that uses jax.
 
-    Process 0 listens at the address that `coordinator` names, and at no other.
+    With a coordinator, process 0 listens at this address and at no other; else where jax decides.
 
     Args:
-      cluster: from `chosen_cluster`.
+      cluster: from `chosen_cluster`; jax detects what it leaves open.
       say: takes a line for the console.
       limits: when `join` is over, one line says so and the process ends with `LOST`.
 
@@ -133,9 +144,9 @@ def join_processes(cluster: Cluster, say: Callable[[str], None], limits: Limits)
     try:
         jax.distributed.initialize(
             cluster.coordinator,
-            cluster.count,
-            cluster.index,
-            local_device_ids=own_gpus(cluster),
+            num_processes=cluster.count,
+            process_id=cluster.index,
+            local_device_ids=_visible_gpus(cluster),
             cluster_detection_method="deactivate" if cluster.coordinator else None,
             coordinator_bind_address=bind,
             initialization_timeout=limits.join + _LATER,
@@ -147,6 +158,15 @@ def join_processes(cluster: Cluster, say: Callable[[str], None], limits: Limits)
     finally:
         waiting.cancel()
     say(f"process {jax.process_index() + 1} of {jax.process_count()} has joined")
+
+
+def _visible_gpus(cluster: Cluster) -> list[int] | None:
+    """Returns what jax takes as `local_device_ids`: an empty list for all GPUs.
+
+    For None, its detection gives each process one GPU, also a process that has its machine for itself.
+    """
+    gpus = own_gpus(cluster)
+    return [] if gpus is None and "JAX_LOCAL_DEVICE_IDS" not in os.environ else gpus
 
 
 def _bind_address(cluster: Cluster, say: Callable[[str], None]) -> str | None:
@@ -250,7 +270,7 @@ def end(code: int, line: str, watch: Watch | None = None) -> None:
 
 @contextlib.contextmanager
 def stop_request() -> Iterator[Callable[[int], bool]]:
-    """Gives a function that tells whether SIGTERM came, for `Trainer`.
+    """Yields a function that returns whether SIGTERM came, for `Trainer`.
 
     With one process it has its own handler. With several, jax's preemption service tells all of them the
     same step, whichever got the signal.

@@ -18,7 +18,7 @@ from avsal_jax.models.systems import Preset, build
 from avsal_jax.runtime.parallel import DataParallel
 from avsal_jax.training.initialise import InitReport, initialise
 from avsal_jax.training.objectives.objective import clip_of, joined_variables
-from avsal_jax.training.optimizers import group_labels, make_optimizer, with_frozen
+from avsal_jax.training.optimizers import group_labels, learning_rate, make_optimizer, with_frozen
 from avsal_jax.training.records.overview import Overview, forward_flops, overview
 from avsal_jax.training.schema import ModelConfig, TrainConfig
 from avsal_jax.training.state import TrainState, new_state
@@ -96,6 +96,11 @@ class Program:
     def overview(self) -> Overview:
         """The overview of the parameters; takes seconds, since it lowers the network to count FLOP."""
         return overview(self.shapes.params, forward_flops(*self.forward()))
+
+    def learning_rate(self, step: int, plateau_scale: float) -> float:
+        """Returns the rate of `step`, from 0, of the parameters in no group."""
+        optimizer = self._config.optimizer
+        return learning_rate(optimizer, step, total_steps=self.total, plateau_scale=plateau_scale)
 
     def forward(self) -> tuple:
         """Returns a forward pass of one clip: a function, then its arguments as shapes, parameters first.

@@ -25,7 +25,7 @@ from avsal_jax.models.part import settable_fields
 from avsal_jax.models.slots import part_class
 from avsal_jax.plugins import load_plugins
 from avsal_jax.spec.fields import plain
-from avsal_jax.synthetic.dataset import NAME as SYNTHETIC
+from avsal_jax.synthetic.generated_set import NAME as SYNTHETIC
 from avsal_jax.training.choices import completed, keys_of, put
 from avsal_jax.training.earlier_configs import refuse_earlier_key, with_objective
 from avsal_jax.training.schema import RUN_FIELDS, ModelConfig, TrainConfig, changed_model

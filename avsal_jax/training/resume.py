@@ -45,6 +45,11 @@ class Progress:
         finite = {name: mean if math.isfinite(mean) else None for name, mean in means.items()}
         self.validated = {"step": step, "means": finite}
 
+    def metrics_at(self, step: int) -> dict[str, float]:
+        """Returns the finite values of the validation of this step, by name; {} if it was not validated."""
+        means = self.validated["means"] if self.validated.get("step") == step else {}
+        return {name: value for name, value in means.items() if value is not None}
+
     def stops_early(self, config: TrainConfig) -> bool:
         """Whether validation has not improved for as long as `early_stop` allows."""
         return config.early_stop is not None and self.early.stop(config.early_stop)
@@ -90,10 +95,12 @@ def restore(
     Raises:
       AvsalError: a checkpoint is damaged, does not fit, or is past the end of the run.
     """
-    step = checkpoints.latest()
-    if step is not None:
-        state, progress, data_before = _restored(program, parallel, checkpoints, step, log)
-        log.say(f"restored step {step} of {program.total}")
+    last = checkpoints.latest()
+    if last is not None:
+        state, progress, data_before = _restored(
+            program, parallel, checkpoints=checkpoints, step=last, log=log
+        )
+        log.say(f"restored step {last} of {program.total}")
         if data_before not in (None, training_data):
             log.say(
                 f"warning: the data has changed, was {data_before}, is {training_data}: from here on other "
@@ -107,7 +114,7 @@ def restore(
     last = other.latest()
     if last is None:
         raise AvsalError(f"{folder} holds no complete checkpoint to resume from")
-    state, progress, _ = _restored(program, parallel, other, last, log)
+    state, progress, _ = _restored(program, parallel, checkpoints=other, step=last, log=log)
     log.say(f"resumed from {config.resume}, step {last} of {program.total}")
     other.close()
     scale = progress.plateau.scale if config.optimizer.schedule.watches else 1.0

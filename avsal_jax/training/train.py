@@ -16,7 +16,6 @@ from avsal_jax.training.checkpointing import Checkpoints
 from avsal_jax.training.export import export_model
 from avsal_jax.training.feed import Feed
 from avsal_jax.training.in_flight import InFlight, NotFinite
-from avsal_jax.training.optimizers import learning_rate
 from avsal_jax.training.profiling import ProfilerWindow
 from avsal_jax.training.program import Program, network_of
 from avsal_jax.training.records.notes import announce, run_notes, training_data
@@ -98,9 +97,12 @@ class Trainer:
         self._in_flight = InFlight(self.log)
         self._profile = profile if self._writes else 0
         self._training_data = training_data(config, feed)
-        self._notes = self._training_data | run_notes(config, feed, self.program, parallel)
+        self._data = "; ".join(self._training_data.values())
+        self._notes = self._training_data | run_notes(
+            config, feed=feed, program=self.program, parallel=parallel
+        )
         if self.checkpoints.latest() is None:
-            announce(self.log, self._notes, feed, self.program)
+            announce(self.log, self._notes, feed=feed, program=self.program)
         if config.data.cached_features:
             videos = [*feed.train, *feed.validation]
             feed.use_features(cached_features(self.program, videos, self.log.say))
@@ -115,16 +117,14 @@ class Trainer:
           Preempted: `should_stop` asked for it; everything is saved.
           AvsalError: the loss is not finite, the disk is full, or data cannot be read. Checkpoints are kept.
         """
-        with contextlib.ExitStack() as stack:
-            stack.callback(self.workdir.release)
-            stack.callback(self.log.close)
+        with self.workdir, contextlib.closing(self.log):
             state, progress = restore(
                 self.config,
                 self.program,
                 self.parallel,
                 checkpoints=self.checkpoints,
                 log=self.log,
-                training_data="; ".join(self._training_data.values()),
+                training_data=self._data,
             )
             self.log.open(self.checkpoints.latest())
             last = self._loop(state, progress)
@@ -142,18 +142,17 @@ class Trainer:
             for name in self.config.objective.streams():
                 streams[name] = stack.enter_context(contextlib.closing(self.feed.batches(name, step, total)))
             try:
-                while not self._between_steps(state, progress, step, start):
+                while not self._between_steps(state, progress, step=step, start=start):
                     self._on_activity(f"step {step + 1} of {total}{', compiled first' * (step == start)}")
                     profiler.begin(step)
                     with log.timer.waiting():
                         batches = {name: next(stream) for name, stream in streams.items()}
-                    state, values = self._step(state, batches, progress, step)
+                    state, values = self._step(state, batches, scale=progress.plateau.scale, step=step)
                     step += 1
                     in_flight.add(step, values)
                     if step % self.config.log_every == 0 or step == total:
                         in_flight.wait()
-                        plateau = progress.plateau.scale
-                        log.record(step, learning_rate(self.config.optimizer, step - 1, total, plateau))
+                        log.record(step, self.program.learning_rate(step - 1, progress.plateau.scale))
                     if profiler.is_last(step):
                         in_flight.wait()
                         profiler.end()
@@ -191,12 +190,12 @@ class Trainer:
             self.checkpoints.wait()  # a save is complete before the next is due
         return ends
 
-    def _step(self, state: TrainState, batches: dict, progress: Progress, step: int) -> tuple:
+    def _step(self, state: TrainState, batches: dict, scale: float, step: int) -> tuple:
         """Returns the state after a step, and its values, without waiting for the devices."""
-        scale = self.parallel.replicate(np.float32(progress.plateau.scale))
+        plateau_scale = self.parallel.replicate(np.float32(scale))
         annotation = jax.profiler.StepTraceAnnotation("train", step_num=step)
         with jax.transfer_guard("disallow"), annotation:  # all its inputs are on the devices
-            return self.program.step(state, batches, scale)
+            return self.program.step(state, batches, plateau_scale)
 
     def _validate(self, state: TrainState, progress: Progress, step: int) -> None:
         with self.log.timer.paused():
@@ -224,19 +223,15 @@ class Trainer:
 
     def _save(self, state: TrainState, progress: Progress, step: int) -> None:
         with self.log.timer.paused():
-            fresh = progress.validated.get("step") == step
-            means = progress.validated["means"] if fresh else {}
-            metrics = {name: value for name, value in means.items() if value is not None}
-            data = "; ".join(self._training_data.values())
-            meta = {"progress": progress.to_json(), "pending": self.log.pending(), "data": data}
-            self.checkpoints.save(step, state, meta=meta, metrics=metrics)
+            meta = {"progress": progress.to_json(), "pending": self.log.pending(), "data": self._data}
+            self.checkpoints.save(step, state, meta=meta, metrics=progress.metrics_at(step))
 
     def _finish(self, progress: Progress, step: int) -> dict:
         """Exports the state by `evaluation.export`, or the last if none was validated; writes the report."""
         self.checkpoints.wait()
-        best_step, metric = self.checkpoints.best(), self.config.evaluation.metric
-        best = None
+        best_step, best = self.checkpoints.best(), None
         if best_step is not None:
+            metric = self.config.evaluation.metric
             best = metric, self.checkpoints.metrics(best_step).get(metric), best_step
         exported = step if best is None or self.config.evaluation.export == "last" else best_step
         state = self.checkpoints.restore(exported, self.program.shapes)

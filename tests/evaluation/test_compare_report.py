@@ -10,15 +10,16 @@ import shutil
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
 from avsal_jax import AvsalError
 from avsal_jax.cli.main import main
 from avsal_jax.evaluation.compare import compare
 from avsal_jax.evaluation.compare_report import page
 from avsal_jax.evaluation.results import read_result
-from avsal_jax.pages import Curves, Grid, Intervals, Pictures, Section, render_page
+from avsal_jax.pages import Grid, Pictures, Section, render_page
 from avsal_jax.pictures import mark_fixations
+from avsal_jax.plots import COLOURS, Curves, Intervals
 from tests.evaluation.folders import write_example, write_result
 
 
@@ -27,17 +28,16 @@ class Reader(html.parser.HTMLParser):
 
     def __init__(self):
         super().__init__()
-        self.open, self.texts, self.pictures, self.elsewhere = [], [], [], []
+        self.open, self.texts, self.pictures, self.plots, self.elsewhere = [], [], [], [], []
 
     def handle_starttag(self, tag, attrs):
         attrs = dict(attrs)
         if tag == "img":
-            encoded = attrs["src"].removeprefix("data:image/jpeg;base64,")
-            self.pictures.append(
-                (attrs["alt"], np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded)))))
-            )
+            kind, encoded = attrs["src"].split(";base64,")
+            images = {"data:image/jpeg": self.pictures, "data:image/png": self.plots}[kind]
+            images.append((attrs["alt"], np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))))))
         self.elsewhere += [v for k, v in attrs.items() if k in ("src", "href") and not v.startswith("data:")]
-        if tag not in ("meta", "link", "img", "path", "br"):
+        if tag not in ("meta", "link", "img", "br"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
@@ -48,6 +48,13 @@ class Reader(html.parser.HTMLParser):
 
     def handle_data(self, data):
         self.texts.append(data)
+
+
+def pixels(image, colour):
+    """Which pixels of an RGBA array have a colour, as `#c33`."""
+    return (np.abs(image[..., :3].astype(int) - ImageColor.getrgb(colour)).max(-1) < 8) & (
+        image[..., 3] > 200
+    )
 
 
 def read_page(text):
@@ -150,12 +157,12 @@ def test_page(tmp_path, folders):
 
 def test_curves_have_holes_and_a_legend(tmp_path, folders):
     page = (run(tmp_path, *folders) / "report.html").read_text()
-    start = page.index("CC over time: x, diem")
-    part = page[start : page.index("</div>\n\n", start)]
-    ours, theirs = re.findall(r' d="(M[^"]*)"', part)
-    assert (ours.count("M"), ours.count("L")) == (1, 1)  # frames 1 and 2
-    assert (theirs.count("M"), theirs.count("L")) == (2, 0)  # frame 2 has no value
-    assert "frame 1" in part and "frame 3" in part and "&lt;b&gt;|theirs</span>" in part
+    reader, _ = read_page(page)
+    plots = [plot for caption, plot in reader.plots if caption == "CC: 0.5 to 0.75; frame 1 to frame 3"]
+    red, blue = (pixels(plots[0], colour) for colour in COLOURS[:2])
+    assert red[:, 200:600].any(0).all()  # frames 1 and 2 of the first method are joined
+    assert blue.any() and not blue[:, 200:1200].any()  # frame 2 of the second has no value
+    assert f'<span style="color: {COLOURS[1]}">&lt;b&gt;|theirs</span>' in page
 
 
 def test_only_what_all_have_is_side_by_side(tmp_path, folders):
@@ -243,12 +250,34 @@ def test_kinds_of_sections():
     html = render_page("t", "l", sections)
     reader, text = read_page(html)
     assert "<td><b>4</b></td>" in html and "<td>&lt;2&gt;</td>" in html
-    assert 'd="M155.0 0V20"' in html  # zero lies a quarter of the way from -1 to 3
-    assert 'd="M10.0 10H590.0"' in html and html.count("10H") == 1  # the one without ends has no line
-    assert "repeat(5," in html
-    (long,) = [d for d in re.findall(r' d="(M[^"]*)"', html) if d.count("L") > 100]
-    assert long.count("L") == 599  # 300 stretches with two extremes each
-    assert "1999.0 s" in text and "v: 0 to 2e+03" in text
+    (_, full), (caption, without_ends), _ = reader.plots
+    assert caption == "one"
+    zero = pixels(full, "#808080")[2]  # above the interval
+    assert 308 <= np.flatnonzero(zero).mean() <= 312  # a quarter of the way from -1, at 20, to 3, at 1180
+    middle = pixels(full, COLOURS[0])[20]
+    assert middle[25:300].all() and middle[320:1175].all() and not middle[:15].any()
+    assert not pixels(without_ends, COLOURS[0])[20, 25:550].any()  # only its middle is drawn
+    assert pixels(without_ends, COLOURS[0])[20, 595:605].any()
+    assert "repeat(5," in html and "v: 0 to 2e+03; 0.0 s to 1999.0 s" in text
+
+
+def test_a_long_curve_shows_its_extremes():
+    values = np.zeros(300_000)
+    values[123_456] = 1.0
+    noise = np.random.default_rng(0).random(len(values))
+    frames = np.arange(len(values))
+    lines = [("", frames, values), ("", frames, noise)]
+    plain = np.asarray(Image.open(io.BytesIO(Curves(lines[:1], "v").png())))
+    assert np.ptp(np.nonzero(pixels(plain, COLOURS[0]))[0]) > 200  # from the bottom to the top
+    assert Curves(lines, "v").png()
+
+
+def test_a_curve_of_one_point_and_one_without_values():
+    point = np.asarray(Image.open(io.BytesIO(Curves([("", [2.0], [0.5])], "v").png())))
+    assert pixels(point, COLOURS[0]).any()
+    curves = Curves([("", np.arange(3), np.full(3, np.inf))], "v", "frame")
+    assert not pixels(np.asarray(Image.open(io.BytesIO(curves.png()))), COLOURS[0]).any()
+    assert curves.caption == "v: 0 to 0; frame 0 to frame 2"
 
 
 def test_fixations_are_where_they_were_recorded():

@@ -9,7 +9,7 @@ from avsal_jax import AvsalError
 from avsal_jax.evaluation.domains import separability
 from avsal_jax.evaluation.swap import mass_at, swap_measure, swap_pairs
 from avsal_jax.synthetic import SyntheticSettings
-from avsal_jax.synthetic.gaze import bump
+from avsal_jax.synthetic.observers import bump
 from avsal_jax.synthetic.scene import make_scene
 
 SETTINGS = SyntheticSettings(videos=12, frames=6, height=64, width=96, objects=2)

@@ -10,8 +10,8 @@ import numpy as np
 
 from avsal_jax.data.prepared.pipeline import clip_batches, numpy_batches
 from avsal_jax.data.prepared.selection import PreparedSources
+from avsal_jax.spec.front_ends import Waveform
 from avsal_jax.spec.input import InputSpec
-from avsal_jax.spec.sound import Waveform
 from avsal_jax.training.checkpointing import Checkpoints
 from avsal_jax.training.records.metrics_log import MetricsLog
 from avsal_jax.training.records.reporting import read_pictures, write_curves

@@ -170,7 +170,7 @@ def _captured(scratch: pathlib.Path, texts: list[str]) -> Iterator[None]:
 def _lend_models() -> None:
     """Has `--model picture` and `--model hearing` mean small networks that are compiled once in a process."""
     from avsal_jax.inference import predictor
-    from avsal_jax.spec.sound import Waveform
+    from avsal_jax.spec.front_ends import Waveform
     from avsal_jax.testing.models import hearing_probe, probe_model
 
     models, load = {}, predictor.load_model

@@ -216,7 +216,7 @@ def in_a_browser(page, width, tmp_path):
         images: images.length, shown: images.filter(i => i.complete && i.naturalWidth > 0).length,
         overflow: d.documentElement.scrollWidth - d.documentElement.clientWidth,
         widest: Math.max(...images.map(i => i.getBoundingClientRect().width)),
-        curves: d.querySelectorAll('svg path').length, heading: d.querySelector('h1').textContent});
+        curves: d.querySelectorAll('img.plot').length, heading: d.querySelector('h1').textContent});
     """
     wrapper = tmp_path / "wrapper.html"
     wrapper.write_text(

@@ -13,8 +13,8 @@ from avsal_jax.models.encoders.soundnet import SoundNet, tokens_of
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import abstract_variables, feature_shapes, init_variables
 from avsal_jax.models.systems import build, resolve
+from avsal_jax.spec.front_ends import LogMel, Waveform
 from avsal_jax.spec.input import InputSpec
-from avsal_jax.spec.sound import LogMel, Waveform
 from avsal_jax.testing.models import TINY, TINY_HEARING, tiny_stored
 
 HEADS = (1024 * 8 * 1000 + 1000) + (1024 * 8 * 401 + 401)  # SoundNet's classifiers, which nothing uses

@@ -15,7 +15,7 @@ from avsal_jax.models.initial import fresh_variables
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import abstract_variables, init_variables
 from avsal_jax.models.systems import build, resolve
-from avsal_jax.spec.sound import LogMel
+from avsal_jax.spec.front_ends import LogMel
 
 SMALL = {
     "height": 64,

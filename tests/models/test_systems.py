@@ -12,8 +12,8 @@ from avsal_jax.models.decoders.fcn import FCNDecoder
 from avsal_jax.models.network import abstract_variables
 from avsal_jax.models.systems import build, preset_of, resolve, systems
 from avsal_jax.ops.predictive_coding import Coding
+from avsal_jax.spec.front_ends import LogMel
 from avsal_jax.spec.input import SIGNED, Pixels
-from avsal_jax.spec.sound import LogMel
 from avsal_jax.testing.models import TINY
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from avsal_jax import AvsalError, LogMel, Waveform
 from avsal_jax.media.clip_sound import ClipSound, Sound, excerpt_bounds
+from avsal_jax.spec.front_ends import front_end_of
 from avsal_jax.spec.log_mel import PATCH_SAMPLES, log_mel, log_mel_patches, mel_matrix, samples_for
-from avsal_jax.spec.sound import front_end_of
 from avsal_jax.testing.golden import tone
 
 

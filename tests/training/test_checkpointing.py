@@ -113,6 +113,29 @@ def test_the_last_ones_and_the_best_are_kept(open_checkpoints, tmp_path):
     assert lowest.best() == 70 and {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"70"}
 
 
+def test_the_best_of_an_earlier_run_is_kept_among_equals(open_checkpoints, tmp_path):
+    """Orbax's `BestN` would keep 30, the last of the equal ones."""
+    first = open_checkpoints(keep=1, metric="cc")
+    first.save(10, {"x": np.zeros(3)}, {}, {"cc": 0.9})
+    first.save(20, {"x": np.zeros(3)}, {}, {"cc": 0.2})
+    first.close()
+    second = open_checkpoints(keep=1, metric="cc")
+    for step, value in ((30, 0.9), (40, 0.3)):
+        second.save(step, {"x": np.zeros(3)}, {}, {"cc": value})
+    second.wait()
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"10", "40"}
+
+
+@pytest.mark.parametrize("metrics", [{"cc": float("nan")}, {"cc": float("inf")}, {}])
+def test_without_a_finite_value_only_the_last_ones_are_kept(open_checkpoints, tmp_path, metrics):
+    checkpoints = open_checkpoints(keep=1, metric="cc")
+    for step in (1, 2, 3):
+        checkpoints.save(step, {"x": np.zeros(3)}, {}, metrics)
+    checkpoints.wait()
+    assert checkpoints.best() is None
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"3"}
+
+
 def test_a_step_that_is_there_is_not_saved_again(open_checkpoints):
     checkpoints = open_checkpoints()
     assert checkpoints.save(5, {"x": np.ones(3)}, {"try": 1})

@@ -147,22 +147,22 @@ def test_a_stopped_run_ends_as_the_whole_one(whole, adapted, tmp_path):
     folder, result, _ = whole
     with pytest.raises(Preempted):
         ready(adapted(), tmp_path, should_stop=lambda step: step == 3).run()
-    again = ready(adapted(), tmp_path).run()
-    one, other = (flatten(read_model(r["model"]).variables) for r in (result, again))
-    for name, value in one.items():
-        np.testing.assert_array_equal(value, other[name], err_msg=name)
+    resumed = ready(adapted(), tmp_path).run()
+    expected, variables = (flatten(read_model(r["model"]).variables) for r in (result, resumed))
+    for name, value in expected.items():
+        np.testing.assert_array_equal(value, variables[name], err_msg=name)
     times = ("waiting", "steps_per_second")
-    one, other = (
+    expected, records = (
         [{k: v for k, v in record.items() if k not in times} for record in read_metrics(f / "metrics.jsonl")]
         for f in (folder, tmp_path)
     )
-    assert one == other
+    assert expected == records
 
 
 def test_without_a_memory_a_discriminator_has_none(adapted, tmp_path):
     trainer = ready(adapted(adapt__memory=0, adapt__updates=0), tmp_path)
     assert trainer.program.shapes.extra == {}
-    with_one = ready(adapted(), tmp_path / "b").shapes
+    with_one = ready(adapted(), tmp_path / "b").program.shapes
     assert with_one.extra["discriminator_audio"]["memory"].shape[:2] == (6, 2)
     assert set(with_one.extra["discriminator_audio"]) == {"memory", "first", "second"}
     assert jax.tree.structure(with_one.batch_stats) == jax.tree.structure(trainer.program.shapes.batch_stats)
@@ -232,7 +232,8 @@ def test_it_has_a_gradient_where_the_domain_is_certain_and_reversal_has_none(los
 @pytest.mark.parametrize("kind", ("confusion", "inverted"))
 def test_features_lower_a_loss_of_their_own_and_discriminators_learn_as_before(adapted, tmp_path, kind):
     trainer = ready(adapted(adapt__features=(("audio", 1.0),), adapt__updates=0), tmp_path)
-    state, batches, own = trainer.program.initial_state(), first(trainer), variables_of("audio")
+    state, batches = trainer.program.initial_state(), first(trainer)
+    own = variables_of("audio")
     network, terms = build(trainer.program.preset, Runtime(lowering="direct")), trainer.config.loss.terms()
 
     @jax.jit
@@ -273,9 +274,9 @@ def test_the_target_gives_clips_alone_and_its_own(whole, adapted, tmp_path):
     assert set(batches["target"]) == {"frames", "audio"} and "density" in batches["source"]
     assert batches["target"]["frames"].shape == batches["source"]["frames"].shape
     assert not np.array_equal(batches["target"]["frames"], batches["source"]["frames"])
-    again = first(trainer, step=3)["target"]["frames"]
-    assert np.array_equal(again, first(trainer, step=3)["target"]["frames"])
-    assert not np.array_equal(again, batches["target"]["frames"])
+    later = first(trainer, step=3)["target"]["frames"]
+    assert np.array_equal(later, first(trainer, step=3)["target"]["frames"])
+    assert not np.array_equal(later, batches["target"]["frames"])
 
 
 @pytest.fixture(scope="module")
@@ -370,24 +371,24 @@ def test_the_number_of_devices_changes_a_step_by_rounding_alone(whole, adapted, 
     steps losses then differ by per cents, also on one device when parameters are changed by 1e-7.
     """
     two = whole[2]
-    one = Trainer(adapted(), tmp_path, lambda line: None, devices=jax.devices()[:1])
-    assert (two.parallel.mesh.size, one.parallel.mesh.size) == (2, 1)
-    states = [jax.device_get(trainer.program.initial_state()) for trainer in (two, one)]
+    single = Trainer(adapted(), tmp_path, lambda line: None, devices=jax.devices()[:1])
+    assert (two.parallel.mesh.size, single.parallel.mesh.size) == (2, 1)
+    states = [jax.device_get(trainer.program.initial_state()) for trainer in (two, single)]
     jax.tree.map(np.testing.assert_array_equal, *states)
     start = two.checkpoints.restore(step, two.program.shapes) if step else states[0]
-    found, expected = (one_step(trainer, start, step) for trainer in (two, one))
-    jax.tree.map(np.testing.assert_array_equal, found[0], expected[0])
+    values, expected = (one_step(trainer, start, step) for trainer in (two, single))
+    jax.tree.map(np.testing.assert_array_equal, values[0], expected[0])
     for name, value in expected[1].items():
         if not name.endswith("accuracy"):  # a logit near 0 may count for either domain
-            np.testing.assert_allclose(found[1][name], value, rtol=1e-4, err_msg=name)
-    assert_alike(found[2], expected[2], share=1e-3)
+            np.testing.assert_allclose(values[1][name], value, rtol=1e-4, err_msg=name)
+    assert_alike(values[2], expected[2], share=1e-3)
     for slot, stats in expected[3].items():
         for name in stats:
-            pair = [step_made[3][slot][name] for step_made in (found, expected)]
+            pair = [step_made[3][slot][name] for step_made in (values, expected)]
             if step and name.endswith("_norm"):  # the mean contains the bias before it, which took such steps
                 pair = [norm["batch"]["var"] for norm in pair]
             assert_alike(*pair, share=1e-3)
-    assert_alike(found[4], expected[4], share=1e-3)
+    assert_alike(values[4], expected[4], share=1e-3)
 
 
 @pytest.mark.parametrize(

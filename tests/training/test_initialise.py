@@ -67,7 +67,7 @@ def test_a_part_fills_its_slot_and_the_rest_stays_fresh(fresh, part):
     assert report.unused[0][1] == (f"{head}/bias", f"{head}/kernel")
     text = report.text()
     assert "not used, since the network does not have them: visual_encoder/classifier (2)" in text
-    assert f"{len(report.fresh)} leaves " in text and " fresh: heads/saliency/conv1 (1), " in text
+    assert f"{len(report.fresh)} leaves " in text and " initial values: heads/saliency/conv1 (1), " in text
 
 
 @pytest.mark.parametrize(("hearing", "fusion"), [("avinet", "concatenation"), ("dual_domain", "cross_modal")])

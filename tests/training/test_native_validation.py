@@ -83,7 +83,7 @@ def test_maps_are_resized_to_their_truth_and_blurred(batch):
         expected.append(plain_values(p, host["density"][index, :height, :width], points))
         for name, value in expected[-1].items():
             assert values[name][index] == pytest.approx(value, rel=2e-5, abs=2e-6), (name, index)
-    state = type("State", (), {"ema": {}, "params": jnp.asarray(maps), "batch_stats": {}})
+    state = type("State", (), {"evaluated_params": jnp.asarray(maps), "batch_stats": {}})
     validation = validate(step, state, [clips | host], metrics=usual_metrics(), label=0, pictures=2)
     assert validation.clips == 3
     mean = np.mean([expected[index]["kl"] for index in (0, 1, 3)])

@@ -1,4 +1,4 @@
-"""What a run tells of its time: a profile of some steps; and no array moves to the devices unseen."""
+"""The profile of some steps of a run; and that no step copies an array from the host."""
 
 import gzip
 import json
@@ -35,7 +35,7 @@ def test_the_flag_takes_a_number_of_steps(tmp_path, capsys):
 
 
 def test_a_batch_on_the_host_is_refused(config, tmp_path, monkeypatch):
-    """Else each step would wait for the copy of its batch, and nobody would notice."""
+    """Otherwise each step would wait for the copy of its batch."""
     trainer = Trainer(config(steps=1), tmp_path, lambda line: None)
     monkeypatch.setattr(trainer.parallel, "split", lambda batch: batch)
     with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device transfer"):

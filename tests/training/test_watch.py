@@ -9,10 +9,12 @@ import sys
 import threading
 import time
 
+import jax
 import pytest
 
 from avsal_jax.runtime import watch as module
 from avsal_jax.runtime.watch import Watch
+from avsal_jax.training import launch
 
 
 @pytest.fixture
@@ -88,6 +90,21 @@ def test_a_killed_process_is_named(watch, lines, tmp_path):
     assert watch.lost(10) == named
     until(lambda: f"ended: {named}" in lines)
     other.wait()
+
+
+def test_a_run_that_lost_a_process_ends_with_69_and_its_name(watch, tmp_path, monkeypatch, capfd):
+    codes, victim = [], subprocess.Popen([sys.executable, "-c", ""])
+    victim.wait()
+    peer(tmp_path, victim.pid)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(launch, "_run_word", lambda: RUN)
+    monkeypatch.setattr(os, "_exit", codes.append)
+    limits = launch.Limits(join=60, heartbeat=100, stall=900)
+    with launch.joined_watch(lambda line: None, tmp_path, limits):
+        until(lambda: codes)
+    assert codes[0] == 69
+    name = f"process 2 of 2 ({socket.gethostname()}, pid {victim.pid})"
+    assert f"avsal: {name} is gone; it was at: step 3\n" in capfd.readouterr().err
 
 
 def test_the_words_of_one_that_ended_are_passed_on(watch, tmp_path):

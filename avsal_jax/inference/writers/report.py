@@ -48,14 +48,14 @@ class Report(Output):
             self._rows.append((item.source, *pictures))
 
     def _add_frame(self, item: Item) -> None:
-        from avsal_jax.inference.report import ReportCollector
+        from avsal_jax.inference.report_page import ReportCollector
 
         self._frames = self._frames or ReportCollector()
         self._frames.add(item.time, item.image, item.saliency)
 
     def finish(self, summary: dict, card: dict) -> None:
         """Writes the page."""
-        from avsal_jax.inference.report import write_stills_report
+        from avsal_jax.inference.report_page import write_stills_report
 
         path = self.path(_PAGE)
         if self._frames is not None:

@@ -14,7 +14,7 @@ from avsal_jax.models.layers import Conv3D, Norm, Runtime, Width, scaled
 from avsal_jax.models.part import Part
 from avsal_jax.ops.pooling import max_pool3d
 from avsal_jax.registry import register
-from avsal_jax.spec.sound import Waveform
+from avsal_jax.spec.front_ends import Waveform
 
 # Channels, kernel (stride 2, padded by half of it), and the pooling after it; all over time.
 LAYERS = ((16, 64, 8), (32, 32, 8), (64, 16, 1), (128, 8, 1), (256, 4, 4), (512, 4, 1), (1024, 4, 1))
@@ -22,7 +22,7 @@ LAYERS = ((16, 64, 8), (32, 32, 8), (64, 16, 1), (128, 8, 1), (256, 4, 4), (512,
 
 @register("audio_encoder", "soundnet")
 class SoundNet(Part):
-    """Waveform [B, L] in +-256, centred in its buffer (`spec.sound.Waveform`) -> tokens [B, S, 1024].
+    """Waveform [B, L] in +-256, centred in its buffer (`spec.front_ends.Waveform`) -> tokens [B, S, 1024].
 
     22,050 Hz is what it was trained on, but the public code feeds each file's own rate. 70,560 samples
     give 3 tokens, 35,280 give 2 (STAViS pools those to one, which is left to the fusion).

@@ -12,7 +12,7 @@ from avsal_jax.models.initial import BEFORE_RELU, bias_of
 from avsal_jax.models.layers import Linear, Runtime, Width, scaled
 from avsal_jax.models.part import Part
 from avsal_jax.registry import register
-from avsal_jax.spec.sound import LogMel
+from avsal_jax.spec.front_ends import LogMel
 
 _STAGES = ((64,), (128,), (256, 256), (512, 512))  # convolutions before each pooling
 

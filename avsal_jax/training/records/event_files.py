@@ -1,4 +1,10 @@
-"""TensorBoard event files, written without TensorFlow (the `tensorboard` package has the format)."""
+"""TensorBoard event files; the `tensorboard` package has their format.
+
+The writers of other packages lack what a run needs. `tensorboardX.SummaryWriter` writes from a thread, which
+ends on a full disk: the run then blocks without an error once its queue is full. Its `flush` does not wait
+for that thread, so a killed run loses records, and a run that is resumed within a second overwrites its
+first file. The writers of `tensorboard` and flax import TensorFlow.
+"""
 
 from __future__ import annotations
 

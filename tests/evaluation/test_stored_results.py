@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from avsal_jax.evaluation.parts import part_path, read_part_file, write_part
+from avsal_jax.evaluation.stored_results import part_path, read_part_file, write_part
 
 PART = {"job": {"seed": 0}, "label": "é", "fps": 24.99975, "rows": [[1, 0.1, None], [2, 1e-300, 0.3]]}
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Collection
 import numpy as np
 
 from avsal_jax.errors import AvsalError
-from avsal_jax.pages import Curve, Pictures, Section, Table, render_page
+from avsal_jax.pages import Pictures, Section, Table, render_page
 from avsal_jax.pictures import overlay, resize_map, shrink, to_grey
+from avsal_jax.plots import Curves
 
 _MOST_FRAMES, _WIDTH = 12, 480
 _RED = "Red is where the model expects people to look."  # a model may say otherwise of itself
@@ -52,7 +53,7 @@ class ReportCollector:
             ),
             Section(
                 "Strength of the map over time",
-                Curve(times, np.array(self._strength), "mean of the map"),
+                Curves([("", times, np.array(self._strength))], "mean of the map"),
                 "Low where the model finds little that stands out; jumps often mark cuts.",
             ),
             *_sound(envelope),
@@ -71,7 +72,7 @@ def _sound(envelope: Callable | None) -> list[Section]:
         times, peaks = envelope()
     except AvsalError:  # a stream that holds nothing: the overlay says no more than the page
         return []
-    return [Section("Sound", Curve(times, peaks, "largest amplitude"))] if len(peaks) else []
+    return [Section("Sound", Curves([("", times, peaks)], "largest amplitude"))] if len(peaks) else []
 
 
 def write_stills_report(
