@@ -294,7 +294,7 @@ def test_two_processes_of_slurm_evaluate_and_predict_as_one(work):
         assert codes == [0], texts
         texts, codes = finished(*(start([*arguments, f"{name}-two"], work, **slurm(i)) for i in range(2)))
         assert codes == [0, 0], texts
-        assert "found SLURM: share 2 of 2 is of this process" in texts[1]
+        assert "found SLURM: this process takes share 2 of 2" in texts[1]
     one, two = work / "evaluate-one", work / "evaluate-two"
     for file in ("summary.json", "frames.csv", "videos.csv"):
         assert (one / file).read_bytes() == (two / file).read_bytes()
@@ -308,7 +308,7 @@ def test_shares_are_restartable(work):
     """The share of a process that was killed is done by its rerun; the other's is not done again."""
     arguments = ["evaluate", "--dataset", "diem", "--root", "root", "--model", "model", "--output", "again"]
     texts, codes = finished(start([*arguments, "--shard", "1/2"], work))
-    assert codes == [0] and "2 of 4 videos are done; the tables come with the last one" in texts[0]
+    assert codes == [0] and "2 of 4 videos are done; the last share writes the tables" in texts[0]
     parts = {p.name: p.stat().st_mtime_ns for p in (work / "again" / "parts").iterdir()}
     texts, codes = finished(*(start([*arguments], work, **slurm(i)) for i in range(2)))
     assert codes == [0, 0] and (work / "again" / "table.md").exists()

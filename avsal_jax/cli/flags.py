@@ -1,4 +1,4 @@
-"""Types of command-line flags: each says in its error what was given and what is allowed."""
+"""Types of command-line flags; their errors name the given and the allowed values."""
 
 from __future__ import annotations
 
@@ -9,36 +9,28 @@ import fractions
 def shard(text: str) -> tuple[int, int]:
     """Returns (I, N) of `I/N`."""
     index, _, count = text.partition("/")
-    if not (_whole(index) and _whole(count) and 1 <= int(index) <= int(count)):
+    if not (_is_whole_number(index) and _is_whole_number(count) and 1 <= int(index) <= int(count)):
         raise argparse.ArgumentTypeError(f"{text!r} is not I/N with I from 1 to N")
     return int(index), int(count)
 
 
-def _chosen(text: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(text.split(",")))
-    unknown = [name for name in names if name not in allowed]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(allowed)}")
-    return names
-
-
 def positive(text: str) -> int:
     """Returns a whole number of at least 1."""
-    if not _whole(text) or int(text) < 1:
+    if not _is_whole_number(text) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return int(text)
 
 
 def count(text: str) -> int:
     """Returns a whole number of at least 0."""
-    if not _whole(text):
+    if not _is_whole_number(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
     return int(text)
 
 
 def batch(text: str) -> int:
     """Returns a number of windows per call, from 1 to 1024."""
-    if not _whole(text) or not 1 <= int(text) <= 1024:
+    if not _is_whole_number(text) or not 1 <= int(text) <= 1024:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 1024")
     return int(text)
 
@@ -46,7 +38,12 @@ def batch(text: str) -> int:
 def size(text: str) -> tuple[int, int]:
     """Returns (height, width) of `HxW`."""
     height, _, width = text.lower().partition("x")
-    if not (_whole(height) and _whole(width) and 1 <= int(height) <= 4096 and 1 <= int(width) <= 4096):
+    if not (
+        _is_whole_number(height)
+        and _is_whole_number(width)
+        and 1 <= int(height) <= 4096
+        and 1 <= int(width) <= 4096
+    ):
         raise argparse.ArgumentTypeError(f"{text!r} is not HxW in pixels, as 224x384")
     return int(height), int(width)
 
@@ -61,7 +58,7 @@ def pair(text: str) -> tuple[str, str]:
 
 def seed(text: str) -> int:
     """Returns a whole number from 0 to 2^63."""
-    if not _whole(text) or int(text) > 2**63:
+    if not _is_whole_number(text) or int(text) > 2**63:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
     return int(text)
 
@@ -73,19 +70,19 @@ def label(text: str) -> str:
     return text
 
 
-def _whole(text: str) -> bool:
+def _is_whole_number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) < 20
 
 
 def rate(text: str) -> float:
-    """Returns frames a second; 30000/1001 is a number."""
+    """Returns frames per second, from a number or a fraction such as 30000/1001."""
     try:
         value = float(fractions.Fraction(text) if "/" in text else float(text))
     except (ValueError, ZeroDivisionError, OverflowError):
         value = 0.0
     if not 0.01 <= value <= 1000:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a number of frames a second from 0.01 to 1000, as 25 or 30000/1001"
+            f"{text!r} is not a number of frames per second from 0.01 to 1000, as 25 or 30000/1001"
         )
     return value
 
@@ -101,12 +98,12 @@ def smoothing(text: str) -> float:
     return value
 
 
-SMOOTHING = "average maps over this time before and after; 0: causal maps (default: the model's own)"
+SMOOTHING = "average maps over this time before and after; 0: causal maps (default: the model's)"
 
 
 def feature_frames(text: str) -> int | tuple[float, ...]:
     """Returns the number of frames of `N`, or the seconds of a list such as `1.5s,4s`."""
-    if _whole(text) and 1 <= int(text) <= 64:
+    if _is_whole_number(text) and 1 <= int(text) <= 64:
         return int(text)
     try:
         seconds = tuple(float(part.removesuffix("s")) for part in text.split(",") if part.endswith("s"))
@@ -120,7 +117,7 @@ def feature_frames(text: str) -> int | tuple[float, ...]:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Returns the names of a list such as `taps,fused`; which of them exist is checked by their readers."""
+    """Returns the names of a list such as `taps,fused`; whether they exist is checked later."""
     return tuple(dict.fromkeys(name for name in text.split(",") if name))
 
 
@@ -128,16 +125,16 @@ def add_features(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `--save features`."""
     add = parser.add_argument
     add("--features", type=names, default=(), metavar="NAMES",
-        help="of what a network records, as taps,fused (default: all that have a picture)")  # fmt: skip
+        help="features of the network, as taps,fused (default: all that have a picture)")  # fmt: skip
     add("--feature-frames", type=feature_frames, default=4, metavar="N|TIMES",
-        help="how many frames, evenly spaced, or which, as 1.5s,4s (default: 4)")  # fmt: skip
-    add("--compare-audio", metavar="auto|off|FILE", help="a second sound, its features beside the first's")
+        help="number of evenly spaced frames, or times as 1.5s,4s (default: 4)")  # fmt: skip
+    add("--compare-audio", metavar="auto|off|FILE", help="a second sound, to compare its features")
     add("--iterations", type=positive, metavar="N",
-        help="of predictive coding: maps after up to N of them (default: the model's own N)")  # fmt: skip
+        help="of predictive coding: maps after up to N of them (default: the model's N)")  # fmt: skip
 
 
 def add_ablations(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of a model that is evaluated otherwise than it was trained."""
+    """Adds the flags that evaluate a model differently from how it was trained."""
     add = parser.add_argument
     add("--audio", default="auto", metavar="auto|off|swap|FILE", help="the input audio of a model: "
         "each video's sound (default), silence, another video's (by --seed), or a file's")  # fmt: skip
@@ -145,12 +142,12 @@ def add_ablations(parser: argparse.ArgumentParser) -> None:
         "--coding-iterations",
         type=count,
         metavar="N",
-        help="of predictive coding (default: the model's own N)",
+        help="of predictive coding (default: the model's N)",
     )
 
 
 def add_processes(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of a run of several processes; what is not given is the launcher's."""
+    """Adds the flags of a run of several processes; the launcher sets the defaults."""
     add = parser.add_argument
     add(
         "--coordinator",
@@ -161,4 +158,4 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
     add("--process-id", type=count, metavar="I", help="of this one, from 0 (default: the launcher's)")
     add("--join", type=positive, default=300, metavar="S", help="seconds to wait for the others")
     add("--heartbeat", type=positive, default=100, metavar="S",
-        help="seconds without a sign of life after which a process counts as dead")  # fmt: skip
+        help="seconds without a heartbeat after which a process counts as dead")  # fmt: skip

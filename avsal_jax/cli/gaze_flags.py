@@ -6,7 +6,7 @@ import argparse
 
 
 def add_gaze(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags; `gaze_options` reads them."""
+    """Adds the flags that `gaze_options` reads."""
     group = parser.add_argument_group("recorded gaze", "of gaze:NAME and of sets that come as recorded gaze")
     add = group.add_argument
     add("--sigma", metavar="S", help="blur of fixations: 5%% of the height (default), 30px, or 1deg")
@@ -20,7 +20,9 @@ def add_gaze(parser: argparse.ArgumentParser) -> None:
     add("--events", choices=("ivt", "idt"), help="gaze:NAME: how samples become fixations (default: ivt)")
     add("--velocity", type=_number, metavar="V", help="I-VT: degrees per second (default: 30)")
     add("--dispersion", type=_number, metavar="D", help="I-DT: degrees (default: 1)")
-    add("--shortest", type=_number, metavar="S", help="seconds that a fixation lasts at least (default: .06)")
+    add(
+        "--shortest", type=_number, metavar="S", help="least duration of a fixation in seconds (default: .06)"
+    )
 
 
 def gaze_options(args: argparse.Namespace):

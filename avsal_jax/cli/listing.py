@@ -1,4 +1,4 @@
-"""`avsal list`: what configs and commands can name, from the package and from plugins."""
+"""`avsal list`: the names that configs and commands accept, from the package and from plugins."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def add_parser(commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command; plugins that are installed are loaded."""
+    """Runs the command; loads all installed plugins."""
     from avsal_jax import catalogue, registry
     from avsal_jax.plugins import load_all_installed
 

@@ -1,4 +1,4 @@
-"""The console script `avsal`: picks the command and turns a user's mistake into one line."""
+"""The console script `avsal`: runs a command, and prints errors of users as one line."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from avsal_jax.errors import AvsalError, error_line, is_machine_error
 from avsal_jax.plugins import load_plugins
 
 _COMMANDS = (predict, prepare, train, evaluate, fit_prior, compare, convert, listing, doctor)
-_FAULT = 70  # the exit code of a fault of this program (EX_SOFTWARE of sysexits.h)
+_FAULT = 70  # the exit code of an internal error (EX_SOFTWARE of sysexits.h)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a command and returns its exit code.
 
-    0: done. 1: some of several inputs failed. 2: a mistake that the user can mend. 70: a fault of this
-    program. 75: run the same command again. 130: interrupted.
+    0: done. 1: some of several inputs failed. 2: an error that the user can fix. 70: an internal error of
+    this program. 75: run the same command again. 130: interrupted.
     """
-    for stream in (sys.stdout, sys.stderr):  # a name that the terminal's encoding lacks is escaped
+    for stream in (sys.stdout, sys.stderr):  # escapes characters that the terminal cannot encode
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"avsal: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("avsal: interrupted; nothing half-written is left", file=sys.stderr)
+        print("avsal: interrupted; no partial output is left", file=sys.stderr)
         return 130
     except BrokenPipeError:  # such as `avsal doctor | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parsed(argv: list[str] | None) -> argparse.Namespace:
-    """Returns the arguments of a command; help texts read the tables, and so load plugins."""
+    """Returns the arguments of a command; help texts read the registry, which loads plugins."""
     parser = argparse.ArgumentParser(prog="avsal", description="Predicts where people look in a video.")
     parser.add_argument("--version", action="version", version=f"avsal_jax {avsal_jax.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -51,11 +51,11 @@ def _parsed(argv: list[str] | None) -> argparse.Namespace:
         command.add_parser(commands)
     for command in commands.choices.values():
         command.add_argument("--plugin", action="append", default=[], metavar="FILE_OR_MODULE",
-            help="registers parts, metrics, data sets, ...; it is code: name what you trust")  # fmt: skip
-    args, more = parser.parse_known_args(argv)
-    if more and not hasattr(args, "more"):
-        parser.error(f"unrecognized arguments: {' '.join(more)}")
-    args.more = more  # of `train`: the values of its config
+            help="registers parts, metrics, data sets, ...; runs code: use only what you trust")  # fmt: skip
+    args, overrides = parser.parse_known_args(argv)
+    if overrides and not hasattr(args, "overrides"):
+        parser.error(f"unrecognized arguments: {' '.join(overrides)}")
+    args.overrides = overrides  # values of the config of `train`
     return args
 
 

@@ -18,7 +18,7 @@ def add_parser(commands) -> None:
     add = parser.add_argument
     add("input", nargs="+", metavar="INPUT",
         help="a video, a photograph, a folder of images (one video), a folder of videos")  # fmt: skip
-    add("--stills", action="store_true", help="every picture, also in folders, is a photograph of its own")
+    add("--stills", action="store_true", help="treat every picture, also in folders, as a photograph")
     add("--output", required=True, type=pathlib.Path, metavar="DIR", help="where the results go")
     add("--model", metavar="DIR", help="a model directory (from avsal convert, or trained), or the name of a "
         f"bundled model (default: {DEFAULT})")  # fmt: skip
@@ -31,11 +31,11 @@ def add_parser(commands) -> None:
     add("--batch", type=flags.batch, metavar="N", help="windows per call (default: 1 on CPU, else 8)")
     add("--smoothing", type=flags.smoothing, metavar="SECONDS", help=flags.SMOOTHING)
     add("--dtype", choices=("float32", "bfloat16"), default="float32")
-    add("--fps", type=flags.rate, metavar="F", help="frames a second of a folder of images (default: 25)")
+    add("--fps", type=flags.rate, metavar="F", help="frames per second of a folder of images (default: 25)")
     add("--frame-step", type=flags.positive, default=1, metavar="K",
-        help="take every K-th frame as the video")  # fmt: skip
+        help="use only every K-th frame")  # fmt: skip
     add("--stream", type=flags.count, metavar="N", help="index of the video stream in each file, as "
-        "ffprobe counts (default: the one that a player chooses)")  # fmt: skip
+        "ffprobe counts (default: the one that players choose)")  # fmt: skip
     add("--shard", type=flags.shard, metavar="I/N", help="every N-th input (default: the launcher's number)")
     parser.set_defaults(run=run)
 

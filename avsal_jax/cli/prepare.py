@@ -1,4 +1,4 @@
-"""`avsal prepare`: a data set as people have it becomes shards that training streams clips from."""
+"""`avsal prepare`: converts a data set to shards from which training streams clips."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 from avsal_jax.cli import flags, gaze_flags
 
-_NOTES = 5  # on the terminal; the report has all
+_NOTES = 5  # printed on the terminal; the report has all
 
 
 def add_parser(commands) -> None:
@@ -16,7 +16,7 @@ def add_parser(commands) -> None:
     parser = commands.add_parser("prepare", help="make a data set ready for training")
     add = parser.add_argument
     add("--dataset", required=True, metavar="NAME", help="such as diem, dhf1k, stavis:MINE, synthetic")
-    add("--root", type=pathlib.Path, metavar="DIR", help="where the set lies (synthetic: is written to)")
+    add("--root", type=pathlib.Path, metavar="DIR", help="folder of the data set (synthetic: written)")
     add("--output", required=True, type=pathlib.Path, metavar="DIR", help="where prepared sets go")
     add(
         "--size",
@@ -25,7 +25,7 @@ def add_parser(commands) -> None:
         help="of the pictures (default: 224x384; synthetic: its own)",
     )
     add("--encoding", default="jpeg", choices=("jpeg", "png"), help="jpeg (quality 95, 4:4:4) or png (exact)")
-    add("--workers", type=flags.positive, metavar="N", help="videos at a time (default: one a processor)")
+    add("--workers", type=flags.positive, metavar="N", help="parallel videos (default: one per processor)")
     add("--set", action="append", default=[], type=flags.pair, metavar="KEY=VALUE", dest="settings",
         help="of the synthetic set, such as preset=experiment or grade=identity")  # fmt: skip
     gaze_flags.add_gaze(parser)
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
             args.dataset, settings, output=args.output, root=args.root, size=args.size, **options
         )
     elif args.settings:
-        raise AvsalError(f"--set is for sets that are generated; {args.dataset} takes none")
+        raise AvsalError(f"--set applies only to generated sets; remove it for {args.dataset}")
     elif args.root is None:
         raise AvsalError(f"--root is missing: the folder where {args.dataset} was unpacked")
     else:
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         )
     print(
         f"{summary['videos']} videos, {summary['frames']} frames, {summary['bytes'] / 1e6:.1f} MB in "
-        f"{summary['folder']}; {summary['prepared']} prepared now; what was found is in {summary['report']}"
+        f"{summary['folder']}; {summary['prepared']} prepared now; the report is {summary['report']}"
     )
     for line in summary["problems"][:_NOTES]:
         print(f"note: {line}", file=sys.stderr)

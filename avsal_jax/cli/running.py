@@ -1,4 +1,4 @@
-"""Runs a prediction for every input with progress on the terminal; one bad input loses no other."""
+"""Predicts every input with progress on the terminal; a failed input does not affect the others."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from avsal_jax.media.photographs import PhotographSet
 def predict_all(
     model: Model, inputs: dict[pathlib.Path | PhotographSet, pathlib.Path], settings: Settings
 ) -> int:
-    """Predicts every input; returns 0, or 1 where one of several failed (they are listed at the end).
+    """Predicts every input; returns 0, or 1 if any of several failed (they are listed at the end).
 
-    An input may fail by any exception; the others go on, and what was finished before is kept.
+    After any exception the next input is predicted, and finished outputs are kept.
 
     Raises:
-      Exception: that of the only input, where it failed.
+      Exception: of the input, if it is the only one.
     """
     failed: dict[pathlib.Path | str, str] = {}
     count = sum(len(source) if isinstance(source, PhotographSet) else 1 for source in inputs)
@@ -47,7 +47,7 @@ def predict_all(
         if summary["maps"] and summary["seconds"]:
             word = "map" if summary["maps"] == 1 else "maps"
             print(
-                f"{summary['maps']} {word} in {output} ({summary['maps_per_second']:.2f} a second, after "
+                f"{summary['maps']} {word} in {output} ({summary['maps_per_second']:.2f} per second, after "
                 f"{summary['compile_seconds']:.1f} s of compiling)"
             )
         classes = (registry.find("output", name) for name in settings.save)

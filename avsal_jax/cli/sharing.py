@@ -1,4 +1,4 @@
-"""Which videos a process takes where several share the work: by `--shard`, or by the launcher's numbers."""
+"""Divides inputs among processes, by `--shard` or by the process numbers of a launcher."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import sys
 from avsal_jax.runtime.cluster import find_cluster, own_gpus, share, tpu_worker
 
 
-def own_shard(given: tuple[int, int] | None) -> tuple[int, int] | None:
-    """Returns (I, N), this process's share of the work, from 1; None for all of it.
+def own_shard(shard: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Returns (I, N), the share of this process, from 1; None for all of the work.
 
-    Shares need no talk between processes, so none waits for another; each takes a GPU of its own.
+    Processes do not communicate, so that none waits for another; each uses its own GPU.
     """
-    if given is not None:
-        return given
+    if shard is not None:
+        return shard
     cluster = find_cluster()
     if cluster is None:
         return None
     if cluster.count is None:
         worker = tpu_worker()
-        if worker is None:  # by itself, or nothing tells
-            print("note: several TPU machines share the work by --shard I/N alone", file=sys.stderr)
+        if worker is None:  # a single machine, or the number is not known
+            print("note: several TPU machines share the work only with --shard I/N", file=sys.stderr)
             return None
         cluster = dataclasses.replace(cluster, index=worker[0], count=worker[1])
     if (gpus := own_gpus(cluster)) is not None:
@@ -29,13 +29,13 @@ def own_shard(given: tuple[int, int] | None) -> tuple[int, int] | None:
 
         jax.config.update("jax_cuda_visible_devices", ",".join(map(str, gpus)))
     number = cluster.index + 1
-    print(f"found {cluster.kind}: share {number} of {cluster.count} is of this process", file=sys.stderr)
+    print(f"found {cluster.kind}: this process takes share {number} of {cluster.count}", file=sys.stderr)
     return number, cluster.count
 
 
-def own_inputs(inputs: dict, given: tuple[int, int] | None) -> dict:
-    """Returns this process's share of inputs and their outputs, and says so where it is none."""
-    own = dict(share(list(inputs.items()), own_shard(given)))
-    if not own:
-        print("there are more processes than inputs; nothing is left for this one", file=sys.stderr)
-    return own
+def own_inputs(inputs: dict, shard: tuple[int, int] | None) -> dict:
+    """Returns the share of this process of inputs and their outputs; prints a note if it is empty."""
+    inputs_here = dict(share(list(inputs.items()), own_shard(shard)))
+    if not inputs_here:
+        print("there are more processes than inputs; this process has nothing to do", file=sys.stderr)
+    return inputs_here

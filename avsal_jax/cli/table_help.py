@@ -1,4 +1,4 @@
-"""Help texts with the names of what is registered, which are read when help is printed."""
+"""Help texts with registered names, which are looked up when help is printed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _NAMES = re.compile(r"\{(\w+)(?::(\w+))?\}")
 class TableHelp(str):
     """A help text in which `{metric}` stands for the names of the registered metrics.
 
-    `{metric:by_default}` stands for those whose attribute `by_default` is true, and `{metric}` then for those
-    that no other such group of the text has. The parser needs a `TableHelpFormatter`.
+    `{metric:by_default}` stands for metrics whose attribute `by_default` is true, and `{metric}` then for
+    those in no other group of the text. The parser needs a `TableHelpFormatter`.
     """
 
     def filled(self) -> str:
@@ -33,7 +33,7 @@ def _names(kind: str, attribute: str | None, groups) -> list[str]:
 
 
 class TableHelpFormatter(argparse.HelpFormatter):
-    """Prints each `TableHelp` with its names."""
+    """Prints each `TableHelp` with the registered names."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = super()._get_help_string(action)

@@ -1,4 +1,4 @@
-"""`avsal train`: a recipe and a workdir; the same command goes on where it was stopped."""
+"""`avsal train`: trains a recipe in a workdir; the same command resumes a stopped run."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def add_parser(commands) -> None:
     parser = commands.add_parser("train", help="train a network by a recipe", usage=usage)
     add = parser.add_argument
     add("--config", metavar="NAME", help="a .py file or a shipped config, as vinet_dhf1k:table2_t16,smoke")
-    add("--workdir", type=pathlib.Path, metavar="DIR", help="where the run lives")
-    add("--list", action="store_true", help="print every config and row, with what the papers print for it")
+    add("--workdir", type=pathlib.Path, metavar="DIR", help="folder of the run")
+    add("--list", action="store_true", help="print every config and row, with the results in the papers")
     flags.add_processes(parser)
     add("--stall", type=flags.positive, default=900, metavar="S",
         help="seconds without progress after which stacks are printed")  # fmt: skip
     add("--profile", type=flags.positive, default=0, metavar="STEPS",
-        help="number of steps to profile into WORKDIR/profile, for XProf or Perfetto")  # fmt: skip
-    parser.set_defaults(run=run, more=[])  # `more`: the overrides, that `main` leaves to this command
+        help="number of steps to record in WORKDIR/profile, for TensorBoard (XProf) or Perfetto")  # fmt: skip
+    parser.set_defaults(run=run, overrides=[])  # arguments that `main` does not parse
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from avsal_jax.training.schema import build_config
 
     say = functools.partial(print, file=sys.stderr, flush=True)
-    config = build_config(config_values(args.config, args.more, args.plugin))
+    config = build_config(config_values(args.config, args.overrides, args.plugin))
     use_compile_cache()
     cluster = launch.chosen_cluster(args.coordinator, args.num_processes, args.process_id)
     limits = launch.Limits(args.join, args.heartbeat, args.stall)
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
             config, workdir=args.workdir, say=say, cluster=cluster, limits=limits, profile=args.profile
         )
     except launch.Preempted as stopped:
-        say(f"{stopped}, and saved; the same command goes on from there")
+        say(f"{stopped}, and saved; the same command resumes from there")
         return launch.PREEMPTED
     if summary:
         best = "best {} {:.4f} at step {}; ".format(*summary["best"]) if summary["best"] else ""

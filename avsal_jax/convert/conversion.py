@@ -1,4 +1,4 @@
-"""The base of conversions: how the tensors of a checkpoint become the parameters of a network.
+"""The base class of conversions, which map the tensors of a checkpoint to the parameters of a network.
 
 @register("conversion", "my_net")
 class MyNet(Conversion):
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
 
 
 class Conversion:
-    """Which tensor of a checkpoint becomes which parameter of a registered system.
+    """Maps the tensors of a checkpoint to the parameters of a registered system.
 
-    It is registered by the name of the system, which may be an encoder alone (`System.kind` is `part`).
-    For checkpoints of a network with a part of yours, register a system with that part too.
+    Register it under the name of the system, which may be a single encoder (`System.kind` is `part`). To
+    convert a network with a custom part, also register a system with that part.
 
     Attributes:
-      marks: names of tensors, of which each checkpoint has one; they find the network in a file that holds
-        more (`candidates.choose`).
-      ignored: patterns of names of tensors that are known, and not used: `*.num_batches_tracked`.
+      marks: names of tensors; each checkpoint has one of them. They locate the network in a file with more
+        entries (`candidates.choose`).
+      ignored: patterns of names of tensors that are not used, such as `*.num_batches_tracked`.
     """
 
     marks: ClassVar[tuple[str, ...]] = ()
     ignored: ClassVar[tuple[str, ...]] = ()
 
     def recognise(self, tensors: Mapping[str, StoredTensor]) -> dict:
-        """Returns the settings that names and shapes show: {"frames": 16, "fusion": "my_fusion"}.
+        """Returns the settings implied by names and shapes: {"frames": 16, "fusion": "my_fusion"}.
 
         Args:
-          tensors: of the checkpoint, by name; they have a `shape`, and `np.asarray` reads their values.
+          tensors: by name; each has a `shape`, and `np.asarray` reads its values.
 
         Raises:
           AvsalError: a checkpoint of another network.
@@ -48,7 +48,7 @@ class Conversion:
         """Yields the row of each parameter and each running statistic of the network.
 
         Args:
-          settings: those of `recognise` and of the user, with dotted names.
-          tensors: as `recognise` takes them.
+          settings: from `recognise` and the user, with dotted names.
+          tensors: as in `recognise`.
         """
         raise NotImplementedError(f"{type(self).__name__} has no table")

@@ -13,7 +13,7 @@ from flax import traverse_util
 
 import avsal_jax
 from avsal_jax import registry
-from avsal_jax.convert.candidates import Checkpoint, StoredTensor, described
+from avsal_jax.convert.candidates import Checkpoint, StoredTensor, describe
 from avsal_jax.convert.conversion import Conversion
 from avsal_jax.convert.reader import read_checkpoint
 from avsal_jax.convert.rules import apply_table
@@ -28,14 +28,14 @@ from avsal_jax.types import Clip
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What a conversion did.
+    """The result of a conversion.
 
     Attributes:
       output: the model directory.
-      settings: the variant: recognised, then overridden.
+      settings: of the variant: recognised, then overridden by the user.
       used, ignored: numbers of source tensors.
-      parameters: of the network.
-      notes: a line each on where in the file the tensors were, and what was left out.
+      parameters: number of parameters of the network.
+      notes: lines on the origin of the tensors in the file, and on omitted entries.
     """
 
     output: pathlib.Path
@@ -52,11 +52,12 @@ def convert_checkpoint(
     """Converts a PyTorch or safetensors checkpoint into a model directory.
 
     Args:
-      system: a system or part with a conversion, by name.
+      system: the name of a system or part with a conversion.
       source: the checkpoint file.
-      output: the directory to make.
-      settings: what the tensors cannot tell, or shall not decide (see `models.systems.resolve`).
-      key: the entry of the file to take, where several fit, as `ema`.
+      output: the directory to create.
+      settings: settings that the tensors do not determine, or that override theirs (see
+        `models.systems.resolve`).
+      key: the entry of the file to use if several match, such as `ema`.
 
     Raises:
       AvsalError: unknown names, an unreadable file, or a checkpoint that does not fit exactly.
@@ -93,22 +94,26 @@ def _conversion(system: str) -> Conversion:
 
 
 def _types(used: dict[str, StoredTensor]) -> list[str]:
-    """Returns a line on tensors that were of another type than float32."""
+    """Returns a note on tensors whose dtype was not float32."""
     counts = collections.Counter(tensor.dtype for tensor in used.values())
-    others = [f"{n} tensors of {dtype}" for dtype, n in counts.items() if dtype not in ("float32", "F32")]
-    return [f"{', '.join(others)}, stored as float32"] if others else []
+    conversions = [
+        f"{n} tensors of {dtype}" for dtype, n in counts.items() if dtype not in ("float32", "F32")
+    ]
+    return [f"{', '.join(conversions)}, stored as float32"] if conversions else []
 
 
 def _recognised(conversion: Conversion, source, checkpoint: Checkpoint) -> dict:
-    """Returns the settings that the tensors show; the error for others says what they look like."""
+    """Returns the settings implied by the tensors; the error for a wrong file suggests matching systems."""
     try:
         return conversion.recognise(checkpoint.tensors)
     except AvsalError as error:
         names = checkpoint.tensors.keys()
         similar = [name for name, cls in registry.table("conversion").items() if names & set(cls.marks)]
         hint = f"; it looks like one of {' or '.join(similar)}" if similar else ""
-        held = list(checkpoint.tensors.values())
-        raise AvsalError(f"{source}: {error}; it has {len(held)} tensors, {described(held)}{hint}") from error
+        tensors = list(checkpoint.tensors.values())
+        raise AvsalError(
+            f"{source}: {error}; it has {len(tensors)} tensors, {describe(tensors)}{hint}"
+        ) from error
 
 
 def verify(system: str, source, output, key: str | None = None) -> str:
@@ -127,8 +132,8 @@ def verify(system: str, source, output, key: str | None = None) -> str:
     preset = stored.preset
     rows = list(conversion.table({**conversion.recognise(tensors), **_settings(preset)}, tensors))
     for row in rows:
-        theirs = row.taken(np.asarray(tensors[row.source]))
-        if not np.array_equal(row.undo(flat[row.target]), theirs.astype(np.float32)):
+        expected = row.select_piece(np.asarray(tensors[row.source]))
+        if not np.array_equal(row.undo(flat[row.target]), expected.astype(np.float32)):
             raise AvsalError(f"{row.target} in {output} differs from {row.source} in {source}")
     names = () if preset.kind == "system" else _first_feature(stored.network)
     outputs = jax.jit(stored.network.run, static_argnames="features")(

@@ -1,6 +1,6 @@
-"""What a file is, by its first bytes: a checkpoint that can be read, or something else, and what to do then.
+"""Detects the format of a file by its first bytes; for a file that is not a checkpoint, says what to do.
 
-Nothing is unpickled, unpacked or imported: only heads of files and lists of archive members are read.
+Only file headers and lists of archive members are read; nothing is unpickled, unpacked or imported.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from avsal_jax.errors import AvsalError
 SAFETENSORS, TORCH = "safetensors", "torch"
 _HEAD_BYTES = 4096
 _MAX_JSON_BYTES = 64_000_000
-# What `torch.save` wrote before its zip format begins with this number, pickled.
+# The legacy format of `torch.save`, before its zip format, begins with this pickled number.
 _LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-_DOWNLOAD = "the download failed; fetch the file again, where needed in a browser"
-_UNPACK = "unpack it, and convert the checkpoint that is in it"
-_RESAVE = "load it with the program that wrote it, and save its weights by torch.save or as safetensors"
+_DOWNLOAD = "the download failed; download the file again, if necessary in a browser"
+_UNPACK = "unpack it, and convert the checkpoint in it"
+_RESAVE = "load it with the program that wrote it, and save its weights with torch.save or as safetensors"
 _TAR_MEMBERS = {"sys_info", "pickle", "storages", "tensors"}
 _CHECKPOINT_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".tar", ".safetensors")
 _EXPORTED = {"serialized_exported_program.json", "archive_format"}
 _GIT_LFS = "a git-lfs pointer, not the file itself"
 _TORCHSCRIPT = (
-    "a TorchScript program, which runs code; load it where you trust it, and save its weights: "
+    "a TorchScript program, which runs code; load it if you trust it, and save its weights: "
     "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pt')"
 )
 _FIRST_TORCH = (
-    "in PyTorch's first form, a tar of before 2017; load it where you trust it, and save it again: "
+    "in PyTorch's first format, a tar from before 2017; load it if you trust it, and save it again: "
     "torch.save(torch.load(FILE, weights_only=False), 'again.pt')"
 )
 _PICKLE = (
-    "a pickle that torch.save did not write, and reading it would run code; load it where you trust it, and "
-    "save a state dict by torch.save"
+    "a pickle that torch.save did not write, and reading it would run code; load it if you trust it, and "
+    "save a state dict with torch.save"
 )
 # First bytes -> what it is, and what to do.
 _MAGICS: tuple[tuple[int, bytes, str, str], ...] = (
@@ -65,17 +65,20 @@ _MAGICS: tuple[tuple[int, bytes, str, str], ...] = (
 # Patterns in the beginning of a text -> what it is, and what to do.
 _TEXTS: tuple[tuple[str, str], ...] = (
     (r"<(!doctype\s+html|html|head|body|script|meta|title)\b", f"a web page (HTML): {_DOWNLOAD}"),
-    (r"^<", f"XML, as the error of a server: {_DOWNLOAD}"),
-    (r"^version https://git-lfs", f"{_GIT_LFS}: run git lfs pull where it lies, or download the file itself"),
+    (r"^<", f"XML, such as an error message of a server: {_DOWNLOAD}"),
+    (
+        r"^version https://git-lfs",
+        f"{_GIT_LFS}: run git lfs pull in its repository, or download the file itself",
+    ),
     (r"^(\([dl]p?\d|c[a-z_.]+\s+[a-z_]+\s+p?\d)", _PICKLE),
 )
 
 
 def checkpoint_format(path: pathlib.Path) -> str:
-    """Returns `SAFETENSORS` or `TORCH` (zip or legacy) for what may be such a file.
+    """Returns `SAFETENSORS` or `TORCH` (zip or legacy) by the header of a file.
 
     Raises:
-      AvsalError: the file cannot be read, or is something else: what it is, and what to do.
+      AvsalError: the file cannot be read, or has another format; the message says which and what to do.
     """
     if path.is_dir():
         raise AvsalError(f"{path} is {_folder(path)}")
@@ -91,24 +94,24 @@ def checkpoint_format(path: pathlib.Path) -> str:
         return TORCH
     if head[:1] == b"\x80" and _LEGACY_MAGIC in head[:64]:
         return TORCH
-    what = other if head[:2] == b"PK" else _other(path, head, size)
-    raise AvsalError(f"{path} is {what}")
+    description = other if head[:2] == b"PK" else _other(path, head, size)
+    raise AvsalError(f"{path} is {description}")
 
 
 def _other(path: pathlib.Path, head: bytes, size: int) -> str:
-    """Returns what a file is that is no checkpoint, and what to do."""
+    """Returns a description of a file that is not a checkpoint, and what to do."""
     if not size:
         return f"empty: {_DOWNLOAD}"
     if not head.strip(b"\0"):
         return f"zeros at its beginning: {_DOWNLOAD}"
-    return _known(path, head) or _text(path, head, size) or _binary(path, head)
+    return _by_magic(path, head) or _text(path, head, size) or _binary(path, head)
 
 
-def _known(path: pathlib.Path, head: bytes) -> str | None:
-    """Returns what a file is by a magic number, or as an archive."""
-    for offset, magic, what, advice in _MAGICS:
+def _by_magic(path: pathlib.Path, head: bytes) -> str | None:
+    """Returns a description of a file with a known magic number or of an archive; None for other files."""
+    for offset, magic, description, advice in _MAGICS:
         if head[offset:].startswith(magic):
-            return f"{what}: {advice}"
+            return f"{description}: {advice}"
     if head[:2] == b"\x1f\x8b":
         inner = _gunzipped(head)
         return f"compressed by gzip{' (a tar in it)' if inner[257:262] == b'ustar' else ''}: {_UNPACK}"
@@ -118,7 +121,7 @@ def _known(path: pathlib.Path, head: bytes) -> str | None:
     return (
         _FIRST_TORCH
         if len(_TAR_MEMBERS & members) > 1
-        else (f"a tar archive of {_listed(sorted(members))}: {_UNPACK}")
+        else (f"a tar archive of {_listing(sorted(members))}: {_UNPACK}")
     )
 
 
@@ -134,8 +137,8 @@ def _binary(path: pathlib.Path, head: bytes) -> str:
         return f"a part of a TensorFlow checkpoint: {_RESAVE}"
     if path.suffix == ".msgpack" or re.match(rb"[\x81-\x8f](?=[\xa1-\xbf])|\xde..(?=[\xa1-\xbf])", head):
         return f"a msgpack file, as Flax writes: {_RESAVE}"
-    return "of an unknown kind: neither safetensors nor what torch.save writes; download it again, or look "\
-        "what wrote it"  # fmt: skip
+    return "of an unknown format, neither safetensors nor written by torch.save; download it again, or "\
+        "check which program wrote it"  # fmt: skip
 
 
 def _as_text(head: bytes) -> str | None:
@@ -149,16 +152,16 @@ def _as_text(head: bytes) -> str | None:
 
 
 def _text(path: pathlib.Path, head: bytes, size: int) -> str | None:
-    """Returns what a text is; None for other files."""
+    """Returns a description of a text file; None for other files."""
     text = _as_text(head)
     if text is None:
         return None
     lower = text.lower()
     if lower[0] in "{[":
         return _json(path, text, size)
-    for pattern, what in _TEXTS:
+    for pattern, description in _TEXTS:
         if re.search(pattern, lower):
-            return what
+            return description
     return f"a text that begins with {_quoted(text)}: give a checkpoint"
 
 
@@ -169,14 +172,14 @@ def _json(path: pathlib.Path, text: str, size: int) -> str:
         content = None
     if isinstance(content, dict) and isinstance(content.get("weight_map"), dict):
         files = sorted({str(name) for name in content["weight_map"].values()})
-        return f"the index of a checkpoint in pieces ({_listed(files)}): join them in one safetensors file"
+        return f"the index of a sharded checkpoint ({_listing(files)}): merge these into one safetensors file"
     if isinstance(content, dict) and str(content.get("format", "")).startswith("avsal_jax model"):
-        return "the card of a model directory: the model is converted already; give its folder as --model"
-    return f"JSON, no checkpoint ({_quoted(text)}): if it was a download, it failed; fetch the file again"
+        return "the card of a model directory, which is converted already: give its folder as --model"
+    return f"JSON, not a checkpoint ({_quoted(text)}): if it was downloaded, download the file again"
 
 
 def _zip(path: pathlib.Path, head: bytes) -> str | None:
-    """Returns what a zip file is that is none of torch.save's, and what to do; else None."""
+    """Returns a description of a zip file that torch.save did not write, and what to do; else None."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -199,21 +202,21 @@ def _zip(path: pathlib.Path, head: bytes) -> str | None:
         total = sum(entry.file_size for entry in entries)
         if total <= 10 * path.stat().st_size + 1_000_000:
             return None
-        return f"a compressed PyTorch file of {total:,} bytes, refused; save it again by torch.save"
+        return f"a compressed PyTorch file of {total:,} bytes, refused; save it again with torch.save"
     checkpoints = [name for name in names if name.lower().endswith(_CHECKPOINT_SUFFIXES)]
     kinds = (
         ("constants.pkl" in inner, _TORCHSCRIPT),
         (
             names and all(name.endswith(".npy") for name in names),
-            f"NumPy arrays (.npz), {_listed(names)}: {_RESAVE}",
+            f"NumPy arrays (.npz), {_listing(names)}: {_RESAVE}",
         ),
         ("model.weights.h5" in bases, f"a Keras model: {_RESAVE}"),
         (bases & _EXPORTED, f"a program of torch.export: {_RESAVE}"),
         ("[Content_Types].xml" in names, "an Office document: give a checkpoint"),
-        (checkpoints, f"a zip file around {_listed(checkpoints)}: {_UNPACK}"),
+        (checkpoints, f"a zip file that contains {_listing(checkpoints)}: {_UNPACK}"),
     )
-    known = next((what for holds, what in kinds if holds), None)
-    return known or f"a zip file of {_listed(names) or 'nothing'}, no checkpoint: {_UNPACK}"
+    description = next((description for holds, description in kinds if holds), None)
+    return description or f"a zip file of {_listing(names) or 'nothing'}, not a checkpoint: {_UNPACK}"
 
 
 def _gunzipped(head: bytes) -> bytes:
@@ -234,7 +237,7 @@ def _tar_members(path: pathlib.Path, head: bytes) -> set[str] | None:
             while len(names) < 16 and (member := archive.next()) is not None:
                 names.add(member.name)
     except (tarfile.TarError, OSError, ValueError, OverflowError, RecursionError, EOFError):
-        pass  # cut off; what was read so far says what it is
+        pass  # truncated; the members read so far identify it
     return names or {first}
 
 
@@ -251,7 +254,7 @@ def _folder(path: pathlib.Path) -> str:
         return "an unpacked PyTorch file: give the file itself"
     files = sorted(name for name in names if name.lower().endswith(_CHECKPOINT_SUFFIXES))
     if files:
-        return f"a folder: give one of its files, {_listed(files)}"
+        return f"a folder: give one of its files, {_listing(files)}"
     return "a folder: give a checkpoint file, .pt, .pth or .safetensors"
 
 
@@ -260,6 +263,6 @@ def _quoted(text: str) -> str:
     return repr(first)
 
 
-def _listed(names: list[str], limit: int = 3) -> str:
-    shown = [ascii(name[:60])[1:-1] for name in names[:limit]]
-    return ", ".join(shown) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+def _listing(names: list[str], limit: int = 3) -> str:
+    examples = [ascii(name[:60])[1:-1] for name in names[:limit]]
+    return ", ".join(examples) + (f" and {len(names) - limit} more" if len(names) > limit else "")

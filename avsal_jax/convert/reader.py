@@ -19,12 +19,12 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
-from avsal_jax.convert.candidates import Checkpoint, Content, StoredTensor, choose, shown
+from avsal_jax.convert.candidates import Checkpoint, Content, StoredTensor, choose, printable
 from avsal_jax.convert.file_kinds import SAFETENSORS, checkpoint_format
 from avsal_jax.errors import AvsalError, damage_reason
 
 _REFUSED = (
-    "reading it would run code from the file. It is refused; load it where you trust it, save its plain "
+    "reading it would run code from the file, which is refused; load it if you trust it, save its plain "
     "state_dict, and convert that"
 )
 _MAX_DEPTH, _MAX_ENTRIES = 12, 200_000
@@ -52,17 +52,17 @@ _SAFETENSORS_TYPES = {
 
 
 def read_checkpoint(path, marks: Sequence[str] = (), key: str | None = None) -> Checkpoint:
-    """Returns the tensors of a checkpoint by name; values are read when they are asked for.
+    """Returns the tensors of a checkpoint by name; values are read lazily.
 
     Args:
       path: safetensors, or what `torch.save` wrote (zip or legacy), holding a state dict or dictionaries
         with one.
-      marks: names that tell the system's tensors from others; see `candidates.choose`.
-      key: the entry to take, where several fit.
+      marks: names that identify the tensors of the system; see `candidates.choose`.
+      key: the entry to use if several match.
 
     Raises:
-      AvsalError: the file is missing, of another format (which), damaged, or needs code to be read; or
-        what `choose` raises.
+      AvsalError: the file is missing, damaged, of another format (which the message names), or cannot be
+        read without running code; or as `choose`.
     """
     path = pathlib.Path(path)
     content = _safetensors(path) if checkpoint_format(path) == SAFETENSORS else _torch(path)
@@ -77,27 +77,27 @@ def read_checkpoint(path, marks: Sequence[str] = (), key: str | None = None) -> 
 def _safetensors(path: pathlib.Path) -> Content:
     try:
         with safetensors.safe_open(path, framework="np"):
-            pass  # checks the header: names, types, shapes, and where the values lie
+            pass  # checks the header: names, types, shapes and offsets
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length))
     except (safetensors.SafetensorError, ValueError, OSError, RecursionError) as error:
         raise AvsalError(
-            f"{path} is a damaged safetensors file, or has a type of number that is not known: {error}; "
+            f"{path} is a damaged safetensors file, or has an unsupported dtype: {error}; "
             "download it again, or save it as float32"
         ) from error
     header.pop("__metadata__", None)
 
-    def tensor(name: str, one: dict) -> StoredTensor:
-        begin, _ = one["data_offsets"]
-        load = functools.partial(_raw, path, name, one["dtype"], tuple(one["shape"]), 8 + length + begin)
-        return StoredTensor("", name=name, shape=tuple(one["shape"]), dtype=one["dtype"], load=load)
+    def tensor(name: str, entry: dict) -> StoredTensor:
+        begin, _ = entry["data_offsets"]
+        load = functools.partial(_raw, path, name, entry["dtype"], tuple(entry["shape"]), 8 + length + begin)
+        return StoredTensor("", name=name, shape=tuple(entry["shape"]), dtype=entry["dtype"], load=load)
 
-    return Content(tuple(tensor(name, one) for name, one in header.items()))
+    return Content(tuple(tensor(name, entry) for name, entry in header.items()))
 
 
 def _raw(path: pathlib.Path, name: str, dtype: str, shape: tuple[int, ...], offset: int) -> np.ndarray:
-    """Reads the values of a tensor, whose place in the file was checked."""
+    """Reads the values of a tensor; its offset was checked before."""
     if dtype not in _SAFETENSORS_TYPES:
         raise _unfit(name, dtype)
     count = int(np.prod(shape, dtype=np.int64))
@@ -118,31 +118,31 @@ def _torch(path: pathlib.Path) -> Content:
     _check_sums(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on sparse and quantised tensors, that they may change
+            warnings.simplefilter("ignore")  # that the APIs of sparse and quantised tensors may change
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f"it holds an object of {named[1]}" if named else "it holds more than tensors"
-        raise AvsalError(f"cannot read {path}: {what}, and {_REFUSED}") from error
+        match = re.search(r"GLOBAL ([\w.]+)", str(error))
+        reason = f"it holds an object of {match[1]}" if match else "it holds more than tensors"
+        raise AvsalError(f"cannot read {path}: {reason}, and {_REFUSED}") from error
     except Exception as error:  # torch raises many kinds for damaged files
         raise AvsalError(f"{path} is a damaged PyTorch file: {damage_reason(error)}") from error
     if not isinstance(content, Mapping | list | tuple):
         raise AvsalError(f"{path} holds a {type(content).__name__}, not a state dict of named tensors")
-    tensors, others = [], []
+    tensors, non_tensors = [], []
     for number, (folder, name, value) in enumerate(_entries(content)):
         if number > _MAX_ENTRIES:
             raise AvsalError(
-                f"{path} has more than {_MAX_ENTRIES:,} entries: no checkpoint of a network here"
+                f"{path} has more than {_MAX_ENTRIES:,} entries, too many for a checkpoint of a network"
             )
         if isinstance(value, torch.Tensor):
             tensors.append(_stored(folder, name=name, tensor=value, torch=torch))
         else:
-            others.append((folder, name))
-    return Content(tuple(tensors), tuple(others))
+            non_tensors.append((folder, name))
+    return Content(tuple(tensors), tuple(non_tensors))
 
 
 def _check_sums(path: pathlib.Path) -> None:
-    """Compares what a zip file holds with its checksums, which torch.load leaves out."""
+    """Verifies the checksums of a zip file, which torch.load does not check."""
     if not zipfile.is_zipfile(path):
         return  # the legacy format has none
     try:
@@ -151,11 +151,13 @@ def _check_sums(path: pathlib.Path) -> None:
     except Exception as error:  # zipfile raises many kinds for damaged files
         raise AvsalError(f"{path} is a damaged PyTorch file: {error}; fetch it again") from error
     if damaged is not None:
-        raise AvsalError(f"{path} is a damaged PyTorch file: its part {shown(damaged)} is not what was saved")
+        raise AvsalError(
+            f"{path} is a damaged PyTorch file: the checksum of its part {printable(damaged)} is wrong"
+        )
 
 
 def _entries(content, folder: str = "", depth: int = 0) -> Iterator[tuple[str, str, object]]:
-    """Yields (dictionaries, name, value) of all that lies in dictionaries and lists."""
+    """Yields (folder, name, value) of all entries of nested dictionaries and lists."""
     pairs = content.items() if isinstance(content, Mapping) else enumerate(content)
     for name, value in pairs:
         if isinstance(value, Mapping | list | tuple) and depth < _MAX_DEPTH:
@@ -177,14 +179,14 @@ def _stored(folder: str, name: str, tensor, torch) -> StoredTensor:
 
 
 def _values(name: str, tensor, torch) -> np.ndarray:
-    """Returns the values of a tensor: of layouts that mean the same dense, of short floats as float32."""
+    """Returns the values of a tensor; other layouts are made dense, short floats become float32."""
     if tensor.is_meta:
         raise AvsalError(
-            f"{shown(name)} is a meta tensor: it has a shape and no values; save the state dict once the "
+            f"{printable(name)} is a meta tensor: it has a shape and no values; save the state dict once the "
             "weights are loaded"
         )
     if tensor.is_nested:
-        raise AvsalError(f"{shown(name)} is a nested tensor, of {tensor.dtype}: save it as plain float32")
+        raise AvsalError(f"{printable(name)} is a nested tensor, of {tensor.dtype}: save it as plain float32")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -200,4 +202,4 @@ def _values(name: str, tensor, torch) -> np.ndarray:
 
 
 def _unfit(name: str, dtype: str) -> AvsalError:
-    return AvsalError(f"{shown(name)} is of type {dtype}, which is not read; save it as float32")
+    return AvsalError(f"{printable(name)} is of type {dtype}, which is not supported; save it as float32")

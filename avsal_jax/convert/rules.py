@@ -1,4 +1,4 @@
-"""Key tables: which source tensor becomes which leaf, and how; strict in both directions."""
+"""Key tables: map each source tensor to a leaf and a transform; missing or surplus tensors are errors."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from avsal_jax.errors import AvsalError
 
-if TYPE_CHECKING:  # tables are read for `--help`, without numpy
+if TYPE_CHECKING:  # `--help` reads the tables and must not import numpy
     import numpy as np
 
-# transform -> (rank of the source, its axis for each of ours). None is an axis of length 1 that the source
-# lacks; axes of the source that are not named must have length 1. 3-D kernels are (O, I, kt, kh, kw) in
-# PyTorch and [kt, kh, kw, I, O] here; transposed convolutions are (I, O, kt, kh, kw) there. Kernels over
-# the time of a sound are columns (O, I, k, 1) or rows (O, I, 1, k).
+# transform -> (rank of the source, source axis of each target axis). None is an axis of length 1 that the
+# source lacks; source axes that are not listed must have length 1. 3-D kernels are (O, I, kt, kh, kw) in
+# PyTorch and [kt, kh, kw, I, O] here; transposed convolutions are (I, O, kt, kh, kw) in PyTorch. Kernels
+# over the time of audio are columns (O, I, k, 1) or rows (O, I, 1, k).
 TRANSFORMS: dict[str, tuple[int, tuple[int | None, ...]]] = {
     "vector": (1, (0,)),
     "conv3d": (5, (2, 3, 4, 1, 0)),
@@ -33,14 +33,14 @@ TRANSFORMS: dict[str, tuple[int, tuple[int | None, ...]]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One row of a key table: which tensor becomes which parameter, and how its axes are ordered.
+    """One row of a key table: a source tensor, its target parameter, and the order of its axes.
 
     Attributes:
       source: the name of the tensor.
       target: the path of the parameter, as `params/fusion/gate/kernel` or `batch_stats/head/norm/mean`.
       transform: a key of `TRANSFORMS`: `vector`, `linear` (weight of a Linear -> kernel of a Dense),
         `conv2d`, `conv3d`, `conv_transpose3d`, `depthwise`, ...
-      piece: (i, n) takes the i-th of n equal pieces along the first axis of the source.
+      piece: (i, n) selects the i-th of n equal pieces along the first axis of the source.
     """
 
     source: str
@@ -48,14 +48,14 @@ class Entry:
     transform: str
     piece: tuple[int, int] = (0, 1)
 
-    def taken(self, array: np.ndarray) -> np.ndarray:
-        """Returns the piece of the source that the row takes."""
+    def select_piece(self, array: np.ndarray) -> np.ndarray:
+        """Returns the piece of the source that the row uses."""
         index, count = self.piece
         size = array.shape[0] // count
         return array[index * size : (index + 1) * size]
 
     def apply(self, array: np.ndarray) -> np.ndarray:
-        """Returns a piece of the source, of the right rank, in our layout and float32."""
+        """Returns a piece of the source, of the right rank, in the target layout and float32."""
         import numpy as np
 
         _, order = TRANSFORMS[self.transform]
@@ -63,40 +63,42 @@ class Entry:
         return np.ascontiguousarray(value, dtype=np.float32)
 
     def shape_in_source(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Returns the shape that the piece has in the source, given that of our leaf."""
+        """Returns the shape of the piece in the source, given the shape of the target leaf."""
         rank, order = TRANSFORMS[self.transform]
         return tuple(shape[order.index(axis)] if axis in order else 1 for axis in range(rank))
 
     def undo(self, value: np.ndarray) -> np.ndarray:
-        """Returns our leaf in the source's layout, by indexing axes one by one."""
+        """Returns a target leaf in the layout of the source."""
         import numpy as np
 
         rank, order = TRANSFORMS[self.transform]
         new = tuple(position for position, axis in enumerate(order) if axis is None)
-        kept = value.squeeze(new)
-        return np.moveaxis(kept.reshape(*kept.shape, *[1] * (rank - kept.ndim)), range(rank), self._axes())
+        squeezed = value.squeeze(new)
+        return np.moveaxis(
+            squeezed.reshape(*squeezed.shape, *[1] * (rank - squeezed.ndim)), range(rank), self._axes()
+        )
 
     def _axes(self) -> list[int]:
-        """The source's axes in our order, then those that we drop."""
+        """Returns the source axes in target order, then the dropped axes."""
         rank, order = TRANSFORMS[self.transform]
-        kept = [axis for axis in order if axis is not None]
-        return kept + [axis for axis in range(rank) if axis not in kept]
+        axes = [axis for axis in order if axis is not None]
+        return axes + [axis for axis in range(rank) if axis not in axes]
 
 
 def batch_norm(source: str, target: str) -> Iterator[Entry]:
-    """Rows of a BatchNorm `source.{weight,bias,running_mean,running_var}` for the norm at `target`."""
+    """Yields the rows of a BatchNorm, `source.{weight,bias,running_mean,running_var}`, for `target`."""
     leaves = (
         ("weight", "params", "scale"),
         ("bias", "params", "bias"),
         ("running_mean", "batch_stats", "mean"),
         ("running_var", "batch_stats", "var"),
     )
-    for theirs, collection, ours in leaves:
-        yield Entry(f"{source}.{theirs}", f"{collection}/{target}/batch/{ours}", "vector")
+    for name, collection, leaf in leaves:
+        yield Entry(f"{source}.{name}", f"{collection}/{target}/batch/{leaf}", "vector")
 
 
 def conv_norm(conv: str, norm: str, target: str) -> Iterator[Entry]:
-    """Rows of a convolution and its batch norm for the `ConvNorm` at `target`."""
+    """Yields the rows of a convolution and its batch norm for the `ConvNorm` at `target`."""
     yield Entry(f"{conv}.weight", f"params/{target}/conv/kernel", "conv3d")
     yield from batch_norm(norm, f"{target}/norm")
 
@@ -107,17 +109,17 @@ def apply_table(
     ignored: Iterable[str],
     expected: dict[str, tuple[int, ...]],
 ) -> dict[str, np.ndarray]:
-    """Returns our flat leaves out of source tensors.
+    """Returns flat target leaves, converted from source tensors.
 
     Args:
       tensors: source name -> array.
       table: the rows; together they must fill `expected`.
-      ignored: name patterns of source tensors that are known and not used.
+      ignored: name patterns of source tensors that are not used.
       expected: flat path -> shape of every leaf of the network.
 
     Raises:
-      AvsalError: naming every missing or surplus source tensor, wrong rank or shape, unfilled leaf; or
-        tensors with values that no network has (see `storage.value_fault`).
+      AvsalError: lists every missing or surplus source tensor, wrong rank or shape, and unfilled leaf; or
+        tensors with invalid values (see `storage.value_fault`).
     """
     import numpy as np
 
@@ -132,8 +134,8 @@ def apply_table(
         for name in tensors
         if name not in used and not any(fnmatch.fnmatchcase(name, pattern) for pattern in ignored)
     ]
-    problems += _listed("missing from the checkpoint", missing)
-    problems += _listed("in the checkpoint but not known", surplus)
+    problems += _problem_lines("missing from the checkpoint", missing)
+    problems += _problem_lines("in the checkpoint but not known", surplus)
     for entry in table:
         if entry.source not in tensors:
             continue
@@ -142,33 +144,33 @@ def apply_table(
         if array.ndim != rank:
             problems.append(f"{entry.source} has shape {tuple(array.shape)}, not {rank} axes")
             continue
-        wanted = expected.get(entry.target)
-        if wanted is None:
+        shape = expected.get(entry.target)
+        if shape is None:
             continue
-        theirs = entry.shape_in_source(wanted)
-        whole = (theirs[0] * entry.piece[1], *theirs[1:])
-        if tuple(array.shape) != whole:
-            hint = "; its axes look transposed" if sorted(array.shape) == sorted(whole) else ""
-            problems += [f"{entry.source} has shape {tuple(array.shape)}, not {whole}{hint}"]
+        piece_shape = entry.shape_in_source(shape)
+        source_shape = (piece_shape[0] * entry.piece[1], *piece_shape[1:])
+        if tuple(array.shape) != source_shape:
+            hint = "; its axes look transposed" if sorted(array.shape) == sorted(source_shape) else ""
+            problems += [f"{entry.source} has shape {tuple(array.shape)}, not {source_shape}{hint}"]
             continue
-        values = entry.taken(np.asarray(array))
+        values = entry.select_piece(np.asarray(array))
         if fault := value_fault(values, entry.target):
             faults.append(f"{entry.source} {fault}")
             continue
         flat[entry.target] = entry.apply(values)
     targets = {entry.target for entry in table}
-    problems += _listed("parts of the network that no row fills", sorted(set(expected) - targets))
-    problems += _listed("rows for parts that the network lacks", sorted(targets - set(expected)))
+    problems += _problem_lines("parts of the network that no row fills", sorted(set(expected) - targets))
+    problems += _problem_lines("rows for parts that the network lacks", sorted(targets - set(expected)))
     if problems:
         raise AvsalError("the checkpoint does not fit: " + "; ".join(problems))
     if faults:
-        more = f"; and {len(faults) - 2} more tensors" if len(faults) > 2 else ""
-        raise AvsalError(f"{'; '.join(faults[:2])}{more}: {WRONG_VALUES}")
+        rest = f"; and {len(faults) - 2} more tensors" if len(faults) > 2 else ""
+        raise AvsalError(f"{'; '.join(faults[:2])}{rest}: {WRONG_VALUES}")
     return flat
 
 
-def _listed(what: str, names: list[str], limit: int = 4) -> list[str]:
+def _problem_lines(label: str, names: list[str], limit: int = 4) -> list[str]:
     if not names:
         return []
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return [f"{len(names)} {what}: {', '.join(names[:limit])}{more}"]
+    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return [f"{len(names)} {label}: {', '.join(names[:limit])}{rest}"]

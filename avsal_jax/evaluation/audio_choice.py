@@ -1,4 +1,4 @@
-"""The sound of each video in an evaluation: its own, silence, that of another video, or that of a file."""
+"""The audio of each video in an evaluation: its own, silence, another video's, or that of a file."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ AUTO, OFF, SWAP = "auto", "off", "swap"
 
 @dataclasses.dataclass(frozen=True)
 class AudioChoice:
-    """The sound that goes with each video; made by `AudioChoice.of`.
+    """The audio for each video; created by `AudioChoice.of`.
 
     Attributes:
-      audio: `auto` (the video's own), `off` (silence), `swap` (that of another video), or a file for all.
-      swapped: for `swap` the video whose sound goes with each, by (data set, name).
+      audio: `auto` (the video's own), `off` (silence), `swap` (another video's), or a file for all videos.
+      swapped: for `swap`: (data set, name) of a video -> the video whose sound it gets.
     """
 
     audio: str = AUTO
@@ -43,17 +43,17 @@ class AudioChoice:
         return cls(audio)
 
     def identity(self, entry: VideoEntry) -> str:
-        """Returns what results depend on in addition to the video and its own sound; '' for that."""
+        """Returns what results depend on in addition to the video and its own sound; '' for its own sound."""
         if self.audio in (AUTO, OFF):
             return "" if self.audio == AUTO else "silence"
         path = self._path(entry)
         return "silence" if path is None else f"sound {tree_identity(path)}"
 
     def read(self, entry: VideoEntry) -> tuple[Sound | None, list[str]]:
-        """Returns the sound, which begins with the picture, and what is unusual about it; None is silence.
+        """Returns the sound, aligned with the start of the video, and warnings about it; None is silence.
 
         Raises:
-          AvsalError: the file of all videos cannot be read.
+          AvsalError: the audio file for all videos cannot be read.
         """
         if self.audio == OFF:
             return None, []
@@ -73,10 +73,10 @@ class AudioChoice:
 
 
 def swapped_sounds(entries: Sequence[VideoEntry], seed: int) -> dict[tuple[str, str], VideoEntry]:
-    """Returns for each video with sound another one, by (data set, name), each once.
+    """Returns (data set, name) -> another video, for each video with sound; a derangement.
 
-    The videos are shuffled by the seed, and each gets the sound of the next in turn. The order of `entries`,
-    and how often a video is among them, do not matter. Videos without sound are left out.
+    The videos are shuffled by the seed, and each gets the sound of the next one, cyclically. The result does
+    not depend on the order of `entries` or on repetitions. Videos without sound are omitted.
 
     Raises:
       AvsalError: fewer than two videos with sound.

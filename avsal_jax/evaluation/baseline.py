@@ -1,4 +1,4 @@
-"""What a baseline is, and those of the package; what they compute is imported when it is asked for."""
+"""The interface of baselines, and the baselines of the package; their code is imported on first use."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class BaselineRequest:
-    """What a baseline may need of the evaluation that it is for.
+    """The inputs that an evaluation provides to a baseline.
 
     Attributes:
       entries: all videos that are scored.
-      training: returns the training videos that go with them; AvsalError where the set has no such list.
-      observers: the raw fixations of --observers; None where the user names none.
-      allow_seen: whether what was fitted on the training videos is scored on these too.
+      training: returns the matching training videos; AvsalError if the set has no training list.
+      observers: the raw fixations of --observers; None without that flag.
+      allow_seen: whether a baseline may be scored on the videos that it was fitted on.
     """
 
     entries: Sequence[VideoEntry]
@@ -38,7 +38,7 @@ class Baseline:
     Attributes:
       about: what it predicts, in one line.
       maps: `BaselineRequest` -> `MapSource`, whose `label` is its name in tables.
-      is_stored: whether its maps are stored as those of a model, as --postprocess says.
+      is_stored: whether its maps are stored like those of a model, with --postprocess.
     """
 
     about: str

@@ -24,32 +24,32 @@ _SPECTRAL_WIDTH = 64  # pixels at which the spectrum is taken
 
 
 class Constant(MapSource):
-    """The same map for every frame."""
+    """The same map for every frame of every video."""
 
     def __init__(self, saliency: np.ndarray, label: str, identity: str):
         self._saliency, self.label, self._identity = saliency, label, identity
 
     def identity(self, entry: VideoEntry) -> str:
-        """Returns what the map was made of."""
+        """Returns the identity of the map."""
         return self._identity
 
     def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray]:
-        """Yields the map, stored once."""
+        """Yields the map for every frame; it is converted once."""
         stored = protocol.store(self._saliency, entry)
         for _ in range(entry.frames):
             yield stored
 
 
 class _CentrePrior(Constant):
-    """On a grid, the prior is evaluated at the middle of each cell."""
+    """The centre prior; on a grid it is evaluated at the centre of each cell."""
 
     def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray]:
         if protocol.grid is None:
             yield from super().maps(entry, protocol)
             return
         size = protocol.grid.size(entry)
-        middles = [4 * (np.arange(n) + 0.5) / n - 2 for n in size]  # in standard deviations
-        yield from [_gaussian(*middles)] * entry.frames
+        centres = [4 * (np.arange(n) + 0.5) / n - 2 for n in size]  # in standard deviations
+        yield from [_gaussian(*centres)] * entry.frames
 
 
 def centre_maps() -> Constant:
@@ -68,7 +68,7 @@ def mean_maps(training: Sequence[VideoEntry]) -> Constant:
     Of each video at most 40 evenly spaced frames are read.
 
     Raises:
-      AvsalError: there is no training video.
+      AvsalError: no training video has truth.
     """
     mean, usable = mean_density(training)
     made_of = digest([[entry.dataset, entry.name, *entry.identity()] for entry in usable])
@@ -84,8 +84,8 @@ def mean_density(
         labelled = [index for index in range(entry.frames) if entry.has_truth(index)]
         if not labelled:
             continue
-        picked = np.unique(np.linspace(0, len(labelled) - 1, _MEAN_FRAMES).round().astype(int))
-        total += np.mean([resize_map(entry.truth(labelled[index]).density, *_SIZE) for index in picked], 0)
+        indices = np.unique(np.linspace(0, len(labelled) - 1, _MEAN_FRAMES).round().astype(int))
+        total += np.mean([resize_map(entry.truth(labelled[index]).density, *_SIZE) for index in indices], 0)
         usable.append(entry)
     if not usable:
         raise AvsalError("the mean map needs the training list of the set, with its files")
@@ -93,7 +93,7 @@ def mean_density(
 
 
 class _OfFrames(MapSource):
-    """A rule on the luminance of a frame and of the frame before it; large frames are seen at 224x384."""
+    """A rule on the luminance of a frame and the previous one; large frames are resized to 224x384."""
 
     def __init__(self, rule: Callable[[np.ndarray, np.ndarray], np.ndarray], label: str):
         self._rule, self.label = rule, label
@@ -103,12 +103,12 @@ class _OfFrames(MapSource):
         return f"{self.label} 1"
 
     def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray | None]:
-        """Yields the rule's map; the first frame has that of the second.
+        """Yields the map of each frame; the first frame has the map of the second.
 
-        On a grid, which scores few frames, None for the others.
+        With a grid, yields None for frames that are not scored.
         """
         scored = range(entry.frames) if protocol.grid is None else frozenset(protocol.frames(entry))
-        light = functools.lru_cache(maxsize=2)(functools.partial(self._seen, entry))
+        light = functools.lru_cache(maxsize=2)(functools.partial(self._luminance, entry))
         for index in range(entry.frames):
             if index not in scored:
                 yield None
@@ -116,7 +116,7 @@ class _OfFrames(MapSource):
             before = light(index - 1 if index else min(1, entry.frames - 1))
             yield protocol.store(self._rule(before, light(index)), entry)
 
-    def _seen(self, entry: VideoEntry, index: int) -> np.ndarray:
+    def _luminance(self, entry: VideoEntry, index: int) -> np.ndarray:
         frame = entry.frame(index)
         if frame.shape[0] * frame.shape[1] > _SIZE[0] * _SIZE[1]:
             frame = resize_frame(frame, *_SIZE)
@@ -124,20 +124,20 @@ class _OfFrames(MapSource):
 
 
 def motion_energy_maps() -> _OfFrames:
-    """Returns |change of luminance since the frame before|, blurred by a Gaussian of sigma H/16."""
+    """Returns the source |change of luminance since the previous frame|, blurred with sigma H/16."""
     return _OfFrames(lambda before, light: motion_maps(np.stack([before, light]))[-1], "motion energy")
 
 
 def spectral_residual_maps() -> _OfFrames:
-    """Returns the rule of Hou and Zhang, "Saliency detection: a spectral residual approach", CVPR 2007."""
+    """Returns the source of Hou and Zhang, "Saliency detection: a spectral residual approach", CVPR 2007."""
     return _OfFrames(lambda before, light: spectral_residual(light), "spectral residual")
 
 
 def spectral_residual(light: np.ndarray) -> np.ndarray:
     """Returns the map [h, 64] of a picture's luminance [H, W] (Hou and Zhang 2007, equations 6 to 9).
 
-    At 64 pixels of width, as the paper has it: the log amplitude of the spectrum less its 3x3 mean, back with
-    the picture's own phase, squared, and blurred by a Gaussian of sigma 2.5, as in their MATLAB lines.
+    At a width of 64 pixels, as in the paper: the log amplitude of the spectrum minus its 3x3 mean, inverse
+    transformed with the original phase, squared, and blurred with sigma 2.5, as in the authors' MATLAB code.
     """
     height = max(1, round(light.shape[0] * _SPECTRAL_WIDTH / light.shape[1]))
     small = Image.fromarray(light).resize((_SPECTRAL_WIDTH, height), Image.Resampling.BILINEAR)  # antialiased

@@ -1,4 +1,4 @@
-"""Results side by side: joined tables, the six-set mean, paired differences with bootstrap intervals."""
+"""Comparison of results: joined tables, the six-set mean, paired differences with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Score:
     """A row of the joined table: a method on a set (`six_sets`: the unweighted mean of the six).
 
     Attributes:
-      folds: those that were averaged; empty where there is none.
-      videos: scored ones, all folds together; None where a paper does not say.
+      folds: the folds that were averaged; empty for a set without folds.
+      videos: number of scored videos over all folds; None if the paper does not report it.
       metrics: name -> mean.
-      origin: paths, a paper's table, or what was averaged.
-      note: what a reader should know of the numbers.
+      origin: paths, a table of a paper, or what was averaged.
+      note: conditions and caveats of the numbers.
     """
 
     method: str
@@ -43,12 +43,12 @@ class Score:
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """Paired difference of per-video values, `method` minus `base`, on the videos that both have.
+    """Paired difference of per-video values, `method` minus `base`, on their common videos.
 
     Attributes:
       mean: over the videos.
       low, high: bootstrap interval of the mean, NaN with fewer than two videos.
-      videos: those where both have a value of the metric.
+      videos: number of videos for which both have a value of the metric.
     """
 
     method: str
@@ -64,7 +64,7 @@ class Difference:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """What `compare` finds; `base` is None where no result has per-video values."""
+    """What `compare` returns; `base` is None if no result has per-video values."""
 
     methods: tuple[str, ...]
     metrics: tuple[str, ...]
@@ -78,11 +78,12 @@ class Comparison:
 def compare(results: Sequence[Result]) -> Comparison:
     """Joins results of one or several methods on one or several sets.
 
-    Results of one method on several folds of a set are averaged, each fold alike (as Jain et al. 2021 report
-    them); the set means average to the six-set mean, each set alike (as Fan et al. 2022, Tables 3 and 4).
+    Results of one method on several folds of a set are averaged with equal weights per fold (as Jain et al.
+    2021 report them). The six-set mean gives each set the same weight (as Fan et al. 2022, Tables 3 and 4).
 
     Raises:
-      AvsalError: a result twice; one set scored by different protocols, splits or folds; no common video.
+      AvsalError: a result is given twice; a set was scored by different protocols, splits or folds; two
+        methods have no common video.
     """
     _check(results)
     methods = tuple(dict.fromkeys(r.method for r in results))
@@ -106,46 +107,47 @@ def compare(results: Sequence[Result]) -> Comparison:
 
 
 def _check(results: Sequence[Result]) -> None:
-    seen: dict[tuple, Result] = {}
+    by_key: dict[tuple, Result] = {}
     for result in results:
         key = (result.method, result.dataset, result.split, result.fold)
-        if key in seen:
-            first, where = seen[key].origin, result.dataset + _fold(result.fold)
+        if key in by_key:
+            first, place = by_key[key].origin, result.dataset + _fold(result.fold)
             raise AvsalError(
-                f"{first} and {result.origin} both hold {result.method!r} on {where}; "
-                "name one of them otherwise: LABEL=FOLDER"
+                f"{first} and {result.origin} both contain {result.method!r} on {place}; "
+                "rename one of them: LABEL=FOLDER"
             )
-        seen[key] = result
+        by_key[key] = result
     measured = [r for r in results if r.per_video is not None]
     for dataset in dict.fromkeys(r.dataset for r in measured):
-        here = [r for r in measured if r.dataset == dataset]
+        of_set = [r for r in measured if r.dataset == dataset]
         for field in ("protocol", "split"):
-            _same(here, dataset=dataset, what=field, value=lambda r, field=field: getattr(r, field))
-        if not _is_single_split(dataset):  # else every fold number means it
+            _check_equal(of_set, dataset=dataset, field=field, value=lambda r, field=field: getattr(r, field))
+        if not _is_single_split(dataset):  # otherwise every fold number means the same split
             folds = {
-                m: sorted({r.fold for r in here if r.method == m}, key=str) for m in {r.method for r in here}
+                m: sorted({r.fold for r in of_set if r.method == m}, key=str)
+                for m in {r.method for r in of_set}
             }
-            _same(
-                here,
+            _check_equal(
+                of_set,
                 dataset=dataset,
-                what="folds",
+                field="folds",
                 value=lambda r, folds=folds: ", ".join(map(str, folds[r.method])),
             )
 
 
 def _is_single_split(dataset: str) -> bool:
-    """Whether a registered set has one split; others, such as lists over several sets, have folds."""
+    """Whether a registered set has a single split. Other sets, such as lists of several sets, have folds."""
     row = registry.lookup("dataset", dataset)
     return row is not None and row.single_split
 
 
-def _same(results: list[Result], dataset: str, what: str, value: Callable[[Result], str]) -> None:
+def _check_equal(results: list[Result], dataset: str, field: str, value: Callable[[Result], str]) -> None:
     first = results[0]
     for other in results[1:]:
         if value(other) != value(first):
             raise AvsalError(
-                f"{first.origin} has {what} {value(first)} on {dataset}, {other.origin} has {value(other)}: "
-                "their numbers do not compare; evaluate both alike"
+                f"{first.origin} has {field} {value(first)} on {dataset}, {other.origin} has {value(other)}: "
+                "their numbers are not comparable; evaluate both in the same way"
             )
 
 
@@ -171,7 +173,7 @@ def _score(results: list[Result]) -> Score:
 
 
 def _six_set_means(scores: list[Score]) -> tuple[list[Score], dict[str, tuple[str, ...]]]:
-    """Returns the means of methods with all six sets, and which sets others that have some lack."""
+    """Returns the means of methods with all six sets, and the missing sets of methods with only some."""
     means, missing, sets = [], {}, group_names(SIX)
     for method, split in dict.fromkeys((s.method, s.split) for s in scores):
         of_sets = {
@@ -235,14 +237,14 @@ def _base(results: Sequence[Result]) -> str | None:
 def _differences(results: Sequence[Result]) -> list[Difference]:
     base = _base(results)
     measured = [r for r in results if r.per_video is not None]
-    found = []
+    differences = []
     for key in dict.fromkeys((r.dataset, r.split) for r in measured):
-        here = [r for r in measured if (r.dataset, r.split) == key]
-        first = [r for r in here if r.method == base]
-        for method in dict.fromkeys(r.method for r in here):
+        of_set = [r for r in measured if (r.dataset, r.split) == key]
+        first = [r for r in of_set if r.method == base]
+        for method in dict.fromkeys(r.method for r in of_set):
             if method != base and first:
-                found += _paired(first, [r for r in here if r.method == method])
-    return found
+                differences += _paired(first, [r for r in of_set if r.method == method])
+    return differences
 
 
 def _paired(first: list[Result], second: list[Result]) -> list[Difference]:
@@ -254,31 +256,33 @@ def _paired(first: list[Result], second: list[Result]) -> list[Difference]:
             f"{first[0].origin} and {second[0].origin} have no video of {first[0].dataset} in common; "
             "evaluate both with the same --split, --list and --fold"
         )
-    found = []
+    differences = []
     for metric in first[0].per_video:
         if any(metric not in r.per_video for r in (*first, *second)):
             continue
-        ours, theirs = _by_video(first, metric), _by_video(second, metric)
-        pairs = np.array([theirs[v] - ours[v] for v in sorted(ours.keys() & theirs.keys())])
+        base_values, method_values = _by_video(first, metric), _by_video(second, metric)
+        pairs = np.array(
+            [method_values[v] - base_values[v] for v in sorted(base_values.keys() & method_values.keys())]
+        )
         low, high = bootstrap_interval(pairs)
         mean = float(pairs.mean()) if len(pairs) else np.nan
-        where = (second[0].method, first[0].method, first[0].dataset, first[0].split)
-        found.append(Difference(*where, metric, len(pairs), mean, low, high))
-    return found
+        labels = (second[0].method, first[0].method, first[0].dataset, first[0].split)
+        differences.append(Difference(*labels, metric, len(pairs), mean, low, high))
+    return differences
 
 
 def _by_video(results: list[Result], metric: str) -> dict[str, float]:
-    """Returns video -> value where there is one; a video of several folds counts once, with its mean."""
+    """Returns video -> value, without NaN; a video of several folds counts once, with its mean."""
     values: dict[str, list[float]] = {}
     for result in results:
         for name, value in result.per_video[metric].items():
             if not np.isnan(value):
                 values.setdefault(_video(name), []).append(value)
-    return {video: float(np.mean(several)) for video, several in values.items()}
+    return {video: float(np.mean(numbers)) for video, numbers in values.items()}
 
 
 def _video(name: str) -> str:
-    """Leaves out the fold of `2:name`, as results of several folds in one folder call their videos."""
+    """Removes the fold from `2:name`, the name of a video in results of several folds."""
     return re.sub(r"^\d+:(?=.)", "", name)
 
 
@@ -295,11 +299,11 @@ def bootstrap_interval(
     draws depend on the seed and the number of groups only, so rows of the same videos share their resamples.
 
     Args:
-      values: [N], one for each video; NaN is left out, with its group if nothing of that is left.
-      groups: [N], names that videos share which show nearly the same; None if each video is drawn by itself.
+      values: [N], one for each video. NaN is dropped, and so are groups without any other value.
+      groups: [N], one name for all videos that show nearly the same; None to draw each video separately.
 
     Returns:
-      Two floats; NaN with fewer than two groups, of which no interval can be made.
+      Two floats; NaN with fewer than two groups, for which the interval is not defined.
     """
     values = np.asarray(values, np.float64)
     names = np.arange(len(values)) if groups is None else np.asarray(groups)
@@ -310,7 +314,7 @@ def bootstrap_interval(
     if len(counts) < 2:
         return np.nan, np.nan
     generator, means = np.random.default_rng(seed), np.empty(resamples)
-    for start in range(0, resamples, 500):  # pieces bound the memory for sets of many videos
+    for start in range(0, resamples, 500):  # pieces limit the memory for sets of many videos
         piece = means[start : start + 500]
         rows = generator.integers(len(counts), size=(len(piece), len(counts)))
         piece[:] = sums[rows].sum(1) / counts[rows].sum(1)

@@ -1,4 +1,4 @@
-"""Can two domains be told apart by a network's features? A fresh discriminator on frozen ones says."""
+"""Separability of two domains: the accuracy of a new discriminator on frozen features of a network."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from avsal_jax.errors import AvsalError
 from avsal_jax.models.domain import DomainDiscriminator
 from avsal_jax.models.initial import fresh_variables
 
-STEPS = 1600  # of a fresh discriminator; one of 400 had not learnt yet what tells domains nearly alike
-_BATCH = 32  # of either domain
+STEPS = 1600  # training steps of the discriminator; 400 are too few for domains that are nearly equal
+_BATCH = 32  # clips per domain
 
 
 def separability(
@@ -23,26 +23,28 @@ def separability(
     rate: float = 1e-3,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Returns balanced accuracies of a fresh discriminator, in [0, 1]: on held-out clips, and on its own.
+    """Returns balanced accuracies of a new discriminator, in [0, 1]: on held-out and on training clips.
 
-    It is a `DomainDiscriminator`, trained by Adam on balanced batches of `train` at a rate that falls to zero
-    by a cosine (at a constant one the result hangs on the last few steps), and then judged with its running
-    statistics. Tokens are scaled to mean 0 and deviation 1 of the training clips.
+    A `DomainDiscriminator` is trained by Adam on balanced batches of `train`, with a cosine decay of the
+    learning rate to zero (with a constant rate the result depends on the last few steps), and evaluated with
+    its running statistics. Tokens are normalised by mean and standard deviation of the training clips.
 
     Args:
-      train, held_out: tokens [clips, N, C] of (source, target); of unlike videos.
+      train, held_out: tokens [clips, N, C] of (source, target); of different videos.
       channels: of the discriminator.
-      steps, rate, seed: of its training.
+      steps, rate, seed: number of training steps, initial learning rate, random seed.
 
     Raises:
-      AvsalError: a domain without clips, or tokens of unlike shapes.
+      AvsalError: a domain without clips, or tokens of different shapes.
     """
     shapes = {part.shape[1:] for part in (*train, *held_out)}
     if len(shapes) > 1 or not all(len(part) for part in (*train, *held_out)):
         sizes = ", ".join(str(part.shape) for part in (*train, *held_out))
-        raise AvsalError(f"tokens [clips, N, C] of both domains shall be alike, with a clip; got {sizes}")
-    both = np.concatenate(train)
-    mean, deviation = both.mean(), both.std() + 1e-6
+        raise AvsalError(
+            f"tokens [clips, N, C] of both domains must have one [N, C] and at least one clip; got {sizes}"
+        )
+    tokens = np.concatenate(train)
+    mean, deviation = tokens.mean(), tokens.std() + 1e-6
     train, held_out = (
         [((part - mean) / deviation).astype(np.float32) for part in parts] for parts in (train, held_out)
     )

@@ -29,27 +29,27 @@ from avsal_jax.runtime.cluster import share
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What a user asks for.
+    """The arguments of an evaluation.
 
     Attributes:
-      dataset, root, split, fold, list_file: see `data.sets.datasets.open_dataset`.
+      dataset, root, split, fold, list_file: the videos; see `data.sets.datasets.open_dataset`.
       model: a model directory or bundled model, `1=DIR,2=DIR,3=DIR` for pooled folds, a prior's file, or the
         name of a registered baseline.
-      predictions: a folder of saved maps; either this or `model`.
-      observers: raw fixations, for people as a baseline; see `human`.
-      protocol: the name of a registered one, or None for the set's default.
+      predictions: a folder of saved maps. Set either this or `model`.
+      observers: raw fixations, for the baseline `human`; see the module `human`.
+      protocol: the name of a registered protocol; None for the default of the set.
       postprocess: how maps of a model are stored, see `pictures.to_grey`; None for the protocol's own.
-      metrics: names of registered ones; empty for those that are computed by default.
+      metrics: names of registered metrics; empty for the default metrics.
       shard: (I, N): the I-th of N shares, from 1.
-      seed: of all draws.
+      seed: of all random draws.
       label: the method's name in tables.
-      gaze: how recorded gaze is read.
-      allow_seen: whether a prior or mean map is scored on the stimuli that it was fitted on.
-      smoothing: of a network's maps, in seconds; None for the model's own.
-      prior: a file of `fit-prior`; adds the metrics that are over a prior, where none of those chosen is.
-        Without a file these are over the centre prior.
+      gaze: options for reading recorded gaze.
+      allow_seen: whether a prior or mean map may be scored on the stimuli that it was fitted on.
+      smoothing: of a network's maps, in seconds; None for the model's default.
+      prior: a file of `fit-prior`, the reference of metrics that need a prior; adds these metrics unless
+        `metrics` has one of them. Without a file, the reference is the centre prior.
       audio: the sound of each video, for a model that takes audio; see `audio_choice.AudioChoice`.
-      coding_iterations: of predictive coding, in place of the model's own number; None for that.
+      coding_iterations: number of predictive coding iterations; None for the model's default.
     """
 
     dataset: str
@@ -81,7 +81,7 @@ def evaluate(
     say: Callable[[str], None] = lambda line: None,
     progress: Callable = lambda units: units,
 ) -> dict:
-    """Evaluates a set; returns the summary, or what is still missing.
+    """Evaluates a set; returns the summary, or counts of videos while other shares are incomplete.
 
     Raises:
       AvsalError: the set, the model or the predictions cannot be read, or a setting is unknown.
@@ -93,27 +93,29 @@ def evaluate(
     for note in notes:
         say(f"note: {request.dataset}: {note}")
     pool = [Unit(entry, units[0].source) for entry in stimuli] or units
-    own = share(units, request.shard)
-    for problem in runner.check(own, settings):  # reads sound; the other shares are told by their processes
+    own_units = share(units, request.shard)
+    for problem in runner.check(own_units, settings):  # reads sound; other processes report their own shares
         say(f"note: {problem}")
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise AvsalError(f"cannot write to {output}: {error.strerror}") from error
     if not any(unit.entry.published for unit in units if unit.entry.frames):
-        return write_submission(own, protocol=settings.protocol, output=output, say=say, progress=progress)
+        return write_submission(
+            own_units, protocol=settings.protocol, output=output, say=say, progress=progress
+        )
     failed = runner.evaluate_units(
-        own, settings=settings, output=output, say=say, progress=progress, pool=pool
+        own_units, settings=settings, output=output, say=say, progress=progress, pool=pool
     )
     parts = [runner.read_part(output, unit, settings) for unit in units]
-    tried = sum(part is not None for part in parts)
+    attempts = sum(part is not None for part in parts)
     scored = [
         (part, unit.fold)
         for part, unit in zip(parts, units, strict=True)
         if part is not None and "failed" not in part
     ]
     complete = [part for part, _ in scored]
-    if tried < len(units) or not complete:
+    if attempts < len(units) or not complete:
         return {"videos": len(complete), "of": len(units), "failed": failed}
     about = {
         "method": request.label or units[0].source.label,
@@ -151,7 +153,7 @@ def evaluate(
 
 
 def _settings(request: Request) -> Settings:
-    """Returns how the set is evaluated; a prior adds the metrics that are over one."""
+    """Returns the settings of the evaluation; a prior adds the metrics that need one."""
     protocol = _protocol(request)
     names = registry.choose("metric", request.metrics or default_metrics())
     over_prior = metrics_over_priors()
@@ -170,7 +172,7 @@ def _settings(request: Request) -> Settings:
 
 
 def _protocol(request: Request) -> Protocol:
-    """Returns the protocol; one on a grid blurs fixations as the options of recorded gaze say."""
+    """Returns the protocol; with a grid, its blur is that of the options of recorded gaze."""
     protocol, gaze = protocol_for(request.protocol, request.dataset), request.gaze
     if request.postprocess is not None:
         protocol = protocol.with_postprocess(request.postprocess)
@@ -181,7 +183,7 @@ def _protocol(request: Request) -> Protocol:
 
 
 def _overrides(request: Request) -> dict:
-    """Returns what a result states of settings in place of the model's or the protocol's own."""
+    """Returns the settings that override those of the model or the protocol, for the summary."""
     values = {
         name: getattr(request, name) for name in ("smoothing", "postprocess", "audio", "coding_iterations")
     }
@@ -189,14 +191,14 @@ def _overrides(request: Request) -> dict:
 
 
 def _grid_words(protocol: Protocol) -> dict:
-    """What a result on a grid states: its rows, and the blur of people's fixations."""
+    """Returns the fields of a summary for a grid: its rows, and the blur of fixations."""
     if protocol.grid is None:
         return {}
     return {"grid_rows": protocol.grid.rows, "sigma": str(protocol.grid.sigma)}
 
 
 def _shown_dataset(request: Request) -> str:
-    """`nature` of the list `domain:nature_test`, whose videos are of several sets; else the set's name."""
+    """Returns `nature` for the list `domain:nature_test`, whose videos are of several sets; else the set."""
     domain = shipped_domain(str(request.list_file or ""))
     return request.dataset if domain is None else domain.partition("_")[0]
 
@@ -205,8 +207,8 @@ def _units(request: Request) -> list[Unit]:
     folds = _folds(request.model)
     if folds:
         entries = {fold: _entries(request, request.split, fold) for fold in folds}
-        every = [entry for of_fold in entries.values() for entry in of_fold]
-        sources = {fold: _model_maps(path, request, every) for fold, path in folds.items()}
+        videos = [entry for of_fold in entries.values() for entry in of_fold]
+        sources = {fold: _model_maps(path, request, videos) for fold, path in folds.items()}
         return [Unit(entry, sources[fold], fold) for fold in folds for entry in entries[fold]]
     entries = _entries(request, request.split, request.fold)
     source, mixed = _source(request, entries), len({entry.dataset for entry in entries}) > 1
@@ -241,14 +243,12 @@ def _source(request: Request, entries: Sequence[VideoEntry]) -> MapSource:
     }
     for flag, is_set in of_networks.items():
         if is_set:
-            raise AvsalError(
-                f"{flag} is for the maps of a network: leave it out for saved maps and baselines"
-            )
+            raise AvsalError(f"{flag} applies only to a network: remove it for saved maps and baselines")
     is_stored = request.predictions is None and (baseline is None or baseline.is_stored)
     if request.postprocess is not None and not is_stored:
         raise AvsalError(
-            "--postprocess says how maps of a model or baseline are stored: leave it out for saved maps, "
-            "which are scored as they are, and for people"
+            "--postprocess applies only to maps of a model or baseline: remove it for saved maps, which are "
+            "scored unchanged, and for people"
         )
     return source
 
@@ -269,10 +269,10 @@ def _source_without_network(
 
 
 def _training(request: Request, entries: Sequence[VideoEntry]) -> Sequence[VideoEntry]:
-    """The training videos that go with `entries`, which are scored.
+    """Returns the training videos that match `entries`, the scored videos.
 
-    With a list: of all sets that it names, without the videos that it names; of `domain:nature_test`, those
-    of `domain:nature_train`.
+    With a list: the training videos of all sets in the list, except the videos in the list. For
+    `domain:nature_test`, the videos of `domain:nature_train`.
     """
     unlisted = dataclasses.replace(request, list_file=None)
     if request.list_file is None or find_dataset(request.dataset).packaging.has_observers:
@@ -289,15 +289,15 @@ def _training(request: Request, entries: Sequence[VideoEntry]) -> Sequence[Video
         if (entry.dataset, entry.name) not in scored
     ]
     if not training:
-        raise AvsalError(f"{request.list_file} leaves no training video for the mean map")
+        raise AvsalError(f"{request.list_file} excludes every training video, which the mean map needs")
     return training
 
 
 def _model_maps(path: str, request: Request, entries: Sequence[VideoEntry]) -> ModelMaps:
-    """Returns the maps of a model; `entries` are all videos of the evaluation."""
+    """Returns the source for a model; `entries` are all videos of the evaluation."""
     model = load_model(path, smoothing=request.smoothing, coding_iterations=request.coding_iterations)
     if request.audio != AUTO and model.spec.audio is None:
-        raise AvsalError(f"{path} takes no audio: --audio {request.audio} changes nothing; leave it out")
+        raise AvsalError(f"{path} takes no audio: --audio {request.audio} has no effect; remove it")
     sound = AudioChoice.of(request.audio, entries, request.seed)
     return ModelMaps(model, pathlib.Path(path).name, batch=request.batch, sound=sound)
 
@@ -308,8 +308,8 @@ def _folds(model: str | None) -> dict[int, str]:
         return {}
     folds = {}
     for part in model.split(","):
-        number, found, path = part.partition("=")
-        if not found or not (number.isascii() and number.isdecimal()) or int(number) in folds:
+        number, equals, path = part.partition("=")
+        if not equals or not (number.isascii() and number.isdecimal()) or int(number) in folds:
             raise AvsalError(f"--model {model!r} is not of the form 1=DIR,2=DIR,3=DIR")
         folds[int(number)] = path
     return folds

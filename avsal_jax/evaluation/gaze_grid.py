@@ -12,21 +12,22 @@ from avsal_jax.data.gaze.stimuli import DEFAULT_BLUR, Blur
 from avsal_jax.data.sets.entries import VideoEntry
 
 _TIME_TOLERANCE = 1e-6  # seconds; times are sums of rounded steps
-_LEAST_OF_FEW = 2  # fixations, so that one observer can predict another
+_LEAST_OF_FEW = 2  # fixations; with one, no observer could predict another
 
 
 @dataclasses.dataclass(frozen=True)
 class GazeGrid:
-    """Cells of a size that depends on the stimulus alone, so that no model's size enters a figure.
+    """A grid that depends only on the stimulus, so that scores do not depend on the model's map size.
 
     Attributes:
-      rows: of the grid; columns follow from the aspect of the stimulus, round(rows * width / height).
-      first_time, interval: seconds; of a video, the first frames at or after `first_time`,
+      rows: number of rows; the number of columns is round(rows * width / height) of the stimulus.
+      first_time, interval: seconds; the first frames of a video at or after `first_time`,
         `first_time + interval`, ... are scored.
-      least_fixations: frames of a video with fewer are left out; with fewer than 2, where a video has fewer
-        observers than this.
-      sigma: of the Gaussian that makes densities and people's maps, cut at 4 sigma, border reflected.
-      pixels_per_degree: for a sigma in degrees.
+      least_fixations: frames of a video with fewer fixations are skipped; if the video has fewer observers
+        than this, frames with fewer than 2.
+      sigma: of the Gaussian blur for densities and for maps of observers, truncated at 4 sigma, with
+        reflected borders.
+      pixels_per_degree: of the stimulus, for a sigma in degrees.
     """
 
     rows: int = 72
@@ -42,7 +43,7 @@ class GazeGrid:
         return self.rows, max(1, round(self.rows * width / height))
 
     def frames(self, entry: VideoEntry) -> list[int]:
-        """Returns the frames that are scored: the one of a photograph, some of a video."""
+        """Returns the scored frames: frame 0 of a photograph, a subset of a video."""
         if not entry.frames:
             return []
         if entry.is_still:
@@ -57,22 +58,22 @@ class GazeGrid:
         ]
 
     def _first_frames(self, times: np.ndarray) -> np.ndarray:
-        """Returns the first frames at or after each time that is due, of all frames' times in seconds."""
-        if (np.diff(times) >= 0).all():  # any length of time, as of a file whose last frame is far off
+        """Returns the first frame at or after each scored time, given the times of all frames in seconds."""
+        if (np.diff(times) >= 0).all():  # works for any duration, even if the last frame is far off
             due = np.floor((times - self.first_time + _TIME_TOLERANCE) / self.interval)
             return np.flatnonzero((due >= 0) & (np.diff(due, prepend=-1) > 0))
         due = np.arange(self.first_time, times.max() + _TIME_TOLERANCE, self.interval)
-        # Where times go back and forth, the frame depends on the steps of the search. NumPy's differ between
-        # its versions; these are those by which the published figures were made.
+        # If times are not sorted, the result depends on the search algorithm. That of NumPy differs between
+        # versions; the published scores were computed with this one.
         frames = np.array([bisect.bisect_left(times, time) for time in due - _TIME_TOLERANCE], int)
         return np.unique(frames[frames < len(times)])
 
     def least(self, entry: VideoEntry) -> int:
-        """Returns how many fixations a frame of a video has at least."""
+        """Returns the smallest number of fixations of a scored video frame."""
         is_small = entry.observers is not None and entry.observers < self.least_fixations
         return _LEAST_OF_FEW if is_small else self.least_fixations
 
     def density(self, entry: VideoEntry, points: np.ndarray) -> np.ndarray:
-        """Returns float64 [rows, columns]: points (row, column) counted and blurred."""
+        """Returns float64 [rows, columns]: the counts of points (row, column), blurred."""
         sigma = self.sigma.cells(entry.frame_size[0], self.rows, self.pixels_per_degree)
         return blur_counts(count_cells(points, self.size(entry)), sigma)

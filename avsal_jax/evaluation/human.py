@@ -1,4 +1,4 @@
-"""People as a source of maps: where some observers look predicts where the others do."""
+"""Observers as a source of maps: the fixations of some observers predict those of the others."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from avsal_jax.pictures import to_grey
 
 
 class _RecordedObservers(MapSource):
-    """Observers of recorded gaze, scored on the grid of the protocol with its blur."""
+    """Observers of recorded gaze, scored on the grid and with the blur of the protocol."""
 
     def identity(self, entry: VideoEntry) -> str:
         """Returns the rule; the fixations are those of the entry."""
         return f"{self.label} 1"
 
     def problems(self, entry: GazeEntry, protocol: Protocol) -> list[str]:
-        """At least two observers are needed, and a protocol with a grid."""
+        """Requires at least two observers, and a protocol with a grid."""
         if protocol.grid is None:
             return [f"{entry.name}: people are scored by the protocol gaze, not by {protocol.name}"]
         count = entry.observers
         return [] if count >= 2 else [f"{entry.name}: {count} observers; at least 2 are needed"]
 
     def maps(self, entry: GazeEntry, protocol: Protocol) -> Iterator[np.ndarray | None]:
-        """Yields the density of those who predict, or of all, for the frames that are scored."""
+        """Yields the density of all observers for scored frames, for reports; `trials` yields scored maps."""
         if problems := self.problems(entry, protocol):
             raise AvsalError(problems[0].removeprefix(f"{entry.name}: "))
         frames = set(protocol.frames(entry))
@@ -55,20 +55,20 @@ class _RecordedObservers(MapSource):
 
 
 class LeaveOneOut(_RecordedObservers):
-    """All other observers predict each one: every observer is a trial."""
+    """All other observers predict each observer: one trial per observer."""
 
     label = "human (leave one out)"
 
     def remarks(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
-        """Says why metrics of densities are missing."""
+        """Explains why metrics of densities are missing."""
         *names, last = (name for name in default_metrics() if "density" in find_metric(name).needs)
         need = f"{', '.join(names)} and {last} need the density of several observers"
         return [f"{need}: --model {registry.name_of('baseline', HALVES)} has them"]
 
     def trials(self, entry: GazeEntry, index: int, *, truth, stored, protocol: Protocol) -> Iterator[Trial]:
-        """Yields for each observer who fixates the frame the blurred fixations of all others.
+        """Yields one trial per observer with fixations: the blurred fixations of all other observers.
 
-        Nothing where the others fixate nowhere.
+        Observers are skipped if the others have no fixations.
         """
         grid, table = protocol.grid.size(entry), entry.table(index)
         for observer in np.unique(table.observer):
@@ -84,7 +84,7 @@ class RecordedHalves(_RecordedObservers):
     label = "human (half)"
 
     def trials(self, entry: GazeEntry, index: int, *, truth, stored, protocol: Protocol) -> Iterator[Trial]:
-        """Yields one half against the other; nothing where one of them fixates nowhere."""
+        """Yields one half against the other; nothing if a half has no fixations."""
         grid, table = protocol.grid.size(entry), entry.table(index)
         predicting, predicted = (table.rows(table.observer % 2 == half).cells(grid) for half in (0, 1))
         if len(predicting) and len(predicted):
@@ -95,12 +95,12 @@ class RecordedHalves(_RecordedObservers):
 
 
 class HalfOfObservers(MapSource):
-    """Half of the observers predict the other half (HI): their fixations, blurred.
+    """Half of the observers predict the other half (HI), by their blurred fixations.
 
     Args:
-      observers: (set, video name) -> (observers, (height, width) of the frames that they saw).
-      raw: the identity of the files that they come from.
-      sigma: pixels; of the Gaussian at the size of the truth.
+      observers: (set, video name) -> (observers, (height, width) of the frames that they watched).
+      raw: the identity of the files of raw fixations.
+      sigma: of the Gaussian, in pixels of the truth.
     """
 
     label = "human (HI)"
@@ -114,18 +114,18 @@ class HalfOfObservers(MapSource):
         self._observers, self._sigma, self._raw = observers, sigma, raw
 
     def identity(self, entry: VideoEntry) -> str:
-        """Returns that of the raw fixations."""
+        """Returns the identity of the raw fixations and the blur."""
         return f"human split half, sigma {self._sigma}, {self._raw}"
 
     def problems(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
-        """At least two observers are needed."""
+        """Requires at least two observers."""
         count = len(self._of(entry)[0])
         return [] if count >= 2 else [f"{entry.name}: {count} observers; a split half needs at least 2"]
 
     def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray | None]:
-        """Yields the blurred fixations of every second observer, for the frames that have truth."""
-        if told := self.problems(entry, protocol):
-            raise AvsalError(told[0].removeprefix(f"{entry.name}: "))
+        """Yields the blurred fixations of every second observer; None for frames without truth."""
+        if problems := self.problems(entry, protocol):
+            raise AvsalError(problems[0].removeprefix(f"{entry.name}: "))
         for index in range(entry.frames):
             if entry.has_truth(index):
                 size = entry.truth(index).size
@@ -134,7 +134,7 @@ class HalfOfObservers(MapSource):
                 yield None
 
     def truth(self, entry: VideoEntry, index: int) -> Truth:
-        """Returns the fixations of the other half, and these blurred, the largest value 1."""
+        """Returns the fixations of the other half, and their blurred density with maximum 1."""
         size = entry.truth(index).size
         points = self._points(entry, index, half=1, size=size)
         return _BlurredTruth(points, size=size, blurred=self._blurred)
@@ -145,8 +145,8 @@ class HalfOfObservers(MapSource):
     def _points(self, entry: VideoEntry, index: int, half: int, size: tuple[int, int]) -> np.ndarray:
         """Returns int64 [N, 2]: fixations (row, column) of every second observer, in a map of `size`."""
         observers, seen_size = self._of(entry)
-        seen = [place for one in observers[half::2] if (place := one.at(index)) is not None]
-        points = np.array(seen, np.int64).reshape(-1, 2)
+        places = [place for observer in observers[half::2] if (place := observer.at(index)) is not None]
+        points = np.array(places, np.int64).reshape(-1, 2)
         return rescale_points(points, seen_size, size)
 
     def _blurred(self, points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -156,7 +156,7 @@ class HalfOfObservers(MapSource):
 
 
 class _BlurredTruth(Truth):
-    """Fixations of observers, and the density that is made of them.
+    """Fixations of observers, and the density computed from them.
 
     Args:
       points: int64 [N, 2], (row, column).
@@ -186,15 +186,15 @@ def _people(request: BaselineRequest, recorded: type[_RecordedObservers]) -> Map
     """Returns the observers of one or several sets as a source of maps.
 
     Args:
-      request: its `observers` are where raw fixations are, as `DataSet.observers` of each set reads them: for
-        DIEM and the generated set a folder with one of event files per video (`<video>` or
-        `<video>/event_data`), for Coutrot the database's .mat file; of videos of several sets
+      request: its `observers` is the path of the raw fixations, which `DataSet.observers` of each set reads:
+        for DIEM and the generated set a folder with a folder of event files per video (`<video>` or
+        `<video>/event_data`), for Coutrot the .mat file of the database; for videos of several sets
         `diem=FOLDER,coutrot1=FILE,coutrot2=FILE`.
-      recorded: the source for recorded gaze, which has its observers with it. For other sets it is halves of
-        the observers in raw fixations.
+      recorded: the source for recorded gaze, which contains its observers. For other sets, halves of the
+        observers in the raw fixations are used.
 
     Raises:
-      AvsalError: no raw fixations are named, or a set has none of a known form.
+      AvsalError: no raw fixations are given, or a set has no raw fixations in a supported format.
     """
     entries, observers = request.entries, request.observers
     if all(isinstance(entry, GazeEntry) for entry in entries):
@@ -207,19 +207,19 @@ def _people(request: BaselineRequest, recorded: type[_RecordedObservers]) -> Map
             f"{', '.join(unknown)}"
         )
     raw = _raw_paths(None if observers is None else os.fspath(observers), sets)
-    found = {}
+    by_video = {}
     for name, path in raw.items():
         of_set = readers[name].read(path, [entry for entry in entries if entry.dataset == name])
-        found |= {(name, video): people for video, people in of_set.items()}
+        by_video |= {(name, video): people for video, people in of_set.items()}
     origin = ", ".join(tree_identity(path) for path in raw.values())
     blur = readers[sets[0]].blur if len(sets) == 1 else None
-    if blur is not None and found:
-        return HalfOfObservers(found, origin, blur * next(iter(found.values()))[1][0])
-    return HalfOfObservers(found, origin)
+    if blur is not None and by_video:
+        return HalfOfObservers(by_video, origin, blur * next(iter(by_video.values()))[1][0])
+    return HalfOfObservers(by_video, origin)
 
 
 def left_out(request: BaselineRequest) -> MapSource:
-    """Returns each observer of recorded gaze against all others; of other sets, halves. See `_people`."""
+    """Returns leave-one-out observers of recorded gaze; for other sets, halves. See `_people`."""
     return _people(request, LeaveOneOut)
 
 
@@ -243,7 +243,7 @@ def _raw_paths(observers: str | None, sets: Sequence[str]) -> dict[str, pathlib.
             raise AvsalError(f"--observers {observers!r} is not of the form {form}, with each set once")
     for path in raw.values():
         if not path.exists():
-            raise AvsalError(f"there is no {path}; --observers names the raw fixations of the set")
+            raise AvsalError(f"{path} does not exist; give the raw fixations of the set as --observers")
     return {name: raw[name] for name in sets}
 
 

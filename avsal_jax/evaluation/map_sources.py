@@ -1,4 +1,4 @@
-"""Where the maps that are evaluated come from, and what they are scored against; a model as such a source."""
+"""Sources of the maps to evaluate, and the truth they are scored against; the source for a model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Trial:
 
     Attributes:
       saliency: float64 [H, W], as the metrics see it.
-      density: float64 [h, w]; None where the truth is too few fixations for one.
+      density: float64 [h, w]; None if the truth has too few fixations for a density.
       points: int [N, 2], (row, column) of fixations in [h, w].
       size: (h, w).
     """
@@ -39,7 +39,7 @@ class Trial:
 
 
 class MapSource(abc.ABC):
-    """Gives the stored maps of a video, and what they are scored against.
+    """Provides the stored maps of a video and the truth that they are scored against.
 
     Attributes:
       label: the method's name in tables.
@@ -52,28 +52,28 @@ class MapSource(abc.ABC):
         """Returns what the maps of a video depend on; results with another identity are not reused."""
 
     def problems(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
-        """Returns what is wrong with this source for a video, before any work."""
+        """Returns the problems of this source with a video; called before anything is computed."""
         return []
 
     @abc.abstractmethod
     def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray | None]:
-        """Yields for every frame its stored map [h, w], uint8 or float64 in [0, 1]; None for no map.
+        """Yields the stored map [h, w] of every frame, uint8 or float64 in [0, 1]; None for a missing map.
 
-        After the last frame that is scored it may end.
+        It may stop after the last scored frame.
         """
 
     def truth(self, entry: VideoEntry, index: int) -> Truth:
-        """Returns the truth of a frame that has one, not yet read."""
+        """Returns the truth of a frame, which must have one; it is read lazily."""
         return entry.truth(index)
 
     def remarks(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
-        """Returns what a reader should know about the figures of a video."""
+        """Returns remarks about the scores of a video."""
         return []
 
     def trials(
         self, entry: VideoEntry, index: int, *, truth: Truth, stored: np.ndarray, protocol: Protocol
     ) -> Iterator[Trial]:
-        """Yields what is scored of a frame: its map against its truth.
+        """Yields the trials of a frame: its map against its truth.
 
         Args:
           entry, index: the frame.
@@ -93,7 +93,7 @@ class MapSource(abc.ABC):
         if density.shape != truth.size:
             raise AvsalError(
                 f"the density of frame {index + 1} is {density.shape}, its fixations "
-                f"{truth.size} (height, width); they must be one"
+                f"{truth.size} (height, width); they must be the same size"
             )
         yield Trial(saliency, density=density, points=points, size=density.shape)
 
@@ -104,7 +104,7 @@ class ModelMaps(MapSource):
     Args:
       model: the model.
       label: the method's name in tables.
-      batch: windows per call; None chooses by the device.
+      batch: windows per call; None for a default that depends on the device.
       sound: of each video, for a model that takes audio.
     """
 
@@ -113,21 +113,21 @@ class ModelMaps(MapSource):
         self._sound = sound or AudioChoice()
 
     def identity(self, entry: VideoEntry) -> str:
-        """Returns the model's, with the sound where it is not the video's own."""
+        """Returns the identity of the model, and of the sound unless it is the video's own."""
         audio = self._sound.identity(entry)
         return f"model {self._model.identity}" + (f", {audio}" if audio else "")
 
     def problems(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
-        """A model that hears notices a video without sound, and what is unusual about a sound."""
+        """Returns warnings about missing or unusual audio; empty for a model that takes no audio."""
         if self._model.spec.audio is None:
             return []
         sound, notes = self._sound.read(entry)
         return notes if sound is None else [f"{entry.name}: {note}" for note in notes]
 
     def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray | None]:
-        """Predicts a video as `avsal predict` does; the sound begins with the picture.
+        """Predicts a video as `avsal predict` does; audio and video start at the same time.
 
-        Where a protocol on a grid scores some of the frames, the others are passed over.
+        Frames that a protocol with a grid does not score are skipped.
         """
         spec, clips = self._model.spec, None
         sound, _ = (None, []) if spec.audio is None else self._sound.read(entry)

@@ -1,4 +1,4 @@
-"""Priors fitted on the gaze of some stimuli, in a file that names them."""
+"""Priors fitted on the gaze of stimuli, stored in a file that lists these stimuli."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Prior(Constant):
     Args:
       saliency: float32 [H, W].
       stimuli: pairs (set, name).
-      groups: pairs (set, group) of stimuli that show nearly the same as one of these.
-      name: what errors call it.
+      groups: pairs (set, group) of stimuli that show nearly the same as one of `stimuli`.
+      name: of the prior, for errors.
       label: the method's name in tables.
-      allow_seen: whether stimuli that it was fitted on are scored.
+      allow_seen: whether the stimuli that it was fitted on may be scored.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Prior(Constant):
         self._name, self._allow_seen = name, allow_seen
 
     def problems(self, entry: VideoEntry, protocol: Protocol) -> list[str]:
-        """A stimulus that the prior was fitted on is refused, and so is one that shows nearly the same."""
+        """Refuses a stimulus that the prior was fitted on, or that shows nearly the same as one."""
         return [] if self._allow_seen else [f"{entry.name}: {line}" for line in self._reasons(entry)]
 
     def maps(self, entry: VideoEntry, protocol: Protocol) -> Iterator[np.ndarray]:
@@ -70,7 +70,7 @@ class Prior(Constant):
 
 
 def fit_prior(entries: Sequence[VideoEntry], output: pathlib.Path, progress: Callable) -> int:
-    """Writes the mean density of stimuli, each with the same weight; returns how many there are.
+    """Writes the mean density of stimuli, with equal weights; returns the number of stimuli.
 
     Raises:
       AvsalError: no stimulus has gaze, or the file cannot be written.
@@ -91,7 +91,7 @@ def fit_prior(entries: Sequence[VideoEntry], output: pathlib.Path, progress: Cal
 
 
 def mean_map(request: BaselineRequest) -> Constant:
-    """Returns the mean of the training list; of recorded gaze, whose splits may overlap, as a prior."""
+    """Returns the mean map of the training list; a `Prior` for recorded gaze, whose splits may overlap."""
     training = request.training()
     if not all(isinstance(entry, GazeEntry) for entry in training):
         return mean_maps(training)
@@ -112,13 +112,13 @@ def _fitted_on(entries: Sequence[VideoEntry]) -> tuple[list[tuple[str, str]], li
 
 
 def read_prior(path: pathlib.Path, allow_seen: bool = False) -> Prior:
-    """Reads a file of `fit_prior`; AvsalError where it is something else, or damaged."""
+    """Reads a file of `fit_prior`; AvsalError if it is damaged or a different kind of file."""
     try:
         about, saliency = _contents(path)
         if about["format"] != _FORMAT:
             raise AvsalError(f"its format is {about['format']!r}, not {_FORMAT!r}")
         if saliency.ndim != 2 or saliency.dtype != np.float32 or max(saliency.shape) > _MAX_SIDE:
-            raise AvsalError("it holds no map of float32 numbers")
+            raise AvsalError("it does not contain a map of float32 numbers")
         if not saliency.size or not np.isfinite(saliency).all() or saliency.min() < 0:
             raise AvsalError("its map is empty, or has negative or infinite numbers")
         pairs = [_pairs(about[key]) for key in ("stimuli", "groups")]
@@ -126,20 +126,20 @@ def read_prior(path: pathlib.Path, allow_seen: bool = False) -> Prior:
         reason = str(error)
     except OSError as error:
         reason = error.strerror or damage_reason(error)
-    except Exception:  # NumPy and zipfile raise whatever a damaged file makes of them
-        reason = "it is damaged, or was written by something else"
+    except Exception:  # NumPy and zipfile raise many types of errors for damaged files
+        reason = "it is damaged, or was written by another program"
     else:
         return Prior(saliency, *pairs, name=str(path), label=f"prior {path.stem}", allow_seen=allow_seen)
     raise AvsalError(f"{path} is not a prior that avsal fit-prior wrote: {reason}")
 
 
 def _contents(path: pathlib.Path) -> tuple[dict, np.ndarray]:
-    """Returns what a file says of itself, and its map; nothing is unpickled."""
+    """Returns the metadata and the map of a file, without unpickling."""
     if path.exists() and not path.is_file():
         raise AvsalError("it is not a file")
     if path.stat().st_size > _MAX_BYTES:
         raise AvsalError(f"it has more than {_MAX_BYTES} bytes")
-    with zipfile.ZipFile(path) as archive:  # before memory is taken
+    with zipfile.ZipFile(path) as archive:  # checked before memory is allocated
         if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
             raise AvsalError(f"unpacked, it has more than {_MAX_BYTES} bytes")
     with np.load(path, allow_pickle=False) as content:
@@ -147,7 +147,7 @@ def _contents(path: pathlib.Path) -> tuple[dict, np.ndarray]:
 
 
 def _pairs(rows) -> list[tuple[str, str]]:
-    """Returns pairs (set, name); AvsalError for anything else, by which no stimulus would be refused."""
+    """Returns pairs (set, name); AvsalError for anything else, which would not refuse any stimulus."""
     pairs = [tuple(row) for row in rows]
     if not pairs or any(len(pair) != 2 or not all(isinstance(x, str) for x in pair) for pair in pairs):
         raise AvsalError("it does not name the stimuli that it was fitted on")

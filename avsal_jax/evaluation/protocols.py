@@ -1,7 +1,7 @@
-"""What the public evaluations do with a prediction before and after the metrics; `docs/protocols.md` tells.
+"""Protocols: how public evaluations process maps before and after the metrics; see `docs/protocols.md`.
 
-Maps are [h, w]. A *stored* map is what a method leaves on disk (8-bit); a *scored* map is what meets the
-truth.
+Maps are [h, w]. A *stored* map is what a method writes to disk (8-bit); a *scored* map is what is compared
+with the truth.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ class Protocol:
     """A way to evaluate, registered as `register("protocol", NAME)(Protocol(...))`.
 
     Attributes:
-      about: one line for `avsal list`.
+      about: a line for `avsal list`.
       postprocess: how a model's map is stored, see `pictures.to_grey`.
-      at_frame_size: whether it is stored at the frame's size, or at the model's.
+      at_frame_size: whether it is stored at the size of the frame; otherwise at that of the model.
       smooth: whether a stored map is blurred again before it is scored (STAViS postProcessMap.m).
-      first_frame: the first frame that is scored, from 1.
-      others: where the negatives of the shuffled AUC come from: all other frames of the `video`, or ten
-        random frames of the `set`, or ten other `stimuli` of the set, not like this one (`VideoEntry.group`).
-      average: `videos` (frames -> video -> mean of videos) or `frames` (mean of all frames of the set).
+      first_frame: the first scored frame, from 1.
+      others: source of the negatives of the shuffled AUC: all other frames of the `video`, ten random frames
+        of the `set`, or ten other `stimuli` of the set, of other groups (`VideoEntry.group`).
+      average: `videos` (mean of frames per video, then mean of videos) or `frames` (mean of all frames).
       source: the public code.
-      grid: the cells on which maps are scored, and which frames are; None for the size of the truth and all
-        frames. On a grid, NSS is a mean over fixations.
-      name: as it is registered; `find_protocol` sets it.
+      grid: the cells and frames on which maps are scored; None for the size of the truth and all frames. On
+        a grid, NSS is a mean over fixations.
+      name: the registered name; set by `find_protocol`.
     """
 
     about: str
@@ -53,27 +53,27 @@ class Protocol:
     name: str = ""
 
     def identity(self) -> dict:
-        """Returns what results depend on, as plain values."""
+        """Returns the values that results depend on, for JSON."""
         values = {"name": self.name, **dataclasses.asdict(self)}
         del values["about"]
         return values
 
     def with_postprocess(self, postprocess: str) -> Protocol:
-        """Returns the protocol with another way to store maps of a model.
+        """Returns the protocol with a different `postprocess`.
 
         Raises:
-          AvsalError: an unknown way, or a protocol on a grid, whose maps are not stored.
+          AvsalError: an unknown name, or a protocol with a grid, whose maps are not stored.
         """
         if postprocess not in POSTPROCESS:
             raise AvsalError(f"unknown postprocess {postprocess!r}; use one of {', '.join(POSTPROCESS)}")
         if self.grid is not None:
-            raise AvsalError(f"protocol {self.name} scores maps before they are stored: no --postprocess")
+            raise AvsalError(f"protocol {self.name} scores maps before they are stored: remove --postprocess")
         return dataclasses.replace(self, postprocess=postprocess)
 
     def store(self, saliency: np.ndarray, entry: VideoEntry) -> np.ndarray:
         """Returns the 8-bit map that the method would have saved for a model's map [H, W].
 
-        On a grid: float64 [rows, columns], as `imresize` makes it, without rounding to 8 bits.
+        With a grid: float64 [rows, columns], resized by `imresize`, without rounding to 8 bits.
         """
         if self.grid is not None:
             return metrics.imresize(np.asarray(saliency, np.float64), *self.grid.size(entry)).clip(0, 1)
@@ -82,15 +82,15 @@ class Protocol:
         return to_grey(saliency, self.postprocess)
 
     def frames(self, entry: VideoEntry) -> list[int]:
-        """Returns the frames that are scored, from 0."""
+        """Returns the scored frames, from 0."""
         if self.grid is not None:
             return self.grid.frames(entry)
         return [index for index in range(self.first_frame - 1, entry.frames) if entry.has_truth(index)]
 
     def score_map(self, stored: np.ndarray) -> np.ndarray:
-        """Returns float64 in [0, 1]: a stored map as the metrics see it, before they resize it.
+        """Returns float64 in [0, 1]: the input of the metrics, before they resize it.
 
-        `stored` is uint8, or float64 in [0, 1] of a file with more than 8 bits.
+        `stored` is uint8, or float64 in [0, 1] for a file with more than 8 bits.
         """
         scored = stored.astype(np.float64) / 255 if stored.dtype == np.uint8 else stored
         if not self.smooth or scored.max() <= 0:
@@ -154,7 +154,7 @@ register("protocol", "gaze")(
 
 
 def find_protocol(name: str) -> Protocol:
-    """Returns a registered protocol; AvsalError with the names that exist."""
+    """Returns a registered protocol; AvsalError, with the existing names, for an unknown one."""
     return dataclasses.replace(registry.find("protocol", name), name=name)
 
 
@@ -168,18 +168,18 @@ def protocol_for(name: str | None, dataset: str) -> Protocol:
 
 
 def generator(seed: int, video: str, frame: int, purpose: str) -> np.random.Generator:
-    """Returns the random numbers of one frame for a purpose: a function of these four alone."""
+    """Returns the random generator of a frame for a purpose; it depends only on the arguments."""
     return np.random.default_rng([seed, frame, *video.encode(), 0, *purpose.encode()])
 
 
 class VideoOthers:
-    """Fixations of all other frames of a video: the union, less the current frame's pixels."""
+    """Fixations of all other frames of a video: the union minus the current frame's pixels."""
 
     def __init__(self, size: tuple[int, int], fixations: Sequence[np.ndarray]):
         self._union = fixation_map(np.concatenate([np.zeros((0, 2), np.int64), *fixations]), size)
 
     def map(self, current: np.ndarray) -> np.ndarray:
         """Returns bool [h, w] for a frame with the fixations `current`."""
-        others = self._union.copy()
-        others[current[:, 0], current[:, 1]] = False
-        return others
+        elsewhere = self._union.copy()
+        elsewhere[current[:, 0], current[:, 1]] = False
+        return elsewhere

@@ -1,6 +1,6 @@
-"""What papers print: every row of their tables of results, as `published.csv` beside this file holds it.
+"""Results printed in papers: every row of their tables, read from `published.csv` in this folder.
 
-Papers, by the name that `Row.paper` and the part after @ in a name use:
+Names of papers, as in `Row.paper` and after @ in the name of a method:
 
 - `avinet`: Jain, Yarlagadda, Jyoti, Karthik, Subramanian, Gandhi, "ViNet: Pushing the limits of visual
   modality for audio-visual saliency prediction" (IROS 2021); the tables of the preprint called "AViNet".
@@ -11,7 +11,8 @@ Papers, by the name that `Row.paper` and the part after @ in a name use:
 - `avrsp`: Yu, Sun, Gao, Gabbouj, "Relevance-guided audio visual fusion for video saliency prediction"
   (preprint).
 
-Values stand as printed, misprints too: those have a note. What several papers print of one method may differ.
+Values are as printed, including misprints, which have a note. Papers may print different values for the same
+method.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ class Row:
       split: `test`, or `val` where the paper says that it validates.
       method, variant: what was evaluated; `label` joins them.
       printed: the row's label in the paper.
-      paper, table: where it stands.
-      pretraining: the saliency set on which the weights were trained before: `dhf1k`, `none`, or empty where
-        the paper does not say or none applies.
-      metrics: name -> value, for those that are printed.
+      paper, table: where it is printed.
+      pretraining: the saliency set on which the weights were pre-trained: `dhf1k`, `none`, or empty if the
+        paper does not report it or it does not apply.
+      metrics: name -> value, only for printed values.
       note: misprints and conditions.
     """
 
@@ -70,7 +71,7 @@ class Row:
 
 
 def categories(dataset: str) -> Mapping[str, str]:
-    """Returns category of a set's videos -> set of the rows that papers print for it; empty for most sets."""
+    """Returns category of videos -> `Row.dataset` of its printed rows; empty for a set without categories."""
     row = registry.lookup("dataset", dataset)
     return {} if row is None else row.categories
 
@@ -88,7 +89,7 @@ def _all() -> tuple[Row, ...]:
 
 
 def rows(dataset: str | None = None, method: str | None = None, paper: str | None = None) -> tuple[Row, ...]:
-    """Returns the rows of a set, a method and a paper, each where given, in the order of the tables.
+    """Returns the rows of a set, a method and a paper, in the order of the tables; None selects all.
 
     Args:
       method: with its variant (`AViNet(B)`), or without: all its variants.
@@ -106,19 +107,19 @@ def method_rows(name: str) -> tuple[Row, ...]:
     """Returns one row for each set of a method, all from one paper.
 
     Args:
-      name: such as `AViNet(B)`, or `STAViS(AV)@avrsp` for what a certain paper prints. Without @, it is the
-        paper that prints most values of the method, the first in `PAPERS` of several.
+      name: such as `AViNet(B)`, or `STAViS(AV)@avrsp` for the rows of one paper. Without @, the paper that
+        prints most values of the method, and the first of these in `PAPERS` if several do.
 
     Raises:
       AvsalError: there is no such method or paper.
     """
     method, _, paper = name.partition("@")
-    known = {row.label.casefold(): row.label for row in _all()}
-    if method.casefold() not in known:
-        raise AvsalError(_unknown(method, list(known.values())))
-    method = known[method.casefold()]
+    labels = {row.label.casefold(): row.label for row in _all()}
+    if method.casefold() not in labels:
+        raise AvsalError(_unknown(method, list(labels.values())))
+    method = labels[method.casefold()]
     by_paper = {key: [r for r in rows(method=method, paper=key) if r.label == method] for key in PAPERS}
-    by_paper = {key: found for key, found in by_paper.items() if found}
+    by_paper = {key: table for key, table in by_paper.items() if table}
     if not paper:
         paper = max(by_paper, key=lambda key: sum(len(row.metrics) for row in by_paper[key]))
     if paper not in by_paper:

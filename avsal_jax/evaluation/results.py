@@ -1,4 +1,4 @@
-"""Results as `avsal evaluate` leaves them on disk, read and checked; published rows in the same form."""
+"""Reads and checks the results that `avsal evaluate` writes; returns published rows in the same form."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class Result:
 
     Attributes:
       method: its label.
-      dataset, split, fold: what was scored; fold is None where there is none.
-      protocol: how; empty for a published row.
-      videos: how many, or None where a paper does not say.
-      metrics: name -> mean over the set; NaN where no video had a value.
+      dataset, split, fold: what was scored; fold is None for a set without folds.
+      protocol: name of the protocol; empty for a published row.
+      videos: number of videos; None if the paper does not report it.
+      metrics: name -> mean over the set; NaN if no video had a value.
       per_video: metric -> video -> value (NaN: dropped); None for a published row.
-      folder: where it was read, or None.
-      origin: the same for people: a path, or a paper's table.
-      note: what a reader should know of the numbers.
-      category: of the videos, where these are some of a folder's; "" for all.
+      folder: the result folder; None for a published row.
+      origin: a readable source: a path, or a table of a paper.
+      note: conditions and caveats of the numbers.
+      category: of the videos; "" for all videos of the folder.
     """
 
     method: str
@@ -52,19 +52,19 @@ class Result:
 
 
 def read_results(text: str) -> list[Result]:
-    """Returns what one RESULT of the command line names: `published:METHOD`, a folder, or `LABEL=folder`.
+    """Returns the results of a RESULT argument: `published:METHOD`, a folder, or `LABEL=folder`.
 
-    A folder gives a result for each of its folds, and one for each category that papers print.
+    A folder contains one result per fold, and one per category that papers print.
 
     Raises:
-      AvsalError: it names nothing, or something damaged.
+      AvsalError: the folder or method does not exist, or the folder is damaged.
     """
     if text.startswith(PUBLISHED):
         return [_published(row) for row in published.method_rows(text.removeprefix(PUBLISHED))]
-    label, found, path = text.partition("=")
-    if found and label and not pathlib.Path(text).exists():
+    label, equals, path = text.partition("=")
+    if equals and label and not pathlib.Path(text).exists():
         if not label.isprintable():
-            raise AvsalError(f"the label {label!r} holds characters that cannot be shown")
+            raise AvsalError(f"the label {label!r} contains characters that cannot be printed")
         return [dataclasses.replace(result, method=label) for result in _read_folder(path)]
     return _read_folder(text)
 
@@ -86,10 +86,10 @@ def _published(row: published.Row) -> Result:
 
 
 def read_result(path) -> Result:
-    """Reads a result folder: `summary.json` and `videos.csv`; all folds and categories together.
+    """Reads a result folder, `summary.json` and `videos.csv`; folds and categories are pooled.
 
     Raises:
-      AvsalError: the path is no result folder, or one that is damaged.
+      AvsalError: the path is not a result folder, or the folder is damaged.
     """
     return _read(pathlib.Path(path))[0]
 
@@ -109,7 +109,7 @@ def _read_folder(path) -> list[Result]:
 
 
 def _part(pooled: Result, part: dict, **changes) -> Result:
-    """Returns the result of some videos of a folder."""
+    """Returns the result of a subset of the videos of a folder."""
     names = frozenset(part["names"])
     per_video = {
         metric: {video: value for video, value in table.items() if video in names}
@@ -123,7 +123,7 @@ def _part(pooled: Result, part: dict, **changes) -> Result:
 def _read(folder: pathlib.Path) -> tuple[Result, dict]:
     file = folder / "summary.json"
     if not folder.is_dir() or not file.is_file():
-        missing = "holds no summary.json" if folder.is_dir() else "is no folder"
+        missing = "has no summary.json" if folder.is_dir() else "is not a folder"
         raise AvsalError(f"{folder} is not a result: it {missing}; {_GIVE}")
     summary = _summary(file)
     per_video = _per_video(folder / "videos.csv", summary["videos"])
@@ -148,29 +148,31 @@ def _summary(file: pathlib.Path) -> dict:
             raise ValueError(f"it has more than {_MAX_SUMMARY_BYTES} bytes")
         card = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(card, dict) or not str(card.get("format", "")).startswith("avsal_jax evaluation"):
-            raise AvsalError(f"{file.parent} is not a result: its summary.json is another command's; {_GIVE}")
+            raise AvsalError(
+                f"{file.parent} is not a result: its summary.json was written by another command; {_GIVE}"
+            )
         if card["format"] != FORMAT:
             raise AvsalError(
-                f"{file} has the format {card['format']!r}; this version reads {FORMAT!r}: evaluate anew"
+                f"{file} has the format {card['format']!r}; this version reads {FORMAT!r}: evaluate again"
             )
         checked = {key: _name(key, card[key]) for key in ("method", "dataset", "split", "protocol")}
-        checked["fold"] = None if card.get("fold") is None else _whole("fold", card["fold"])
-        checked["videos"] = _whole("videos", card["videos"])
+        checked["fold"] = None if card.get("fold") is None else _natural("fold", card["fold"])
+        checked["videos"] = _natural("videos", card["videos"])
         checked["metrics"] = _means(card["metrics"])
-        for key in ("folds", "categories"):  # with the names of their videos; earlier results have none
+        for key in ("folds", "categories"):  # earlier results lack the names of the videos
             checked[key] = {
                 _name(key, name): {"metrics": _means(part["metrics"]), "names": _names(part["names"])}
                 for name, part in card.get(key, {}).items()
                 if "names" in part
             }
         if not all(name.isascii() and name.isdecimal() for name in checked["folds"]):
-            raise ValueError("a fold is no number")
+            raise ValueError("a fold is not a number")
     except AvsalError:
         raise
     except KeyError as error:
-        raise AvsalError(f"{file} is damaged: it has no {error.args[0]!r}; evaluate anew") from error
+        raise AvsalError(f"{file} is damaged: it has no {error.args[0]!r}; evaluate again") from error
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise AvsalError(f"{file} is damaged: {damage_reason(error)}; evaluate anew") from error
+        raise AvsalError(f"{file} is damaged: {damage_reason(error)}; evaluate again") from error
     return checked
 
 
@@ -190,7 +192,7 @@ def _means(card: dict) -> dict[str, float]:
     return {_name("metric", key): _mean(key, value) for key, value in card.items()}
 
 
-def _whole(key: str, value) -> int:
+def _natural(key: str, value) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"{key} is {str(value)[:60]!r}")
     return value
@@ -198,7 +200,7 @@ def _whole(key: str, value) -> int:
 
 def _mean(metric: str, value) -> float:
     if not isinstance(value, dict):
-        raise ValueError(f"its metric {metric} is no object with a mean")
+        raise ValueError(f"its metric {metric} is not an object with a mean")
     mean = value["mean"]
     if not isinstance(mean, int | float | None) or isinstance(mean, bool):
         raise ValueError(f"the mean of {metric} is {str(mean)[:60]!r}")
@@ -217,24 +219,24 @@ def _number(value) -> float:
 
 def _per_video(file: pathlib.Path, videos: int) -> dict[str, dict[str, float]]:
     table: dict[str, dict[str, float]] = {}
-    seen: set[str] = set()
+    videos_read: set[str] = set()
     for video, row in _rows(file, "frames"):
-        if video in seen:
-            raise AvsalError(f"{file} is damaged: {video} stands there twice; evaluate anew")
-        seen.add(video)
+        if video in videos_read:
+            raise AvsalError(f"{file} is damaged: {video} is listed twice; evaluate again")
+        videos_read.add(video)
         for metric, value in row.items():
             table.setdefault(metric, {})[video] = value
-    if len(seen) != videos:
+    if len(videos_read) != videos:
         raise AvsalError(
-            f"{file} is damaged: it has {len(seen)} videos, summary.json says {videos}; evaluate anew"
+            f"{file} is damaged: it has {len(videos_read)} videos, summary.json says {videos}; evaluate again"
         )
     return table
 
 
 def read_frames(result: Result, metric: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Returns video -> (frame numbers from 1, rising; values of `metric`, NaN where dropped).
+    """Returns video -> (frame numbers from 1, increasing; values of `metric`, NaN where dropped).
 
-    Empty where the folder has no `frames.csv`, or it lacks the metric.
+    Empty if the folder has no `frames.csv`, or that has no column of the metric.
 
     Raises:
       AvsalError: the file is damaged.
@@ -271,11 +273,11 @@ def _rows(file: pathlib.Path, second: str, keep: str = "") -> Iterator[tuple[str
                 yield _name("video", row[0]), numbers
     except (OSError, ValueError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise AvsalError(f"{file} is damaged: {reason}; evaluate anew") from error
+        raise AvsalError(f"{file} is damaged: {reason}; evaluate again") from error
 
 
 def _cell(text: str, line: int) -> float:
     try:
         return _number(text) if text else math.nan
     except ValueError:
-        raise ValueError(f"line {line} holds {text[:40]!r} where a number belongs") from None
+        raise ValueError(f"line {line} has {text[:40]!r} in place of a number") from None

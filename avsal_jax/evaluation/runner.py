@@ -1,4 +1,4 @@
-"""Evaluates whole data sets video by video: resumable, in shares, the same digits however it is cut."""
+"""Evaluates data sets video by video: resumable, and in shares with identical results."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from avsal_jax.metrics import find_metric
 
 
 def check(units: Sequence[Unit], settings: Settings) -> list[str]:
-    """Returns what is wrong with the videos and their maps, before any work."""
-    told = []
+    """Returns the problems of the videos and their maps, before anything is computed."""
+    problems = []
     for unit in units:
         entry = unit.entry
-        told += [f"{entry.name}: {note}" for note in entry.notes]
+        problems += [f"{entry.name}: {note}" for note in entry.notes]
         if not entry.frames:
             continue
         try:
-            told += unit.source.problems(entry, settings.protocol) + settings.prior_problems(entry)
+            problems += unit.source.problems(entry, settings.protocol) + settings.prior_problems(entry)
             if entry.sound is not None and is_silent(entry.sound):
-                told.append(f"{entry.name}: {entry.sound.name} is silent from beginning to end")
-        except Exception as error:  # it fails when its turn comes, alone
-            told.append(f"{entry.name}: {error_line(error)}")
-    return told
+                problems.append(f"{entry.name}: {entry.sound.name} is silent from beginning to end")
+        except Exception as error:  # this video fails later, without affecting the others
+            problems.append(f"{entry.name}: {error_line(error)}")
+    return problems
 
 
 def evaluate_units(
@@ -47,16 +47,15 @@ def evaluate_units(
     progress: Callable,
     pool: Sequence[Unit],
 ) -> list[str]:
-    """Scores every unit that has no part file of the same job yet; returns one line for each that failed.
+    """Scores every unit that has no part file of the same job yet; returns one line per failed unit.
 
-    Whatever goes wrong with one, the others are scored.
-    `pool` is the whole set, from which the DHF1K protocol draws negatives.
-    A part file (`parts/<video>.json`) is complete under its name, or not there.
+    A failed unit does not affect the others. `pool` is the whole set, from which the DHF1K protocol draws
+    negatives. Part files (`parts/<video>.json`) are written atomically.
     """
     failed = []
     for unit in progress(units):
-        known = read_part(output, unit, settings)
-        if known is not None and "failed" not in known:
+        stored_part = read_part(output, unit, settings)
+        if stored_part is not None and "failed" not in stored_part:
             continue
         try:
             part = _score(unit, pool=pool, settings=settings, output=output)
@@ -78,13 +77,13 @@ def evaluate_units(
 
 
 def read_part(output: pathlib.Path, unit: Unit, settings: Settings) -> dict | None:
-    """Returns the part of a unit if it is there and of the same job; `failed` says why it has no rows."""
+    """Returns the stored part of a unit, None if it is of another job; `failed` is why it has no rows."""
     part = read_part_file(part_path(output, unit.key))
     return part if part is not None and part.get("job") == job(unit, settings) else None
 
 
 def job(unit: Unit, settings: Settings) -> dict:
-    """What the numbers of a unit depend on."""
+    """Returns everything that the scores of a unit depend on."""
     return {
         "dataset": unit.entry.dataset,
         "video": unit.entry.identity(),
@@ -101,7 +100,7 @@ def _score(unit: Unit, pool: Sequence[Unit], settings: Settings, output: pathlib
     entry, protocol = unit.entry, settings.protocol
     scored = scored_frames(entry, protocol)
     elsewhere, prior = OtherFixations(unit, pool=pool, settings=settings), settings.prior_map(entry)
-    shown = {round(entry.frames * share) for share in (0.25, 0.5, 0.75)}
+    example_frames = {round(entry.frames * share) for share in (0.25, 0.5, 0.75)}
     rows, weights, extremes, indices = [], [], {}, set(scored)
     for index, stored in enumerate(unit.source.maps(entry, protocol)):
         if index not in indices:
@@ -114,7 +113,7 @@ def _score(unit: Unit, pool: Sequence[Unit], settings: Settings, output: pathlib
         )
         rows.append([index + 1, *(_json_number(values[name]) for name in settings.metrics)])
         weights.append(weight)
-        if index in shown:
+        if index in example_frames:
             _save_example(output / "examples" / unit.key, entry, index=index, truth=truth, stored=stored)
         first = settings.metrics[0]
         goodness = find_metric(first).goodness(values[first])
@@ -147,7 +146,7 @@ def _json_number(value: float) -> float | None:
 
 @dataclasses.dataclass(frozen=True)
 class _Extreme:
-    """A frame with the best or the worst value of a video.
+    """The frame with the best or the worst value of a video.
 
     Attributes:
       goodness: the value, larger is better.
@@ -163,7 +162,7 @@ class _Extreme:
 
 
 def _keep_extremes(extremes: dict[str, _Extreme], frame: _Extreme) -> None:
-    """Makes a frame the `best` or the `worst` of `extremes` where it is."""
+    """Updates `best` and `worst` of `extremes` with a frame."""
     if math.isnan(frame.goodness):
         return
     if "best" not in extremes or frame.goodness > extremes["best"].goodness:
@@ -178,7 +177,7 @@ def _save_sound(folder: pathlib.Path, entry: VideoEntry) -> None:
         return
     try:
         times, peaks = envelope(entry.sound)
-    except AvsalError:  # the notes of a model that hears say so
+    except AvsalError:  # reported by the notes of an audio-visual model
         return
     folder.mkdir(parents=True, exist_ok=True)
     frames = (times * entry.fps + 1).round(3).tolist()
@@ -188,10 +187,10 @@ def _save_sound(folder: pathlib.Path, entry: VideoEntry) -> None:
 def _save_example(
     folder: pathlib.Path, entry: VideoEntry, index: int, truth: Truth, stored: np.ndarray
 ) -> None:
-    """Saves a frame, its truth and its map side by side in files, for the pages."""
+    """Saves a frame, its truth and its map as files, for the report pages."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / f"{index + 1:06d}"
-    if not entry.has_image(index):  # which saved maps can be scored without
+    if not entry.has_image(index):  # saved maps can be scored without images
         return
     density = truth.density
     height, width = density.shape

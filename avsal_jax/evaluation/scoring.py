@@ -1,4 +1,4 @@
-"""The metrics of a frame: what is scored, against what, and where negatives are drawn."""
+"""The metrics of a frame: its trials, and the fixations from which negatives are drawn."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def frame_values(
     settings: Settings,
     prior: np.ndarray | None = None,
 ) -> tuple[dict[str, float], int]:
-    """Returns (metrics of a frame by name, how many fixations they are about).
+    """Returns (metrics of a frame by name, number of fixations).
 
-    Of several trials, the values of a metric are averaged, weighted by fixations where it is per
-    fixation. `prior` is `settings.prior_map` of the stimulus, which is the same for all its frames.
+    Values of several trials are averaged, weighted by fixations for a metric that is per fixation. `prior`
+    is `settings.prior_map` of the stimulus, the same for all its frames.
     """
     entry, protocol = unit.entry, settings.protocol
     draw = functools.partial(generator, settings.seed, f"{entry.dataset}/{entry.name}", index + 1)
@@ -75,8 +75,8 @@ def scored_frames(entry: VideoEntry, protocol: Protocol) -> list[int]:
         return frames
     labelled = [index for index in range(entry.frames) if entry.has_truth(index)]
     if not labelled:
-        why = "; ".join(entry.notes) or "no frame has truth"
-        raise AvsalError(f"it cannot be scored: {why}")
+        reason = "; ".join(entry.notes) or "no frame has truth"
+        raise AvsalError(f"it cannot be scored: {reason}")
     if protocol.grid is not None:
         raise AvsalError(
             f"it cannot be scored: none of the frames of the protocol {protocol.name} has "
@@ -89,14 +89,14 @@ def scored_frames(entry: VideoEntry, protocol: Protocol) -> list[int]:
 
 
 class OtherFixations:
-    """Where the negatives of the shuffled AUC are drawn; what is unusual about the fixations of a video."""
+    """Fixations from which negatives of the shuffled AUC are drawn; findings about a video's fixations."""
 
     def __init__(self, unit: Unit, pool: Sequence[Unit], settings: Settings):
         self._unit, self._pool, self._protocol = unit, pool, settings.protocol
-        self._truths: dict[int, Truth] = {}  # of frames not scored yet, whose fixations were read
+        self._truths: dict[int, Truth] = {}  # of unscored frames whose fixations were read
         self._fixations: dict[int, Fixations] = {}
         self._video: VideoOthers | None = None
-        self._frames: dict[str, list[int]] = {}  # of other stimuli, by name: finding them takes a while
+        self._frames: dict[str, list[int]] = {}  # scored frames of other stimuli, by name; slow to compute
         entry = unit.entry
         self._different = [
             other.entry
@@ -113,12 +113,12 @@ class OtherFixations:
             self._video = VideoOthers(self._truths[labelled[0]].size, points)
 
     def take_truth(self, index: int) -> Truth:
-        """Returns the truth of a frame, of which the caller is the only holder: densities are large."""
+        """Returns the truth of a frame and drops the reference to it, since densities are large."""
         truth = self._truths.pop(index, None)
         return self._unit.source.truth(self._unit.entry, index) if truth is None else truth
 
     def map(self, index: int, trial: Trial, draw: Callable) -> np.ndarray:
-        """Returns bool [h, w]: fixations elsewhere, where negatives of a trial are drawn."""
+        """Returns bool [h, w]: fixations elsewhere, from which the negatives of a trial are drawn."""
         if self._video is not None:
             return self._video.map(trial.points)
         if self._protocol.others == "stimuli":
@@ -126,7 +126,7 @@ class OtherFixations:
         return _pooled(self._pool, trial.size, draw("pool"))
 
     def _of_other_stimuli(self, random: np.random.Generator) -> np.ndarray:
-        """Returns the fixations of ten random other stimuli, on the grid of this one; none of its group."""
+        """Returns the fixations of ten random stimuli of other groups, on the grid of this one."""
         points, size = [np.zeros((0, 2), np.int64)], self._protocol.grid.size(self._unit.entry)
         for _ in range(_POOLED_FRAMES if self._different else 0):
             other = self._different[random.integers(len(self._different))]
@@ -138,7 +138,7 @@ class OtherFixations:
         return np.concatenate(points)
 
     def findings(self) -> list[str]:
-        """Returns what is unusual about the fixations of a video, a line each."""
+        """Returns one line for each unusual property of the fixations of a video."""
         if self._protocol.grid is not None:
             return []
         if not any(len(fixations.points) for fixations in self._fixations.values()):
@@ -157,10 +157,11 @@ def score_trial(
     """Returns the metrics `names` of a map.
 
     Args:
-      trial: the map, resized to the truth as MATLAB's imresize does, and the truth.
+      trial: the map, which is resized to the truth as by MATLAB's imresize, and the truth.
       protocol: whether NSS is per fixation.
-      other: gives bool [h, w], where negatives are drawn; called only where they are, since it reads files.
-      draw: purpose -> NumPy generator of this frame, so that no metric changes another's draws.
+      other: returns bool [h, w], from which negatives are drawn; called only if a metric needs it, since it
+        reads files.
+      draw: purpose -> NumPy generator of this frame, so that the draws of metrics are independent.
       prior: [h, w] for the information gain, which is NaN without it. Without a grid it is that of the MIT
         benchmark (`metrics.information_gain`).
     """
@@ -177,7 +178,7 @@ def score_trial(
 
 
 def _pooled(pool: Sequence[Unit], size, random) -> np.ndarray:
-    """Where ten random frames of the whole set were fixated, bool map of `size`."""
+    """Returns bool [h, w] of `size`: the fixations of ten random frames of the whole set."""
     usable = [unit for unit in pool if unit.entry.frames and unit.entry.published]
     points = []
     for _ in range(_POOLED_FRAMES):
@@ -187,6 +188,6 @@ def _pooled(pool: Sequence[Unit], size, random) -> np.ndarray:
             continue
         try:
             points.append(unit.source.truth(unit.entry, index).grid_points(size))
-        except AvsalError:  # that video fails when its own turn comes
+        except AvsalError:  # reported when that video is scored
             continue
     return fixation_map(np.concatenate([np.zeros((0, 2), np.int64), *points]), size)

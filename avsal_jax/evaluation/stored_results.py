@@ -1,4 +1,4 @@
-"""The part files of an evaluation: what was scored of one video, with a digest, so that damage is seen."""
+"""Part files of an evaluation: the scores of one video, with a digest that detects damage."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ def part_path(output: pathlib.Path, key: str) -> pathlib.Path:
 
 
 def write_part(path: pathlib.Path, part: dict) -> None:
-    """Writes a part, complete under its name or not at all; makes the folder."""
+    """Writes a part file atomically; creates the folder if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {**part, "digest": digest(part)})
 
 
 def read_part_file(path: pathlib.Path) -> dict | None:
-    """Returns the part that was written, or None where there is none, or one that is damaged."""
+    """Returns the stored part; None if the file is missing or damaged."""
     try:
         part = json.loads(path.read_text(encoding="utf-8"))
-        stated = part.pop("digest")
-        return part if stated == digest(part) else None
+        stored_digest = part.pop("digest")
+        return part if stored_digest == digest(part) else None
     except (OSError, ValueError, RecursionError, AttributeError, LookupError, TypeError):
         return None

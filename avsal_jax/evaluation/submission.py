@@ -1,4 +1,4 @@
-"""The tree of maps that is handed in for a split whose truth is not published."""
+"""The folder of maps to submit for a split whose truth is not published."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def write_submission(
     say: Callable[[str], None],
     progress: Callable,
 ) -> dict:
-    """Writes `<video>/<frame name>.png`; a video's folder is complete, or not there.
+    """Writes `<video>/<frame name>.png`; the folder of each video is written atomically.
 
-    Videos whose folder is there already are left as they are.
+    Videos whose folder exists already are skipped.
     """
     say("the truth of this split is not published: maps are written for submission, and no metrics")
     failed = []
     for unit in progress(units):
         folder = output / unit.key
         if folder.is_dir():
-            say(f"{unit.key} is there already; remove {folder} to have it made anew")
+            say(f"{unit.key} exists already; remove {folder} to write it again")
             continue
         try:
             _write_video(unit, protocol, folder)

@@ -1,4 +1,4 @@
-"""From the parts of an evaluation to its tables: frames, videos, summary, Markdown, report page."""
+"""Tables of an evaluation from its part files: frames, videos, summary, Markdown, report page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from avsal_jax.metrics import MeanState, find_metric
 from avsal_jax.pages import Pictures, Section, Table, render_page
 from avsal_jax.plots import Curves
 
-_SHOWN = 6  # best and worst videos in the report
+_LISTED_VIDEOS = 6  # best and worst videos in the report
 _MAX_NAMES = 3  # videos with the same remark
 
 
@@ -38,15 +38,15 @@ def video_means(part: dict, metrics: Sequence[str]) -> dict[str, float]:
 
 
 def column(part: dict, metric: int) -> list[float]:
-    """Returns the values of metric number `metric` over the scored frames; NaN where there is none."""
+    """Returns the values of metric number `metric` over the scored frames; NaN if a frame has no value."""
     return [math.nan if row[metric + 1] is None else row[metric + 1] for row in part["rows"]]
 
 
 def set_means(parts: Sequence[dict], metrics: Sequence[str], protocol: Protocol) -> dict[str, dict]:
     """Returns metric -> mean, number of values, number of NaN dropped.
 
-    `videos`: frames -> video -> mean of videos; videos of several folds are pooled, so that one which is
-    tested in two folds counts twice, and DIEM's three models count evenly. `frames`: the mean of all frames.
+    `videos`: frames -> video -> mean of videos. Videos of several folds are pooled: a video that is tested in
+    two folds counts twice, and the three models of DIEM have equal weights. `frames`: the mean of all frames.
     """
     result = {}
     for index, name in enumerate(metrics):
@@ -72,9 +72,9 @@ def write_results(
     """Writes frames.csv, videos.csv, summary.json, table.md and report.html; returns the summary.
 
     Args:
-      parts: of all videos, in their order.
-      folds: of each, None for a part without a fold.
-      about: what `summary.json` says beside the numbers: method, dataset, split, fold, source, problems.
+      parts: of all videos, in order.
+      folds: of each part; None for a part without a fold.
+      about: other fields of `summary.json`: method, dataset, split, fold, source, problems.
     """
     summary = {
         "format": FORMAT,
@@ -116,7 +116,7 @@ def write_results(
 
 
 def _summary_of(parts: Sequence[dict], metrics: Sequence[str], protocol: Protocol) -> dict:
-    """What a summary says of some of its videos."""
+    """Returns the entry of a summary for a subset of its videos."""
     return {"names": [p["label"] for p in parts], "metrics": set_means(parts, metrics, protocol)}
 
 
@@ -148,7 +148,7 @@ def fold_means(folds: dict[str, dict], metrics: Sequence[str]) -> dict[str, floa
 
 
 def _table(title: str, measured, split: str, printed: Sequence[published.Row], metrics) -> list[str]:
-    """Lines of a table: what was measured, then what papers print; a row without a value is left out."""
+    """Returns the lines of a table: measured rows, then rows of papers; rows without a value are omitted."""
     lines = [
         f"## {title}",
         "",
@@ -156,10 +156,10 @@ def _table(title: str, measured, split: str, printed: Sequence[published.Row], m
         "|---" * (len(metrics) + 4) + "|",
     ]
     for label, means in measured:
-        values = [_shown(means[name]) for name in metrics]
+        values = [_cell(means[name]) for name in metrics]
         lines.append("| " + " | ".join([label, *values, split, "this evaluation", ""]) + " |")
     for row in printed:
-        values = [_shown(row.metrics.get(name)) for name in metrics]
+        values = [_cell(row.metrics.get(name)) for name in metrics]
         if any(values):
             cells = [row.label, *values, row.split, row.source, row.pretraining]
             lines.append("| " + " | ".join(cells) + " |")
@@ -167,7 +167,7 @@ def _table(title: str, measured, split: str, printed: Sequence[published.Row], m
 
 
 def remarks(summary: dict) -> list[str]:
-    """Returns in words what is not in the numbers, and what was unusual about the truth."""
+    """Returns sentences on settings, on frames and videos without a score, and on unusual truth."""
     lines = [f"Fixations are blurred with sigma {summary['sigma']}."] if "sigma" in summary else []
     for name in ("audio", "coding_iterations", "postprocess"):
         if name in summary:
@@ -176,12 +176,12 @@ def remarks(summary: dict) -> list[str]:
         sentences = [find_metric(name).remark for name in summary["metrics"]]
         lines += [text.format(prior=summary["prior"]) for text in sentences if text]
     if bare := summary["frames_without_truth"]:
-        shown = ", ".join(f"{video} {count}" for video, count in bare.items())
-        lines.append(f"{sum(bare.values())} frames have no truth and are not scored: {shown}.")
-    if lost := summary.get("not_scored"):
-        of = summary["videos"] + len(lost)
-        shown = "; ".join(f"{video} ({reason})" for video, reason in lost.items())
-        lines.append(f"{len(lost)} of {of} videos are not scored: {shown}.")
+        listing = ", ".join(f"{video} {count}" for video, count in bare.items())
+        lines.append(f"{sum(bare.values())} frames have no truth and are not scored: {listing}.")
+    if not_scored := summary.get("not_scored"):
+        of = summary["videos"] + len(not_scored)
+        listing = "; ".join(f"{video} ({reason})" for video, reason in not_scored.items())
+        lines.append(f"{len(not_scored)} of {of} videos are not scored: {listing}.")
     videos: dict[str, list[str]] = {}
     for video, notes in summary["notes"].items():
         for note in notes:
@@ -196,19 +196,19 @@ def _names(videos: Sequence[str]) -> str:
 
 def _page(output, parts, metrics, summary) -> str:
     rows = [
-        (name, f"{_shown(value['mean'])} ({value['dropped']} frames without a value)")
+        (name, f"{_cell(value['mean'])} ({value['dropped']} frames without a value)")
         for name, value in summary["metrics"].items()
     ]
     ranked = sorted(parts, key=lambda part: _rank(video_means(part, metrics)[metrics[0]], metrics[0]))
     sections = [Section("Means", Table(rows), f"Protocol {summary['protocol']}; see the documentation.")]
-    if noted := remarks(summary):
-        table = Table([(str(number), line) for number, line in enumerate(noted, 1)])
+    if lines := remarks(summary):
+        table = Table([(str(number), line) for number, line in enumerate(lines, 1)])
         sections.append(Section("Not in the numbers, or unusual", table))
-    for title, which, chosen in (
-        (f"Best frames by {metrics[0]}", "best", ranked[:_SHOWN]),
-        (f"Worst frames by {metrics[0]}", "worst", ranked[::-1][:_SHOWN]),
+    for title, extreme, ranking in (
+        (f"Best frames by {metrics[0]}", "best", ranked[:_LISTED_VIDEOS]),
+        (f"Worst frames by {metrics[0]}", "worst", ranked[::-1][:_LISTED_VIDEOS]),
     ):
-        pictures = [picture for part in chosen for picture in _triple(output, part, which)]
+        pictures = [picture for part in ranking for picture in _triple(output, part, extreme)]
         if pictures:
             sections.append(Section(title, Pictures(pictures), "Frame, truth, prediction."))
     for part in ranked:
@@ -221,17 +221,17 @@ def _page(output, parts, metrics, summary) -> str:
     return render_page(f"{summary['method']} on {summary['dataset']}", lead, sections)
 
 
-def _triple(output: pathlib.Path, part: dict, which: str):
-    """Yields (caption, picture) of a frame, its truth and its prediction, where they were saved."""
-    frame = part["extremes"].get(which)
+def _triple(output: pathlib.Path, part: dict, extreme: str):
+    """Yields (caption, picture) of a frame, its truth and its prediction, if they were saved."""
+    frame = part["extremes"].get(extreme)
     stem = output / "extremes" / part["key"] / f"{frame or 0:06d}"
-    for ending, what in (("_frame.jpg", "frame"), ("_truth.png", "truth"), (".png", "prediction")):
+    for ending, content in (("_frame.jpg", "frame"), ("_truth.png", "truth"), (".png", "prediction")):
         path = pathlib.Path(f"{stem}{ending}")
         if path.is_file():
             with Image.open(path) as image:
                 small = image.convert("RGB")
                 small.thumbnail((360, 360))
-                yield f"{part['label']}, frame {frame}: {what}", np.asarray(small)
+                yield f"{part['label']}, frame {frame}: {content}", np.asarray(small)
 
 
 def _write_csv(path: pathlib.Path, header, rows) -> None:
@@ -248,11 +248,11 @@ def _number(value: float) -> float | None:
 
 
 def _rank(value: float, metric: str) -> float:
-    """Sorts the best first, and what has no value last."""
+    """Returns a sort key: the best value first, NaN last."""
     if math.isnan(value):
         return math.inf
     return -find_metric(metric).goodness(value)
 
 
-def _shown(value: float | None) -> str:
+def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"

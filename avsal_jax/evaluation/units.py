@@ -1,4 +1,4 @@
-"""What is evaluated: a video with the source of its maps, and the settings of the whole evaluation."""
+"""The unit of an evaluation: a video with the source of its maps; and the settings of the evaluation."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ class Settings:
     """How a set is evaluated.
 
     Attributes:
-      protocol: with its grid or without.
+      protocol: with or without a grid.
       metrics: names of registered metrics.
-      seed: of all draws.
-      prior: what the information gain is over; None where that is not a metric.
+      seed: of all random draws.
+      prior: reference of the information gain; None if that is not among the metrics.
     """
 
     protocol: Protocol
@@ -68,7 +68,7 @@ class Settings:
         return [] if self.prior is None else self.prior.problems(entry, self.protocol)
 
     def plugin_identity(self) -> dict[str, dict[str, str]]:
-        """Returns which plugins, with their versions, the metrics are from; empty without any."""
+        """Returns the plugins, with their versions, that define the metrics; empty if no plugin does."""
         origins = {name: registry.origin_of("metric", name) for name in self.metrics}
         plugins = {name: str(origin) for name, origin in origins.items() if origin != registry.PACKAGE}
         return {"plugins": plugins} if plugins else {}

@@ -1,4 +1,4 @@
-"""Computes what a frozen encoder makes of the frames of a run's videos, unless it is on disk already."""
+"""Computes and caches the features of a frozen encoder for all frames of a run's videos."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from avsal_jax.models.network import Network
 from avsal_jax.models.systems import Preset
 from avsal_jax.training.program import Program
 
-# Raise it where an encoder comes to compute something else from the same weights.
+# Increase it when an encoder changes its output for the same weights.
 _VERSION = 1
 _BATCH = 8  # frames per call
 
@@ -28,18 +28,17 @@ _BATCH = 8  # frames per call
 def cached_features(
     program: Program, videos: Sequence[PreparedVideo], say: Callable[[str], None]
 ) -> FeatureCache:
-    """Returns the cache of what a network shares between clips, with all frames of some videos.
+    """Returns a cache with the features that clips share, for all frames of videos.
 
-    What is missing is computed; a rerun continues with the next video.
+    Missing features are computed. A rerun resumes at the first missing video.
 
     Args:
-      program: its network has a frozen stem, whose weights are the initial ones.
-      videos: prepared ones.
-      say: takes lines for the console.
+      program: with a network whose stem is frozen, at its initial weights.
+      videos: prepared videos.
+      say: prints a line on the console.
 
     Raises:
-      AvsalError: the network's encoder has no stem, or one that is trained; pictures cannot be read, or the
-        disk is full.
+      AvsalError: the network's encoder has no frozen stem; pictures cannot be read, or the disk is full.
     """
     network, (variables, _) = program.network, program.initial_variables()
     cache = _open_cache(network, program.preset, variables)
@@ -83,9 +82,9 @@ def _open_cache(network: Network, preset: Preset, variables: dict) -> FeatureCac
 
 
 def _levels(run: Callable, videos: Sequence[PreparedVideo]) -> Iterator[list[np.ndarray]]:
-    """Yields the levels of one frame after another, each [1, h, w, c].
+    """Yields the feature levels of each frame, [1, h, w, c] each.
 
-    The last batch is filled up, so that one program serves all.
+    The last batch is padded, so that all batches use one compiled program.
     """
     from avsal_jax.data.prepared.pipeline import picture_batches
 

@@ -1,7 +1,7 @@
-"""Plain values of a config in which a name chooses the class: optimizer, schedule, objective.
+"""Plain values of config fields whose class is chosen by name: optimizer, schedule, objective.
 
 The plain form of such a field is {"name": ..., field: value}. Config files, rows and the command line change
-it by the same rules: another name keeps the fields that both classes have and resets the rest.
+it by the same rules: a different name keeps the fields that both classes have and resets the rest.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from avsal_jax.spec.fields import Registered, field_types, plain, unwrapped
 
 
 def default_values(cls: type, *names: str) -> dict:
-    """Returns the plain values of the fields of a dataclass that have defaults: of all, or of those named."""
+    """Returns the plain defaults of the fields of a dataclass; with `names`, only of these fields."""
     hints, values = field_types(cls), {}
     for field in dataclasses.fields(cls):
         if not field.init or (names and field.name not in names):
@@ -29,17 +29,17 @@ def default_values(cls: type, *names: str) -> dict:
 
 
 def choice(kind: str, changes, before: Mapping, path: str) -> dict:
-    """Returns the plain values of a registered dataclass, with every field that has a default.
+    """Returns the complete plain values of a registered dataclass.
 
     Args:
       kind: of `registry.KINDS`.
-      changes: {"name": ..., field: value}, or the name alone. Without a name it is that of `before`.
-      before: plain values, complete, which hold for the other fields. Where its class is another
-        one, this is so for fields that both have, and fields of `given` that repeat it are dropped.
+      changes: {"name": ..., field: value}, or only the name. Without a name, the name of `before`.
+      before: complete plain values, which are the defaults of the other fields. If its class differs, only
+        fields of both classes are kept, and `changes` may repeat other fields of `before`, without effect.
       path: of the field, for errors.
 
     Raises:
-      AvsalError: an unknown name, or a field that the class does not have (with those that it has).
+      AvsalError: an unknown name, or a field that the class does not have (lists its fields).
     """
     if not isinstance(changes, Mapping):
         changes = {"name": changes}
@@ -63,7 +63,7 @@ def choice(kind: str, changes, before: Mapping, path: str) -> dict:
 
 
 def completed_value(hint, changes, before, path: str):
-    """Returns the plain value of a field; what a mapping leaves out of a dataclass holds as `before`."""
+    """Returns the plain value of a field; fields missing in a mapping are those of `before`."""
     kind, extra, _ = unwrapped(hint)
     if isinstance(extra, Registered) and changes is not None:
         return choice(extra.kind, changes, before=before, path=path)
@@ -76,7 +76,7 @@ def completed_value(hint, changes, before, path: str):
 
 
 def completed(cls: type, changes: Mapping, before: Mapping, path: str = "") -> dict:
-    """Returns plain values of a dataclass, `before` where they are not given; AvsalError for unknown keys."""
+    """Returns `before` updated by `changes`, as plain values; AvsalError for unknown keys."""
     hints = types_of(cls)
     for name in changes:
         if name not in hints:
@@ -90,12 +90,12 @@ def completed(cls: type, changes: Mapping, before: Mapping, path: str = "") -> d
 
 
 def types_of(cls: type) -> dict[str, object]:
-    """Returns the types of the keys of a class's plain form: of its fields, or what `value_types` says."""
+    """Returns the types of the keys of a class's plain form: `value_types()`, or by default its fields."""
     return cls.value_types() if hasattr(cls, "value_types") else field_types(cls)
 
 
 def keys_of(cls: type, values: Mapping | None, path: str = "") -> Iterator[tuple[str, object]]:
-    """Yields (dotted key, type) of all fields, groups among them; of a choice those of the class it names."""
+    """Yields (dotted key, type) of all fields, including groups and the fields of chosen classes."""
     for name, hint in types_of(cls).items():
         yield path + name, hint
         inner, extra, _ = unwrapped(hint)
@@ -111,14 +111,14 @@ def keys_of(cls: type, values: Mapping | None, path: str = "") -> Iterator[tuple
 def put(cls: type, values: dict, key: str, value) -> None:
     """Sets the field of a dotted key in nested plain values, in place.
 
-    A group that is None gets its defaults where one of its fields is set. A name chooses another class, whose
-    fields keep what both have; a mapping chooses it with the defaults for the rest.
+    Setting a field of a group that is None first sets the group to its defaults. Setting a name changes the
+    class and keeps the fields of both classes. Setting a mapping resets all other fields to their defaults.
 
     Args:
-      cls: the dataclass whose values these are.
-      values: complete, as `completed` gives.
-      key: of `keys_of`.
-      value: plain.
+      cls: the dataclass of `values`.
+      values: complete, as from `completed`.
+      key: a key of `keys_of`.
+      value: the plain value.
     """
     group, _, rest = key.partition(".")
     hint = types_of(cls)[group]
@@ -131,7 +131,7 @@ def put(cls: type, values: dict, key: str, value) -> None:
         else:
             cls = registry.find(extra.kind, before["name"], group)
             put(cls, before, key=rest, value=value)
-    elif rest and typing.get_origin(kind) is dict:  # `init`, where each has a name
+    elif rest and typing.get_origin(kind) is dict:  # `init`, a mapping by name
         name, _, field = rest.partition(".")
         values[group].setdefault(name, {})[field] = value
     elif rest:
@@ -143,7 +143,7 @@ def put(cls: type, values: dict, key: str, value) -> None:
 
 
 def with_names(cls: type, values):
-    """Returns plain values in which each choice that is a mapping has a name: without one, the default's."""
+    """Returns plain values in which every choice that is a mapping has a name, by default the default's."""
     if not isinstance(values, Mapping):
         return values
     result = dict(values)

@@ -1,4 +1,4 @@
-"""Configs that earlier versions wrote or took, as today's plain values."""
+"""Converts configs of earlier versions to current plain values."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from avsal_jax.training.schema import RUN_FIELDS, ModelConfig
 
 
 def is_earlier(values: dict) -> bool:
-    """Whether the plain values of a config are of the first version, where the model was a text."""
+    """Whether the plain values of a config are of the first version, which stored the model as text."""
     return isinstance(values.get("model"), dict) and "set" in values["model"]
 
 
 def todays_values(values: dict) -> dict:
-    """Returns the plain values of a config of the first version as `schema.plain_values` gives them.
+    """Converts the plain values of a config of the first version to those of `schema.plain_values`.
 
-    The sources of `init` had no names, and are numbered.
+    The sources of `init` had no names; their names are numbers.
 
     Raises:
-      AvsalError: values that are of no version.
+      AvsalError: the values do not match any version.
     """
     try:
         model = {name: value for name, value in values["model"].items() if name in RUN_FIELDS}
@@ -35,7 +35,9 @@ def todays_values(values: dict) -> dict:
         ]
         init = [{**source, "slot": renamed_slot(source["slot"])} for source in values["init"]]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise AvsalError(f"it is of no version of avsal_jax: {type(error).__name__}: {error}") from error
+        raise AvsalError(
+            f"it does not match any version of avsal_jax: {type(error).__name__}: {error}"
+        ) from error
     return values | {
         "model": ModelConfig.from_values({**model, **changes}, "model").to_values(),
         "optimizer": values["optimizer"] | {"groups": groups},
@@ -44,7 +46,7 @@ def todays_values(values: dict) -> dict:
 
 
 def numbered(sources) -> dict:
-    """Returns the sources of `init` by number, for comparing them whatever their names and order."""
+    """Returns the sources of `init` by number, to compare them regardless of names and order."""
     return {str(number): source for number, source in enumerate(sorted(sources, key=json.dumps))}
 
 
@@ -54,11 +56,11 @@ def _settings(text: str) -> dict:
     return {key: parse_setting(value) for key, _, value in pairs}
 
 
-_ADAPTATION = "adapt"  # the group that it was
+_ADAPTATION = "adapt"  # the former group of the config
 
 
 def with_objective(values: Mapping) -> dict:
-    """Returns plain values in which `objective` says what `adapt` said before there were others."""
+    """Replaces the former group `adapt` of plain values by an `objective`."""
     values = dict(values)
     adapted = values.pop(_ADAPTATION, None)
     if adapted is not None:
@@ -67,7 +69,7 @@ def with_objective(values: Mapping) -> dict:
 
 
 def refuse_earlier_key(key: str) -> None:
-    """Raises AvsalError with today's key for one of an earlier version."""
+    """Raises AvsalError, with the current key, for a key of an earlier version."""
     group, _, field = key.partition(".")
     if group == _ADAPTATION:
         words = f" and objective.{field}" if field else ""
@@ -78,9 +80,9 @@ def refuse_earlier_key(key: str) -> None:
 
 
 def with_chosen_fields(values: Mapping) -> dict:
-    """Returns plain values without the fields that an optimizer or schedule was stored with and never had.
+    """Returns plain values without fields that the chosen optimizer and schedule do not have.
 
-    They were those of all optimizers, and had to keep their defaults.
+    Earlier versions stored the fields of all optimizers and schedules, with their defaults.
     """
     values = dict(values)
     if isinstance(optimizer := values.get("optimizer"), Mapping):

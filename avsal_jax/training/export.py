@@ -1,4 +1,4 @@
-"""From the state of a run to a model directory."""
+"""Export of the state of a run as a model directory."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from avsal_jax.training.state import TrainState
 
 
 def export_model(path: pathlib.Path, preset: Preset, state: TrainState, provenance: dict) -> None:
-    """Writes the network of a state as a model directory, in place of the previous one.
+    """Writes the network of a state as a model directory, replacing an existing one.
 
     Args:
       path: the directory.
       preset: the network's description.
-      state: with the parameters; modules of the objective are left out.
-      provenance: what `model.json` says of the origin.
+      state: the training state; modules of the objective are not exported.
+      provenance: fields of `model.json` about the origin.
 
     Raises:
       AvsalError: the directory cannot be written.

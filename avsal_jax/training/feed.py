@@ -1,4 +1,4 @@
-"""From prepared data to batches on the devices: the input side of the loop."""
+"""The input pipeline of the training loop: prepared data to batches on the devices."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from avsal_jax.spec.input import InputSpec
 from avsal_jax.training.objectives.objective import MadeStream, ObjectiveConfig, Steps, Stream
 from avsal_jax.training.schema import DataConfig
 
-_AHEAD = 2  # batches on the device before they are used
-_OTHER_SEED = 2**32  # added for each stream with sources of its own; no run has such a seed
+_AHEAD = 2  # batches that are prefetched to the device
+_OTHER_SEED = 2**32  # added for each stream with its own sources; above all seeds of runs
 _INPUTS, _TARGETS = ("frames", "audio"), ("density", "fixations", "mask")
 
 
@@ -26,21 +26,22 @@ class Feed:
     """The streams of a run.
 
     Attributes:
-      train, validation: their videos.
+      train, validation: the videos.
       other_videos: videos of the objective's streams that have sources of their own, by name.
-      rule: how the validation videos were chosen, in words.
-      epoch: clips of an epoch.
-      warnings: what is odd about the sound, in words.
+      rule: description of how the validation videos were selected.
+      epoch: clips per epoch.
+      warnings: messages about unusual audio.
 
     Args:
       config: the data, with at least one source.
       spec: the clip that the network takes.
-      seed: of the order.
+      seed: of the sampling order.
       parallel: the devices.
-      objective: whose streams these are; None for labelled clips alone.
+      objective: defines the streams; None for labelled clips only.
 
     Raises:
-      AvsalError: as `PreparedSources` and `clip_batches`; no training video; what the objective refuses.
+      AvsalError: as `PreparedSources` and `clip_batches`; no training video; the objective refuses the
+        videos.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Feed:
         if objective is not None:
             objective.check_videos(self.other_videos, labelled=[*self.train, *self.validation])
         self._passing = Sampling("all_windows", stride=config.stride or 4 * spec.frames, shuffle=False)
-        self._passes: dict = {}  # tf.data pipelines of validation, which take .2 s to build
+        self._passes: dict = {}  # tf.data pipelines of validation; each takes 0.2 s to build
         self._features: FeatureCache | None = None
         self.warnings = _sound_warnings(self._videos(), spec)
 
@@ -76,15 +77,15 @@ class Feed:
         ]
 
     def use_features(self, features: FeatureCache) -> None:
-        """Gives clips with cached features in place of their frames from now on; the cache has all videos."""
+        """Replaces frames by cached features in all later batches; the cache must have all videos."""
         self._features = features
         self._passes.clear()
 
     def source(self) -> str:
-        """Returns the source of all clips, as `Clip.source`: `still` where every video has one frame.
+        """Returns the source of all clips, as `Clip.source`: `still` if every video has one frame.
 
         Raises:
-          AvsalError: some videos have one frame and some more, among those of all streams and validation.
+          AvsalError: among all streams and validation, some videos have one frame and some more.
         """
         videos = self._videos()
         stills = [video for video in videos if video.frames == 1]
@@ -96,7 +97,7 @@ class Feed:
         raise AvsalError(
             "this model has a part that differs for photographs and videos, and a run takes only one of "
             f"them: {stills[0].dataset} {stills[0].name} is a photograph, {clip.dataset} {clip.name} has "
-            f"{clip.frames} frames; put them into two runs, or change data.sources"
+            f"{clip.frames} frames; use two runs, or change data.sources"
         )
 
     def batches(self, name: str, first_step: int, steps: int) -> Iterator[dict]:
@@ -119,21 +120,22 @@ class Feed:
             )
         videos, sampling = self.other_videos.get(name, self.train), self._config.sampling
         root = stream.root or self._config.root
-        if not stream.labelled:  # where its truth is black is not looked at: that would be a label
+        if not stream.labelled:  # black truth is not skipped: that would use labels
             sampling = dataclasses.replace(sampling, skip_black=False)
         batches = self._stream(
             videos, sampling=sampling, seed=seed, first_step=first_step, steps=steps - first_step
         )
         names = [*_INPUTS, *(_TARGETS if stream.labelled else ())]
-        if self._features is not None:  # the labelled frame serves the pictures of validation
+        if self._features is not None:  # only pictures of validation need the labelled frame
             names.remove("frames")
         return prefetched(self._placed(batches, names, root), _AHEAD)
 
     def validation_batches(self, native: bool = False) -> Iterator[dict]:
-        """Yields one pass over the validation clips; rows that fill up the last batch are masked.
+        """Yields one pass over the validation clips; padding rows of the last batch are masked.
 
         Args:
-          native: targets are those of `clip_batches(targets="native")`, of this process's rows, on the host.
+          native: whether targets are those of `clip_batches(targets="native")`, for the rows of this process,
+            on the host.
         """
         if native not in self._passes:
             targets = "native" if native else "model"
@@ -145,7 +147,7 @@ class Feed:
         return prefetched(self._placed(batches, names, self._config.root, host=host), _AHEAD)
 
     def _other_videos(self) -> dict[str, list[PreparedVideo]]:
-        """Returns the videos of the streams with sources of their own; labels may be missing in some."""
+        """Returns the videos of the streams with their own sources, by stream; some may lack labels."""
         videos = {}
         for name, stream in self._streams.items():
             if isinstance(stream, MadeStream) or stream.sources is None:
@@ -158,7 +160,7 @@ class Feed:
         return videos
 
     def _seed_of(self, name: str) -> int:
-        """Nothing is drawn twice: the n-th stream that is not of `data.sources` has another seed."""
+        """Returns the seed of a stream; every stream that is not of `data.sources` has its own."""
         streams = self._streams.items()
         names = [n for n, s in streams if isinstance(s, MadeStream) or s.sources is not None]
         return self._seed + (1 + names.index(name)) * _OTHER_SEED if name in names else self._seed
@@ -193,22 +195,22 @@ class Feed:
         except AvsalError as error:
             raise AvsalError(
                 f"cannot read the prepared data in {root}: {error}; run avsal prepare "
-                "again, which mends what is damaged, and then this command"
+                "again, which repairs damaged data, and then this command"
             ) from error
 
 
 def _sound_warnings(videos: list[PreparedVideo], spec: InputSpec) -> list[str]:
-    """Returns what has to be done to the sound of some videos, with the number of videos."""
+    """Returns warnings about the sound of videos, with numbers of videos."""
     if spec.audio is None:
         return []
     silent = [video for video in videos if video.sound is None]
-    told: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for video in videos:
         if video.sound is not None:
             words = ClipSound(video.sound, front_end=spec.audio, frames=spec.frames, fps=video.fps).warning
             if words:
-                told[words] = told.get(words, 0) + 1
-    lines = [f"{count} of {len(videos)} videos: {words}" for words, count in told.items()]
+                counts[words] = counts.get(words, 0) + 1
+    lines = [f"{count} of {len(videos)} videos: {words}" for words, count in counts.items()]
     if silent:
-        lines.append(f"{len(silent)} of {len(videos)} videos have no sound: the network hears silence")
+        lines.append(f"{len(silent)} of {len(videos)} videos have no sound: the network gets silence")
     return lines

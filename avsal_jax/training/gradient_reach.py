@@ -1,4 +1,4 @@
-"""Which parameters get a gradient: read off a traced function, without evaluating or differentiating it."""
+"""Finds parameters without a gradient from a traced function, without evaluating or differentiating it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from jax.extend.core import Literal
 
 from avsal_jax.training.records.overview import module_of
 
-# Primitives whose inner jaxpr takes the inputs and gives the outputs of the equation, one for one.
+# Primitives whose inner jaxpr has the same inputs and outputs as the equation, in the same order.
 _CALLS = ("jit", "pjit", "closed_call", "remat", "remat2", "checkpoint", "custom_jvp_call", "custom_vjp_call")
 
 
 def without_gradient(function: Callable, params: dict, *arguments) -> list[str]:
-    """Returns the paths of the parameters that no gradient of any result reaches.
+    """Returns the paths of the parameters that get no gradient from any result.
 
-    They are those that no result depends on, or only through `stop_gradient` or whole numbers. A product with
-    zero counts as a dependence.
+    No result depends on them, or only through `stop_gradient` or integers. A product with zero counts as a
+    dependence.
 
     Args:
       function: (params, *arguments) -> results; to be jitted.
@@ -34,7 +34,7 @@ def without_gradient(function: Callable, params: dict, *arguments) -> list[str]:
 
 
 def words(paths: Sequence[str], total: int) -> str:
-    """Returns in words which of `total` arrays get no gradient."""
+    """Returns a message with the arrays, of `total`, that get no gradient."""
     modules = collections.Counter(map(module_of, paths))
     listing = ", ".join(f"{module} ({count})" for module, count in modules.items())
     return f"no gradient reaches {len(paths)} of {total} arrays, which are not trained: {listing}"
@@ -64,11 +64,11 @@ def _live_of(equation, outs: list[bool]) -> list[bool]:
 
 
 def _live_of_scan(equation, outs: list[bool]) -> list[bool]:
-    """What a carry depends on is followed through as many steps as it takes."""
+    """Returns live inputs of a scan; dependences of the carry are iterated to a fixed point."""
     inner = equation.params["jaxpr"]
     inner = getattr(inner, "jaxpr", inner)
-    # Where the carry begins and ends: names of parameters differ between versions of jax. What is sliced or
-    # stacked has one axis less inside.
+    # The range of the carry is inferred from ranks, since names of parameters differ between versions of jax:
+    # sliced inputs and stacked outputs have one axis less inside.
     carries = _of_same_rank(equation.outvars, inner.outvars)
     consts = _of_same_rank(equation.invars, inner.invars) - carries
     if not equation.params["length"]:

@@ -1,4 +1,4 @@
-"""Steps that the devices still work on: few at a time, and checked when their values arrive."""
+"""Limits the number of dispatched steps, and checks and logs their values when they are ready."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import jax
 from avsal_jax.errors import AvsalError
 from avsal_jax.training.records.run_log import RunLog
 
-_MAX_STEPS = 2  # steps; more than about thirty with collectives abort a run on CPU
+_MAX_STEPS = 2  # on CPU, more than about thirty steps with collectives abort a run
 
 
 class NotFinite(AvsalError):
@@ -27,10 +27,10 @@ class NotFinite(AvsalError):
 
 
 class InFlight:
-    """A queue of steps whose values have not been read.
+    """A queue of dispatched steps whose values have not been read.
 
     Args:
-      log: takes the values.
+      log: receives the values.
     """
 
     def __init__(self, log: RunLog):
@@ -38,7 +38,7 @@ class InFlight:
         self._steps: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
 
     def add(self, step: int, values: dict[str, jax.Array]) -> None:
-        """Adds the values of a step, and waits until few enough steps are in flight.
+        """Adds the values of a step, and waits until fewer than `_MAX_STEPS` steps are in flight.
 
         Raises:
           NotFinite: as `wait`.

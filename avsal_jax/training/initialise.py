@@ -1,4 +1,4 @@
-"""Starting from stored weights: whole systems or parts, by slot or by path pattern inside a slot."""
+"""Initialises a network from stored weights: of systems or parts, by slot or by path pattern in a slot."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Init:
 
     Attributes:
       path: a model directory: a whole system, or a converted part.
-      slot: whose leaves are taken, such as `visual_encoder` or `heads/saliency`; '' for all slots.
-      pattern: a regular expression, found (`re.search`) in the path of a leaf inside the slot, such as
-        `conv1/spatial/conv/kernel`; with slot '' the path begins with the slot's name. '' for all.
+      slot: slot to copy, such as `visual_encoder` or `heads/saliency`; '' for all slots.
+      pattern: a regular expression that is searched (`re.search`) in the path of a leaf in the slot, such as
+        `conv1/spatial/conv/kernel`; with slot '' the path begins with the slot's name. '' for all leaves.
     """
 
     path: str
@@ -40,12 +40,12 @@ class Init:
 
 @dataclasses.dataclass(frozen=True)
 class InitReport:
-    """What `initialise` did.
+    """The result of `initialise`.
 
     Attributes:
-      copied: for each source, the names of the leaves taken from it.
-      unused: for each source, the names of chosen leaves for which the network has no place.
-      fresh: names of the network's leaves that no source filled.
+      copied: for each source, the names of the copied leaves.
+      unused: for each source, the names of selected leaves that the network does not have.
+      fresh: names of the network's leaves that keep their initial values.
     """
 
     copied: tuple[tuple[Init, tuple[str, ...]], ...]
@@ -53,53 +53,54 @@ class InitReport:
     fresh: tuple[str, ...]
 
     def text(self) -> str:
-        """Returns it in a few lines; leaves that stay fresh or are unused are counted by module."""
+        """Returns the report as a few lines; fresh and unused leaves are counted by module."""
         lines = []
         for (source, copied), (_, unused) in zip(self.copied, self.unused, strict=True):
-            lines.append(f"{len(copied)} leaves from {_where(source)}")
+            lines.append(f"{len(copied)} leaves from {_label(source)}")
             if unused:
-                lines.append(f"  not used, the network has no place for them: {_by_module(unused)}")
+                lines.append(f"  not used, since the network does not have them: {_by_module(unused)}")
         lines.append(
-            f"{len(self.fresh)} leaves stay fresh" + (f": {_by_module(self.fresh)}" * bool(self.fresh))
+            f"{len(self.fresh)} leaves keep their initial values"
+            + (f": {_by_module(self.fresh)}" * bool(self.fresh))
         )
         return "\n".join(lines)
 
 
 def initialise(variables: dict, sources: Sequence[Init]) -> tuple[dict, InitReport]:
-    """Copies stored weights over fresh ones.
+    """Replaces initial values by stored weights.
 
     Args:
-      variables: `params` and `batch_stats`, whose leaves of the same path and shape are replaced.
-      sources: taken in order; where two have a leaf, the later one counts.
+      variables: `params` and `batch_stats`; leaves with the same path and shape are replaced.
+      sources: applied in order; later sources override earlier ones.
 
     Returns:
-      New variables (leaves of `variables` where they stay fresh, else NumPy arrays of their dtype), and
-      the report. Names in it begin with the collection: `params/visual_encoder/...`.
+      New variables (replaced leaves are NumPy arrays of the original dtype, others are unchanged), and the
+      report. Names in it begin with the collection: `params/visual_encoder/...`.
 
     Raises:
-      AvsalError: a source that cannot be read, a pattern that is no regular expression, a source
-        without a leaf that fits the slot, the pattern and the network, or leaves of another shape.
+      AvsalError: a source cannot be read, a pattern is not a regular expression, no leaf of a source matches
+        the slot, the pattern and the network, or leaves have different shapes.
     """
     flat, fresh = dict(flatten(variables)), set(flatten(variables))
     copied, unused = [], []
     for source in sources:
-        chosen = _chosen(flatten(read_model(source.path).variables), source)
-        taken = {name: value for name, value in chosen.items() if name in flat}
-        _check(taken, chosen=chosen, flat=flat, source=source)
-        flat.update({name: np.asarray(value, flat[name].dtype) for name, value in taken.items()})
-        fresh -= set(taken)
-        copied.append((source, tuple(sorted(taken))))
-        unused.append((source, tuple(sorted(set(chosen) - set(taken)))))
+        selection = _select(flatten(read_model(source.path).variables), source)
+        copies = {name: value for name, value in selection.items() if name in flat}
+        _check(copies, selection=selection, flat=flat, source=source)
+        flat.update({name: np.asarray(value, flat[name].dtype) for name, value in copies.items()})
+        fresh -= set(copies)
+        copied.append((source, tuple(sorted(copies))))
+        unused.append((source, tuple(sorted(set(selection) - set(copies)))))
     report = InitReport(tuple(copied), tuple(unused), tuple(sorted(fresh)))
     return traverse_util.unflatten_dict(flat, sep="/"), report
 
 
-def _chosen(flat: dict, source: Init) -> dict:
-    """Returns the leaves of a model that `source` asks for."""
+def _select(flat: dict, source: Init) -> dict:
+    """Returns the leaves of a model that match the slot and pattern of `source`."""
     try:
         pattern = re.compile(source.pattern)
     except re.error as error:
-        raise AvsalError(f"{source.pattern!r} is no regular expression: {error}") from error
+        raise AvsalError(f"{source.pattern!r} is not a regular expression: {error}") from error
     prefix = f"{source.slot}/" if source.slot else ""
     inside = {}
     for name in flat:
@@ -109,30 +110,30 @@ def _chosen(flat: dict, source: Init) -> dict:
     if not inside:
         slots = sorted({name.split("/")[1] for name in flat})
         raise AvsalError(f"{source.path} has no {source.slot!r}; it has {', '.join(slots)}")
-    chosen = {name: flat[name] for name, path in inside.items() if pattern.search(path)}
-    if not chosen:
-        some = ", ".join(sorted(inside.values())[:4])
-        raise AvsalError(f"no leaf of {_where(source)}; its leaves are {some} ...")
-    return chosen
+    selection = {name: flat[name] for name, path in inside.items() if pattern.search(path)}
+    if not selection:
+        examples = ", ".join(sorted(inside.values())[:4])
+        raise AvsalError(f"no leaf of {_label(source)}; its leaves are {examples} ...")
+    return selection
 
 
-def _check(taken: dict, chosen: dict, flat: dict, source: Init) -> None:
-    if not taken:
+def _check(copies: dict, selection: dict, flat: dict, source: Init) -> None:
+    if not copies:
         slots = sorted({name.split("/")[1] for name in flat})
         raise AvsalError(
-            f"the network has no leaf of those in {_where(source)}: {', '.join(sorted(chosen)[:4])} ...; "
+            f"the network has no leaf of {_label(source)}: {', '.join(sorted(selection)[:4])} ...; "
             f"its slots are {', '.join(slots)}"
         )
-    shapes = {name: np.shape(value) for name, value in taken.items()}
-    problems = differences(shapes, {name: np.shape(flat[name]) for name in taken}, limit=8)
+    shapes = {name: np.shape(value) for name, value in copies.items()}
+    problems = differences(shapes, {name: np.shape(flat[name]) for name in copies}, limit=8)
     if problems:
         raise AvsalError(
-            f"the weights of {_where(source)} do not fit this network: {'; '.join(problems)}; give the "
-            "network the same fields, or take fewer leaves with a pattern"
+            f"the weights of {_label(source)} do not fit this network: {'; '.join(problems)}; give the "
+            "network the same fields, or select fewer leaves with a pattern"
         )
 
 
-def _where(source: Init) -> str:
+def _label(source: Init) -> str:
     slot = f" {source.slot}" if source.slot else ""
     return f"{source.path}{slot}" + (f" that match {source.pattern!r}" if source.pattern else "")
 

@@ -1,9 +1,9 @@
 """Optimizers: Adam, AdamW and SGD with torch's arithmetic, parameter groups, clipping, accumulation.
 
-Updates are those of torch.optim (2.13) on the same gradients; adam's first ones to about 1e-5 of themselves,
-because optax takes 1 - b2**t in float32. Weight decay is added to the gradient by adam and sgd and taken off
-the parameter by adamw. Clipping sees the trained parameters' gradients, averaged over an accumulation, before
-weight decay, as torch.nn.utils.clip_grad_norm_ before step() (without its 1e-6).
+Updates equal those of torch.optim (2.13) on the same gradients; the first updates of adam to a relative error
+of about 1e-5, because optax computes 1 - b2**t in float32. adam and sgd add weight decay to the gradient;
+adamw subtracts it from the parameter. Clipping applies to the gradients of trained parameters, averaged over
+an accumulation, before weight decay, as torch.nn.utils.clip_grad_norm_ before step() (without its 1e-6).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _FROZEN, _TRAINED, _REST = "frozen", "trained", "rest"
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Parameters that are trained otherwise than the rest.
+    """Parameters with their own learning rate scale or weight decay.
 
     Attributes:
       pattern: a regular expression for whole paths, such as `visual_encoder/.*` or `.*/(bias|scale)`.
@@ -47,7 +47,7 @@ class Group:
             re.compile(self.pattern)
         except (re.error, TypeError) as error:
             raise AvsalError(
-                f"the pattern {self.pattern!r} of a parameter group is no regular expression: {error}"
+                f"the pattern {self.pattern!r} of a parameter group is not a regular expression: {error}"
             ) from None
         check_fields(self, f"group {self.pattern!r}: ")
 
@@ -57,11 +57,11 @@ class Optimizer(abc.ABC):
     """How gradients become updates.
 
     Attributes:
-      learning_rate: at full height of the schedule.
-      weight_decay: torch's; what it is added to is the optimizer's matter.
-      clip_norm: the largest global norm of the trained gradients, or None.
-      accumulate: batches whose mean gradient makes one update.
-      groups: the first that matches a parameter's path takes it.
+      learning_rate: before the factor of the schedule.
+      weight_decay: as in torch; each optimizer defines how it is applied.
+      clip_norm: the largest global norm of the trained gradients; None to disable.
+      accumulate: number of batches whose mean gradient makes one update.
+      groups: a parameter belongs to the first group that matches its path.
       schedule: of the learning rate.
     """
 
@@ -77,11 +77,10 @@ class Optimizer(abc.ABC):
 
     @abc.abstractmethod
     def build(self, weight_decay: float) -> tuple[optax.GradientTransformation, ...]:
-        """Returns the rule of a group of parameters, in order: gradients -> directions.
+        """Returns the transformations of a group of parameters, in order: gradients -> directions.
 
-        The learning rate, which turns directions round, comes after it.
-
-        Clipping and accumulation come before it: see `make_optimizer`.
+        Clipping and accumulation are applied before, and the negative learning rate after them: see
+        `make_optimizer`.
 
         Args:
           weight_decay: of the group.
@@ -95,7 +94,7 @@ class _WithMoments(Optimizer):
     eps: NotNegative = 1e-8
 
     def moments(self) -> optax.GradientTransformation:
-        """Returns what Adam does to gradients."""
+        """Returns the transformation of gradients by Adam."""
         return optax.scale_by_adam(self.b1, self.b2, self.eps)
 
 
@@ -115,7 +114,7 @@ class Adam(_WithMoments):
 @register("optimizer", "adamw")
 @dataclasses.dataclass(frozen=True)
 class AdamW(_WithMoments):
-    """torch.optim.AdamW: weight decay is taken off the parameter.
+    """torch.optim.AdamW: weight decay is subtracted from the parameter.
 
     Attributes:
       b1, b2, eps: torch's betas and eps.
@@ -131,7 +130,7 @@ class SGD(Optimizer):
     """torch.optim.SGD: weight decay is added to the gradient.
 
     Attributes:
-      momentum, dampening, nesterov: torch's. Dampening starts at the second update, as there.
+      momentum, dampening, nesterov: as in torch, where dampening starts at the second update.
     """
 
     momentum: Decay = 0.0
@@ -157,7 +156,7 @@ def with_frozen(config: Optimizer, patterns: Sequence[str]) -> Optimizer:
 
     Args:
       config: the optimizer.
-      patterns: of whole paths, as `Network.frozen_parameters` has them.
+      patterns: of whole paths, as in `Network.frozen_parameters`.
     """
     frozen = tuple(Group(pattern, scale=0) for pattern in patterns)
     return dataclasses.replace(config, groups=(*frozen, *config.groups))
@@ -167,16 +166,16 @@ def make_optimizer(config: Optimizer, params, total_steps: int) -> optax.Gradien
     """Returns the optimizer for `params`.
 
     Its `update(gradients, state, params, plateau_scale=1.0)` takes the scale of a `PlateauState` as an
-    argument, so that a reduction compiles nothing anew. Frozen parameters get updates of zero and no state.
+    argument, so that a reduction does not recompile. Frozen parameters have zero updates and no state.
 
     Args:
       config: the optimizer.
       params: nested dicts of arrays, or their shapes.
-      total_steps: batches of the whole run.
+      total_steps: number of batches of the run.
 
     Raises:
-      AvsalError: a group without a parameter, all parameters frozen, a warm-up as long as the run, or an
-        accumulation that is longer.
+      AvsalError: a group without parameters, all parameters frozen, a warm-up that is not shorter than the
+        run, or an accumulation that is longer than it.
     """
     check_steps(config.schedule, total_steps)
     if config.accumulate > total_steps:
@@ -187,7 +186,7 @@ def make_optimizer(config: Optimizer, params, total_steps: int) -> optax.Gradien
     labels = group_labels(config, params)
     used = set(labels.values()) - {_FROZEN}
     if not used:
-        raise AvsalError("every parameter is frozen; give one group a scale above 0, or leave one out")
+        raise AvsalError("every parameter is frozen; set the scale of a group above 0, or remove a group")
     groups = {_label(index, group): group for index, group in enumerate(config.groups)} | {_REST: Group(".*")}
     by_group = {label: _rule(config, groups[label], total_steps) for label in sorted(used)}
     trained = optax.partition(by_group, lambda tree: _map_paths(labels.__getitem__, tree))
@@ -195,18 +194,18 @@ def make_optimizer(config: Optimizer, params, total_steps: int) -> optax.Gradien
         trained = optax.chain(optax.clip_by_global_norm(config.clip_norm), trained)
     if config.accumulate > 1:
         trained = optax.MultiSteps(trained, config.accumulate).gradient_transformation()
-    # The frozen ones are split off outermost: neither the norm nor the accumulator holds them.
-    whole = optax.partition(
+    # Frozen parameters are separated first: the norm and the accumulator do not include them.
+    partitioned = optax.partition(
         {_FROZEN: optax.set_to_zero(), _TRAINED: trained},
         lambda tree: _map_paths(lambda path: _FROZEN if labels[path] == _FROZEN else _TRAINED, tree),
     )
-    return optax.chain(whole, _scale_by_plateau())
+    return optax.chain(partitioned, _scale_by_plateau())
 
 
 def learning_rate(config: Optimizer, step: int, total_steps: int, plateau_scale: float = 1.0) -> float:
-    """Returns the rate that the batch `step` (0 is the first) is learnt with, of the parameters in no group.
+    """Returns the learning rate at batch `step`, from 0, of parameters without a group.
 
-    With accumulation, an update takes the rate of its first batch.
+    With accumulation, an update uses the rate of its first batch.
     """
     first = step // config.accumulate * config.accumulate
     factor = schedule_factor(config.schedule, first, total_steps)
@@ -217,7 +216,7 @@ def group_labels(config: Optimizer, params) -> dict[str, str]:
     """Returns the group of each parameter by path: `frozen`, `group<index>` or `rest`.
 
     Raises:
-      AvsalError: a group that gets no parameter.
+      AvsalError: a group does not get any parameter.
     """
     paths = jax.tree.leaves(_map_paths(str, params))
     labels = dict.fromkeys(paths, _REST)
@@ -231,12 +230,12 @@ def group_labels(config: Optimizer, params) -> dict[str, str]:
             close = difflib.get_close_matches(group.pattern, paths, 3, 0.0)
             raise AvsalError(
                 f"the parameter group {group.pattern!r} matches none of {len(paths)} parameters; a pattern "
-                f"takes a whole path, such as {', '.join(close)}"
+                f"must match a whole path, such as {', '.join(close)}"
             )
         if not matched & free:
             raise AvsalError(
-                f"the parameter group {group.pattern!r} gets no parameter: groups before it take all that it "
-                "matches; put it first"
+                f"the parameter group {group.pattern!r} gets no parameter: groups before it match all of its "
+                "parameters; put it first"
             )
         labels |= dict.fromkeys(matched & free, _label(index, group))
         free -= matched
@@ -248,7 +247,7 @@ def _label(index, group):
 
 
 def _map_paths(function, tree):
-    """Returns `tree` with `function('a/b/c')` at each leaf; optax leaves other groups' leaves out of it."""
+    """Returns `tree` with `function('a/b/c')` at each leaf; optax omits leaves of other groups."""
     return jax.tree_util.tree_map_with_path(
         lambda path, _: function("/".join(str(key.key) for key in path)), tree
     )
@@ -265,14 +264,14 @@ def _rule(config, group, total_steps) -> optax.GradientTransformation:
 
 
 class MomentumState(NamedTuple):
-    """What sgd remembers: the velocity, and whether there was an update."""
+    """State of sgd: the velocity, and whether an update was made."""
 
     velocity: optax.Params
     started: jax.Array
 
 
 def _torch_momentum(momentum, dampening, nesterov) -> optax.GradientTransformation:
-    """torch.optim.SGD's velocity; optax.trace has no dampening, and torch's spares the first gradient."""
+    """Returns torch.optim.SGD's velocity; its dampening skips the first gradient, optax.trace has none."""
     if momentum == 0:
         return optax.identity()
 
@@ -290,8 +289,8 @@ def _torch_momentum(momentum, dampening, nesterov) -> optax.GradientTransformati
 
 
 def _scale_by_plateau() -> optax.GradientTransformationExtraArgs:
-    def update(updates, state, params=None, *, plateau_scale=1.0, **others):
-        del params, others
+    def update(updates, state, params=None, *, plateau_scale=1.0, **extra):
+        del params, extra
         return jax.tree.map(lambda u: u * plateau_scale, updates), state
 
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)

@@ -1,4 +1,4 @@
-"""Values of a config on the command line: which field a key names, and which value a text is there."""
+"""Values of a config on the command line: parses keys, and texts by the types of their fields."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from avsal_jax.training.earlier_configs import refuse_earlier_key
 from avsal_jax.training.schema import TrainConfig, changed_model
 
 _KEY = r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*"
-_NAMED = re.compile(rf"(?:--)?config\.({_KEY})(?:=(.*))?", re.DOTALL)
-_PLAIN = re.compile(rf"({_KEY})=(.*)", re.DOTALL)
+_FLAG_PATTERN = re.compile(rf"(?:--)?config\.({_KEY})(?:=(.*))?", re.DOTALL)
+_ASSIGNMENT_PATTERN = re.compile(rf"({_KEY})=(.*)", re.DOTALL)
 _FORM = "values of the config are set by --config.KEY=VALUE, --config.KEY VALUE or KEY=VALUE, as "
-# Keys below `model` that change the network; those of earlier versions say what to write.
+# Keys below `model` that change the network; for keys of earlier versions, errors name the current ones.
 _MODEL_SETTINGS = (*SLOTS, HEADS, *INPUT_FIELDS, "set", "decoder", "pixel_norm")
 _BOOLEANS = {
     **dict.fromkeys(("true", "yes", "on", "1"), True),
@@ -48,7 +48,7 @@ def config_values(name: str, arguments: Sequence[str], plugins: Sequence[str] = 
     Args:
       name: of the config.
       arguments: see `overrides`.
-      plugins: files and modules that the command line names, which the values then state too.
+      plugins: files and modules from the command line, which are added to the values.
 
     Raises:
       AvsalError: as `recipes.config`, `overrides` and `overridden`.
@@ -67,11 +67,11 @@ def overrides(arguments: Sequence[str]) -> list[tuple[str, str]]:
     pairs, waiting = [], list(arguments)
     while waiting:
         argument = waiting.pop(0)
-        matched = _NAMED.fullmatch(argument) or _PLAIN.fullmatch(argument)
+        matched = _FLAG_PATTERN.fullmatch(argument) or _ASSIGNMENT_PATTERN.fullmatch(argument)
         if matched is None:
-            own = re.fullmatch(rf"--({_KEY})(=.*)?", argument, re.DOTALL)
-            hint = f"--config.{own[1]}{own[2] or '=VALUE'}" if own else "--config.data.batch=4"
-            raise AvsalError(f"{argument!r} is no flag of avsal train; {_FORM}{hint}")
+            flag = re.fullmatch(rf"--({_KEY})(=.*)?", argument, re.DOTALL)
+            hint = f"--config.{flag[1]}{flag[2] or '=VALUE'}" if flag else "--config.data.batch=4"
+            raise AvsalError(f"{argument!r} is not a flag of avsal train; {_FORM}{hint}")
         text = matched[2]
         if text is None:
             if not waiting or waiting[0].startswith("--"):
@@ -82,17 +82,17 @@ def overrides(arguments: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def overridden(values: dict, pairs: Sequence[tuple[str, str]]) -> dict:
-    """Returns the values of a config with others in their place.
+    """Returns the values of a config with overrides applied.
 
     Args:
       values: nested, by the fields of `TrainConfig`; changed in place.
-      pairs: (dotted key, text). A group that is None gets its defaults where one of its fields is set. A
-        name, as `optimizer.name=sgd` or `objective=supervised`, chooses a class, wherever it stands. What is
-        about the model is changed as `models.changes` says.
+      pairs: (dotted key, text), in any order. Setting a field of a group that is None first sets the group
+        to its defaults. A name, such as `optimizer.name=sgd` or `objective=supervised`, chooses a class.
+        Keys of the model are applied as in `models.changes`.
 
     Raises:
-      AvsalError: a key that is not in the config (with the nearest one), or is a group; a text that is no
-        value of the key's type (with the form that is).
+      AvsalError: a key that is not in the config (with the nearest one), or is a group; a text that is not
+        a value of the key's type (with the expected form).
     """
     for key, text in sorted(pairs, key=_order):
         if key == "model":
@@ -140,7 +140,7 @@ def _hint(key: str, values: Mapping):
 
 
 def _fields_of(kind: str, name: str, field: str) -> str:
-    """Returns in words which fields a choice has, and which choices have a field that it lacks."""
+    """Returns a hint with the fields of a choice, and the other choices that have `field`."""
     classes = registry.table(kind)
     fields = field_types(registry.find(kind, name))
     classes_with_it = [other for other, cls in classes.items() if field in field_types(cls)]
@@ -149,7 +149,7 @@ def _fields_of(kind: str, name: str, field: str) -> str:
 
 
 def _hint_of(kind: type, field: str, key: str):
-    """Returns the type of a field of one of the objects that a mapping holds."""
+    """Returns the type of a field of the objects in a mapping."""
     hints = field_types(kind)
     if field not in hints:
         nearest = did_you_mean(field, hints)
@@ -158,7 +158,7 @@ def _hint_of(kind: type, field: str, key: str):
 
 
 def _value(hint, text: str, key: str):
-    """Returns the value of a type that `text` is."""
+    """Returns the value of `text`, parsed by the type of its field."""
     kind, extra, optional = unwrapped(hint)
     if isinstance(extra, Registered):
         return _mapping(text.strip()) if text.strip().startswith("{") else _text(text.strip())
@@ -172,13 +172,13 @@ def _value(hint, text: str, key: str):
     try:
         return _PARSERS[kind](text.strip())
     except (ValueError, KeyError, SyntaxError, OverflowError, ZeroDivisionError, RecursionError) as error:
-        none = ", or None" if optional else ""
+        none_hint = ", or None" if optional else ""
         raise AvsalError(
-            f"--config.{key} is of type {kind.__name__}: {_FORMS[kind]}{none}; got {text!r}"
+            f"--config.{key} is of type {kind.__name__}: {_FORMS[kind]}{none_hint}; got {text!r}"
         ) from error
 
 
-def _whole(text: str) -> int:
+def _integer(text: str) -> int:
     try:
         return int(text)
     except ValueError:
@@ -218,7 +218,7 @@ def _text(text: str) -> str:
 
 _PARSERS = {
     bool: lambda text: _BOOLEANS[text.lower()],
-    int: _whole,
+    int: _integer,
     float: _number,
     str: _text,
     tuple: _sequence,

@@ -1,4 +1,4 @@
-"""A profile of some steps of a run, for TensorBoard (XProf) and Perfetto."""
+"""Profiles steps of a run, for TensorBoard (XProf) and Perfetto."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ProfilerWindow:
         return self._running and step == self._last
 
     def end(self) -> None:
-        """Writes the files; again has no effect."""
+        """Writes the files. Idempotent."""
         if self._running:
             self._running = False
             jax.profiler.stop_trace()

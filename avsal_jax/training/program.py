@@ -1,4 +1,4 @@
-"""What a config trains: network, objective, optimizer, and the compiled functions of a step."""
+"""The program of a run: network, objective, optimizer, and the compiled functions of a step."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from avsal_jax.training.validation import NativeStep
 
 
 class Program:
-    """The functions of a training run. It does not use data and files.
+    """The functions of a training run; it does not access data or files.
 
     Attributes:
-      preset, network: what is trained.
-      objective: what is minimised.
-      labels: the optimizer group of each parameter, by path; `frozen` without updates.
+      preset, network: the network to train, and its description.
+      objective: computes the loss.
+      labels: the optimizer group of each parameter, by path; `frozen` parameters are not updated.
       total: number of steps of the run.
       shapes: the state as `jax.ShapeDtypeStruct`.
       step: (state, batches, plateau scale) -> (state, values to log); compiled at its first call. The state
         is donated.
-      validation_step: as `validation.validate` takes it; compiled at its first call.
+      validation_step: for `validation.validate`; compiled at its first call.
 
     Args:
       config: of the run.
@@ -69,13 +69,13 @@ class Program:
         optimizer = make_optimizer(optimizer_config, self._abstract["params"], total)
         self._new_state = functools.partial(new_state, optimizer=optimizer, ema=bool(config.ema))
         self.shapes: TrainState = jax.eval_shape(self._new_state, self._abstract)
-        chex.clear_trace_counter()  # it counts by source text, over all runs of a process
+        chex.clear_trace_counter()  # its counts are by source text, over all runs of a process
         step = make_step(self.objective, optimizer=optimizer, total=total, seed=config.seed, ema=config.ema)
         self.step = parallel.jit(chex.assert_max_traces(step, n=1), donate=True)
         self.validation_step = _validation_step(config, network=network, source=source, parallel=parallel)
 
     def initial_variables(self) -> tuple[dict, InitReport | None]:
-        """Returns the variables of step 0 on the host, and a report of `init`; None if it has no entries."""
+        """Returns the variables of step 0 on the host, and a report of `init`, None if `init` is empty."""
         config, extra = self._config, self.objective.extra_variables(self._config.seed)
         network = init_variables(self.network, config.seed, config.model.start)
         variables = joined_variables(network, extra)
@@ -86,7 +86,7 @@ class Program:
         return {**variables, "extra": extra}, report
 
     def initial_state(self, say: Callable[[str], None] = lambda line: None) -> TrainState:
-        """Returns the state of step 0 on the devices; says which parameters came from `init`."""
+        """Returns the state of step 0 on the devices; prints the report of `init`."""
         variables, report = self.initial_variables()
         if report is not None:
             say(report.text())
@@ -94,7 +94,7 @@ class Program:
 
     @functools.cached_property
     def overview(self) -> Overview:
-        """The overview of the parameters; takes seconds, since it lowers the network for its FLOP."""
+        """The overview of the parameters; takes seconds, since it lowers the network to count FLOP."""
         return overview(self.shapes.params, forward_flops(*self.forward()))
 
     def learning_rate(self, step: int, plateau_scale: float) -> float:
@@ -105,7 +105,7 @@ class Program:
     def forward(self) -> tuple:
         """Returns a forward pass of one clip: a function, then its arguments as shapes, parameters first.
 
-        The function returns what a loss can depend on: logits, and the features that the objective names.
+        The function returns the inputs of losses: logits, and the features that the objective uses.
         """
         spec, features = self.network.input, self._config.objective.feature_names
         clip = {"frames": jax.ShapeDtypeStruct((1, spec.frames, spec.height, spec.width, 3), np.uint8)}
@@ -130,12 +130,12 @@ def network_of(config: TrainConfig) -> tuple[Preset, Network]:
     """
     preset = config.model.preset()
     if preset.kind != "system" and config.objective.on_videos:
-        raise AvsalError(f"{config.model.system} is a part, without maps to train on; name a system")
+        raise AvsalError(f"{config.model.system} is a part, which has no maps to train; name a system")
     return preset, build(preset, runtime_of(config.model))
 
 
 def runtime_of(model: ModelConfig) -> Runtime:
-    """Returns how the network of a config is run."""
+    """Returns the runtime settings of the network of a config."""
     return Runtime(
         dtype=jnp.dtype(model.dtype),
         remat=model.remat,

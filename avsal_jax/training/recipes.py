@@ -1,8 +1,8 @@
-"""Recipes of training runs: a config file's values, the rows of the papers' tables, and where the files lie.
+"""Recipes of training runs: finds config files, reads their values, and applies rows of papers' tables.
 
-A config file has a function `get_config`, which gives an `ml_collections.ConfigDict` of fields of
-`schema.TrainConfig`; those of the project also a docstring and `ROWS` (name -> `Row`), and their `get_config`
-takes variants. It is Python: run only what you trust.
+A config file has a function `get_config`, which returns an `ml_collections.ConfigDict` of fields of
+`schema.TrainConfig`. Files of the project also have a docstring and `ROWS` (name -> `Row`), and their
+`get_config` takes variants. Config files are Python code: run only files that you trust.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Row:
     """A variant of a recipe.
 
     Attributes:
-      changes: dotted path -> value; what begins with `model.` as in `models.changes`. A name, as
-        `optimizer.name` or `objective`, chooses a class whose fields other keys may set.
-      paper: what the paper prints for it, or that it prints nothing.
-      width: set for every part that has this field; None leaves all as they are.
+      changes: dotted path -> value; paths that begin with `model.` as in `models.changes`. A name, such as
+        `optimizer.name` or `objective`, chooses a class, whose fields other keys may set.
+      paper: the result printed in the paper, or that it prints none.
+      width: set for every part that has this field; None for no change.
     """
 
     changes: dict[str, object]
@@ -59,11 +59,11 @@ _ON_SYNTHETIC = {
     "init": {},
     "epochs": 0,
     "model.norm_momentum": 0.99,  # from scratch
-    "model.unbiased_variance": False,  # results exist with Flax's
+    "model.unbiased_variance": False,  # existing results use Flax's
     "evaluation.metric": "cc",
 }
-# For every recipe. `smoke` and `mini` keep the row's structure and clip length, and take what
-# `avsal prepare --dataset synthetic --size 64x96` makes.
+# For every recipe. `smoke` and `mini` keep the row's structure and clip length, and train on the output of
+# `avsal prepare --dataset synthetic --size 64x96`.
 COMMON: dict[str, Row] = {
     "public_start": Row({"model.start": "torch"}, "the initial values of the public code: torch's defaults"),
     "smoke": Row(
@@ -106,10 +106,10 @@ class Recipe:
     """A config file.
 
     Attributes:
-      name: without folder and suffix.
+      name: of the file, without folder and suffix.
       about: its docstring.
-      rows: its own variants, beside `COMMON`.
-      get_config: variants, as `table2_t16,smoke` -> ConfigDict.
+      rows: its variants, in addition to `COMMON`.
+      get_config: variants, such as `table2_t16,smoke` -> ConfigDict.
     """
 
     name: str
@@ -119,43 +119,43 @@ class Recipe:
 
 
 def defaults(**model) -> dict:
-    """Returns the fields of a `TrainConfig` as nested values; a recipe names `data.sources` at least.
+    """Returns the default fields of a `TrainConfig` as nested values; a recipe must set `data.sources`.
 
     Args:
-      **model: fields of the model, of `RUN_FIELDS`, with other values.
+      **model: values of fields of the model, of `RUN_FIELDS`.
     """
     values = plain(TrainConfig(epochs=1))
     return values | {"model": {name: values["model"][name] for name in RUN_FIELDS} | model}
 
 
 def apply(config, variants: str, rows: Mapping[str, Row]):
-    """Applies variants, joined by commas, to a ConfigDict: a recipe's rows first, those of `COMMON` last.
+    """Applies comma-separated variants to a ConfigDict: rows of the recipe first, those of `COMMON` last.
 
     Returns:
       `config`, changed.
 
     Raises:
-      AvsalError: an unknown variant, or two that set the same differently.
+      AvsalError: an unknown variant, or two that set a key to different values.
     """
-    known = {**rows, **COMMON}
+    table = {**rows, **COMMON}
     names = list(filter(None, (name.strip() for name in variants.split(","))))
     for name in names:
-        if name not in known:
+        if name not in table:
             raise AvsalError(
-                f"unknown variant {name!r}{did_you_mean(name, known)}; variants are {', '.join(known)}"
+                f"unknown variant {name!r}{did_you_mean(name, table)}; variants are {', '.join(table)}"
             )
     values = _complete(config.to_dict())
     for group in ([n for n in names if n not in COMMON], [n for n in names if n in COMMON]):
-        _refuse_clashes(group, known)
+        _refuse_clashes(group, table)
         for name in group:
-            changes = dict(known[name].changes)
-            for model in (_of_model(changes), _widths(values, known[name].width)):
+            changes = dict(table[name].changes)
+            for model in (_of_model(changes), _widths(values, table[name].width)):
                 values["model"] = changed_model(values["model"], model)
             for key in sorted(changes, key=chooses_last):
-                if name not in COMMON or _is_taken(key, values):
+                if name not in COMMON or _applies(key, values):
                     _set(values, key, changes[key])
     with config.ignore_type():
-        for name in set(config) - set(values):  # of an earlier version
+        for name in set(config) - set(values):  # fields of an earlier version
             del config[name]
         for name, value in values.items():
             config[name] = type(config)(value) if isinstance(value, Mapping) else value
@@ -163,7 +163,7 @@ def apply(config, variants: str, rows: Mapping[str, Row]):
 
 
 def _complete(values: Mapping) -> dict:
-    """Returns plain values with every field of a config; its plugins are loaded first."""
+    """Loads the plugins of a config, and returns its plain values with defaults for missing fields."""
     values = with_objective(values)
     load_plugins(values.get("plugins") or (), _folder.get())
     model = values.pop("model", {})
@@ -174,8 +174,8 @@ def _complete(values: Mapping) -> dict:
     }
 
 
-def _is_taken(key: str, values: Mapping) -> bool:
-    """Whether a key of `COMMON` is one that the objective has, or that counts with it."""
+def _applies(key: str, values: Mapping) -> bool:
+    """Whether a key of `COMMON` applies to the objective."""
     if key.startswith("objective."):
         return key in _keys(values)
     objective = registry.find("objective", values["objective"]["name"])
@@ -187,19 +187,19 @@ def _keys(values: Mapping) -> dict[str, object]:
 
 
 def chooses_last(key: str) -> tuple[bool, int]:
-    """Orders keys: those that name a class first, since others may set its fields; of these, outer ones."""
+    """Returns a sort key: keys that choose a class first, outer before inner, then keys of their fields."""
     chooses = key.rpartition(".")[2] in ("name", "objective", "optimizer", "schedule")
     return not chooses, key.count(".") if chooses else 0
 
 
 def _of_model(changes: dict[str, object]) -> dict[str, object]:
-    """Takes what is about the model out of changes; returns it without `model.`."""
+    """Removes the changes of the model from `changes`; returns them without `model.`."""
     names = [key for key in changes if key.startswith("model.")]
     return {key.removeprefix("model."): changes.pop(key) for key in names}
 
 
 def _set(values: dict, key: str, value) -> None:
-    """Sets a field by its dotted name; a mapping replaces it, with the defaults for the rest."""
+    """Sets a field by its dotted name; a mapping resets the other fields to their defaults."""
     keys = _keys(values)
     if key not in keys:
         refuse_earlier_key(key)
@@ -210,18 +210,18 @@ def _set(values: dict, key: str, value) -> None:
 
 
 def splits(prefix: str, sets: Sequence[str], every: int = 0, **changes) -> dict[str, Row]:
-    """Returns rows `PREFIX1` to `PREFIX3`: the three folds of sets, which one network is trained on.
+    """Returns rows `PREFIX1` to `PREFIX3`: the three folds of sets on which one network is trained.
 
     Args:
-      prefix: of the rows' names.
-      sets: names; one without folds, as DIEM, takes any number.
-      every: steps between validations and checkpoints, where these change too.
-      **changes: what else does.
+      prefix: of the names of rows.
+      sets: names; a set without folds, such as DIEM, accepts any fold.
+      every: steps between validations and checkpoints; 0 for no change.
+      **changes: other changes of all rows.
     """
     if every:
         changes |= {"evaluation.every": every, "save_every": every}
     name = "the six sets" if tuple(sets) == SIX_SETS else ", ".join(sets)
-    folds = {n: {"data.sources": tuple((one, n) for one in sets)} for n in (1, 2, 3)}
+    folds = {n: {"data.sources": tuple((dataset, n) for dataset in sets)} for n in (1, 2, 3)}
     return {f"{prefix}{n}": Row(fold | changes, f"a split of {name}") for n, fold in folds.items()}
 
 
@@ -235,41 +235,41 @@ def _widths(values: Mapping, width: float | None) -> dict[str, float]:
 
 
 def recipe(name: str) -> Recipe:
-    """Returns the recipe of a file, or of the shipped one of that name.
+    """Returns the recipe of a file, or of the shipped config of that name.
 
-    A file has `get_config`, which takes variants or nothing; `ROWS` where it has variants.
+    A file has `get_config`, which takes variants or no arguments, and `ROWS` if it has variants.
 
     Raises:
-      AvsalError: there is none (with the nearest name), or the file is no config.
+      AvsalError: the config does not exist (with the nearest name), or the file is not a config.
     """
-    path, known = pathlib.Path(name), shipped()
+    path, configs = pathlib.Path(name), shipped()
     if path.name == name and not (path.suffix == ".py" and path.is_file()):
-        path = known.get(name.removesuffix(".py"), path)
+        path = configs.get(name.removesuffix(".py"), path)
     if path.suffix != ".py" and path.with_name(f"{path.name}.py").is_file():
         path = path.with_name(f"{path.name}.py")
     if path.suffix != ".py" or not path.is_file():
-        what = f"there is no config {name!r}{did_you_mean(path.stem, known)}"
+        problem = f"there is no config {name!r}{did_you_mean(path.stem, configs)}"
         if path.exists():
-            what = f"{name} is {'a folder' if path.is_dir() else 'no .py file'}"
-        raise AvsalError(f"{what}; give a .py file or one of {', '.join(known)}")
+            problem = f"{name} is {'a folder' if path.is_dir() else 'not a .py file'}"
+        raise AvsalError(f"{problem}; give a .py file or one of {', '.join(configs)}")
     with _running(path):
-        found = runpy.run_path(str(path))
-    get_config = found.get("get_config")
+        content = runpy.run_path(str(path))
+    get_config = content.get("get_config")
     if not callable(get_config):
         raise AvsalError(
-            f"{path} is no config: it has no function get_config, which returns an ml_collections.ConfigDict "
-            "with fields of the config, as steps and data.sources"
+            f"{path} is not a config: it has no function get_config, which returns an "
+            "ml_collections.ConfigDict with fields of the config, as steps and data.sources"
         )
-    rows = found.get("ROWS", {})
-    made = functools.partial(_made, path, get_config, rows)
-    return Recipe(path.stem, about=found["__doc__"] or "", rows=rows, get_config=made)
+    rows = content.get("ROWS", {})
+    build = functools.partial(_build_config, path, get_config, rows)
+    return Recipe(path.stem, about=content["__doc__"] or "", rows=rows, get_config=build)
 
 
 def config(text: str):
-    """Returns the ConfigDict of `FILE_OR_NAME[:variant,...]`, in which every field of a config is.
+    """Returns the complete ConfigDict of `FILE_OR_NAME[:variant,...]`.
 
     Raises:
-      AvsalError: as `recipe` and `apply`; what the file's `get_config` gives is no config.
+      AvsalError: as `recipe` and `apply`; the file's `get_config` does not return a config.
     """
     name, _, variants = text.partition(":")
     if (parts := text.rpartition(":"))[1] and pathlib.Path(parts[0]).is_file():  # a colon in the path
@@ -277,27 +277,29 @@ def config(text: str):
     return recipe(name).get_config(variants)
 
 
-def _made(path: pathlib.Path, get_config: Callable, rows: Mapping[str, Row], variants: str = ""):
-    """Returns the ConfigDict that a file's `get_config` gives, with the defaults for what it leaves out.
+def _build_config(path: pathlib.Path, get_config: Callable, rows: Mapping[str, Row], variants: str = ""):
+    """Returns the ConfigDict from a file's `get_config`, with defaults for missing fields.
 
-    Variants go to a `get_config` that takes them; for another they are applied to what it gives.
+    Variants are passed to a `get_config` that takes them, and otherwise applied to its result.
     """
     from ml_collections import ConfigDict
 
     with _running(path):
         parameters = inspect.signature(get_config).parameters.values()
         positional = [
-            one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+            parameter
+            for parameter in parameters
+            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
         ]
-        required = any(one.default is one.empty for one in positional)
-        given = get_config(variants) if positional and (variants or required) else get_config()
-    if hasattr(given, "to_dict"):
-        given = given.to_dict()
-    if not isinstance(given, Mapping):
-        raise AvsalError(f"{path} is no config: get_config must return a ConfigDict; got {given!r}")
+        required = any(parameter.default is parameter.empty for parameter in positional)
+        values = get_config(variants) if positional and (variants or required) else get_config()
+    if hasattr(values, "to_dict"):
+        values = values.to_dict()
+    if not isinstance(values, Mapping):
+        raise AvsalError(f"{path} is not a config: get_config must return a ConfigDict; got {values!r}")
     with _running(path):
         try:
-            config = ConfigDict(_complete(given))
+            config = ConfigDict(_complete(values))
         except AvsalError as error:
             raise AvsalError(f"{path}: {error}") from error
         return config if positional else apply(config, variants, rows)
@@ -305,31 +307,31 @@ def _made(path: pathlib.Path, get_config: Callable, rows: Mapping[str, Row], var
 
 @contextlib.contextmanager
 def _running(path: pathlib.Path) -> Iterator[None]:
-    """Turns whatever a config file's code raises into one line; its plugins may lie next to it."""
+    """Converts errors of a config file's code to AvsalError; resolves plugins relative to the file."""
     before = _folder.set(path.parent)
     try:
         yield
     except AvsalError:
         raise
     except SyntaxError as error:
-        raise AvsalError(f"{path} is no config: line {error.lineno} is no Python: {error.msg}") from error
+        raise AvsalError(f"{path} is not a config: line {error.lineno} is not Python: {error.msg}") from error
     except ImportError as error:
-        raise AvsalError(f"{path} is no config: it imports what is not there: {error}") from error
+        raise AvsalError(f"{path} is not a config: an import fails: {error}") from error
     except (Exception, SystemExit) as error:
         lines = failing_lines(error, path)
-        where = f"line {lines[-1]} fails with" if lines else "its code fails with"
-        raise AvsalError(f"{path} is no config: {where} {type(error).__name__}: {error}") from error
+        location = f"line {lines[-1]} fails with" if lines else "its code fails with"
+        raise AvsalError(f"{path} is not a config: {location} {type(error).__name__}: {error}") from error
     finally:
         _folder.reset(before)
 
 
 def shipped() -> dict[str, pathlib.Path]:
-    """Returns the config files that come with the project, by name."""
+    """Returns the shipped config files, by name."""
     return {path.stem: path for path in sorted(shipped_folder("configs", "configs").glob("*.py"))}
 
 
 def listing() -> str:
-    """Returns every shipped config with its rows and what the papers print for them."""
+    """Returns a list of all shipped configs and rows, with the results in the papers."""
     groups = [(f"{r.name}: {r.about.splitlines()[0]}", r.rows) for r in map(recipe, shipped())]
     lines = []
     for title, rows in [*groups, ("after every config and row, as vinet_dhf1k:table2_t16,smoke:", COMMON)]:
@@ -337,14 +339,16 @@ def listing() -> str:
     return "\n".join(lines)
 
 
-def _refuse_clashes(names: Sequence[str], known: Mapping[str, Row]) -> None:
-    taken: dict[str, tuple[str, object]] = {}
+def _refuse_clashes(names: Sequence[str], rows: Mapping[str, Row]) -> None:
+    settings: dict[str, tuple[str, object]] = {}
     for name in names:
-        for key, value in known[name].changes.items():
-            other, before = taken.setdefault(key, (name, value))
+        for key, value in rows[name].changes.items():
+            other, before = settings.setdefault(key, (name, value))
             if before != value:
-                raise AvsalError(f"the variants {other} and {name} set {key} differently; take one of them")
+                raise AvsalError(
+                    f"the variants {other} and {name} set {key} to different values; use one of them"
+                )
 
 
-# Last: the first reading of a table loads plugins of the environment, which may import this module.
+# Last: reading the registry loads plugins of the environment, which may import this module.
 SIX_SETS = group_names(SIX)

@@ -1,4 +1,4 @@
-"""Where the state of a run comes from: its own checkpoint, that of another run, or fresh values."""
+"""The first state of a run: from its own checkpoint, from another run, or from initial values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from avsal_jax.training.state import TrainState
 
 @dataclasses.dataclass
 class Progress:
-    """The part of a run's state that is on the host. Checkpoints hold it as JSON.
+    """The part of a run's state that is on the host; stored in checkpoints as JSON.
 
     Attributes:
       plateau, early: counters of the plateau schedule and of early stopping.
@@ -35,7 +35,7 @@ class Progress:
     validated: dict = dataclasses.field(default_factory=dict)
 
     def observe(self, step: int, means: dict[str, float], config: TrainConfig) -> None:
-        """Takes in a validation: its means by name, `loss` and `evaluation.metric` among them."""
+        """Updates the state by a validation: its means by name, including `loss` and `evaluation.metric`."""
         watched = {"min": means["loss"], "max": means[config.evaluation.metric]}
         schedule, patience = config.optimizer.schedule, config.early_stop
         if schedule.watches is not None:
@@ -80,17 +80,17 @@ def restore(
     log: RunLog,
     training_data: str,
 ) -> tuple[TrainState, Progress]:
-    """Returns the state with which a run begins, from the first of these that exists:
+    """Returns the first state of a run, from the first of these that exists:
 
-    1. the last checkpoint of this workdir: the run continues;
-    2. the last checkpoint of the workdir that `resume` names: this run continues the other one. What
-       validation decides (plateau, early stopping) is counted from zero, since data and metric may differ;
-    3. the model directories of `init`, over fresh values;
-    4. fresh values.
+    1. the last checkpoint of this workdir, to continue this run;
+    2. the last checkpoint of the workdir `resume`, to continue another run here. Counters of validation
+       (plateau, early stopping) are reset, since data and metric may differ;
+    3. the model directories of `init`, copied over initial values;
+    4. initial values.
 
     Args:
       config, program, parallel, checkpoints, log: of the run.
-      training_data: what the run trains on, in words; a change since the checkpoint is a warning.
+      training_data: description of the training data; a warning is logged if it changed since the checkpoint.
 
     Raises:
       AvsalError: a checkpoint is damaged, does not fit, or is past the end of the run.
@@ -124,11 +124,11 @@ def restore(
 def _restored(
     program: Program, parallel: DataParallel, checkpoints: Checkpoints, step: int, log: RunLog
 ) -> tuple[TrainState, Progress, str | None]:
-    """Returns a checkpoint's state, progress and training data; the log takes up its pending values."""
+    """Returns a checkpoint's state, progress and training data; restores pending values of the log."""
     if step > program.total:
         raise AvsalError(
             f"{checkpoints.folder} is at step {step} already, and this run ends at step {program.total}; "
-            "give it more steps or epochs"
+            "set more steps or epochs"
         )
     like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=parallel.everywhere),
@@ -141,11 +141,11 @@ def _restored(
         log.restore(meta["pending"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise AvsalError(
-            f"the record of checkpoint {step} in {checkpoints.folder} is none of this version "
-            f"({type(error).__name__}: {error}); remove it to use another"
+            f"the record of checkpoint {step} in {checkpoints.folder} was not written by this version "
+            f"({type(error).__name__}: {error}); remove it to use an earlier checkpoint"
         ) from error
     progress.restarts.append(step)
     data = meta.get("data")
     if isinstance(data, str):
-        data = re.sub(r"clips \w+ epoch", "clips per epoch", data)  # earlier versions worded it otherwise
+        data = re.sub(r"clips \w+ epoch", "clips per epoch", data)  # earlier versions used other words
     return state, progress, data

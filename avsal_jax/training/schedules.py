@@ -1,6 +1,6 @@
 """The learning rate over the steps of a run, its reduction on a plateau, and early stopping.
 
-A step is one batch, with gradient accumulation too. Schedules give a factor on the configured learning rate.
+A step is one batch, also with gradient accumulation. Schedules scale the configured learning rate.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Inside = Annotated[float, Range(0, 1, above=True, below=True)]
 
 @dataclasses.dataclass(frozen=True)
 class Schedule(abc.ABC):
-    """What happens to the learning rate during a run.
+    """The learning rate during a run.
 
     Attributes:
-      warmup_steps: step s < warmup_steps takes (s + 1) / warmup_steps of the rate; for every schedule.
+      warmup_steps: at step s < warmup_steps the rate is multiplied by (s + 1) / warmup_steps.
     """
 
     warmup_steps: Natural = 0
@@ -37,18 +37,18 @@ class Schedule(abc.ABC):
 
     @abc.abstractmethod
     def build(self, total_steps: int) -> Callable[[jax.Array], jax.Array | None]:
-        """Returns a traceable function: step (int32, 0 is the first) -> factor on the rate, a float32 scalar.
+        """Returns a traceable function: step (int32, from 0) -> factor on the rate, a float32 scalar.
 
-        The warm-up is multiplied on top. None is a factor of 1.
+        The factor of the warm-up is applied separately. None means a factor of 1.
         """
 
     @property
     def watches(self) -> Mode | None:
-        """How what `observed` takes gets better: `min` for the validation loss, `max` for the metric."""
+        """The value that `observed` gets: `min` for the validation loss, `max` for the metric, or None."""
         return None
 
     def observed(self, state: PlateauState, value: float) -> PlateauState:
-        """Returns the state after an evaluation gave `value`; called where `watches` is not None."""
+        """Returns the state after an evaluation with `value`; called if `watches` is not None."""
         del value
         return state
 
@@ -68,7 +68,7 @@ class Cosine(Schedule):
     """Half a cosine, from the end of the warm-up to the end of the run.
 
     Attributes:
-      final_fraction: what it ends with, of the rate (torch's eta_min / lr).
+      final_fraction: factor on the rate at the end (torch's eta_min / lr).
     """
 
     final_fraction: Share = 0.0
@@ -91,7 +91,7 @@ class Step(Schedule):
     """The rate is multiplied by `gamma` at each milestone.
 
     Attributes:
-      milestones: parts of the run's steps, rising in (0, 1). 0.75 in a run of 1,000 steps is torch's
+      milestones: fractions of the run's steps, increasing, in (0, 1). 0.75 in a run of 1,000 steps is torch's
         milestone 750.
       gamma: the factor.
     """
@@ -117,12 +117,12 @@ class Step(Schedule):
 @register("schedule", "plateau")
 @dataclasses.dataclass(frozen=True)
 class Plateau(Schedule):
-    """The rate is reduced where validation does not improve; see `PlateauState`.
+    """The rate is reduced when validation does not improve; see `PlateauState`.
 
     Attributes:
       mode: whether the watched value must become small (`min`, the loss) or large (`max`, the metric).
       factor, patience, threshold (relative), cooldown: in evaluations, as in torch.
-      min_scale: the smallest factor that it goes down to (torch's min_lr / lr).
+      min_scale: the smallest factor (torch's min_lr / lr).
     """
 
     mode: Mode = "min"
@@ -145,12 +145,12 @@ class Plateau(Schedule):
 
 @dataclasses.dataclass(frozen=True)
 class EarlyStopConfig:
-    """When a run ends early.
+    """Early stopping of a run.
 
     Attributes:
       patience: this many evaluations in a row without a better value end the run.
-      mode: whether the watched value shall become small (`min`) or large (`max`).
-      threshold: by which part of itself the best value must be beaten.
+      mode: whether small (`min`) or large (`max`) values are better.
+      threshold: relative change of the best value that counts as an improvement.
     """
 
     patience: Positive = 10
@@ -185,16 +185,16 @@ def check_steps(schedule: Schedule, total_steps: int) -> None:
 class PlateauState(NamedTuple):
     """torch.optim.lr_scheduler.ReduceLROnPlateau between evaluations, as plain numbers.
 
-    Not optax.contrib.reduce_on_plateau: that reduces at `patience` bad evaluations where torch waits for one
-    more, knows no `max`, keeps the best in float32, and runs in every step instead of every evaluation.
-    Unlike torch's, reductions of the rate by less than 1e-8 are made too.
+    optax.contrib.reduce_on_plateau differs: it reduces after `patience` bad evaluations where torch waits for
+    one more, has no `max`, stores the best value in float32, and runs in every step instead of every
+    evaluation. Unlike in torch, reductions of the rate by less than 1e-8 are made too.
 
     Attributes:
       scale: the factor on all updates; the optimizer's `update` takes it as `plateau_scale`.
-      best: the best value so far, where `improved` is above 0.
-      improved: how many evaluations gave a better value.
-      bad: evaluations in a row without one.
-      cooldown: evaluations for which bad ones still do not count.
+      best: the best value so far, if `improved` is above 0.
+      improved: number of evaluations that improved the best value.
+      bad: number of consecutive evaluations without improvement.
+      cooldown: number of coming evaluations that do not count as bad.
     """
 
     scale: float = 1.0
@@ -204,7 +204,7 @@ class PlateauState(NamedTuple):
     cooldown: int = 0
 
     def update(self, value: float, config: Plateau) -> PlateauState:
-        """Returns the state after an evaluation gave `value`; NaN and infinity are bad ones."""
+        """Returns the state after an evaluation with `value`; NaN and infinity count as bad."""
         state = self._replace(**_compare(self, value, config))
         if state.cooldown > 0:
             state = state._replace(cooldown=state.cooldown - 1, bad=0)
@@ -215,14 +215,14 @@ class PlateauState(NamedTuple):
 
 
 class EarlyStopState(NamedTuple):
-    """Early stopping between evaluations, as plain numbers; fields as of `PlateauState`."""
+    """State of early stopping between evaluations, as plain numbers; fields as in `PlateauState`."""
 
     best: float = 0.0
     improved: int = 0
     bad: int = 0
 
     def update(self, value: float, config: EarlyStopConfig) -> EarlyStopState:
-        """Returns the state after an evaluation gave `value`; NaN and infinity are bad ones."""
+        """Returns the state after an evaluation with `value`; NaN and infinity count as bad."""
         return self._replace(**_compare(self, value, config))
 
     def stop(self, config: EarlyStopConfig) -> bool:

@@ -1,4 +1,4 @@
-"""What a training run is: frozen dataclasses, made from plain nested values with errors that help."""
+"""The config of a training run: frozen dataclasses, built from plain nested values, which are checked."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ from avsal_jax.training.validation_values import LOSS, check_metric, falls, usab
 class ModelConfig:
     """The network.
 
-    In a config, `changes` stand next to the other fields: `config.model.fusion = {"name": "ravf"}`,
+    In a config, `changes` are next to the other fields: `config.model.fusion = {"name": "ravf"}`,
     `--config.model.frames=16`.
 
     Attributes:
       system: a name in `models.systems.SYSTEMS`.
-      changes: to its slots, heads and input, as nested data (see `models.changes`).
-      start: initial values: `he`, or `torch`, the default of torch's layers, as the public code starts (see
+      changes: nested changes of its slots, heads and input (see `models.changes`).
+      start: initial values: `he`, or `torch`, the default of torch's layers, as in the public code (see
         `models.initial`).
       dtype: of the computation: `float32` or `bfloat16`.
       remat: recompute each encoder stage in the backward pass, to save memory.
-      norm: batch norm by `global` (the batch over all devices) or `frozen` (running) statistics.
+      norm: statistics of batch norms: `global` (of the batch over all devices) or `frozen` (running).
       norm_momentum: share of the old running statistics kept per step; 0.999 as the public code when
         fine-tuning, 0.99 from scratch.
-      unbiased_variance: whether running variances are torch's (see `models.layers.Runtime`).
+      unbiased_variance: whether running variances are as in torch (see `models.layers.Runtime`).
     """
 
     system: str = "vinet"
@@ -69,7 +69,7 @@ class ModelConfig:
 
     @classmethod
     def from_values(cls, values: Mapping, path: str) -> ModelConfig:
-        """Returns the config of plain values, in which changes stand next to the other fields."""
+        """Returns the config of plain values, in which changes are next to the other fields."""
         run = {name: value for name, value in values.items() if name in RUN_FIELDS}
         rest = {name: value for name, value in values.items() if name not in RUN_FIELDS}
         _check_settings(rest, path)
@@ -77,20 +77,20 @@ class ModelConfig:
         return cls(**checked(run, hints=hints, owner=path, path=f"{path}."), changes=merged({}, rest))
 
     def preset(self) -> Preset:
-        """Returns the network's description; AvsalError for what does not exist."""
+        """Returns the network's description; AvsalError for unknown names."""
         return resolve(self.system, self.changes)
 
     def to_values(self) -> dict:
-        """Returns the whole model as plain nested values, which `from_values` takes again."""
+        """Returns the complete model as plain nested values for `from_values`."""
         return {**self.preset().complete().to_dict(), **{name: getattr(self, name) for name in RUN_FIELDS}}
 
 
-# Fields of a model's config that say how the network is run, or where it starts from.
+# Fields of a model's config on how the network is run and initialised.
 RUN_FIELDS = ("system", "start", "dtype", "remat", "norm", "norm_momentum", "unbiased_variance")
 
 
 def changed_model(model: Mapping, changes: Mapping) -> dict:
-    """Returns the plain values of a `ModelConfig` with others in their place; see `changes.merged`."""
+    """Returns the plain values of a `ModelConfig` with changes applied; see `changes.merged`."""
     run = {name: value for name, value in {**model, **changes}.items() if name in RUN_FIELDS}
     rest = [{n: v for n, v in values.items() if n not in RUN_FIELDS} for values in (model, changes)]
     _check_settings(changes, "model")
@@ -104,7 +104,7 @@ def _check_settings(values: Mapping, path: str) -> None:
         name = str(key).partition(".")[0]
         if name == "set":
             raise AvsalError(
-                f"{path}.set is no longer there: write each setting by itself, as --config.model.fusion=ravf "
+                f"{path}.set was removed: give each setting separately, as --config.model.fusion=ravf "
                 "--config.model.fusion.heads=8"
             )
         if name not in settings:
@@ -118,17 +118,18 @@ class DataConfig:
     """The prepared data.
 
     Attributes:
-      root: the folder that `avsal prepare --output` made.
+      root: the output folder of `avsal prepare`.
       sources: (set, fold) pairs, or list files; see `data.sources.PreparedSources`.
-      batch: clips of a step, over all devices and processes.
-      sampling: how training clips are drawn.
+      batch: clips per step, over all devices and processes.
+      sampling: of training clips.
       validation: `published` or `holdout`.
-      holdout: share of the training videos that `holdout` takes.
+      holdout: share of the training videos that `holdout` uses for validation.
       stride: frames between the starts of validation clips; 0 for four times the clip length, as ViNet
         on DHF1K.
       workers: threads of the pipeline; 0 for one per processor.
-      cached_features: computes what a frozen visual encoder gives for each frame once, next to the prepared
-        set, and trains on that; see `training.cached_features`. Clips cannot be mirrored then.
+      cached_features: whether to compute the features of a frozen visual encoder once per frame, store them
+        next to the prepared set, and train on them; see `training.cached_features`. Requires sampling without
+        `flip`.
     """
 
     root: str = "prepared"
@@ -150,18 +151,17 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
-    """Validation in the loop; whole videos are `avsal evaluate`'s.
+    """Validation during training, on clips; `avsal evaluate` scores whole videos.
 
     Attributes:
-      every: steps between validations; one more at the end.
-      metric: of which the best checkpoint has the best value: `loss`, or a registered metric that validation
-        can compute.
-      metrics: what each validation computes in addition to the loss and `metric`.
-      export: which checkpoint becomes the model: the `best` one, or the `last`, where validation does not
-        see what the run is for, as in adaptation to another domain.
-      native: loss and metrics are those of maps at the size of their truth, after a blur of 11x11, as public
-        ViNet validates; else those of maps and truth at the network's size. The former runs on the host.
-      pictures: clips shown as frame, truth and map.
+      every: steps between validations; the last step is always validated.
+      metric: selects the best checkpoint: `loss`, or a registered metric that validation can compute.
+      metrics: computed by each validation in addition to the loss and `metric`.
+      export: the checkpoint to export: `best`, or `last` if validation does not measure the goal of the run,
+        as in adaptation to another domain.
+      native: whether loss and metrics are computed at the size of the truth, after a blur of 11x11, as in
+        public ViNet; this runs on the host. By default they are computed at the network's size.
+      pictures: number of clips shown as frame, truth and map.
     """
 
     every: Positive = 1000
@@ -179,12 +179,12 @@ class EvaluationConfig:
 
     @property
     def scores(self) -> tuple[str, ...]:
-        """The names of the metrics that validation computes, each once."""
+        """The names of the metrics that validation computes, without duplicates."""
         return tuple(dict.fromkeys((*self.metrics, *(() if self.metric == LOSS else (self.metric,)))))
 
     @property
     def mode(self) -> str:
-        """`min` where the smallest value of the metric is the best, else `max`."""
+        """`min` if the smallest value of the metric is the best, else `max`."""
         return "min" if falls(self.metric) else "max"
 
 
@@ -193,20 +193,20 @@ class TrainConfig:
     """A training run.
 
     Attributes:
-      objective: what a step minimises, and from which batches.
-      plugins: files and modules that register what the config names; see `avsal_jax.plugins`.
-      steps: optimizer is called so often; 0 for `epochs`.
-      epochs: passes over the training videos, where `steps` is 0.
-      seed: of everything that is drawn.
-      init: model directories to start from by any name, taken in the order of their names; see
+      objective: the loss and the batches of a step.
+      plugins: files and modules that register names used in the config; see `avsal_jax.plugins`.
+      steps: number of training steps; 0 to use `epochs`.
+      epochs: passes over the training videos, if `steps` is 0.
+      seed: of all random numbers.
+      init: model directories to initialise from, under arbitrary names, applied in the order of names; see
         `training.initialise`.
-      resume: another run's workdir, to go on from its last checkpoint with this config.
-      ema: decay of the averaged parameters that are validated and exported; 0 for none.
-      save_every, keep: steps between checkpoints (each validation is followed by one too), and how many are
-        kept beside the best.
-      log_every: steps between records.
+      resume: workdir of another run, to resume from its last checkpoint with this config.
+      ema: decay of the averaged parameters, which are validated and exported; 0 disables averaging.
+      save_every, keep: steps between checkpoints (each validation also saves one), and the number of
+        checkpoints to keep in addition to the best.
+      log_every: steps between log records.
       early_stop: stops when validation does not improve: its loss (mode `min`) or `evaluation.metric` (mode
-        `max`); None for never.
+        `max`); None to disable.
     """
 
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
@@ -234,13 +234,13 @@ class TrainConfig:
         if bool(self.steps) == bool(self.epochs):
             raise AvsalError(f"give either steps or epochs; got {self.steps} and {self.epochs}")
         if self.resume and self.init:
-            raise AvsalError("resume takes all weights from another run; leave init out")
+            raise AvsalError("resume takes all weights from another run; remove init")
         if self.data.cached_features and self.resume:
-            raise AvsalError("data.cached_features does not go with resume; set one of them alone")
+            raise AvsalError("data.cached_features is incompatible with resume; set only one of them")
         self._check_watched()
 
     def _check_watched(self):
-        """A plateau or early stop with mode max watches the metric, which must be one that shall rise."""
+        """Refuses a plateau or early stop with mode max if smaller values of the metric are better."""
         schedule, early = self.optimizer.schedule, self.early_stop
         modes = {"optimizer.schedule": schedule.watches}
         modes["early_stop"] = early.mode if early is not None else "min"
@@ -254,19 +254,21 @@ class TrainConfig:
 
 
 def plain_values(config: TrainConfig) -> dict:
-    """Returns a config as plain JSON values that state the whole model; `build_config` takes them again."""
+    """Returns a config as plain JSON values for `build_config`, with all fields of the model."""
     return json.loads(json.dumps(plain(config)))
 
 
 def build_config(values: Mapping) -> TrainConfig:
-    """Returns the checked config out of plain nested values; a choice without a name is the default one.
+    """Returns the checked config of plain nested values; a choice without a name is the default.
 
     Raises:
-      AvsalError: an unknown key (with the nearest known one), a value of a wrong type or out of range, or
-        what does not go together.
+      AvsalError: an unknown key (with the nearest one), a value of a wrong type or out of range, or
+        incompatible values.
     """
     if isinstance(values, Mapping) and isinstance(values.get("init"), tuple | list) and values["init"]:
-        raise AvsalError("init is a mapping by any name, as init = {'vinet': {'path': 'runs/vinet/model'}}")
+        raise AvsalError(
+            "init is a mapping with arbitrary names, as init = {'vinet': {'path': 'runs/vinet/model'}}"
+        )
     config = build(TrainConfig, with_names(TrainConfig, values), owner="the config")
     config.model.preset()
     config.loss.terms()

@@ -12,17 +12,17 @@ import jax.numpy as jnp
 
 @flax.struct.dataclass
 class TrainState:
-    """What a step takes and gives; everything that a checkpoint holds on the device.
+    """Input and output of a step; the part of a checkpoint that is on the device.
 
     Attributes:
-      step: int32; steps done.
-      failed: int32; the first step whose loss or gradient was not finite, or -1. From then on the state
-        stays as it was before that step.
-      params: by slot of the network, and by name of the objective's own modules.
+      step: int32; number of completed steps.
+      failed: int32; the first step whose loss or gradient was not finite, or -1. The state then remains that
+        before this step.
+      params: by slot of the network, and by module of the objective.
       batch_stats: likewise.
-      extra: other state of the objective, as a memory of earlier clips; {} where it has none.
+      extra: other state of the objective, such as a memory of earlier clips; {} by default.
       opt_state: of the optimizer.
-      ema: averaged parameters, or {} where that is off.
+      ema: averaged parameters; {} without averaging.
     """
 
     step: jax.Array
@@ -35,7 +35,7 @@ class TrainState:
 
     @property
     def evaluated_params(self) -> dict:
-        """The parameters that are validated and exported: averaged ones where the run has them."""
+        """The parameters to validate and export: the averaged ones if averaging is on."""
         return self.ema or self.params
 
 
@@ -54,7 +54,7 @@ def new_state(variables: dict, optimizer, ema: bool) -> TrainState:
 
 
 def without_extra(state: TrainState) -> dict:
-    """Returns the fields of a state as earlier versions had them: `extra` was part of `batch_stats`."""
+    """Returns the fields of a state as in earlier versions, where `extra` was part of `batch_stats`."""
     fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
     for name, tree in fields.pop("extra").items():
         fields["batch_stats"] = {
@@ -65,7 +65,7 @@ def without_extra(state: TrainState) -> dict:
 
 
 def with_extra(fields: dict, like: TrainState) -> TrainState:
-    """Returns the state of fields that `without_extra` gives; `like` says what belongs to `extra`."""
+    """Returns the state from fields of `without_extra`; the keys of `extra` are those of `like`."""
     stats = dict(fields["batch_stats"])
     extra = {name: {key: stats[name][key] for key in tree} for name, tree in like.extra.items()}
     for name, tree in extra.items():
@@ -74,6 +74,6 @@ def with_extra(fields: dict, like: TrainState) -> TrainState:
 
 
 def step_key(seed: int, step: jax.Array, purpose: str) -> jax.Array:
-    """Returns the random key of a step for a purpose: a function of these three alone."""
+    """Returns the random key of a step for a purpose; it depends only on the arguments."""
     key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
     return jax.random.fold_in(key, step)

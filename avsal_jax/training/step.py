@@ -1,4 +1,4 @@
-"""One training step, which keeps the old state where the new one is not finite; and one validation step."""
+"""The training step, which discards updates that are not finite, and the validation step."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from avsal_jax.training.validation_values import LOSS
 def make_step(
     objective: Objective, optimizer, total: int, seed: int, ema: float, axis_name: str | None = None
 ):
-    """Returns step(state, batches, plateau_scale) -> (state, values to log), pure, to be jitted.
+    """Returns a pure function step(state, batches, plateau_scale) -> (state, values to log), to be jitted.
 
-    Under `jit` on a mesh the means over clips are those of the global batch. Under `pmap` each device has
-    its own rows: `axis_name` names the axis over which gradients and values are meaned. Inner updates of
-    an objective are not, so that is for objectives without.
+    Under `jit` on a mesh, means over clips are over the global batch. Under `pmap` each device has its own
+    rows, and gradients and values are averaged over the axis `axis_name`. Inner updates of an objective are
+    not averaged, so `pmap` supports only objectives without inner updates.
 
-    A loss or gradient that is not finite leaves the state as it was, marks the step in `failed`, and so
-    do all steps after it: the choice is made on the device, where the old state is still there.
+    If the loss or the gradient is not finite, the step keeps the old state and stores its number in `failed`.
+    All later steps then keep the state too. The selection is made on the device.
     """
 
     def step(state: TrainState, batches: dict, plateau_scale):

@@ -28,10 +28,10 @@ from avsal_jax.training.workdir import Workdir
 
 
 class Preempted(Exception):
-    """The run was asked to stop, and is saved.
+    """The run was asked to stop, and its state is saved.
 
     Attributes:
-      step: number of steps done.
+      step: number of completed steps.
     """
 
     def __init__(self, step: int):
@@ -48,21 +48,21 @@ class Trainer:
       program: the network, and the functions of a step.
       feed: the data.
       workdir: claimed by this run until `run` ends.
-      checkpoints, log: what is written there.
+      checkpoints, log: outputs in the workdir.
 
     Args:
       config: from `schema.build_config`.
       workdir: created if missing; resumed if it has checkpoints of the same config.
-      say: takes lines for the console.
+      say: prints a line on the console.
       should_stop: whether the run must save and stop after this number of steps; with several processes
         all must get the same answer.
-      on_activity: called at each sign of progress, with what the run does next, in words.
-      devices: None for all.
+      on_activity: called whenever the run makes progress, with a description of its next activity.
+      devices: to use; None for all.
       profile: number of steps to profile, into `WORKDIR/profile`.
 
     Raises:
-      AvsalError: the workdir is of another config or in use; data, devices, optimizer or initial weights
-        do not fit.
+      AvsalError: the workdir has another config or is in use; data, devices, optimizer or initial weights
+        are incompatible.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Trainer:
 
         Raises:
           Preempted: `should_stop` asked for it; everything is saved.
-          AvsalError: a loss that is not finite, a full disk, data that cannot be read. What was saved stays.
+          AvsalError: the loss is not finite, the disk is full, or data cannot be read. Checkpoints are kept.
         """
         with self.workdir, contextlib.closing(self.log):
             state, progress = restore(
@@ -132,7 +132,7 @@ class Trainer:
             return self._finish(progress, last)
 
     def _loop(self, state: TrainState, progress: Progress) -> int:
-        """Returns the number of steps done at the end."""
+        """Returns the number of completed steps."""
         start = step = int(state.step)
         log, in_flight, total = self.log, self._in_flight, self.program.total
         profiler = ProfilerWindow(self.workdir.path / "profile", start, self._profile)
@@ -165,7 +165,7 @@ class Trainer:
         return step
 
     def _between_steps(self, state: TrainState, progress: Progress, step: int, start: int) -> bool:
-        """Validates and saves where it is due; returns whether the run ends here.
+        """Validates and saves if due; returns whether the run ends here.
 
         Raises:
           Preempted: the run must stop.
@@ -187,11 +187,11 @@ class Trainer:
             self.checkpoints.wait()
             raise Preempted(step)
         if not ends and (step + 1) % config.save_every == 0:
-            self.checkpoints.wait()  # a save is complete before the next is due: so little can be lost
+            self.checkpoints.wait()  # a save is complete before the next is due
         return ends
 
     def _step(self, state: TrainState, batches: dict, scale: float, step: int) -> tuple:
-        """Returns the state after a step, and its values; neither waits for the devices."""
+        """Returns the state after a step, and its values, without waiting for the devices."""
         plateau_scale = self.parallel.replicate(np.float32(scale))
         annotation = jax.profiler.StepTraceAnnotation("train", step_num=step)
         with jax.transfer_guard("disallow"), annotation:  # all its inputs are on the devices
@@ -205,7 +205,7 @@ class Trainer:
         progress.observe(step, validation.means, self.config)
 
     def _validation(self, state: TrainState, activity: str) -> tuple[Validation, str]:
-        """Returns the validation of a state, and by which rule it was made."""
+        """Returns the validation of a state, and a description of its rule."""
         values = self.program.objective.validate(state.evaluated_params, state.batch_stats)
         if values is not None:
             return Validation(*values, shown=None), "by the objective"
@@ -227,7 +227,7 @@ class Trainer:
             self.checkpoints.save(step, state, meta=meta, metrics=progress.metrics_at(step))
 
     def _finish(self, progress: Progress, step: int) -> dict:
-        """Exports the state that `evaluation.export` names, the last where none was validated; reports."""
+        """Exports the state by `evaluation.export`, or the last if none was validated; writes the report."""
         self.checkpoints.wait()
         best_step, best = self.checkpoints.best(), None
         if best_step is not None:

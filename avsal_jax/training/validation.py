@@ -1,4 +1,4 @@
-"""Validation in the loop: means over clips, the same whatever the batches and processes."""
+"""Validation during training: means over clips, independent of batches and processes."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from avsal_jax.training.validation_values import LOSS
 
 @dataclasses.dataclass(frozen=True)
 class Validation:
-    """What a pass over the validation clips gave.
+    """The result of a pass over the validation clips.
 
     Attributes:
-      means: metric -> mean over the clips for which it is defined; NaN where there is none.
-      clips: how many had a target.
-      shown: (frames uint8 [N, H, W, 3], truths [N, h, w], maps [N, H, W]) of the first clips, None where
-        this process has none of them. Truths at their own sizes are a list.
+      means: metric -> mean over the clips for which it is defined; NaN if it is defined for no clip.
+      clips: number of clips with a target.
+      shown: (frames uint8 [N, H, W, 3], truths [N, h, w], maps [N, H, W]) of the first clips; None if no
+        pictures are made. Truths at their own sizes are a list.
     """
 
     means: dict[str, float]
@@ -42,16 +42,16 @@ def validate(
     pictures: int,
     before_batch: Callable[[], object] = lambda: None,
 ) -> Validation:
-    """Runs a pass.
+    """Runs a validation pass.
 
     Args:
-      step: of `step.make_validation_step`, jitted, with results that lie everywhere; or a `NativeStep`.
-      state: its averaged parameters are used, where there are such.
-      batches: of `Feed.validation_batches`.
-      metrics: names of those that the step computes in addition to the loss.
+      step: of `step.make_validation_step`, jitted, with replicated results; or a `NativeStep`.
+      state: its averaged parameters are used if it has them.
+      batches: from `Feed.validation_batches`.
+      metrics: names of the metrics that the step computes in addition to the loss.
       label: index of the labelled frame in a clip.
-      pictures: clips to keep for a picture.
-      before_batch: called before each batch is evaluated; what it returns is ignored.
+      pictures: number of clips to keep for pictures.
+      before_batch: called before each batch; its result is ignored.
     """
     means = {name: MeanState() for name in (LOSS, *metrics)}
     clips, examples = 0, None
@@ -60,25 +60,25 @@ def validate(
         values, maps = step(state.evaluated_params, state.batch_stats, batch)
         mask = np.asarray(values["mask"])
         for name, mean in means.items():
-            kept = np.asarray(values[name], np.float64)[mask]
-            means[name] = mean.add(np.where(np.isfinite(kept), kept, np.nan))
+            clip_values = np.asarray(values[name], np.float64)[mask]
+            means[name] = mean.add(np.where(np.isfinite(clip_values), clip_values, np.nan))
         clips += int(mask.sum())
         if examples is None and pictures:
-            examples = _shown(batch, maps=maps, label=label, pictures=pictures)
+            examples = _examples(batch, maps=maps, label=label, pictures=pictures)
     return Validation({name: mean.mean() for name, mean in means.items()}, clips, examples)
 
 
 class NativeStep:
-    """A step of validation as public ViNet has it: a map is resized to its truth and blurred, then scored.
+    """A validation step as in public ViNet: a map is resized to its truth and blurred, then scored.
 
     samyak0210/ViNet @2a52666: cv2's bilinear resize, an 11x11 Gaussian of sigma 2, then the losses. The
-    network runs on the devices; the rest on the host, each process with its own rows. With other sizes of
-    truth, the loss is compiled again.
+    network runs on the devices; the rest runs on the host, for the rows of each process. The loss is compiled
+    for every size of truth.
 
     Args:
-      predict: of `step.make_prediction_step`, jitted, with maps that lie everywhere.
+      predict: of `step.make_prediction_step`, jitted, with replicated maps.
       terms: of the loss.
-      metrics: names of those to compute.
+      metrics: names of the metrics to compute.
       parallel: the devices.
     """
 
@@ -110,7 +110,9 @@ class NativeStep:
     def _score(self, saliency: np.ndarray, density: np.ndarray, points: np.ndarray) -> dict[str, float]:
         saliency = blur_map(resize_map(saliency, *density.shape))
         fixated = fixation_map(points, density.shape)
-        share = np.clip(saliency.astype(np.float64), 1e-30, 1 - 2**-24)  # whose logit is finite in float32
+        share = np.clip(
+            saliency.astype(np.float64), 1e-30, 1 - 2**-24
+        )  # so that the logit is finite in float32
         logits = np.float32(np.log(share) - np.log1p(-share))
         loss, _ = self._loss(logits[None], density[None], fixated[None])
         truth = {"density": density, "fixations": fixated}
@@ -119,12 +121,12 @@ class NativeStep:
 
 
 def validated_size(spec: InputSpec, native: bool) -> str:
-    """Returns in a few words which maps validation scores."""
+    """Returns a short description of the maps that validation scores."""
     return "at the size of the truth, blurred" if native else f"at {spec.height}x{spec.width}, not blurred"
 
 
 def validation_words(spec: InputSpec, native: bool) -> str:
-    """Returns in words which maps validation scores, and how public ViNet's differ."""
+    """Returns a description of the maps that validation scores, and the difference from public ViNet."""
     size = validated_size(spec, native)
     if native:
         return f"maps are scored {size} by 11x11, as public ViNet's"
@@ -134,8 +136,8 @@ def validation_words(spec: InputSpec, native: bool) -> str:
     )
 
 
-def _shown(batch, maps, label, pictures):
-    """Returns the first clips of this process; the maps lie everywhere, the rest in shares."""
+def _examples(batch, maps, label, pictures):
+    """Returns the first clips of this process; maps are replicated, the other arrays are sharded."""
     frames = _local(batch["frames"])
     if "size" in batch:
         truths = [density[:h, :w] for density, (h, w) in zip(batch["density"], batch["size"], strict=True)]
@@ -148,7 +150,7 @@ def _shown(batch, maps, label, pictures):
 
 
 def _first_row(batch) -> int:
-    """Returns which row of the global batch is this process's first."""
+    """Returns the index of this process's first row in the global batch."""
     return int(batch["frames"].addressable_shards[0].index[0].start or 0)
 
 

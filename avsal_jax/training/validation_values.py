@@ -1,4 +1,4 @@
-"""What validation computes: the loss, and registered metrics by name."""
+"""The values that validation computes: the loss, and registered metrics by name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LOSS = "loss"
 
 
 def usual_metrics() -> tuple[str, ...]:
-    """Returns the names of the metrics that validation computes where none are chosen."""
+    """Returns the names of the metrics that validation computes by default."""
     return tuple(name for name in default_metrics() if find_metric(name).validation is not None)
 
 
@@ -23,9 +23,9 @@ def check_metric(name: str, field: str, also: tuple[str, ...] = ()) -> None:
     """Raises AvsalError unless validation can compute a metric.
 
     Args:
-      name: as a user chose it.
-      field: what an error calls it: `evaluation.metric`.
-      also: names that are allowed too.
+      name: of the metric.
+      field: the config field, for errors, such as `evaluation.metric`.
+      also: additional allowed names.
     """
     metric = registry.lookup("metric", name)
     if name in also or (metric is not None and metric.validation is not None):
@@ -37,5 +37,5 @@ def check_metric(name: str, field: str, also: tuple[str, ...] = ()) -> None:
 
 
 def falls(name: str) -> bool:
-    """Whether a smaller value is better, of the loss or of a metric."""
+    """Whether smaller values of the loss or a metric are better."""
     return name == LOSS or find_metric(name).lower_is_better

@@ -1,4 +1,4 @@
-"""Whose a workdir is: one config's, and one run's at a time."""
+"""Workdirs: each belongs to one config, and only one run may use it at a time."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from avsal_jax.training.earlier_configs import (
 )
 from avsal_jax.training.schema import build_config, plain_values
 
-_MOST_CONFIG_BYTES = 1_000_000
+_MAX_CONFIG_BYTES = 1_000_000
 
 
 class Workdir:
-    """A workdir that a run has claimed, until `release` or the end of the process.
+    """A workdir, locked for a run until `release` or the end of the process.
 
-    A folder without a checkpoint belongs to no config yet: `config.json` is then written anew.
+    Without a checkpoint, the config may still change, and `config.json` is overwritten.
 
     Args:
-      path: made if it is missing.
+      path: created if it is missing.
       settings: the config as plain JSON values.
-      writes: whether this process writes; of several the first one does, and holds the folder for all.
+      writes: whether this process writes. Of several processes only the first does, and it holds the lock.
 
     Raises:
-      AvsalError: another run is using it, it has checkpoints of another config (with the differences), or it
-        cannot be written.
+      AvsalError: another run uses the workdir, its checkpoints are of a different config (lists the
+        differences), or it cannot be written.
     """
 
     def __init__(self, path, settings: dict, writes: bool):
@@ -42,10 +42,10 @@ class Workdir:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if writes:
-                self._hold()
+                self._lock()
             config = self.path / "config.json"
-            begun = any(entry.name.isdecimal() for entry in self.path.glob("checkpoints/*"))
-            if begun and config.exists():
+            has_checkpoints = any(entry.name.isdecimal() for entry in self.path.glob("checkpoints/*"))
+            if has_checkpoints and config.exists():
                 self._check(config, settings)
             elif writes:
                 write_json(config, settings)
@@ -57,7 +57,7 @@ class Workdir:
             raise
 
     def release(self) -> None:
-        """Lets other runs have it; again has no effect."""
+        """Releases the lock. Idempotent."""
         handle, self._handle = self._handle, None
         if handle is not None:
             os.close(handle)
@@ -71,7 +71,7 @@ class Workdir:
     def __del__(self):
         self.release()
 
-    def _hold(self) -> None:
+    def _lock(self) -> None:
         self._handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -79,37 +79,37 @@ class Workdir:
             raise AvsalError(
                 f"another run is using the workdir {self.path}; wait for its end, or name another --workdir"
             ) from error
-        except OSError:  # a file system without locks
+        except OSError:  # the file system does not support locks
             self.release()
 
     def _check(self, path: pathlib.Path, settings: dict) -> None:
         try:
-            if path.stat().st_size > _MOST_CONFIG_BYTES:
+            if path.stat().st_size > _MAX_CONFIG_BYTES:
                 raise ValueError("it is too large")
             stored = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(stored, dict):
                 raise ValueError(f"it holds a {type(stored).__name__}")
         except (ValueError, RecursionError) as error:
-            raise AvsalError(f"{path} is no config: {error}; name another --workdir") from error
+            raise AvsalError(f"{path} is not a config: {error}; name another --workdir") from error
         if is_earlier(stored):
-            stored = json.loads(json.dumps(_todays(stored, path)))
+            stored = json.loads(json.dumps(_current_values(stored, path)))
             settings = settings | {"init": numbered(settings["init"].values())}
         if "objective" not in stored:
             stored = with_chosen_fields(with_objective(stored))
-        # what plugins register is compared, not where their files are
+        # the paths of plugins are not compared; what they register is
         stored, settings = ({**values, "plugins": []} for values in (_completed(stored), settings))
         if different := _differences(stored, settings):
-            more = f"; and {len(different) - 6} more" if len(different) > 6 else ""
+            rest = f"; and {len(different) - 6} more" if len(different) > 6 else ""
             raise AvsalError(
-                f"{self.path} is of another config: {'; '.join(different[:6])}{more}; name another --workdir "
-                "(resume=... takes its last checkpoint along)"
+                f"{self.path} belongs to another config: {'; '.join(different[:6])}{rest}; name another "
+                "--workdir (with resume=... the new run starts from its last checkpoint)"
             )
 
 
 def _completed(values: dict) -> dict:
-    """Returns a stored config with the fields that came after it, whose defaults do what it did.
+    """Returns a stored config with fields of later versions, whose defaults keep its behaviour.
 
-    One that is refused today is returned unchanged, and differs from any config.
+    A config that is no longer valid is returned unchanged, and so differs from every config.
     """
     try:
         return json.loads(json.dumps(plain_values(build_config(values))))
@@ -117,17 +117,17 @@ def _completed(values: dict) -> dict:
         return values
 
 
-def _todays(values: dict, path: pathlib.Path) -> dict:
+def _current_values(values: dict, path: pathlib.Path) -> dict:
     try:
         return todays_values(values)
     except AvsalError as error:
-        raise AvsalError(f"{path} is no config: {error}; name another --workdir") from error
+        raise AvsalError(f"{path} is not a config: {error}; name another --workdir") from error
 
 
-def _differences(there, here, path: str = "") -> list[str]:
-    if isinstance(there, dict) and isinstance(here, dict):
-        keys = sorted({*there, *here})
+def _differences(stored, current, path: str = "") -> list[str]:
+    if isinstance(stored, dict) and isinstance(current, dict):
+        keys = sorted({*stored, *current})
         return [
-            d for k in keys for d in _differences(there.get(k), here.get(k), f"{path}.{k}" if path else k)
+            d for k in keys for d in _differences(stored.get(k), current.get(k), f"{path}.{k}" if path else k)
         ]
-    return [] if there == here else [f"{path} was {there!r}, is {here!r}"]
+    return [] if stored == current else [f"{path} was {stored!r}, is {current!r}"]

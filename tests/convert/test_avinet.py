@@ -181,7 +181,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(b_tensors, t_tensors, tmp_pat
         (b_tensors, "bilinear.weight", None, "1 missing from the checkpoint: bilinear.weight"),
         (b_tensors, "bilinear.weight", b_tensors["bilinear.weight"].swapaxes(0, 1).copy(), "look transposed"),
         (b_tensors, "audionet.conv3.weight", None, "missing from the checkpoint: audionet.conv3.weight"),
-        (b_tensors, "audionet.conv1.weight", None, "holds no SoundNet"),
+        (b_tensors, "audionet.conv1.weight", None, "does not contain SoundNet"),
         (b_tensors, "audionet.conv2.weight", np.ones((2, 1, 32, 2), np.float32), "not .2, 1, 32, 1."),
         (b_tensors, "extra", np.ones(2, np.float32), "1 in the checkpoint but not known: extra"),
     ]
@@ -189,7 +189,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(b_tensors, t_tensors, tmp_pat
         with pytest.raises(AvsalError, match=message) as error:
             converted(changed(tensors, name, value), tmp_path)
         assert "\n" not in str(error.value) and not (tmp_path / "m").exists(), name
-    with pytest.raises(AvsalError, match="no AViNet checkpoint: no name begins with visual_model"):
+    with pytest.raises(AvsalError, match="not an AViNet checkpoint: no name begins with visual_model"):
         converted({"conv1.weight": np.ones((16, 1, 64, 1), np.float32)}, tmp_path)
 
 

@@ -42,16 +42,16 @@ FOLDERS += ["state.model", "checkpoint.model.state_dict", "0"]
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_a_dictionary_is_opened_and_told(folder):
     found = chosen(state(f"{folder}.", value=3.0), ADAM, others=[("", "epoch"), ("optimizer.", "lr")])
-    assert tuple(found.tensors) == NAMES and found.notes == (f"taken from {folder}",)
+    assert tuple(found.tensors) == NAMES and found.notes == (f"read from {folder}",)
     assert np.asarray(found.tensors["base.0.bias"]).tolist() == [3, 3]
     both = chosen(state(f"{folder}.", "module."), ADAM)
-    assert both.notes == (f"taken from {folder}", "prefix module. removed from 3 names")
+    assert both.notes == (f"read from {folder}", "prefix module. removed from 3 names")
 
 
 def test_plain_names_need_no_word():
     assert chosen(state()).notes == ()
     told = chosen(state(), others=[("", "epoch"), ("optimizer.", "lr")]).notes
-    assert told == ("left out, since they are no tensors: epoch",)
+    assert told == ("ignored, since they are not tensors: epoch",)
 
 
 def test_wrappers_inside_names_are_removed():
@@ -64,16 +64,18 @@ def test_wrappers_inside_names_are_removed():
 
 def test_two_that_fit_are_asked_about():
     groups = state("model.", value=1.0), state("ema.", "module.", value=2.0), ADAM
-    with pytest.raises(AvsalError, match=r"fit: ema \(3 tensors\), model \(3 tensors\); .* --key NAME"):
+    with pytest.raises(AvsalError, match=r"match: ema \(3 tensors\), model \(3 tensors\); .* --key NAME"):
         chosen(*groups)
     for key in ("ema", "ema.module"):
         found = chosen(*groups, key=key)
         assert np.asarray(found.tensors["base.0.weight"]).tolist() == [2, 2]
     assert np.asarray(chosen(*groups, key="model").tensors["base.0.weight"]).tolist() == [1, 1]
-    assert chosen(*groups, key="model").notes == ("taken from model",)
-    with pytest.raises(AvsalError, match=r"no entry 'emma'; it has, .*model \(3\), ema \(3\), optimizer"):
+    assert chosen(*groups, key="model").notes == ("read from model",)
+    with pytest.raises(
+        AvsalError, match=r"no entry 'emma'; its entries, .*model \(3\), ema \(3\), optimizer"
+    ):
         chosen(*groups, key="emma")
-    with pytest.raises(AvsalError, match=r"fit: ema \(3 tensors\), net \(3 tensors\)"):
+    with pytest.raises(AvsalError, match=r"match: ema \(3 tensors\), net \(3 tensors\)"):
         chosen(state(prefix="net."), state(prefix="ema."))  # prefixes in one dictionary, as in safetensors
     assert tuple(chosen(state(prefix="net."), state(prefix="ema."), key="ema").tensors) == NAMES
 
@@ -81,12 +83,13 @@ def test_two_that_fit_are_asked_about():
 def test_a_prefix_that_only_some_names_have_is_not_removed():
     loss = [tensor("state_dict.", "criterion.weight")]
     with pytest.raises(
-        AvsalError, match=r"3 names begin with state_dict.model., .* 1 others \(state_dict.crit"
+        AvsalError,
+        match=r"3 names begin with state_dict.model., .* 1 in the same entry do not \(state_dict.crit",
     ):
         chosen(state("state_dict.", "model."), loss)
     epoch = [("", "epoch")]
     found = chosen(state("state_dict.", "model."), loss, others=epoch, key="state_dict.model")
-    assert tuple(found.tensors) == NAMES and found.notes == ("taken from state_dict.model",)
+    assert tuple(found.tensors) == NAMES and found.notes == ("read from state_dict.model",)
     mixed = [tensor("", "model.base.0.weight"), tensor("", "base.0.bias"), tensor("", "decoder.last.weight")]
     assert set(chosen(mixed).tensors) == {"model.base.0.weight", "base.0.bias", "decoder.last.weight"}
 
@@ -98,5 +101,5 @@ def test_names_that_would_become_one_stay_apart():
         "module.a.weight": 1,
         "a.weight": 2,
     }
-    with pytest.raises(AvsalError, match="two of its tensors have one name"):
+    with pytest.raises(AvsalError, match="two of its tensors have the same full name"):
         choose(Content((tensor("a.", "weight"), tensor("", "a.weight"))), ())

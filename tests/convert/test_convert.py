@@ -177,7 +177,7 @@ BAD = {
     "transposed": (transpose(KERNEL, (1, 0, 2, 3, 4)), f"{KERNEL} has shape .*axes look transposed"),
     "channels last": (transpose(KERNEL, (2, 3, 4, 1, 0)), f"{KERNEL} has shape .*axes look transposed"),
     "rank": (put(KERNEL, np.ones((4, 12), np.float32)), f"{KERNEL} has shape .*not 5 axes"),
-    "no decoder": (drop("decoder.convtsp2.0.weight"), "no ViNet checkpoint"),
+    "no decoder": (drop("decoder.convtsp2.0.weight"), "not a ViNet checkpoint"),
     "odd decoder": (drop("decoder.convtsp4.6.weight"), "8, 16, 32, 48 frames have"),
 }
 

@@ -104,7 +104,7 @@ def test_every_kind_of_file_gives_the_same_network(converted, expected, capsys, 
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({"conv1.weight": PICTURE["conv1.weight"]}, "this file holds no SoundNet"),
+        ({"conv1.weight": PICTURE["conv1.weight"]}, "this file does not contain SoundNet"),
         ({**OWN, "conv9.weight": ONES}, "1 in the checkpoint but not known: conv9.weight"),
         ({k: v for k, v in OWN.items() if k != "conv4.bias"}, "1 missing from the checkpoint: conv4.bias"),
         ({**OWN, "conv3.weight": ROWS["soundnet8.8.weight"]}, "conv3.weight has shape .* look transposed"),

@@ -123,7 +123,7 @@ def test_what_is_no_tensor_is_left_out_and_told(tmp_path):
     torch.save(state, tmp_path / "f.pt")
     found = read_checkpoint(tmp_path / "f.pt")
     assert list(found.tensors) == ["a"]
-    assert found.notes == ("left out, since they are no tensors: _extra_state, epoch",)
+    assert found.notes == ("ignored, since they are not tensors: _extra_state, epoch",)
 
 
 def test_objects_are_named(tmp_path):
@@ -151,14 +151,14 @@ def test_a_training_checkpoint_goes_the_whole_way(tests_dir, tmp_path):
     torch.save(content | {"ema": {"decay": 0.9, "model": ema}}, tmp_path / "b.pt")
     report = convert_checkpoint("vinet", tmp_path / "a.pt", tmp_path / "one", TINY_S3D)
     assert report.notes == (
-        "taken from model",
+        "read from model",
         f"prefix _orig_mod.module. removed from {len(ours)} names",
         f"{sum(v.ndim == 5 for v in ours.values())} tensors of bfloat16, stored as float32",
     )
     kernel, name = "decoder.convtsp1.0.weight", "params/heads/saliency/conv1/kernel"
     flat = flatten(read_model(report.output).variables)
     np.testing.assert_array_equal(flat[name], short[kernel].float().numpy().transpose(2, 3, 4, 1, 0))
-    with pytest.raises(AvsalError, match=r"several of its entries fit: ema.model \(\d+ tensors\), model"):
+    with pytest.raises(AvsalError, match=r"several of its entries match: ema.model \(\d+ tensors\), model"):
         convert_checkpoint("vinet", tmp_path / "b.pt", tmp_path / "two", TINY_S3D)
     report = convert_checkpoint("vinet", tmp_path / "b.pt", tmp_path / "two", TINY_S3D, key="ema")
     flat = flatten(read_model(report.output).variables)

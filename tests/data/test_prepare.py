@@ -355,7 +355,7 @@ def test_other_mistakes(root, tmp_path, capsys):
         (["--dataset", "nothing", "--root", str(root)], "'nothing' is not a data set"),
         (
             ["--dataset", "diem", "--root", str(root), "--set", "grade=identity"],
-            "--set is for sets that are generated",
+            "--set applies only to generated sets",
         ),
         (["--dataset", "avad", "--root", str(root)], "has no avad"),
     ):

@@ -282,7 +282,7 @@ def test_ctrl_c_stops_at_once_and_leaves_no_half(tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.splitlines()[-1] == "avsal: interrupted; nothing half-written is left"
+    assert errors.splitlines()[-1] == "avsal: interrupted; no partial output is left"
     there = [path.name for path in output.rglob("*-of-00002")]
     assert there and all(name.endswith("-00000-of-00002") for name in there), "the first video was written"
     assert not list(output.rglob(".*"))

@@ -161,10 +161,10 @@ def test_what_has_no_effect_is_refused(root, probe, predictions, tmp_path, monke
     for options in ({"model": "centre"}, {"predictions": predictions}):
         for name, value in (("audio", "off"), ("coding_iterations", 2)):
             flag = f"--{name.replace('_', '-')}"
-            with pytest.raises(AvsalError, match=f"^{flag} is for the maps of a network: leave it out"):
+            with pytest.raises(AvsalError, match=f"^{flag} applies only to a network: remove it"):
                 evaluation.evaluate(request(root, **options, **{name: value}), tmp_path)
     monkeypatch.setattr(evaluation, "load_model", lambda *args, **options: order_probe())
-    with pytest.raises(AvsalError, match="^deaf takes no audio: --audio off changes nothing"):
+    with pytest.raises(AvsalError, match="^deaf takes no audio: --audio off has no effect"):
         evaluation.evaluate(request(root, model="deaf", audio="off"), tmp_path)
     monkeypatch.setattr(evaluation, "load_model", lambda *args, **options: probe)
     with pytest.raises(AvsalError, match="missing.wav"):

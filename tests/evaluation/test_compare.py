@@ -206,9 +206,7 @@ class TestRefusals:
 
     def test_different_protocols_and_splits(self, tmp_path, capsys):
         error = self.refused(tmp_path, capsys, *self.pair(tmp_path, protocol="vinet"))
-        assert (
-            f"{tmp_path}/a has protocol stavis on avad, {tmp_path}/b has vinet: their numbers do not" in error
-        )
+        assert f"{tmp_path}/a has protocol stavis on avad, {tmp_path}/b has vinet: their numbers are" in error
         error = self.refused(tmp_path / "2", capsys, *self.pair(tmp_path / "2", split="val"))
         assert "has split test on avad" in error and "has val" in error
         error = self.refused(tmp_path / "3", capsys, *self.pair(tmp_path / "3", fold=2))
@@ -229,26 +227,26 @@ class TestRefusals:
     def test_the_same_twice_unless_named(self, tmp_path, capsys):
         first, second = self.pair(tmp_path, method="ours")
         error = self.refused(tmp_path, capsys, first, second)
-        assert "both hold 'ours' on avad; name one of them otherwise: LABEL=FOLDER" in error
+        assert "both contain 'ours' on avad; rename one of them: LABEL=FOLDER" in error
         assert compared(first, f"again={second}").methods == ("ours", "again")
         error = self.refused(tmp_path, capsys, first, f"a\nb={second}")
-        assert "holds characters that cannot be shown" in error
+        assert "contains characters that cannot be printed" in error
 
     def test_unknown_published_method(self, tmp_path, capsys):
         error = self.refused(tmp_path, capsys, "published:AVNet(B)")
         assert "no paper here prints a method 'AVNet(B)'; did you mean" in error and "ViNet" in error
 
     def test_no_result(self, tmp_path, capsys):
-        assert "nowhere is not a result: it is no folder" in self.refused(
+        assert "nowhere is not a result: it is not a folder" in self.refused(
             tmp_path, capsys, tmp_path / "nowhere"
         )
         (tmp_path / "empty").mkdir()
         error = self.refused(tmp_path, capsys, tmp_path / "empty")
-        assert (
-            "holds no summary.json; give a folder that `avsal evaluate` wrote, or published:METHOD" in error
-        )
+        assert "has no summary.json; give a folder that `avsal evaluate` wrote, or published:METHOD" in error
         (tmp_path / "empty" / "summary.json").write_text('{"source": "clip.mp4", "maps": 3}')
-        assert "its summary.json is another command's" in self.refused(tmp_path, capsys, tmp_path / "empty")
+        assert "its summary.json was written by another command" in self.refused(
+            tmp_path, capsys, tmp_path / "empty"
+        )
 
     @pytest.mark.parametrize(
         "change, told",
@@ -261,7 +259,10 @@ class TestRefusals:
             ({"metrics": {"cc": {"mean": "high"}}}, "summary.json is damaged: the mean of cc is 'high'"),
             ({"metrics": {"cc": {"mean": True}}}, "summary.json is damaged: the mean of cc is 'True'"),
             ({"metrics": {"cc": {"mean": 10**400}}}, "summary.json is damaged: a value is infinite"),
-            ({"metrics": {"cc": "high"}}, "summary.json is damaged: its metric cc is no object with a mean"),
+            (
+                {"metrics": {"cc": "high"}},
+                "summary.json is damaged: its metric cc is not an object with a mean",
+            ),
             ({"metrics": ["cc"]}, "summary.json is damaged: what it holds is not what belongs there"),
             ({"metrics": {"cc": {}}}, "summary.json is damaged: it has no 'mean'"),
             ({"format": "avsal_jax evaluation 9"}, "this version reads 'avsal_jax evaluation 1'"),
@@ -281,15 +282,15 @@ class TestRefusals:
         summary = json.loads(text)
         del summary["protocol"]
         (folder / "summary.json").write_text(json.dumps(summary))
-        assert "it has no 'protocol'; evaluate anew" in self.refused(tmp_path, capsys, folder)
+        assert "it has no 'protocol'; evaluate again" in self.refused(tmp_path, capsys, folder)
 
     @pytest.mark.parametrize(
         "text, told",
         [
             ("video,frames,cc\nx,10,0.5\ny,10\n", "line 3 has 2 cells, the header 3"),
-            ("video,frames,cc\nx,10,0.5\nx,10,0.5\n", "x stands there twice"),
-            ("video,frames,cc\nx,10,0.5\ny,10,high\n", "line 3 holds 'high' where a number belongs"),
-            ("video,frames,cc\nx,10,0.5\ny,10,inf\n", "line 3 holds 'inf'"),
+            ("video,frames,cc\nx,10,0.5\nx,10,0.5\n", "x is listed twice"),
+            ("video,frames,cc\nx,10,0.5\ny,10,high\n", "line 3 has 'high' in place of a number"),
+            ("video,frames,cc\nx,10,0.5\ny,10,inf\n", "line 3 has 'inf'"),
             ("video,frames,cc,cc\nx,10,0.5,0.5\n", "its header is not video,frames, and distinct metrics"),
             ("video,frames\nx,10\ny,10\n", "its header is not video,frames, and distinct metrics"),
             ("", "its header is not video,frames"),
@@ -305,4 +306,4 @@ class TestRefusals:
         if text is not None:
             (folder / "videos.csv").write_bytes(text.encode("latin-1"))
         error = self.refused(tmp_path, capsys, folder)
-        assert f"{folder}/videos.csv is damaged: " in error and told in error and "evaluate anew" in error
+        assert f"{folder}/videos.csv is damaged: " in error and told in error and "evaluate again" in error

@@ -142,7 +142,7 @@ def test_how_maps_are_stored_is_stated_and_not_mixed(root, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"predictions": "maps"}, "leave it out for saved maps"),
+        ({"predictions": "maps"}, "remove it for saved maps"),
         ({"model": "human", "observers": "raw"}, "leave it out for .* people"),
         ({"model": "centre", "protocol": "gaze"}, "protocol gaze scores maps before they are stored"),
     ],

@@ -200,7 +200,7 @@ def test_the_first_video_may_be_the_bad_one(root, predictions, tmp_path, capsys)
         code, printed = run_cli(capsys, data, maps, tmp_path / protocol, "--protocol", protocol)
         assert code == 1 and "Traceback" not in printed.err
         assert f"failed: {NAMES[0]}: it cannot be scored: no images in" in printed.err
-        assert "they must be one" in printed.err
+        assert "they must be the same size" in printed.err
         summary = json.loads((tmp_path / protocol / "summary.json").read_text())
         assert summary["videos"] == 1 and summary["missing"] == [NAMES[0], NAMES[1]]
     fix = data / "annotations" / "DIEM" / NAMES[2] / "fixMap_00001.mat"
@@ -231,7 +231,7 @@ def test_a_submission_is_complete_per_video(tmp_path, tiny_dir, capsys):
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["0702"]
     Image.fromarray(videos[0].frames[2]).save(root / "frames" / "0701" / "0003.png")
     assert main([*arguments, "--output", str(tmp_path / "out")]) == 0
-    assert "0702 is there already" in capsys.readouterr().err
+    assert "0702 exists already" in capsys.readouterr().err
     assert len(list((tmp_path / "out" / "0701").iterdir())) == 5
 
 

@@ -224,7 +224,7 @@ def test_a_model_predicts_the_frames_that_are_scored(hevc, monkeypatch, fields):
 
 
 def test_smoothing_is_of_the_maps_of_a_network(osie, tiny_dir, tmp_path):
-    with pytest.raises(AvsalError, match="--smoothing is for the maps of a network"):
+    with pytest.raises(AvsalError, match="--smoothing applies only to a network"):
         evaluate(gaze_request("osie", osie, "centre", tmp_path, split="all", smoothing=0.5), tmp_path / "out")
     (entry, *_) = open_dataset("osie", osie, "all")
     identities = [

@@ -146,6 +146,6 @@ def test_maps_of_photographs_are_scored_though_a_stimulus_is_missing(tmp_path, c
     assert summary(output)["videos"] == 1
     reasons = summary(output)["not_scored"]
     assert "lost.png has no file in stimuli/" in reasons["lost"]
-    assert "read are the map of a photograph as FOLDER/NAME.png" in reasons["street"]
+    assert "expected: the map of a photograph as FOLDER/NAME.png" in reasons["street"]
     assert "map of a photograph" not in reasons["spot"]
     capsys.readouterr()

@@ -206,5 +206,5 @@ def test_the_mean_map_honours_a_list(root, videos, tmp_path):
     assert value == pytest.approx(expected, abs=0.02)
     whole_list = tmp_path / "all.txt"
     whole_list.write_text("".join(f"{name}\n" for name in NAMES))
-    with pytest.raises(AvsalError, match="leaves no training video for the mean map"):
+    with pytest.raises(AvsalError, match="excludes every training video, which the mean map needs"):
         evaluate(request(root, model="mean_map", list_file=whole_list), tmp_path / "none")

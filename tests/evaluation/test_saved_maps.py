@@ -100,7 +100,7 @@ def test_saved_maps_of_every_form_give_their_values(root, videos, made, tmp_path
     lines = {
         "from 0": from_0,
         "mat": from_0,
-        "negative": "v1: the maps hold negative numbers: each is stretched from its smallest to its largest",
+        "negative": "v1: the maps hold negative numbers: each is stretched from its minimum to its maximum",
     }
     assert [line for line in said if "v1" in line] == ([f"note: {lines[kind]}"] if kind in lines else [])
 
@@ -128,7 +128,7 @@ def test_the_maps_of_one_video_may_lie_in_the_folder_itself(tmp_path, videos, ma
     folder = write(tmp_path / "maps", made)
     values, _, said = scored(root, folder / "v1", tmp_path / "out")
     np.testing.assert_allclose(values, expected(videos[:1], made[:1]), rtol=1e-9)
-    assert said == [f"note: v1: its predictions are taken from {folder / 'v1'}, since it is the only video"]
+    assert said == [f"note: v1: its predictions are read from {folder / 'v1'}, since it is the only video"]
 
 
 def one_more_from_0(folder):
@@ -181,7 +181,7 @@ REFUSED = {
     heat_map: "0003.png is a coloured picture",
     not_finite: "0007.npy holds numbers that are not finite (NaN or infinity)",
     too_few_in_one_file: "v1.npy holds 11 maps, not one for each of the 12 frames",
-    a_video: "v1 holds saliency.mp4; read are a file for each frame, its number in the name, in FOLDER/VIDEO",
+    a_video: "v1 holds saliency.mp4; expected: a file for each frame, its number in the name, in FOLDER",
 }
 
 

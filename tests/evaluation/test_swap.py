@@ -53,13 +53,13 @@ def test_three_objects_have_two_silent_ones():
 
 def test_the_measure_of_maps_that_follow_ignore_and_flee_the_sound():
     found = swap_measure(SCENES, SIZE, FRAMES, follows)
-    assert [one.pair for one in found] == swap_pairs(SCENES) and all(one.rises for one in found)
-    for one in found:  # what one bump puts into the other's disc is little
-        assert one.own == pytest.approx(0.1, abs=0.02) and one.swapped == pytest.approx(0.9, abs=0.02)
+    assert [swap.pair for swap in found] == swap_pairs(SCENES) and all(swap.rises for swap in found)
+    for swap in found:  # what one bump puts into the other's disc is little
+        assert swap.original == pytest.approx(0.1, abs=0.02) and swap.swapped == pytest.approx(0.9, abs=0.02)
     deaf = swap_measure(SCENES, SIZE, FRAMES, lambda picture, sound: drawn(SCENES[picture], [0.3, 0.7]))
-    assert not any(one.rises for one in deaf) and all(one.own == one.swapped for one in deaf)
+    assert not any(swap.rises for swap in deaf) and all(swap.original == swap.swapped for swap in deaf)
     fleeing = swap_measure(SCENES, SIZE, FRAMES, lambda picture, sound: 1 - follows(picture, sound))
-    assert not any(one.rises for one in fleeing)
+    assert not any(swap.rises for swap in fleeing)
 
 
 def test_maps_of_another_size_than_the_scenes():
@@ -67,7 +67,7 @@ def test_maps_of_another_size_than_the_scenes():
         return follows(picture, sound).reshape(len(FRAMES), 32, 2, 48, 2).mean((2, 4))
 
     found = swap_measure(SCENES, SIZE, FRAMES, smaller)
-    assert all(one.own < 0.15 and one.swapped > 0.85 for one in found)
+    assert all(swap.original < 0.15 and swap.swapped > 0.85 for swap in found)
 
 
 def test_mass_is_what_lies_within_the_radius_in_the_right_frame():
@@ -79,14 +79,16 @@ def test_mass_is_what_lies_within_the_radius_in_the_right_frame():
     maps = np.ones((1, *SIZE))
     assert mass_at(maps, scene, 0, [3], SIZE) == pytest.approx(np.pi * scene.radii[0] ** 2, rel=0.05)
     nothing = swap_measure(SCENES, SIZE, FRAMES, lambda picture, sound: np.zeros((3, *SIZE)))
-    assert all(np.isnan(one.own) and not one.rises for one in nothing)
+    assert all(np.isnan(swap.original) and not swap.rises for swap in nothing)
 
 
 def test_sets_without_pairs():
-    with pytest.raises(AvsalError, match="no sound names a silent object of another video; take a set of mo"):
+    with pytest.raises(AvsalError, match="no sound names a silent object of another video; use a set of mor"):
         swap_pairs(SCENES[:1])
     sided = dataclasses.replace(SETTINGS, grade="synchrony", objects=2, seed=3)
-    with pytest.raises(AvsalError, match="the sounds of these videos name no looks; .* grade identity"):
+    with pytest.raises(
+        AvsalError, match="the sounds of these videos do not name appearances; .* grade identity"
+    ):
         swap_pairs([make_scene(sided, number) for number in range(12)])
     nowhere = dataclasses.replace(SETTINGS, inconsistent=1.0)
     with pytest.raises(AvsalError, match="no sound names a silent object"):
@@ -109,5 +111,7 @@ def test_domains_of_unlike_tokens():
     rng = np.random.default_rng(0)
     fine = tokens(rng, 0), tokens(rng, 0)
     for wrong in ((fine[0], fine[1][:0]), (fine[0], fine[1][:, :1])):
-        with pytest.raises(AvsalError, match="of both domains shall be alike, with a clip; got .60, 2, 6"):
+        with pytest.raises(
+            AvsalError, match="of both domains must have one .N, C. and at least one clip; got .60, 2, 6"
+        ):
             separability(fine, wrong, (4, 4, 4))

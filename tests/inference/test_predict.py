@@ -175,7 +175,7 @@ def test_interrupted_by_ctrl_c_it_leaves_nothing_half_written(tmp_path, tiny_dir
     finally:
         process.kill()
     assert process.returncode == 130, error
-    assert "nothing half-written" in error and "Traceback" not in error
+    assert "no partial output is left" in error and "Traceback" not in error
     assert not out.exists()
 
 

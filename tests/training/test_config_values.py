@@ -130,7 +130,7 @@ def test_being_stopped_asks_for_another_start(started, tmp_path, monkeypatch, ca
 
     monkeypatch.setattr(launch.Trainer, "run", run)
     assert main(["train", "--config", "vinet_synthetic:smoke", "--workdir", str(tmp_path)]) == 75
-    assert "stopped at step 7, and saved; the same command goes on" in capsys.readouterr().err
+    assert "stopped at step 7, and saved; the same command resumes" in capsys.readouterr().err
 
 
 RECIPE = '"""Mine."""\nimport ml_collections\nfrom avsal_jax.training import recipes\nROWS = {}\n'
@@ -194,7 +194,9 @@ def test_the_model_of_a_config_file_is_nested_data_that_its_rows_change(tmp_path
 def test_rows_that_set_the_same_of_the_model_differently_clash(tmp_path):
     row = "ROWS['other'] = recipes.Row({'model.fusion.heads': 4}, 'nothing')\n"
     (tmp_path / "mine.py").write_text(RECIPE + MODEL_ROWS + row)
-    with pytest.raises(AvsalError, match="the variants heads and other set model.fusion.heads differently"):
+    with pytest.raises(
+        AvsalError, match="the variants heads and other set model.fusion.heads to different values"
+    ):
         recipes.config(f"{tmp_path}/mine.py:heads,other")
 
 
@@ -219,7 +221,7 @@ def test_a_row_of_unknown_keys_is_refused(tmp_path, key, message):
         ("vinet_dhfk", "", "no config 'vinet_dhfk' (did you mean 'vinet_dhf1k'?); give a .py file or "),
         ("no/such.py", "", "no config 'no/such.py'"),
         ("vinet_dhf1k:table2_t61", "", "unknown variant 'table2_t61' (did you mean 'table2_t16'?);"),
-        ("vinet_dhf1k:table2_t8,table2_t16", "", "table2_t16 set model.frames differently; take one of them"),
+        ("vinet_dhf1k:table2_t8,table2_t16", "", "table2_t16 set model.frames to different values; use one"),
         ("vinet_dhf1k:smoke,mini", "", "the variants smoke and mini set "),
         ("vinet_ucf", "--config.data.bach=4", "unknown key 'data.bach' in the config (did you mean 'data.ba"),
         ("vinet_ucf", "--config.early_stop.patince=4", "(did you mean 'early_stop.patience'?)"),
@@ -236,7 +238,7 @@ def test_a_row_of_unknown_keys_is_refused(tmp_path, key, message):
         ("vinet_ucf", "--config.init=((", "as \"{'sound': {'path': 'runs/s/model'}}\"; got '(('"),
         ("vinet_ucf", "--config.steps=9", "give either steps or epochs; got 9 and 40"),
         ("vinet_ucf", "--config.data.batch", "'--config.data.batch' has no value; values of the"),
-        ("vinet_ucf", "--data.batch=4", "no flag of avsal train; values of the config are set by "),
+        ("vinet_ucf", "--data.batch=4", "is not a flag of avsal train; values of the config are set by "),
         ("vinet_ucf", "--data.batch=4", "KEY=VALUE, as --config.data.batch=4"),
         ("vinet_ucf", "--process-id=0", "no launcher says the rest: give all of --coordinator"),
     ],
@@ -251,7 +253,7 @@ def test_mistakes_are_one_line(started, tmp_path, capsys, config, extra, message
         ("model.heads.saliency.hierachy=2", "has no field 'hierachy' (did you mean 'hierarchy'?)"),
         (
             "model.set=frames=8,fusion=ravf",
-            "model.set is no longer there: write each setting by itself, as --config.model.fusion=ravf "
+            "model.set was removed: give each setting separately, as --config.model.fusion=ravf "
             "--config.model.fusion.heads=8",
         ),
         ("model.decoder.hierarchy=2", "'decoder.hierarchy' is now 'heads.saliency.hierarchy'"),
@@ -370,8 +372,8 @@ def test_the_objective_of_a_row_is_replaced_by_name(started, tmp_path):
     ("text", "message"),
     [
         ("x = 1\n", "it has no function get_config, which returns an ml_collections.ConfigDict"),
-        ("x = 1\ndef (\n", "line 2 is no Python: "),
-        ("import nothing_here\n", "it imports what is not there: No module named 'nothing_here'"),
+        ("x = 1\ndef (\n", "line 2 is not Python: "),
+        ("import nothing_here\n", "an import fails: No module named 'nothing_here'"),
         ("get_config = 3\n", "it has no function get_config"),
         ("raise SystemExit(3)\n", "line 1 fails with SystemExit: 3"),
         (RECIPE + "1 / 0\n", "line 5 fails with ZeroDivisionError"),
@@ -381,7 +383,7 @@ def test_the_objective_of_a_row_is_replaced_by_name(started, tmp_path):
 )
 def test_a_file_that_is_no_config(tmp_path, text, message):
     (tmp_path / "broken.py").write_text(text)
-    with pytest.raises(AvsalError, match=f"broken.py is no config: .*{message}"):
+    with pytest.raises(AvsalError, match=f"broken.py is not a config: .*{message}"):
         recipes.config(str(tmp_path / "broken.py"))
 
 

@@ -396,7 +396,7 @@ def test_the_number_of_devices_changes_a_step_by_rounding_alone(whole, adapted, 
     [
         (
             {"root": ""},
-            "domains overlap: synthetic scene_00001 and 6 more videos of objective.sources train or val",
+            "domains overlap: synthetic scene_00001 and 6 more videos of objective.sources are also",
         ),
         ({"root": "", "sources": ("MINE",)}, "the domains overlap: synthetic scene_00002 and 0 more videos"),
         (
@@ -409,7 +409,7 @@ def test_the_number_of_devices_changes_a_step_by_rounding_alone(whole, adapted, 
             {"features": (("gaze", 1.0),)},
             "objective.features does not fit the system: unknown feature 'gaze'; this ",
         ),
-        ({"features": (("taps", 1.0),)}, "names 'taps', which is not tokens .B, N, C.; take audio or fused"),
+        ({"features": (("taps", 1.0),)}, "names 'taps', which is not tokens .B, N, C.; use audio or fused"),
     ],
 )
 def test_domains_that_do_not_go(adapted, tmp_path, changes, words):
@@ -436,8 +436,8 @@ def test_a_system_without_sound_has_no_such_feature(adapted, config, tmp_path):
     [
         ({"sources": ()}, "objective.sources is empty: name the target domain"),
         ({"sources": (("diem",),)}, "a data source is .set, fold."),
-        ({"features": ()}, "objective.features names each feature once, and one at least; got .."),
-        ({"features": (("audio", 1.0), ("audio", 2.0))}, "names each feature once"),
+        ({"features": ()}, "objective.features needs at least one feature, and each only once; got .."),
+        ({"features": (("audio", 1.0), ("audio", 2.0))}, "each only once"),
         (
             {"features": (("audio", -1.0),)},
             "objective.features.weight must be a number of at least 0; got -1.0",
@@ -455,7 +455,7 @@ def test_a_system_without_sound_has_no_such_feature(adapted, config, tmp_path):
         ({"updates": -1}, "objective.updates must be a whole number from 0 to 64; got -1"),
         (
             {"memory": 0, "updates": 1},
-            "objective.updates are made on remembered clips: set objective.memory too",
+            "objective.updates need clips in memory: set objective.memory too",
         ),
         ({"update_rate": -1.0}, "objective.update_rate must be a number of at least 0"),
         ({"strength": float("nan")}, "objective.strength must be a number"),

@@ -76,7 +76,7 @@ def test_the_model_of_the_first_version_was_a_text(config, tmp_path, settings, m
     Workdir(folder, values, True).release()
     assert "set" in json.loads((folder / "config.json").read_text())["model"]  # it is not rewritten
     changed = plain_values(config(model={**model, "label_frame": "last", "frames": 12}))
-    with pytest.raises(AvsalError, match=r"is of another config: model.frames was \d+, is 12"):
+    with pytest.raises(AvsalError, match=r"belongs to another config: model.frames was \d+, is 12"):
         Workdir(folder, changed, True)
 
 
@@ -100,9 +100,9 @@ def test_sources_of_weights_had_no_names_and_slots_had_other_ones(config, tmp_pa
     folder = workdir_of(tmp_path, first)
     Workdir(folder, values, True).release()
     del init["head"]
-    with pytest.raises(AvsalError, match=r"is of another config: init.\d"):
+    with pytest.raises(AvsalError, match=r"belongs to another config: init.\d"):
         Workdir(folder, plain_values(config(model=model, init=init, optimizer__groups=groups)), True)
-    with pytest.raises(AvsalError, match=r"is of another config: init.\d"):
+    with pytest.raises(AvsalError, match=r"belongs to another config: init.\d"):
         Workdir(folder, plain_values(config(model=model, optimizer__groups=groups)), True)
 
 

@@ -51,7 +51,7 @@ def test_a_whole_system_fills_everything(fresh, trained, system):
     found, wanted = flatten(variables), flatten(trained.variables)
     assert set(found) == set(wanted) and all(same(found[name], wanted[name]) for name in wanted)
     assert report.fresh == () and report.copied[0][1] == tuple(sorted(wanted))
-    assert report.text() == f"{len(wanted)} leaves from {system}\n0 leaves stay fresh"
+    assert report.text() == f"{len(wanted)} leaves from {system}\n0 leaves keep their initial values"
     assert all(same(value, before[name]) for name, value in flatten(fresh).items())
 
 
@@ -66,8 +66,8 @@ def test_a_part_fills_its_slot_and_the_rest_stays_fresh(fresh, part):
     head = "params/visual_encoder/classifier"
     assert report.unused[0][1] == (f"{head}/bias", f"{head}/kernel")
     text = report.text()
-    assert "not used, the network has no place for them: visual_encoder/classifier (2)" in text
-    assert f"{len(report.fresh)} leaves " in text and " fresh: heads/saliency/conv1 (1), " in text
+    assert "not used, since the network does not have them: visual_encoder/classifier (2)" in text
+    assert f"{len(report.fresh)} leaves " in text and " initial values: heads/saliency/conv1 (1), " in text
 
 
 @pytest.mark.parametrize(("hearing", "fusion"), [("avinet", "concatenation"), ("dual_domain", "cross_modal")])
@@ -120,10 +120,8 @@ def test_sources_that_do_not_fit_are_refused(fresh, system, part):
         Init(system, "audio_encoder"): "has no 'audio_encoder'; it has heads, visual_encoder",
         Init(part[0], "heads/saliency"): "has no 'heads/saliency'; it has visual_encoder",
         Init(system, "visual_encoder", "conv9"): r"no leaf of .* that match 'conv9'; its leaves are conv1/",
-        Init(
-            part[0], "visual_encoder", "classifier"
-        ): r"the network has no leaf of those in .*classifier/bias",
-        Init(system, "", "conv["): "'conv\\[' is no regular expression: unterminated",
+        Init(part[0], "visual_encoder", "classifier"): r"the network has no leaf of .*classifier/bias",
+        Init(system, "", "conv["): "'conv\\[' is not a regular expression: unterminated",
         Init(f"{system}-none"): "there is no model directory",
     }
     for source, message in cases.items():

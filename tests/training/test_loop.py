@@ -194,7 +194,9 @@ def test_a_loss_that_is_not_finite_stops_with_the_state_before_it(config, tmp_pa
 
 def test_refusals(whole, config, values, tmp_path, prepared):
     workdir = whole[0]
-    with pytest.raises(AvsalError, match=r"is of another config: steps was 8, is 9; name another --workdir"):
+    with pytest.raises(
+        AvsalError, match=r"belongs to another config: steps was 8, is 9; name another --workdir"
+    ):
         run(config(steps=9), workdir)
     for changes, words in (
         ({"data__batch": 3}, "a batch of 3 cannot be shared by 2 devices"),
@@ -220,7 +222,7 @@ def test_config_mistakes(config, values):
         ({"steps": "many"}, "steps must be a whole number of at least 0; got 'many'"),
         ({"steps": 0}, "give either steps or epochs; got 0 and 0"),
         ({"loss__kl": 0.0, "loss__cc": 0.0}, "all losses have weight 0"),
-        ({"model__set": "frames=8"}, "model.set is no longer there: write each setting by itself"),
+        ({"model__set": "frames=8"}, "model.set was removed: give each setting separately"),
         ({"model__fusoin": "ravf"}, "model has no setting 'fusoin' .did you mean 'model.fusion'"),
         ({"model__frmes": 8}, "model has no setting 'frmes' .did you mean 'model.frames'"),
         ({"model__decoder": {"width": 0.5}}, "'decoder' is now 'heads.saliency'"),
@@ -229,7 +231,7 @@ def test_config_mistakes(config, values):
         ({"data__sources": ()}, "data.sources is empty"),
         ({"data__sources": (("diem", 1, 2),)}, "a data source is"),
         ({"evaluation__metric": "auc"}, "evaluation.metric 'auc' is not one of loss, cc"),
-        ({"init": {"a": {"path": "a"}}, "resume": "b"}, "leave init out"),
+        ({"init": {"a": {"path": "a"}}, "resume": "b"}, "remove init"),
         ({"init": {"a": {"slot": "visual_encoder"}}}, "init.a needs the field 'path'"),
         ({"init": {"a": {"path": "a", "slots": ""}}}, "init.a has no field 'slots' .did you mean 'slot'"),
         ({"ema": 1.5}, "ema must be a number of at least 0 and below 1; got 1.5"),

@@ -255,13 +255,13 @@ MISTAKES = [
         lambda: Adam(groups=("x",)),
         "optimizer.groups has fields pattern, scale, weight_decay; got 'x'",
     ),
-    (lambda: Group("decoder/("), "'decoder/(' of a parameter group is no regular expression"),
+    (lambda: Group("decoder/("), "'decoder/(' of a parameter group is not a regular expression"),
     (lambda: Group("x", -1), "group 'x': scale must be a number of at least 0; got -1"),
     (lambda: Group("x", 1, -1), "group 'x': weight_decay must be a number of at least 0, or None; got -1"),
     (
         lambda: make_optimizer(Adam(groups=(Group("decoder", 0.1),)), PARAMS, 9),
-        "the parameter group 'decoder' matches none of 3 parameters; a pattern takes a whole path, such as "
-        "decoder/bias, ",
+        "the parameter group 'decoder' matches none of 3 parameters; a pattern must match a whole path, "
+        "such as decoder/bias, ",
     ),
     (
         lambda: make_optimizer(Adam(groups=(Group("decoder/conv1/.*"),)), TODAY, 9),
@@ -273,11 +273,11 @@ MISTAKES = [
     ),
     (
         lambda: make_optimizer(Adam(groups=(Group(".*"), Group("decoder/.*"))), PARAMS, 9),
-        "the parameter group 'decoder/.*' gets no parameter: groups before it take all that it matches",
+        "the parameter group 'decoder/.*' gets no parameter: groups before it match all of its parameters",
     ),
     (
         lambda: make_optimizer(Adam(groups=(Group(".*", 0.0),)), PARAMS, 9),
-        "every parameter is frozen; give one group a scale above 0",
+        "every parameter is frozen; set the scale of a group above 0",
     ),
     (
         lambda: make_optimizer(Adam(), PARAMS, 0),

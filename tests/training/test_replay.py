@@ -7,7 +7,7 @@ import pytest
 
 from avsal_jax.models.domain import DomainDiscriminator
 from avsal_jax.training.objectives.domain_adversarial import domain_loss
-from avsal_jax.training.objectives.replay import DRAWN, remembered, replay_state, updated
+from avsal_jax.training.objectives.replay import UPDATE_CLIPS, remembered, replay_state, updated
 
 
 def test_a_memory_holds_the_last_clips_of_either_domain():
@@ -68,9 +68,9 @@ def test_updates_of_a_discriminator_are_those_of_adam_on_remembered_clips(judge,
         return optax.apply_updates(params, updates), state, norms_after
 
     for number in range(3):  # after a step, 16 clips are remembered
-        rows = jax.random.randint(jax.random.fold_in(jax.random.key(1), number), (2, DRAWN), 0, 16)
+        rows = jax.random.randint(jax.random.fold_in(jax.random.key(1), number), (2, UPDATE_CLIPS), 0, 16)
         source, target = memories["memory"][rows[0], 0], memories["memory"][rows[1], 1]
-        tokens = np.stack([source, target], 1).reshape(2 * DRAWN, *source.shape[1:])
+        tokens = np.stack([source, target], 1).reshape(2 * UPDATE_CLIPS, *source.shape[1:])
         params, state, norms = step(params, state, norms, tokens)
     params_after, new, new_memories = update(*judge[1:], 1)
     assert set(new) == set(norms) and set(new_memories) == set(memories)

@@ -75,11 +75,11 @@ def test_many_differences_are_not_all_told(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[" * 100_000, "is no config: "),
-        ("{", "is no config: Expecting"),
-        ("[1]", "is no config: it holds a list"),
-        ("\xff", "is no config: "),
-        (" " * 1_000_001, "is no config: it is too large"),
+        ("[" * 100_000, "is not a config: "),
+        ("{", "is not a config: Expecting"),
+        ("[1]", "is not a config: it holds a list"),
+        ("\xff", "is not a config: "),
+        (" " * 1_000_001, "is not a config: it is too large"),
     ],
 )
 def test_a_config_file_that_is_none(tmp_path, text, words):
@@ -238,12 +238,12 @@ def test_the_last_steps_are_on_record(short):
 def test_a_checkpoint_with_a_foreign_record(config, tmp_path, meta):
     ready = Trainer(config(**SHORT), tmp_path / "w", lambda line: None)
     ready.checkpoints.save(1, ready.program.initial_state(), meta)
-    with pytest.raises(AvsalError, match=r"the record of checkpoint 1 in .* is none of this version"):
+    with pytest.raises(AvsalError, match=r"the record of checkpoint 1 in .* was not written by this version"):
         ready.run()
 
 
 def test_going_on_beyond_the_end(short, config, tmp_path):
-    with pytest.raises(AvsalError, match=r"is at step 5 already, and this run ends at step 2; give it more"):
+    with pytest.raises(AvsalError, match=r"is at step 5 already, and this run ends at step 2; set more"):
         run(config(resume=str(short), **SHORT), tmp_path / "w")
 
 

@@ -22,7 +22,7 @@ class AViNetConversion(Conversion):
     """AViNet(B) and AViNet(T) of samyak0210/ViNet."""
 
     marks = tuple(_VISUAL + mark for mark in ViNetConversion.marks)
-    # AViNet(T) holds an unused bilinear form; its table of positions is compared with ours and computed.
+    # AViNet(T) has an unused bilinear form. Its table of positions is computed here, and only compared.
     ignored = (
         *ViNetConversion.ignored,
         *soundnet.CLASSIFIERS,
@@ -32,9 +32,9 @@ class AViNetConversion(Conversion):
     )
 
     def recognise(self, tensors) -> dict:
-        """Returns the fusion and the settings of the visual part, as names and shapes show them."""
+        """Returns the fusion and the settings of the visual part, implied by names and shapes."""
         if not any(name.startswith(_VISUAL) for name in tensors):
-            raise AvsalError(f"this is no AViNet checkpoint: no name begins with {_VISUAL}")
+            raise AvsalError(f"this is not an AViNet checkpoint: no name begins with {_VISUAL}")
         settings = ViNetConversion().recognise(_visual(tensors))
         if "audio_conv_1x1.weight" not in tensors:
             return {**settings, "fusion": "bilinear"}
@@ -60,15 +60,15 @@ def _transformer(layers: int) -> Iterator[Entry]:
     for number in range(layers):
         source, target = _layer(f"{number}"), f"layer{number}"
         for piece, name in enumerate(("query", "key", "value")):
-            ours, thirds = f"params/fusion/{target}/attention/{name}", (piece, 3)
+            path, thirds = f"params/fusion/{target}/attention/{name}", (piece, 3)
             yield Entry(
                 f"{source}.self_attn.in_proj_weight",
-                target=f"{ours}/projection",
+                target=f"{path}/projection",
                 transform="linear",
                 piece=thirds,
             )
             yield Entry(
-                f"{source}.self_attn.in_proj_bias", target=f"{ours}/bias", transform="vector", piece=thirds
+                f"{source}.self_attn.in_proj_bias", target=f"{path}/bias", transform="vector", piece=thirds
             )
         yield from _linear(f"{source}.self_attn.out_proj", f"{target}/attention/output", "projection")
         yield from _linear(f"{source}.linear1", f"{target}/expand", "kernel")
@@ -96,8 +96,8 @@ def _check_positions(table) -> None:
 
     from avsal_jax.ops.attention import sinusoids
 
-    known = table is not None and table.ndim == 3 and table.shape[1] == 1
-    if not known or not 0 < table.shape[0] * table.shape[2] <= _MOST_POSITIONS:
+    has_shape = table is not None and table.ndim == 3 and table.shape[1] == 1
+    if not has_shape or not 0 < table.shape[0] * table.shape[2] <= _MOST_POSITIONS:
         raise AvsalError(
             f"this AViNet(T) checkpoint has no table {_POSITIONS} of shape (tokens, 1, channels)"
         )

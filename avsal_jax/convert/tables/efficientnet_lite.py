@@ -22,7 +22,7 @@ _ROOT = "visual_encoder"
 @register("conversion", "efficientnet_lite1")
 @register("conversion", "efficientnet_lite0")
 class EfficientNetLiteConversion(Conversion):
-    """EfficientNet-Lite, an encoder of pictures, with or without its classifier."""
+    """EfficientNet-Lite, an image encoder, with or without its classifier."""
 
     marks = ("_blocks.0._depthwise_conv.weight",)
     ignored = ("*.num_batches_tracked",)

@@ -8,7 +8,7 @@ from avsal_jax.convert.conversion import Conversion
 from avsal_jax.convert.rules import Entry, conv_norm
 from avsal_jax.registry import register
 
-# Index in the sequence `base` -> our name; pools have no tensors.
+# Index in the sequence `base` -> name here; pools have no tensors.
 SEPARABLE = {0: "conv1", 3: "conv3"}
 MIXED = {
     5: "mixed_3b",
@@ -25,7 +25,7 @@ MIXED = {
 
 @register("conversion", "s3d")
 class S3DConversion(Conversion):
-    """S3D of kylemin/S3D, an encoder of video, with or without its classifier."""
+    """S3D of kylemin/S3D, a video encoder, with or without its classifier."""
 
     marks = ("base.0.conv_s.weight",)
     ignored = ("*.num_batches_tracked",)
@@ -45,7 +45,7 @@ class S3DConversion(Conversion):
 
 
 def trunk(module: Callable[[int], str]) -> Iterator[Entry]:
-    """Rows of the trunk, given the source name of each index in `base`."""
+    """Yields the rows of the trunk, given the source name of each index in `base`."""
     root = "visual_encoder"
     for index, name in SEPARABLE.items():
         yield from _separable(module(index), f"{root}/{name}")
@@ -66,7 +66,9 @@ def _mixed(source: str, target: str) -> Iterator[Entry]:
         "branch2.0": "branch2_reduce",
         "branch3.1": "branch3",
     }
-    for theirs, ours in pointwise.items():
-        yield from conv_norm(f"{source}.{theirs}.conv", f"{source}.{theirs}.bn", f"{target}/{ours}")
+    for branch_source, branch_target in pointwise.items():
+        yield from conv_norm(
+            f"{source}.{branch_source}.conv", f"{source}.{branch_source}.bn", f"{target}/{branch_target}"
+        )
     for branch in (1, 2):
         yield from _separable(f"{source}.branch{branch}.1", f"{target}/branch{branch}")

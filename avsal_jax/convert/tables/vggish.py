@@ -8,24 +8,24 @@ from avsal_jax.convert.conversion import Conversion
 from avsal_jax.convert.rules import Entry
 from avsal_jax.registry import register
 
-_CONVS = (0, 3, 6, 8, 11, 13)  # positions in `features`; ReLUs and poolings lie between
+_CONVS = (0, 3, 6, 8, 11, 13)  # positions in `features`, between ReLUs and poolings
 _FULLY = {0: "fully_0/kernel", 2: "fully_1/kernel", 4: "embedding/projection"}
 
 
 @register("conversion", "vggish")
 class VGGishConversion(Conversion):
-    """VGGish of harritaylor/torchvggish, an encoder of sound.
+    """VGGish of harritaylor/torchvggish, an audio encoder.
 
-    The tensors do not show whether the embedding passed a last ReLU.
+    The tensors do not determine whether a ReLU follows the embedding.
     """
 
     marks = ("embeddings.0.weight",)
-    ignored = ("pproc.*", "pca_*")  # the post-processing's constants, where a file has them
+    ignored = ("pproc.*", "pca_*")  # constants of the post-processing, in some files
 
     def table(self, settings, tensors) -> Iterator[Entry]:
-        """Yields the rows of a VGGish file, whatever its settings.
+        """Yields the rows of a VGGish file; they do not depend on the settings.
 
-        The first fully connected layer needs no reordering: the port too flattens height, width, channels.
+        The first fully connected layer needs no reordering: the port also flattens height, width, channels.
         """
         root = "params/audio_encoder"
         for number, position in enumerate(_CONVS):

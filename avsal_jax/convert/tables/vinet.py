@@ -23,14 +23,14 @@ class ViNetConversion(Conversion):
     ignored = s3d.S3DConversion.ignored
 
     def recognise(self, tensors) -> dict:
-        """Returns clip length, hierarchy and upsampling as the names and shapes show them.
+        """Returns clip length, hierarchy and upsampling, implied by names and shapes.
 
         A decoder with transposed convolutions is not in the public code; the layout read here is the
         one that replacing each Upsample by ConvTranspose3d, BatchNorm3d, ReLU in its sequence gives.
         """
         for name in ("decoder.convtsp2.0.weight", "decoder.convtsp3.0.weight", "decoder.convtsp4.0.weight"):
             if name not in tensors or tensors[name].ndim != 5:
-                raise AvsalError(f"this is no ViNet checkpoint: it has no 5-axis tensor {name}")
+                raise AvsalError(f"this is not a ViNet checkpoint: it has no 5-axis tensor {name}")
         transposed = "decoder.convtsp1.2.weight" in tensors
         kernels = [tensors[f"decoder.convtsp{n}.0.weight"].shape[2] for n in (2, 3, 4)]
         hierarchy = 0
@@ -42,8 +42,8 @@ class ViNetConversion(Conversion):
         frames = {(1, 1): 8, (2, 1): 16, (2, 2): 32, (2, 3): 48}.get((halves, collapse))
         if frames is None:
             raise AvsalError(
-                f"this is no ViNet decoder: convtsp4.{fifth} and .{sixth} have temporal kernels {halves} and "
-                f"{collapse}; clips of 8, 16, 32, 48 frames have (1, 1), (2, 1), (2, 2), (2, 3)"
+                f"this is not a ViNet decoder: convtsp4.{fifth} and .{sixth} have temporal kernels {halves} "
+                f"and {collapse}; clips of 8, 16, 32, 48 frames have (1, 1), (2, 1), (2, 2), (2, 3)"
             )
         upsample = "transposed" if transposed else "trilinear"
         return {"frames": frames, "heads.saliency.hierarchy": hierarchy, "heads.saliency.upsample": upsample}
@@ -79,9 +79,9 @@ def _backbone(index: int) -> str:
 
 
 def _positions(transposed: bool) -> tuple[int, int, int]:
-    """Positions in the sequence convtsp4 of the convolutions of D4, D5 and D6.
+    """Returns positions in the sequence convtsp4 of the convolutions of D4, D5 and D6.
 
-    Up to 16 frames there is no D6, and the readout has its place; else it follows two later.
+    Up to 16 frames D6 is missing and the readout has its position; otherwise the readout follows two later.
     """
     gap = 5 if transposed else 3  # convolution, ReLU, then Upsample, or ConvTranspose, norm, ReLU
     return 0, gap, 2 * gap

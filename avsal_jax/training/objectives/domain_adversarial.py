@@ -1,4 +1,4 @@
-"""Dual domain-adversarial learning (paper 000, section 3.3): labels of one domain, clips alone of another."""
+"""Dual domain-adversarial learning (paper 000, section 3.3): one labelled and one unlabelled domain."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ TARGET = "target"  # the stream of the other domain
 
 @dataclasses.dataclass(frozen=True)
 class AdaptedFeature:
-    """A feature that shall be alike in both domains.
+    """A feature that is adapted to have the same distribution in both domains.
 
     Attributes:
-      name: as the network records it: `audio`, `fused`, or another one of tokens.
+      name: of a recorded feature of tokens, such as `audio` or `fused`.
       weight: of its domain loss.
     """
 
@@ -56,27 +56,29 @@ class DomainAdversarialConfig(ObjectiveConfig):
     """Adaptation to a target domain without labels; the source domain is `data.sources`.
 
     Attributes:
-      sources: of the target domain, as `data.sources`; its training lists are taken, list files whole.
+      sources: of the target domain, as `data.sources`; of sets the training list, of list files all videos.
       root: the folder of its prepared sets; '' for `data.root`.
-      features: each with a discriminator of its own.
-      feature_loss: what features learn from a discriminator. `reversed` (the paper): they raise its loss,
-        by gradient reversal; that gradient vanishes for the clips of which it is certain, and pushes those
-        on which it errs farther. `confusion` (Tzeng et al. 2015, "Simultaneous deep transfer across domains
-        and tasks", Eq. 4): they make it say one half, whichever way it leans. `inverted` (Goodfellow et
-        al. 2014, section 3, and Tzeng et al. 2017, "Adversarial discriminative domain adaptation"): they
-        make it take either domain for the other, most strongly where it is certain.
+      features: each has its own discriminator.
+      feature_loss: the loss of features with a discriminator. `reversed` (the paper): features maximise the
+        loss of the discriminator, by gradient reversal; the gradient vanishes for clips that it classifies
+        with certainty, and increases the error on misclassified clips. `confusion` (Tzeng et al. 2015,
+        "Simultaneous deep transfer across domains and tasks", Eq. 4): features move its probability to one
+        half. `inverted` (Goodfellow et al. 2014, section 3, and Tzeng et al. 2017, "Adversarial
+        discriminative domain adaptation"): features move it to the wrong domain, with the largest gradient
+        where it is certain.
       reversal: `constant` (the paper: 1) or `ramp` (DANN: from 0 to 1 over the run).
-      strength: factor on the gradients that reach the features, of any feature loss.
-      source_share: of the strength, for features of source clips: 1 (the paper) moves both domains alike, 0
-        the target alone, as in Tzeng et al. 2017. Where both move, sources can become alike that labels had
-        told apart.
-      memory: so many clips of either domain, of the steps before, each discriminator sees again in a step
-        (0, as in the paper: none). One that sees the last clips alone is evaded by features that hardly
-        move, and a fresh one tells the domains as before; one that sees the earlier ones again keeps what
-        it has learnt (Shrivastava et al. 2017, "Learning from simulated and unsupervised images").
-      updates: so many more each discriminator gets in a step, on clips drawn from its memory (0, as in the
-        paper: none; Goodfellow et al. 2014, Algorithm 1). Features move faster than it learns else.
-      update_rate: of these.
+      strength: factor on the gradients with respect to features, for every feature loss.
+      source_share: factor on `strength` for features of source clips: 1 (the paper) adapts both domains
+        equally; 0 adapts only the target, as in Tzeng et al. 2017. Adapting the source too can remove
+        differences between source clips that the labels had taught.
+      memory: number of clips per domain kept from earlier steps and shown to the discriminators again; 0
+        (the paper) disables it. A discriminator that sees only the latest clips is fooled by small changes
+        of features, while a newly trained one still separates the domains; with the memory it retains what
+        it has learned (Shrivastava et al. 2017, "Learning from simulated and unsupervised images").
+      updates: number of extra updates of each discriminator per step, on clips drawn from its memory; 0 (the
+        paper) disables them (Goodfellow et al. 2014, Algorithm 1). Without them, features can change faster
+        than the discriminator learns.
+      update_rate: learning rate of the extra updates.
     """
 
     sources: tuple = ()
@@ -97,10 +99,12 @@ class DomainAdversarialConfig(ObjectiveConfig):
         check_sources(self.sources)
         names = self.feature_names
         if not names or len(set(names)) < len(names):
-            raise AvsalError(f"objective.features names each feature once, and one at least; got {[*names]}")
+            raise AvsalError(
+                f"objective.features needs at least one feature, and each only once; got {[*names]}"
+            )
         if self.updates and not self.memory:
             raise AvsalError(
-                "objective.updates are made on remembered clips: set objective.memory too, to 512 say"
+                "objective.updates need clips in memory: set objective.memory too, for example to 512"
             )
         rate, default = self.update_rate, DomainAdversarialConfig.update_rate
         if not self.updates and rate != default:
@@ -126,12 +130,16 @@ class DomainAdversarialConfig(ObjectiveConfig):
 
     def check_videos(self, videos, labelled):
         by_name = {(video.dataset, video.name): video for video in labelled}
-        shared = [video for video in videos[TARGET] if _same(video, by_name.get((video.dataset, video.name)))]
+        shared = [
+            video
+            for video in videos[TARGET]
+            if _is_same_video(video, by_name.get((video.dataset, video.name)))
+        ]
         if shared:
             raise AvsalError(
                 f"the domains overlap: {shared[0].dataset} {shared[0].name} and {len(shared) - 1} more "
-                "videos of objective.sources train or validate in data.sources with labels; take them out "
-                "of one"
+                "videos of objective.sources are also labelled videos of data.sources; remove them from "
+                "one of these"
             )
 
     def notes(self, videos):
@@ -139,15 +147,15 @@ class DomainAdversarialConfig(ObjectiveConfig):
         return {"adaptation": f"to {videos_in_words(videos[TARGET])}, without their labels, by {features}"}
 
 
-def adaptation(sources: tuple, *features: str, **others) -> dict:
-    """Returns plain values: a target domain, features with unit weights, and other fields."""
-    config = DomainAdversarialConfig(sources, features=tuple(map(AdaptedFeature, features)), **others)
+def adaptation(sources: tuple, *features: str, **fields) -> dict:
+    """Returns plain values of the objective, with features of unit weights and other fields."""
+    config = DomainAdversarialConfig(sources, features=tuple(map(AdaptedFeature, features)), **fields)
     return {"name": NAME, **plain(config)}
 
 
-def _same(video: PreparedVideo, other: PreparedVideo | None) -> bool:
-    """Whether they are one video; those of generated sets have the same names, but other pictures."""
-    from avsal_jax.data.sets.dataset import find_dataset  # it imports what reads videos
+def _is_same_video(video: PreparedVideo, other: PreparedVideo | None) -> bool:
+    """Whether two videos are the same; generated sets use the same names for different videos."""
+    from avsal_jax.data.sets.dataset import find_dataset  # deferred, since it imports video readers
 
     if other is None or find_dataset(video.dataset).generator is None:
         return other is not None
@@ -158,24 +166,25 @@ class DomainAdversarial(Objective):
     """The saliency loss of source clips plus, for each feature, that of a discriminator of domains.
 
     L = L_s + sum_f w_f L_f (paper 000, Eq. 5: unit weights), L_f = mean(-log d(source)) +
-    mean(-log(1 - d(target))) (Eqs. 2 and 3), d the probability of the source. One update lowers L for the
-    discriminators; before the features the gradient of L_f is reversed, so they raise it. With the feature
-    losses `confusion` and `inverted` none reaches them; w_f times that loss is added for them alone.
+    mean(-log(1 - d(target))) (Eqs. 2 and 3), d the probability of the source. Each update decreases L with
+    respect to the discriminators. The gradient of L_f is reversed before the features, so features increase
+    L_f. With the feature losses `confusion` and `inverted`, L_f has no gradient for the features; w_f times
+    the feature loss is added, with a gradient only for the features.
 
-    As many target clips a step as source ones ("batch size 6" is taken as 6 + 6; not stated in the paper).
-    Both go through the network in one call, so that its batch norms see both domains, as their running
-    statistics do, which serve both afterwards; one call or two is not stated in the paper, and HD2S makes
-    two (perceivelab/hd2s @3289dc1). The maps of target clips are computed and not used. What a row's `mask`
-    says is about its truth: all clips of either stream count for the domains.
+    A step has the same number of target and source clips ("batch size 6" is taken as 6 + 6; not stated in
+    the paper). Both go through the network in one call, so batch statistics and running statistics of its
+    norms cover both domains. One call or two is not stated in the paper; HD2S makes two (perceivelab/hd2s
+    @3289dc1). The maps of target clips are computed and not used. The `mask` of a clip concerns only its
+    truth: all clips of both streams count for the domain losses.
 
     Logged: `loss/NAME` of saliency; for each feature `domain/FEATURE/loss` and `domain/FEATURE/accuracy`,
-    the share of clips (as many of either domain) that the discriminator tells; with a memory
-    `domain/FEATURE/memory`, the loss on it, which is added; with a feature loss that is not `reversed`
-    `domain/FEATURE/confusion` or `.../inverted`, likewise; `domain/strength`.
+    the share of clips that the discriminator classifies correctly (balanced over domains); with a memory
+    `domain/FEATURE/memory`, the loss on the memory, which is added; with a feature loss other than
+    `reversed`, `domain/FEATURE/confusion` or `.../inverted`, likewise; `domain/strength`.
 
     Args:
       network, terms: as `Supervised`.
-      config: features, weights and the strength of the reversal.
+      config: of the objective.
       source: of all clips; as `Clip.source`.
 
     Raises:
@@ -197,7 +206,7 @@ class DomainAdversarial(Objective):
         for name, shape in shapes.items():
             if getattr(shape, "ndim", 0) != 3:
                 raise AvsalError(
-                    f"objective.features names {name!r}, which is not tokens [B, N, C]; take audio or fused"
+                    f"objective.features names {name!r}, which is not tokens [B, N, C]; use audio or fused"
                 )
         self._tokens = {name: shape.shape[1:] for name, shape in shapes.items()}
         self._discriminators = {
@@ -290,18 +299,18 @@ class DomainAdversarial(Objective):
         return loss, StepOutputs(batch_stats, extra, values)
 
     def _domain(self, name, tokens, params, norms, memories, strength, step):
-        """Returns (new norms, new memories, losses to add and the accuracy) of a feature's discriminator."""
+        """Returns (norms, memories, losses to add and the accuracy) of a feature's discriminator."""
         tokens = tokens.astype(jnp.float32)
         if (share := self._config.source_share) != 1:
             source, target = _parts(tokens)
-            # a negative strength turns nothing round: it is a share of the gradient
+            # with a negative strength the gradient is scaled and not reversed
             tokens = _interleaved(reverse_gradient(source, -share), target)
         clips, earlier = tokens.shape[0], []
         if "memory" in memories:
             earlier_tokens, memory = remembered(memories["memory"], lax.stop_gradient(tokens), step)
             earlier, memories = [earlier_tokens], {**memories, "memory": memory}
 
-        def judged(params, inputs):
+        def discriminate(params, inputs):
             return self._discriminators[name].apply(
                 {"params": params, "batch_stats": norms},
                 jnp.concatenate([inputs, *earlier]),
@@ -312,14 +321,14 @@ class DomainAdversarial(Objective):
         kind = self._config.feature_loss
         feature_loss = FEATURE_LOSSES.get(kind)
         visible = lax.stop_gradient(tokens) if feature_loss else reverse_gradient(tokens, strength)
-        logits, state = judged(params, visible)
+        logits, state = discriminate(params, visible)
         source, target = _parts(logits[:clips])
         accuracy = (jnp.mean(source > 0) + jnp.mean(target < 0)) / 2
         parts = {"loss": domain_loss(source, target)}
         if earlier:
             parts["memory"] = domain_loss(*_parts(logits[clips:]))
         if feature_loss:
-            logits, _ = judged(lax.stop_gradient(params), tokens)
+            logits, _ = discriminate(lax.stop_gradient(params), tokens)
             parts[kind] = strength * feature_loss(*_parts(logits[:clips]))
         return dict(state["batch_stats"]), memories, {**parts, "accuracy": accuracy}
 
@@ -336,15 +345,15 @@ def domain_loss(source: jax.Array, target: jax.Array) -> jax.Array:
 
 
 def confusion_loss(source: jax.Array, target: jax.Array) -> jax.Array:
-    """Returns mean(-log d - log(1 - d)) over logits [B] of either: twice the cross-entropy with one half.
+    """Returns mean(-log d - log(1 - d)) over logits [B] of each domain: twice the cross-entropy with 1/2.
 
-    Tzeng et al. 2015, Eq. 4, in the scale of `domain_loss`: both are 2 log 2 where nothing is told.
+    Tzeng et al. 2015, Eq. 4, in the scale of `domain_loss`: both are 2 log 2 if d = 1/2 for all clips.
     """
     return (domain_loss(source, source) + domain_loss(target, target)) / 2
 
 
 def inverted_loss(source: jax.Array, target: jax.Array) -> jax.Array:
-    """Returns mean(-log(1 - d(source))) + mean(-log d(target)): `domain_loss` of inverted labels.
+    """Returns mean(-log(1 - d(source))) + mean(-log d(target)): `domain_loss` with inverted labels.
 
     Goodfellow et al. 2014, section 3, for the target; Tzeng et al. 2017.
     """
@@ -355,16 +364,16 @@ FEATURE_LOSSES = {"confusion": confusion_loss, "inverted": inverted_loss}  # of 
 
 
 def variables_of(feature: str) -> str:
-    """Returns the name under which a discriminator's variables lie beside the slots of the network."""
+    """Returns the name of a discriminator's variables, next to the slots of the network."""
     return f"discriminator_{feature}"
 
 
 def _interleaved(source: jax.Array, target: jax.Array) -> jax.Array:
-    """[B, ...] twice -> [2B, ...], in turn: on a mesh each device keeps its own rows, nothing is sent."""
+    """Returns [2B, ...], alternating rows of two [B, ...]; on a mesh this needs no communication."""
     return jnp.stack([source, target], 1).reshape(2 * source.shape[0], *source.shape[1:])
 
 
 def _parts(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns the (source, target) rows of what `_interleaved` joined."""
+    """Returns the (source, target) rows of a result of `_interleaved`."""
     pairs = rows.reshape(rows.shape[0] // 2, 2, *rows.shape[1:])
     return pairs[:, 0], pairs[:, 1]

@@ -1,4 +1,4 @@
-"""What is minimised: an objective names its streams, its own variables, and gives the loss of a step."""
+"""The interface of objectives: data streams, additional variables, and the loss of a step."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from avsal_jax.data.prepared.videos import PreparedVideo
     from avsal_jax.training.schema import TrainConfig
 
-Batch = dict  # as `data.prepared.pipeline.clip_batches` gives, on the device
+Batch = dict  # as from `data.prepared.pipeline.clip_batches`, on the device
 SOURCE = "source"  # the stream of labelled training data
 
 
@@ -33,8 +33,9 @@ class Stream:
     """Batches of clips of prepared videos.
 
     Attributes:
-      labelled: whether its clips have targets; where not, labels may be missing and are never read.
-      sources: as `data.sources`; the training lists are taken, list files whole. None for `data.sources`.
+      labelled: whether its clips have targets. Otherwise labels are never read and may be missing.
+      sources: as `data.sources`; of sets the training list, of list files all videos. None for
+        `data.sources`.
       root: the folder of the prepared sets of `sources`; '' for `data.root`.
     """
 
@@ -45,13 +46,13 @@ class Stream:
 
 @dataclasses.dataclass(frozen=True)
 class Steps:
-    """Which batches a stream is to give.
+    """The batches that a stream must yield.
 
     Attributes:
       first, last: steps from `first` to `last` - 1.
-      batch: clips of a step over all processes.
-      seed: of what is drawn. A step's batch depends on the seed and the step alone, so that a run that is
-        resumed sees the same ones.
+      batch: clips per step over all processes.
+      seed: of the sampling. The batch of a step must depend only on the seed and the step, so that a
+        resumed run gets the same batches.
       shard: (index, count) of this process.
       spec: the clip that the network takes.
     """
@@ -65,27 +66,27 @@ class Steps:
 
     @property
     def rows(self) -> slice:
-        """The rows of a global batch that are this process's."""
+        """The rows of a global batch that belong to this process."""
         index, count = self.shard
         size = self.batch // count
         return slice(index * size, (index + 1) * size)
 
 
 class MadeStream(abc.ABC):
-    """Batches that an objective makes itself."""
+    """Batches that an objective generates."""
 
     @abc.abstractmethod
     def batches(self, steps: Steps) -> Iterator[dict[str, np.ndarray]]:
-        """Yields the batch of each step: arrays by name, of the rows `steps.rows` alone."""
+        """Yields the batch of each step: arrays by name, with only the rows `steps.rows`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ObjectiveConfig(abc.ABC):
-    """What a training step minimises, as `config.objective` has it; its fields are those of the objective.
+    """The config of an objective, in `config.objective`; its fields are those of the objective.
 
     Attributes:
-      on_videos: whether it trains maps of videos with truth: then `data.sources` is set, the network is a
-        system, and validation scores its maps.
+      on_videos: whether it trains maps of labelled videos. This requires `data.sources` and a network that is
+        a system, and validation scores its maps.
       takes_cached_features: whether `data.cached_features` may be set.
     """
 
@@ -97,15 +98,15 @@ class ObjectiveConfig(abc.ABC):
 
     @abc.abstractmethod
     def build(self, network: Network, terms: tuple[Term, ...], source: str = "video") -> Objective:
-        """Returns what computes the loss of a step.
+        """Returns the objective.
 
         Args:
-          network: that is trained.
+          network: the network to train.
           terms: of `config.loss`.
           source: of all clips; as `Clip.source`.
 
         Raises:
-          AvsalError: the network does not have what the objective is of.
+          AvsalError: the network lacks outputs that the objective needs.
         """
 
     def streams(self) -> dict[str, Stream | MadeStream]:
@@ -114,24 +115,24 @@ class ObjectiveConfig(abc.ABC):
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """Features of the network that the loss is of, besides its logits."""
+        """Names of features of the network that the loss uses in addition to logits."""
         return ()
 
     def check(self, config: TrainConfig) -> None:
-        """Raises AvsalError where the rest of a config does not go with this."""
+        """Raises AvsalError if other fields of a config are incompatible with the objective."""
         if config.data.cached_features and not self.takes_cached_features:
-            raise AvsalError("data.cached_features does not go with this objective; set one of them alone")
+            raise AvsalError("data.cached_features is incompatible with this objective; set only one of them")
 
     def check_videos(self, videos: Mapping[str, Sequence[PreparedVideo]], labelled: Sequence) -> None:  # noqa: B027
-        """Raises AvsalError where videos do not go together.
+        """Raises AvsalError if the videos of streams are incompatible.
 
         Args:
-          videos: of the streams with sources of their own, by name.
-          labelled: those that train and validate.
+          videos: of the streams with their own sources, by name.
+          labelled: training and validation videos of `data.sources`.
         """
 
     def notes(self, videos: Mapping[str, Sequence[PreparedVideo]]) -> dict[str, str]:
-        """Returns lines for the log and the report, by title; they say what is learned from.
+        """Returns lines for the log and the report, by title, about the training data.
 
         Args:
           videos: as in `check_videos`.
@@ -141,15 +142,15 @@ class ObjectiveConfig(abc.ABC):
 
 @flax.struct.dataclass
 class StepInputs:
-    """What a step has besides the parameters.
+    """The inputs of a step in addition to the parameters.
 
     Attributes:
       batch_stats: of the network and of the objective's modules.
-      extra: of `extra_variables`, and what steps before made of it.
-      batches: by the names of `ObjectiveConfig.streams`; clips without `mask` have no truth that counts.
+      extra: of `extra_variables`, as updated by previous steps.
+      batches: by name of `ObjectiveConfig.streams`; the truth of clips whose `mask` is False is not used.
       step: int32, from 0.
       rng: random key of the step.
-      total: steps of the run.
+      total: number of steps of the run.
     """
 
     batch_stats: dict
@@ -162,10 +163,10 @@ class StepInputs:
 
 @flax.struct.dataclass
 class StepOutputs:
-    """What a step gives besides the loss.
+    """The outputs of a step in addition to the loss.
 
     Attributes:
-      batch_stats, extra: as of `StepInputs`, after the step.
+      batch_stats, extra: as in `StepInputs`, after the step.
       values: to log, by name.
     """
 
@@ -175,48 +176,48 @@ class StepOutputs:
 
 
 class Objective(abc.ABC):
-    """The interface between the loop and what is learned."""
+    """The interface between the training loop and an objective."""
 
     def extra_variables(self, seed: int) -> dict:
-        """Returns what it has in addition to the network.
+        """Returns the variables of the objective that are not part of the network.
 
-        `params` and `batch_stats` of modules of its own, by module name, and `extra`: any other state, as a
-        memory of earlier clips.
+        `params` and `batch_stats` are those of its modules, by module name; `extra` is any other state, such
+        as a memory of earlier clips.
         """
         return {"params": {}, "batch_stats": {}, "extra": {}}
 
     def inner_updates(self, params: dict, inputs: StepInputs) -> tuple[dict, StepInputs]:
-        """Returns the parameters at which the step's gradient is taken, and the inputs: those that are given.
+        """Returns the parameters at which the gradient of the step is computed, and the inputs.
 
-        Here modules of the objective's own may learn before the network does.
+        By default both are unchanged. Override it to update modules of the objective before the network.
         """
         return params, inputs
 
     @abc.abstractmethod
     def loss(self, params: dict, inputs: StepInputs) -> tuple[jax.Array, StepOutputs]:
-        """Returns the loss, a scalar, and what else the step gives.
+        """Returns the loss, a scalar, and the other outputs of the step.
 
         Args:
-          params: of the network and of `extra_variables`, together.
-          inputs: the rest.
+          params: of the network and of `extra_variables`.
+          inputs: the other inputs.
         """
 
     def validate(self, params: dict, batch_stats: dict) -> tuple[dict[str, float], int] | None:
-        """Returns values by name, `loss` among them, and the number of clips; None to score maps instead.
+        """Returns values by name, including `loss`, and the number of clips; None to score maps instead.
 
-        All processes call it and get the same.
+        All processes call it and must get the same result.
         """
         return None
 
 
 def joined_variables(variables: dict, extra: dict) -> dict:
-    """Returns the variables of a network together with an objective's `extra_variables`."""
+    """Returns the variables of a network joined with an objective's `extra_variables`."""
     joined = {name: {**variables.get(name, {}), **extra[name]} for name in ("params", "batch_stats")}
     return {**joined, "extra": extra.get("extra", {})}
 
 
 def clip_of(batch: Batch, source: str = "video") -> Clip:
-    """Returns the clips of a batch as the network takes them: frames, or cached features of these."""
+    """Returns the clips of a batch as input of the network: frames, or their cached features."""
     shared = tuple(batch[name] for name in sorted(batch) if name.startswith(SHARED))
     if shared:
         return Clip(None, batch.get("audio"), shared=shared, source=source)
@@ -224,5 +225,5 @@ def clip_of(batch: Batch, source: str = "video") -> Clip:
 
 
 def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
-    """Returns the mean of values [B] where mask [B]; 0 where no clip counts."""
+    """Returns the mean of values [B] where mask [B] is True; 0 if it is nowhere True."""
     return jnp.sum(jnp.where(mask, values, 0)) / jnp.maximum(jnp.sum(mask), 1)

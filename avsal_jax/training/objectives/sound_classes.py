@@ -1,4 +1,4 @@
-"""Classes of sound of generated sets, for audio encoders to start from."""
+"""Classification of sounds of generated sets, to pre-train audio encoders."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from avsal_jax.training.objectives.objective import (
 )
 from avsal_jax.types import Clip
 
-PLACES = 4  # clips of a video in validation
-_TOKENS, _SOFTMAX = "audio", "classes"  # the feature, and the module that is thrown away
+PLACES = 4  # clips per video in validation
+_TOKENS, _SOFTMAX = "audio", "classes"  # the feature, and the module that is not exported
 
 
 @register("objective", "sound_classes")
 @dataclasses.dataclass(frozen=True)
 class SoundClassesConfig(ObjectiveConfig):
-    """Which class of sound a clip of a generated set has, from the mean of an audio encoder's tokens.
+    """Classifies the sound of clips of generated sets by the mean of an audio encoder's tokens.
 
-    Training takes the training lists; validation gives loss and accuracy on the validation lists. The softmax
-    is thrown away, and the model is that of the encoder.
+    Training uses the training lists; validation computes loss and accuracy on the validation lists. Only the
+    encoder is exported, without the softmax.
 
     Attributes:
-      sets: folders that hold synthetic.json. Classes of several sets are different ones, since nothing says
-        which belong together.
-      pitch: each video is heard at eight pitches, drawn up to this many octaves below and above the recorded
-        one, so that the pitch says nothing of the class; 0: as recorded.
+      sets: folders with synthetic.json. Classes of several sets are distinct, since the correspondence is
+        unknown.
+      pitch: maximum change of pitch in octaves, up and down. Each video is used at eight random pitches, so
+        that the pitch is independent of the class; 0: as recorded.
     """
 
     sets: tuple[str, ...] = ()
@@ -64,8 +64,7 @@ class SoundClassesConfig(ObjectiveConfig):
 
     @property
     def classes(self) -> int:
-        """Their number."""
-
+        """The number of classes over all sets."""
         return CLASSES * len(self.sets)
 
     def check(self, config):
@@ -88,7 +87,7 @@ class SoundStream(MadeStream):
     """Random clips of sound with their classes: `audio` [B, ...] and `kind` int [B].
 
     Attributes:
-      sets, pitch: as of `SoundClassesConfig`.
+      sets, pitch: as in `SoundClassesConfig`.
     """
 
     sets: tuple[str, ...]

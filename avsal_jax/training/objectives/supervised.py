@@ -31,11 +31,11 @@ class SupervisedConfig(ObjectiveConfig):
 
 
 class Supervised(Objective):
-    """The weighted sum of losses between maps and targets, meaned over the clips that count.
+    """The weighted sum of losses between maps and targets, averaged over the clips whose `mask` is True.
 
     Args:
       network: with the head `saliency`.
-      terms: losses with their weights.
+      terms: losses and their weights.
       source: of all clips; as `Clip.source`.
     """
 
@@ -51,7 +51,7 @@ class Supervised(Objective):
         return value, StepOutputs(outputs.batch_stats, inputs.extra, values)
 
     def head_losses(self, logits: dict[str, jax.Array], batch: Batch) -> tuple[jax.Array, dict]:
-        """Returns (scalar, values to log by name) of the logits of all heads; other heads' losses go here."""
+        """Returns (loss, values to log by name) of the logits of all heads; override it for other heads."""
         saliency, mask = logits[SALIENCY], batch["mask"]
         per_clip, scores = losses.weighted(
             saliency, density=batch["density"], fixations=batch["fixations"], terms=self._terms
