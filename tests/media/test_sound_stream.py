@@ -270,7 +270,7 @@ def test_any_rate_is_heard(tmp_path, rate):
 def test_rates_that_are_none_are_refused(tmp_path, rate):
     """To resample a second of 1 Hz takes seconds."""
     path = write_wav(tmp_path / "a.wav", np.ones((100, 1)), rate)
-    with pytest.raises(AvsalError, match=f"it states {rate} Hz, of 1,000 to 1,000,000"):
+    with pytest.raises(AvsalError, match=f"it states {rate} Hz; 1,000 to 1,000,000"):
         read_sound(path)
 
 
