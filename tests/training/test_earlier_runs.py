@@ -151,7 +151,7 @@ def test_a_run_from_before_some_fields_is_resumed_at_their_defaults(config, tmp_
 def test_a_damaged_config_of_the_first_version_is_one_line(config, tmp_path, change):
     values = plain_values(config(model={"frames": 8}))
     folder = workdir_of(tmp_path, first_values(values, "frames=8") | change)
-    with pytest.raises(AvsalError, match=r"config.json is \w+ config: .*; name another --workdir") as error:
+    with pytest.raises(AvsalError, match=r"config.json is not a config: .*; name another --workdir") as error:
         Workdir(folder, values, True)
     assert "\n" not in str(error.value)
 
