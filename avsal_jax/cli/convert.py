@@ -26,7 +26,7 @@ def add_parser(commands) -> None:
     add("--key", metavar="NAME",
         help="the entry of the file to use if several match, as ema or state_dict.ema")  # fmt: skip
     add("--set", action="append", default=[], type=_setting, metavar="FIELD=VALUE",
-        help="settings not determined by the tensors, as height=256, visual_encoder.width=0.5")  # fmt: skip
+        help="settings not determined by the tensors, as height=256 or visual_encoder.width=0.5")  # fmt: skip
     add("--verify", action="store_true", help="compare the result with the source and run it")
     parser.set_defaults(run=run)
 

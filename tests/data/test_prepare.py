@@ -403,7 +403,7 @@ def test_sources_and_validation(tmp_path):
         ),
         (lambda: sources.videos([("etmd", 3)], "train"), "etmd was prepared with the folds 1, 2; got 3"),
         (lambda: sources.videos([("etmd", 2)], "val"), "has no split val; it has train, test"),
-        (lambda: sources.videos(["domain:mars"], "train"), "there is nature"),
+        (lambda: sources.videos(["domain:mars"], "train"), "available lists are nature"),
     ):
         with pytest.raises(AvsalError, match=words):
             call()

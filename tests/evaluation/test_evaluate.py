@@ -143,7 +143,7 @@ def test_how_maps_are_stored_is_stated_and_not_mixed(root, tmp_path, capsys):
     ("settings", "words"),
     [
         ({"predictions": "maps"}, "remove it for saved maps"),
-        ({"model": "human", "observers": "raw"}, "leave it out for .* people"),
+        ({"model": "human", "observers": "raw"}, "remove it for .* people"),
         ({"model": "centre", "protocol": "gaze"}, "protocol gaze scores maps before they are stored"),
     ],
 )  # fmt: skip

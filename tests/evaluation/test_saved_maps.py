@@ -284,7 +284,7 @@ def test_an_unforeseen_fault_loses_one_video_and_keeps_what_was_whole(
 
     def fails(path, stretch):
         if path == folder / "v1" / "0005.png":
-            raise ZeroDivisionError("of no one's\nmaking")
+            raise ZeroDivisionError("of a simulated\nbug")
         return read(path, stretch)
 
     monkeypatch.setattr(saved_maps, "read_grey", fails)

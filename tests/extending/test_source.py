@@ -128,9 +128,7 @@ def test_the_source_of_a_run_is_that_of_its_videos(counts, source):
 
 @pytest.mark.parametrize("counts", [([1, 9], [9]), ([9, 9], [1]), ([1, 1], [9])])
 def test_photographs_and_videos_in_one_run_are_refused(counts):
-    with pytest.raises(
-        AvsalError, match=r"mine v\d is a photograph, mine v\d has 9 frames; put them into two"
-    ):
+    with pytest.raises(AvsalError, match=r"mine v\d is a photograph, mine v\d has 9 frames; use two runs"):
         Feed.source(feed_of(*counts))
 
 

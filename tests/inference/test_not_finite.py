@@ -57,7 +57,7 @@ def frames(white=5, count=12):
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_the_frame_is_named(dtype):
-    with pytest.raises(AvsalError, match=r"values that are not finite \(frame 5\)"):
+    with pytest.raises(AvsalError, match=r"output is not finite \(frame 5\)"):
         model(dtype=dtype).predict_frames(frames(), 25)
     stream = model(dtype=dtype).iter_frames(frames())
     assert [next(stream)[0] for _ in range(4)] == [0, 1, 2, 3]  # what comes before it is right

@@ -126,7 +126,7 @@ def test_starting_from_a_model(whole, config, tmp_path):
     _, lines = run(config(init=init, steps=1), tmp_path / "w")
     text = "\n".join(lines)
     assert "231 leaves" not in text and re.search(r"\d+ leaves from .*model visual_encoder", text)
-    assert " fresh: heads/saliency" in text
+    assert "keep their initial values: heads/saliency" in text
 
 
 def test_averaged_parameters_and_frozen_groups(config, tmp_path):

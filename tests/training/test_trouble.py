@@ -49,7 +49,7 @@ def test_one_run_at_a_time(tmp_path):
 def test_a_refused_run_holds_nothing(tmp_path):
     begun(tmp_path)
     (tmp_path / "config.json").write_text('{"a": 1}')
-    with pytest.raises(AvsalError, match=r"of another config: a was 1, is 2; name another"):
+    with pytest.raises(AvsalError, match=r"belongs to another config: a was 1, is 2; name another"):
         Workdir(tmp_path, {"a": 2}, True)
     Workdir(tmp_path, {"a": 1}, True).release()
 
