@@ -149,7 +149,8 @@ def pretrained(folder, sets, *values):
 @pytest.mark.parametrize(
     "names, clips, trained_on",
     [("a", 24, "the 4 classes of sound of 42 training videos of a synthetic set"),
-     ("ab", 48, "the 8 classes of sound of 84 training videos of 2 synthetic sets")],
+     pytest.param("ab", 48, "the 8 classes of sound of 84 training videos of 2 synthetic sets",
+                  marks=pytest.mark.slow)],
 )  # fmt: skip
 def test_soundnet_starts_from_the_classes_of_sound(folders, tmp_path, capsys, names, clips, trained_on):
     sets = [folders / name / "synthetic-source" for name in names]

@@ -72,6 +72,7 @@ def measured(folder, root, source):
     return process.stdout, json.loads((folder / "times.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_run_is_measured(tests_dir, tmp_path):
     output, run = measured(tmp_path, tests_dir.parent, MEASURED)
     assert "2 passed" in output

@@ -36,6 +36,7 @@ def test_two_shares_give_the_same_digits_as_one_run(root, predictions, tmp_path)
     assert files_of(tmp_path / "shares") == files_of(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_gives_the_same_digits(root, predictions, tmp_path):
     command = [*COMMAND, "evaluate", "--dataset", "diem", "--root", str(root)]
     command += ["--predictions", str(predictions), "--output"]

@@ -44,6 +44,7 @@ def run_limited(arguments, limit):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["npz", "overlay", "maps"])
 def test_a_full_disk_is_one_line_and_loses_nothing_finished(tmp_path, tiny_dir, kind):
     frames = np.random.default_rng(0).integers(0, 256, (40, 240, 320, 3), np.uint8)
@@ -58,6 +59,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing_finished(tmp_path, tiny_dir, 
     assert "summary.json" in listed(tmp_path / "out" / "small")
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_really_full(tmp_path, tiny_dir):
     with needs.small_disk(tmp_path / "disk", "400k") as disk:
         frames = np.random.default_rng(0).integers(0, 256, (60, 240, 320, 3), np.uint8)

@@ -170,6 +170,7 @@ def plain_map():
     return np.asarray(jax.jit(run)(*inputs))
 
 
+@pytest.mark.slow
 def test_bfloat16_stays_close_and_gives_float32(plain_map):
     run, *inputs = function_behind_the_encoder(Runtime(jnp.bfloat16, lowering="direct"))
     low = jax.jit(run)(*inputs)

@@ -26,6 +26,13 @@ LARGER = ("efficientnet_lite1", "efficientnet_lite2")  # the class of lite0 with
 PARTS = [
     (kind, name) for kind in PART_KINDS for name in registry.table(kind) if name not in ("small", *LARGER)
 ]
+# These take seconds to trace for each of their fields.
+DEEP = {
+    ("neck", "synergy"),
+    ("fusion", "casp_net"),
+    ("visual_encoder", "s3d"),
+    ("visual_encoder", "efficientnet_lite0"),
+}
 INPUTS = {
     "neck": (PYRAMID,),
     "fusion": (PYRAMID, TOKENS),
@@ -113,7 +120,10 @@ def thin(kind, name):
     return {"name": name, **width}
 
 
-@pytest.mark.parametrize(("kind", "name"), PARTS)
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [pytest.param(*part, marks=[pytest.mark.slow] if part in DEEP else []) for part in PARTS],
+)
 def test_every_field_of_a_part_counts(kind, name):
     fields = thin(kind, name) | BASE.get(name, {})
     first = Program(kind, fields)

@@ -176,6 +176,7 @@ def test_runtime_fields_do_not_change_the_function(narrow_model, lowering):
     np.testing.assert_allclose(result, expected, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_bfloat16_stays_close_and_gives_float32(narrow_model):
     network, spec, variables = tiny(runtime=Runtime(dtype=jnp.bfloat16))
     clip = Clip(frames_of(spec))

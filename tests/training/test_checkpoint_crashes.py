@@ -11,6 +11,7 @@ import textwrap
 import time
 
 import numpy as np
+import pytest
 
 from avsal_jax.training.checkpointing import Checkpoints
 
@@ -32,6 +33,7 @@ KILLED = """
 """
 
 
+@pytest.mark.slow
 def test_sigkill_at_any_time_loses_at_most_the_save_in_flight(tmp_path):
     folder, moments, last = tmp_path / "checkpoints", random.Random(5), 0
     like = {f"leaf{i}": np.zeros((300, 100), np.float32) for i in range(6)}
@@ -127,6 +129,7 @@ TWO_PROCESSES = """
 """
 
 
+@pytest.mark.slow
 def test_two_processes_save_and_restore_one_checkpoint(tmp_path):
     folder = tmp_path / "checkpoints"
     with socket.socket() as free:

@@ -143,6 +143,8 @@ def test_what_a_run_logs_and_exports(whole):
     )
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("adapted")
 def test_a_stopped_run_ends_as_the_whole_one(whole, adapted, tmp_path):
     folder, result, _ = whole
     with pytest.raises(Preempted):
@@ -168,6 +170,7 @@ def test_without_a_memory_a_discriminator_has_none(adapted, tmp_path):
     assert jax.tree.structure(with_one.batch_stats) == jax.tree.structure(trainer.program.shapes.batch_stats)
 
 
+@pytest.mark.slow
 def test_discriminators_go_down_and_features_up(adapted, tmp_path):
     """By the gradients that adaptation adds; those of saliency are the same with and without reversal."""
     trainer = ready(adapted(adapt__features=(("audio", 1.0),)), tmp_path)
@@ -229,6 +232,7 @@ def test_it_has_a_gradient_where_the_domain_is_certain_and_reversal_has_none(los
         assert slope == pytest.approx(0.5 if loss is confusion_loss else 1, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ("confusion", "inverted"))
 def test_features_lower_a_loss_of_their_own_and_discriminators_learn_as_before(adapted, tmp_path, kind):
     trainer = ready(adapted(adapt__features=(("audio", 1.0),), adapt__updates=0), tmp_path)
@@ -330,6 +334,7 @@ def test_a_set_that_was_generated_again_is_the_same_domain(adapted, tmp_path):
         ready(adapted(adapt__root=str(tmp_path / "again")), tmp_path / "w")
 
 
+@pytest.mark.slow
 def test_another_target_than_before_is_told(adapted, tmp_path):
     listed = tmp_path / "some.txt"
     listed.write_text("synthetic scene_00001\nsynthetic scene_00002\n")

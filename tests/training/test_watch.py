@@ -141,6 +141,7 @@ def test_a_folder_that_takes_no_files_is_told(watch, lines, tmp_path):
     assert any("cannot write to" in line and "cannot see this one" in line for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ended", ["closed", "died"])
 def test_the_witness_of_a_process_that_died_names_the_other(tmp_path, ended):
     """It outlives its parent, and says nothing where the end was meant."""
