@@ -16,12 +16,13 @@ class Clip:
 
     Attributes:
       frames: RGB, uint8 [B, T, H, W, 3]; or float, already normalised, with `normalized=True`. None for a
-        part that only hears.
+        audio-only part.
       audio: waveform [B, L] or log-mel patches [B, P, 96, 64]; None for no sound.
       normalized: whether `frames` are what the network takes (`ops.pixels`).
       shared: in place of `frames`, what `Network.frame_features` makes of them: arrays [B, T, ...].
-      source: where the frames come from: `video`, or `still` for a picture that is repeated. Static: parts
-        that ask for it (`Part.sees_source`) may be another function, of the same parameters, for each.
+      source: where the frames come from: `video`, or `still` for a picture that is repeated. Static
+        under `jit`: a part with `sees_source` may compute different functions for videos and stills, with the
+        same parameters.
 
     Raises:
       ValueError: float frames without `normalized=True`, or uint8 frames with it.

@@ -1,4 +1,4 @@
-"""Video files as streams of frames: which stream, decoding, times, orientation; resizing for a network."""
+"""Video files as frames with their times, decoded in order of presentation."""
 
 from __future__ import annotations
 

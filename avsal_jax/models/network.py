@@ -80,8 +80,8 @@ def _sees_source(module: nn.Module) -> bool:
 class Network(nn.Module):
     """A clip -> logits of each head.
 
-    Fields are the clip that it takes and the slots; an empty slot is None. A network with an encoder alone
-    (a converted part) has no head and is there for its features; one that only hears takes no frames.
+    Fields are the clip that it takes and the slots; an empty slot is None. A converted part has only an
+    encoder and no head; use it for its features. An audio-only network takes no frames.
     Features recorded here: `taps` (the pyramid after the neck, finest level first) and `audio` (tokens
     [B, S, C]); parts record others under their own paths, as `fusion/fused`.
 
@@ -179,7 +179,7 @@ class Network(nn.Module):
 
     @property
     def frozen_parameters(self) -> tuple[str, ...]:
-        """Patterns of the paths of parameters that parts leave untrained; see `optimizer.with_frozen`."""
+        """Patterns of paths of parameters that are not trained; see `training.optimizers.with_frozen`."""
         parts = {slot: getattr(self, slot) for slot in SLOTS}
         parts |= {f"{HEADS}/{name}": self.heads[name] for name in self.heads}
         return tuple(

@@ -95,10 +95,10 @@ class Watch:
             self._leave(words)
 
     def _leave(self, words: str) -> None:
-        """Tells the others, and the witness, that this end is meant.
+        """Informs the other processes and the witness that this process ends on purpose.
 
-        Process 0 gives those that live the time to read why: without it jax would end them. It stays no
-        longer than they do: once they are gone, jax ends it too, before it could say what happened.
+        Process 0 waits some seconds, so that the others can read the reason: jax aborts them when process 0
+        exits. It stops waiting when they have exited, because jax then aborts process 0 too.
         """
         self._peers.beat(self._at, words)
         with contextlib.suppress(OSError, ValueError, subprocess.SubprocessError):

@@ -24,8 +24,8 @@ from avsal_jax.training.train import Preempted, Trainer
 
 PREEMPTED = 75  # the exit code that asks schedulers to run the command again (EX_TEMPFAIL)
 LOST = 69  # another process of the run is not there (EX_UNAVAILABLE)
-_NOTICED = 10  # seconds in which a process that is gone is found
-_LATER = 30  # seconds after ours that jax's own limit ends the process without a word
+_IDENTIFY_SECONDS = 10  # seconds in which a lost process is identified
+_JAX_MARGIN_SECONDS = 30  # seconds added to our join timeout, so that it is reported before jax aborts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +149,7 @@ def join_processes(cluster: Cluster, say: Callable[[str], None], limits: Limits)
             local_device_ids=_visible_gpus(cluster),
             cluster_detection_method="deactivate" if cluster.coordinator else None,
             coordinator_bind_address=bind,
-            initialization_timeout=limits.join + _LATER,
+            initialization_timeout=limits.join + _JAX_MARGIN_SECONDS,
             heartbeat_timeout_seconds=limits.heartbeat,
         )
     except (RuntimeError, ValueError) as error:
@@ -185,7 +185,7 @@ def _bind_address(cluster: Cluster, say: Callable[[str], None]) -> str | None:
 
 
 def _nobody(cluster: Cluster, seconds: int) -> None:
-    """Says who did not come, and ends the process: jax's own end is a page of C++."""
+    """Reports which processes did not join, and exits; jax would abort with a long C++ error."""
     missing = f"not all of the other {cluster.count - 1} came" if cluster.count else "not all others came"
     if cluster.index and cluster.coordinator and not _answers(cluster.coordinator):
         missing = f"nothing answers at {cluster.coordinator}, where process 1 should be"
@@ -205,7 +205,8 @@ def _answers(address: str) -> bool:
 def joined_watch(say: Callable[[str], None], folder, limits: Limits) -> Iterator[Watch]:
     """Gives the watch of a run; one of several processes that fails ends at once, and tells the others why.
 
-    An error in one process is often the sight of another that is gone. So it is given the time to be found.
+    An error in one process is often caused by the loss of another one, so the watch first gets some seconds
+    to identify the lost process.
 
     Args:
       say: takes lines for the console.
@@ -227,7 +228,7 @@ def joined_watch(say: Callable[[str], None], folder, limits: Limits) -> Iterator
     except (KeyboardInterrupt, Exception) as error:
         if not several:
             raise
-        if _may_be_of_others(error) and (words := watch.lost(_NOTICED)) is not None:
+        if _may_be_of_others(error) and (words := watch.lost(_IDENTIFY_SECONDS)) is not None:
             end(LOST, words, watch)
         if not isinstance(error, AvsalError | KeyboardInterrupt):
             traceback.print_exc()

@@ -46,7 +46,7 @@ class ModelConfig:
     `--config.model.frames=16`.
 
     Attributes:
-      system: a name in `models.systems.SYSTEMS`.
+      system: the name of a registered system.
       changes: nested changes of its slots, heads and input (see `models.changes`).
       start: initial values: `he`, or `torch`, the default of torch's layers, as in the public code (see
         `models.initial`).
@@ -119,7 +119,7 @@ class DataConfig:
 
     Attributes:
       root: the output folder of `avsal prepare`.
-      sources: (set, fold) pairs, or list files; see `data.sources.PreparedSources`.
+      sources: (set, fold) pairs, or list files; see `selection.PreparedSources`.
       batch: clips per step, over all devices and processes.
       sampling: of training clips.
       validation: `published` or `holdout`.

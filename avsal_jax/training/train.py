@@ -238,7 +238,7 @@ class Trainer:
         model = self.workdir.path / "model"
         if self._writes:
             origin = {"step": exported, "validation": self.checkpoints.metrics(exported)}
-            origin = {"trained on": next(iter(self._training_data.values())), **origin}
+            origin = {"trained on": next(iter(self._training_data.values()), ""), **origin}
             export_model(model, preset=self.program.preset, state=state, provenance=origin)
         self.log.finish(
             plain_values(self.config),

@@ -269,3 +269,10 @@ def test_validation_ignores_what_the_progress_callback_returns(config, tmp_path)
     (line,) = [line for line in lines if "validation on" in line]
     assert "validation on 0 clips" not in line
     assert places.count("validating at step 1 of 1") == len(list(trainer.feed.validation_batches()))
+
+
+def test_a_run_that_describes_no_data_is_exported(config, tmp_path, monkeypatch):
+    """An objective that makes its own clips need not describe them."""
+    monkeypatch.setattr("avsal_jax.training.train.training_data", lambda config, feed: {})
+    result, _ = run(config(steps=1), tmp_path)
+    assert read_model(result["model"]).provenance["trained on"] == ""

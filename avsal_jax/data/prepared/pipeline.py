@@ -56,7 +56,7 @@ def clip_batches(
     and fixations int32 [b, N, 2] are (row, column), padded with -1.
 
     Args:
-      videos: from `sources.PreparedSources`.
+      videos: from `selection.PreparedSources`.
       spec: clip length, size, labelled frame and sound.
       batch: rows per step over all processes.
       sampling: how clips are drawn; None for one random clip per video and epoch.

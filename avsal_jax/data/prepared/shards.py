@@ -33,9 +33,9 @@ def features(kind: str, height: int, width: int, encoding: str):
 
     pictures: one record per frame: `image` [height, width, 3], at model size.
     targets: one per frame: `density` as it was encoded, `fixations` int32 [N, 2] (row, column) in a map of
-      `size` int32 [2] (height, width), `published` 0 or 1.
+      `size` int32 [2] (height, width).
     sound: pieces of `wave` float32 [samples] in [-1, 1], of equal length except for the last.
-    videos: one per video; see `prepared.PreparedVideo`.
+    videos: one per video; see `videos.PreparedVideo`.
     """
     tfds = _tfds().features
 
