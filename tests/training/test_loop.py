@@ -275,4 +275,4 @@ def test_a_run_that_describes_no_data_is_exported(config, tmp_path, monkeypatch)
     """An objective that makes its own clips need not describe them."""
     monkeypatch.setattr("avsal_jax.training.train.training_data", lambda config, feed: {})
     result, _ = run(config(steps=1), tmp_path)
-    assert read_model(result["model"]).provenance["trained on"] == ""
+    assert read_model(result["model"]).card["provenance"]["trained on"] == ""
