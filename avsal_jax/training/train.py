@@ -97,7 +97,7 @@ class Trainer:
         self._in_flight = InFlight(self.log)
         self._profile = profile if self._writes else 0
         self._training_data = training_data(config, feed)
-        self._data = "; ".join(self._training_data.values())
+        self._data_description = "; ".join(self._training_data.values())
         self._notes = self._training_data | run_notes(
             config, feed=feed, program=self.program, parallel=parallel
         )
@@ -124,7 +124,7 @@ class Trainer:
                 self.parallel,
                 checkpoints=self.checkpoints,
                 log=self.log,
-                training_data=self._data,
+                training_data=self._data_description,
             )
             self.log.open(self.checkpoints.latest())
             last = self._loop(state, progress)
@@ -171,15 +171,15 @@ class Trainer:
           Preempted: the run must stop.
         """
         config, total = self.config, self.program.total
-        due = (step % config.evaluation.every == 0 and step > 0) or step == total
-        validates = due and progress.validated.get("step") != step
+        validation_due = (step % config.evaluation.every == 0 and step > 0) or step == total
+        validates = validation_due and progress.validated.get("step") != step
         if validates:
             self._in_flight.wait()
             self._validate(state, progress, step)
         ends = step == total or progress.stops_early(config)
         preempted = self._should_stop(step)
-        due = step % config.save_every == 0 and step > start
-        if due or validates or ends or preempted:  # a validated state may be the best
+        save_due = step % config.save_every == 0 and step > start
+        if save_due or validates or ends or preempted:  # a validated state may be the best
             self._in_flight.wait()
             self._on_activity(f"saving step {step} of {total}")
             self._save(state, progress, step)
@@ -223,7 +223,11 @@ class Trainer:
 
     def _save(self, state: TrainState, progress: Progress, step: int) -> None:
         with self.log.timer.paused():
-            meta = {"progress": progress.to_json(), "pending": self.log.pending(), "data": self._data}
+            meta = {
+                "progress": progress.to_json(),
+                "pending": self.log.pending(),
+                "data": self._data_description,
+            }
             self.checkpoints.save(step, state, meta=meta, metrics=progress.metrics_at(step))
 
     def _finish(self, progress: Progress, step: int) -> dict:
