@@ -95,15 +95,16 @@ class Program:
     @functools.cached_property
     def overview(self) -> Overview:
         """The overview of the parameters; takes seconds, since it lowers the network to count FLOP."""
-        return overview(self.shapes.params, forward_flops(*self.forward()))
+        return overview(self.shapes.params, forward_flops(*self.forward))
 
     def learning_rate(self, step: int, plateau_scale: float) -> float:
         """Returns the rate of `step`, from 0, of the parameters in no group."""
         optimizer = self._config.optimizer
         return learning_rate(optimizer, step, total_steps=self.total, plateau_scale=plateau_scale)
 
+    @functools.cached_property
     def forward(self) -> tuple:
-        """Returns a forward pass of one clip: a function, then its arguments as shapes, parameters first.
+        """A forward pass of one clip: a jitted function, then its arguments as shapes, parameters first.
 
         The function returns the inputs of losses: logits, and the features that the objective uses.
         """
@@ -119,7 +120,7 @@ class Program:
 
         params, batch_stats = self._abstract["params"], self._abstract["batch_stats"]
         of_network = {name: tree for name, tree in params.items() if name in (*SLOTS, HEADS)}
-        return run, of_network, batch_stats, clip
+        return jax.jit(run), of_network, batch_stats, clip  # jitted, so that it is traced once
 
 
 def network_of(config: TrainConfig) -> tuple[Preset, Network]:

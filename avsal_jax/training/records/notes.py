@@ -44,7 +44,7 @@ def announce(log: RunLog, notes: dict[str, str], feed: Feed, program: Program) -
         log.say(f"{name}: {text}")
     for line in feed.warnings:
         log.say(f"warning: {line}")
-    unreached = gradient_reach.without_gradient(*program.forward())
+    unreached = gradient_reach.without_gradient(*program.forward)
     idle = [path for path in unreached if program.labels[path] != "frozen"]
     if idle:
         log.say(f"warning: {gradient_reach.words(idle, len(program.labels))}")
