@@ -16,7 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from avsal_jax.errors import AvsalError
+from avsal_jax.inference.batches import chunks, filled
 from avsal_jax.inference.selected_clips import selected_clips
+from avsal_jax.inference.shared_windows import SharedWindows
 from avsal_jax.inference.smoothing import smoothed, within
 from avsal_jax.inference.windows import oldest_needed, possible_frames, window
 from avsal_jax.models.network import SALIENCY, Network
@@ -47,31 +49,50 @@ class WindowEngine:
         spacing = spec.spacing(MOST_FPS)
         frames_of_clip = 2 * spec.frames - 1 if spacing is None else (spec.frames - 1) * spacing + 1
         self._slots = frames_of_clip + 2 * batch
-        started = time.perf_counter()
-        stem = jax.jit(network.frame_features)  # its trace, which takes long, serves both uses below
-        frames = jax.ShapeDtypeStruct((batch, spec.height, spec.width, 3), jnp.uint8)
-        slots = jax.ShapeDtypeStruct((batch,), jnp.int32)
-        shared = jax.eval_shape(stem, variables, frames)
-        self._ring = jax.tree.map(
-            lambda feature: jax.ShapeDtypeStruct((self._slots, *feature.shape[1:]), feature.dtype), shared
-        )
-        push = jax.jit(functools.partial(_push, stem), donate_argnums=1)
-        self._push = push.lower(variables, self._ring, frames, slots).compile()
-        self.compile_seconds = time.perf_counter() - started
+        self._stem = jax.jit(network.frame_features)  # its trace, which takes long, serves both uses below
+        self._push: Callable | None = None
         self._programs: dict[str, Callable] = {}
-        self._program(source)
+        self._shared_windows: dict[str, SharedWindows] = {}
+        self.compile_seconds = 0.0
+        if not network.time_steps:
+            self._program(source)
+
+    @functools.cached_property
+    def _ring(self):
+        """The shapes of the ring buffers."""
+        spec = self._spec
+        frames = jax.ShapeDtypeStruct((self.batch, spec.height, spec.width, 3), jnp.uint8)
+        return jax.tree.map(
+            lambda feature: jax.ShapeDtypeStruct((self._slots, *feature.shape[1:]), feature.dtype),
+            jax.eval_shape(self._stem, self._variables, frames),
+        )
 
     def _program(self, source: str) -> Callable:
         """Returns the compiled function for clips of a source; shared if the network ignores the source."""
         source = source if self._network.sees_source else "video"
+        spec, started = self._spec, time.perf_counter()
+        if self._push is None:
+            frames = jax.ShapeDtypeStruct((self.batch, spec.height, spec.width, 3), jnp.uint8)
+            slots = jax.ShapeDtypeStruct((self.batch,), jnp.int32)
+            push = jax.jit(functools.partial(_push, self._stem), donate_argnums=1)
+            self._push = push.lower(self._variables, self._ring, frames, slots).compile()
         if source not in self._programs:
-            started, spec = time.perf_counter(), self._spec
             indices = jax.ShapeDtypeStruct((self.batch, spec.frames), jnp.int32)
             audio = spec.audio and jax.ShapeDtypeStruct((self.batch, *spec.audio.shape), jnp.float32)
             run = jax.jit(functools.partial(_run, self._network, source))
             self._programs[source] = run.lower(self._variables, self._ring, indices, audio).compile()
             self.compile_seconds += time.perf_counter() - started
         return self._programs[source]
+
+    def _sharing(self, source: str) -> SharedWindows:
+        """Returns the compiled functions of windows that share their temporal layers."""
+        source = source if self._network.sees_source else "video"
+        if source not in self._shared_windows:
+            self._shared_windows[source] = SharedWindows(
+                self._network, self._variables, batch=self.batch, source=source, to_maps=saliency_of
+            )
+            self.compile_seconds += self._shared_windows[source].compile_seconds
+        return self._shared_windows[source]
 
     def maps(
         self,
@@ -97,6 +118,12 @@ class WindowEngine:
             frame).
         """
         spacing, radius = self._spacing_and_radius(fps, source)
+        if selection is None and spacing is None and self._network.time_steps:
+            batches = self._sharing(source).batches(
+                frames, lambda clips, count: self._audio(clips, sound, count)
+            )
+            maps = _in_order(batches)
+            return smoothed(maps, radius, None) if radius else maps
         program = self._program(source)
         if selection is None:
             batches = self._batches(frames, sound=sound, program=program, spacing=spacing)
@@ -149,7 +176,7 @@ class WindowEngine:
 
         def maps(pictures):
             nonlocal ring
-            ring = self._push(self._variables, ring, _filled(pictures, self.batch), slots)
+            ring = self._push(self._variables, ring, filled(pictures, self.batch), slots)
             return program(self._variables, ring, indices, self._audio([], None, None))
 
         return maps
@@ -161,16 +188,16 @@ class WindowEngine:
         """Yields (indices, maps on the device) a batch at a time."""
         ring = self._empty_ring()
         least, first, read = 2 * self._spec.frames - 1 if spacing is None else 1, 0, 0
-        chunks = _chunks(frames, self.batch)
+        arriving = chunks(frames, self.batch)
         count = None
         while count is None or first < count:
-            chunk = next(chunks, None)
+            chunk = next(arriving, None)
             if chunk is None:
                 count = read
             else:
                 slots = np.arange(read, read + self.batch, dtype=np.int32)
                 slots = np.minimum(slots, read + len(chunk) - 1) % self._slots
-                ring = self._push(self._variables, ring, _filled(chunk, self.batch), slots)
+                ring = self._push(self._variables, ring, filled(chunk, self.batch), slots)
                 read += len(chunk)
                 if read < least:
                     continue
@@ -178,7 +205,7 @@ class WindowEngine:
                 ready = self._ready(first, read, count=count, spacing=spacing)
                 if not ready:
                     break
-                indices = _filled(np.array(ready, np.int32) % self._slots, self.batch)
+                indices = filled(np.array(ready, np.int32) % self._slots, self.batch)
                 audio = self._audio(ready, sound, count)
                 yield range(first, first + len(ready)), program(self._variables, ring, indices, audio)
                 first += len(ready)
@@ -189,7 +216,7 @@ class WindowEngine:
             return None
         if sound is None:
             return np.stack([self._spec.audio.silence] * self.batch)
-        return _filled(np.stack([sound(clip, count) for clip in windows]), self.batch)
+        return filled(np.stack([sound(clip, count) for clip in windows]), self.batch)
 
     def _ready(self, first: int, read: int, count: int | None, spacing: int | None) -> list[list[int]]:
         """Returns the next batch of windows with complete frames; [] if the batch is not full yet."""
@@ -220,13 +247,13 @@ class WindowEngine:
             slot_of |= zip(missing, free, strict=False)
             for first in range(0, len(missing), self.batch):
                 chunk = missing[first : first + self.batch]
-                pictures = _filled(np.stack([images[index] for index in chunk]), self.batch)
-                slots = _filled(np.array([slot_of[index] for index in chunk], np.int32), self.batch)
+                pictures = filled(np.stack([images[index] for index in chunk]), self.batch)
+                slots = filled(np.array([slot_of[index] for index in chunk], np.int32), self.batch)
                 ring = self._push(self._variables, ring, pictures, slots)
             clips = list(group.clips.values())
             indices = np.array([[slot_of[index] for index in clip] for clip in clips], np.int32)
             audio = self._audio(clips, sound, group.count)
-            yield list(group.clips), program(self._variables, ring, _filled(indices, self.batch), audio)
+            yield list(group.clips), program(self._variables, ring, filled(indices, self.batch), audio)
 
 
 def stills_of_sizes(
@@ -285,23 +312,6 @@ def _numbered(indices, maps):
 def _rows(indices, maps):
     """Yields (index, map) of a batch; rows beyond the indices are padding."""
     yield from zip(indices, np.asarray(maps), strict=False)
-
-
-def _chunks(frames, size):
-    chunk = []
-    for frame in frames:
-        chunk.append(frame)
-        if len(chunk) == size:
-            yield np.stack(chunk)
-            chunk = []
-    if chunk:
-        yield np.stack(chunk)
-
-
-def _filled(rows: np.ndarray, size: int) -> np.ndarray:
-    """Repeats the last row up to `size` rows, so that one compiled shape serves all batches."""
-    missing = size - len(rows)
-    return np.concatenate([rows, np.repeat(rows[-1:], missing, 0)]) if missing else rows
 
 
 def _push(stem, variables, ring, frames, slots):

@@ -54,7 +54,10 @@ def scaled(channels: int, width: float) -> int:
 
 
 class Conv3D(nn.Module):
-    """Convolution [B, T, H, W, I] -> [B, T', H', W', features] with explicit pads (`ops.conv3d`)."""
+    """Convolution [B, T, H, W, I] -> [B, T', H', W', features] with explicit pads (`ops.conv3d`).
+
+    With `pads_time=False` the call leaves out the zeros before the first and after the last frame.
+    """
 
     features: int
     kernel: tuple[int, int, int]
@@ -65,7 +68,7 @@ class Conv3D(nn.Module):
     runtime: Runtime = Runtime()
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, pads_time: bool = True) -> jax.Array:
         shape = (*self.kernel, x.shape[-1], self.features)
         kernel = self.param("kernel", BEFORE_RELU, shape)
         dtype = self.runtime.dtype
@@ -73,7 +76,7 @@ class Conv3D(nn.Module):
             x.astype(dtype),
             kernel.astype(dtype),
             stride=self.stride,
-            padding=self.padding,
+            padding=self.padding if pads_time else (0, *self.padding[1:]),
             dilation=self.dilation,
             lowering=self.runtime.lowering,
         )
@@ -206,7 +209,7 @@ class ConvNorm(nn.Module):
     runtime: Runtime = Runtime()
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool, pads_time: bool = True) -> jax.Array:
         x = Conv3D(
             self.features,
             kernel=self.kernel,
@@ -215,7 +218,7 @@ class ConvNorm(nn.Module):
             dilation=self.dilation,
             runtime=self.runtime,
             name="conv",
-        )(x)
+        )(x, pads_time)
         return nn.relu(Norm(runtime=self.runtime, name="norm")(x, train))
 
 

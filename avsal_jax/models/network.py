@@ -11,10 +11,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from avsal_jax.errors import AvsalError, did_you_mean
+from avsal_jax.errors import AvsalError
 from avsal_jax.models.initial import Start, fresh_variables, traced_init, unboxed
 from avsal_jax.models.part import Limit, Part
+from avsal_jax.models.recorded_features import recorded_features
 from avsal_jax.models.slots import HEADS, SLOTS
+from avsal_jax.models.time_steps import TimeStep
 from avsal_jax.ops.pixels import normalize_pixels
 from avsal_jax.spec.input import InputSpec
 from avsal_jax.types import Clip, Outputs
@@ -111,6 +113,15 @@ class Network(nn.Module):
         self, stem, audio=None, train: bool = False, source: str = "video"
     ) -> dict[str, jax.Array]:
         return self._from_pyramid(self.visual_encoder.trunk(stem, train), audio, train=train, source=source)
+
+    def _time_step(self, number: int, taps):
+        return self.visual_encoder.time_step(number, taps)
+
+    def _from_levels(
+        self, levels, audio=None, train: bool = False, source: str = "video"
+    ) -> dict[str, jax.Array]:
+        pyramid = self.visual_encoder.from_levels(levels, train)
+        return self._from_pyramid(pyramid, audio, train=train, source=source)
 
     def _from_pyramid(self, pyramid, audio, train, source):
         if pyramid is not None:
@@ -237,6 +248,29 @@ class Network(nn.Module):
             audio = self._checked_audio(clip, len(jax.tree.leaves(shared)[0]))
         return self._evaluated(variables, (shared, audio), method="_from_stem", source=clip.source, **options)
 
+    @property
+    def time_steps(self) -> tuple[TimeStep, ...]:
+        """The temporal layers of the visual encoder that sliding windows share; see `models.time_steps`."""
+        return getattr(self.visual_encoder, "time_steps", ())
+
+    def time_step(self, variables: dict, number: int, taps) -> tuple[jax.Array | None, object]:
+        """Evaluates a step of `time_steps`; see `S3D.time_step`."""
+        return self.apply(variables, number, taps, method="_time_step")
+
+    def run_levels(
+        self, variables: dict, levels, audio: jax.Array | None = None, source: str = "video"
+    ) -> Outputs:
+        """Evaluates clips whose `time_steps` are evaluated.
+
+        Args:
+          variables: as in `run`.
+          levels: of the pyramid, those that the steps return: [B, T, H, W, C], finest first.
+          audio, source: as in `run_windows`.
+        """
+        if self.audio_encoder is not None:
+            audio = self._checked_audio(Clip(None, audio), len(levels[0]))
+        return self._evaluated(variables, (levels, audio), method="_from_levels", source=source)
+
     def run_taps(
         self,
         variables: dict,
@@ -326,40 +360,6 @@ def init_variables(network: Network, seed: int, start: Start = "he") -> dict:
     )
 
 
-def recorded_features(intermediates: dict, names: Sequence[str] | None) -> dict:
-    """Returns what a network recorded in its collection `intermediates`.
-
-    Args:
-      intermediates: as flax returns it.
-      names: a path, as `fusion/layer1/attention/attention`, or its end, as `fused`, where one path alone has
-        that end or one is shorter than the others; None for all.
-
-    Returns:
-      By name as given; by path for None.
-
-    Raises:
-      AvsalError: a name that is not recorded, or that several modules record, with those that there are.
-    """
-    by_path = dict(_recorded(intermediates, ""))
-    if names is None:
-        return dict(sorted(by_path.items()))
-    return {name: by_path[feature_path(name, by_path)] for name in sorted(names)}
-
-
-def feature_path(name: str, paths: Sequence[str]) -> str:
-    """Returns the path among `paths` that a feature's name means; see `recorded_features`."""
-    if name in paths:
-        return name
-    ends = sorted((path for path in paths if path.endswith(f"/{name}")), key=lambda path: path.count("/"))
-    if not ends:
-        short = sorted({path.rpartition("/")[2] for path in paths})
-        hint = did_you_mean(name, [*short, *paths])
-        raise AvsalError(f"unknown feature {name!r}{hint}; this network records {', '.join(sorted(paths))}")
-    if len(ends) > 1 and ends[1].count("/") == ends[0].count("/"):
-        raise AvsalError(f"several modules record {name!r}; give its path, one of {', '.join(ends)}")
-    return ends[0]
-
-
 def feature_shapes(network: Network, names: Sequence[str] | None) -> dict:
     """Returns the named features of one clip, or all for None, as shapes and dtypes, computing nothing.
 
@@ -370,15 +370,6 @@ def feature_shapes(network: Network, names: Sequence[str] | None) -> dict:
     frames = jax.ShapeDtypeStruct((1, spec.frames, spec.height, spec.width, 3), jnp.uint8)
     run = functools.partial(network.run, features=names if names is None else tuple(names))
     return jax.eval_shape(run, abstract_variables(network), Clip(frames)).features
-
-
-def _recorded(intermediates: Mapping, path: str) -> Iterator[tuple[str, object]]:
-    """Yields (path, value) of what modules recorded by `sow`."""
-    for name, value in intermediates.items():
-        if isinstance(value, Mapping):
-            yield from _recorded(value, f"{path}{name}/")
-        else:
-            yield f"{path}{name}", value[0]
 
 
 def _misfit(spec: InputSpec, frames, audio) -> str:

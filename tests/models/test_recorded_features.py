@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from avsal_jax import AvsalError, Clip, create_model
-from avsal_jax.models.network import abstract_variables, feature_shapes, recorded_features
+from avsal_jax.models.network import abstract_variables, feature_shapes
+from avsal_jax.models.recorded_features import recorded_features
 from avsal_jax.testing.models import TINY_HEARING
 
 RECORDED = {

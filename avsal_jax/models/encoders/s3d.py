@@ -14,6 +14,7 @@ from avsal_jax.errors import AvsalError
 from avsal_jax.models.importance_pooling import LocalImportancePool
 from avsal_jax.models.layers import Conv3D, ConvNorm, Runtime, SeparableConv, Width, scaled
 from avsal_jax.models.part import Part
+from avsal_jax.models.time_steps import TimeStep
 from avsal_jax.ops.pooling import avg_pool3d, max_pool3d
 from avsal_jax.registry import register
 from avsal_jax.spec.fields import Range
@@ -57,14 +58,28 @@ class Mixed(nn.Module):
         self.branch3 = ConvNorm(b3, pointwise, runtime=self.runtime)
 
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        pooled = max_pool3d(x, window=(3, 3, 3), stride=(1, 1, 1), padding=(1, 1, 1))
-        branches = (
+        return self.over_time(self.of_frames(x, train), train)
+
+    def of_frames(self, x: jax.Array, train: bool) -> tuple[jax.Array, ...]:
+        """Returns what each branch makes of single frames."""
+        return (
             self.branch0(x, train),
-            self.branch1(self.branch1_reduce(x, train), train),
-            self.branch2(self.branch2_reduce(x, train), train),
+            self.branch1.spatial(self.branch1_reduce(x, train), train),
+            self.branch2.spatial(self.branch2_reduce(x, train), train),
+            max_pool3d(x, window=(1, 3, 3), stride=(1, 1, 1), padding=(0, 1, 1)),
+        )
+
+    def over_time(self, branches: tuple[jax.Array, ...], train: bool, pads_time: bool = True) -> jax.Array:
+        """Returns the block's output from `of_frames`; without pads, of 3 frames one remains."""
+        first, second, third, pooled = branches
+        pooled = max_pool3d(pooled, window=(3, 1, 1), stride=(1, 1, 1), padding=(int(pads_time), 0, 0))
+        outputs = (
+            first if pads_time else first[:, 1:-1],
+            self.branch1.temporal(second, train, pads_time),
+            self.branch2.temporal(third, train, pads_time),
             self.branch3(pooled, train),
         )
-        return jax.numpy.concatenate(branches, -1)
+        return jax.numpy.concatenate(outputs, -1)
 
 
 @register("visual_encoder", "s3d")
@@ -81,7 +96,9 @@ class S3D(Part):
 
     `__call__(frames [B, T, H, W, 3])` returns levels finest first, for width 1:
     (T/2, H/4, W/4, 192), (T/2, H/8, W/8, 480), (T/4, H/16, W/16, 832), (T/8, H/32, W/32, 1024).
-    It is `trunk(stem(frames))`: `stem` works on each frame alone, so that sliding windows share it.
+    It is `trunk(stem(frames))`: `stem` works on each frame alone, so that sliding windows share it. They also
+    share the layers of `time_steps`. In `mixed_4b`, with 32 frames, one output in 8 would be shared, and one
+    is new with each frame: nothing to gain.
     """
 
     width: Width = 1.0
@@ -119,8 +136,40 @@ class S3D(Part):
         """[B, T, H/2, W/2, 64] -> pyramid, finest level first."""
         if stem.shape[1] % 8:
             raise AvsalError(f"S3D takes clips whose number of frames divides by 8; got {stem.shape[1]}")
-        pyramid = [self._staged(1, stem, train)]
-        for number in (2, 3, 4):
+        finest = self._staged(1, stem, train)
+        return self.from_levels((finest, self._staged(2, finest, train)), train)
+
+    @property
+    def time_steps(self) -> tuple[TimeStep, ...]:
+        """The temporal layers that sliding windows share; see `models.time_steps`."""
+        return TimeStep(kernel=7, stride=2), TimeStep(3), TimeStep(3), TimeStep(3)
+
+    def time_step(self, number: int, taps) -> tuple[jax.Array | None, object]:
+        """Evaluates a step of `time_steps` for single frames, and what follows it in each frame alone.
+
+        Args:
+          number: from 1.
+          taps: what the step before returned second (or the stem), for the frames under the step's kernel:
+            arrays [N, kernel, H, W, C].
+
+        Returns:
+          A level of the pyramid [N, 1, H, W, C] or None, and what the next step takes.
+        """
+        if number == 1:
+            x = self._pooled(1, self.conv1.temporal(taps, False, pads_time=False))
+            return None, self.conv3.spatial(self.conv2(x, False), False)
+        if number == 2:
+            x = self.conv3.temporal(taps, False, pads_time=False)
+            return x, self.mixed_3b.of_frames(self._pooled(2, x), False)
+        if number == 3:
+            x = self.mixed_3b.over_time(taps, False, pads_time=False)
+            return None, self.mixed_3c.of_frames(x, False)
+        return self.mixed_3c.over_time(taps, False, pads_time=False), ()
+
+    def from_levels(self, levels: tuple[jax.Array, jax.Array], train: bool = False) -> tuple[jax.Array, ...]:
+        """The two finest levels -> pyramid, finest level first."""
+        pyramid = list(levels)
+        for number in (3, 4):
             pyramid.append(self._staged(number, pyramid[-1], train))
         if self.classes is not None:
             self.sow("intermediates", "class_logits", self._classify(pyramid[-1]))
