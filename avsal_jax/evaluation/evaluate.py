@@ -25,6 +25,7 @@ from avsal_jax.evaluation.units import Settings, Unit
 from avsal_jax.inference.predictor import load_model
 from avsal_jax.metrics import default_metrics, find_metric, metrics_over_priors
 from avsal_jax.runtime.cluster import share
+from avsal_jax.storage import model_label
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Request:
       metrics: names of registered metrics; empty for the default metrics.
       shard: (I, N): the I-th of N shares, from 1.
       seed: of all random draws.
-      label: the method's name in tables.
+      label: the method's name in tables; None for that of the maps, see `storage.model_label` for a model.
       gaze: options for reading recorded gaze.
       allow_seen: whether a prior or mean map may be scored on the stimuli that it was fitted on.
       smoothing: of a network's maps, in seconds; None for the model's default.
@@ -118,7 +119,7 @@ def evaluate(
     if attempts < len(units) or not complete:
         return {"videos": len(complete), "of": len(units), "failed": failed}
     about = {
-        "method": request.label or units[0].source.label,
+        "method": request.label or _label(units),
         "dataset": _shown_dataset(request),
         "split": request.split,
         "fold": request.fold,
@@ -180,6 +181,12 @@ def _protocol(request: Request) -> Protocol:
         return protocol
     grid = dataclasses.replace(protocol.grid, sigma=gaze.sigma, pixels_per_degree=gaze.pixels_per_degree)
     return dataclasses.replace(protocol, grid=grid)
+
+
+def _label(units: Sequence[Unit]) -> str:
+    """Returns the label of the maps; for folds of several models, that of the first and how many follow."""
+    first, *rest = dict.fromkeys(unit.source.label for unit in units)
+    return f"{first} and {len(rest)} more" if rest else first
 
 
 def _overrides(request: Request) -> dict:
@@ -299,7 +306,7 @@ def _model_maps(path: str, request: Request, entries: Sequence[VideoEntry]) -> M
     if request.audio != AUTO and model.spec.audio is None:
         raise AvsalError(f"{path} takes no audio: --audio {request.audio} has no effect; remove it")
     sound = AudioChoice.of(request.audio, entries, request.seed)
-    return ModelMaps(model, pathlib.Path(path).name, batch=request.batch, sound=sound)
+    return ModelMaps(model, model_label(path), batch=request.batch, sound=sound)
 
 
 def _folds(model: str | None) -> dict[int, str]:

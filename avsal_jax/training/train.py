@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from avsal_jax.runtime.parallel import DataParallel
+from avsal_jax.storage import EXPORT_FOLDER
 from avsal_jax.training.cached_features import cached_features
 from avsal_jax.training.checkpointing import Checkpoints
 from avsal_jax.training.export import export_model
@@ -239,7 +240,7 @@ class Trainer:
             best = metric, self.checkpoints.metrics(best_step).get(metric), best_step
         exported = step if best is None or self.config.evaluation.export == "last" else best_step
         state = self.checkpoints.restore(exported, self.program.shapes)
-        model = self.workdir.path / "model"
+        model = self.workdir.path / EXPORT_FOLDER
         if self._writes:
             origin = {"step": exported, "validation": self.checkpoints.metrics(exported)}
             origin = {"trained on": next(iter(self._training_data.values()), ""), **origin}

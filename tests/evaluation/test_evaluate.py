@@ -112,8 +112,9 @@ def test_negatives_are_those_of_the_protocol(root, videos, tmp_path):
 @pytest.mark.parametrize("settings", [{"protocol": "vinet"}, {"protocol": "dhf1k", "postprocess": "vinet"}])
 def test_saved_maps_and_the_model_that_made_them_agree(root, tmp_path, settings):
     stored = tiny_stored()
-    model = write_model(tmp_path / "model", stored.preset, stored.variables)
+    model = write_model(tmp_path / "vinet_t16" / "model", stored.preset, stored.variables)
     direct = evaluate(request(root, model=str(model), **settings), tmp_path / "direct")
+    assert direct["method"] == "vinet_t16"
     saved = tmp_path / "saved"
     for name in NAMES:
         frames = root / "video_frames" / "DIEM" / name
@@ -176,7 +177,8 @@ def test_folds_are_pooled_and_diem_counts_its_models_evenly(root, tmp_path):
         evaluate(request(root, model=str(path), metrics=metrics), tmp_path / f"alone{i}")
         for i, path in enumerate(models)
     ]
-    assert pooled["videos"] == 9
+    assert pooled["videos"] == 9 and pooled["method"] == "m1 and 2 more"
+    assert [summary["method"] for summary in alone] == ["m1", "m2", "m3"]
     for name in metrics:
         mean = np.mean([one["metrics"][name]["mean"] for one in alone])
         assert pooled["metrics"][name]["mean"] == pytest.approx(mean, rel=1e-12)
