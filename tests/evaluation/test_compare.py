@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from avsal_jax import published
 from avsal_jax.cli.main import main
-from avsal_jax.evaluation import published
 from avsal_jax.evaluation.compare import bootstrap_interval, compare
 from avsal_jax.evaluation.results import read_results
 from tests.evaluation.folders import write_result

@@ -160,6 +160,7 @@ def test_the_table_stands_beside_published_numbers(root, predictions, tmp_path):
     text = (tmp_path / "table.md").read_text()
     assert f"| **noise** | {summary['metrics']['cc']['mean']:.4f} |" in text
     assert "STAViS" in text and "AViNet" in text and "casp_net, Table" in text
+    assert "| AViNet(C) | 0.631 | 0.497 | 2.50 |  | 0.897 | 0.720 | test | avinet, Table 4 | dhf1k |" in text
     page = (tmp_path / "report.html").read_text()
     assert "Best frames by cc" in page and "Worst frames by cc" in page and page.count("<img") >= 18
     assert sorted(p.name for p in (tmp_path / "examples").iterdir()) == sorted(NAMES)
