@@ -142,7 +142,7 @@ class ModelMaps(MapSource):
             sound=clips,
             batch=self._batch,
             selection=selection,
-            kind="still" if entry.is_still else "video",
+            medium="still" if entry.is_still else "video",
         )
         index = 0
         for frame in frames:

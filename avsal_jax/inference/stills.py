@@ -167,7 +167,7 @@ def _recorded(model: Model, pictures: PhotographSet, outputs: OutputSet, setting
         sounds=Sounds(),
         say=run.say,
         note=run.note,
-        kind="still",
+        medium="still",
     )
 
 
@@ -245,7 +245,7 @@ class _Run:
                 def engine(height, width):
                     nonlocal compiling
                     size, started = dataclasses.replace(spec, height=height, width=width), time.perf_counter()
-                    engines.append(self._model.engine(settings.batch, size, source="still"))
+                    engines.append(self._model.engine(settings.batch, size, medium="still"))
                     compiling += time.perf_counter() - started
                     return engines[-1]
 

@@ -81,8 +81,8 @@ class Feed:
         self._features = features
         self._passes.clear()
 
-    def source(self) -> str:
-        """Returns the source of all clips, as `Clip.source`: `still` if every video has one frame.
+    def medium(self) -> str:
+        """Returns the medium of all clips, as `Clip.medium`: `still` if every video has one frame.
 
         Raises:
           AvsalError: among all streams and validation, some videos have one frame and some more.

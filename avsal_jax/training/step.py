@@ -69,12 +69,12 @@ def make_step(
 
 
 def make_validation_step(
-    network: Network, terms: tuple[Term, ...], source: str = "video", metrics: tuple[str, ...] = ()
+    network: Network, terms: tuple[Term, ...], medium: str = "video", metrics: tuple[str, ...] = ()
 ):
     """Returns step(params, batch_stats, batch) -> (loss, metrics and `mask` [B] by name, maps [B, H, W])."""
 
     def step(params, batch_stats, batch):
-        logits = _logits(network, params=params, batch_stats=batch_stats, batch=batch, source=source)
+        logits = _logits(network, params=params, batch_stats=batch_stats, batch=batch, medium=medium)
         per_clip, _ = losses.weighted(
             logits, density=batch["density"], fixations=batch["fixations"], terms=terms
         )
@@ -85,16 +85,16 @@ def make_validation_step(
     return step
 
 
-def make_prediction_step(network: Network, source: str = "video"):
+def make_prediction_step(network: Network, medium: str = "video"):
     """Returns step(params, batch_stats, batch) -> maps float32 [B, H, W], for `validation.NativeStep`."""
 
     def step(params, batch_stats, batch):
-        logits = _logits(network, params=params, batch_stats=batch_stats, batch=batch, source=source)
+        logits = _logits(network, params=params, batch_stats=batch_stats, batch=batch, medium=medium)
         return jax.nn.sigmoid(logits.astype(jnp.float32))
 
     return step
 
 
-def _logits(network: Network, params, batch_stats, batch: dict, source: str) -> jax.Array:
+def _logits(network: Network, params, batch_stats, batch: dict, medium: str) -> jax.Array:
     variables = {"params": params, "batch_stats": batch_stats}
-    return network.run(variables, clip_of(batch, source)).logits[SALIENCY]
+    return network.run(variables, clip_of(batch, medium)).logits[SALIENCY]

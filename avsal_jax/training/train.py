@@ -82,9 +82,9 @@ class Trainer:
         self.feed = feed = Feed(
             config.data, spec=network.input, seed=config.seed, parallel=parallel, objective=config.objective
         )
-        source = feed.source() if network.sees_source else "video"
+        medium = feed.medium() if network.sees_medium else "video"
         total = config.steps or -(-config.epochs * feed.epoch // config.data.batch)
-        self.program = Program(config, preset, network, source=source, total=total, parallel=parallel)
+        self.program = Program(config, preset, network, medium=medium, total=total, parallel=parallel)
         self._writes = parallel.process[0] == 0
         self.workdir = Workdir(pathlib.Path(workdir), plain_values(config), self._writes)
         self.checkpoints = Checkpoints(

@@ -124,10 +124,10 @@ def test_pmap_of_the_same_step_gives_the_same(config, tmp_path):
     state = trainer.program.initial_state()
     alone = jax.tree.map(np.asarray, state)
     one = np.float32(1)
-    for batch in trainer.feed.batches("source", 0, 5):
+    for batch in trainer.feed.batches("labelled", 0, 5):
         halves = {k: np.asarray(v).reshape(2, 2, *v.shape[1:]) for k, v in batch.items()}
-        alone, theirs = mapped(alone, {"source": halves}, one)
-        state, values = trainer.program.step(state, {"source": batch}, one)
+        alone, theirs = mapped(alone, {"labelled": halves}, one)
+        state, values = trainer.program.step(state, {"labelled": batch}, one)
         np.testing.assert_allclose(theirs["loss"], values["loss"], rtol=1e-5)
     for ours, theirs in zip(jax.tree.leaves(state.params), jax.tree.leaves(alone.params), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-6)
