@@ -163,7 +163,14 @@ def _encoded(
 
 
 class _Pass:
-    """One pass over the frames of a source; `stream` documents the arguments."""
+    """One pass over the frames of a source; `stream` documents the arguments.
+
+    `frames` asks the engine for the next map, and the engine asks `fitted` for the network's inputs. `fitted`
+    appends each frame that is to be yielded to `_waiting`, in order, before it yields the frame's input, so a
+    frame is there when its map arrives. `frames` then takes frames from the left: those without a map before
+    the frame of this map, then that frame; after the last map, the rest. Both generators run in the thread of
+    the caller; only `_resize` runs in another one.
+    """
 
     def __init__(
         self,
