@@ -20,7 +20,7 @@ from avsal_jax.training.profiling import ProfilerWindow
 from avsal_jax.training.program import Program, network_of
 from avsal_jax.training.records.notes import announce, run_notes, training_data
 from avsal_jax.training.records.run_log import RunLog
-from avsal_jax.training.resume import Progress, restore
+from avsal_jax.training.resume import HostState, restore
 from avsal_jax.training.schema import TrainConfig, plain_values
 from avsal_jax.training.state import TrainState
 from avsal_jax.training.validation import Validation, validate, validated_size
@@ -118,7 +118,7 @@ class Trainer:
           AvsalError: the loss is not finite, the disk is full, or data cannot be read. Checkpoints are kept.
         """
         with self.workdir, contextlib.closing(self.log):
-            state, progress = restore(
+            state, host_state = restore(
                 self.config,
                 self.program,
                 self.parallel,
@@ -127,11 +127,11 @@ class Trainer:
                 training_data=self._data_description,
             )
             self.log.open(self.checkpoints.latest())
-            last = self._loop(state, progress)
+            last = self._loop(state, host_state)
             self._on_activity("writing the model and the report")
-            return self._finish(progress, last)
+            return self._finish(host_state, last)
 
-    def _loop(self, state: TrainState, progress: Progress) -> int:
+    def _loop(self, state: TrainState, host_state: HostState) -> int:
         """Returns the number of completed steps."""
         start = step = int(state.step)
         log, in_flight, total = self.log, self._in_flight, self.program.total
@@ -142,29 +142,29 @@ class Trainer:
             for name in self.config.objective.streams():
                 streams[name] = stack.enter_context(contextlib.closing(self.feed.batches(name, step, total)))
             try:
-                while not self._between_steps(state, progress, step=step, start=start):
+                while not self._between_steps(state, host_state, step=step, start=start):
                     self._on_activity(f"step {step + 1} of {total}{', compiled first' * (step == start)}")
                     profiler.begin(step)
                     with log.timer.waiting():
                         batches = {name: next(stream) for name, stream in streams.items()}
-                    state, values = self._step(state, batches, scale=progress.plateau.scale, step=step)
+                    state, values = self._step(state, batches, scale=host_state.plateau.scale, step=step)
                     step += 1
                     in_flight.add(step, values)
                     if step % self.config.log_every == 0 or step == total:
                         in_flight.wait()
-                        log.record(step, self.program.learning_rate(step - 1, progress.plateau.scale))
+                        log.record(step, self.program.learning_rate(step - 1, host_state.plateau.scale))
                     if profiler.is_last(step):
                         in_flight.wait()
                         profiler.end()
                         log.say(f"the profile of {self._profile} steps is in {profiler.folder}")
             except NotFinite:
                 state = state.replace(failed=jnp.full_like(state.failed, -1))
-                self._save(state, progress, int(state.step))
+                self._save(state, host_state, int(state.step))
                 self.checkpoints.wait()
                 raise
         return step
 
-    def _between_steps(self, state: TrainState, progress: Progress, step: int, start: int) -> bool:
+    def _between_steps(self, state: TrainState, host_state: HostState, step: int, start: int) -> bool:
         """Validates and saves if due; returns whether the run ends here.
 
         Raises:
@@ -172,17 +172,17 @@ class Trainer:
         """
         config, total = self.config, self.program.total
         validation_due = (step % config.evaluation.every == 0 and step > 0) or step == total
-        validates = validation_due and progress.validated.get("step") != step
+        validates = validation_due and host_state.validated.get("step") != step
         if validates:
             self._in_flight.wait()
-            self._validate(state, progress, step)
-        ends = step == total or progress.stops_early(config)
+            self._validate(state, host_state, step)
+        ends = step == total or host_state.stops_early(config)
         preempted = self._should_stop(step)
         save_due = step % config.save_every == 0 and step > start
         if save_due or validates or ends or preempted:  # a validated state may be the best
             self._in_flight.wait()
             self._on_activity(f"saving step {step} of {total}")
-            self._save(state, progress, step)
+            self._save(state, host_state, step)
         if preempted:
             self.checkpoints.wait()
             raise Preempted(step)
@@ -197,12 +197,12 @@ class Trainer:
         with jax.transfer_guard("disallow"), annotation:  # all its inputs are on the devices
             return self.program.step(state, batches, plateau_scale)
 
-    def _validate(self, state: TrainState, progress: Progress, step: int) -> None:
+    def _validate(self, state: TrainState, host_state: HostState, step: int) -> None:
         with self.log.timer.paused():
             validation, rule = self._validation(state, f"validating at step {step} of {self.program.total}")
         self.log.validated(step, validation, rule)
         self.log.limits(step, self.program.network.limits(state.params))
-        progress.observe(step, validation.means, self.config)
+        host_state.observe(step, validation.means, self.config)
 
     def _validation(self, state: TrainState, activity: str) -> tuple[Validation, str]:
         """Returns the validation of a state, and a description of its rule."""
@@ -221,16 +221,16 @@ class Trainer:
         )
         return validation, f"{self.feed.rule}; {validated_size(spec, settings.native)}"
 
-    def _save(self, state: TrainState, progress: Progress, step: int) -> None:
+    def _save(self, state: TrainState, host_state: HostState, step: int) -> None:
         with self.log.timer.paused():
             meta = {
-                "progress": progress.to_json(),
+                "progress": host_state.to_json(),  # the key in all versions
                 "pending": self.log.pending(),
                 "data": self._data_description,
             }
-            self.checkpoints.save(step, state, meta=meta, metrics=progress.metrics_at(step))
+            self.checkpoints.save(step, state, meta=meta, metrics=host_state.metrics_at(step))
 
-    def _finish(self, progress: Progress, step: int) -> dict:
+    def _finish(self, host_state: HostState, step: int) -> dict:
         """Exports the state by `evaluation.export`, or the last if none was validated; writes the report."""
         self.checkpoints.wait()
         best_step, best = self.checkpoints.best(), None
@@ -248,8 +248,8 @@ class Trainer:
             plain_values(self.config),
             self.program.overview,
             best=best,
-            restarts=progress.restarts,
+            restarts=host_state.restarts,
             notes=tuple(self._notes.items()),
         )
         self.checkpoints.close()
-        return {"steps": step, "best": best, "model": str(model), "validation": progress.validated}
+        return {"steps": step, "best": best, "model": str(model), "validation": host_state.validated}
