@@ -85,9 +85,18 @@ class Program:
         variables, report = initialise(variables, [entry for _, entry in sorted(config.init.items())])
         return {**variables, "extra": extra}, report
 
-    def initial_state(self, say: Callable[[str], None] = lambda line: None) -> TrainState:
-        """Returns the state of step 0 on the devices; prints the report of `init`."""
-        variables, report = self.initial_variables()
+    def initial_state(
+        self,
+        say: Callable[[str], None] = lambda line: None,
+        initial: tuple[dict, InitReport | None] | None = None,
+    ) -> TrainState:
+        """Returns the state of step 0 on the devices; prints the report of `init`.
+
+        Args:
+          say: prints a line on the console.
+          initial: what `initial_variables` returned, if it was called already.
+        """
+        variables, report = initial or self.initial_variables()
         if report is not None:
             say(report.text())
         return self._parallel.jit(self._new_state)(self._parallel.replicate(variables))

@@ -12,6 +12,7 @@ import jax
 from avsal_jax.errors import AvsalError
 from avsal_jax.runtime.parallel import DataParallel
 from avsal_jax.training.checkpointing import Checkpoints
+from avsal_jax.training.initialise import InitReport
 from avsal_jax.training.program import Program
 from avsal_jax.training.records.run_log import RunLog
 from avsal_jax.training.schedules import EarlyStopState, PlateauState
@@ -79,6 +80,7 @@ def restore(
     checkpoints: Checkpoints,
     log: RunLog,
     training_data: str,
+    initial: tuple[dict, InitReport | None] | None = None,
 ) -> tuple[TrainState, HostState]:
     """Returns the first state of a run, from the first of these that exists:
 
@@ -91,6 +93,7 @@ def restore(
     Args:
       config, program, parallel, checkpoints, log: of the run.
       training_data: description of the training data; a warning is logged if it changed since the checkpoint.
+      initial: what `Program.initial_variables` returned, if it was called already.
 
     Raises:
       AvsalError: a checkpoint is damaged, does not fit, or is past the end of the run.
@@ -108,7 +111,7 @@ def restore(
             )
         return state, host_state
     if not config.resume:
-        return program.initial_state(log.say), HostState()
+        return program.initial_state(log.say, initial), HostState()
     folder = pathlib.Path(config.resume) / "checkpoints"
     other = Checkpoints(folder, read_only=True)
     last = other.latest()

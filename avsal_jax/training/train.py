@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import pathlib
 from collections.abc import Callable
 
@@ -61,8 +62,7 @@ class Trainer:
       profile: number of steps to profile, into `WORKDIR/profile`.
 
     Raises:
-      AvsalError: the workdir has another config or is in use; data, devices, optimizer or initial weights
-        are incompatible.
+      AvsalError: the workdir has another config or is in use; data, devices or optimizer are incompatible.
     """
 
     def __init__(
@@ -96,16 +96,6 @@ class Trainer:
         self.log = RunLog(self.workdir.path, total=total, writes=self._writes, say=say)
         self._in_flight = InFlight(self.log)
         self._profile = profile if self._writes else 0
-        self._training_data = training_data(config, feed)
-        self._data_description = "; ".join(self._training_data.values())
-        self._notes = self._training_data | run_notes(
-            config, feed=feed, program=self.program, parallel=parallel
-        )
-        if self.checkpoints.latest() is None:
-            announce(self.log, self._notes, feed=feed, program=self.program)
-        if config.data.cached_features:
-            videos = [*feed.train, *feed.validation]
-            feed.use_features(cached_features(self.program, videos, self.log.say))
 
     def run(self) -> dict:
         """Trains until the last step, or until validation no longer improves.
@@ -115,21 +105,47 @@ class Trainer:
 
         Raises:
           Preempted: `should_stop` asked for it; everything is saved.
-          AvsalError: the loss is not finite, the disk is full, or data cannot be read. Checkpoints are kept.
+          AvsalError: initial weights or a checkpoint are incompatible, the loss is not finite, the disk is
+            full, or data cannot be read. Checkpoints are kept.
         """
         with self.workdir, contextlib.closing(self.log):
-            state, host_state = restore(
-                self.config,
-                self.program,
-                self.parallel,
-                checkpoints=self.checkpoints,
-                log=self.log,
-                training_data=self._data_description,
+            notes = self._training_data | run_notes(
+                self.config, feed=self.feed, program=self.program, parallel=self.parallel
             )
+            if self.checkpoints.latest() is None:
+                announce(self.log, notes, feed=self.feed, program=self.program)
+            state, host_state = self.start()
             self.log.open(self.checkpoints.latest())
             last = self._loop(state, host_state)
             self._on_activity("writing the model and the report")
-            return self._finish(host_state, last)
+            return self._finish(host_state, last, notes)
+
+    def start(self) -> tuple[TrainState, HostState]:
+        """Returns the first state of the run, as `restore`; first caches features if the config says so."""
+        initial = None
+        if self.config.data.cached_features:
+            initial = variables, _ = self.program.initial_variables()
+            videos = [*self.feed.train, *self.feed.validation]
+            features = cached_features(self.program, variables, videos=videos, say=self.log.say)
+            self.feed.use_features(features)
+        return restore(
+            self.config,
+            self.program,
+            self.parallel,
+            checkpoints=self.checkpoints,
+            log=self.log,
+            training_data=self._data_description,
+            initial=initial,
+        )
+
+    @functools.cached_property
+    def _training_data(self) -> dict[str, str]:
+        """What the run trains on, in words by title."""
+        return training_data(self.config, self.feed)
+
+    @property
+    def _data_description(self) -> str:
+        return "; ".join(self._training_data.values())
 
     def _loop(self, state: TrainState, host_state: HostState) -> int:
         """Returns the number of completed steps."""
@@ -230,7 +246,7 @@ class Trainer:
             }
             self.checkpoints.save(step, state, meta=meta, metrics=host_state.metrics_at(step))
 
-    def _finish(self, host_state: HostState, step: int) -> dict:
+    def _finish(self, host_state: HostState, step: int, notes: dict[str, str]) -> dict:
         """Exports the state by `evaluation.export`, or the last if none was validated; writes the report."""
         self.checkpoints.wait()
         best_step, best = self.checkpoints.best(), None
@@ -249,7 +265,7 @@ class Trainer:
             self.program.overview,
             best=best,
             restarts=host_state.restarts,
-            notes=tuple(self._notes.items()),
+            notes=tuple(notes.items()),
         )
         self.checkpoints.close()
         return {"steps": step, "best": best, "model": str(model), "validation": host_state.validated}
