@@ -104,10 +104,11 @@ def evaluate(
         return write_submission(
             own_units, protocol=settings.protocol, output=output, say=say, progress=progress
         )
+    jobs = runner.Jobs(settings)
     failed = runner.evaluate_units(
-        own_units, settings=settings, output=output, say=say, progress=progress, pool=pool
+        own_units, settings=settings, output=output, say=say, progress=progress, pool=pool, jobs=jobs
     )
-    parts = [runner.read_part(output, unit, settings) for unit in units]
+    parts = [runner.read_part(output, unit, jobs) for unit in units]
     attempts = sum(part is not None for part in parts)
     scored = [
         (part, unit.fold)
