@@ -57,11 +57,11 @@ def run(args: argparse.Namespace) -> int:
     feature_settings = FeatureSettings(
         args.features, args.feature_frames, compare_audio=args.compare_audio, iterations=args.iterations
     )
-    names = ("postprocess", "audio", "fps", "frame_step", "batch", "stream")
+    names = ("postprocess", "audio", "fps", "frame_step", "batch")
     options = {name: getattr(args, name) for name in names}
     if args.save is not None:
         options["save"] = args.save
-    settings = Settings(features=feature_settings, **options)
+    settings = Settings(features=feature_settings, video_stream=args.stream, **options)
 
     def note(line):
         print(f"note: {line}", file=sys.stderr)

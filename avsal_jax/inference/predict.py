@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import json
 import pathlib
@@ -38,7 +37,7 @@ def check_source(source: pathlib.Path | PhotographSet, settings: Settings) -> So
     """Returns the opened source for `predict_file`; raises AvsalError if it cannot be read as configured."""
     photographs = _photographs(source)
     if photographs is None:
-        return open_source(source, settings.fps, settings.stream)
+        return open_source(source, settings.fps, settings.video_stream)
     check_photographs(photographs, settings)
     return photographs
 
@@ -83,7 +82,7 @@ def predict_file(
     photographs = _photographs(source)
     if photographs is not None:
         return predict_photographs(model, photographs, output, settings=settings, say=say, progress=progress)
-    video = source if isinstance(source, Source) else open_source(source, settings.fps, settings.stream)
+    video = source if isinstance(source, Source) else open_source(source, settings.fps, settings.video_stream)
     choice = SoundChoice(settings.audio)
     choice.check()
     compared = SoundChoice(settings.features.compare_audio or "off")
@@ -122,7 +121,7 @@ def predict_file(
             "rate": float(video.info.rate),
             "note": model.card.get("note"),
             "notes": notes,
-            "settings": dataclasses.asdict(settings),
+            "settings": settings.to_dict(),
             **({"smoothing": model.spec.smoothing} if model.spec.smoothing else {}),
             "device": jax.devices()[0].device_kind,
             "job": job,
@@ -244,7 +243,7 @@ def _job(model: Model, video: Source, settings: Settings, sound, compared) -> di
         "compared_sound": tree_identity(compared) if compared else None,
         "model": model.identity,
         "dtype": str(jax.numpy.dtype(model.runtime.dtype)),
-        "settings": json.loads(json.dumps(dataclasses.asdict(settings))),
+        "settings": json.loads(json.dumps(settings.to_dict())),
         "version": avsal_jax.__version__,
     }
 

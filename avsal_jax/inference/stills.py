@@ -33,7 +33,8 @@ from avsal_jax.runtime.threads import Worker, prefetched
 
 _AHEAD = 2  # pictures by which reading and writing may be ahead of or behind the network
 _HELD_BYTES = 1 << 29  # of pictures in memory that wait for their maps; others are read again
-_OF_VIDEOS = {"fps": "--fps", "frame_step": "--frame-step", "stream": "--stream"}  # settings and their flags
+# Settings of videos and their flags.
+_OF_VIDEOS = {"fps": "--fps", "frame_step": "--frame-step", "video_stream": "--stream"}
 
 
 def check_photographs(pictures: PhotographSet, settings: Settings) -> None:
@@ -84,7 +85,7 @@ def predict_photographs(
         "compared_sound": tree_identity(compared_file) if compared_file else None,
         "model": model.identity,
         "dtype": str(jax.numpy.dtype(model.runtime.dtype)),
-        "settings": json.loads(json.dumps(dataclasses.asdict(settings))),
+        "settings": json.loads(json.dumps(settings.to_dict())),
         "version": avsal_jax.__version__,
     }
     previous = previous_summary(output)
