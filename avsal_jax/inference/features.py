@@ -62,10 +62,8 @@ def check_features(model: Model, settings: FeatureSettings) -> None:
       AvsalError: an unknown feature, a second sound for a visual-only network, or iterations of a network
         without predictive coding.
     """
-    if settings.compare_audio is not None:
-        if model.spec.audio is None:
-            raise AvsalError("this model is visual-only: --compare-audio has no effect, so leave it out")
-        SoundChoice(settings.compare_audio).check()
+    if settings.compare_audio is not None and model.spec.audio is None:
+        raise AvsalError("this model is visual-only: --compare-audio has no effect, so leave it out")
     model.feature_engine(settings.names, settings.iterations)
 
 

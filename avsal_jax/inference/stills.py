@@ -63,7 +63,7 @@ def predict_photographs(
     say: Callable[[str], None] = lambda line: None,
     progress: Callable = lambda maps, total: maps,
 ) -> dict:
-    """Predicts a map for every photograph; arguments as in `predict.predict_file`.
+    """Predicts a map for every photograph that `check_photographs` allows; arguments as in `predict_file`.
 
     Files are moved into `output` when all pictures are predicted. Until then they are in a hidden folder of
     `output`, from which the next run resumes. A picture that fails is skipped; the next run retries it.
@@ -72,13 +72,11 @@ def predict_photographs(
       The content of `summary.json`. `failed` maps the file of each failed picture to the reason.
 
     Raises:
-      AvsalError: none of the pictures can be predicted (with the reason of the first), settings of videos,
-        or an output that cannot be written.
+      AvsalError: none of the pictures can be predicted (with the reason of the first), or an output that
+        cannot be written.
     """
-    check_photographs(pictures, settings)
     identities = {name: tree_identity(path) for name, path in pictures.pictures}
     compared = SoundChoice(settings.features.compare_audio or "off")
-    compared.check()
     compared_file = None if compared.audio in ("auto", "off") else pathlib.Path(compared.audio)
     job = {
         "photographs": identities if pictures.is_single else "several",
