@@ -15,14 +15,10 @@ from avsal_jax.training.state import TrainState, step_key
 from avsal_jax.training.validation_values import LOSS
 
 
-def make_step(
-    objective: Objective, optimizer, total: int, seed: int, ema: float, axis_name: str | None = None
-):
+def make_step(objective: Objective, optimizer, total: int, seed: int, ema: float):
     """Returns a pure function step(state, batches, plateau_scale) -> (state, values to log), to be jitted.
 
-    Under `jit` on a mesh, means over clips are over the global batch. Under `pmap` each device has its own
-    rows, and gradients and values are averaged over the axis `axis_name`. Inner updates of an objective are
-    not averaged, so `pmap` supports only objectives without inner updates.
+    Under `jit` on a mesh, means over clips are over the global batch.
 
     If the loss or the gradient is not finite, the step keeps the old state and stores its number in `failed`.
     All later steps then keep the state too. The selection is made on the device.
@@ -44,9 +40,6 @@ def make_step(
             return objective.loss(params, inputs)
 
         (value, outputs), gradients = jax.value_and_grad(loss, has_aux=True)(start)
-        values = outputs.values
-        if axis_name is not None:
-            value, values, gradients = jax.lax.pmean((value, values, gradients), axis_name)
         norm = optax.tree.norm(gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, start, plateau_scale=plateau_scale)
         params = optax.apply_updates(start, updates)
@@ -63,7 +56,7 @@ def make_step(
         )
         old = state.replace(failed=jnp.where(state.failed < 0, state.step, state.failed))
         state = jax.tree.map(lambda a, b: jnp.where(fine, a, b), new, old)
-        return state, {"loss": value, "gradient_norm": norm, **values, "failed": state.failed}
+        return state, {"loss": value, "gradient_norm": norm, **outputs.values, "failed": state.failed}
 
     return step
 
