@@ -105,7 +105,7 @@ class WindowEngine:
             batches = self._selected_batches(
                 frames, sound=sound, program=program, spacing=spacing, targets=targets
             )
-        maps = _in_order(batches)
+        maps = _finite(_rows(batches))
         return maps if not radius and selection is None else smoothed(maps, radius, selection)
 
     def encoded(
@@ -240,14 +240,18 @@ def stills_of_sizes(
       pictures: uint8 [height, width, 3].
       engine: function (height, width) -> engine of that size; called once for each size.
     """
-    in_flight: collections.deque = collections.deque()
+    return _rows(_batches_of_sizes(pictures, engine))
+
+
+def _batches_of_sizes(pictures, engine):
+    """Yields (indices, maps on the device) a batch at a time; arguments as of `stills_of_sizes`."""
     waiting: dict[tuple[int, int], list[tuple[int, np.ndarray]]] = {}
     batches: dict[tuple[int, int], int] = {}
     functions: dict[tuple[int, int], Callable] = {}
 
-    def launch(size):
+    def launched(size):
         indices, images = zip(*waiting.pop(size), strict=True)
-        in_flight.append((indices, functions[size](np.stack(images))))
+        return indices, functions[size](np.stack(images))
 
     for index, picture in enumerate(pictures):
         size = picture.shape[:2]
@@ -256,35 +260,31 @@ def stills_of_sizes(
             batches[size], functions[size] = size_engine.batch, size_engine.still_maps()
         waiting.setdefault(size, []).append((index, picture))
         if len(waiting[size]) == batches[size]:
-            launch(size)
-        if len(in_flight) > _IN_FLIGHT:
-            yield from _rows(*in_flight.popleft())
+            yield launched(size)
     for size in tuple(waiting):
-        launch(size)
-    while in_flight:
-        yield from _rows(*in_flight.popleft())
+        yield launched(size)
 
 
-def _in_order(batches) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields (index, map) of batches, with a few batches in flight on the device."""
+def _rows(batches) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields (index, map) of batches (indices, maps on the device), with a few batches in flight.
+
+    Rows of a batch beyond its indices are padding.
+    """
     in_flight: collections.deque = collections.deque()
-    for indices, maps in batches:
-        in_flight.append((indices, maps))
+    for batch in batches:
+        in_flight.append(batch)
         if len(in_flight) > _IN_FLIGHT:
-            yield from _numbered(*in_flight.popleft())
-    while in_flight:
-        yield from _numbered(*in_flight.popleft())
+            indices, maps = in_flight.popleft()
+            yield from zip(indices, np.asarray(maps), strict=False)
+    for indices, maps in in_flight:
+        yield from zip(indices, np.asarray(maps), strict=False)
 
 
-def _numbered(indices, maps):
-    for index, saliency in _rows(indices, maps):
+def _finite(maps: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields (index, map); raises AvsalError for a map with values that are not finite."""
+    for index, saliency in maps:
         check_finite(saliency, f"frame {index + 1}")
         yield index, saliency
-
-
-def _rows(indices, maps):
-    """Yields (index, map) of a batch; rows beyond the indices are padding."""
-    yield from zip(indices, np.asarray(maps), strict=False)
 
 
 def _chunks(frames, size):
