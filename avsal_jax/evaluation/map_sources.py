@@ -132,7 +132,7 @@ class ModelMaps(MapSource):
         spec, clips = self._model.spec, None
         sound, _ = (None, []) if spec.audio is None else self._sound.read(entry)
         if sound is not None:
-            clips = ClipSound(sound, front_end=spec.audio, frames=spec.frames, fps=entry.fps).clip
+            clips = ClipSound.of(sound, spec, entry.fps).clip
         selection = None
         if protocol.grid is not None and entry.published and not entry.is_still:
             selection = frozenset(protocol.frames(entry))

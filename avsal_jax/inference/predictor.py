@@ -164,7 +164,7 @@ class Model:
             wave = clean_sound(audio, rate)
             for line in wave.notes:
                 warnings.warn(line, stacklevel=2)
-            sound = ClipSound(wave, front_end=self.spec.audio, frames=self.spec.frames, fps=fps).clip
+            sound = ClipSound.of(wave, self.spec, fps).clip
         return np.stack([saliency for _, saliency in self.iter_frames(frames, sound=sound, fps=fps)])
 
     def predict_image(self, image: np.ndarray | str | os.PathLike) -> np.ndarray:

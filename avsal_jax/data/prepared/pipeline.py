@@ -207,7 +207,7 @@ class _Loader:
             return np.zeros(0, np.float32)
         if video.sound is None:
             return self._silence
-        clips = ClipSound(video.sound, front_end=spec.audio, frames=spec.frames, fps=video.fps)
+        clips = ClipSound.of(video.sound, spec, video.fps)
         return np.ascontiguousarray(clips.clip(list(choice.frames), video.frames), np.float32)
 
 
