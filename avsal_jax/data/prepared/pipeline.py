@@ -141,7 +141,7 @@ def numpy_batches(batches: tf.data.Dataset) -> Iterator[dict[str, np.ndarray]]:
         yield from batches.as_numpy_iterator()
     except tf.errors.OpError as error:
         text = str(error.message)
-        for raised in reversed(_reader_errors):
+        for raised in reversed(tuple(_reader_errors)):  # a copy, since other readers may still fail
             if str(raised) in text:  # of several threads, that of the row that TensorFlow reports
                 raise raised from error
         raise AvsalError(_NODE.sub("", text.splitlines()[0])) from error
