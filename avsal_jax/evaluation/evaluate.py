@@ -14,12 +14,12 @@ from avsal_jax.data.sets.entries import VideoEntry
 from avsal_jax.data.sets.video_lists import shipped_domain
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation import priors, runner, tables
-from avsal_jax.evaluation.sound_assignment import AUTO, SoundAssignment
 from avsal_jax.evaluation.baseline import Baseline, BaselineRequest
 from avsal_jax.evaluation.baselines import centre_maps
 from avsal_jax.evaluation.map_sources import MapSource, ModelMaps
 from avsal_jax.evaluation.protocols import Protocol, protocol_for
 from avsal_jax.evaluation.saved_maps import SavedMaps
+from avsal_jax.evaluation.sound_assignment import AUTO, SoundAssignment
 from avsal_jax.evaluation.submission import write_submission
 from avsal_jax.evaluation.units import Settings, Unit
 from avsal_jax.inference.predictor import load_model

@@ -12,8 +12,8 @@ import numpy as np
 from avsal_jax.data.sets.entries import VideoEntry
 from avsal_jax.data.truth.frame_truth import Truth
 from avsal_jax.errors import AvsalError
-from avsal_jax.evaluation.sound_assignment import SoundAssignment
 from avsal_jax.evaluation.protocols import Protocol
+from avsal_jax.evaluation.sound_assignment import SoundAssignment
 from avsal_jax.inference.stream import Images, stream
 from avsal_jax.media.clip_sound import ClipSound
 

@@ -22,7 +22,7 @@ from avsal_jax.training.state import TrainState
 
 @dataclasses.dataclass
 class HostState:
-    """The part of a run's state that is on the host, beside `TrainState`; stored in checkpoints as JSON.
+    """The part of a run's state on the host, in addition to `TrainState`; stored in checkpoints as JSON.
 
     Attributes:
       plateau, early: counters of the plateau schedule and of early stopping.

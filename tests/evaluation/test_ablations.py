@@ -11,8 +11,8 @@ from PIL import Image
 from avsal_jax import AvsalError, Waveform
 from avsal_jax.data.sets.datasets import open_dataset
 from avsal_jax.evaluation import evaluate as evaluation
-from avsal_jax.evaluation.sound_assignment import SoundAssignment, swapped_sounds
 from avsal_jax.evaluation.map_sources import ModelMaps
+from avsal_jax.evaluation.sound_assignment import SoundAssignment, swapped_sounds
 from avsal_jax.inference.predictor import Model
 from avsal_jax.models.fusion.casp_net import CASPNetFusion
 from avsal_jax.models.systems import Preset

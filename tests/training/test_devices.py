@@ -132,9 +132,9 @@ def test_pmap_of_the_same_step_gives_the_same(config, tmp_path):
     one = np.float32(1)
     for batch in trainer.feed.batches("labelled", 0, 5):
         halves = {k: np.asarray(v).reshape(2, 2, *v.shape[1:]) for k, v in batch.items()}
-        states, theirs = mapped(alone, {"labelled": halves}, one)
+        states, per_device = mapped(alone, {"labelled": halves}, one)
         alone = jax.tree.map(lambda leaf: np.asarray(leaf[0]), states)
         state, values = trainer.program.step(state, {"labelled": batch}, one)
-        np.testing.assert_allclose(theirs["loss"].mean(), values["loss"], rtol=1e-5)
-    for ours, theirs in zip(jax.tree.leaves(state.params), jax.tree.leaves(alone.params), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(per_device["loss"].mean(), values["loss"], rtol=1e-5)
+    for leaf, expected in zip(jax.tree.leaves(state.params), jax.tree.leaves(alone.params), strict=True):
+        np.testing.assert_allclose(leaf, expected, rtol=1e-3, atol=1e-6)
