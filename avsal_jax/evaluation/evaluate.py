@@ -14,12 +14,12 @@ from avsal_jax.data.sets.entries import VideoEntry
 from avsal_jax.data.sets.video_lists import shipped_domain
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation import priors, runner, tables
-from avsal_jax.evaluation.audio_choice import AUTO, AudioChoice
 from avsal_jax.evaluation.baseline import Baseline, BaselineRequest
 from avsal_jax.evaluation.baselines import centre_maps
 from avsal_jax.evaluation.map_sources import MapSource, ModelMaps
 from avsal_jax.evaluation.protocols import Protocol, protocol_for
 from avsal_jax.evaluation.saved_maps import SavedMaps
+from avsal_jax.evaluation.sound_assignment import AUTO, SoundAssignment
 from avsal_jax.evaluation.submission import write_submission
 from avsal_jax.evaluation.units import Settings, Unit
 from avsal_jax.inference.predictor import load_model
@@ -49,7 +49,7 @@ class Request:
       smoothing: of a network's maps, in seconds; None for the model's default.
       prior: a file of `fit-prior`, the reference of metrics that need a prior; adds these metrics unless
         `metrics` has one of them. Without a file, the reference is the centre prior.
-      audio: the sound of each video, for a model that takes audio; see `audio_choice.AudioChoice`.
+      audio: the sound of each video, for a model that takes audio; see `sound_assignment.SoundAssignment`.
       coding_iterations: number of predictive coding iterations; None for the model's default.
     """
 
@@ -105,10 +105,11 @@ def evaluate(
         return write_submission(
             own_units, protocol=settings.protocol, output=output, say=say, progress=progress
         )
+    jobs = runner.Jobs(settings)
     failed = runner.evaluate_units(
-        own_units, settings=settings, output=output, say=say, progress=progress, pool=pool
+        own_units, settings=settings, output=output, say=say, progress=progress, pool=pool, jobs=jobs
     )
-    parts = [runner.read_part(output, unit, settings) for unit in units]
+    parts = [runner.read_part(output, unit, jobs) for unit in units]
     attempts = sum(part is not None for part in parts)
     scored = [
         (part, unit.fold)
@@ -305,7 +306,7 @@ def _model_maps(path: str, request: Request, entries: Sequence[VideoEntry]) -> M
     model = load_model(path, smoothing=request.smoothing, coding_iterations=request.coding_iterations)
     if request.audio != AUTO and model.spec.audio is None:
         raise AvsalError(f"{path} takes no audio: --audio {request.audio} has no effect; remove it")
-    sound = AudioChoice.of(request.audio, entries, request.seed)
+    sound = SoundAssignment.of(request.audio, entries, request.seed)
     return ModelMaps(model, model_label(path), batch=request.batch, sound=sound)
 
 

@@ -208,10 +208,10 @@ def _remember_programs() -> None:
 
     remembered, compile_programs = {}, WindowEngine.__init__
 
-    def remembering(self, network, variables, batch, source="video"):
+    def remembering(self, network, variables, batch, medium="video"):
         key = network, batch
         if key not in remembered:
-            compile_programs(self, network, variables, batch, source)
+            compile_programs(self, network, variables, batch, medium)
             remembered[key] = self
         self.__dict__ |= {**remembered[key].__dict__, "_variables": variables}
 
