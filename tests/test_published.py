@@ -86,13 +86,13 @@ def test_values_stand_as_printed(paper, table, dataset, label, values):
 
 def test_papers_agree_on_each_others_rows_but_for_what_is_noted():
     """They copied each other's numbers: a slip of a column or line in one transcription would show here."""
-    found = collections.defaultdict(list)
+    table = collections.defaultdict(list)
     for row in published.rows():
         if not row.note.startswith("repeats the TSFP-Net(AV) row"):
             for metric, value in row.metrics.items():
-                found[row.dataset, row.split, row.label, metric].append((row.paper, value))
+                table[row.dataset, row.split, row.label, metric].append((row.paper, value))
     compared = 0
-    for key, values in found.items():
+    for key, values in table.items():
         if len({paper for paper, _ in values}) > 1 and key[0] != "six_sets":
             compared += 1
             low, high = min(v for _, v in values), max(v for _, v in values)
@@ -102,9 +102,9 @@ def test_papers_agree_on_each_others_rows_but_for_what_is_noted():
 
 def test_ablations_end_in_the_papers_own_rows():
     for dataset in ("diem", "avad"):
-        own = published.rows(dataset, "AVRSP(AV)")[0].metrics
+        metrics = published.rows(dataset, "AVRSP(AV)")[0].metrics
         for label in ("AVRSP(AV, MS+MRG)", "AVRSP(AV, RAVF)"):
-            assert published.rows(dataset, label)[0].metrics == own
+            assert published.rows(dataset, label)[0].metrics == metrics
 
 
 def test_labels_and_conditions():
@@ -147,11 +147,11 @@ def test_a_method_comes_from_one_paper():
     assert sorted(r.dataset for r in published.method_rows("CASP-Net(AV)")) == sorted(SIX)
     diem = published.method_rows("STAViS(AV)@avrsp")[0]
     assert (diem.dataset, diem.metrics["cc"]) == ("diem", 0.580)
-    assert len(published.method_rows("Dual-domain(CM)")) == 1  # Tables 3 and 4 print it alike
+    assert len(published.method_rows("Dual-domain(CM)")) == 1  # Tables 3 and 4 print the same row
 
 
 @pytest.mark.parametrize(
-    "name, told",
+    "name, message",
     [
         ("AViNet(X)", "no paper here prints a method 'AViNet(X)'; did you mean AViNet("),
         ("stavis", "did you mean STAViS(AV) or STAViS(V)?"),
@@ -159,7 +159,7 @@ def test_a_method_comes_from_one_paper():
         ("AVRSP(AV)@vinet", "AVRSP(AV) is printed by avrsp, not by 'vinet'"),
     ],
 )
-def test_unknown_methods(name, told):
+def test_unknown_methods(name, message):
     with pytest.raises(AvsalError) as error:
         published.method_rows(name)
-    assert told in str(error.value)
+    assert message in str(error.value)
