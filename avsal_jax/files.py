@@ -11,17 +11,36 @@ import tempfile
 from collections.abc import Iterator
 
 
+@contextlib.contextmanager
+def complete_file(path: pathlib.Path, shared: bool = True) -> Iterator[pathlib.Path]:
+    """Yields a temporary name next to `path`, and renames its file to `path` if the block succeeds.
+
+    Args:
+      path: the file to write; replaced if it exists.
+      shared: whether several processes may write it at the same time. Otherwise the temporary name is always
+        the same, so that a rerun overwrites what an interrupted call left.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    if shared:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        os.close(handle)
+        partial = pathlib.Path(name)
+    try:
+        yield partial
+        if shared:
+            partial.chmod(0o644)  # mkstemp makes it 0600
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
     """Writes a file under a temporary name, then renames it."""
-    handle, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        pathlib.Path(partial).unlink(missing_ok=True)
-        raise
+    with complete_file(path) as partial:
+        partial.write_bytes(content)
 
 
 def write_text(path: pathlib.Path, content: str) -> None:

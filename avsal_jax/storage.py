@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
 import re
 
@@ -26,6 +27,7 @@ from avsal_jax.models.systems import Preset, build, preset_of
 FORMAT = "avsal_jax model 2"
 EARLIER_FORMATS = ("avsal_jax model 1",)
 CARD, WEIGHTS = "model.json", "weights.safetensors"
+EXPORT_FOLDER = "model"  # of a training run, in its workdir
 _MAX_CARD_BYTES = 1_000_000
 WRONG_VALUES = (
     "a damaged file, or a run that diverged, has such values; take another checkpoint, or save it as float32 "
@@ -125,6 +127,14 @@ def read_model(path, runtime: Runtime | None = None) -> StoredModel:
             raise AvsalError(f"{path / WEIGHTS}: {name} {fault}: {WRONG_VALUES}")
     variables = traverse_util.unflatten_dict({k: v.astype(np.float32) for k, v in flat.items()}, sep="/")
     return StoredModel(preset, network=network, variables=variables, card=card)
+
+
+def model_label(path) -> str:
+    """Returns the name of a model in tables: that of its folder, or of the run for `runs/NAME/model`."""
+    folder = pathlib.Path(os.path.abspath(path))  # which keeps the names of links
+    if folder.name == EXPORT_FOLDER:
+        return folder.parent.name or folder.name
+    return folder.name
 
 
 def flatten(variables: dict) -> dict:

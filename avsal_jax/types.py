@@ -20,9 +20,9 @@ class Clip:
       audio: waveform [B, L] or log-mel patches [B, P, 96, 64]; None for no sound.
       normalized: whether `frames` are what the network takes (`ops.pixels`).
       shared: in place of `frames`, what `Network.frame_features` makes of them: arrays [B, T, ...].
-      source: where the frames come from: `video`, or `still` for a picture that is repeated. Static
-        under `jit`: a part with `sees_source` may compute different functions for videos and stills, with the
-        same parameters.
+      medium: `video`, or `still` for a photograph, which is one picture repeated. Static under `jit`: a
+        part with `sees_medium` may compute different functions for videos and stills, with the same
+        parameters.
 
     Raises:
       ValueError: float frames without `normalized=True`, or uint8 frames with it.
@@ -32,7 +32,7 @@ class Clip:
     audio: jax.Array | np.ndarray | None = None
     shared: tuple[jax.Array | np.ndarray, ...] | None = None
     normalized: bool = flax.struct.field(pytree_node=False, default=False)
-    source: str = flax.struct.field(pytree_node=False, default="video")
+    medium: str = flax.struct.field(pytree_node=False, default="video")
 
     def __post_init__(self):
         dtype = getattr(self.frames, "dtype", None)
@@ -43,8 +43,8 @@ class Clip:
                 f"clip frames are uint8 RGB in 0..255, or floats with normalized=True; got dtype "
                 f"{dtype} with normalized={self.normalized}"
             )
-        if self.source not in ("video", "still"):
-            raise ValueError(f"the source of a clip is video or still; got {self.source!r}")
+        if self.medium not in ("video", "still"):
+            raise ValueError(f"the medium of a clip is video or still; got {self.medium!r}")
 
 
 @flax.struct.dataclass

@@ -27,18 +27,16 @@ VISUAL = {"visual": {"path": "runs/avrsp_dhf1k_pairs3/model"}}
 SOUND = {"soundnet": {"path": "checkpoints/soundnet", "slot": "audio_encoder"}}
 PARTS = {"model.regulator": {"name": "gates", "gates": 3}, "model.neck.pairs": 3}
 PARTS |= {"model.heads.saliency.skips": "plain"}
-PAPER = "test, SIM, CC, NSS and AUC-J: "
-# fmt: off
 ROWS = {
-    "visual": Row(PARTS | {"model.audio_encoder": None, "model.fusion": None, "init": VISUAL}, PAPER +
-        "DIEM 0.545 0.668 2.67 0.907, ETMD 0.470 0.611 3.33 0.930, AVAD 0.533 0.697 3.75 0.933, "
-        "Coutrot1 0.459 0.590 2.83 0.895, Coutrot2 0.602 0.820 6.28 0.963, SumMe 0.374 0.494 2.57 0.900"),
-    "audio_visual": Row(PARTS | {"model.fusion": "ravf"}, PAPER +
-        "DIEM 0.559 0.685 2.78 0.911, ETMD 0.474 0.611 3.36 0.934, AVAD 0.549 0.704 3.84 0.933, "
-        "Coutrot1 0.463 0.595 2.87 0.899, Coutrot2 0.617 0.837 6.47 0.964, SumMe 0.381 0.504 2.72 0.903"),
+    "visual": Row(
+        PARTS | {"model.audio_encoder": None, "model.fusion": None, "init": VISUAL},
+        published=("avrsp:I:AVRSP(V)", "avrsp:II:AVRSP(V)"),
+    ),
+    "audio_visual": Row(
+        PARTS | {"model.fusion": "ravf"}, published=("avrsp:I:AVRSP(AV)", "avrsp:II:AVRSP(AV)")
+    ),
     "literal": Row(PARTS | {"model.fusion": "ravf", "loss.sim_form": "sums"}, "Eq. 18 as printed; no figure"),
 } | splits("split", SIX_SETS)
-# fmt: on
 
 
 def get_config(variants: str = "") -> ml_collections.ConfigDict:

@@ -21,43 +21,30 @@ from avsal_jax.training import recipes
 from avsal_jax.training.recipes import SIX_SETS, Row, splits
 
 SOUND = {"soundnet": {"path": "checkpoints/soundnet", "slot": "audio_encoder"}}
-TABLE3 = {  # picture alone; with sound
-    "bare": ("DIEM 0.519 0.628 2.38 0.901, AVAD 0.514 0.673 3.56 0.927",
-             "DIEM 0.539 0.663 2.57 0.905, AVAD 0.528 0.683 3.69 0.922"),
-    "ms": ("DIEM 0.533 0.654 2.66 0.904, AVAD 0.529 0.687 3.74 0.932",
-           "DIEM 0.551 0.676 2.72 0.908, AVAD 0.540 0.696 3.77 0.932"),
-    "mrg": ("DIEM 0.538 0.647 2.53 0.902, AVAD 0.526 0.691 3.69 0.930",
-            "DIEM 0.546 0.673 2.73 0.907, AVAD 0.544 0.692 3.72 0.930"),
-    "both": ("DIEM 0.545 0.668 2.67 0.907, AVAD 0.533 0.697 3.75 0.933",
-             "DIEM 0.559 0.685 2.78 0.911, AVAD 0.549 0.704 3.84 0.933"),
-}  # fmt: skip
-TABLE4 = {
-    "4": ("0.665 2.68 0.905 0.540", "0.683 2.75 0.909 0.556"),
-    "3": ("0.668 2.67 0.907 0.545", "0.685 2.78 0.911 0.559"),
-    "2": ("0.669 2.64 0.904 0.541", "0.681 2.80 0.907 0.554"),
-    "1": ("0.661 2.60 0.904 0.536", "0.676 2.73 0.908 0.554"),
-    "0": ("0.652 2.54 0.900 0.528", "0.670 2.64 0.903 0.547"),
-}
+TABLE3 = {"bare": "plain", "ms": "MS", "mrg": "MRG", "both": "MS+MRG"}
+TABLE4 = {str(n): f"{n} pairs" for n in (4, 3, 2, 1, 0)}
 PARTS = {"bare": ("bare", 0, 0, "none"), "ms": ("ms", 3, 0, "plain"), "mrg": ("mrg", 0, 3, "plain")}
 PARTS |= {str(n): (f"pairs{n}", n, n, "plain") for n in range(5)} | {"both": ("pairs3", 3, 3, "plain")}
 
 
-def row(paper: str, name: str, hears: bool) -> Row:
+def row(key: str, name: str, hears: bool) -> Row:
     """Returns a network that states all its parts, after its own step on DHF1K."""
     before, pairs, gates, skips = PARTS[name]
     regulator = {"name": "gates", "gates": gates} if gates else None
     parts = {"model.regulator": regulator, "model.neck.pairs": pairs, "model.heads.saliency.skips": skips}
     first = {"visual": {"path": f"runs/avrsp_dhf1k_{before}/model"}}
     if hears:
-        return Row(parts | {"model.fusion": "ravf", "init": first | SOUND}, paper)
-    return Row(parts | {"model.audio_encoder": None, "model.fusion": None, "init": first}, paper)
+        return Row(parts | {"model.fusion": "ravf", "init": first | SOUND}, published=(key,))
+    silent = {"model.audio_encoder": None, "model.fusion": None}
+    return Row(parts | silent | {"init": first}, published=(key,))
 
 
 ROWS = {}
-for number, title, table in ((3, "SIM, CC, NSS, AUC-J", TABLE3), (4, "CC, NSS, AUC-J, SIM", TABLE4)):
-    for place, mode in enumerate(("v", "av")):
+for number, numeral, table in ((3, "III", TABLE3), (4, "IV", TABLE4)):
+    for mode in ("V", "AV"):
         for name, printed in table.items():
-            ROWS[f"table{number}_{mode}_{name}"] = row(f"{title}: {printed[place]}", name, mode == "av")
+            key = f"avrsp:{numeral}:AVRSP({mode}, {printed})"
+            ROWS[f"table{number}_{mode.lower()}_{name}"] = row(key, name, hears=mode == "AV")
 ROWS |= splits("split", ("diem", "avad")) | splits("six", SIX_SETS, 21)
 
 

@@ -22,39 +22,36 @@ from avsal_jax.training.recipes import SIX_SETS, Row, splits
 
 S3D = {"s3d": {"path": "checkpoints/s3d_kinetics400", "slot": "visual_encoder"}}
 VGGISH = {"vggish": {"path": "checkpoints/vggish", "slot": "audio_encoder"}}
-DECODERS = {  # parameters in millions; AVAD; ETMD
-    "fcn": "1.77, AVAD 0.659 3.57 0.509, ETMD 0.606 3.21 0.463",
-    "unet": "3.94, AVAD 0.665 3.65 0.512, ETMD 0.611 3.27 0.468",
-    "sal": "2.49, AVAD 0.671 3.67 0.515, ETMD 0.613 3.30 0.471",
-}
-FORMS = {
-    "bilinear": "AVAD 0.670 0.510, ETMD 0.609 0.469",
-    "quadratic": "AVAD 0.674 0.517, ETMD 0.615 0.471",
-    "linear": "AVAD 0.675 0.519, ETMD 0.615 0.470",
-}
-STAGES = {
-    (1,): "AVAD 0.670 0.510, ETMD 0.610 0.467", (2,): "AVAD 0.672 0.512, ETMD 0.613 0.469",
-    (3,): "AVAD 0.673 0.514, ETMD 0.611 0.468", (4,): "AVAD 0.671 0.513, ETMD 0.611 0.467",
-    (2, 3, 4): "AVAD 0.674 0.515, ETMD 0.613 0.471", (1, 2, 3, 4): "AVAD 0.675 0.518, ETMD 0.615 0.470",
-}  # fmt: skip
+DECODERS = {"fcn": ("FCN", 1.77), "unet": ("UNet", 3.94), "sal": ("Sal", 2.49)}  # millions of parameters
+FORMS = {"bilinear": "bilinear", "quadratic": "I quadratic", "linear": "I linear"}
+STAGES = ((1,), (2,), (3,), (4,), (2, 3, 4), (1, 2, 3, 4))
 
 
-def row(paper: str, decoder="sal", interaction="linear", stages=(1, 2, 3, 4), coding=False) -> Row:
+def row(
+    key: str, decoder="sal", interaction="linear", stages=(1, 2, 3, 4), coding=False, paper: str = ""
+) -> Row:
     """Returns a row that states every part, so that rows of one network are equal."""
-    hears = interaction != "none"
-    model = {"model.heads.saliency": decoder}
-    if not hears:
-        return Row(model | {"model.audio_encoder": None, "model.fusion": None, "init": S3D}, paper)
-    fusion = {"interaction": interaction, "stages": stages, "coding": {} if coding else None}
-    return Row(model | {"model.fusion": fusion, "init": S3D | VGGISH}, paper)
+    changes = {"model.heads.saliency": decoder}
+    if interaction == "none":
+        changes |= {"model.audio_encoder": None, "model.fusion": None, "init": S3D}
+    else:
+        fusion = {"interaction": interaction, "stages": stages, "coding": {} if coding else None}
+        changes |= {"model.fusion": fusion, "init": S3D | VGGISH}
+    return Row(changes, paper, published=(key,))
 
 
-PARAMETERS, BOTH = "visual, decoder's million parameters, then CC, NSS, SIM: ", "CC and SIM: "
-ROWS = {f"table1_{name}": row(PARAMETERS + p, name, "none") for name, p in DECODERS.items()}
-ROWS["table2_visual"] = row(BOTH + "AVAD 0.671 0.515, ETMD 0.613 0.469", interaction="none")
-ROWS |= {f"table2_{name}": row(BOTH + p, interaction=name) for name, p in FORMS.items()}
-ROWS["table2_coding"] = row(BOTH + "AVAD 0.685 0.528, ETMD 0.616 0.476 (the whole network)", coding=True)
-ROWS |= {f"table3_stages{''.join(map(str, s))}": row(BOTH + p, stages=s) for s, p in STAGES.items()}
+ROWS = {}
+for name, (printed, size) in DECODERS.items():
+    about = f"video only; {size} million parameters in the decoder"
+    key = f"casp_net:1:CASP-Net(V, decoder {printed})"
+    ROWS[f"table1_{name}"] = row(key, decoder=name, interaction="none", paper=about)
+ROWS["table2_visual"] = row("casp_net:2:CASP-Net(V, ablation)", interaction="none")
+for name, printed in FORMS.items():
+    ROWS[f"table2_{name}"] = row(f"casp_net:2:CASP-Net(V+A+{printed})", interaction=name)
+ROWS["table2_coding"] = row("casp_net:2:CASP-Net(V+A+I linear+C)", coding=True, paper="the whole network")
+for stages in STAGES:
+    key = f"casp_net:3:CASP-Net(AVIM on {','.join(map(str, stages))})"
+    ROWS[f"table3_stages{''.join(map(str, stages))}"] = row(key, stages=stages)
 ROWS |= splits("split", ("avad", "etmd")) | splits("six", SIX_SETS, 105, epochs=200)
 
 

@@ -35,26 +35,25 @@ def literal(update: str) -> dict:
 
 
 DEAF = {"model.audio_encoder": None, "model.fusion": None}
-PAPER = "test, CC, NSS, AUC-J and SIM: "
-# fmt: off
 ROWS = {
-    "visual": Row(DEAF | {"init": S3D}, PAPER + "DIEM 0.638 2.54 0.902 0.529, "
-        "Coutrot1 0.555 2.65 0.882 0.449, Coutrot2 0.756 6.01 0.961 0.566, AVAD 0.671 3.67 0.931 0.515, "
-        "ETMD 0.613 3.30 0.938 0.471, SumMe 0.481 2.50 0.901 0.374"),
-    "audio_visual": Row({"init": S3D | VGGISH}, PAPER + "DIEM 0.649 2.58 0.904 0.536, "
-        "Coutrot1 0.560 2.66 0.887 0.453, Coutrot2 0.766 6.11 0.963 0.573, AVAD 0.685 3.77 0.932 0.528, "
-        "ETMD 0.616 3.31 0.939 0.476, SumMe 0.486 2.52 0.904 0.377"),
-    "visual_dhf1k": Row(DEAF | {"init": VISUAL}, PAPER + "DIEM 0.649 2.59 0.904 0.538, "
-        "Coutrot1 0.559 2.64 0.888 0.445, Coutrot2 0.756 6.07 0.963 0.567, AVAD 0.681 3.75 0.931 0.526, "
-        "ETMD 0.616 3.31 0.938 0.471, SumMe 0.485 2.52 0.904 0.382"),
-    "audio_visual_dhf1k": Row({"init": VISUAL | VGGISH}, PAPER + "DIEM 0.655 2.61 0.906 0.543, "
-        "Coutrot1 0.561 2.65 0.889 0.456, Coutrot2 0.788 6.34 0.963 0.585, AVAD 0.691 3.81 0.933 0.528, "
-        "ETMD 0.620 3.34 0.940 0.478, SumMe 0.499 2.60 0.907 0.387"),
+    "visual": Row(
+        DEAF | {"init": S3D},
+        published=("casp_net:4:CASP-Net(V, from scratch)", "casp_net:5:CASP-Net(V, from scratch)"),
+    ),
+    "audio_visual": Row(
+        {"init": S3D | VGGISH},
+        published=("casp_net:4:CASP-Net(AV, from scratch)", "casp_net:5:CASP-Net(AV, from scratch)"),
+    ),
+    "visual_dhf1k": Row(
+        DEAF | {"init": VISUAL}, published=("casp_net:4:CASP-Net(V)", "casp_net:5:CASP-Net(V)")
+    ),
+    "audio_visual_dhf1k": Row(
+        {"init": VISUAL | VGGISH}, published=("casp_net:4:CASP-Net(AV)", "casp_net:5:CASP-Net(AV)")
+    ),
     "literal": Row(literal("own"), "Eqs. 4 and 7 as printed: mu_i by its own error; no figure"),
     "literal_text": Row(literal("above"), "the same by the text below Eq. 7: the activity above; no figure"),
     "literal_loss": Row({"loss.cc": 0.1}, "Eqs. 9 and 11 as printed, which punish correlation; no figure"),
 } | splits("split", SIX_SETS)
-# fmt: on
 
 
 def get_config(variants: str = "") -> ml_collections.ConfigDict:

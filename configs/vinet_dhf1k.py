@@ -7,7 +7,8 @@
 
 Starts from: S3D trained on Kinetics-400, in checkpoints/s3d_kinetics400 (checkpoints/README.md says how to
 get it); the decoder is fresh. Frames are normalised as for ImageNet, though S3D was trained on [-1, 1].
-Expected: CC 0.5212, SIM 0.3881, NSS 2.9565 on the validation list; CC 0.510 on the test list (table 3).
+Expected: the figures of the rows (avsal train --list), on the validation list; of the recipe also table 3, on
+the test list.
 From the paper: 224x384, batch 8, Adam, rate 1e-4, KL, early stopping on the validation list.
 From the public code, where the paper is silent: one random clip of each video an epoch, no augmentation, 40
 epochs of which the one with the lowest validation loss counts (no patience), batch norm momentum 0.999,
@@ -22,19 +23,27 @@ from avsal_jax.training import recipes
 from avsal_jax.training.recipes import Row
 
 ROWS = {
-    "table1_hierarchy": Row({}, "DHF1K val: CC 0.5212, SIM 0.3881, NSS 2.9565 (the recipe itself)"),
+    "table1_hierarchy": Row(
+        {}, "the recipe itself", published=("avinet:1:ViNet(with hierarchy)", "avinet:3:ViNet:dhf1k")
+    ),
     "table1_no_hierarchy": Row(
-        {"model.heads.saliency.hierarchy": 0}, "DHF1K val: CC 0.5002, SIM 0.361, NSS 2.7371"
+        {"model.heads.saliency.hierarchy": 0}, published=("avinet:1:ViNet(without hierarchy)",)
     ),
     "hierarchy1": Row({"model.heads.saliency.hierarchy": 1}, "one level, a class of the code; no figure"),
     "hierarchy2": Row({"model.heads.saliency.hierarchy": 2}, "two levels, a class of the code; no figure"),
-    "table2_t8": Row({"model.frames": 8}, "DHF1K val: CC 0.4978, SIM 0.363, NSS 2.8221"),
-    "table2_t16": Row({"model.frames": 16}, "DHF1K val: CC 0.5112, SIM 0.378, NSS 2.9067"),
-    "table2_t32": Row({"model.frames": 32}, "DHF1K val: CC 0.5212, SIM 0.3881, NSS 2.9565"),
-    "table2_t48": Row({"model.frames": 48}, "DHF1K val: CC 0.5231, SIM 0.3807, NSS 2.9477"),
-    "trilinear": Row({"model.heads.saliency.upsample": "trilinear"}, "DHF1K val: CC 0.5212 (section 4.4)"),
-    "transposed": Row({"model.heads.saliency.upsample": "transposed"}, "DHF1K val: CC 0.5178 (section 4.4)"),
-    "join_time": Row({"model.heads.saliency.join": "time"}, "DHF1K val: CC 0.5212 (section 4.4)"),
+    "table2_t8": Row({"model.frames": 8}, published=("avinet:2:ViNet(T=8)",)),
+    "table2_t16": Row({"model.frames": 16}, published=("avinet:2:ViNet(T=16)",)),
+    "table2_t32": Row({"model.frames": 32}, published=("avinet:2:ViNet(T=32)",)),
+    "table2_t48": Row({"model.frames": 48}, published=("avinet:2:ViNet(T=48)",)),
+    "trilinear": Row(
+        {"model.heads.saliency.upsample": "trilinear"}, published=("avinet:4.4:ViNet(trilinear)",)
+    ),
+    "transposed": Row(
+        {"model.heads.saliency.upsample": "transposed"}, published=("avinet:4.4:ViNet(transposed)",)
+    ),
+    "join_time": Row(
+        {"model.heads.saliency.join": "time"}, "the recipe itself", published=("avinet:2:ViNet(T=32)",)
+    ),
     "join_channels": Row(
         {"model.heads.saliency.join": "channels"},
         "DHF1K val: 'a similar performance', no figure (section 4.4)",

@@ -7,7 +7,7 @@
 
 Starts from: S3D (Kinetics-400) -> runs/vinet_dhf1k/model, the whole network. To start from the authors' DHF1K
 weights, convert them and add --config.init.vinet.path=checkpoints/vinet_dhf1k.
-Expected: CC 0.673, s-AUC 0.810, AUC 0.924, NSS 3.62, SIM 0.522 on the test list.
+Expected: the figures of the row (avsal train --list), on the test list.
 Validation is on the TEST list: the paper stops early on it, so its figures are of a chosen model. For a fair
 choice: --config.data.validation=holdout (a tenth of the training list).
 Validation clips every T frames, as in the code. Open in the paper: epochs, patience and rate of the
@@ -20,7 +20,7 @@ from avsal_jax.training import recipes
 from avsal_jax.training.recipes import Row
 
 ROWS = {
-    "table3": Row({}, "UCF-Sports test: CC 0.673, s-AUC 0.810, AUC 0.924, NSS 3.62, SIM 0.522"),
+    "table3": Row({}, published=("avinet:3:ViNet:ucf",)),
 }
 
 

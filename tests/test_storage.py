@@ -11,7 +11,7 @@ from avsal_jax import AvsalError, load_model
 from avsal_jax.models.network import init_variables
 from avsal_jax.models.systems import build, resolve
 from avsal_jax.ops.predictive_coding import Coding
-from avsal_jax.storage import flatten, read_model, write_model
+from avsal_jax.storage import flatten, model_label, read_model, write_model
 from avsal_jax.testing.models import TINY, tiny_stored
 
 
@@ -28,6 +28,31 @@ def test_round_trip(directory):
     assert stored.card["provenance"] == {"note": "made by a test"}
     assert sorted(p.name for p in directory.parent.iterdir()) == ["m"]  # no temporary folder is left
     assert sorted(p.name for p in directory.iterdir()) == ["model.json", "weights.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("path", "label"),
+    [
+        ("runs/vinet_t16/model", "vinet_t16"),
+        ("/data/runs/vinet_t16/model/", "vinet_t16"),
+        ("checkpoints/vinet_dhf1k", "vinet_dhf1k"),
+        ("avsal-gaze", "avsal-gaze"),
+        ("runs/model_b", "model_b"),
+        ("runs/vinet_t16/model/../model", "vinet_t16"),
+        ("/model", "model"),
+    ],
+)
+def test_a_model_is_labelled_by_its_folder_or_its_run(path, label):
+    assert model_label(path) == label
+
+
+def test_a_model_in_the_current_folder_has_the_name_of_that(tmp_path, monkeypatch):
+    folder = tmp_path / "vinet_t16" / "model"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder.parent)
+    assert model_label("model") == "vinet_t16"
+    monkeypatch.chdir(folder)
+    assert model_label(".") == "vinet_t16"
 
 
 def edit_card(directory, change):

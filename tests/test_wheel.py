@@ -19,7 +19,7 @@ def test_the_wheel_predicts_outside_the_checkout(tmp_path):
         f"avsal_jax/checkpoints/avsal-gaze/{name}" for name in ("model.json", "weights.safetensors")
     } <= set(names)
     assert {"avsal_jax/data/lists/gasp/LICENSE.md", "avsal_jax/data/lists/gasp/test_ave.csv"} <= set(names)
-    assert "avsal_jax/evaluation/published.csv" in names
+    assert "avsal_jax/published.csv" in names
     assert "avsal_jax/data/lists/gaze/osie.csv" in names
     assert not [name for name in names if name.startswith(("tests", "tools"))]
     assert not [name for name in names if "avsal-mini" in name]

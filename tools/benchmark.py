@@ -93,7 +93,7 @@ def _train(args):
     pair = _Pair(args)
     step, first_state = peers.training_step(pair.network, pair.variables)
     step, state = jax.jit(step, donate_argnums=0), first_state()
-    batches = jax.device_put({"source": pair.clips})
+    batches = jax.device_put({"labelled": pair.clips})
 
     def ours():
         nonlocal state

@@ -161,7 +161,7 @@ def one_step(check: Check, title: str, preset: Preset) -> dict:
 def _step(preset: Preset):
     """Returns a training step, and its arguments."""
     network, spec, terms = build(preset), preset.input, (Term("kl"),)
-    variables, batches = init_variables(network, 0), {"source": random_clips(spec, 2)}
+    variables, batches = init_variables(network, 0), {"labelled": random_clips(spec, 2)}
     objective = Supervised(network, terms)
     if preset.system == "dual_domain":
         objective = DomainAdversarial(network, terms, DomainAdversarialConfig(sources=("target",)))

@@ -110,7 +110,7 @@ def measure_training(check: Check, dtype: str, *, remat: bool = False, with_torc
     """Speed and memory of training steps of ViNet."""
     vinet = ViNet(check, dtype, remat=remat, with_torch=with_torch)
     clips = random_clips(vinet.spec, check.sizes.batch)
-    batches = jax.device_put({"source": clips})
+    batches = jax.device_put({"labelled": clips})
     step, first_state = peers.training_step(vinet.network, vinet.variables)
     state = first_state()
     program = check.compile("step", step, state, batches, 1.0, donate_argnums=0)
@@ -151,7 +151,7 @@ def measure_stream(check: Check) -> None:
 def measure_repeats(check: Check) -> None:
     """The same steps twice; and memory after many steps, unless determinism is what the flags are for."""
     vinet = ViNet(check, "bfloat16", with_torch=False)
-    batches = jax.device_put({"source": random_clips(vinet.spec, check.sizes.batch)})
+    batches = jax.device_put({"labelled": random_clips(vinet.spec, check.sizes.batch)})
     step, first_state = peers.training_step(vinet.network, vinet.variables)
     program = check.compile("step", step, first_state(), batches, 1.0, donate_argnums=0)
 

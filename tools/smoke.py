@@ -71,9 +71,10 @@ def step(config: TrainConfig, workdir: pathlib.Path) -> str:
     started = time.perf_counter()
     chex.clear_trace_counter()  # chex counts by the step's name, whichever run it belongs to
     trainer = Trainer(config, workdir, lambda line: None)
+    state, _ = trainer.start()
     batches = {name: trainer.feed.batches(name, 0, 1) for name in trainer.config.objective.streams()}
     clips = {name: next(stream) for name, stream in batches.items()}
-    _, values = trainer.program.step(trainer.program.initial_state(), clips, np.float32(1))
+    _, values = trainer.program.step(state, clips, np.float32(1))
     loss = float(values["loss"])
     for stream in batches.values():
         stream.close()

@@ -117,7 +117,7 @@ class Maps:
         if number == SILENCE:
             return np.stack([self._spec.audio.silence] * len(self._windows))
         entry = self._entries[number]
-        sound = ClipSound(read_sound(entry.sound), self._spec.audio, self._spec.frames, entry.fps)
+        sound = ClipSound.of(read_sound(entry.sound), self._spec, entry.fps)
         return np.stack([sound.clip(window, entry.frames) for window in self._windows])
 
 

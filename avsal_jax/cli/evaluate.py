@@ -40,7 +40,8 @@ def add_parser(commands) -> None:
     add("--prior", type=pathlib.Path, metavar="FILE", help="of fit-prior: adds the information gain over it "
         "(without: over the centre prior, where --metrics has it)")  # fmt: skip
     add("--seed", type=flags.seed, default=0, help="of the random numbers")
-    add("--label", type=flags.label, metavar="NAME", help="the method's name in tables")
+    add("--label", type=flags.label, metavar="NAME", help="the method's name in tables (default: the folder; "
+        "of runs/NAME/model, NAME)")  # fmt: skip
     add("--batch", type=flags.batch, metavar="N")
     add("--smoothing", type=flags.smoothing, metavar="SECONDS", help=flags.SMOOTHING)
     add("--allow-seen", action="store_true", help="score a prior or mean map on what it was fitted on")

@@ -57,11 +57,10 @@ def run(args: argparse.Namespace) -> int:
     feature_settings = FeatureSettings(
         args.features, args.feature_frames, compare_audio=args.compare_audio, iterations=args.iterations
     )
-    names = ("postprocess", "audio", "fps", "frame_step", "batch", "stream")
-    options = {name: getattr(args, name) for name in names}
+    options = {name: getattr(args, name) for name in ("postprocess", "audio", "fps", "frame_step", "batch")}
     if args.save is not None:
         options["save"] = args.save
-    settings = Settings(features=feature_settings, **options)
+    settings = Settings(features=feature_settings, video_stream=args.stream, **options)
 
     def note(line):
         print(f"note: {line}", file=sys.stderr)
@@ -69,12 +68,13 @@ def run(args: argparse.Namespace) -> int:
     inputs = own_inputs(list_inputs(args.input, args.output, note=note, stills=args.stills), args.shard)
     if not inputs:
         return 0
-    SoundChoice(args.audio).check()
-    if len(inputs) == 1:  # fails before a model is loaded
+    if is_single := len(inputs) == 1:  # fails before a model is loaded
         inputs = {check_source(source, settings): folder for source, folder in inputs.items()}
+    else:
+        SoundChoice(args.audio).check()
     use_compile_cache()
     runtime = Runtime(dtype=jnp.dtype(args.dtype))
     if args.model is None:
         print(NOTE, file=sys.stderr)
     model = load_model(args.model or DEFAULT, runtime, args.smoothing)
-    return predict_all(model, inputs, settings)
+    return predict_all(model, inputs, settings, are_checked=is_single)

@@ -16,11 +16,15 @@ from avsal_jax.media.photographs import PhotographSet
 
 
 def predict_all(
-    model: Model, inputs: dict[pathlib.Path | PhotographSet, pathlib.Path], settings: Settings
+    model: Model,
+    inputs: dict[pathlib.Path | PhotographSet, pathlib.Path],
+    settings: Settings,
+    are_checked: bool = False,
 ) -> int:
     """Predicts every input; returns 0, or 1 if any of several failed (they are listed at the end).
 
-    After any exception the next input is predicted, and finished outputs are kept.
+    After any exception the next input is predicted, and finished outputs are kept. `are_checked` is the
+    `is_checked` of `predict_file`.
 
     Raises:
       Exception: of the input, if it is the only one.
@@ -32,7 +36,13 @@ def predict_all(
             _say(f"[{number}/{len(inputs)}] {source}")
         try:
             summary = predict_file(
-                model, source=source, output=output, settings=settings, say=_say, progress=_progress
+                model,
+                source=source,
+                output=output,
+                settings=settings,
+                say=_say,
+                progress=_progress,
+                is_checked=are_checked,
             )
         except Exception as error:
             if len(inputs) == 1:

@@ -28,6 +28,7 @@ class Score:
       metrics: name -> mean.
       origin: paths, a table of a paper, or what was averaged.
       note: conditions and caveats of the numbers.
+      printed_values: metric -> value as the paper prints it; empty for measured results and means.
     """
 
     method: str
@@ -39,6 +40,7 @@ class Score:
     metrics: dict[str, float]
     origin: str
     note: str
+    printed_values: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +171,7 @@ def _score(results: list[Result]) -> Score:
         metrics={m: float(np.mean([r.metrics.get(m, np.nan) for r in results])) for m in names},
         origin="; ".join(r.origin for r in results),
         note="; ".join(dict.fromkeys(r.note for r in results if r.note)),
+        printed_values=first.printed_values if len(results) == 1 else {},
     )
 
 

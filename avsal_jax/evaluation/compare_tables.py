@@ -42,7 +42,10 @@ def csv_text(comparison: Comparison) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*_FIELDS[:6], *comparison.metrics, *_FIELDS[6:]])
     for score in comparison.scores:
-        values = [_exact(score.metrics.get(metric)) for metric in comparison.metrics]
+        values = [
+            score.printed_values.get(metric) or _exact(score.metrics.get(metric))
+            for metric in comparison.metrics
+        ]
         folds = " ".join(map(str, score.folds))
         about = [score.method, score.dataset, score.split, folds, score.protocol, _or_empty(score.videos)]
         writer.writerow([*about, *values, score.origin, score.note])
@@ -153,14 +156,11 @@ def _markdown_table(grid: Grid) -> str:
 
 
 def _value(score: Score, metric: str) -> str:
+    """Returns the text of a cell: as the paper prints it, or with four digits."""
+    if metric in score.printed_values:
+        return score.printed_values[metric]
     value = score.metrics.get(metric)
-    if not _known(value):
-        return ""
-    if score.protocol or score.dataset == SIX_SET_MEAN:
-        return f"{value:.4f}"
-    row = _metric(metric)
-    usual, printed = 3 if row is None else row.digits, len(f"{value:g}".partition(".")[2])
-    return f"{value:.{max(usual, printed)}f}"  # papers print 0.900, the number is 0.9
+    return f"{value:.4f}" if _known(value) else ""
 
 
 def _known(value: float | None) -> bool:

@@ -14,17 +14,18 @@ from avsal_jax.data.sets.entries import VideoEntry
 from avsal_jax.data.sets.video_lists import shipped_domain
 from avsal_jax.errors import AvsalError
 from avsal_jax.evaluation import priors, runner, tables
-from avsal_jax.evaluation.audio_choice import AUTO, AudioChoice
 from avsal_jax.evaluation.baseline import Baseline, BaselineRequest
 from avsal_jax.evaluation.baselines import centre_maps
 from avsal_jax.evaluation.map_sources import MapSource, ModelMaps
 from avsal_jax.evaluation.protocols import Protocol, protocol_for
 from avsal_jax.evaluation.saved_maps import SavedMaps
+from avsal_jax.evaluation.sound_assignment import AUTO, SoundAssignment
 from avsal_jax.evaluation.submission import write_submission
 from avsal_jax.evaluation.units import Settings, Unit
 from avsal_jax.inference.predictor import load_model
 from avsal_jax.metrics import default_metrics, find_metric, metrics_over_priors
 from avsal_jax.runtime.cluster import share
+from avsal_jax.storage import model_label
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,13 +43,13 @@ class Request:
       metrics: names of registered metrics; empty for the default metrics.
       shard: (I, N): the I-th of N shares, from 1.
       seed: of all random draws.
-      label: the method's name in tables.
+      label: the method's name in tables; None for that of the maps, see `storage.model_label` for a model.
       gaze: options for reading recorded gaze.
       allow_seen: whether a prior or mean map may be scored on the stimuli that it was fitted on.
       smoothing: of a network's maps, in seconds; None for the model's default.
       prior: a file of `fit-prior`, the reference of metrics that need a prior; adds these metrics unless
         `metrics` has one of them. Without a file, the reference is the centre prior.
-      audio: the sound of each video, for a model that takes audio; see `audio_choice.AudioChoice`.
+      audio: the sound of each video, for a model that takes audio; see `sound_assignment.SoundAssignment`.
       coding_iterations: number of predictive coding iterations; None for the model's default.
     """
 
@@ -104,10 +105,11 @@ def evaluate(
         return write_submission(
             own_units, protocol=settings.protocol, output=output, say=say, progress=progress
         )
+    jobs = runner.Jobs(settings)
     failed = runner.evaluate_units(
-        own_units, settings=settings, output=output, say=say, progress=progress, pool=pool
+        own_units, settings=settings, output=output, say=say, progress=progress, pool=pool, jobs=jobs
     )
-    parts = [runner.read_part(output, unit, settings) for unit in units]
+    parts = [runner.read_part(output, unit, jobs) for unit in units]
     attempts = sum(part is not None for part in parts)
     scored = [
         (part, unit.fold)
@@ -118,7 +120,7 @@ def evaluate(
     if attempts < len(units) or not complete:
         return {"videos": len(complete), "of": len(units), "failed": failed}
     about = {
-        "method": request.label or units[0].source.label,
+        "method": request.label or _label(units),
         "dataset": _shown_dataset(request),
         "split": request.split,
         "fold": request.fold,
@@ -180,6 +182,12 @@ def _protocol(request: Request) -> Protocol:
         return protocol
     grid = dataclasses.replace(protocol.grid, sigma=gaze.sigma, pixels_per_degree=gaze.pixels_per_degree)
     return dataclasses.replace(protocol, grid=grid)
+
+
+def _label(units: Sequence[Unit]) -> str:
+    """Returns the label of the maps; for folds of several models, that of the first and how many follow."""
+    first, *rest = dict.fromkeys(unit.source.label for unit in units)
+    return f"{first} and {len(rest)} more" if rest else first
 
 
 def _overrides(request: Request) -> dict:
@@ -298,8 +306,8 @@ def _model_maps(path: str, request: Request, entries: Sequence[VideoEntry]) -> M
     model = load_model(path, smoothing=request.smoothing, coding_iterations=request.coding_iterations)
     if request.audio != AUTO and model.spec.audio is None:
         raise AvsalError(f"{path} takes no audio: --audio {request.audio} has no effect; remove it")
-    sound = AudioChoice.of(request.audio, entries, request.seed)
-    return ModelMaps(model, pathlib.Path(path).name, batch=request.batch, sound=sound)
+    sound = SoundAssignment.of(request.audio, entries, request.seed)
+    return ModelMaps(model, model_label(path), batch=request.batch, sound=sound)
 
 
 def _folds(model: str | None) -> dict[int, str]:

@@ -12,8 +12,8 @@ import numpy as np
 from avsal_jax.data.sets.entries import VideoEntry
 from avsal_jax.data.truth.frame_truth import Truth
 from avsal_jax.errors import AvsalError
-from avsal_jax.evaluation.audio_choice import AudioChoice
 from avsal_jax.evaluation.protocols import Protocol
+from avsal_jax.evaluation.sound_assignment import SoundAssignment
 from avsal_jax.inference.stream import Images, stream
 from avsal_jax.media.clip_sound import ClipSound
 
@@ -108,9 +108,11 @@ class ModelMaps(MapSource):
       sound: of each video, for a model that takes audio.
     """
 
-    def __init__(self, model: Model, label: str, batch: int | None = None, sound: AudioChoice | None = None):
+    def __init__(
+        self, model: Model, label: str, batch: int | None = None, sound: SoundAssignment | None = None
+    ):
         self._model, self._batch, self.label = model, batch, label
-        self._sound = sound or AudioChoice()
+        self._sound = sound or SoundAssignment()
 
     def identity(self, entry: VideoEntry) -> str:
         """Returns the identity of the model, and of the sound unless it is the video's own."""
@@ -132,7 +134,7 @@ class ModelMaps(MapSource):
         spec, clips = self._model.spec, None
         sound, _ = (None, []) if spec.audio is None else self._sound.read(entry)
         if sound is not None:
-            clips = ClipSound(sound, front_end=spec.audio, frames=spec.frames, fps=entry.fps).clip
+            clips = ClipSound.of(sound, spec, entry.fps).clip
         selection = None
         if protocol.grid is not None and entry.published and not entry.is_still:
             selection = frozenset(protocol.frames(entry))
@@ -142,7 +144,7 @@ class ModelMaps(MapSource):
             sound=clips,
             batch=self._batch,
             selection=selection,
-            kind="still" if entry.is_still else "video",
+            medium="still" if entry.is_still else "video",
         )
         index = 0
         for frame in frames:

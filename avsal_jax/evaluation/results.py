@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from avsal_jax import published
 from avsal_jax.errors import AvsalError, damage_reason
-from avsal_jax.evaluation import published
 
 FORMAT = "avsal_jax evaluation 1"
 PUBLISHED = "published:"
@@ -35,6 +35,7 @@ class Result:
       origin: a readable source: a path, or a table of a paper.
       note: conditions and caveats of the numbers.
       category: of the videos; "" for all videos of the folder.
+      printed_values: metric -> value as the paper prints it; empty for a folder.
     """
 
     method: str
@@ -49,6 +50,7 @@ class Result:
     origin: str
     note: str = ""
     category: str = ""
+    printed_values: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def read_results(text: str) -> list[Result]:
@@ -77,11 +79,12 @@ def _published(row: published.Row) -> Result:
         fold=None,
         protocol="",
         videos=None,
-        metrics=dict(row.metrics),
+        metrics=row.metrics,
         per_video=None,
         folder=None,
         origin=row.source,
         note=row.note,
+        printed_values=row.printed_values,
     )
 
 

@@ -46,15 +46,16 @@ def evaluate_units(
     say: Callable[[str], None],
     progress: Callable,
     pool: Sequence[Unit],
+    jobs: Jobs,
 ) -> list[str]:
     """Scores every unit that has no part file of the same job yet; returns one line per failed unit.
 
     A failed unit does not affect the others. `pool` is the whole set, from which the DHF1K protocol draws
-    negatives. Part files (`parts/<video>.json`) are written atomically.
+    negatives. Part files (`parts/<video>.json`) are written atomically, each with its job from `jobs`.
     """
     failed = []
     for unit in progress(units):
-        stored_part = read_part(output, unit, settings)
+        stored_part = read_part(output, unit, jobs)
         if stored_part is not None and "failed" not in stored_part:
             continue
         try:
@@ -70,30 +71,43 @@ def evaluate_units(
                 failed.append(line)
                 say(f"failed: {line}")
         try:
-            write_part(part_path(output, unit.key), {"job": job(unit, settings), **part})
+            write_part(part_path(output, unit.key), {"job": jobs.of(unit), **part})
         except OSError as error:
             raise AvsalError(f"cannot write to {output / 'parts'}: {error.strerror}") from error
     return failed
 
 
-def read_part(output: pathlib.Path, unit: Unit, settings: Settings) -> dict | None:
+def read_part(output: pathlib.Path, unit: Unit, jobs: Jobs) -> dict | None:
     """Returns the stored part of a unit, None if it is of another job; `failed` is why it has no rows."""
     part = read_part_file(part_path(output, unit.key))
-    return part if part is not None and part.get("job") == job(unit, settings) else None
+    return part if part is not None and part.get("job") == jobs.of(unit) else None
 
 
-def job(unit: Unit, settings: Settings) -> dict:
-    """Returns everything that the scores of a unit depend on."""
-    return {
-        "dataset": unit.entry.dataset,
-        "video": unit.entry.identity(),
-        "source": unit.source.identity(unit.entry),
-        "protocol": settings.protocol.identity(),
-        "metrics": list(settings.metrics),
-        "seed": settings.seed,
-        **settings.plugin_identity(),
-        **settings.prior_identity(unit.entry),
-    }
+class Jobs:
+    """What the scores of units depend on; the files of a video are listed once, at the first request."""
+
+    def __init__(self, settings: Settings):
+        self._settings = settings
+        self._by_key: dict[str, dict] = {}
+
+    def of(self, unit: Unit) -> dict:
+        """Returns everything that the scores of a unit depend on."""
+        if unit.key not in self._by_key:
+            self._by_key[unit.key] = self._job(unit)
+        return self._by_key[unit.key]
+
+    def _job(self, unit: Unit) -> dict:
+        settings = self._settings
+        return {
+            "dataset": unit.entry.dataset,
+            "video": unit.entry.identity(),
+            "source": unit.source.identity(unit.entry),
+            "protocol": settings.protocol.identity(),
+            "metrics": list(settings.metrics),
+            "seed": settings.seed,
+            **settings.plugin_identity(),
+            **settings.prior_identity(unit.entry),
+        }
 
 
 def _score(unit: Unit, pool: Sequence[Unit], settings: Settings, output: pathlib.Path) -> dict:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from avsal_jax.evaluation import published
+from avsal_jax import published
 from avsal_jax.evaluation.protocols import Protocol
 from avsal_jax.evaluation.results import FORMAT
 from avsal_jax.files import write_json, write_text
@@ -148,7 +148,7 @@ def fold_means(folds: dict[str, dict], metrics: Sequence[str]) -> dict[str, floa
 
 
 def _table(title: str, measured, split: str, printed: Sequence[published.Row], metrics) -> list[str]:
-    """Returns the lines of a table: measured rows, then rows of papers; rows without a value are omitted."""
+    """Returns the lines of a table: measured rows, then rows of papers as printed, if they have a value."""
     lines = [
         f"## {title}",
         "",
@@ -159,7 +159,7 @@ def _table(title: str, measured, split: str, printed: Sequence[published.Row], m
         values = [_cell(means[name]) for name in metrics]
         lines.append("| " + " | ".join([label, *values, split, "this evaluation", ""]) + " |")
     for row in printed:
-        values = [_cell(row.metrics.get(name)) for name in metrics]
+        values = [row.printed_values.get(name, "") for name in metrics]
         if any(values):
             cells = [row.label, *values, row.split, row.source, row.pretraining]
             lines.append("| " + " | ".join(cells) + " |")

@@ -72,17 +72,17 @@ class FeatureEngine:
         self._variables, self._evaluate = variables, run
         self._maps = None
         if ITERATIONS in self.names:
-            self._maps = jax.jit(_after(network, self.counts), static_argnames="source")
+            self._maps = jax.jit(_after(network, self.counts), static_argnames="medium")
 
     def __call__(
-        self, frames: np.ndarray, sound: np.ndarray | None, source: str = "video"
+        self, frames: np.ndarray, sound: np.ndarray | None, medium: str = "video"
     ) -> dict[str, np.ndarray]:
         """Returns the features of a clip, and `saliency` [H, W], as float32 without the axis of the batch.
 
         Args:
           frames: uint8 [T, H, W, 3] at the size of the `InputSpec`.
           sound: as `FrontEnd.shape`; None is silence.
-          source: as `Clip.source`.
+          medium: as `Clip.medium`.
 
         Returns:
           `taps` come as `taps_1` (the finest) to `taps_4`, means over the channels [T', H', W'];
@@ -98,12 +98,12 @@ class FeatureEngine:
         if self._maps is not None:
             recorded |= {"taps", "audio"}
         audio = None if sound is None else np.asarray(sound, np.float32)[None]
-        clip = Clip(frames[None], audio, source=source)
+        clip = Clip(frames[None], audio, medium=medium)
         prediction = self._evaluate(clip, tuple(sorted(recorded)))
         features, values = prediction.features, {"saliency": saliency_of(prediction.logits[0])}
         for name in self.names:
             if name == ITERATIONS:
-                values[name] = self._maps(self._variables, features["taps"], features["audio"], source=source)
+                values[name] = self._maps(self._variables, features["taps"], features["audio"], medium=medium)
             elif name == RETENTION_HEADS:
                 retention, weights = (features[self._paths[key]][0] for key in _OF_HEADS)
                 values |= {name: retention[-1].mean(-1), "head_weights": weights}
@@ -175,12 +175,12 @@ def _selected(names: Sequence[str], paths: dict[str, str]) -> tuple[str, ...]:
 
 
 def _after(network: Network, counts: Sequence[int]):
-    """Returns a function (variables, pyramid, tokens, source) -> maps after `counts` iterations."""
+    """Returns a function (variables, pyramid, tokens, medium) -> maps after `counts` iterations."""
     variants = [with_iterations(network, count) for count in counts]
 
-    def maps(variables, pyramid, tokens, source):
+    def maps(variables, pyramid, tokens, medium):
         logits = [
-            network.run_taps(variables, pyramid, tokens, source=source).logits[SALIENCY]
+            network.run_taps(variables, pyramid, tokens, medium=medium).logits[SALIENCY]
             for network in variants
         ]
         return saliency_of(jnp.concatenate(logits))

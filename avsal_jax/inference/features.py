@@ -62,10 +62,8 @@ def check_features(model: Model, settings: FeatureSettings) -> None:
       AvsalError: an unknown feature, a second sound for a visual-only network, or iterations of a network
         without predictive coding.
     """
-    if settings.compare_audio is not None:
-        if model.spec.audio is None:
-            raise AvsalError("this model is visual-only: --compare-audio has no effect, so leave it out")
-        SoundChoice(settings.compare_audio).check()
+    if settings.compare_audio is not None and model.spec.audio is None:
+        raise AvsalError("this model is visual-only: --compare-audio has no effect, so leave it out")
     model.feature_engine(settings.names, settings.iterations)
 
 
@@ -95,7 +93,7 @@ class FeatureRecorder:
       outputs: the outputs that need features.
       sounds: the decoded sounds of the prediction.
       say: called with a line of progress.
-      kind: `video`, or `still` for a photograph.
+      medium: `video`, or `still` for a photograph.
       times: seconds of all frames of `frame_step`, if they are known from an earlier pass.
 
     Attributes:
@@ -114,11 +112,11 @@ class FeatureRecorder:
         outputs: Iterable[Output],
         sounds: Sounds,
         say: Callable[[str], None],
-        kind: str = "video",
+        medium: str = "video",
         times: Sequence[float] | None = None,
     ):
         self._model, self._settings, self._outputs = model, settings, outputs
-        self._say, self._kind, self.seconds = say, kind, 0.0
+        self._say, self._medium, self.seconds = say, medium, 0.0
         self._lines: list[str] = []
         self._sounds = self._clip_sounds(video, sounds)
         self._fps = float(video.info.rate) / settings.frame_step
@@ -182,7 +180,7 @@ class FeatureRecorder:
         self._say(f"features of frame {number} ...")
         self._size, self._engine = size, self._engine_of(spec)
         values = {
-            label: self._engine(clip.frames, sound and sound.clip(clip.window, self._count), self._kind)
+            label: self._engine(clip.frames, sound and sound.clip(clip.window, self._count), self._medium)
             for label, sound in self._sounds.items()
         }
         for recorded in values.values():
@@ -243,7 +241,7 @@ def record_features(
     say: Callable[[str], None],
     note: Callable[[str], None],
     recorder: FeatureRecorder | None = None,
-    kind: str = "video",
+    medium: str = "video",
 ) -> dict:
     """Passes the features of the selected frames to outputs, and returns figures for the summary.
 
@@ -254,21 +252,21 @@ def record_features(
 
     Other arguments are those of `FeatureRecorder`; raises the errors of it and of its `finish`.
     """
-    options = {"settings": settings, "outputs": outputs, "sounds": sounds, "say": say, "kind": kind}
+    options = {"settings": settings, "outputs": outputs, "sounds": sounds, "say": say, "medium": medium}
     count = None
     if recorder is None:
         recorder = FeatureRecorder(model, video, **options)
-        count = sum(1 for _ in _pass(model, video, settings, recorder=recorder, kind=kind))
+        count = sum(1 for _ in _pass(model, video, settings, recorder=recorder, medium=medium))
     times = recorder.missed()
     if times is not None:
         outputs.discard()
         recorder = FeatureRecorder(model, video, **options, times=times)
-        count = sum(1 for _ in _pass(model, video, settings, recorder=recorder, kind=kind))
+        count = sum(1 for _ in _pass(model, video, settings, recorder=recorder, medium=medium))
     return {**({} if count is None else {"frames": count, "maps": 0}), **recorder.finish(note)}
 
 
-def _pass(model, video, settings, recorder, kind) -> Iterator[FrameMap]:
-    return stream(model, video, step=settings.frame_step, kind=kind, recorder=recorder, has_maps=False)
+def _pass(model, video, settings, recorder, medium) -> Iterator[FrameMap]:
+    return stream(model, video, step=settings.frame_step, medium=medium, recorder=recorder, has_maps=False)
 
 
 def _label(audio: str) -> str:

@@ -268,14 +268,7 @@ class SoundChoice:
             sound = dataclasses.replace(sound, start=source.info.start)
         rate = float(source.info.rate) / step
         times = FrameTimes(rate, float(source.info.time_base))
-        clips = ClipSound(
-            sound,
-            front_end=spec.audio,
-            frames=spec.frames,
-            fps=rate,
-            video_start=source.info.start,
-            times=times,
-        )
+        clips = ClipSound.of(sound, spec, rate, video_start=source.info.start, times=times)
         if clips.warning:
             say(clips.warning)
         return clips

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import typing
 from collections.abc import Iterator, Mapping
 
 from avsal_jax.inference.output import GREY, IMAGE, Context, Item, Output
@@ -24,15 +25,10 @@ class OutputSet:
     def __init__(self, context: Context, classes: Mapping[str, type[Output]]):
         self._context, self._classes = context, classes
         self._outputs: list[Output] = []
-        self._closed = 0
+        self._closed = 0  # number of outputs that are completed or released
 
-    def __enter__(self) -> OutputSet:
-        try:
-            for cls in self._classes.values():
-                self._outputs.append(cls(self._context))
-        except BaseException:
-            self._release()
-            raise
+    def __enter__(self) -> typing.Self:
+        self._create()
         return self
 
     def __exit__(self, kind, error, trace) -> None:
@@ -60,10 +56,20 @@ class OutputSet:
         for file in (file for cls in self._classes.values() for file in cls.files):
             path = self._context.folder / file
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        self._create()
+
+    def _create(self) -> None:
+        """Creates the outputs; if one fails, releases the others."""
         self._outputs, self._closed = [], 0
-        self.__enter__()
+        try:
+            for cls in self._classes.values():
+                self._outputs.append(cls(self._context))
+        except BaseException:
+            self._release()
+            raise
 
     def _release(self) -> None:
+        """Releases the outputs that are not completed; their errors are ignored."""
         for output in self._outputs[self._closed :]:
             with contextlib.suppress(Exception):
                 output.close(ok=False)
@@ -96,32 +102,34 @@ class FrameOutputs(OutputSet):
         needs = {need for cls in classes.values() for need in cls.needs}
         self.shows_frames, self._shows_grey = IMAGE in needs, GREY in needs
         self._grey = None
+        self._stages: list[Worker] = []  # in the order of the work: rendering, then one for each output
         self.count, self.size = 0, (0, 0)
 
-    def __enter__(self) -> FrameOutputs:
-        super().__enter__()
-        self._workers = [Worker(output.add, _QUEUE) for output in self]
-        self._rendering = Worker(self._render, _QUEUE)
-        return self
-
-    def __exit__(self, kind, error, trace) -> None:
-        workers = (self._rendering, *self._workers)  # in the order of the work
+    def close(self) -> None:
+        """Writes the frames that wait, then completes all files; after an error, releases all outputs."""
         try:
-            if kind is None:
-                for worker in workers:
-                    worker.close()
-        except BaseException as failure:
-            self.__exit__(type(failure), failure, failure.__traceback__)
+            for stage in self._stages:
+                stage.close()
+        except BaseException:
+            self._release()
             raise
-        if kind is not None:
-            for worker in workers:
-                with contextlib.suppress(BaseException):
-                    worker.close(drop=True)
-        super().__exit__(kind, error, trace)
+        super().close()
+
+    def _create(self) -> None:
+        super()._create()
+        works = (self._render, *(output.add for output in self))
+        self._stages = [Worker(work, _QUEUE) for work in works]
+
+    def _release(self) -> None:
+        """Drops the frames that wait, then releases the outputs."""
+        for stage in self._stages:
+            with contextlib.suppress(BaseException):
+                stage.close(drop=True)
+        super()._release()
 
     def put(self, frame: Item) -> None:
         """Queues the next frame, without `grey`; blocks while the queue is full."""
-        self._rendering.put(frame)
+        self._stages[0].put(frame)
 
     def _render(self, frame: Item) -> None:
         self.count, self.size = self.count + 1, frame.size
@@ -129,6 +137,6 @@ class FrameOutputs(OutputSet):
         if has_map and self._shows_grey:
             self._grey = to_grey(resize_map(frame.saliency, *frame.size), self._context.settings.postprocess)
         frame.grey = self._grey
-        for output, worker in zip(self, self._workers, strict=True):
+        for output, stage in zip(self, self._stages[1:], strict=True):
             if has_map or output.every_frame:
-                worker.put(frame)
+                stage.put(frame)

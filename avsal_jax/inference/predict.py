@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import json
 import pathlib
@@ -34,13 +33,21 @@ from avsal_jax.inference.stream import FrameStream, stream
 from avsal_jax.media.photographs import PhotographSet, is_photograph
 
 
-def check_source(source: pathlib.Path | PhotographSet, settings: Settings) -> Source | PhotographSet:
-    """Returns the opened source for `predict_file`; raises AvsalError if it cannot be read as configured."""
-    photographs = _photographs(source)
-    if photographs is None:
-        return open_source(source, settings.fps, settings.stream)
-    check_photographs(photographs, settings)
-    return photographs
+def check_source(source, settings: Settings) -> Source | PhotographSet:
+    """Returns the opened source for `predict_file`.
+
+    Raises:
+      AvsalError: it, or a sound of the settings, cannot be read as configured.
+    """
+    opened = _photographs(source)
+    if opened is not None:
+        check_photographs(opened, settings)
+    else:
+        is_open = isinstance(source, Source)
+        opened = source if is_open else open_source(source, settings.fps, settings.video_stream)
+        SoundChoice(settings.audio).check()
+    SoundChoice(settings.features.compare_audio or "off").check()
+    return opened
 
 
 def _photographs(source) -> PhotographSet | None:
@@ -59,6 +66,7 @@ def predict_file(
     settings: Settings | None = None,
     say: Callable[[str], None] = lambda line: None,
     progress: Callable = lambda maps, total: maps,
+    is_checked: bool = False,
 ) -> dict:
     """Predicts a map for every frame of a video, or every photograph, and writes them into `output`.
 
@@ -71,6 +79,7 @@ def predict_file(
       output: a directory; created if missing.
       say: called with a line of progress.
       progress: wraps the iteration over maps, given the expected number of maps.
+      is_checked: whether `source` is the result of `check_source` with these settings.
 
     Returns:
       The content of `summary.json`; with `"resumed": True` if it already existed.
@@ -80,14 +89,11 @@ def predict_file(
     """
     settings = settings or Settings()
     output = pathlib.Path(output)
-    photographs = _photographs(source)
-    if photographs is not None:
-        return predict_photographs(model, photographs, output, settings=settings, say=say, progress=progress)
-    video = source if isinstance(source, Source) else open_source(source, settings.fps, settings.stream)
-    choice = SoundChoice(settings.audio)
-    choice.check()
+    source = source if is_checked else check_source(source, settings)
+    if isinstance(source, PhotographSet):
+        return predict_photographs(model, source, output, settings=settings, say=say, progress=progress)
+    video, choice = source, SoundChoice(settings.audio)
     compared = SoundChoice(settings.features.compare_audio or "off")
-    compared.check()
     job = _job(model, video=video, settings=settings, sound=choice.file(video), compared=compared.file(video))
     previous = previous_summary(output)
     if _finished(output, previous=previous, job=job, settings=settings):
@@ -122,7 +128,7 @@ def predict_file(
             "rate": float(video.info.rate),
             "note": model.card.get("note"),
             "notes": notes,
-            "settings": dataclasses.asdict(settings),
+            "settings": settings.to_dict(),
             **({"smoothing": model.spec.smoothing} if model.spec.smoothing else {}),
             "device": jax.devices()[0].device_kind,
             "job": job,
@@ -244,7 +250,7 @@ def _job(model: Model, video: Source, settings: Settings, sound, compared) -> di
         "compared_sound": tree_identity(compared) if compared else None,
         "model": model.identity,
         "dtype": str(jax.numpy.dtype(model.runtime.dtype)),
-        "settings": json.loads(json.dumps(dataclasses.asdict(settings))),
+        "settings": json.loads(json.dumps(settings.to_dict())),
         "version": avsal_jax.__version__,
     }
 

@@ -86,8 +86,8 @@ class Model:
         Raises:
           AvsalError: the clip does not fit, or a feature is unknown (the message lists the available ones).
         """
-        if not self.network.sees_source:  # videos and stills then share a compiled program
-            clip = clip.replace(source="video")
+        if not self.network.sees_medium:  # videos and stills then share a compiled program
+            clip = clip.replace(medium="video")
         outputs = self._run(self.variables, clip, features=tuple(sorted(features)))
         logits = outputs.logits.get(SALIENCY)
         saliency = None if logits is None else jax.nn.sigmoid(logits)
@@ -164,7 +164,7 @@ class Model:
             wave = clean_sound(audio, rate)
             for line in wave.notes:
                 warnings.warn(line, stacklevel=2)
-            sound = ClipSound(wave, front_end=self.spec.audio, frames=self.spec.frames, fps=fps).clip
+            sound = ClipSound.of(wave, self.spec, fps).clip
         return np.stack([saliency for _, saliency in self.iter_frames(frames, sound=sound, fps=fps)])
 
     def predict_image(self, image: np.ndarray | str | os.PathLike) -> np.ndarray:
@@ -196,7 +196,7 @@ class Model:
                 f"{list(array.shape)}"
             )
         spec = self.spec.for_picture(*array.shape[:2])
-        ((_, saliency),) = self.engine(spec=spec, source="still").stills([fitted_frame(array, spec)])
+        ((_, saliency),) = self.engine(spec=spec, medium="still").stills([fitted_frame(array, spec)])
         check_finite(saliency, name)
         return fitted_map(saliency, array.shape[:2], spec)
 
@@ -205,7 +205,7 @@ class Model:
         images: Iterable[np.ndarray],
         batch: int | None = None,
         sound: SoundOfClip | None = None,
-        source: str = "video",
+        medium: str = "video",
         fps: float | None = None,
         selection: Collection[int] | None = None,
     ) -> Iterator[tuple[int, np.ndarray]]:
@@ -218,7 +218,7 @@ class Model:
           images: of any size.
           batch: windows per call; by default 1 on CPU, 8 elsewhere.
           sound: returns the sound of a clip (`media.clip_sound.ClipSound.clip`); None for silence.
-          source: `video`, or `still` for a photograph.
+          medium: `video`, or `still` for a photograph.
           fps: frames per second, for a model with an interval or smoothing.
           selection: indices of the frames whose maps are yielded; None for all. The maps do not change.
             Frames on which they do not depend are neither resized nor encoded.
@@ -227,12 +227,12 @@ class Model:
           AvsalError: the model has an interval or smoothing, and fps is None.
         """
         frames = frame_stream(
-            self, Images(images, fps), sound=sound, batch=batch, selection=selection, kind=source
+            self, Images(images, fps), sound=sound, batch=batch, selection=selection, medium=medium
         )
         return ((frame.index, frame.saliency) for frame in frames)
 
     def engine(
-        self, batch: int | None = None, spec: InputSpec | None = None, source: str = "video"
+        self, batch: int | None = None, spec: InputSpec | None = None, medium: str = "video"
     ) -> WindowEngine:
         """Returns the compiled sliding-window functions.
 
@@ -240,7 +240,7 @@ class Model:
           batch: windows per call; by default 1 on CPU, 8 elsewhere.
           spec: `InputSpec.for_picture` of the model's spec, for the size of the frames; None for the model's
             own height and width.
-          source: of the clips for which it is compiled first; see `WindowEngine`.
+          medium: of the clips for which it is compiled first; see `WindowEngine`.
         """
         batch = batch or (1 if jax.default_backend() == "cpu" else 8)
         if SALIENCY not in self.network.heads:
@@ -248,7 +248,7 @@ class Model:
         network = self._network_of_size(spec)
         key = batch, network.input.height, network.input.width
         if key not in self._engines:
-            self._engines[key] = WindowEngine(network, self.variables, batch=batch, source=source)
+            self._engines[key] = WindowEngine(network, self.variables, batch=batch, medium=medium)
         return self._engines[key]
 
     def _network_of_size(self, spec: InputSpec | None) -> Network:

@@ -23,7 +23,7 @@ class Settings:
       frame_step: every K-th frame is used; in between, the overlay shows the last map.
       batch: windows per call; None for a default that depends on the device.
       features: which features of which frames, and a second sound to compare.
-      stream: index of the video stream of each file; None for the stream that a player would choose.
+      video_stream: index of the video stream of each file; None for the stream that a player would choose.
 
     Raises:
       AvsalError: an unknown output, or no output; a choice of features if no output needs them.
@@ -36,7 +36,7 @@ class Settings:
     frame_step: int = 1
     batch: int | None = None
     features: FeatureSettings = dataclasses.field(default_factory=FeatureSettings)
-    stream: int | None = None
+    video_stream: int | None = None
 
     def __post_init__(self):
         if not self.save:
@@ -49,3 +49,9 @@ class Settings:
                 "--features, --feature-frames, --compare-audio and --iterations are about features: add "
                 f"{names} to --save"
             )
+
+    def to_dict(self) -> dict:
+        """Returns the settings as in `summary.json`, which has `video_stream` as `stream`."""
+        values = dataclasses.asdict(self)
+        values["stream"] = values.pop("video_stream")  # the name in the files of earlier versions
+        return values

@@ -48,13 +48,13 @@ class SharedWindows:
     Args:
       network, variables: of the model; the network has `time_steps`.
       batch: windows per call.
-      source: as `Clip.source`.
+      medium: as `Clip.medium`.
       to_maps: logits -> maps.
 
     `compile_seconds` is the duration of tracing and compiling.
     """
 
-    def __init__(self, network: Network, variables: dict, batch: int, source: str, to_maps: Callable):
+    def __init__(self, network: Network, variables: dict, batch: int, medium: str, to_maps: Callable):
         spec, self._variables, self._batch = network.input, variables, batch
         self._frames, self._label_frame = spec.frames, spec.label_frame
         # A batch of windows may wait while the next batch of frames arrives.
@@ -68,7 +68,7 @@ class SharedWindows:
 
         def maps(variables, rings, starts, audio):
             levels = self._windows.window_levels(variables, rings, starts)
-            return to_maps(network.run_levels(variables, levels, audio, source=source).logits[SALIENCY])
+            return to_maps(network.run_levels(variables, levels, audio, medium=medium).logits[SALIENCY])
 
         audio = spec.audio and jax.ShapeDtypeStruct((batch, *spec.audio.shape), jnp.float32)
         self._maps = jax.jit(maps).lower(variables, self._shapes, starts, audio).compile()

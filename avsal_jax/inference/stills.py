@@ -33,7 +33,8 @@ from avsal_jax.runtime.threads import Worker, prefetched
 
 _AHEAD = 2  # pictures by which reading and writing may be ahead of or behind the network
 _HELD_BYTES = 1 << 29  # of pictures in memory that wait for their maps; others are read again
-_OF_VIDEOS = {"fps": "--fps", "frame_step": "--frame-step", "stream": "--stream"}  # settings and their flags
+# Settings of videos and their flags.
+_OF_VIDEOS = {"fps": "--fps", "frame_step": "--frame-step", "video_stream": "--stream"}
 
 
 def check_photographs(pictures: PhotographSet, settings: Settings) -> None:
@@ -62,7 +63,7 @@ def predict_photographs(
     say: Callable[[str], None] = lambda line: None,
     progress: Callable = lambda maps, total: maps,
 ) -> dict:
-    """Predicts a map for every photograph; arguments as in `predict.predict_file`.
+    """Predicts a map for every photograph that `check_photographs` allows; arguments as in `predict_file`.
 
     Files are moved into `output` when all pictures are predicted. Until then they are in a hidden folder of
     `output`, from which the next run resumes. A picture that fails is skipped; the next run retries it.
@@ -71,20 +72,18 @@ def predict_photographs(
       The content of `summary.json`. `failed` maps the file of each failed picture to the reason.
 
     Raises:
-      AvsalError: none of the pictures can be predicted (with the reason of the first), settings of videos,
-        or an output that cannot be written.
+      AvsalError: none of the pictures can be predicted (with the reason of the first), or an output that
+        cannot be written.
     """
-    check_photographs(pictures, settings)
     identities = {name: tree_identity(path) for name, path in pictures.pictures}
     compared = SoundChoice(settings.features.compare_audio or "off")
-    compared.check()
     compared_file = None if compared.audio in ("auto", "off") else pathlib.Path(compared.audio)
     job = {
         "photographs": identities if pictures.is_single else "several",
         "compared_sound": tree_identity(compared_file) if compared_file else None,
         "model": model.identity,
         "dtype": str(jax.numpy.dtype(model.runtime.dtype)),
-        "settings": json.loads(json.dumps(dataclasses.asdict(settings))),
+        "settings": json.loads(json.dumps(settings.to_dict())),
         "version": avsal_jax.__version__,
     }
     previous = previous_summary(output)
@@ -167,7 +166,7 @@ def _recorded(model: Model, pictures: PhotographSet, outputs: OutputSet, setting
         sounds=Sounds(),
         say=run.say,
         note=run.note,
-        kind="still",
+        medium="still",
     )
 
 
@@ -245,7 +244,7 @@ class _Run:
                 def engine(height, width):
                     nonlocal compiling
                     size, started = dataclasses.replace(spec, height=height, width=width), time.perf_counter()
-                    engines.append(self._model.engine(settings.batch, size, source="still"))
+                    engines.append(self._model.engine(settings.batch, size, medium="still"))
                     compiling += time.perf_counter() - started
                     return engines[-1]
 

@@ -104,7 +104,7 @@ def stream(
     step: int = 1,
     batch: int | None = None,
     selection: Collection[int] | None = None,
-    kind: str = "video",
+    medium: str = "video",
     has_images: bool = False,
     recorder: FeatureRecorder | None = None,
     has_maps: bool = True,
@@ -121,7 +121,7 @@ def stream(
       batch: windows per call; by default 1 on CPU, 8 elsewhere.
       selection: indices of the frames to yield, among those of `step`; None for all. Frames on which their
         maps do not depend are neither resized nor encoded.
-      kind: as `Clip.source`, `video` or `still`.
+      medium: as `Clip.medium`, `video` or `still`.
       has_images: whether to keep the pictures in `FrameMap.image`.
       recorder: receives the frames of `step` in order.
       has_maps: whether to compute maps.
@@ -135,17 +135,17 @@ def stream(
     if len(spec.sizes) > 1:
         first = list(itertools.islice(frames, 1))
         spec = spec.for_picture(*first[0].size) if first else spec
-    engine = model.engine(batch, spec, kind) if has_maps else None
+    engine = model.engine(batch, spec, medium) if has_maps else None
     rate = source.info.rate
     fps = None if rate is None else float(rate) / step
     single_pass = _Pass(
         frames, first=first, spec=spec, step=step, time_base=source.info.time_base, times=times,
         selection=selection, has_images=has_images, recorder=recorder,
-        encoded=_encoded(engine, selection=selection, fps=fps, kind=kind, recorder=recorder),
+        encoded=_encoded(engine, selection=selection, fps=fps, medium=medium, recorder=recorder),
     )  # fmt: skip
     if engine is None:
         return FrameStream(single_pass.frames(), 0.0)
-    maps = engine.maps(single_pass.fitted(), sound=sound, fps=fps, selection=selection, source=kind)
+    maps = engine.maps(single_pass.fitted(), sound=sound, fps=fps, selection=selection, medium=medium)
     return FrameStream(single_pass.frames(maps), engine.compile_seconds)
 
 
@@ -153,17 +153,24 @@ def _encoded(
     engine: WindowEngine | None,
     selection: Collection[int] | None,
     fps: float | None,
-    kind: str,
+    medium: str,
     recorder: FeatureRecorder | None,
 ) -> Collection[int] | None:
     """Returns the indices of the frames of `step` to resize; None for all."""
     if engine is not None:
-        return engine.encoded(selection, fps, kind)
+        return engine.encoded(selection, fps, medium)
     return recorder.frame_indices if recorder is not None else ()
 
 
 class _Pass:
-    """One pass over the frames of a source; `stream` documents the arguments."""
+    """One pass over the frames of a source; `stream` documents the arguments.
+
+    `frames` asks the engine for the next map, and the engine asks `fitted` for the network's inputs. `fitted`
+    appends each frame that is to be yielded to `_waiting`, in order, before it yields the frame's input, so a
+    frame is there when its map arrives. `frames` then takes frames from the left: those without a map before
+    the frame of this map, then that frame; after the last map, the rest. Both generators run in the thread of
+    the caller; only `_resize` runs in another one.
+    """
 
     def __init__(
         self,

@@ -35,13 +35,13 @@ class WindowEngine:
     Args:
       network, variables: of the model.
       batch: windows per call.
-      source: as `Clip.source`, of the clips for which it is compiled first. If the network depends on the
-        source, the first clip of the other source compiles a second program.
+      medium: as `Clip.medium`, of the clips for which it is compiled first. If the network depends on the
+        medium, the first clip of the other medium compiles a second program.
 
     `compile_seconds` is the duration of tracing and compiling.
     """
 
-    def __init__(self, network: Network, variables: dict, batch: int, source: str = "video"):
+    def __init__(self, network: Network, variables: dict, batch: int, medium: str = "video"):
         self._network, self._variables, self._spec, self.batch = network, variables, network.input, batch
         spec = network.input
         # Before its first window a stream buffers 2T-1 frames rounded up to a batch, or with an interval the
@@ -55,7 +55,7 @@ class WindowEngine:
         self._shared_windows: dict[str, SharedWindows] = {}
         self.compile_seconds = 0.0
         if not network.time_steps:
-            self._program(source)
+            self._program(medium)
 
     @functools.cached_property
     def _ring(self):
@@ -67,32 +67,32 @@ class WindowEngine:
             jax.eval_shape(self._stem, self._variables, frames),
         )
 
-    def _program(self, source: str) -> Callable:
-        """Returns the compiled function for clips of a source; shared if the network ignores the source."""
-        source = source if self._network.sees_source else "video"
+    def _program(self, medium: str) -> Callable:
+        """Returns the compiled function for clips of a medium; shared if the network ignores the medium."""
+        medium = medium if self._network.sees_medium else "video"
         spec, started = self._spec, time.perf_counter()
         if self._push is None:
             frames = jax.ShapeDtypeStruct((self.batch, spec.height, spec.width, 3), jnp.uint8)
             slots = jax.ShapeDtypeStruct((self.batch,), jnp.int32)
             push = jax.jit(functools.partial(_push, self._stem), donate_argnums=1)
             self._push = push.lower(self._variables, self._ring, frames, slots).compile()
-        if source not in self._programs:
+        if medium not in self._programs:
             indices = jax.ShapeDtypeStruct((self.batch, spec.frames), jnp.int32)
             audio = spec.audio and jax.ShapeDtypeStruct((self.batch, *spec.audio.shape), jnp.float32)
-            run = jax.jit(functools.partial(_run, self._network, source))
-            self._programs[source] = run.lower(self._variables, self._ring, indices, audio).compile()
+            run = jax.jit(functools.partial(_run, self._network, medium))
+            self._programs[medium] = run.lower(self._variables, self._ring, indices, audio).compile()
             self.compile_seconds += time.perf_counter() - started
-        return self._programs[source]
+        return self._programs[medium]
 
-    def _sharing(self, source: str) -> SharedWindows:
+    def _sharing(self, medium: str) -> SharedWindows:
         """Returns the compiled functions of windows that share their temporal layers."""
-        source = source if self._network.sees_source else "video"
-        if source not in self._shared_windows:
-            self._shared_windows[source] = SharedWindows(
-                self._network, self._variables, batch=self.batch, source=source, to_maps=saliency_of
+        medium = medium if self._network.sees_medium else "video"
+        if medium not in self._shared_windows:
+            self._shared_windows[medium] = SharedWindows(
+                self._network, self._variables, batch=self.batch, medium=medium, to_maps=saliency_of
             )
-            self.compile_seconds += self._shared_windows[source].compile_seconds
-        return self._shared_windows[source]
+            self.compile_seconds += self._shared_windows[medium].compile_seconds
+        return self._shared_windows[medium]
 
     def maps(
         self,
@@ -100,7 +100,7 @@ class WindowEngine:
         sound: SoundOfClip | None = None,
         fps: float | None = None,
         selection: Collection[int] | None = None,
-        source: str = "video",
+        medium: str = "video",
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Yields (index, map float32 [H, W]) for every frame, in order.
 
@@ -111,37 +111,35 @@ class WindowEngine:
           fps: frames per second, for a network with an interval or smoothing.
           selection: indices of the frames whose maps are yielded; None for all. The maps do not change.
             Frames on which they do not depend are not encoded.
-          source: as `Clip.source`.
+          medium: as `Clip.medium`.
 
         Raises:
           AvsalError: fps is missing although it is needed; the network's output is not finite (with the
             frame).
         """
-        spacing, radius = self._spacing_and_radius(fps, source)
+        spacing, radius = self._spacing_and_radius(fps, medium)
         if selection is None and spacing is None and self._network.time_steps:
-            batches = self._sharing(source).batches(
+            batches = self._sharing(medium).batches(
                 frames, lambda clips, count: self._audio(clips, sound, count)
             )
-            maps = _in_order(batches)
-            return smoothed(maps, radius, None) if radius else maps
-        program = self._program(source)
-        if selection is None:
+        elif selection is None:
+            program = self._program(medium)
             batches = self._batches(frames, sound=sound, program=program, spacing=spacing)
         else:
-            targets = within(selection, radius)
+            program, targets = self._program(medium), within(selection, radius)
             batches = self._selected_batches(
                 frames, sound=sound, program=program, spacing=spacing, targets=targets
             )
-        maps = _in_order(batches)
+        maps = _finite(_rows(batches))
         return maps if not radius and selection is None else smoothed(maps, radius, selection)
 
     def encoded(
-        self, selection: Collection[int] | None, fps: float | None, source: str = "video"
+        self, selection: Collection[int] | None, fps: float | None, medium: str = "video"
     ) -> set[int] | None:
         """Returns the frames that `maps` may need for a selection; None for all."""
         if selection is None:
             return None
-        (spacing, radius), spec = self._spacing_and_radius(fps, source), self._spec
+        (spacing, radius), spec = self._spacing_and_radius(fps, medium), self._spec
         return set().union(
             *(
                 possible_frames(target, spec.frames, label_frame=spec.label_frame, spacing=spacing)
@@ -149,10 +147,10 @@ class WindowEngine:
             )
         )
 
-    def _spacing_and_radius(self, fps: float | None, source: str) -> tuple[int | None, int]:
+    def _spacing_and_radius(self, fps: float | None, medium: str) -> tuple[int | None, int]:
         """Returns (distance between frames of a clip, averaged frames on each side)."""
         spec = self._spec
-        if source == "still":  # a photograph is one frame
+        if medium == "still":  # a photograph is one frame
             return (1 if spec.interval else None), 0
         if fps is None and spec.needs_rate:
             raise AvsalError(
@@ -267,14 +265,18 @@ def stills_of_sizes(
       pictures: uint8 [height, width, 3].
       engine: function (height, width) -> engine of that size; called once for each size.
     """
-    in_flight: collections.deque = collections.deque()
+    return _rows(_batches_of_sizes(pictures, engine))
+
+
+def _batches_of_sizes(pictures, engine):
+    """Yields (indices, maps on the device) a batch at a time; arguments as of `stills_of_sizes`."""
     waiting: dict[tuple[int, int], list[tuple[int, np.ndarray]]] = {}
     batches: dict[tuple[int, int], int] = {}
     functions: dict[tuple[int, int], Callable] = {}
 
-    def launch(size):
+    def launched(size):
         indices, images = zip(*waiting.pop(size), strict=True)
-        in_flight.append((indices, functions[size](np.stack(images))))
+        return indices, functions[size](np.stack(images))
 
     for index, picture in enumerate(pictures):
         size = picture.shape[:2]
@@ -283,35 +285,31 @@ def stills_of_sizes(
             batches[size], functions[size] = size_engine.batch, size_engine.still_maps()
         waiting.setdefault(size, []).append((index, picture))
         if len(waiting[size]) == batches[size]:
-            launch(size)
-        if len(in_flight) > _IN_FLIGHT:
-            yield from _rows(*in_flight.popleft())
+            yield launched(size)
     for size in tuple(waiting):
-        launch(size)
-    while in_flight:
-        yield from _rows(*in_flight.popleft())
+        yield launched(size)
 
 
-def _in_order(batches) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields (index, map) of batches, with a few batches in flight on the device."""
+def _rows(batches) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields (index, map) of batches (indices, maps on the device), with a few batches in flight.
+
+    Rows of a batch beyond its indices are padding.
+    """
     in_flight: collections.deque = collections.deque()
-    for indices, maps in batches:
-        in_flight.append((indices, maps))
+    for batch in batches:
+        in_flight.append(batch)
         if len(in_flight) > _IN_FLIGHT:
-            yield from _numbered(*in_flight.popleft())
-    while in_flight:
-        yield from _numbered(*in_flight.popleft())
+            indices, maps = in_flight.popleft()
+            yield from zip(indices, np.asarray(maps), strict=False)
+    for indices, maps in in_flight:
+        yield from zip(indices, np.asarray(maps), strict=False)
 
 
-def _numbered(indices, maps):
-    for index, saliency in _rows(indices, maps):
+def _finite(maps: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields (index, map); raises AvsalError for a map with values that are not finite."""
+    for index, saliency in maps:
         check_finite(saliency, f"frame {index + 1}")
         yield index, saliency
-
-
-def _rows(indices, maps):
-    """Yields (index, map) of a batch; rows beyond the indices are padding."""
-    yield from zip(indices, np.asarray(maps), strict=False)
 
 
 def _push(stem, variables, ring, frames, slots):
@@ -319,9 +317,9 @@ def _push(stem, variables, ring, frames, slots):
     return jax.tree.map(lambda slot_array, feature: slot_array.at[slots].set(feature), ring, features)
 
 
-def _run(network, source, variables, ring, indices, audio):
+def _run(network, medium, variables, ring, indices, audio):
     windows = jax.tree.map(lambda slot_array: slot_array[indices], ring)
-    outputs = network.run_windows(variables, windows, audio, source=source)
+    outputs = network.run_windows(variables, windows, audio, medium=medium)
     return saliency_of(outputs.logits[SALIENCY])  # [B, H, W]
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from avsal_jax.media.frame_times import FrameTimes
 from avsal_jax.spec.front_ends import FrontEnd
+from avsal_jax.spec.input import InputSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +136,25 @@ class ClipSound:
         # Samples before the first frame are cut, a late start is filled with silence.
         self._shift = round((video_start - sound.start) * sound.rate)
         self._regular = frames * sound.rate / fps  # samples of a clip at a constant rate
+
+    @classmethod
+    def of(
+        cls,
+        sound: Sound,
+        spec: InputSpec,
+        fps: float,
+        video_start: float = 0.0,
+        times: FrameTimes | None = None,
+    ) -> ClipSound:
+        """Returns the sound of the clips of `spec`, which has sound; other arguments as of the class."""
+        return cls(
+            sound,
+            front_end=spec.audio,
+            frames=spec.frames,
+            fps=fps,
+            video_start=video_start,
+            times=times,
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:

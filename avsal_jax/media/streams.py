@@ -6,7 +6,7 @@ import fractions
 import heapq
 import itertools
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import av
 
@@ -88,7 +88,7 @@ def _described(stream) -> str:
 
 
 def frame_rate(
-    packets: Iterator[av.Packet], stream, times: list[tuple[int | None, int | None]], interlaced: bool
+    packets: Iterator[av.Packet], stream, times: Sequence[tuple[int | None, int | None]], interlaced: bool
 ) -> tuple[fractions.Fraction, str | None]:
     """Returns (frames per second, note): the header's rate, or the measured rate if the two differ widely.
 
@@ -104,6 +104,7 @@ def frame_rate(
     believed = bool(header_rate) and SLOWEST_RATE <= header_rate <= FASTEST_RATE
     if interlaced and believed:
         return header_rate, None
+    times = list(times)
     while len(times) < _SAMPLED and (next_times := _next_time(packets)) is not None:
         times += next_times
     measured = _rate_of(times, exact(stream.time_base))

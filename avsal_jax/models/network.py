@@ -52,18 +52,18 @@ class Heads(nn.Module):
             setattr(self, name, module)
 
     def __call__(
-        self, pyramid: tuple[jax.Array, ...], train: bool = False, source: str = "video"
+        self, pyramid: tuple[jax.Array, ...], train: bool = False, medium: str = "video"
     ) -> dict[str, jax.Array]:
         logits = {}
         for name, module in self.modules.items:
-            options = {"source": source} if _sees_source(module) else {}
+            options = {"medium": medium} if _sees_medium(module) else {}
             logits[name] = getattr(self, name)(pyramid, train, **options)
         return logits
 
     @property
-    def sees_source(self) -> bool:
-        """Whether any head asks for the source of the clips."""
-        return any(_sees_source(module) for _, module in self.modules.items)
+    def sees_medium(self) -> bool:
+        """Whether any head asks for the medium of the clips."""
+        return any(_sees_medium(module) for _, module in self.modules.items)
 
     def __iter__(self) -> Iterator[str]:
         return (name for name, _ in self.modules.items)
@@ -75,8 +75,8 @@ class Heads(nn.Module):
         return dict(self.modules.items)[name]
 
 
-def _sees_source(module: nn.Module) -> bool:
-    return getattr(module, "sees_source", False)  # which a module that is not a `Part` may lack
+def _sees_medium(module: nn.Module) -> bool:
+    return getattr(module, "sees_medium", False)  # which a module that is not a `Part` may lack
 
 
 class Network(nn.Module):
@@ -100,30 +100,30 @@ class Network(nn.Module):
     heads: Heads = Heads()
 
     def __call__(
-        self, frames: jax.Array | None, audio=None, train: bool = False, source: str = "video"
+        self, frames: jax.Array | None, audio=None, train: bool = False, medium: str = "video"
     ) -> dict[str, jax.Array]:
         """Normalised frames [B, T, H, W, 3] and sound -> logits [B, ...] by head."""
         pyramid = None if self.visual_encoder is None else self.visual_encoder(frames, train)
-        return self._from_pyramid(pyramid, audio, train=train, source=source)
+        return self._from_pyramid(pyramid, audio, train=train, medium=medium)
 
     def _stem(self, frames: jax.Array):
         return self.visual_encoder.stem(frames, False)
 
     def _from_stem(
-        self, stem, audio=None, train: bool = False, source: str = "video"
+        self, stem, audio=None, train: bool = False, medium: str = "video"
     ) -> dict[str, jax.Array]:
-        return self._from_pyramid(self.visual_encoder.trunk(stem, train), audio, train=train, source=source)
+        return self._from_pyramid(self.visual_encoder.trunk(stem, train), audio, train=train, medium=medium)
 
     def _time_step(self, number: int, taps):
         return self.visual_encoder.time_step(number, taps)
 
     def _from_levels(
-        self, levels, audio=None, train: bool = False, source: str = "video"
+        self, levels, audio=None, train: bool = False, medium: str = "video"
     ) -> dict[str, jax.Array]:
         pyramid = self.visual_encoder.from_levels(levels, train)
-        return self._from_pyramid(pyramid, audio, train=train, source=source)
+        return self._from_pyramid(pyramid, audio, train=train, medium=medium)
 
-    def _from_pyramid(self, pyramid, audio, train, source):
+    def _from_pyramid(self, pyramid, audio, train, medium):
         if pyramid is not None:
             if self.neck is not None:
                 pyramid = self.neck(pyramid, train)
@@ -132,19 +132,19 @@ class Network(nn.Module):
         if self.audio_encoder is not None:
             tokens = self.audio_encoder(audio, train)
             self.sow("intermediates", "audio", tokens)
-        return self._from_taps(pyramid, tokens, train=train, source=source)
+        return self._from_taps(pyramid, tokens, train=train, medium=medium)
 
-    def _from_taps(self, pyramid, tokens, train: bool = False, source: str = "video") -> dict[str, jax.Array]:
+    def _from_taps(self, pyramid, tokens, train: bool = False, medium: str = "video") -> dict[str, jax.Array]:
         """What follows the encoders and the neck: pyramid and tokens of the sound -> logits by head."""
         fused = pyramid if self.fusion is None else self.fusion(pyramid, tokens, train)
         if self.regulator is not None:
             fused = self.regulator(pyramid, fused, train)
-        return self.heads(fused, train, source)
+        return self.heads(fused, train, medium)
 
     @property
-    def sees_source(self) -> bool:
-        """Whether outputs may depend on `Clip.source`."""
-        return self.heads.sees_source
+    def sees_medium(self) -> bool:
+        """Whether outputs may depend on `Clip.medium`."""
+        return self.heads.sees_medium
 
     @property
     def shares_frames(self) -> bool:
@@ -180,7 +180,7 @@ class Network(nn.Module):
         frames = self._checked_frames(clip) if self.visual_encoder is not None else None
         audio = self._checked_audio(clip) if self.audio_encoder is not None else None
         return self._evaluated(
-            variables, (frames, audio), train=train, rngs=rngs, features=features, source=clip.source
+            variables, (frames, audio), train=train, rngs=rngs, features=features, medium=clip.medium
         )
 
     @property
@@ -220,7 +220,7 @@ class Network(nn.Module):
         return jax.tree.map(lambda feature: feature[0], self.apply(variables, clip, method="_stem"))
 
     def run_windows(
-        self, variables: dict, shared, audio: jax.Array | None = None, features=(), source: str = "video"
+        self, variables: dict, shared, audio: jax.Array | None = None, features=(), medium: str = "video"
     ) -> Outputs:
         """Evaluates clips of shared frames.
 
@@ -229,11 +229,11 @@ class Network(nn.Module):
           shared: what `frame_features` gave, each array as clips [B, T, ...].
           audio: sound of the clips, or None for silence.
           features: as in `run`.
-          source: as `Clip.source`.
+          medium: as `Clip.medium`.
         """
         if not self.shares_frames:
-            return self.run(variables, Clip(shared, audio, source=source), features=features)
-        return self.run(variables, Clip(None, audio, shared=shared, source=source), features=features)
+            return self.run(variables, Clip(shared, audio, medium=medium), features=features)
+        return self.run(variables, Clip(None, audio, shared=shared, medium=medium), features=features)
 
     def _run_shared(self, variables: dict, clip: Clip, **options) -> Outputs:
         """Evaluates clips whose frames the encoder's stem has seen; 16 bits of a cache become 32."""
@@ -246,7 +246,7 @@ class Network(nn.Module):
         audio = None
         if self.audio_encoder is not None:
             audio = self._checked_audio(clip, len(jax.tree.leaves(shared)[0]))
-        return self._evaluated(variables, (shared, audio), method="_from_stem", source=clip.source, **options)
+        return self._evaluated(variables, (shared, audio), method="_from_stem", medium=clip.medium, **options)
 
     @property
     def time_steps(self) -> tuple[TimeStep, ...]:
@@ -258,31 +258,31 @@ class Network(nn.Module):
         return self.apply(variables, number, taps, method="_time_step")
 
     def run_levels(
-        self, variables: dict, levels, audio: jax.Array | None = None, source: str = "video"
+        self, variables: dict, levels, audio: jax.Array | None = None, medium: str = "video"
     ) -> Outputs:
         """Evaluates clips whose `time_steps` are evaluated.
 
         Args:
           variables: as in `run`.
           levels: of the pyramid, those that the steps return: [B, T, H, W, C], finest first.
-          audio, source: as in `run_windows`.
+          audio, medium: as in `run_windows`.
         """
         if self.audio_encoder is not None:
             audio = self._checked_audio(Clip(None, audio), len(levels[0]))
-        return self._evaluated(variables, (levels, audio), method="_from_levels", source=source)
+        return self._evaluated(variables, (levels, audio), method="_from_levels", medium=medium)
 
     def run_taps(
         self,
         variables: dict,
         pyramid: tuple[jax.Array, ...],
         tokens: jax.Array | None,
-        source: str = "video",
+        medium: str = "video",
     ) -> Outputs:
         """Evaluates what follows the features `taps` and `audio`."""
-        return self._evaluated(variables, (pyramid, tokens), method="_from_taps", source=source)
+        return self._evaluated(variables, (pyramid, tokens), method="_from_taps", medium=medium)
 
     def _evaluated(
-        self, variables, inputs, *, source, train=False, rngs=None, features=(), method="__call__"
+        self, variables, inputs, *, medium, train=False, rngs=None, features=(), method="__call__"
     ) -> Outputs:
         mutable = ["batch_stats", "intermediates"] if train else ["intermediates"]
         try:
@@ -290,7 +290,7 @@ class Network(nn.Module):
                 variables,
                 *inputs,
                 train=train,
-                source=source,
+                medium=medium,
                 mutable=mutable,
                 rngs=rngs,
                 method=method,

@@ -26,14 +26,14 @@ class Part(nn.Module):
 
     Its fields have types that say which values they take (`spec.fields`). They are checked when it is made.
 
-    A head whose class has `sees_source` is called with `source=` of the clips (`Clip.source`) in addition.
-    Its parameters must be the same for each source, since initialisation is for `video`.
+    A head whose class has `sees_medium` is called with `medium=` of the clips (`Clip.medium`) in addition.
+    Its parameters must be the same for each medium, since initialisation is for `video`.
 
     Raises:
       AvsalError: a value that a field does not take.
     """
 
-    sees_source: ClassVar[bool] = False
+    sees_medium: ClassVar[bool] = False
 
     def __post_init__(self):
         hints, name = self.field_types(), type(self).__name__

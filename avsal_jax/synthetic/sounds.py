@@ -32,9 +32,7 @@ class Sounds:
             for entry, kind in videos_with_class(root, split):
                 sound = read_sound(entry.sound)
                 for factor in 2.0 ** draws.uniform(-pitch, pitch, PITCHES if pitch else 1):
-                    clips = ClipSound(
-                        transposed(sound, factor), spec.audio, frames=spec.frames, fps=entry.fps
-                    )
+                    clips = ClipSound.of(transposed(sound, factor), spec, entry.fps)
                     self._videos.append((clips, int(entry.frames / factor), CLASSES * number + kind))
 
     def __len__(self):

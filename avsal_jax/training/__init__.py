@@ -1,7 +1,7 @@
 """Training: configs, objectives, the step, the loop, checkpoints, reports; a table of contents for plugins.
 
 An objective:  ObjectiveConfig, Objective, Supervised, SupervisedConfig, Stream, MadeStream, Steps,
-               StepInputs, StepOutputs, SOURCE, clip_of, masked_mean
+               StepInputs, StepOutputs, LABELLED, clip_of, masked_mean
 In a config:   adaptation
 An optimizer:  Optimizer
 A schedule:    Schedule, PlateauState
@@ -11,7 +11,7 @@ from avsal_jax.contents import offered
 
 _HOMES = {
     **dict.fromkeys(("ObjectiveConfig", "Objective", "Stream", "MadeStream", "Steps"), ".objectives"),
-    **dict.fromkeys(("StepInputs", "StepOutputs", "SOURCE", "clip_of", "masked_mean"), ".objectives"),
+    **dict.fromkeys(("StepInputs", "StepOutputs", "LABELLED", "clip_of", "masked_mean"), ".objectives"),
     **dict.fromkeys(("Supervised", "SupervisedConfig"), ".objectives"),
     "adaptation": ".objectives",
     "Optimizer": ".optimizers",

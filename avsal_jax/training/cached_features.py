@@ -26,21 +26,22 @@ _BATCH = 8  # frames per call
 
 
 def cached_features(
-    program: Program, videos: Sequence[PreparedVideo], say: Callable[[str], None]
+    program: Program, variables: dict, videos: Sequence[PreparedVideo], say: Callable[[str], None]
 ) -> FeatureCache:
     """Returns a cache with the features that clips share, for all frames of videos.
 
     Missing features are computed. A rerun resumes at the first missing video.
 
     Args:
-      program: with a network whose stem is frozen, at its initial weights.
+      program: with a network whose stem is frozen.
+      variables: its initial variables.
       videos: prepared videos.
       say: prints a line on the console.
 
     Raises:
       AvsalError: the network's encoder has no frozen stem; pictures cannot be read, or the disk is full.
     """
-    network, (variables, _) = program.network, program.initial_variables()
+    network = program.network
     cache = _open_cache(network, program.preset, variables)
     missing = [video for video in videos if not cache.has(video)]
     if not missing:

@@ -81,8 +81,8 @@ class Feed:
         self._features = features
         self._passes.clear()
 
-    def source(self) -> str:
-        """Returns the source of all clips, as `Clip.source`: `still` if every video has one frame.
+    def medium(self) -> str:
+        """Returns the medium of all clips, as `Clip.medium`: `still` if every video has one frame.
 
         Raises:
           AvsalError: among all streams and validation, some videos have one frame and some more.
@@ -207,7 +207,7 @@ def _sound_warnings(videos: list[PreparedVideo], spec: InputSpec) -> list[str]:
     counts: dict[str, int] = {}
     for video in videos:
         if video.sound is not None:
-            words = ClipSound(video.sound, front_end=spec.audio, frames=spec.frames, fps=video.fps).warning
+            words = ClipSound.of(video.sound, spec, video.fps).warning
             if words:
                 counts[words] = counts.get(words, 0) + 1
     lines = [f"{count} of {len(videos)} videos: {words}" for words, count in counts.items()]

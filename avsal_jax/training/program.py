@@ -42,7 +42,7 @@ class Program:
     Args:
       config: of the run.
       preset, network: from `network_of`.
-      source: of all clips; as `Clip.source`.
+      medium: of all clips; as `Clip.medium`.
       total: number of steps.
       parallel: the devices.
 
@@ -55,13 +55,13 @@ class Program:
         config: TrainConfig,
         preset: Preset,
         network: Network,
-        source: str,
+        medium: str,
         total: int,
         parallel: DataParallel,
     ):
         self.preset, self.network, self.total = preset, network, total
         self._config, self._parallel = config, parallel
-        self.objective = config.objective.build(network, config.loss.terms(), source)
+        self.objective = config.objective.build(network, config.loss.terms(), medium)
         extra = jax.eval_shape(lambda: self.objective.extra_variables(0))
         self._abstract = joined_variables(abstract_variables(network), extra)
         optimizer_config = with_frozen(config.optimizer, network.frozen_parameters)
@@ -72,7 +72,7 @@ class Program:
         chex.clear_trace_counter()  # its counts are by source text, over all runs of a process
         step = make_step(self.objective, optimizer=optimizer, total=total, seed=config.seed, ema=config.ema)
         self.step = parallel.jit(chex.assert_max_traces(step, n=1), donate=True)
-        self.validation_step = _validation_step(config, network=network, source=source, parallel=parallel)
+        self.validation_step = _validation_step(config, network=network, medium=medium, parallel=parallel)
 
     def initial_variables(self) -> tuple[dict, InitReport | None]:
         """Returns the variables of step 0 on the host, and a report of `init`, None if `init` is empty."""
@@ -85,9 +85,18 @@ class Program:
         variables, report = initialise(variables, [entry for _, entry in sorted(config.init.items())])
         return {**variables, "extra": extra}, report
 
-    def initial_state(self, say: Callable[[str], None] = lambda line: None) -> TrainState:
-        """Returns the state of step 0 on the devices; prints the report of `init`."""
-        variables, report = self.initial_variables()
+    def initial_state(
+        self,
+        say: Callable[[str], None] = lambda line: None,
+        initial: tuple[dict, InitReport | None] | None = None,
+    ) -> TrainState:
+        """Returns the state of step 0 on the devices; prints the report of `init`.
+
+        Args:
+          say: prints a line on the console.
+          initial: what `initial_variables` returned, if it was called already.
+        """
+        variables, report = initial or self.initial_variables()
         if report is not None:
             say(report.text())
         return self._parallel.jit(self._new_state)(self._parallel.replicate(variables))
@@ -146,10 +155,10 @@ def runtime_of(model: ModelConfig) -> Runtime:
     )
 
 
-def _validation_step(config: TrainConfig, network: Network, source: str, parallel: DataParallel) -> Callable:
+def _validation_step(config: TrainConfig, network: Network, medium: str, parallel: DataParallel) -> Callable:
     terms, metrics = config.loss.terms(), config.evaluation.scores
     if config.evaluation.native:
-        predict = chex.assert_max_traces(make_prediction_step(network, source), n=1)
+        predict = chex.assert_max_traces(make_prediction_step(network, medium), n=1)
         return NativeStep(parallel.jit(predict), terms=terms, metrics=metrics, parallel=parallel)
-    step = make_validation_step(network, terms, source, metrics=metrics)
+    step = make_validation_step(network, terms, medium, metrics=metrics)
     return parallel.jit(chex.assert_max_traces(step, n=1))

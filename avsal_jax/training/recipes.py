@@ -17,7 +17,7 @@ import runpy
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from avsal_jax import registry
+from avsal_jax import published, registry
 from avsal_jax.bundled import shipped_folder
 from avsal_jax.data.sets.dataset import SIX, group_names
 from avsal_jax.errors import AvsalError, did_you_mean, failing_lines
@@ -40,13 +40,15 @@ class Row:
     Attributes:
       changes: dotted path -> value; paths that begin with `model.` as in `models.changes`. A name, such as
         `optimizer.name` or `objective`, chooses a class, whose fields other keys may set.
-      paper: the result printed in the paper, or that it prints none.
+      paper: what the paper says of this variant, in addition to its figures; or that it prints no figure.
       width: set for every part that has this field; None for no change.
+      published: keys of the rows of papers with its figures, see `published.rows_of_key`.
     """
 
     changes: dict[str, object]
-    paper: str
+    paper: str = ""
     width: float | None = None
+    published: tuple[str, ...] = ()
 
 
 _ON_SYNTHETIC = {
@@ -331,12 +333,22 @@ def shipped() -> dict[str, pathlib.Path]:
 
 
 def listing() -> str:
-    """Returns a list of all shipped configs and rows, with the results in the papers."""
+    """Returns a list of all shipped configs and rows, with the figures of the papers as printed."""
     groups = [(f"{r.name}: {r.about.splitlines()[0]}", r.rows) for r in map(recipe, shipped())]
     lines = []
     for title, rows in [*groups, ("after every config and row, as vinet_dhf1k:table2_t16,smoke:", COMMON)]:
-        lines += [title, *(f"  {name:<19} {row.paper}" for name, row in rows.items())]
+        lines.append(title)
+        for name, row in rows.items():
+            first, *rest = _about(row)
+            lines += [f"  {name:<22} {first}", *(f"{'':<24} {line}" for line in rest)]
     return "\n".join(lines)
+
+
+def _about(row: Row) -> list[str]:
+    """Returns what the paper says of a row, then a line for each published row."""
+    tables = [published.rows_of_key(key) for key in row.published]
+    figures = [f"{r.dataset} {r.split}: {r.figures} ({r.source})" for rows in tables for r in rows]
+    return [row.paper, *figures] if row.paper else figures or [""]
 
 
 def _refuse_clashes(names: Sequence[str], rows: Mapping[str, Row]) -> None:

@@ -12,6 +12,7 @@ import jax
 from avsal_jax.errors import AvsalError
 from avsal_jax.runtime.parallel import DataParallel
 from avsal_jax.training.checkpointing import Checkpoints
+from avsal_jax.training.initialise import InitReport
 from avsal_jax.training.program import Program
 from avsal_jax.training.records.run_log import RunLog
 from avsal_jax.training.schedules import EarlyStopState, PlateauState
@@ -20,8 +21,8 @@ from avsal_jax.training.state import TrainState
 
 
 @dataclasses.dataclass
-class Progress:
-    """The part of a run's state that is on the host; stored in checkpoints as JSON.
+class HostState:
+    """The part of a run's state on the host, in addition to `TrainState`; stored in checkpoints as JSON.
 
     Attributes:
       plateau, early: counters of the plateau schedule and of early stopping.
@@ -63,7 +64,7 @@ class Progress:
         }
 
     @classmethod
-    def from_json(cls, values: dict) -> Progress:
+    def from_json(cls, values: dict) -> HostState:
         return cls(
             plateau=PlateauState(**values["plateau"]),
             early=EarlyStopState(**values["early"]),
@@ -79,7 +80,8 @@ def restore(
     checkpoints: Checkpoints,
     log: RunLog,
     training_data: str,
-) -> tuple[TrainState, Progress]:
+    initial: tuple[dict, InitReport | None] | None = None,
+) -> tuple[TrainState, HostState]:
     """Returns the first state of a run, from the first of these that exists:
 
     1. the last checkpoint of this workdir, to continue this run;
@@ -91,13 +93,14 @@ def restore(
     Args:
       config, program, parallel, checkpoints, log: of the run.
       training_data: description of the training data; a warning is logged if it changed since the checkpoint.
+      initial: what `Program.initial_variables` returned, if it was called already.
 
     Raises:
       AvsalError: a checkpoint is damaged, does not fit, or is past the end of the run.
     """
     last = checkpoints.latest()
     if last is not None:
-        state, progress, data_before = _restored(
+        state, host_state, data_before = _restored(
             program, parallel, checkpoints=checkpoints, step=last, log=log
         )
         log.say(f"restored step {last} of {program.total}")
@@ -106,25 +109,25 @@ def restore(
                 f"warning: the data has changed, was {data_before}, is {training_data}: from here on other "
                 "clips are drawn"
             )
-        return state, progress
+        return state, host_state
     if not config.resume:
-        return program.initial_state(log.say), Progress()
+        return program.initial_state(log.say, initial), HostState()
     folder = pathlib.Path(config.resume) / "checkpoints"
     other = Checkpoints(folder, read_only=True)
     last = other.latest()
     if last is None:
         raise AvsalError(f"{folder} holds no complete checkpoint to resume from")
-    state, progress, _ = _restored(program, parallel, checkpoints=other, step=last, log=log)
+    state, host_state, _ = _restored(program, parallel, checkpoints=other, step=last, log=log)
     log.say(f"resumed from {config.resume}, step {last} of {program.total}")
     other.close()
-    scale = progress.plateau.scale if config.optimizer.schedule.watches else 1.0
-    return state, Progress(PlateauState(scale), restarts=progress.restarts)
+    scale = host_state.plateau.scale if config.optimizer.schedule.watches else 1.0
+    return state, HostState(PlateauState(scale), restarts=host_state.restarts)
 
 
 def _restored(
     program: Program, parallel: DataParallel, checkpoints: Checkpoints, step: int, log: RunLog
-) -> tuple[TrainState, Progress, str | None]:
-    """Returns a checkpoint's state, progress and training data; restores pending values of the log."""
+) -> tuple[TrainState, HostState, str | None]:
+    """Returns a checkpoint's state, host state and training data; restores pending values of the log."""
     if step > program.total:
         raise AvsalError(
             f"{checkpoints.folder} is at step {step} already, and this run ends at step {program.total}; "
@@ -137,15 +140,15 @@ def _restored(
     state = checkpoints.restore(step, like)
     meta = checkpoints.meta(step)
     try:
-        progress = Progress.from_json(meta["progress"])
+        host_state = HostState.from_json(meta["progress"])
         log.restore(meta["pending"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise AvsalError(
             f"the record of checkpoint {step} in {checkpoints.folder} was not written by this version "
             f"({type(error).__name__}: {error}); remove it to use an earlier checkpoint"
         ) from error
-    progress.restarts.append(step)
+    host_state.restarts.append(step)
     data = meta.get("data")
     if isinstance(data, str):
         data = re.sub(r"clips \w+ epoch", "clips per epoch", data)  # earlier versions used other words
-    return state, progress, data
+    return state, host_state, data

@@ -15,14 +15,10 @@ from avsal_jax.training.state import TrainState, step_key
 from avsal_jax.training.validation_values import LOSS
 
 
-def make_step(
-    objective: Objective, optimizer, total: int, seed: int, ema: float, axis_name: str | None = None
-):
+def make_step(objective: Objective, optimizer, total: int, seed: int, ema: float):
     """Returns a pure function step(state, batches, plateau_scale) -> (state, values to log), to be jitted.
 
-    Under `jit` on a mesh, means over clips are over the global batch. Under `pmap` each device has its own
-    rows, and gradients and values are averaged over the axis `axis_name`. Inner updates of an objective are
-    not averaged, so `pmap` supports only objectives without inner updates.
+    Under `jit` on a mesh, means over clips are over the global batch.
 
     If the loss or the gradient is not finite, the step keeps the old state and stores its number in `failed`.
     All later steps then keep the state too. The selection is made on the device.
@@ -44,9 +40,6 @@ def make_step(
             return objective.loss(params, inputs)
 
         (value, outputs), gradients = jax.value_and_grad(loss, has_aux=True)(start)
-        values = outputs.values
-        if axis_name is not None:
-            value, values, gradients = jax.lax.pmean((value, values, gradients), axis_name)
         norm = optax.tree.norm(gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, start, plateau_scale=plateau_scale)
         params = optax.apply_updates(start, updates)
@@ -63,18 +56,18 @@ def make_step(
         )
         old = state.replace(failed=jnp.where(state.failed < 0, state.step, state.failed))
         state = jax.tree.map(lambda a, b: jnp.where(fine, a, b), new, old)
-        return state, {"loss": value, "gradient_norm": norm, **values, "failed": state.failed}
+        return state, {"loss": value, "gradient_norm": norm, **outputs.values, "failed": state.failed}
 
     return step
 
 
 def make_validation_step(
-    network: Network, terms: tuple[Term, ...], source: str = "video", metrics: tuple[str, ...] = ()
+    network: Network, terms: tuple[Term, ...], medium: str = "video", metrics: tuple[str, ...] = ()
 ):
     """Returns step(params, batch_stats, batch) -> (loss, metrics and `mask` [B] by name, maps [B, H, W])."""
 
     def step(params, batch_stats, batch):
-        logits = _logits(network, params=params, batch_stats=batch_stats, batch=batch, source=source)
+        logits = _logits(network, params=params, batch_stats=batch_stats, batch=batch, medium=medium)
         per_clip, _ = losses.weighted(
             logits, density=batch["density"], fixations=batch["fixations"], terms=terms
         )
@@ -85,16 +78,16 @@ def make_validation_step(
     return step
 
 
-def make_prediction_step(network: Network, source: str = "video"):
+def make_prediction_step(network: Network, medium: str = "video"):
     """Returns step(params, batch_stats, batch) -> maps float32 [B, H, W], for `validation.NativeStep`."""
 
     def step(params, batch_stats, batch):
-        logits = _logits(network, params=params, batch_stats=batch_stats, batch=batch, source=source)
+        logits = _logits(network, params=params, batch_stats=batch_stats, batch=batch, medium=medium)
         return jax.nn.sigmoid(logits.astype(jnp.float32))
 
     return step
 
 
-def _logits(network: Network, params, batch_stats, batch: dict, source: str) -> jax.Array:
+def _logits(network: Network, params, batch_stats, batch: dict, medium: str) -> jax.Array:
     variables = {"params": params, "batch_stats": batch_stats}
-    return network.run(variables, clip_of(batch, source)).logits[SALIENCY]
+    return network.run(variables, clip_of(batch, medium)).logits[SALIENCY]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import pathlib
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from avsal_jax.runtime.parallel import DataParallel
+from avsal_jax.storage import EXPORT_FOLDER
 from avsal_jax.training.cached_features import cached_features
 from avsal_jax.training.checkpointing import Checkpoints
 from avsal_jax.training.export import export_model
@@ -20,7 +22,7 @@ from avsal_jax.training.profiling import ProfilerWindow
 from avsal_jax.training.program import Program, network_of
 from avsal_jax.training.records.notes import announce, run_notes, training_data
 from avsal_jax.training.records.run_log import RunLog
-from avsal_jax.training.resume import Progress, restore
+from avsal_jax.training.resume import HostState, restore
 from avsal_jax.training.schema import TrainConfig, plain_values
 from avsal_jax.training.state import TrainState
 from avsal_jax.training.validation import Validation, validate, validated_size
@@ -61,8 +63,7 @@ class Trainer:
       profile: number of steps to profile, into `WORKDIR/profile`.
 
     Raises:
-      AvsalError: the workdir has another config or is in use; data, devices, optimizer or initial weights
-        are incompatible.
+      AvsalError: the workdir has another config or is in use; data, devices or optimizer are incompatible.
     """
 
     def __init__(
@@ -82,9 +83,9 @@ class Trainer:
         self.feed = feed = Feed(
             config.data, spec=network.input, seed=config.seed, parallel=parallel, objective=config.objective
         )
-        source = feed.source() if network.sees_source else "video"
+        medium = feed.medium() if network.sees_medium else "video"
         total = config.steps or -(-config.epochs * feed.epoch // config.data.batch)
-        self.program = Program(config, preset, network, source=source, total=total, parallel=parallel)
+        self.program = Program(config, preset, network, medium=medium, total=total, parallel=parallel)
         self._writes = parallel.process[0] == 0
         self.workdir = Workdir(pathlib.Path(workdir), plain_values(config), self._writes)
         self.checkpoints = Checkpoints(
@@ -96,16 +97,6 @@ class Trainer:
         self.log = RunLog(self.workdir.path, total=total, writes=self._writes, say=say)
         self._in_flight = InFlight(self.log)
         self._profile = profile if self._writes else 0
-        self._training_data = training_data(config, feed)
-        self._data_description = "; ".join(self._training_data.values())
-        self._notes = self._training_data | run_notes(
-            config, feed=feed, program=self.program, parallel=parallel
-        )
-        if self.checkpoints.latest() is None:
-            announce(self.log, self._notes, feed=feed, program=self.program)
-        if config.data.cached_features:
-            videos = [*feed.train, *feed.validation]
-            feed.use_features(cached_features(self.program, videos, self.log.say))
 
     def run(self) -> dict:
         """Trains until the last step, or until validation no longer improves.
@@ -115,23 +106,49 @@ class Trainer:
 
         Raises:
           Preempted: `should_stop` asked for it; everything is saved.
-          AvsalError: the loss is not finite, the disk is full, or data cannot be read. Checkpoints are kept.
+          AvsalError: initial weights or a checkpoint are incompatible, the loss is not finite, the disk is
+            full, or data cannot be read. Checkpoints are kept.
         """
         with self.workdir, contextlib.closing(self.log):
-            state, progress = restore(
-                self.config,
-                self.program,
-                self.parallel,
-                checkpoints=self.checkpoints,
-                log=self.log,
-                training_data=self._data_description,
+            notes = self._training_data | run_notes(
+                self.config, feed=self.feed, program=self.program, parallel=self.parallel
             )
+            if self.checkpoints.latest() is None:
+                announce(self.log, notes, feed=self.feed, program=self.program)
+            state, host_state = self.start()
             self.log.open(self.checkpoints.latest())
-            last = self._loop(state, progress)
+            last = self._loop(state, host_state)
             self._on_activity("writing the model and the report")
-            return self._finish(progress, last)
+            return self._finish(host_state, last, notes)
 
-    def _loop(self, state: TrainState, progress: Progress) -> int:
+    def start(self) -> tuple[TrainState, HostState]:
+        """Returns the first state of the run, as `restore`; first caches features if the config says so."""
+        initial = None
+        if self.config.data.cached_features:
+            initial = variables, _ = self.program.initial_variables()
+            videos = [*self.feed.train, *self.feed.validation]
+            features = cached_features(self.program, variables, videos=videos, say=self.log.say)
+            self.feed.use_features(features)
+        return restore(
+            self.config,
+            self.program,
+            self.parallel,
+            checkpoints=self.checkpoints,
+            log=self.log,
+            training_data=self._data_description,
+            initial=initial,
+        )
+
+    @functools.cached_property
+    def _training_data(self) -> dict[str, str]:
+        """What the run trains on, in words by title."""
+        return training_data(self.config, self.feed)
+
+    @property
+    def _data_description(self) -> str:
+        return "; ".join(self._training_data.values())
+
+    def _loop(self, state: TrainState, host_state: HostState) -> int:
         """Returns the number of completed steps."""
         start = step = int(state.step)
         log, in_flight, total = self.log, self._in_flight, self.program.total
@@ -142,29 +159,29 @@ class Trainer:
             for name in self.config.objective.streams():
                 streams[name] = stack.enter_context(contextlib.closing(self.feed.batches(name, step, total)))
             try:
-                while not self._between_steps(state, progress, step=step, start=start):
+                while not self._between_steps(state, host_state, step=step, start=start):
                     self._on_activity(f"step {step + 1} of {total}{', compiled first' * (step == start)}")
                     profiler.begin(step)
                     with log.timer.waiting():
                         batches = {name: next(stream) for name, stream in streams.items()}
-                    state, values = self._step(state, batches, scale=progress.plateau.scale, step=step)
+                    state, values = self._step(state, batches, scale=host_state.plateau.scale, step=step)
                     step += 1
                     in_flight.add(step, values)
                     if step % self.config.log_every == 0 or step == total:
                         in_flight.wait()
-                        log.record(step, self.program.learning_rate(step - 1, progress.plateau.scale))
+                        log.record(step, self.program.learning_rate(step - 1, host_state.plateau.scale))
                     if profiler.is_last(step):
                         in_flight.wait()
                         profiler.end()
                         log.say(f"the profile of {self._profile} steps is in {profiler.folder}")
             except NotFinite:
                 state = state.replace(failed=jnp.full_like(state.failed, -1))
-                self._save(state, progress, int(state.step))
+                self._save(state, host_state, int(state.step))
                 self.checkpoints.wait()
                 raise
         return step
 
-    def _between_steps(self, state: TrainState, progress: Progress, step: int, start: int) -> bool:
+    def _between_steps(self, state: TrainState, host_state: HostState, step: int, start: int) -> bool:
         """Validates and saves if due; returns whether the run ends here.
 
         Raises:
@@ -172,17 +189,17 @@ class Trainer:
         """
         config, total = self.config, self.program.total
         validation_due = (step % config.evaluation.every == 0 and step > 0) or step == total
-        validates = validation_due and progress.validated.get("step") != step
+        validates = validation_due and host_state.validated.get("step") != step
         if validates:
             self._in_flight.wait()
-            self._validate(state, progress, step)
-        ends = step == total or progress.stops_early(config)
+            self._validate(state, host_state, step)
+        ends = step == total or host_state.stops_early(config)
         preempted = self._should_stop(step)
         save_due = step % config.save_every == 0 and step > start
         if save_due or validates or ends or preempted:  # a validated state may be the best
             self._in_flight.wait()
             self._on_activity(f"saving step {step} of {total}")
-            self._save(state, progress, step)
+            self._save(state, host_state, step)
         if preempted:
             self.checkpoints.wait()
             raise Preempted(step)
@@ -197,12 +214,12 @@ class Trainer:
         with jax.transfer_guard("disallow"), annotation:  # all its inputs are on the devices
             return self.program.step(state, batches, plateau_scale)
 
-    def _validate(self, state: TrainState, progress: Progress, step: int) -> None:
+    def _validate(self, state: TrainState, host_state: HostState, step: int) -> None:
         with self.log.timer.paused():
             validation, rule = self._validation(state, f"validating at step {step} of {self.program.total}")
         self.log.validated(step, validation, rule)
         self.log.limits(step, self.program.network.limits(state.params))
-        progress.observe(step, validation.means, self.config)
+        host_state.observe(step, validation.means, self.config)
 
     def _validation(self, state: TrainState, activity: str) -> tuple[Validation, str]:
         """Returns the validation of a state, and a description of its rule."""
@@ -221,16 +238,16 @@ class Trainer:
         )
         return validation, f"{self.feed.rule}; {validated_size(spec, settings.native)}"
 
-    def _save(self, state: TrainState, progress: Progress, step: int) -> None:
+    def _save(self, state: TrainState, host_state: HostState, step: int) -> None:
         with self.log.timer.paused():
             meta = {
-                "progress": progress.to_json(),
+                "progress": host_state.to_json(),  # the key in all versions
                 "pending": self.log.pending(),
                 "data": self._data_description,
             }
-            self.checkpoints.save(step, state, meta=meta, metrics=progress.metrics_at(step))
+            self.checkpoints.save(step, state, meta=meta, metrics=host_state.metrics_at(step))
 
-    def _finish(self, progress: Progress, step: int) -> dict:
+    def _finish(self, host_state: HostState, step: int, notes: dict[str, str]) -> dict:
         """Exports the state by `evaluation.export`, or the last if none was validated; writes the report."""
         self.checkpoints.wait()
         best_step, best = self.checkpoints.best(), None
@@ -239,7 +256,7 @@ class Trainer:
             best = metric, self.checkpoints.metrics(best_step).get(metric), best_step
         exported = step if best is None or self.config.evaluation.export == "last" else best_step
         state = self.checkpoints.restore(exported, self.program.shapes)
-        model = self.workdir.path / "model"
+        model = self.workdir.path / EXPORT_FOLDER
         if self._writes:
             origin = {"step": exported, "validation": self.checkpoints.metrics(exported)}
             origin = {"trained on": next(iter(self._training_data.values()), ""), **origin}
@@ -248,8 +265,8 @@ class Trainer:
             plain_values(self.config),
             self.program.overview,
             best=best,
-            restarts=progress.restarts,
-            notes=tuple(self._notes.items()),
+            restarts=host_state.restarts,
+            notes=tuple(notes.items()),
         )
         self.checkpoints.close()
-        return {"steps": step, "best": best, "model": str(model), "validation": progress.validated}
+        return {"steps": step, "best": best, "model": str(model), "validation": host_state.validated}

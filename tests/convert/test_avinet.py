@@ -57,8 +57,8 @@ def test_avinet_b_agrees_with_the_public_code(tests_dir, tmp_path, optimised):
     assert set(outputs) == set(oracle["outputs"])
     for key, expected in oracle["outputs"].items():
         assert golden.disagreement(outputs[key], expected) <= 1e-4, key
-    grid, wanted = np.asarray(prediction.logits)[0, 5::16, 5::16], np.array(oracle["logits_grid"])
-    assert np.abs(grid - wanted).max() <= 1e-4 * np.abs(wanted).max()
+    grid, reference = np.asarray(prediction.logits)[0, 5::16, 5::16], np.array(oracle["logits_grid"])
+    assert np.abs(grid - reference).max() <= 1e-4 * np.abs(reference).max()
     assert prediction.features["fused"].shape == (1, 336, 1024)
 
 
@@ -107,7 +107,7 @@ def converted(tensors, tmp_path, **settings):
 def test_the_names_of_the_small_checkpoints_are_the_published_ones(tests_dir, b_tensors, t_tensors):
     published = json.loads((tests_dir / "golden" / "avinet_b.json").read_text())["keys"]
     assert set(b_tensors) == set(published) and len(b_tensors) == 525
-    added = set(t_tensors) - set(published)  # the public class of AViNet(T) has these beside
+    added = set(t_tensors) - set(published)  # parameters that only the public class of AViNet(T) has
     stems = {"conv_in_1x1", "audio_conv_1x1"}
     for number in range(3):
         layer = f"transformer.transformer_encoder.layers.{number}"

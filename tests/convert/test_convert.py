@@ -50,8 +50,8 @@ def test_vinet_agrees_with_the_public_code(tests_dir, tmp_path, optimised, name,
     for key, expected in oracle["outputs"].items():
         assert golden.disagreement(outputs[key], expected) <= 1e-4, key
     grid = np.asarray(prediction.logits)[0, 5::16, 5::16]
-    wanted = np.array(oracle["logits_grid"])
-    assert np.abs(grid - wanted).max() <= 1e-4 * np.abs(wanted).max()
+    reference = np.array(oracle["logits_grid"])
+    assert np.abs(grid - reference).max() <= 1e-4 * np.abs(reference).max()
 
 
 @pytest.mark.slow

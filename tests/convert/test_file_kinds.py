@@ -1,4 +1,4 @@
-"""Files that are no checkpoint: one line that says what each is, and what to do."""
+"""Files that are not checkpoints: one line says what each file is and what to do."""
 
 import bz2
 import gzip

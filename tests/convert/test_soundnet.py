@@ -36,7 +36,7 @@ def stavis_norm(n):
     return f"soundnet8.{POSITIONS[n - 1] + 1}"
 
 
-OWN = renamed(lambda n: f"conv{n}", lambda n: f"batchnorm{n}")
+PLAIN = renamed(lambda n: f"conv{n}", lambda n: f"batchnorm{n}")
 NESTED = renamed(lambda n: f"conv{n}.0", lambda n: f"conv{n}.1")
 INSIDE = renamed(lambda n: f"audionet.conv{n}", lambda n: f"audionet.batchnorm{n}")
 ROWS = renamed(stavis, stavis_norm, row=True)
@@ -48,7 +48,7 @@ PICTURE = {
 }
 FILES = {
     "soundnet8_final": {
-        **OWN,
+        **PLAIN,
         "conv8_objs.weight": np.ones((9, 64, 8, 1), np.float32),
         "conv8_scns.bias": ONES,
     },
@@ -77,15 +77,15 @@ def expected():
     """The same network by hand: numpy in float64, one output sample at a time."""
     x = WAVE.astype(np.float64)  # [C, L]
     for n, kernel in enumerate(KERNELS, start=1):
-        weight, bias = OWN[f"conv{n}.weight"][..., 0], OWN[f"conv{n}.bias"]
+        weight, bias = PLAIN[f"conv{n}.weight"][..., 0], PLAIN[f"conv{n}.bias"]
         padded = np.pad(x, ((0, 0), (kernel // 2, kernel // 2)))
         places = range(0, padded.shape[1] - kernel + 1, 2)
         x = np.stack([np.einsum("oik,ik->o", weight, padded[:, p : p + kernel]) for p in places], 1)
-        scale, shift, mean, var = (OWN[f"batchnorm{n}.{leaf}"][:, None] for leaf in NORM)
+        scale, shift, mean, var = (PLAIN[f"batchnorm{n}.{leaf}"][:, None] for leaf in NORM)
         x = np.maximum((x + bias[:, None] - mean) / np.sqrt(var + 1e-5) * scale + shift, 0)
         pool = {1: 8, 2: 8, 5: 4}.get(n, 1)
-        whole = x.shape[1] // pool
-        x = x[:, : whole * pool].reshape(len(x), whole, pool).max(2)
+        length = x.shape[1] // pool
+        x = x[:, : length * pool].reshape(len(x), length, pool).max(2)
     return x.T
 
 
@@ -105,9 +105,9 @@ def test_every_kind_of_file_gives_the_same_network(converted, expected, capsys, 
     ("tensors", "message"),
     [
         ({"conv1.weight": PICTURE["conv1.weight"]}, "this file does not contain SoundNet"),
-        ({**OWN, "conv9.weight": ONES}, "1 in the checkpoint but not known: conv9.weight"),
-        ({k: v for k, v in OWN.items() if k != "conv4.bias"}, "1 missing from the checkpoint: conv4.bias"),
-        ({**OWN, "conv3.weight": ROWS["soundnet8.8.weight"]}, "conv3.weight has shape .* look transposed"),
+        ({**PLAIN, "conv9.weight": ONES}, "1 in the checkpoint but not known: conv9.weight"),
+        ({k: v for k, v in PLAIN.items() if k != "conv4.bias"}, "1 missing from the checkpoint: conv4.bias"),
+        ({**PLAIN, "conv3.weight": ROWS["soundnet8.8.weight"]}, "conv3.weight has shape .* look transposed"),
     ],
     ids=["no SoundNet", "surplus", "missing", "a row amid columns"],
 )

@@ -111,13 +111,13 @@ X = np.random.default_rng(0).standard_normal((2, 5, 7, 9, 3)).astype(np.float32)
 
 def test_transposed_convolution_equals_torch():
     weight = np.random.default_rng(1).standard_normal((3, 4, 1, 4, 4)).astype(np.float32)
-    got = conv_transpose3d(
+    result = conv_transpose3d(
         jnp.asarray(X), jnp.asarray(weight.transpose(2, 3, 4, 0, 1)), stride=(1, 2, 2), padding=(0, 1, 1)
     )
     expected = torch.nn.functional.conv_transpose3d(
         nchw(X), torch.from_numpy(weight), stride=(1, 2, 2), padding=(0, 1, 1)
     )
-    np.testing.assert_allclose(got, nhwc(expected), atol=1e-5)
+    np.testing.assert_allclose(result, nhwc(expected), atol=1e-5)
 
 
 @pytest.mark.parametrize("align_corners", [True, False])
@@ -126,8 +126,8 @@ def test_resize_equals_torch(size, align_corners):
     expected = torch.nn.functional.interpolate(
         nchw(X), size=size, mode="trilinear", align_corners=align_corners
     )
-    got = resize_linear(jnp.asarray(X), size, align_corners=align_corners)
-    np.testing.assert_allclose(got, nhwc(expected), atol=1e-5)
+    result = resize_linear(jnp.asarray(X), size, align_corners=align_corners)
+    np.testing.assert_allclose(result, nhwc(expected), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -141,5 +141,5 @@ def test_pools_equal_torch(window, stride, padding):
     )
     for include in (True, False):
         expected = functional.avg_pool3d(nchw(X), window, stride, padding, count_include_pad=include)
-        got = avg_pool3d(jnp.asarray(X), window, stride, padding, count_include_pad=include)
-        np.testing.assert_allclose(got, nhwc(expected), atol=1e-6)
+        result = avg_pool3d(jnp.asarray(X), window, stride, padding, count_include_pad=include)
+        np.testing.assert_allclose(result, nhwc(expected), atol=1e-6)

@@ -23,10 +23,10 @@ VALUES = torch.tensor([0.5, -2.0, 0.0, 448.0])
 POSITIVE = torch.tensor([0.5, 2.0, 1.0, 256.0])
 
 
-def stored(tmp_path, value, **others):
+def stored(tmp_path, value, **entries):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of sparse and quantised tensors
-        torch.save({"w": value, **others}, tmp_path / "f.pt")
+        torch.save({"w": value, **entries}, tmp_path / "f.pt")
     return read_checkpoint(tmp_path / "f.pt").tensors["w"]
 
 
@@ -65,19 +65,19 @@ def test_sparse_tensors_are_dense(tmp_path, layout):
 
 
 def test_views_and_parameters_have_their_values(tmp_path):
-    whole = torch.arange(12.0).reshape(3, 4)
+    tensor = torch.arange(12.0).reshape(3, 4)
     cases = {
-        "parameter": (torch.nn.Parameter(whole), whole),
-        "transposed": (whole.T, whole.T),
-        "every other": (whole[::2, 1::2], whole[::2, 1::2]),
-        "expanded": (whole[:1].expand(3, 4), whole[:1].repeat(3, 1)),
-        "negative view": (torch._neg_view(whole), -whole),
-        "imaginary part of a conjugate": (torch.complex(whole, whole).conj().imag, -whole),
+        "parameter": (torch.nn.Parameter(tensor), tensor),
+        "transposed": (tensor.T, tensor.T),
+        "every other": (tensor[::2, 1::2], tensor[::2, 1::2]),
+        "expanded": (tensor[:1].expand(3, 4), tensor[:1].repeat(3, 1)),
+        "negative view": (torch._neg_view(tensor), -tensor),
+        "imaginary part of a conjugate": (torch.complex(tensor, tensor).conj().imag, -tensor),
     }
     for name, (value, expected) in cases.items():
         assert np.asarray(stored(tmp_path, value)).tolist() == expected.tolist(), name
-    tied = stored(tmp_path, whole, again=whole)
-    assert np.asarray(tied).tolist() == whole.tolist()
+    tied = stored(tmp_path, tensor, again=tensor)
+    assert np.asarray(tied).tolist() == tensor.tolist()
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -117,13 +117,13 @@ def test_a_huge_view_is_refused_by_its_shape_before_it_is_read(tmp_path):
         apply_table({"w": tensor}, [Entry("w", "x", "vector")], (), {"x": (4,)})
 
 
-def test_what_is_no_tensor_is_left_out_and_told(tmp_path):
+def test_entries_that_are_not_tensors_are_ignored_and_noted(tmp_path):
     state = collections.OrderedDict(a=torch.ones(2), _extra_state=None, epoch=3)
     state._metadata = {"": {"version": 1}}
     torch.save(state, tmp_path / "f.pt")
-    found = read_checkpoint(tmp_path / "f.pt")
-    assert list(found.tensors) == ["a"]
-    assert found.notes == ("ignored, since they are not tensors: _extra_state, epoch",)
+    checkpoint = read_checkpoint(tmp_path / "f.pt")
+    assert list(checkpoint.tensors) == ["a"]
+    assert checkpoint.notes == ("ignored, since they are not tensors: _extra_state, epoch",)
 
 
 def test_objects_are_named(tmp_path):
@@ -139,11 +139,11 @@ def test_a_real_torchscript_is_told(tmp_path):
         read_checkpoint(tmp_path / "f.pt")
 
 
-def test_a_training_checkpoint_goes_the_whole_way(tests_dir, tmp_path):
-    """bfloat16 under a compiled DataParallel, beside its average and the optimizer's state."""
-    ours = {k: torch.from_numpy(v.copy()) for k, v in golden_weights(small_keys(tests_dir)).items()}
-    short = {k: v.bfloat16() if v.ndim == 5 else v for k, v in ours.items()}
-    ema = {f"module.{k}": v * 2 if v.is_floating_point() else v for k, v in ours.items()}
+def test_a_training_checkpoint_is_converted_and_verified(tests_dir, tmp_path):
+    """bfloat16 under a compiled DataParallel, stored with its moving average and the optimizer state."""
+    weights = {k: torch.from_numpy(v.copy()) for k, v in golden_weights(small_keys(tests_dir)).items()}
+    short = {k: v.bfloat16() if v.ndim == 5 else v for k, v in weights.items()}
+    ema = {f"module.{k}": v * 2 if v.is_floating_point() else v for k, v in weights.items()}
     optimizer = torch.optim.Adam([torch.nn.Parameter(torch.ones(3))])
     content = {"epoch": 3, "model": {f"_orig_mod.module.{k}": v for k, v in short.items()}}
     content |= {"optimizer": optimizer.state_dict()}
@@ -152,8 +152,8 @@ def test_a_training_checkpoint_goes_the_whole_way(tests_dir, tmp_path):
     report = convert_checkpoint("vinet", tmp_path / "a.pt", tmp_path / "one", TINY_S3D)
     assert report.notes == (
         "read from model",
-        f"prefix _orig_mod.module. removed from {len(ours)} names",
-        f"{sum(v.ndim == 5 for v in ours.values())} tensors of bfloat16, stored as float32",
+        f"prefix _orig_mod.module. removed from {len(weights)} names",
+        f"{sum(v.ndim == 5 for v in weights.values())} tensors of bfloat16, stored as float32",
     )
     kernel, name = "decoder.convtsp1.0.weight", "params/heads/saliency/conv1/kernel"
     flat = flatten(read_model(report.output).variables)
@@ -162,5 +162,5 @@ def test_a_training_checkpoint_goes_the_whole_way(tests_dir, tmp_path):
         convert_checkpoint("vinet", tmp_path / "b.pt", tmp_path / "two", TINY_S3D)
     report = convert_checkpoint("vinet", tmp_path / "b.pt", tmp_path / "two", TINY_S3D, key="ema")
     flat = flatten(read_model(report.output).variables)
-    np.testing.assert_array_equal(flat[name], 2 * ours[kernel].numpy().transpose(2, 3, 4, 1, 0))
+    np.testing.assert_array_equal(flat[name], 2 * weights[kernel].numpy().transpose(2, 3, 4, 1, 0))
     assert "tensors equal their source" in verify("vinet", tmp_path / "b.pt", tmp_path / "two", "ema")

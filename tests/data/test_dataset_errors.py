@@ -26,9 +26,9 @@ def root(tmp_path):
     return fake_data.write_stavis(tmp_path / "root", "AVAD", fake_data.fake_videos(NAMES), lists)
 
 
-def refused(pattern, name, *arguments, **named):
+def refused(pattern, name, *arguments, **options):
     with pytest.raises(AvsalError, match=pattern) as error:
-        open_dataset(name, *arguments, **named)
+        open_dataset(name, *arguments, **options)
     assert "\n" not in str(error.value)
 
 
@@ -244,9 +244,9 @@ def test_a_sparse_map_with_a_wrong_index_is_refused(tmp_path, packed):
     values = np.zeros((9, 7))
     values[range(2, 9), range(7)] = 1
     scipy.io.savemat(path, {"eyeMap": scipy.sparse.csc_matrix(values)}, do_compression=packed)
-    whole = path.read_bytes()
+    content = path.read_bytes()
     np.testing.assert_array_equal(read_fixation_map(path, "eyeMap").fixations.points, np.argwhere(values))
-    inside = zlib.decompress(whole[136:]) if packed else whole
+    inside = zlib.decompress(content[136:]) if packed else content
     rows, columns = struct.pack("<7i", *range(2, 9)), struct.pack("<8i", *range(8))
     for right, wrong in (
         (rows, struct.pack("<7i", *range(2, 8), 1_000_000_000)),
@@ -258,7 +258,7 @@ def test_a_sparse_map_with_a_wrong_index_is_refused(tmp_path, packed):
         changed = inside.replace(right, wrong, 1)
         if packed:
             element = zlib.compress(changed)
-            changed = whole[:128] + struct.pack("<II", 15, len(element)) + element
+            changed = content[:128] + struct.pack("<II", 15, len(element)) + element
         path.write_bytes(changed)
         with pytest.raises(AvsalError, match="a.mat is not a MATLAB file that can be read"):
             read_fixation_map(path, "eyeMap")
@@ -268,11 +268,11 @@ def test_numbers_of_an_unknown_type_are_refused(tmp_path):
     """A type that the format does not have ended the process, also under a header that is damaged."""
     buffer = io.BytesIO()
     scipy.io.savemat(buffer, {"eyeMap": np.eye(5, dtype=np.uint8)})
-    whole = buffer.getvalue()
+    content = buffer.getvalue()
     tag = struct.pack("<II", 2, 25)  # miUINT8, 25 bytes
     for kind in (0, 99):
-        for header in (whole[:124], whole[:124] + b"\x07\x01IM"):
-            damaged = header + whole[len(header) :].replace(tag, struct.pack("<II", kind, 25), 1)
+        for header in (content[:124], content[:124] + b"\x07\x01IM"):
+            damaged = header + content[len(header) :].replace(tag, struct.pack("<II", kind, 25), 1)
             (tmp_path / "a.mat").write_bytes(damaged)
             with pytest.raises(AvsalError, match="a.mat is not a MATLAB file that can be read"):
                 read_fixation_map(tmp_path / "a.mat", "eyeMap")

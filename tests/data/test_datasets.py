@@ -41,7 +41,7 @@ def agrees(entry, video, exact):
 
 @pytest.fixture(scope="module")
 def stavis(tmp_path_factory):
-    """Three sets in one root; DIEM's list has another order than the alphabet's, and a blank line."""
+    """Three sets in one root. The list of DIEM is not in alphabetical order and has a blank line."""
     root = tmp_path_factory.mktemp("stavis")
     diem = fake_data.fake_videos(DIEM_NAMES)
     order = (DIEM_NAMES[2], DIEM_NAMES[0], DIEM_NAMES[1])
@@ -109,8 +109,8 @@ def test_folds_come_from_the_root_or_from_the_shipped_lists(stavis):
     # Coutrot has no lists in this root: the shipped ones name 20 clips of fold 2, of which we have some.
     entries = open_dataset("coutrot1", root, fold=2)
     assert len(entries) == 20 and {e.fps for e in entries} == {24.99975}
-    there = [e for e in entries if e.frames]
-    assert [e.name for e in there] == ["clip3", "clip8"]
+    available = [e for e in entries if e.frames]
+    assert [e.name for e in available] == ["clip3", "clip8"]
     absent = next(e for e in entries if not e.frames)
     assert absent.notes[0] == f"no images in {root / 'video_frames' / 'Coutrot_db1' / absent.name}"
     with pytest.raises(IndexError, match="has frames 0 to -1, not 0"):
@@ -156,9 +156,9 @@ def gasp_rows(name, dataset):
     """Names in a shipped file, by way of the plain text and the two renamings."""
     path = f"{__file__.rsplit('/tests/', 1)[0]}/avsal_jax/data/lists/gasp/{name}.csv"
     with open(path, encoding="utf-8") as file:
-        found = [row[0] for row in csv.reader(file) if row[3] == dataset]
-    found = [re.sub(r"^clip_(\d+)$", r"clip\1", n) for n in found]
-    return [re.sub("monkeys_1280x70$", "monkeys_1280x704", n) for n in found]
+        names = [row[0] for row in csv.reader(file) if row[3] == dataset]
+    names = [re.sub(r"^clip_(\d+)$", r"clip\1", n) for n in names]
+    return [re.sub("monkeys_1280x70$", "monkeys_1280x704", n) for n in names]
 
 
 def test_ave_is_made_of_three_sets_with_categories(empty_stavis):
@@ -180,15 +180,15 @@ def test_ave_is_made_of_three_sets_with_categories(empty_stavis):
     assert monkeys.frames == 1 and monkeys.fps == 29.9997
 
 
-def test_lists_of_ones_own(stavis, tmp_path):
+def test_list_files_of_users(stavis, tmp_path):
     root, videos = stavis
     path = tmp_path / "domain.txt"
     path.write_text(
         "diem DIY_SOS_1280x712\n\n  coutrot1   clip8  \navad V10_Dog\nDIY_SOS_1280x712\nclip3 4 12.5"
     )
     entries = open_dataset("diem", root, list_file=path)
-    found = [(e.dataset, e.name, e.frames, e.fps) for e in entries]
-    assert found == [
+    rows = [(e.dataset, e.name, e.frames, e.fps) for e in entries]
+    assert rows == [
         ("diem", "DIY_SOS_1280x712", 7, 29.9997),
         ("coutrot1", "clip8", 7, 24.99975),
         ("avad", "V10_Dog", 5, 24.99975),
@@ -225,9 +225,9 @@ def test_dhf1k_as_released(tmp_path, fixation):
     assert (test.name, test.frames, test.published, test.notes) == ("0701", 3, False, ())
     assert test.truth(0) is None
     assert test.frame(2).shape == (36, 52, 3)
-    picked = tmp_path / "list.txt"
-    picked.write_text("007\n")
-    (entry,) = open_dataset("dhf1k", tmp_path, list_file=picked)
+    list_file = tmp_path / "list.txt"
+    list_file.write_text("007\n")
+    (entry,) = open_dataset("dhf1k", tmp_path, list_file=list_file)
     assert entry.frames == 5
 
 
@@ -290,6 +290,6 @@ def test_ucf_sports(tmp_path):
 
 def test_entries_travel_between_processes(stavis):
     entries = open_dataset("diem", stavis[0])
-    again = pickle.loads(pickle.dumps(entries))
-    assert again == entries
-    np.testing.assert_array_equal(again[0].frame(1), entries[0].frame(1))
+    copies = pickle.loads(pickle.dumps(entries))
+    assert copies == entries
+    np.testing.assert_array_equal(copies[0].frame(1), entries[0].frame(1))

@@ -60,9 +60,9 @@ def read(folder, content, name="a.png", **options):
 )
 def test_binary_maps_of_any_kind(tmp_path, name, change):
     points = places()
-    found = read(tmp_path, change(binary(points)), name)
-    assert found.points.dtype == np.int32 and (found.kind, found.damaged) == ("", 0)
-    np.testing.assert_array_equal(found.points, points)
+    fixations = read(tmp_path, change(binary(points)), name)
+    assert fixations.points.dtype == np.int32 and (fixations.kind, fixations.damaged) == ("", 0)
+    np.testing.assert_array_equal(fixations.points, points)
 
 
 def test_a_map_without_fixations(tmp_path):
@@ -75,11 +75,11 @@ def test_binary_maps_after_compression(tmp_path, name, quality):
     """Every point is found, and nothing else, though hundreds of pixels are above zero."""
     for seed in range(8):
         points = places(seed)
-        found = read(tmp_path, binary(points), name, quality=quality)
-        np.testing.assert_array_equal(found.points, points)
+        fixations = read(tmp_path, binary(points), name, quality=quality)
+        np.testing.assert_array_equal(fixations.points, points)
         with Image.open(tmp_path / name) as image:
             assert np.count_nonzero(np.asarray(image.convert("L"))) > 2 * len(points)
-        assert found.kind == NOISE
+        assert fixations.kind == NOISE
     buffer = io.BytesIO()
     Image.fromarray(binary(points)).save(buffer, "JPEG")
     with Image.open(buffer) as image:  # and saved again without loss
@@ -96,18 +96,18 @@ def test_counts_are_points(tmp_path):
         ("a.mat", counts.astype(float)),
         ("a.mat", scipy.sparse.csc_matrix(counts.astype(float))),
     ):
-        found = read(tmp_path, content, name)
-        np.testing.assert_array_equal(found.points, points)
-        assert found.kind == COUNTS
+        fixations = read(tmp_path, content, name)
+        np.testing.assert_array_equal(fixations.points, points)
+        assert fixations.kind == COUNTS
 
 
 def test_nan_are_not_fixated_and_counted(tmp_path):
     points = places()
     content = binary(points, 1).astype(float)
     content[0, :5] = np.nan
-    found = read(tmp_path, content, "a.mat")
-    np.testing.assert_array_equal(found.points, points)
-    assert (found.kind, found.damaged) == ("", 5)
+    fixations = read(tmp_path, content, "a.mat")
+    np.testing.assert_array_equal(fixations.points, points)
+    assert (fixations.kind, fixations.damaged) == ("", 5)
 
 
 def blurred(points, sigma=4):
@@ -153,11 +153,11 @@ def test_what_is_no_fixation_map_is_refused(tmp_path, name, change, words):
 def test_spots_are_read_with_a_note(tmp_path):
     """Every pixel of a map enlarged three times counts, and the note says so; single points have none."""
     enlarged = np.kron(binary(places()), np.ones((3, 3), np.uint8))
-    found = read(tmp_path, enlarged)
-    assert found.kind == PATCHES and len(found.points) == np.count_nonzero(enlarged)
-    assert "are adjacent" in fixation_findings([found])["fixation maps"]
+    fixations = read(tmp_path, enlarged)
+    assert fixations.kind == PATCHES and len(fixations.points) == np.count_nonzero(enlarged)
+    assert "are adjacent" in fixation_findings([fixations])["fixation maps"]
     pair = np.zeros((9, 9), np.uint8)
-    pair[4, 4:6] = pair[0, 8] = pair[1, 0] = 255  # two beside each other; the ends of two rows are apart
+    pair[4, 4:6] = pair[0, 8] = pair[1, 0] = 255  # one adjacent pair; the ends of two rows are not adjacent
     assert read(tmp_path, pair).kind == ""
 
 
@@ -169,9 +169,10 @@ def test_dots_in_colour_and_strong_compression_are_refused(tmp_path):
         read(tmp_path, dots, "a.jpg", quality=20)
 
 
-def test_findings_are_told_once_with_their_number():
-    none = np.zeros((0, 2), np.int32)
-    frames = [Fixations(none), Fixations(none, COUNTS, 2), Fixations(none, NOISE), Fixations(none, NOISE, 1)]
+def test_findings_are_reported_once_with_their_number():
+    empty = np.zeros((0, 2), np.int32)
+    kinds = ((), (COUNTS, 2), (NOISE,), (NOISE, 1))
+    frames = [Fixations(empty, *kind) for kind in kinds]
     lines = fixation_findings(frames)
     assert lines["fixation maps"].startswith("1 of 4 fixation maps hold counts: a pixel counts once; 2 of 4 ")
     assert lines["NaN"] == "3 values of fixation maps are NaN; they count as not fixated"

@@ -63,8 +63,8 @@ def test_pictures_of_every_mode_are_the_plain_grey_one(tmp_path, name):
     image.save(tmp_path / file, **options)
     grey = read_grey(tmp_path / file)
     assert grey.dtype == (np.float64 if "bit" in name or name == "float" else np.uint8)
-    found = grey if grey.dtype == np.uint8 else 255 * grey
-    np.testing.assert_allclose(found.astype(float), GREY, atol=levels + 1e-4)  # 1e-4: float32 thirds
+    pixels = grey if grey.dtype == np.uint8 else 255 * grey
+    np.testing.assert_allclose(pixels.astype(float), GREY, atol=levels + 1e-4)  # 1e-4: float32 thirds
     np.testing.assert_allclose(
         255 * FileTruth(tmp_path / file, None, variable="").density, GREY, atol=levels + 1e-4
     )
@@ -142,8 +142,8 @@ def test_numbers_are_divided_by_their_largest(tmp_path, values):
     np.savez_compressed(tmp_path / "a.npz", values)
     for name in ("a.npy", "a.npz", "a.mat"):
         grey = read_grey(tmp_path / name)
-        found = grey if grey.dtype == np.uint8 else 255 * grey
-        np.testing.assert_allclose(found.astype(float), GREY, atol=0.13)  # float16 has 11 bits, 255 / 2048
+        pixels = grey if grey.dtype == np.uint8 else 255 * grey
+        np.testing.assert_allclose(pixels.astype(float), GREY, atol=0.13)  # float16 has 11 bits, 255 / 2048
     assert to_8_bit(grey).dtype == np.uint8
 
 

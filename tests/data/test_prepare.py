@@ -43,8 +43,9 @@ def clips(videos, **options):
 
 def content(folder):
     """Every record of a prepared set, and the names of its files."""
-    made = read_preparation(folder)
-    shards = ShardFolder(folder, len(made.videos), (made.height, made.width), made.encoding)
+    preparation = read_preparation(folder)
+    size = preparation.height, preparation.width
+    shards = ShardFolder(folder, len(preparation.videos), size, preparation.encoding)
     records = {
         (kind, index): str(shards.read(kind, index, range(shards.count_records(kind, index))))
         for kind in KINDS
@@ -122,7 +123,7 @@ def corrupt_mat(root):
 
 @pytest.mark.parametrize("damage", [damage_frame, empty_frame, corrupt_jpeg, corrupt_map, corrupt_mat])
 def test_a_bad_video_fails_alone_and_is_tried_again(root, tmp_path, capsys, damage):
-    whole = shutil.copytree(root, tmp_path / "whole")
+    backup = shutil.copytree(root, tmp_path / "backup")
     words = damage(root)
     arguments = ["prepare", "--dataset", "diem", "--root", str(root), "--output", str(tmp_path / "out")]
     assert main([*arguments, "--size", "32x64"]) == 1
@@ -138,7 +139,7 @@ def test_a_bad_video_fails_alone_and_is_tried_again(root, tmp_path, capsys, dama
         (tmp_path / "list.txt").write_text("diem a\n")
         PreparedSources(tmp_path / "out").videos([str(tmp_path / "list.txt")], "train")
     shutil.rmtree(root)
-    shutil.move(whole, root)
+    shutil.move(backup, root)
     assert main([*arguments, "--size", "32x64"]) == 0
     assert [v.name for v in PreparedSources(tmp_path / "out").videos([("diem", 1)], "train")] == ["a", "b"]
 
@@ -201,8 +202,8 @@ def test_frames_without_truth_are_never_trained_on(root, tmp_path):
     for policy in ("one_per_video_per_epoch", "uniform", "all_windows"):
         for batch in clips(videos, batch=1, steps=12, sampling=Sampling(policy, skip_black=False)):
             assert bool(batch["mask"][0]) == (int(batch["label"][0]) not in (0, 4))
-    drawn = clips(videos, batch=1, steps=12)  # with frames 3 and 5 there is always another one
-    assert {int(batch["label"][0]) for batch in drawn} == {3, 5}
+    batches = clips(videos, batch=1, steps=12)  # with frames 3 and 5 there is always another one
+    assert {int(batch["label"][0]) for batch in batches} == {3, 5}
 
 
 def test_a_video_whose_numbers_do_not_fit_fails_alone(root, tmp_path, capsys):
@@ -233,7 +234,7 @@ def test_what_is_unusual_about_fixation_maps_is_reported(root, tmp_path):
     assert "fixMap_00002.mat is not a fixation map (binary: 0, and one other number" in report
 
 
-def test_an_unforeseen_fault_fails_one_video(root, tmp_path, monkeypatch):
+def test_an_unexpected_fault_fails_one_video(root, tmp_path, monkeypatch):
     def fails(path, variable):
         if path.name == "fixMap_00002.mat" and path.parent.name == "b":
             raise ZeroDivisionError("of a simulated bug")
@@ -241,10 +242,10 @@ def test_an_unforeseen_fault_fails_one_video(root, tmp_path, monkeypatch):
 
     read = truth.read_fixation_map
     monkeypatch.setattr(truth, "read_fixation_map", fails)
-    made = prepare("diem", root, tmp_path / "out", SIZE)
-    (failed,) = made["failed"]
+    summary = prepare("diem", root, tmp_path / "out", SIZE)
+    (failed,) = summary["failed"]
     assert failed.startswith("b: unexpected error: ZeroDivisionError: of a simulated bug (")
-    assert made["prepared"] == 2
+    assert summary["prepared"] == 2
 
 
 def test_a_list_that_names_an_absent_video(root, tmp_path):
@@ -292,7 +293,7 @@ def test_a_really_full_disk(root, tmp_path):
             PreparedSet(small / "diem")
 
 
-def test_a_killed_run_is_taken_up_again(tmp_path):
+def test_a_killed_run_resumes(tmp_path):
     videos = [fake_data.fake_video(f"v{i}", 30, seed=i) for i in range(4)]
     names = tuple(v.name for v in videos)
     fake_data.write_stavis(tmp_path / "root", "DIEM", videos, {"train": names, "test": names[:1]})
@@ -303,13 +304,13 @@ def test_a_killed_run_is_taken_up_again(tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    done = list(output.rglob("videos-data*"))
-    assert 0 < len(done) < 4, "the run was to be killed in its midst"
+    shards = list(output.rglob("videos-data*"))
+    assert 0 < len(shards) < 4, "the run must be killed before it ends"
     with pytest.raises(AvsalError, match="is not complete"):
         PreparedSet(output / "diem")
-    times = {path: path.stat().st_mtime_ns for path in done}
-    again = prepare("diem", tmp_path / "root", output, (224, 384), "png")
-    assert again["prepared"] == 4 - len(done)
+    times = {path: path.stat().st_mtime_ns for path in shards}
+    summary = prepare("diem", tmp_path / "root", output, (224, 384), "png")
+    assert summary["prepared"] == 4 - len(shards)
     assert all(path.stat().st_mtime_ns == before for path, before in times.items())
     prepare("diem", tmp_path / "root", tmp_path / "whole", (224, 384), "png")
     assert content(output / "diem") == content(tmp_path / "whole/diem")
@@ -375,20 +376,20 @@ def test_other_mistakes(root, tmp_path, capsys):
 def test_sources_and_validation(tmp_path):
     videos = {name: fake_data.fake_video(name, 5, seed=i) for i, name in enumerate("abcdefghij")}
     for number, (folder, names) in enumerate((("Coutrot_db1", "abcdef"), ("ETMD_av", "ghij"))):
-        chosen = [videos[n] for n in names]
+        members = [videos[n] for n in names]
         lists = {"train_2": tuple(names[1:]), "test_2": tuple(names[:1]), "train_1": tuple(names[:2])}
-        fake_data.write_stavis(tmp_path / "root", folder, chosen, lists)
+        fake_data.write_stavis(tmp_path / "root", folder, members, lists)
         prepare(("coutrot1", "etmd")[number], tmp_path / "root", tmp_path / "out", SIZE)
     sources = PreparedSources(tmp_path / "out")
     union = [("coutrot1", 2), ("etmd", 2)]
-    train, held, rule = sources.split(union)
-    assert "".join(v.name for v in train) == "bcdefhij" and "".join(v.name for v in held) == "ag"
+    train, validation, rule = sources.split(union)
+    assert "".join(v.name for v in train) == "bcdefhij" and "".join(v.name for v in validation) == "ag"
     assert rule == "coutrot1: test list, etmd: test list"
-    train, held, rule = sources.split(union, "holdout", 0.25, 3)
-    assert len(held) == 2 and len(train) == 6 and rule == "holdout(0.25, 3) of the training list"
-    assert sources.split(union, "holdout", 0.25, 3)[1] == held
-    others = {"".join(v.name for v in sources.split(union, "holdout", 0.25, s)[1]) for s in range(8)}
-    assert len(others) > 3
+    train, validation, rule = sources.split(union, "holdout", 0.25, 3)
+    assert len(validation) == 2 and len(train) == 6 and rule == "holdout(0.25, 3) of the training list"
+    assert sources.split(union, "holdout", 0.25, 3)[1] == validation
+    draws = {"".join(v.name for v in sources.split(union, "holdout", 0.25, s)[1]) for s in range(8)}
+    assert len(draws) > 3
     (tmp_path / "domain.txt").write_text("etmd g\ncoutrot1 c\n")
     assert [v.name for v in sources.videos([str(tmp_path / "domain.txt")], "train")] == ["g", "c"]
     mixed = [("coutrot1", 1), str(tmp_path / "domain.txt")]
@@ -435,7 +436,7 @@ def test_the_nature_list_is_that_of_the_scene_types():
                 expected.add((row["dataset"], stavis_name(row["video_id"])))
     assert {(row.dataset, row.video) for row in rows} == expected and len(rows) == 35
     parts = {part: read_domain(f"domain:nature_{part}") for part in ("train", "test")}
-    named = {part: {(row.dataset, row.video) for row in listed} for part, listed in parts.items()}
+    names = {part: {(row.dataset, row.video) for row in part_rows} for part, part_rows in parts.items()}
     # as many as the paper on dual domain-adversarial learning has, in its table 1
-    assert len(named["train"]) == 18 and len(named["test"]) == 10
-    assert named["train"] | named["test"] < expected and not named["train"] & named["test"]
+    assert len(names["train"]) == 18 and len(names["test"]) == 10
+    assert names["train"] | names["test"] < expected and not names["train"] & names["test"]

@@ -149,9 +149,9 @@ def test_one_preparation_serves_every_clip(diem, frames, label, audio):
     audio = Waveform(70_560) if audio is WAVE and frames == 32 else audio
     videos = PreparedSources(diem / "prepared").videos([("diem", 1)], "train")
     spec = spec_of(frames, label, audio)
-    found = batches(videos, spec, batch=2, steps=2)
-    assert {video for batch in found for video in batch["video"]} == {0, 1}
-    for batch in found:
+    batch_list = batches(videos, spec, batch=2, steps=2)
+    assert {video for batch in batch_list for video in batch["video"]} == {0, 1}
+    for batch in batch_list:
         assert batch["mask"].all() and batch["frames"].shape == (2, frames, HEIGHT, WIDTH, 3)
         check_batch(batch, videos, stavis_files(diem / "root", "DIEM"), spec, 0)
 
@@ -161,7 +161,7 @@ def test_a_clip_that_runs_backwards_is_mirrored_in_time_and_space(diem):
 
     videos = PreparedSources(diem / "prepared").videos([("diem", None)], "test")
     spec = spec_of(8, "last", WAVE)
-    seen = set()
+    variants = set()
     plain = batches(videos, spec, batch=30, sampling=Sampling("all_windows", shuffle=False), one_pass=True)
     by_label = {int(b["label"][i]): (b, i) for b in plain for i in range(30) if b["mask"][i]}
     turned = batches(videos, spec, batch=1, steps=24, sampling=Sampling(flip=True, reverse=True))
@@ -171,8 +171,8 @@ def test_a_clip_that_runs_backwards_is_mirrored_in_time_and_space(diem):
         for way, end in candidates:
             if end not in by_label:
                 continue
-            same, i = by_label[end]
-            frames, sound = same["frames"][i], same["audio"][i]
+            source, i = by_label[end]
+            frames, sound = source["frames"][i], source["audio"][i]
             frames, sound = (frames, sound) if way == "forwards" else (frames[::-1], sound[::-1])
             for mirrored in (False, True):
                 picture = frames[:, :, ::-1] if mirrored else frames
@@ -181,11 +181,11 @@ def test_a_clip_that_runs_backwards_is_mirrored_in_time_and_space(diem):
                     if label in by_label:
                         truth, j = by_label[label]
                         for kind in ("density", "fixations"):
-                            whole = truth[kind][j][:, ::-1] if mirrored else truth[kind][j]
-                            np.testing.assert_array_equal(batch[kind][0], whole)
-                    seen.add((way, mirrored))
+                            expected = truth[kind][j][:, ::-1] if mirrored else truth[kind][j]
+                            np.testing.assert_array_equal(batch[kind][0], expected)
+                    variants.add((way, mirrored))
                     break
-    assert len(seen) == 4
+    assert len(variants) == 4
 
 
 def test_jpeg_is_near_the_picture_and_smaller(diem, tmp_path):
@@ -242,8 +242,8 @@ def write_one(root: pathlib.Path, kind: str):
     if kind.startswith("dhf1k released"):
         form = kind.removeprefix("dhf1k released ")
         fake_data.write_dhf1k(root, NUMBERED, form)
-        where = {"png": "fixation", "mat": "fixation/maps"}[form]
-        return ("dhf1k", None), rearranged_files(root, "annotation/{}", where)
+        fixation_folder = {"png": "fixation", "mat": "fixation/maps"}[form]
+        return ("dhf1k", None), rearranged_files(root, "annotation/{}", fixation_folder)
     if kind == "hollywood2":
         fake_data.write_rearranged(root, "train", videos, "actioncliptrain00001_{:05d}.png", first=41)
         return ("hollywood2", None), rearranged_files(root, "train/{}")
@@ -252,8 +252,8 @@ def write_one(root: pathlib.Path, kind: str):
         "ucf": ("ucf", videos),
         "dhf1k:OWN": ("dhf1k:OWN", videos),
     }
-    name, chosen = names[kind]
-    fake_data.write_rearranged(root, "training", chosen)
+    name, members = names[kind]
+    fake_data.write_rearranged(root, "training", members)
     return (name, None), rearranged_files(root, "training/{}")
 
 
@@ -264,8 +264,8 @@ def write_one(root: pathlib.Path, kind: str):
 )  # fmt: skip
 def test_every_packaging_becomes_clips(tmp_path, kind):
     source, files = write_one(tmp_path / "root", kind)
-    done = prepare(source[0], tmp_path / "root", tmp_path / "prepared", (HEIGHT, WIDTH), "png", workers=1)
-    assert done["failed"] == [] and done["videos"] == 3
+    summary = prepare(source[0], tmp_path / "root", tmp_path / "prepared", (HEIGHT, WIDTH), "png", workers=1)
+    assert summary["failed"] == [] and summary["videos"] == 3
     videos = PreparedSources(tmp_path / "prepared").videos([source], "train")
     hears = WAVE if source[0] in ("coutrot1", "stavis:MINE", "ave") else None
     spec = spec_of(4, "middle", hears)
@@ -282,8 +282,8 @@ def test_targets_at_native_size(diem):
 
     videos = PreparedSources(diem / "prepared").videos([("diem", 1)], "train")
     passing = Sampling("all_windows", stride=5, shuffle=False)
-    found = batches(videos, spec_of(8), batch=4, sampling=passing, one_pass=True, targets="native")
-    rows = [(b, i) for b in found for i in range(4) if b["mask"][i]]
+    batch_list = batches(videos, spec_of(8), batch=4, sampling=passing, one_pass=True, targets="native")
+    rows = [(b, i) for b in batch_list for i in range(4) if b["mask"][i]]
     assert [(int(b["video"][i]), int(b["label"][i])) for b, i in rows] == [
         *((0, 7 + 5 * k) for k in range(7)), (1, 5)
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Prepared data that is damaged, from elsewhere or oddly named: one line each; a rerun mends what it can."""
+"""Prepared data that is damaged, foreign or oddly named gives one line; a rerun repairs what it can."""
 
 import json
 import os
@@ -25,8 +25,8 @@ SPEC = InputSpec(frames=4, height=32, width=64, audio=Waveform(35_280))
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("made")
+def workspace(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("workspace")
     videos = fake_data.fake_videos(("a", "b", "c"))
     fake_data.write_stavis(folder / "root", "DIEM", videos, {"train": ("a", "b"), "test": ("c",)})
     prepare("diem", folder / "root", folder / "out", SIZE)
@@ -34,8 +34,8 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def out(made, tmp_path):
-    return shutil.copytree(made / "out", tmp_path / "out")
+def out(workspace, tmp_path):
+    return shutil.copytree(workspace / "out", tmp_path / "out")
 
 
 def shard(out, kind, index=0):
@@ -51,13 +51,13 @@ def streamed(out, source=("diem", 1)):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_shard_cut_short_is_told_and_mended(made, out, kind):
+def test_a_truncated_shard_is_reported_and_repaired(workspace, out, kind):
     """array_record opens such a file as one without records."""
     path = shard(out, kind)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(AvsalError, match=f"{path} has 0 records, .*; prepare the set again"):
         streamed(out)
-    assert prepare("diem", made / "root", out, SIZE)["prepared"] == 1
+    assert prepare("diem", workspace / "root", out, SIZE)["prepared"] == 1
     assert streamed(out) == ["a", "b"]
 
 
@@ -134,10 +134,10 @@ def test_records_of_another_kind_are_refused(out):
     ],
     ids=str,
 )
-def test_descriptions_are_checked(made, out, change, words):
+def test_descriptions_are_checked(workspace, out, change, words):
     path = out / "diem/preparation.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    for call in (lambda: PreparedSet(out / "diem"), lambda: prepare("diem", made / "root", out, SIZE)):
+    for call in (lambda: PreparedSet(out / "diem"), lambda: prepare("diem", workspace / "root", out, SIZE)):
         with pytest.raises(AvsalError, match=f"{words}.*; delete {out / 'diem'} and prepare the set again"):
             call()
 
@@ -159,14 +159,14 @@ def test_a_description_that_is_none(out, content):
         PreparedSet(out / "diem")
 
 
-def test_a_name_without_end_makes_no_line_without_end(out):
+def test_a_very_long_name_does_not_make_a_very_long_line(out):
     path = out / "diem/preparation.json"
     content = json.loads(path.read_text())
     content["videos"][0][1] = "a" * 1_000_000
     path.write_text(json.dumps(content))
-    with pytest.raises(AvsalError, match="is of diem a, not of diem aaa") as told:
+    with pytest.raises(AvsalError, match="is of diem a, not of diem aaa") as error:
         PreparedSet(out / "diem").video(0)
-    assert len(str(told.value)) <= 2_000
+    assert len(str(error.value)) <= 2_000
 
 
 def test_a_description_nested_without_end(out):
@@ -175,13 +175,13 @@ def test_a_description_nested_without_end(out):
         PreparedSet(out / "diem")
 
 
-def test_tensorflow_datasets_counts_what_was_mended(made, out):
-    """The lengths that it is told are those of the new shards."""
+def test_tensorflow_datasets_counts_repaired_shards(workspace, out):
+    """It reads the lengths of the new shards."""
     import tensorflow_datasets as tfds
 
     path = shard(out, "videos")
     path.write_bytes(b"")
-    prepare("diem", made / "root", out, SIZE)
+    prepare("diem", workspace / "root", out, SIZE)
     builder = tfds.builder_from_directory(str(path.parent))
     assert builder.info.splits["data"].shard_lengths == [1, 1, 1]
 
@@ -223,14 +223,14 @@ def test_many_absent_videos_are_not_all_told_on_the_terminal(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("suffix", [".jfif", ".ppm", ".TGA"])
-def test_sets_have_frames_in_the_formats_that_pillow_reads(made, tmp_path, suffix):
-    root = shutil.copytree(made / "root", tmp_path / "root")
+def test_sets_have_frames_in_the_formats_that_pillow_reads(workspace, tmp_path, suffix):
+    root = shutil.copytree(workspace / "root", tmp_path / "root")
     for path in sorted((root / "video_frames/DIEM/a").iterdir()):
         image = Image.open(path).convert("RGB")
         path.unlink()
         image.save(path.with_suffix(suffix), format="jpeg" if suffix == ".jfif" else None)
-    done = prepare("diem", root, tmp_path / "out", SIZE)
-    assert done["failed"] == [] and done["prepared"] == 3
+    summary = prepare("diem", root, tmp_path / "out", SIZE)
+    assert summary["failed"] == [] and summary["prepared"] == 3
     assert len(streamed(tmp_path / "out")) == 2
 
 
@@ -268,7 +268,7 @@ def test_names_that_are_no_text(tmp_path):
         prepare("dhf1k:OWN", tmp_path / "root", tmp_path / "out", SIZE)
 
 
-def test_ctrl_c_stops_at_once_and_leaves_no_half(tmp_path):
+def test_ctrl_c_stops_at_once_and_leaves_no_partial_file(tmp_path):
     videos = [fake_data.fake_video(f"v{i}", 200, (180, 240), seed=i) for i in range(2)]
     names = tuple(video.name for video in videos)
     fake_data.write_stavis(tmp_path / "root", "DIEM", videos, {"train": names})
@@ -283,11 +283,12 @@ def test_ctrl_c_stops_at_once_and_leaves_no_half(tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "avsal: interrupted; no partial output is left"
-    there = [path.name for path in output.rglob("*-of-00002")]
-    assert there and all(name.endswith("-00000-of-00002") for name in there), "the first video was written"
+    shards = [path.name for path in output.rglob("*-of-00002")]
+    assert shards and all(name.endswith("-00000-of-00002") for name in shards), "the first video was written"
     assert not list(output.rglob(".*"))
     with pytest.raises(AvsalError, match="is not complete"):
         PreparedSet(output / "diem")
-    whole = len(list(output.rglob("videos-data*-of-00002")))  # the first may end before the signal is heard
-    assert prepare("diem", tmp_path / "root", output, SIZE)["prepared"] == 2 - whole
+    # The first video may be complete before the signal is handled.
+    finished = len(list(output.rglob("videos-data*-of-00002")))
+    assert prepare("diem", tmp_path / "root", output, SIZE)["prepared"] == 2 - finished
     assert len(PreparedSources(output).videos([("diem", 1)], "train")) == 2

@@ -87,22 +87,22 @@ def test_missing_event_files(tmp_path):
 
 @pytest.mark.parametrize(("database", "condition"), [(1, "OriginalSounds"), (2, "AudioVisual")])
 def test_a_coutrot_database(tmp_path, database, condition):
-    nothing = np.nan
+    nan = np.nan
     data = np.array([  # x, then y: frames x observers
-        [[10.9, nothing], [719.5, 3.0], [720.0, 5.0]],
-        [[20.1, nothing], [575.5, nothing], [10.0, 6.0]],
+        [[10.9, nan], [719.5, 3.0], [720.0, 5.0]],
+        [[20.1, nan], [575.5, nan], [10.0, 6.0]],
     ])  # fmt: skip
     alone = np.array([[[4.0], [5.0]], [[6.0], [7.0]]])
     clips = {"clip_1": (25.0, 720, 576, data), "clip_12": (24.5, 640, 480, alone)}
     path = fake_data.write_coutrot(tmp_path / "a.mat", clips, database, condition)
-    found = coutrot_clips(path)
-    assert list(found) == ["clip1", "clip12"]
-    clip = found["clip1"]
+    result = coutrot_clips(path)
+    assert list(result) == ["clip1", "clip12"]
+    clip = result["clip1"]
     assert (clip.fps, clip.width, clip.height, clip.frames) == (25.0, 720, 576, 3)
     first, second = clip.observers
     assert [first.at(i) for i in range(3)] == [(20, 10), (575, 719), None] and first.outside == 1
     assert [second.at(i) for i in range(3)] == [None, None, (6, 5)] and second.outside == 0
-    other = found["clip12"]
+    other = result["clip12"]
     assert other.fps == 24.5 and [o.points.tolist() for o in other.observers] == [[[6, 4], [7, 5]]]
     with pytest.raises(AvsalError, match=f"has no condition 'Silence'; it has {condition}"):
         coutrot_clips(path, "Silence")

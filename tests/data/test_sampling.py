@@ -42,24 +42,24 @@ def by_row(batches):
     return {int(b["row"][i]): {k: v[i] for k, v in b.items()} for b in batches for i in range(len(b["row"]))}
 
 
-def assert_same(one, other):
-    assert sorted(one) == sorted(other)
-    for row, clip in one.items():
+def assert_same(actual, expected):
+    assert sorted(actual) == sorted(expected)
+    for row, clip in actual.items():
         for key, value in clip.items():
-            np.testing.assert_array_equal(value, other[row][key], err_msg=f"{key} of row {row}")
+            np.testing.assert_array_equal(value, expected[row][key], err_msg=f"{key} of row {row}")
 
 
 def test_two_runs_a_resumed_one_and_several_processes_give_the_same_clips(videos):
-    whole = by_row(stream(videos, 6, 5))
-    assert sorted(whole) == list(range(30))  # six epochs of five videos
-    assert_same(by_row(stream(videos, 6, 5)), whole)
+    reference = by_row(stream(videos, 6, 5))
+    assert sorted(reference) == list(range(30))  # six epochs of five videos
+    assert_same(by_row(stream(videos, 6, 5)), reference)
     for step in range(1, 5):
         resumed = by_row(stream(videos, 6, 5 - step, first_step=step))
-        assert_same(resumed, {row: clip for row, clip in whole.items() if row >= 6 * step})
+        assert_same(resumed, {row: clip for row, clip in reference.items() if row >= 6 * step})
     for count in (2, 3):
         parts = [stream(videos, 6, 5, shard=(i, count)) for i in range(count)]
         assert all(len(b["row"]) == 6 // count for part in parts for b in part)
-        assert_same({k: v for part in parts for k, v in by_row(part).items()}, whole)
+        assert_same({k: v for part in parts for k, v in by_row(part).items()}, reference)
 
 
 def test_another_process_draws_the_same(prepared, videos):
@@ -70,9 +70,9 @@ def test_another_process_draws_the_same(prepared, videos):
         "sampler = Sampler(videos, SPEC, Sampling(), 7)\n"
         "print([(c.video, c.frames) for c in map(sampler.clip, range(40))])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     sampler = Sampler(videos, SPEC, Sampling(), 7)
-    assert done.stdout.strip() == str([(c.video, c.frames) for c in map(sampler.clip, range(40))])
+    assert process.stdout.strip() == str([(c.video, c.frames) for c in map(sampler.clip, range(40))])
 
 
 def test_every_epoch_is_a_permutation_with_new_clips(videos):
@@ -94,8 +94,8 @@ def test_all_windows_is_every_clip_once(videos):
         expected = [(v, s) for v, entry in enumerate(videos) for s in range(0, entry.frames - 7, 2)]
         for epoch in (0, 1):
             clips = [sampler.clip(epoch * sampler.epoch + i) for i in range(sampler.epoch)]
-            drawn = [(c.video, c.frames[0]) for c in clips]
-            assert sorted(drawn) == expected and (drawn == expected) == (not shuffle)
+            windows = [(c.video, c.frames[0]) for c in clips]
+            assert sorted(windows) == expected and (windows == expected) == (not shuffle)
 
 
 def test_uniform_draws_long_videos_more_often(videos):
@@ -109,8 +109,8 @@ def test_uniform_draws_long_videos_more_often(videos):
 def test_one_pass_fills_up_the_last_batch_with_masked_rows(videos):
     passing = Sampling("all_windows", stride=4, shuffle=False)
     count = Sampler(videos, SPEC, passing, 0).epoch
-    found = stream(videos, 6, None, sampling=passing, one_pass=True)
-    masks = np.concatenate([b["mask"] for b in found])
+    batches = stream(videos, 6, None, sampling=passing, one_pass=True)
+    masks = np.concatenate([b["mask"] for b in batches])
     assert len(masks) == -(-count // 6) * 6 > count
     assert masks[:count].all() and not masks[count:].any()
 
@@ -128,8 +128,8 @@ def test_black_targets_are_not_drawn(tmp_path):
         assert labels == ({7} if not reverse else {0, 1, 2, 3, 4, 7})
         assert all(c.label == c.frames[7] for c in clips)
     masks = [bool(m) for b in stream(videos, 2, 4) for m in b["mask"]]
-    shown = [int(v) for b in stream(videos, 2, 4) for v in b["video"]]
-    assert masks == [video == 0 for video in shown]  # what is black all along teaches nothing
+    indices = [int(v) for b in stream(videos, 2, 4) for v in b["video"]]
+    assert masks == [video == 0 for video in indices]  # what is black all along teaches nothing
     anything = Sampler(videos, SPEC, Sampling(skip_black=False), 0)
     assert {anything.clip(row).label for row in range(100)} >= {7, 8, 9, 10, 11}
 

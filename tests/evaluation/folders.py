@@ -45,8 +45,8 @@ def write_result(folder, values, method="ours", dataset="diem", frames=None, **a
 
 
 def mean(values):
-    kept = [v for v in values if v is not None]
-    return sum(kept) / len(kept) if kept else None
+    numbers = [v for v in values if v is not None]
+    return sum(numbers) / len(numbers) if numbers else None
 
 
 def cell(value):

@@ -23,9 +23,9 @@ def files_of(folder):
     return {name: (folder / name).read_bytes() for name in ("summary.json", "frames.csv", "videos.csv")}
 
 
-def run_cli(capsys, root, predictions, out, *more):
+def run_cli(capsys, root, predictions, out, *options):
     arguments = ["evaluate", "--dataset", "diem", "--root", str(root), "--predictions", str(predictions)]
-    code = main([*arguments, "--output", str(out), *more])
+    code = main([*arguments, "--output", str(out), *options])
     return code, capsys.readouterr()
 
 

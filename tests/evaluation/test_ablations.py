@@ -11,8 +11,8 @@ from PIL import Image
 from avsal_jax import AvsalError, Waveform
 from avsal_jax.data.sets.datasets import open_dataset
 from avsal_jax.evaluation import evaluate as evaluation
-from avsal_jax.evaluation.audio_choice import AudioChoice, swapped_sounds
 from avsal_jax.evaluation.map_sources import ModelMaps
+from avsal_jax.evaluation.sound_assignment import SoundAssignment, swapped_sounds
 from avsal_jax.inference.predictor import Model
 from avsal_jax.models.fusion.casp_net import CASPNetFusion
 from avsal_jax.models.systems import Preset
@@ -64,16 +64,16 @@ def heard_levels(probe, entries, sound):
 def test_the_network_hears_what_was_asked_for(probe, entries, tmp_path):
     file = tmp_path / "other.wav"
     soundfile.write(file, tone(0.05), fake_data.SAMPLE_RATE)
-    levels = heard_levels(probe, entries, AudioChoice.of("auto", entries, 0))
+    levels = heard_levels(probe, entries, SoundAssignment.of("auto", entries, 0))
     fill = levels["quiet"] / LEVELS["quiet"]  # the sound of 8 frames fills a part of the buffer
     assert levels == pytest.approx({name: fill * level for name, level in LEVELS.items()}, rel=0.01)
     assert 0.3 < fill < 1
-    silent = heard_levels(probe, entries, AudioChoice.of("off", entries, 0))
+    silent = heard_levels(probe, entries, SoundAssignment.of("off", entries, 0))
     assert silent == dict.fromkeys(LEVELS, 0.0)
-    of_file = heard_levels(probe, entries, AudioChoice.of(str(file), entries, 0))
+    of_file = heard_levels(probe, entries, SoundAssignment.of(str(file), entries, 0))
     assert of_file == pytest.approx(dict.fromkeys(LEVELS, fill * 0.05), rel=0.01)
     partners = {name: LEVELS[other.name] for (_, name), other in swapped_sounds(entries, 3).items()}
-    swapped = heard_levels(probe, entries, AudioChoice.of("swap", entries, 3))
+    swapped = heard_levels(probe, entries, SoundAssignment.of("swap", entries, 3))
     assert swapped == pytest.approx({name: fill * level for name, level in partners.items()}, rel=0.01)
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from avsal_jax import published
 from avsal_jax.cli.main import main
-from avsal_jax.evaluation import published
 from avsal_jax.evaluation.compare import bootstrap_interval, compare
 from avsal_jax.evaluation.results import read_results
 from tests.evaluation.folders import write_result
@@ -21,8 +21,8 @@ def compared(*texts):
 
 
 def score(comparison, method, dataset):
-    (found,) = [s for s in comparison.scores if (s.method, s.dataset) == (method, dataset)]
-    return found
+    (result,) = [s for s in comparison.scores if (s.method, s.dataset) == (method, dataset)]
+    return result
 
 
 # What Fan et al. print and what is the mean of the sets that they average.
@@ -41,23 +41,23 @@ class TestSixSetMean:
         ],
     )
     def test_means_of_the_published_sets_are_the_published_means(self, method, table, label):
-        ours = score(compared(f"published:{method}"), f"{method}, printed by avinet", "six_sets")
+        mean = score(compared(f"published:{method}"), f"{method}, printed by avinet", "six_sets")
         (printed,) = [r for r in published.rows("six_sets", label, "dual_domain") if r.table == table]
-        assert set(ours.metrics) == set(printed.metrics) == {"cc", "nss", "auc_judd", "sim", "auc_shuffled"}
+        assert set(mean.metrics) == set(printed.metrics) == {"cc", "nss", "auc_judd", "sim", "auc_shuffled"}
         for metric, value in printed.metrics.items():
             digits = 3 if (metric, table) == ("nss", "3") else 4  # Table 3 prints NSS with three decimals
             misprint, expected = MISPRINTS.get((method, metric), (value, value))
             assert value == misprint
-            assert abs(ours.metrics[metric] - expected) <= 0.5 * 10**-digits + 1e-9, metric
+            assert abs(mean.metrics[metric] - expected) <= 0.5 * 10**-digits + 1e-9, metric
 
     def test_the_other_misprint_is_the_auc_of_stavis(self):
         """The rest agrees to .0005 only: papers differ by .001 in what they print of STAViS."""
-        ours = score(compared("published:STAViS(AV)"), "STAViS(AV), printed by avinet", "six_sets")
+        mean = score(compared("published:STAViS(AV)"), "STAViS(AV), printed by avinet", "six_sets")
         (printed,) = published.rows("six_sets", "STAViS(AV)")
         for metric, value in printed.metrics.items():
             misprint, expected = MISPRINTS.get(("STAViS(AV)", metric), (value, value))
             assert value == misprint
-            assert abs(ours.metrics[metric] - expected) < 5e-4, metric
+            assert abs(mean.metrics[metric] - expected) < 5e-4, metric
 
     def test_it_needs_all_six(self, tmp_path):
         folders = [
@@ -74,7 +74,7 @@ class TestSixSetMean:
         assert not comparison.missing and mean.protocol == "stavis and vinet"
         assert comparison.notes == ("ours on six_sets: scored by several protocols",)
 
-    def test_printed_means_stand_beside_computed_ones(self):
+    def test_printed_means_appear_with_computed_ones(self):
         comparison = compared("published:AViNet(B)", "published:Dual-domain(CM)")
         assert (
             score(comparison, "Dual-domain(CM), printed by dual_domain", "six_sets").metrics["cc"] == 0.6138
@@ -118,9 +118,9 @@ class TestDifferences:
                 for i, v in enumerate(values, 1)
             ]
 
-        ours = folds("ours", [{"x": 0.1, "y": 0.2}, {"y": 0.4}])
-        theirs = folds("theirs", [{"x": 0.2, "y": 0.3}, {"y": 0.7}])
-        comparison = compared(*ours, *theirs)
+        base = folds("ours", [{"x": 0.1, "y": 0.2}, {"y": 0.4}])
+        candidate = folds("theirs", [{"x": 0.2, "y": 0.3}, {"y": 0.7}])
+        comparison = compared(*base, *candidate)
         assert score(comparison, "ours", "avad").metrics["cc"] == pytest.approx((0.15 + 0.4) / 2)
         assert score(comparison, "ours", "avad").folds == (1, 2)
         (difference,) = comparison.differences
@@ -129,12 +129,12 @@ class TestDifferences:
         for method, values in (("a", (0.1, 0.2, 0.4)), ("b", (0.2, 0.3, 0.7))):
             scores = {"cc": dict(zip(("1:x", "1:y", "2:y"), values, strict=True))}
             pooled.append(write_result(tmp_path / method, scores, method=method, dataset="avad"))
-        (again,) = compared(*pooled).differences
-        assert (again.videos, again.mean, again.low, again.high) == (
+        (pooled_row,) = compared(*pooled).differences
+        assert (pooled_row.videos, pooled_row.mean, pooled_row.low, pooled_row.high) == (
             2, pytest.approx(difference.mean), pytest.approx(difference.low), pytest.approx(difference.high),
         )  # fmt: skip
 
-    def test_different_numbers_of_videos_are_told(self, tmp_path):
+    def test_different_numbers_of_videos_are_reported(self, tmp_path):
         write_result(tmp_path / "a", {"cc": {"x": 0.5, "y": 0.5}})
         write_result(tmp_path / "b", {"cc": {"x": 0.5}}, method="theirs")
         assert compared(tmp_path / "a", tmp_path / "b").notes == (
@@ -249,7 +249,7 @@ class TestRefusals:
         )
 
     @pytest.mark.parametrize(
-        "change, told",
+        "change, message",
         [
             ({"videos": None}, "summary.json is damaged: videos is 'None'"),
             ({"videos": 3}, "videos.csv is damaged: it has 2 videos, summary.json says 3"),
@@ -268,9 +268,9 @@ class TestRefusals:
             ({"format": "avsal_jax evaluation 9"}, "this version reads 'avsal_jax evaluation 1'"),
         ],
     )
-    def test_damaged_summary(self, tmp_path, capsys, change, told):
+    def test_damaged_summary(self, tmp_path, capsys, change, message):
         folder = write_result(tmp_path / "a", {"cc": {"x": 0.5, "y": 0.25}}, **change)
-        assert told in self.refused(tmp_path, capsys, folder)
+        assert message in self.refused(tmp_path, capsys, folder)
 
     def test_a_summary_cut_short_or_too_long(self, tmp_path, capsys):
         folder = write_result(tmp_path / "a", {"cc": {"x": 0.5}})
@@ -285,7 +285,7 @@ class TestRefusals:
         assert "it has no 'protocol'; evaluate again" in self.refused(tmp_path, capsys, folder)
 
     @pytest.mark.parametrize(
-        "text, told",
+        "text, message",
         [
             ("video,frames,cc\nx,10,0.5\ny,10\n", "line 3 has 2 cells, the header 3"),
             ("video,frames,cc\nx,10,0.5\nx,10,0.5\n", "x is listed twice"),
@@ -300,10 +300,10 @@ class TestRefusals:
             (None, "No such file"),
         ],
     )
-    def test_damaged_table(self, tmp_path, capsys, text, told):
+    def test_damaged_table(self, tmp_path, capsys, text, message):
         folder = write_result(tmp_path / "a", {"cc": {"x": 0.5, "y": 0.25}})
         (folder / "videos.csv").unlink()
         if text is not None:
             (folder / "videos.csv").write_bytes(text.encode("latin-1"))
         error = self.refused(tmp_path, capsys, folder)
-        assert f"{folder}/videos.csv is damaged: " in error and told in error and "evaluate again" in error
+        assert f"{folder}/videos.csv is damaged: " in error and message in error and "evaluate again" in error

@@ -66,23 +66,23 @@ def read_page(text):
 
 @pytest.fixture
 def folders(tmp_path):
-    """Two methods on DIEM with frames and examples; `theirs` lacks one example, and has a hole in a curve."""
-    ours = write_result(
+    """Two methods on DIEM with frames and examples. The second lacks an example and has a gap in a curve."""
+    first = write_result(
         tmp_path / "ours",
         {"cc": {"x": 0.5, "y": 0.25, "z": 0.25}, "kl": {"x": 1.0, "y": 2.0, "z": 3.0}},
         frames={"cc": {"x": [0.5, 0.5], "y": [0.25, 0.25], "z": [0.25]}},
     )
-    theirs = write_result(
+    second = write_result(
         tmp_path / "theirs",
         {"cc": {"x": 0.75, "y": 0.5, "z": 0.375}, "kl": {"x": 0.5, "y": 1.0, "z": 1.5}},
         method="<b>|theirs",
         frames={"cc": {"x": [0.75, None, 0.75], "y": [0.5, 0.5], "z": [0.375]}},
     )
-    for folder, level in ((ours, 100), (theirs, 200)):
+    for folder, level in ((first, 100), (second, 200)):
         write_example(folder, "x", 1, level)
         write_example(folder, "y", 12, level)
-    write_example(ours, "z", 1, 100)
-    return ours, theirs
+    write_example(first, "z", 1, 100)
+    return first, second
 
 
 def run(tmp_path, *texts):
@@ -194,14 +194,14 @@ def test_damage_is_one_line(tmp_path, folders, capsys, case):
         out.write_text("a file")
     assert main(["compare", *map(str, folders), "--output", str(out)]) == 2
     error = capsys.readouterr().err
-    told = {
+    messages = {
         "map": "x/000001.png is damaged",
         "huge": "x/000001.png is damaged: it has 10001x10000 pixels",
         "fixations": "x/000001_fixations.json is damaged",
         "frames": "frames.csv is damaged: line 2 has '1.5' for a frame",
         "output": f"cannot write to {out}: ",
     }
-    assert told[case] in error and error.count("\n") == 1
+    assert messages[case] in error and error.count("\n") == 1
     assert case == "output" or not out.exists()
 
 
@@ -230,7 +230,7 @@ def test_damage_is_one_line(tmp_path, folders, capsys, case):
     ],
     ids=str,
 )
-def test_what_was_recorded_beside_a_picture_is_checked(folders, name, content, words):
+def test_records_next_to_a_picture_are_checked(folders, name, content, words):
     file = folders[0] / "examples" / "x" / name
     file.write_text(json.dumps(content))
     results = [read_result(folder) for folder in folders]

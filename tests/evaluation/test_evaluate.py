@@ -79,12 +79,12 @@ def test_values_by_plain_formulas(root, videos, predictions, tmp_path, protocol)
         means.append(np.nanmean(np.array(list(rows.values())), 0))
     assert [(row["video"], int(row["frame"])) for row in frames] == list(expected)
     for row, values in zip(frames, expected.values(), strict=True):
-        got = [float(row[name] or "nan") for name in ("cc", "sim", "nss", "kl")]
-        np.testing.assert_allclose(got, values, rtol=1e-9, atol=1e-12, err_msg=str(row))
+        scores = [float(row[name] or "nan") for name in ("cc", "sim", "nss", "kl")]
+        np.testing.assert_allclose(scores, values, rtol=1e-9, atol=1e-12, err_msg=str(row))
     frame_mean = np.nanmean(np.array(list(expected.values())), 0)
-    wanted = frame_mean if protocol == "dhf1k" else np.mean(means, 0)
-    got = [summary["metrics"][name]["mean"] for name in ("cc", "sim", "nss", "kl")]
-    np.testing.assert_allclose(got, wanted, rtol=1e-12)
+    reference = frame_mean if protocol == "dhf1k" else np.mean(means, 0)
+    scores = [summary["metrics"][name]["mean"] for name in ("cc", "sim", "nss", "kl")]
+    np.testing.assert_allclose(scores, reference, rtol=1e-12)
     black = 1 if protocol == "stavis" else 2  # frames without fixations
     assert [summary["metrics"][m]["dropped"] for m in default_metrics()] == [black, 0, black, 0, black, black]
     assert summary["frames"] == len(expected) and summary["videos"] == 3
@@ -102,8 +102,8 @@ def test_negatives_are_those_of_the_protocol(root, videos, tmp_path):
             Image.fromarray(union).save(folder / video.name / f"{index + 1:04d}.png")
 
     def shuffled(protocol):
-        asked = request(root, predictions=folder, protocol=protocol, metrics=("auc_shuffled",))
-        return evaluate(asked, tmp_path / protocol)["metrics"]["auc_shuffled"]["mean"]
+        query = request(root, predictions=folder, protocol=protocol, metrics=("auc_shuffled",))
+        return evaluate(query, tmp_path / protocol)["metrics"]["auc_shuffled"]["mean"]
 
     assert shuffled("vinet") == pytest.approx(0.5)  # negatives are high as well
     assert shuffled("dhf1k") > 0.7  # most negatives come from other videos
@@ -112,8 +112,9 @@ def test_negatives_are_those_of_the_protocol(root, videos, tmp_path):
 @pytest.mark.parametrize("settings", [{"protocol": "vinet"}, {"protocol": "dhf1k", "postprocess": "vinet"}])
 def test_saved_maps_and_the_model_that_made_them_agree(root, tmp_path, settings):
     stored = tiny_stored()
-    model = write_model(tmp_path / "model", stored.preset, stored.variables)
+    model = write_model(tmp_path / "vinet_t16" / "model", stored.preset, stored.variables)
     direct = evaluate(request(root, model=str(model), **settings), tmp_path / "direct")
+    assert direct["method"] == "vinet_t16"
     saved = tmp_path / "saved"
     for name in NAMES:
         frames = root / "video_frames" / "DIEM" / name
@@ -159,6 +160,7 @@ def test_the_table_stands_beside_published_numbers(root, predictions, tmp_path):
     text = (tmp_path / "table.md").read_text()
     assert f"| **noise** | {summary['metrics']['cc']['mean']:.4f} |" in text
     assert "STAViS" in text and "AViNet" in text and "casp_net, Table" in text
+    assert "| AViNet(C) | 0.631 | 0.497 | 2.50 |  | 0.897 | 0.720 | test | avinet, Table 4 | dhf1k |" in text
     page = (tmp_path / "report.html").read_text()
     assert "Best frames by cc" in page and "Worst frames by cc" in page and page.count("<img") >= 18
     assert sorted(p.name for p in (tmp_path / "examples").iterdir()) == sorted(NAMES)
@@ -176,9 +178,10 @@ def test_folds_are_pooled_and_diem_counts_its_models_evenly(root, tmp_path):
         evaluate(request(root, model=str(path), metrics=metrics), tmp_path / f"alone{i}")
         for i, path in enumerate(models)
     ]
-    assert pooled["videos"] == 9
+    assert pooled["videos"] == 9 and pooled["method"] == "m1 and 2 more"
+    assert [summary["method"] for summary in alone] == ["m1", "m2", "m3"]
     for name in metrics:
-        mean = np.mean([one["metrics"][name]["mean"] for one in alone])
+        mean = np.mean([result["metrics"][name]["mean"] for result in alone])
         assert pooled["metrics"][name]["mean"] == pytest.approx(mean, rel=1e-12)
     with pytest.raises(AvsalError, match="is not of the form 1=DIR,2=DIR,3=DIR"):
         evaluate(request(root, model="1=a,2b"), tmp_path / "x")
@@ -214,8 +217,8 @@ def test_the_human_ceiling_from_raw_observers(root, videos, tmp_path):
 
     def ceiling(name, wander):
         observers = write(tmp_path / name, wander)
-        asked = request(root, model="human", observers=observers, metrics=("cc", "nss"))
-        return evaluate(asked, tmp_path / f"out_{name}")["metrics"]
+        query = request(root, model="human", observers=observers, metrics=("cc", "nss"))
+        return evaluate(query, tmp_path / f"out_{name}")["metrics"]
 
     agreeing, wandering = ceiling("agree", False), ceiling("wander", True)
     assert agreeing["cc"]["mean"] > 0.99 and agreeing["nss"]["mean"] > 1
@@ -224,8 +227,8 @@ def test_the_human_ceiling_from_raw_observers(root, videos, tmp_path):
 
 def test_draws_depend_on_the_seed(root, predictions, tmp_path):
     def score(seed):
-        asked = request(root, predictions=predictions, seed=seed, metrics=("auc_shuffled",))
-        return evaluate(asked, tmp_path / str(seed))["metrics"]["auc_shuffled"]["mean"]
+        query = request(root, predictions=predictions, seed=seed, metrics=("auc_shuffled",))
+        return evaluate(query, tmp_path / str(seed))["metrics"]["auc_shuffled"]["mean"]
 
     assert score(1) != score(2)
     assert abs(score(1) - score(2)) < 0.02
@@ -238,8 +241,8 @@ def test_a_perfect_map_is_perfect(root, videos, tmp_path):
         (folder / video.name).mkdir(parents=True)
         for index, grey in enumerate(fake_data.fixation_maps(video)):
             Image.fromarray(grey).save(folder / video.name / f"pred_sal_{index + 1:06d}.png")
-    asked = request(root, predictions=folder, protocol="vinet", metrics=("auc_judd", "auc_shuffled"))
-    result = evaluate(asked, tmp_path / "out")["metrics"]
+    query = request(root, predictions=folder, protocol="vinet", metrics=("auc_judd", "auc_shuffled"))
+    result = evaluate(query, tmp_path / "out")["metrics"]
     assert result["auc_judd"]["mean"] == pytest.approx(1, abs=1e-9)
     assert result["auc_shuffled"]["mean"] == pytest.approx(1, abs=1e-9)
 
@@ -262,11 +265,11 @@ def test_two_methods_are_compared(root, predictions, tmp_path):
 
 @pytest.mark.parametrize("protocol", ["vinet", "dhf1k"])
 def test_no_metric_changes_another_ones_draws(root, predictions, tmp_path, protocol):
-    everything = evaluate(request(root, predictions=predictions, protocol=protocol), tmp_path / "all")
+    reference = evaluate(request(root, predictions=predictions, protocol=protocol), tmp_path / "all")
     for name in ("auc_judd", "auc_shuffled"):
-        asked = request(root, predictions=predictions, protocol=protocol, metrics=(name,))
-        alone = evaluate(asked, tmp_path / name)
-        assert alone["metrics"][name] == everything["metrics"][name]
+        query = request(root, predictions=predictions, protocol=protocol, metrics=(name,))
+        alone = evaluate(query, tmp_path / name)
+        assert alone["metrics"][name] == reference["metrics"][name]
 
 
 def test_best_and_worst_know_that_kl_is_a_distance(root, predictions, tmp_path):
@@ -286,23 +289,23 @@ def test_shots_of_hollywood_may_be_named_as_their_frames(tmp_path):
         folder.mkdir(parents=True)
         for index, density in enumerate(video.densities):
             Image.fromarray(density).save(folder / f"x_{index + first:05d}.png")
-        asked = Request("hollywood2", root, predictions=tmp_path / style, metrics=("cc",))
-        assert evaluate(asked, tmp_path / f"out_{style}")["metrics"]["cc"]["mean"] == pytest.approx(
+        query = Request("hollywood2", root, predictions=tmp_path / style, metrics=("cc",))
+        assert evaluate(query, tmp_path / f"out_{style}")["metrics"]["cc"]["mean"] == pytest.approx(
             1, abs=1e-3
         )
 
 
-def test_a_shipped_domain_stands_beside_what_papers_print_for_it(tmp_path):
+def test_the_table_of_a_shipped_domain_has_the_published_rows(tmp_path):
     """`--list domain:nature_test` has videos of several sets: the papers' rows are Nature's, not DIEM's."""
     for dataset, folder in (("diem", "DIEM"), ("coutrot1", "Coutrot_db1")):
         names = [row.video for row in read_domain("domain:nature_test") if row.dataset == dataset]
         videos = [fake_data.fake_video(name, 2, seed=i) for i, name in enumerate(names)]
         fake_data.write_stavis(tmp_path / "data", folder, videos)
     out = tmp_path / "out"
-    asked = Request(
+    query = Request(
         "diem", tmp_path / "data", list_file="domain:nature_test", model="centre", metrics=("cc",)
     )
-    assert evaluate(asked, out)["videos"] == 10
+    assert evaluate(query, out)["videos"] == 10
     text = (out / "table.md").read_text()
     assert text.startswith("## nature, test") and "| Dual-domain(from Social, DA(audio)) | 0.4951 |" in text
     assert "STAViS" not in text

@@ -53,7 +53,7 @@ def test_killed_and_resumed_it_gives_the_same_digits(root, predictions, tmp_path
     assert not (killed / "summary.json").exists()
     subprocess.run([*command, str(killed)], check=True, capture_output=True, timeout=300)
     assert files_of(killed) == files_of(tmp_path / "whole")
-    assert all((killed / "parts" / name).stat().st_mtime_ns == when for name, when in before.items())
+    assert all((killed / "parts" / name).stat().st_mtime_ns == mtime for name, mtime in before.items())
 
 
 def test_a_split_without_truth_writes_the_submission(tmp_path, tiny_dir):
@@ -69,7 +69,7 @@ def test_a_split_without_truth_writes_the_submission(tmp_path, tiny_dir):
     assert not (out / "summary.json").exists()
 
 
-def test_a_bad_video_loses_no_other(root, predictions, tmp_path, capsys):
+def test_a_bad_video_does_not_affect_the_others(root, predictions, tmp_path, capsys):
     broken = tmp_path / "maps"
     shutil.copytree(predictions, broken)
     (broken / NAMES[0] / "img_00004.png").unlink()
@@ -79,7 +79,7 @@ def test_a_bad_video_loses_no_other(root, predictions, tmp_path, capsys):
     assert f"failed: {NAMES[0]}: frame 4 has no prediction" in printed.err
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["videos"] == 2 and summary["missing"] == [NAMES[0]]
-    # Mended, only what was missing is done.
+    # After the repair, only the missing video is evaluated.
     shutil.copy(predictions / NAMES[0] / "img_00004.png", broken / NAMES[0])
     code, printed = run_cli(capsys, root, broken, tmp_path / "out")
     assert code == 0 and json.loads((tmp_path / "out" / "summary.json").read_text())["videos"] == 3
@@ -119,8 +119,8 @@ def test_lists_that_disagree_with_files_are_told(root, predictions, tmp_path, ca
     ],
 )
 def test_what_cannot_be_evaluated_is_one_line(root, predictions, tmp_path, capsys, change, message):
-    given = {"dataset": "diem", "root": root, "predictions": predictions} | change
-    arguments = [part for name, value in given.items() for part in (f"--{name}", str(value))]
+    options = {"dataset": "diem", "root": root, "predictions": predictions} | change
+    arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     assert main(["evaluate", *arguments, "--output", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
@@ -128,8 +128,8 @@ def test_what_cannot_be_evaluated_is_one_line(root, predictions, tmp_path, capsy
 
 def test_other_settings_are_not_mixed_in(root, predictions, tmp_path):
     first = evaluate(request(root, predictions=predictions, metrics=("cc",)), tmp_path)
-    asked = request(root, predictions=predictions, metrics=("cc", "sim"), protocol="stavis")
-    second = evaluate(asked, tmp_path)
+    query = request(root, predictions=predictions, metrics=("cc", "sim"), protocol="stavis")
+    second = evaluate(query, tmp_path)
     assert set(first["metrics"]) == {"cc"} and set(second["metrics"]) == {"cc", "sim"}
     assert first["metrics"]["cc"]["mean"] != second["metrics"]["cc"]["mean"]
 
@@ -150,20 +150,20 @@ def test_a_damaged_truth_loses_its_video_alone(root, predictions, tmp_path, caps
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["videos"] == 1
 
 
-def test_stretched_maps_and_silent_sound_are_told(root, videos, predictions, tmp_path):
+def test_stretched_maps_and_silent_sound_are_reported(root, videos, predictions, tmp_path):
     stretched = tmp_path / "maps"
     shutil.copytree(predictions, stretched)
     first = stretched / NAMES[0] / "img_00001.png"
     Image.fromarray(np.zeros((50, 50), np.uint8)).save(first)
-    said = []
-    evaluate(request(root, predictions=stretched, metrics=("cc",)), tmp_path / "out", said.append)
-    assert f"note: {NAMES[0]}: maps are 50x50, but the truth is 52x36; they are stretched" in said
+    messages = []
+    evaluate(request(root, predictions=stretched, metrics=("cc",)), tmp_path / "out", messages.append)
+    assert f"note: {NAMES[0]}: maps are 50x50, but the truth is 52x36; they are stretched" in messages
 
     silent = tuple(dataclasses.replace(v, sound=np.zeros_like(v.sound)) for v in videos[:1])
     mute = fake_data.write_stavis(tmp_path / "mute", "DIEM", silent, {"test": NAMES[:1]})
-    said.clear()
-    evaluate(request(mute, predictions=predictions, metrics=("cc",)), tmp_path / "out2", said.append)
-    assert said == [f"note: {NAMES[0]}: {NAMES[0]}.wav is silent from beginning to end"]
+    messages.clear()
+    evaluate(request(mute, predictions=predictions, metrics=("cc",)), tmp_path / "out2", messages.append)
+    assert messages == [f"note: {NAMES[0]}: {NAMES[0]}.wav is silent from beginning to end"]
     hearing = ModelMaps(hearing_probe(Waveform(35_280)), "probe")
     assert hearing.problems(open_dataset("diem", mute)[0], find_protocol("vinet")) == []
     open_dataset("diem", mute)[0].sound.unlink()
@@ -184,12 +184,12 @@ def test_results_of_other_files_are_not_reused(root, predictions, tmp_path):
 
 
 def test_models_with_the_same_weights_and_another_input_are_not_mixed(root, tmp_path):
-    made = []
+    scores = []
     for size in ((64, 96), (96, 160)):
         stored = tiny_stored(height=size[0], width=size[1])
         path = write_model(tmp_path / f"m{size[0]}", stored.preset, stored.variables)
-        made.append(cc_of(root, tmp_path / "out", model=str(path)))
-    assert made[0] != made[1]
+        scores.append(cc_of(root, tmp_path / "out", model=str(path)))
+    assert scores[0] != scores[1]
 
 
 def test_the_first_video_may_be_the_bad_one(root, predictions, tmp_path, capsys):

@@ -341,7 +341,7 @@ def test_negatives_are_never_of_the_own_group(tmp_path):
         Settings(find_protocol("gaze"), ("auc_shuffled",)),
         [Unit(entry, None) for entry in entries],
     )
-    seen = set()
+    sides = set()
     for unit in pool:
         grid = find_protocol("gaze").grid.size(unit.entry)
         trial = Trial(np.zeros(grid), None, np.zeros((0, 2), int), grid)
@@ -349,10 +349,10 @@ def test_negatives_are_never_of_the_own_group(tmp_path):
             draw = lambda purpose, seed=seed: np.random.default_rng([seed, len(purpose)])  # noqa: E731
             negatives = OtherFixations(unit, pool, settings).map(0, trial=trial, draw=draw)
             left, right = negatives[:, : grid[1] // 2].any(), negatives[:, grid[1] // 2 :].any()
-            seen.add((unit.entry.name.startswith("BasketballDrill"), bool(left), bool(right)))
+            sides.add((unit.entry.name.startswith("BasketballDrill"), bool(left), bool(right)))
             if unit.entry.name.startswith("BasketballDrill"):
                 assert right and not left
-    assert (False, True, True) in seen
+    assert (False, True, True) in sides
 
 
 def test_the_shuffled_auc_draws_from_the_whole_set(osie, tmp_path):
@@ -378,11 +378,11 @@ def test_a_clip_that_is_too_short_says_so(tmp_path):
 
 
 def test_a_missing_clip_is_reported_and_no_error(hevc, tmp_path):
-    said = []
-    summary = evaluate(gaze_request("hevc_gaze", hevc, "centre", None), tmp_path, say=said.append)
+    messages = []
+    summary = evaluate(gaze_request("hevc_gaze", hevc, "centre", None), tmp_path, say=messages.append)
     words = "Kimono: it cannot be scored: there is no clip of it in videos/; its "
     assert summary["failed"] == [] and list(summary["not_scored"]) == ["Kimono"]
-    assert any(line.startswith(f"note: {words}") for line in said)
+    assert any(line.startswith(f"note: {words}") for line in messages)
     assert summary["videos"] == len(CLIPS) - 1
 
 

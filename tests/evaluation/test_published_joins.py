@@ -11,7 +11,7 @@ from PIL import Image
 from avsal_jax import AvsalError, metrics
 from avsal_jax.cli.main import main
 from avsal_jax.evaluation.compare import compare
-from avsal_jax.evaluation.compare_tables import grids
+from avsal_jax.evaluation.compare_tables import csv_text, grids, markdown
 from avsal_jax.evaluation.evaluate import Request, evaluate
 from avsal_jax.evaluation.results import read_results
 from avsal_jax.pictures import resize_map
@@ -70,6 +70,29 @@ def test_printed_ablations_are_in_the_table_of_the_test_list(tmp_path, dataset, 
     assert (
         f"{dataset} was scored on splits of different names: test of ours; val of {name}" in comparison.notes
     )
+
+
+@pytest.mark.parametrize(
+    ("method", "dataset", "figures"),
+    [
+        ("AVRSP(V)", "summe", {"CC": "0.494", "NSS": "2.57", "AUC-J": "0.900"}),
+        ("AViNet(B)", "coutrot1", {"CC": "0.56", "NSS": "2.73", "AUC-J": "0.889"}),
+        ("Dual-domain(CM)", "Mean of the six sets", {"NSS": "3.428", "AUC-J": "0.9191"}),
+        ("AViNet(B)", "Mean of the six sets", {"CC": "0.6090", "NSS": "3.4117"}),  # computed here
+    ],
+)
+def test_figures_are_shown_as_printed(method, dataset, figures):
+    comparison = compared(f"published:{method}")
+    (line,) = table_of(comparison, dataset)
+    assert {title: line[title] for title in figures} == figures
+    for text in figures.values():
+        assert f"| {text} |" in markdown(comparison)
+
+
+def test_figures_in_the_csv_file_are_as_printed():
+    lines = list(csv.DictReader(csv_text(compared("published:AVRSP(V)")).splitlines()))
+    (summe,) = [line for line in lines if line["dataset"] == "summe"]
+    assert (summe["auc_judd"], summe["nss"]) == ("0.900", "2.57")
 
 
 def test_categories_of_ave_are_joined_with_what_is_printed(ave, ave_rows, tmp_path):

@@ -1,4 +1,4 @@
-"""The swap measure on drawn scenes and known maps; telling domains by features whose difference is known."""
+"""The swap measure on synthetic scenes and known maps; separability of domains with a known difference."""
 
 import dataclasses
 
@@ -17,8 +17,8 @@ SCENES = [make_scene(SETTINGS, number) for number in range(SETTINGS.videos)]
 SIZE, FRAMES = (64, 96), (0, 3, 5)
 
 
-def drawn(scene, weights):
-    """Returns maps [FRAMES, 64, 96] with so much around each object."""
+def scene_maps(scene, weights):
+    """Returns maps [FRAMES, 64, 96] with a bump of the given weight at each object."""
     return np.stack(
         [
             sum(w * bump(*SIZE, path[frame], 3.0) for w, path in zip(weights, scene.centres, strict=True))
@@ -28,9 +28,9 @@ def drawn(scene, weights):
 
 
 def follows(picture, sound):
-    """Maps of a network that hears: more at the object whose looks have the class of the sound."""
+    """Maps of an audio-visual network: higher at the object whose appearance has the class of the sound."""
     scene = SCENES[picture]
-    return drawn(scene, [0.9 if looks == SCENES[sound].kind else 0.1 for looks in scene.appearances])
+    return scene_maps(scene, [0.9 if looks == SCENES[sound].kind else 0.1 for looks in scene.appearances])
 
 
 def test_pairs_name_the_silent_object_of_the_picture():
@@ -52,11 +52,11 @@ def test_three_objects_have_two_silent_ones():
 
 
 def test_the_measure_of_maps_that_follow_ignore_and_flee_the_sound():
-    found = swap_measure(SCENES, SIZE, FRAMES, follows)
-    assert [swap.pair for swap in found] == swap_pairs(SCENES) and all(swap.rises for swap in found)
-    for swap in found:  # what one bump puts into the other's disc is little
+    swaps = swap_measure(SCENES, SIZE, FRAMES, follows)
+    assert [swap.pair for swap in swaps] == swap_pairs(SCENES) and all(swap.rises for swap in swaps)
+    for swap in swaps:  # what one bump puts into the other's disc is little
         assert swap.original == pytest.approx(0.1, abs=0.02) and swap.swapped == pytest.approx(0.9, abs=0.02)
-    deaf = swap_measure(SCENES, SIZE, FRAMES, lambda picture, sound: drawn(SCENES[picture], [0.3, 0.7]))
+    deaf = swap_measure(SCENES, SIZE, FRAMES, lambda picture, sound: scene_maps(SCENES[picture], [0.3, 0.7]))
     assert not any(swap.rises for swap in deaf) and all(swap.original == swap.swapped for swap in deaf)
     fleeing = swap_measure(SCENES, SIZE, FRAMES, lambda picture, sound: 1 - follows(picture, sound))
     assert not any(swap.rises for swap in fleeing)
@@ -66,8 +66,8 @@ def test_maps_of_another_size_than_the_scenes():
     def smaller(picture, sound):
         return follows(picture, sound).reshape(len(FRAMES), 32, 2, 48, 2).mean((2, 4))
 
-    found = swap_measure(SCENES, SIZE, FRAMES, smaller)
-    assert all(swap.original < 0.15 and swap.swapped > 0.85 for swap in found)
+    swaps = swap_measure(SCENES, SIZE, FRAMES, smaller)
+    assert all(swap.original < 0.15 and swap.swapped > 0.85 for swap in swaps)
 
 
 def test_mass_is_what_lies_within_the_radius_in_the_right_frame():
@@ -78,8 +78,8 @@ def test_mass_is_what_lies_within_the_radius_in_the_right_frame():
     assert mass_at(maps, scene, 0, [3], SIZE) == 2.0
     maps = np.ones((1, *SIZE))
     assert mass_at(maps, scene, 0, [3], SIZE) == pytest.approx(np.pi * scene.radii[0] ** 2, rel=0.05)
-    nothing = swap_measure(SCENES, SIZE, FRAMES, lambda picture, sound: np.zeros((3, *SIZE)))
-    assert all(np.isnan(swap.original) and not swap.rises for swap in nothing)
+    empty = swap_measure(SCENES, SIZE, FRAMES, lambda picture, sound: np.zeros((3, *SIZE)))
+    assert all(np.isnan(swap.original) and not swap.rises for swap in empty)
 
 
 def test_sets_without_pairs():
@@ -99,12 +99,12 @@ def tokens(rng, offset, count=60):
     return (rng.standard_normal((count, 2, 6)) + offset).astype(np.float32)
 
 
-def test_domains_are_told_apart_where_they_differ():
+def test_domains_are_separable_where_they_differ():
     rng = np.random.default_rng(0)
     for offset, low, high in ((1.5, 0.9, 1.0), (0.0, 0.3, 0.7)):
-        train, held = ((tokens(rng, 0), tokens(rng, offset)) for _ in range(2))
-        found, trained = separability(train, held, (16, 8, 4), steps=150)
-        assert low <= found <= high and trained > 0.8  # without a difference it learns by heart
+        train, test = ((tokens(rng, 0), tokens(rng, offset)) for _ in range(2))
+        accuracy, train_accuracy = separability(train, test, (16, 8, 4), steps=150)
+        assert low <= accuracy <= high and train_accuracy > 0.8  # without a difference it learns by heart
 
 
 def test_domains_of_unlike_tokens():

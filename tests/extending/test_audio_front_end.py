@@ -53,7 +53,7 @@ def test_the_sound_of_a_clip_is_cut_by_it():
 def test_it_trains_and_hears():
     network, spec = network_of()
     variables, batch = init_variables(network, 0), random_clips(spec, 2)
-    _, values = train_once(Supervised(network, (Term("kl"),)), variables, {"source": batch})
+    _, values = train_once(Supervised(network, (Term("kl"),)), variables, {"labelled": batch})
     assert np.isfinite(values["loss"]) and values["gradient_norm"] > 0
     loud, silent = (
         jax.jit(network.run)(variables, Clip(batch["frames"], sound)).logits["saliency"]

@@ -50,7 +50,7 @@ def test_the_nested_option_is_set_as_data():
 def test_it_trains_and_hears():
     network, spec = network_of()
     variables, batch = init_variables(network, 0), random_clips(spec, 2)
-    state, values = train_once(Supervised(network, (Term("kl"),)), variables, {"source": batch})
+    state, values = train_once(Supervised(network, (Term("kl"),)), variables, {"labelled": batch})
     assert np.isfinite(values["loss"])
     moved = state.params["fusion"]["Dense_0"]["bias"] - variables["params"]["fusion"]["Dense_0"]["bias"]
     assert np.abs(moved).max() > 0

@@ -126,7 +126,7 @@ def test_its_error_is_that_of_the_count():
     network, batch = build(preset), random_clips(preset.input, 2)
     variables = init_variables(network, 0)
     state, logged = train_once(
-        config.objective.build(network, config.loss.terms()), variables, {"source": batch}
+        config.objective.build(network, config.loss.terms()), variables, {"labelled": batch}
     )
     truth = np.log1p(batch["fixations"].sum((1, 2)))
     run = jax.jit(network.run, static_argnames="train")

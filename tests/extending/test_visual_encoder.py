@@ -44,7 +44,7 @@ def test_it_trains():
     network, spec = create_model("vinet", **SETTINGS)
     variables = init_variables(network, 0)
     state, values = train_once(
-        Supervised(network, (Term("kl"),)), variables, {"source": random_clips(spec, 2)}
+        Supervised(network, (Term("kl"),)), variables, {"labelled": random_clips(spec, 2)}
     )
     assert np.isfinite(values["loss"]) and values["gradient_norm"] > 0
     moved = (

@@ -1,8 +1,8 @@
-"""Runs inputs over all kinds and commands, prints a table of outcomes, exits with 1 where one is a fault.
+"""Runs inputs of all kinds and commands and prints a table of outcomes. Exits with 1 if one is a fault.
 
 python -m tests.fuzz --count 2000 --seconds 600 --jobs 2
 python -m tests.fuzz --only mp4:predict --count 100
-python -m tests.fuzz --only mp4:predict --seed 17 --count 1     (one input again)
+python -m tests.fuzz --only mp4:predict --seed 17 --count 1     (repeats one input)
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 
-_FOUND = pathlib.Path(__file__).with_name("found.txt")
+_FORMER_FAULTS = pathlib.Path(__file__).with_name("found.txt")
 _ORDER = ("right", "noted", "one of several", "refused", "fault")
 
 
@@ -29,9 +29,9 @@ def main() -> int:
     from tests.fuzz.targets import BY_NAME
 
     _import_everything()
-    chosen = [key for key in BY_NAME if not args.only or _matches(key, args.only)]
-    if not chosen:
-        sys.exit(f"--only {args.only} is none of {', '.join(map(':'.join, BY_NAME))}")
+    keys = [key for key in BY_NAME if not args.only or _matches(key, args.only)]
+    if not keys:
+        sys.exit(f"--only {args.only} is not one of {', '.join(map(':'.join, BY_NAME))}")
     with contextlib.ExitStack() as stack:
         place = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="avsal-fuzz-")))
         source = place / "undamaged"
@@ -39,7 +39,7 @@ def main() -> int:
         if built.death or built.answer:
             sys.exit(f"the undamaged files cannot be made: {built.death or built.answer}")
         started = time.monotonic()
-        jobs = _jobs(chosen, args, started)
+        jobs = _jobs(keys, args, started)
         work = functools.partial(_trial, source, place, args.keep)
         return _report(workers.run(jobs, work, args.jobs), started, args)
 
@@ -48,12 +48,12 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--count", type=int, default=2_000, help="of inputs, spread evenly (default: 2000)")
-    add("--seconds", type=float, default=600, help="no input is begun later (default: 600)")
-    add("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a processor)")
+    add("--seconds", type=float, default=600, help="no input starts later (default: 600)")
+    add("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one per processor)")
     add("--seed", type=int, default=0, help="of the first input of each kind and command")
-    add("--only", default="", metavar="KIND:COMMAND", help="either may be left out")
-    add("--found", action="store_true", help="the inputs of found.txt as well: what was a fault once")
-    add("--keep", type=pathlib.Path, default=pathlib.Path("fuzz-faults"), help="where inputs of faults go")
+    add("--only", default="", metavar="KIND:COMMAND", help="either may be omitted")
+    add("--found", action="store_true", help="also run the inputs of found.txt, which were faults once")
+    add("--keep", type=pathlib.Path, default=pathlib.Path("fuzz-faults"), help="folder for inputs of faults")
     add("--cache", default="", help="a folder of compiled programs to use again")
     return parser.parse_args()
 
@@ -84,27 +84,24 @@ def _matches(key: tuple[str, str], only: str) -> bool:
     return kind in ("", key[0]) and command in ("", key[1])
 
 
-def _jobs(chosen, args, started: float):
-    """Yields (kind, command, seed): one of each, then the next seed, until count or time is reached."""
-    again = []
-    if args.found:
-        again = [
-            (kind, command, int(seed)) for kind, command, seed in _found_once() if (kind, command) in chosen
-        ]
-    seeds = ((kind, command, seed) for seed in itertools.count(args.seed) for kind, command in chosen)
-    for job in itertools.chain(again, itertools.islice(seeds, args.count)):
+def _jobs(keys, args, started: float):
+    """Yields (kind, command, seed): former faults, then seed by seed, until count or time is reached."""
+    former = [job for job in _former_faults() if job[:2] in keys] if args.found else []
+    seeds = ((kind, command, seed) for seed in itertools.count(args.seed) for kind, command in keys)
+    for job in itertools.chain(former, itertools.islice(seeds, args.count)):
         if time.monotonic() - started > args.seconds:
             return
         yield job
 
 
-def _found_once():
-    lines = _FOUND.read_text().splitlines() if _FOUND.exists() else []
+def _former_faults():
+    """Yields (kind, command, seed) of the inputs in found.txt."""
+    lines = _FORMER_FAULTS.read_text().splitlines() if _FORMER_FAULTS.exists() else []
     for line in lines:
         text = line.partition("#")[0].strip()
         if text:
             kind, command, seed = text.split("\t")
-            yield kind, command, seed
+            yield kind, command, int(seed)
 
 
 def _builder(source: pathlib.Path):
@@ -128,22 +125,23 @@ def _trial(source: pathlib.Path, place: pathlib.Path, keep: pathlib.Path):
     return Trial(source, pathlib.Path(tempfile.mkdtemp(prefix="worker-", dir=place)), keep.absolute())
 
 
-def _report(done, started: float, args) -> int:
+def _report(results, started: float, args) -> int:
     counts, faults, seconds = collections.defaultdict(collections.Counter), [], collections.Counter()
     slowest, peak = (0.0, ()), 0
-    for one in done:
-        kind, command, seed = one.job
-        name = "fault" if one.death else one.answer.name
+    for result in results:
+        kind, command, seed = result.job
+        name = "fault" if result.death else result.answer.name
         counts[kind, command][name] += 1
-        seconds[kind, command] += one.seconds
-        slowest, peak = max(slowest, (one.seconds, one.job)), max(peak, one.peak)
+        seconds[kind, command] += result.seconds
+        slowest, peak = max(slowest, (result.seconds, result.job)), max(peak, result.peak)
         if name == "fault":
-            faults.append(one.job)
-            what = [one.death] if one.death else [*one.answer.problems, f"({one.answer.words})"]
-            again = f"python -m tests.fuzz --only '{kind}:{command}' --seed {seed} --count 1"
-            print("FAULT", again, *what, sep="\n    ", flush=True)
+            faults.append(result.job)
+            answer = result.answer
+            problems = [result.death] if result.death else [*answer.problems, f"({answer.words})"]
+            repeat = f"python -m tests.fuzz --only '{kind}:{command}' --seed {seed} --count 1"
+            print("FAULT", repeat, *problems, sep="\n    ", flush=True)
     print(_table(counts, seconds))
-    total = sum(sum(each.values()) for each in counts.values())
+    total = sum(counter.total() for counter in counts.values())
     print(
         f"{total} inputs in {time.monotonic() - started:.0f} s; {len(faults)} faults; the slowest took "
         f"{slowest[0]:.1f} s: {slowest[1]}; at most {peak >> 20} MiB of memory"

@@ -66,8 +66,8 @@ def _films(folder: pathlib.Path) -> None:
         )  # fmt: skip
 
     for suffix in ("gif", "webp"):
-        first, *others = map(Image.fromarray, moving_spot(6, 32, 32))
-        first.save(folder / f"clip.{suffix}", save_all=True, append_images=others, duration=40, loop=0)
+        first, *frames = map(Image.fromarray, moving_spot(6, 32, 32))
+        first.save(folder / f"clip.{suffix}", save_all=True, append_images=frames, duration=40, loop=0)
 
 
 def _predicted(folder: pathlib.Path) -> None:

@@ -117,7 +117,7 @@ def join(content: bytes, other: bytes, rng) -> bytes:
 
 
 def mix(content: bytes, other: bytes, rng) -> bytes:
-    """Goes on as another file from somewhere on."""
+    """Continues with another file from a random position."""
     return content[: int(rng.integers(len(content) + 1))] + other[int(rng.integers(len(other) + 1)) :]
 
 

@@ -16,13 +16,13 @@ from PIL import Image
 from tests.fuzz import corpus
 from tests.fuzz.targets import Attempt, Target
 
-UNFORESEEN = 70  # the exit code of `avsal` for an exception that no one expected
-# What may stand on stderr beside the line of an error.
+UNEXPECTED = 70  # the exit code of `avsal` for an unexpected exception
+# Lines that stderr may have in addition to the line of an error.
 _ORDINARY = re.compile(
     r"note: |failed: |avsal: |\[\d+/\d+\] |compiling the model|\d+ of \d+ inputs failed:$|  \S|"
     r".* is done already; |.* predicted already|(predicting|evaluating|preparing|generating): |.*\d+%\|"
 )
-# What an exception of Python says that was meant for programmers.
+# Words of Python exceptions that are meant for programmers.
 _INTERNAL = re.compile(
     r"\b(Key|Index|Attribute|Type|Value|Runtime|Assertion|Memory|Recursion|Overflow|Name|Unicode\w+)Error\b|"
     r"NoneType|Traceback|subscriptable|has no attribute|index out of|unpack|unhashable|not iterable|"
@@ -39,42 +39,42 @@ def problems(target: Target, attempt: Attempt, code: int, errors: str, before: d
     Args:
       before: `snapshot(attempt.output)` of the time before the call.
     """
-    found = printed_problems(attempt, code, errors)
-    found += _leftovers(attempt.output.parent)
+    faults = printed_problems(attempt, code, errors)
+    faults += _leftovers(attempt.output.parent)
     if code == 0 or (code == 1 and attempt.output.exists()):
-        found += _RESULTS[target.command.split()[0]](attempt, code)
+        faults += _RESULTS[target.command.split()[0]](attempt, code)
         if target.command.startswith("evaluate"):
-            found += _missing(attempt, code, errors)
+            faults += _missing(attempt, code, errors)
     elif target.command in ("predict", "convert", "compare") and snapshot(attempt.output) != before:
-        found.append("the call failed, and its output is not what it was")
-    return [*found, *_damaged_files(attempt)]
+        faults.append("the call failed, and its output is not what it was")
+    return [*faults, *_damaged_files(attempt)]
 
 
 def printed_problems(attempt: Attempt, code: int, errors: str) -> list[str]:
     lines = [line.rsplit("\r", 1)[-1] for line in errors.splitlines() if line.strip()]
-    found = []
+    faults = []
     if code not in (0, 1, 2):
-        found.append(f"exit code {code}")
+        faults.append(f"exit code {code}")
     if "Traceback (most recent call last)" in errors:
-        found.append("a traceback")
+        faults.append("a traceback")
     if strange := [line for line in lines if not _ORDINARY.match(line.lstrip("\r"))]:
-        found.append(f"stderr has {strange[0][:200]!r}")
-    told = [line for line in lines if line.startswith("avsal: ")]
-    if code == 2 and (len(told) != 1 or lines[-1] != told[0]):
-        found.append(f"exit code 2 with {len(told)} lines of an error")
+        faults.append(f"stderr has {strange[0][:200]!r}")
+    error_lines = [line for line in lines if line.startswith("avsal: ")]
+    if code == 2 and (len(error_lines) != 1 or lines[-1] != error_lines[0]):
+        faults.append(f"exit code 2 with {len(error_lines)} lines of an error")
     if code == 1 and not any(line.startswith("failed: ") for line in lines):
-        found.append("exit code 1, and nothing says what failed")
+        faults.append("exit code 1, and nothing says what failed")
     for line in lines:
         if "unexpected error: " in line:
-            found.append(f"a fault of the program: {line[:400]}")
+            faults.append(f"a fault of the program: {line[:400]}")
         elif line.startswith(("avsal: ", "failed: ")):
             if inner := _INTERNAL.search(line):
-                found.append(f"a line of an exception ({inner[0]}): {line[:300]}")
+                faults.append(f"a line of an exception ({inner[0]}): {line[:300]}")
             if len(line) > _LONGEST:
-                found.append(f"a line of {len(line)} characters: {line[:200]}")
+                faults.append(f"a line of {len(line)} characters: {line[:200]}")
             if line.startswith("avsal: ") and not _names(attempt, line):
-                found.append(f"a line that names no file: {line[:300]}")
-    return found
+                faults.append(f"a line that names no file: {line[:300]}")
+    return faults
 
 
 def _names(attempt: Attempt, line: str) -> bool:
@@ -91,7 +91,7 @@ def _leftovers(folder: pathlib.Path) -> list[str]:
 
 def _damaged_files(attempt: Attempt) -> list[str]:
     """Files of the output that are not whole."""
-    found = []
+    faults = []
     for path in sorted(attempt.output.rglob("*")) if attempt.output.is_dir() else ():
         if path == attempt.victim or not path.is_file():
             continue
@@ -105,8 +105,8 @@ def _damaged_files(attempt: Attempt) -> list[str]:
                 with np.load(path) as arrays:
                     _ = [arrays[name] for name in arrays]
         except Exception as error:
-            found.append(f"{path.relative_to(attempt.output)} is damaged: {type(error).__name__} {error}")
-    return found
+            faults.append(f"{path.relative_to(attempt.output)} is damaged: {type(error).__name__} {error}")
+    return faults
 
 
 def snapshot(folder: pathlib.Path) -> dict[str, str]:
@@ -121,16 +121,16 @@ def _predicted(attempt: Attempt, code: int) -> list[str]:
     inputs = [pathlib.Path(text) for text in attempt.call[1 : attempt.call.index("--output")]]
     folders = [attempt.output] if len(inputs) == 1 else [attempt.output / path.stem for path in inputs]
     kinds = attempt.call[attempt.call.index("--save") + 1].split(",")
-    found = []
+    faults = []
     for folder in folders:
         if folder.exists():
-            found += [f"{folder.name}: {line}" for line in _prediction(folder, kinds)]
+            faults += [f"{folder.name}: {line}" for line in _prediction(folder, kinds)]
         elif code == 0:
-            found.append(f"exit code 0 without {folder.name}")
-    found += _frames(attempt.victim, folders[0])
+            faults.append(f"exit code 0 without {folder.name}")
+    faults += _frames(attempt.victim, folders[0])
     if len(inputs) > 1 and not (attempt.output / inputs[-1].stem / "summary.json").is_file():
-        found.append("the good input has no result")
-    return found
+        faults.append("the good input has no result")
+    return faults
 
 
 def _frames(film: pathlib.Path, folder: pathlib.Path) -> list[str]:
@@ -139,37 +139,37 @@ def _frames(film: pathlib.Path, folder: pathlib.Path) -> list[str]:
         return []
     try:
         with av.open(str(film)) as container:
-            wanted = sum(1 for _ in container.decode(video=0))
+            expected = sum(1 for _ in container.decode(video=0))
     except (OSError, ValueError, IndexError):  # of libav and PyAV
         return []
     count = json.loads((folder / "summary.json").read_text())["frames"]
-    return [] if count == wanted else [f"{count} frames of {wanted}"]
+    return [] if count == expected else [f"{count} frames of {expected}"]
 
 
 def _prediction(folder: pathlib.Path, kinds: list[str]) -> list[str]:
     summary = json.loads((folder / "summary.json").read_text())
     if (folder / "overlays").is_dir():
         return _photographs(folder, summary)
-    count, size, found = summary["frames"], (summary["width"], summary["height"]), []
+    count, size, faults = summary["frames"], (summary["width"], summary["height"]), []
     images = sorted((folder / "maps").iterdir())
     if count == 1 and (folder / "overlay.jpg").is_file():  # a photograph, or an animation of one frame
         kinds = [kind for kind in kinds if kind != "overlay"]
     if [p.name for p in images] != [f"{n:06d}.png" for n in range(1, count + 1)]:
-        found.append(f"{len(images)} maps of {count} frames")
+        faults.append(f"{len(images)} maps of {count} frames")
     if any((image := Image.open(path)).size != size or image.mode != "L" for path in images):
-        found.append("a map of another size or mode")
+        faults.append("a map of another size or mode")
     with np.load(folder / "maps.npz") as arrays:
         maps = arrays["maps"]
     if len(maps) != count or not np.isfinite(maps).all() or maps.min() < 0 or maps.max() > 1:
-        found.append(f"maps.npz holds {maps.shape} from {maps.min()} to {maps.max()}")
+        faults.append(f"maps.npz holds {maps.shape} from {maps.min()} to {maps.max()}")
     if "overlay" in kinds:
         with av.open(str(folder / "overlay.mp4")) as film:
-            shown = sum(1 for _ in film.decode(video=0))
-        if shown != count:
-            found.append(f"the overlay has {shown} of {count} frames")
+            frames = sum(1 for _ in film.decode(video=0))
+        if frames != count:
+            faults.append(f"the overlay has {frames} of {count} frames")
     if "report" in kinds and "</html>" not in (folder / "report.html").read_text():
-        found.append("the report is cut off")
-    return found
+        faults.append("the report is cut off")
+    return faults
 
 
 def _photographs(folder: pathlib.Path, summary: dict) -> list[str]:
@@ -192,15 +192,15 @@ def _evaluated(attempt: Attempt, code: int) -> list[str]:
     if not (attempt.output / "summary.json").is_file():
         return [] if code else ["exit code 0 without summary.json"]
     summary = json.loads((attempt.output / "summary.json").read_text())
-    found = []
+    faults = []
     for name, value in summary["metrics"].items():
         if value["mean"] is not None and not abs(value["mean"]) < 1e6:
-            found.append(f"{name} is {value['mean']}")
+            faults.append(f"{name} is {value['mean']}")
     with (attempt.output / "videos.csv").open() as file:
         rows = list(csv.DictReader(file))
     if len(rows) != summary["videos"]:
-        found.append(f"videos.csv has {len(rows)} of {summary['videos']} videos")
-    return found
+        faults.append(f"videos.csv has {len(rows)} of {summary['videos']} videos")
+    return faults
 
 
 def _missing(attempt: Attempt, code: int, errors: str) -> list[str]:
@@ -216,18 +216,18 @@ def _prepared(attempt: Attempt, code: int) -> list[str]:
     from avsal_jax.data.prepared.videos import PreparedSet
     from avsal_jax.errors import AvsalError
 
-    made = PreparedSet(next(attempt.output.iterdir()))
-    lost = 0
-    for index in range(len(made.names())):
-        video = made.video(index)
-        lost += video is None
+    prepared_set = PreparedSet(next(attempt.output.iterdir()))
+    failures = 0
+    for index in range(len(prepared_set.names())):
+        video = prepared_set.video(index)
+        failures += video is None
         try:
-            if video is not None and (told := _records(video)):
-                return told
+            if video is not None and (faults := _records(video)):
+                return faults
         except AvsalError:  # a shard that was there already; its checksum says that it is damaged
             if "shard" not in attempt.variant:
                 raise
-    return [] if (lost > 0) == (code == 1) else [f"exit code {code} with {lost} videos lost"]
+    return [] if (failures > 0) == (code == 1) else [f"exit code {code} with {failures} videos lost"]
 
 
 def _records(video) -> list[str]:
@@ -242,8 +242,8 @@ def _converted(attempt: Attempt, code: int) -> list[str]:
     from avsal_jax.storage import flatten, read_model
 
     flat = flatten(read_model(attempt.output).variables)
-    if lost := [name for name, value in flat.items() if not np.isfinite(value).all()]:
-        return [f"{lost[0]} is not finite"]
+    if names := [name for name, value in flat.items() if not np.isfinite(value).all()]:
+        return [f"{names[0]} is not finite"]
     tensors = _tensors(attempt.victim)
     return [
         f"{row.source} is not what the checkpoint holds"

@@ -1,4 +1,4 @@
-"""What `avsal train` does with what lies on the disk before its first step, without its network."""
+"""What `avsal train` does with the files on the disk before its first step, without its network."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ _SPEC = InputSpec(frames=3, height=32, width=64, audio=Waveform(2_000))
 
 
 def read_workdir(folder: pathlib.Path) -> None:
-    """Claims a workdir, restores its last checkpoint, goes on with its records and pictures, draws curves."""
-    own = Workdir(folder, corpus.CONFIG, True)
+    """Claims a workdir, restores its last checkpoint, resumes its log, reads pictures and draws curves."""
+    claim = Workdir(folder, corpus.CONFIG, True)
     checkpoints = None
     try:
         checkpoints = Checkpoints(folder / "checkpoints", metric="cc")
         step = checkpoints.latest()
         if step is None:
-            raise AssertionError("the checkpoint is there, but not seen")
+            raise AssertionError("the checkpoint exists, but is not listed")
         like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), corpus.STATE)
         state = checkpoints.restore(step, like)
         jax.tree.map(np.testing.assert_array_equal, state, corpus.STATE)
-        found = [checkpoints.meta(step), checkpoints.metrics(step), checkpoints.best()]
+        summary = [checkpoints.meta(step), checkpoints.metrics(step), checkpoints.best()]
         records = MetricsLog(folder / "metrics.jsonl").resume(step)
         write_curves(folder / "curves.png", records)
         pictures = [(number, picture.shape) for number, picture in read_pictures(folder / "pictures", 6)]
     finally:
         if checkpoints is not None:
             checkpoints.close()
-        own.release()
-    print(json.dumps([found, records, pictures]))
+        claim.release()
+    print(json.dumps([summary, records, pictures]))
 
 
 def stream(prepared: pathlib.Path, output: pathlib.Path) -> None:
-    """Streams two batches of clips from a prepared set and saves what came."""
+    """Streams two batches of clips from a prepared set and saves them."""
     videos = PreparedSources(prepared).videos([("diem", None)], "test")
     batches = list(numpy_batches(clip_batches(videos, _SPEC, 2, steps=2)))
     assert len(batches) == 2

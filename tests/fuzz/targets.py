@@ -1,4 +1,4 @@
-"""What is tried: for each kind of file and command, a folder of inputs, the file to damage, and the call."""
+"""The targets: for each kind of file and command, a folder of inputs, the file to damage, and the call."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Attempt:
       victim: the file to damage; a copy of its own.
       output: where the results go.
       variant: results of the same variant are the same while nothing is damaged.
-      settle: makes checksums right that lie in other files, after the damage.
+      settle: corrects checksums in other files, after the damage.
     """
 
     call: list[str] | Callable[[], None]
@@ -65,18 +65,20 @@ def _choose(paths, rng) -> pathlib.Path:
 _ALL = "maps,overlay,npz,report"
 
 
-def _predict(inputs, folder: pathlib.Path, *more: str) -> list[str]:
-    return ["predict", *map(str, inputs), "--output", str(folder / "out"), *more]
+def _predict(inputs, folder: pathlib.Path, *options: str) -> list[str]:
+    return ["predict", *map(str, inputs), "--output", str(folder / "out"), *options]
 
 
 def film(source, folder, kind, rng) -> Attempt:
-    """`predict` of a film, alone or beside a good one."""
+    """`predict` of a film, alone or together with an undamaged one."""
     victim = shutil.copy(source / "films" / f"clip.{kind}", folder)
     model = ["picture", "hearing"][rng.integers(2)]
-    several = rng.random() < 0.25
-    inputs = [victim, *([shutil.copy(source / "films" / "clip.mp4", folder / "good.mp4")] if several else [])]
+    with_second = rng.random() < 0.25
+    inputs = [victim]
+    if with_second:
+        inputs.append(shutil.copy(source / "films" / "clip.mp4", folder / "good.mp4"))
     call = _predict(inputs, folder, "--model", model, "--save", _ALL)
-    return Attempt(call, pathlib.Path(victim), folder / "out", f"{model} {several}")
+    return Attempt(call, pathlib.Path(victim), folder / "out", f"{model} {with_second}")
 
 
 def film_again(source, folder, kind, rng) -> Attempt:
@@ -115,21 +117,21 @@ def model_card(source, folder, kind, rng) -> Attempt:
 
 
 def weights(source, folder, kind, rng) -> Attempt:
-    """`predict --model` with damaged weights that have the digest which the card states."""
+    """`predict --model` with damaged weights whose digest in the card is correct."""
     attempt = model_card(source, folder, kind, rng)
     victim, card = folder / "model" / "weights.safetensors", folder / "model" / "model.json"
 
     def settle():
-        content, stated = victim.read_bytes(), json.loads(card.read_text())
-        stated["weights"] |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        content, description = victim.read_bytes(), json.loads(card.read_text())
+        description["weights"] |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         card.unlink()
-        card.write_text(json.dumps(stated))
+        card.write_text(json.dumps(description))
 
     return dataclasses.replace(attempt, victim=victim, settle=settle)
 
 
-def _evaluate(folder: pathlib.Path, dataset: str, root, *more: str) -> list[str]:
-    return ["evaluate", "--dataset", dataset, "--root", str(root), "--output", str(folder / "out"), *more]
+def _evaluate(folder: pathlib.Path, dataset: str, root, *options: str) -> list[str]:
+    return ["evaluate", "--dataset", dataset, "--root", str(root), "--output", str(folder / "out"), *options]
 
 
 def scored_maps(source, folder, kind, rng) -> Attempt:
@@ -159,21 +161,21 @@ def scored_truth(source, folder, kind, rng) -> Attempt:
 
 
 def scored_list(source, folder, kind, rng) -> Attempt:
-    """`evaluate` of a list: the user's, or one of the set's own."""
+    """`evaluate` of a list: the user's, or a list in the set."""
     root = _tree(source / "stavis", folder / "data")
-    own = rng.random() < 0.5
-    victim = root / "fold_lists" / "DIEM_list_test_fps.txt" if own else folder / "user.list"
-    more = []
-    if not own:
+    in_set = rng.random() < 0.5
+    victim = root / "fold_lists" / "DIEM_list_test_fps.txt" if in_set else folder / "user.list"
+    options = []
+    if not in_set:
         shutil.copy(source / "user.list", victim)
-        more = ["--list", str(victim)]
+        options = ["--list", str(victim)]
     maps = str(source / "maps_jpg")
-    call = _evaluate(folder, "diem", root, "--predictions", maps, "--protocol", "vinet", *more)
-    return Attempt(call, victim, folder / "out", str(own))
+    call = _evaluate(folder, "diem", root, "--predictions", maps, "--protocol", "vinet", *options)
+    return Attempt(call, victim, folder / "out", str(in_set))
 
 
 def scored_again(source, folder, kind, rng) -> Attempt:
-    """`evaluate` that goes on with the parts of an earlier run."""
+    """`evaluate` that resumes from the parts of an earlier run."""
     shutil.copytree(source / "results" / "ours", folder / "out")
     call = _evaluate(
         folder, "diem", source / "stavis", "--predictions", str(source / "maps_png"), "--protocol", "vinet",
@@ -242,15 +244,15 @@ def _prepare(folder, name, root) -> list[str]:
     return ["prepare", "--dataset", name, "--root", str(root), *output]
 
 
-def listed(source, folder, kind, rng) -> Attempt:
-    """`doctor --root`, which says which data sets are there."""
+def doctor(source, folder, kind, rng) -> Attempt:
+    """`doctor --root`, which lists the available data sets."""
     root = _tree(source / "stavis", folder / "data")
     victim = root / "fold_lists" / "DIEM_list_test_fps.txt"
     return Attempt(["doctor", "--root", str(root)], victim, folder / "out")
 
 
 def prepared_again(source, folder, kind, rng) -> Attempt:
-    """`prepare` that goes on with a folder whose description or a shard is damaged."""
+    """`prepare` that resumes in a folder whose description or a shard is damaged."""
     shutil.copytree(source / "prepared", folder / "out")
     call = _prepare(folder, "diem", source / "stavis")
     return Attempt(call, _prepared_victim(folder / "out" / "diem", kind, rng), folder / "out", kind)
@@ -336,7 +338,7 @@ TARGETS: tuple[Target, ...] = (
     Target("npz", "evaluate gaze", gaze_prior),
     *(Target(kind, "prepare", prepared_files) for kind in ("png", "jpg", "mat", "wav", "list")),
     *(Target(kind, "prepare again", prepared_again) for kind in ("json", "shard")),
-    Target("list", "doctor", listed),
+    Target("list", "doctor", doctor),
     *(Target(kind, "convert", checkpoint) for kind in ("pt", "safetensors")),
     *(Target(kind, "compare", compared) for kind in ("json", "csv", "png", "jpg")),
     *(Target(kind, "train", workdir) for kind in ("json", "jsonl", "png")),

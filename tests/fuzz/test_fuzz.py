@@ -1,4 +1,4 @@
-"""200 fixed inputs, and those that were faults once; and that the harness sees what it looks for."""
+"""200 fixed inputs and those that were faults once; tests that the harness detects faults."""
 
 import json
 import pathlib
@@ -17,13 +17,13 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 @pytest.mark.slow
 def test_damaged_files(tmp_path):
-    """In a process of its own: this one has computed with jax, and is not to be forked."""
+    """In a separate process: this one has computed with jax and must not be forked."""
     needs.torch()
     command = [sys.executable, "-m", "tests.fuzz", "--count", "200", "--found", "--seconds", "3600"]
     command += ["--keep", str(tmp_path / "faults")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=3600, check=False)
-    assert done.returncode == 0, done.stdout[-10_000:] + done.stderr[-2_000:]
-    assert "| all |" in done.stdout
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=3600, check=False)
+    assert process.returncode == 0, process.stdout[-10_000:] + process.stderr[-2_000:]
+    assert "| all |" in process.stdout
 
 
 @pytest.mark.parametrize("kind", ["mp4", "json", "csv", "list", "shard"])
@@ -43,29 +43,29 @@ from tests import needs
 from tests.fuzz import workers
 
 def work():
-    def do(what):
-        if what == "dies":
+    def do(task):
+        if task == "dies":
             os.kill(os.getpid(), signal.SIGSEGV)
-        if what == "hangs":
+        if task == "hangs":
             time.sleep(600)
-        if what == "grows":
-            held = [bytes([n]) * (50 << 20) for n in range(1, 21)]  # 1 GB, if nobody looks
+        if task == "grows":
+            blocks = [bytes([n]) * (50 << 20) for n in range(1, 21)]  # 1 GB unless it is killed
             time.sleep(600)
-        return what
+        return task
     return do
 
 workers.HANG_SECONDS, workers.MOST_BYTES = 10, 500 << 20
 jobs = [("works",), ("dies",), ("hangs",), ("grows",), ("works again",)]
-print(json.dumps({one.job[0]: one.death or one.answer for one in workers.run(jobs, work, 1)}))
+print(json.dumps({result.job[0]: result.death or result.answer for result in workers.run(jobs, work, 1)}))
 """
 
 
 @pytest.mark.slow
 def test_workers_that_die_hang_or_grow_are_replaced():
-    """In a process of its own: this one has computed with jax, and is not to be forked."""
+    """In a separate process: this one has computed with jax and must not be forked."""
     command = [sys.executable, "-c", _SMALL]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
-    became = json.loads(done.stdout)
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
+    became = json.loads(process.stdout)
     assert became.pop("grows").startswith("memory of ")
     assert became == {
         "works": "works",

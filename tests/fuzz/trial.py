@@ -1,4 +1,4 @@
-"""One input: made, damaged, given to its command, judged; the work of a worker process."""
+"""One input: creates it, damages it, runs its command and judges the outcome, in a worker process."""
 
 from __future__ import annotations
 
@@ -67,11 +67,12 @@ class Trial:
         attempt.settle()
         outcome = self._judged(target, attempt, damage)
         if outcome.name == "fault":
-            kept = self._keep / f"{kind}-{command}-{seed}".replace(" ", "-")
-            shutil.rmtree(kept, ignore_errors=True)
-            kept.mkdir(parents=True)
-            shutil.copy(attempt.victim, kept) if attempt.victim.exists() else None
-            (kept / "printed.txt").write_text("\n".join([*outcome.problems, outcome.words, outcome.printed]))
+            fault_folder = self._keep / f"{kind}-{command}-{seed}".replace(" ", "-")
+            shutil.rmtree(fault_folder, ignore_errors=True)
+            fault_folder.mkdir(parents=True)
+            shutil.copy(attempt.victim, fault_folder) if attempt.victim.exists() else None
+            report = "\n".join([*outcome.problems, outcome.words, outcome.printed])
+            (fault_folder / "printed.txt").write_text(report)
         return outcome
 
     def _damage(self, target: Target, attempt: Attempt, rng) -> Damage:
@@ -85,7 +86,7 @@ class Trial:
             problems = outcomes.problems(target, attempt, code, errors, before)
             if damage.neutral and not problems:
                 problems += self._compared(target, attempt, code, output)
-        except Exception:  # what is judged is not there, or is nothing that can be read
+        except Exception:  # the result is missing or cannot be read
             problems = [f"cannot be judged: {traceback.format_exc()[-1_500:]}"]
         notes = any(line.startswith("note: ") for line in errors.splitlines())
         name = {0: "noted" if notes else "right", 1: "one of several"}.get(code, "refused")
@@ -95,12 +96,12 @@ class Trial:
         """What differs from the result of the undamaged file."""
         if code != 0:
             return [f"exit code {code} for a file that means the same"]
-        found = outcomes.result(attempt, output)
+        numbers = outcomes.result(attempt, output)
         key = target.kind, target.command, attempt.variant
         if key not in self._undamaged:
             self._undamaged[key] = self._undamaged_result(target, attempt.variant)
-        wanted = self._undamaged[key]
-        names = [name for name in {*found, *wanted} if found.get(name) != wanted.get(name)]
+        expected = self._undamaged[key]
+        names = [name for name in {*numbers, *expected} if numbers.get(name) != expected.get(name)]
         return [f"a file that means the same gives another {sorted(names)[0]}"] if names else []
 
     def _undamaged_result(self, target: Target, variant: str) -> dict:
@@ -144,7 +145,7 @@ def _exit_code(attempt: Attempt) -> int:
         return stop.code
     except BaseException:
         traceback.print_exc()
-        return outcomes.UNFORESEEN
+        return outcomes.UNEXPECTED
     return 0
 
 
@@ -152,7 +153,7 @@ def _exit_code(attempt: Attempt) -> int:
 def _captured(scratch: pathlib.Path, texts: list[str]) -> Iterator[None]:
     """Gathers what is printed meanwhile, by libraries written in C as well."""
     files = [(scratch / name).open("w+b") for name in ("stdout", "stderr")]
-    kept = [os.dup(number) for number in (1, 2)]
+    descriptors = [os.dup(number) for number in (1, 2)]
     try:
         for number, file in enumerate(files, 1):
             os.dup2(file.fileno(), number)
@@ -160,8 +161,8 @@ def _captured(scratch: pathlib.Path, texts: list[str]) -> Iterator[None]:
     finally:
         for number, (stream, file) in enumerate(zip((sys.stdout, sys.stderr), files, strict=True), 1):
             stream.flush()
-            os.dup2(kept[number - 1], number)
-            os.close(kept[number - 1])
+            os.dup2(descriptors[number - 1], number)
+            os.close(descriptors[number - 1])
             file.seek(0)
             texts.append(file.read().decode("utf-8", "replace"))
             file.close()
@@ -208,10 +209,10 @@ def _remember_programs() -> None:
 
     remembered, compile_programs = {}, WindowEngine.__init__
 
-    def remembering(self, network, variables, batch, source="video"):
+    def remembering(self, network, variables, batch, medium="video"):
         key = network, batch
         if key not in remembered:
-            compile_programs(self, network, variables, batch, source)
+            compile_programs(self, network, variables, batch, medium)
             remembered[key] = self
         self.__dict__ |= {**remembered[key].__dict__, "_variables": variables}
 

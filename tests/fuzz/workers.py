@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 HANG_SECONDS, MOST_BYTES = 60, 2 << 30
 _POLL_SECONDS = 0.05
-_RETIRE_BYTES = 1_700_000_000  # of a worker that has grown over many inputs: a fresh one goes on
+_RETIRE_BYTES = 1_700_000_000  # a worker that has grown beyond this over many inputs is replaced
 
 
 @dataclasses.dataclass
@@ -28,10 +28,15 @@ class _Worker:
 
 
 @dataclasses.dataclass(frozen=True)
-class Done:
-    """What became of a job: `answer` of the worker, or `death`: how the process ended, in words.
+class JobResult:
+    """The result of a job.
 
-    `peak` is the most memory that the process had meanwhile, bytes.
+    Attributes:
+      job: the arguments of the work.
+      seconds: duration.
+      peak: the most memory of the process during the job, in bytes.
+      answer: of the worker.
+      death: why the process gave no answer, in words.
     """
 
     job: tuple
@@ -41,8 +46,8 @@ class Done:
     death: str | None = None
 
 
-def run(jobs: Iterable[tuple], work: Callable[[], Callable], count: int) -> Iterator[Done]:
-    """Yields what became of each job, as they end.
+def run(jobs: Iterable[tuple], work: Callable[[], Callable], count: int) -> Iterator[JobResult]:
+    """Yields the result of each job, as they end.
 
     Args:
       jobs: taken one by one, so that the iterable may stop when time is up.
@@ -61,11 +66,11 @@ def run(jobs: Iterable[tuple], work: Callable[[], Callable], count: int) -> Iter
             multiprocessing.connection.wait([worker.pipe for worker in busy], _POLL_SECONDS)
             waiting = []
             for worker in busy:
-                done = _look(worker)
-                if done is None:
+                result = _look(worker)
+                if result is None:
                     continue
-                yield done
-                if done.death is not None or _memory(worker.process.pid, "VmRSS") > _RETIRE_BYTES:
+                yield result
+                if result.death is not None or _memory(worker.process.pid, "VmRSS") > _RETIRE_BYTES:
                     _end(worker)
                     workers[workers.index(worker)] = fresh = _fork(work)
                     waiting.append(fresh)
@@ -78,13 +83,13 @@ def run(jobs: Iterable[tuple], work: Callable[[], Callable], count: int) -> Iter
 
 
 def _fork(work: Callable[[], Callable]) -> _Worker:
-    here, there = multiprocessing.Pipe()
+    parent_end, child_end = multiprocessing.Pipe()
     process = multiprocessing.get_context("fork").Process(
-        target=_serve, args=(there, here, work), daemon=True
+        target=_serve, args=(child_end, parent_end, work), daemon=True
     )
     process.start()
-    there.close()
-    return _Worker(process, here)
+    child_end.close()
+    return _Worker(process, parent_end)
 
 
 def _serve(pipe, other, work: Callable[[], Callable]) -> None:
@@ -115,22 +120,22 @@ def _give(worker: _Worker, job: tuple | None) -> None:
         worker.pipe.send(job)
 
 
-def _look(worker: _Worker) -> Done | None:
-    """Returns what became of the worker's job, or None while it goes on."""
+def _look(worker: _Worker) -> JobResult | None:
+    """Returns the result of the worker's job, or None while it runs."""
     seconds = time.monotonic() - worker.since
     peak = _memory(worker.process.pid, "VmHWM")
     if peak > MOST_BYTES:
-        return Done(worker.job, seconds, peak, death=f"memory of {peak >> 20} MiB")
+        return JobResult(worker.job, seconds, peak, death=f"memory of {peak >> 20} MiB")
     if worker.pipe.poll():
         try:
-            return Done(worker.job, seconds, peak, worker.pipe.recv())
+            return JobResult(worker.job, seconds, peak, worker.pipe.recv())
         except (EOFError, ConnectionError):
             worker.process.join(10)
             code = worker.process.exitcode
             name = signal.Signals(-code).name if code and code < 0 else f"exit code {code}"
-            return Done(worker.job, seconds, peak, death=f"the process died: {name}")
+            return JobResult(worker.job, seconds, peak, death=f"the process died: {name}")
     if seconds > HANG_SECONDS:
-        return Done(worker.job, seconds, peak, death=f"over {HANG_SECONDS} seconds")
+        return JobResult(worker.job, seconds, peak, death=f"over {HANG_SECONDS} seconds")
     return None
 
 

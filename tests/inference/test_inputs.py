@@ -119,7 +119,7 @@ def test_another_stream_is_another_job(tmp_path, probe):
     assert (first["maps"], first["width"]) == (6, 128)
     assert any("2 video streams" in line for line in said) and "2 video streams" in first["notes"][0]
     assert "resumed" in predict_file(probe, source, out, settings)
-    other = predict_file(probe, source, out, Settings(save=("npz", "overlay"), stream=0))
+    other = predict_file(probe, source, out, Settings(save=("npz", "overlay"), video_stream=0))
     assert (other["maps"], other["width"], "resumed" in other) == (4, 64, False)
     assert next(iter(Video(out / "overlay.mp4"))).image.shape == (48, 64, 3)
     assert len(probe.predict_video(source, stream=0)) == 4

@@ -75,9 +75,7 @@ def depends_on_zeros(steps, number, output, frames):
     counts = [frames]
     for _, other in steps[: number - 1]:
         counts.append((counts[-1] - 1) // other + 1)
-    return any(
-        not 0 <= i < counts[-1] or depends_on_zeros(steps, number - 1, i, frames) for i in inputs
-    )
+    return any(not 0 <= i < counts[-1] or depends_on_zeros(steps, number - 1, i, frames) for i in inputs)
 
 
 @pytest.mark.parametrize("frames", [8, 16, 32, 48])
@@ -110,7 +108,10 @@ def expected_products(height, width):
         (first[1] + second[0]) * pixels[3],
         second[1] * pixels[3],
     ]
-    rest = 8 * sum(sum(mixed(w)) for w in STAGE_3) * pixels[4] + 4 * sum(sum(mixed(w)) for w in STAGE_4) * pixels[5]
+    rest = (
+        8 * sum(sum(mixed(w)) for w in STAGE_3) * pixels[4]
+        + 4 * sum(sum(mixed(w)) for w in STAGE_4) * pixels[5]
+    )
     own = sum(count * step for count, step in zip((3, 5, 7, 9), steps, strict=True))
     whole = 32 * stem + 16 * sum(steps) + rest
     return stem + sum(steps), own + rest, whole

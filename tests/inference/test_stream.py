@@ -61,7 +61,7 @@ def test_predict_opens_a_file_three_times_and_decodes_its_sound_once(hearing, vi
     options = {} if save is None else {"save": save}
     settings = Settings(**options)
     source = check_source(video, settings)  # as the command does
-    summary = predict_file(hearing, source, tmp_path / "out", settings)
+    summary = predict_file(hearing, source, tmp_path / "out", settings, is_checked=True)
     assert summary["maps"] == 20
     assert counts == ({"loud.mp4": 3}, {"loud.mp4": 1})
 

@@ -16,8 +16,8 @@ def random_variables(module, *inputs, seed=0):
             return rng.uniform(0.5, 2, leaf.shape)
         return rng.standard_normal(leaf.shape) * (1 if leaf.ndim == 1 else np.prod(leaf.shape[:-1]) ** -0.5)
 
-    drawn = jax.tree_util.tree_map_with_path(draw, shapes)
-    return {name: drawn[name] for name in ("params", "batch_stats") if name in drawn}
+    variables = jax.tree_util.tree_map_with_path(draw, shapes)
+    return {name: variables[name] for name in ("params", "batch_stats") if name in variables}
 
 
 def sigmoid(x):

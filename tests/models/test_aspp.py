@@ -97,10 +97,10 @@ def test_one_rate_is_a_dilated_convolution_and_the_mean_is_of_the_whole_clip():
 
 def test_remat_changes_nothing():
     pyramid = tuple(np.ones((1, *shape), np.float32) for shape in LEVELS)
-    plain, kept = (ASPP(channels=4, branch_channels=2, runtime=Runtime(remat=r)) for r in (False, True))
+    plain, remat = (ASPP(channels=4, branch_channels=2, runtime=Runtime(remat=r)) for r in (False, True))
     variables = variables_of(plain, pyramid)
-    assert jax.tree.map(np.shape, variables) == jax.tree.map(np.shape, variables_of(kept, pyramid))
-    results = [jax.jit(module.apply)(variables, pyramid) for module in (plain, kept)]
+    assert jax.tree.map(np.shape, variables) == jax.tree.map(np.shape, variables_of(remat, pyramid))
+    results = [jax.jit(module.apply)(variables, pyramid) for module in (plain, remat)]
     for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
 

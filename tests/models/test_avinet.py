@@ -1,4 +1,4 @@
-"""The systems that hear: parameter counts of the public code, what sound does, sizes, mistakes."""
+"""The audio-visual systems: parameter counts of the public code, effect of the sound, sizes, errors."""
 
 import jax
 import jax.numpy as jnp
@@ -82,10 +82,10 @@ def test_features_have_the_stated_shapes():
         },
         "cross_modal": {"fused": (1, 42, 512), "attention": (1, 1, 42, 3)},
     }
-    for fusion, stated in expected.items():
+    for fusion, features in expected.items():
         network, _ = create_model("avinet", fusion=fusion)
-        shapes = feature_shapes(network, ("audio", *stated))
-        assert {k: v.shape for k, v in shapes.items()} == {"audio": (1, 3, 1024), **stated}
+        shapes = feature_shapes(network, ("audio", *features))
+        assert {k: v.shape for k, v in shapes.items()} == {"audio": (1, 3, 1024), **features}
     network, _ = create_model("vinet")
     with pytest.raises(AvsalError, match="unknown feature 'audio'; this network records taps, visual_enc"):
         feature_shapes(network, ("audio",))
@@ -152,8 +152,8 @@ def test_the_same_picture_with_different_sound_gives_different_maps(fusion):
 
 def test_no_sound_is_silence():
     model, (frames, _) = small_model(), clip_of()
-    nothing = model(Clip(frames)).logits
-    np.testing.assert_array_equal(nothing, model(Clip(frames, np.zeros((1, 35_280), np.float32))).logits)
+    logits = model(Clip(frames)).logits
+    np.testing.assert_array_equal(logits, model(Clip(frames, np.zeros((1, 35_280), np.float32))).logits)
     for spec in (model.spec.audio, LogMel(patches=2)):
         empty = Sound(np.zeros(0, np.float32), spec.rate or 22_050)
         excerpt = ClipSound(empty, spec, frames=1, fps=25.0).clip([0], 1)
@@ -216,8 +216,8 @@ def test_training_reaches_the_sound(fusion):
     padded = np.pad(wave, ((0, 0), (32, 32)))
     columns = np.lib.stride_tricks.sliding_window_view(padded, 64, 1)[:, ::2]
     mean = columns.mean((0, 1)) @ np.asarray(conv["kernel"])[:, 0, 0, 0] + np.asarray(conv["bias"])
-    got = statistics["audio_encoder"]["layer1"]["norm"]["batch"]["mean"]
-    np.testing.assert_allclose(got, 0.1 * mean, atol=1e-4)  # torch's momentum of 0.1, not S3D's
+    running_mean = statistics["audio_encoder"]["layer1"]["norm"]["batch"]["mean"]
+    np.testing.assert_allclose(running_mean, 0.1 * mean, atol=1e-4)  # torch's momentum of 0.1, not S3D's
 
 
 def test_bfloat16_stays_close():

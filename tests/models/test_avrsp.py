@@ -70,7 +70,7 @@ def test_every_number_of_pairs_gives_a_map_at_frame_size(pairs):
         taps, fused, logits = jax.eval_shape(run, pyramid, sound)
         sizes = [level.shape[:4] for level in pyramid]
         assert [tap.shape for tap in taps] == [(*size, 16) for size in sizes]
-        channels = [32 if i < pairs else 16 for i in range(4)]  # gated levels have the visual one beside them
+        channels = [32 if i < pairs else 16 for i in range(4)]  # gated levels include the visual level
         assert [level.shape for level in fused] == [(*s, c) for s, c in zip(sizes, channels, strict=True)]
         assert logits.shape == (batch, 224, 384)
 
@@ -290,14 +290,14 @@ def test_importance_pooling_in_the_encoder_follows_maxima_over_time(number, time
     pool = LocalImportancePool(*size, runtime=DIRECT)
     variables = jax.tree.map(np.float32, random_variables(pool, x))
     params = {"params": {f"pool{number}": variables["params"]}}
-    got = encoder.apply(params, number, x, method=lambda module, n, x: module._pooled(n, x))
+    output = encoder.apply(params, number, x, method=lambda module, n, x: module._pooled(n, x))
     if time == 3:
         windows = [x[:, max(0, 2 * t - 1) : 2 * t + 2] for t in range(2)]
     else:
         windows = [x[:, t * time : (t + 1) * time] for t in range(4 // time)]
     highest = np.stack([window.max(1) for window in windows], 1)
-    np.testing.assert_allclose(got, pool.apply(variables, highest), atol=1e-6)
-    assert got.shape[2:4] == (3, 4)
+    np.testing.assert_allclose(output, pool.apply(variables, highest), atol=1e-6)
+    assert output.shape[2:4] == (3, 4)
 
 
 def test_importance_pooling_starts_from_average_pooling():

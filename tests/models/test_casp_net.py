@@ -52,8 +52,8 @@ def literal(kind, params, picture, sound, values="vision", divisor=1):
     """Equations 1 and 4 as printed: sound duplicated to every visual token, L x L similarities."""
     tokens = picture.reshape(-1, picture.shape[-1])
     length, (t, h, w, _) = len(tokens), picture.shape
-    heard = linear_map(params["audio"], sound)
-    tiled = np.stack([heard[(i // (h * w)) * len(heard) // t] for i in range(length)])
+    audio = linear_map(params["audio"], sound)
+    tiled = np.stack([audio[(i // (h * w)) * len(audio) // t] for i in range(length)])
     q, k = linear_map(params["query"], tokens), linear_map(params["key"], tiled)
     v = linear_map(params["value"], tiled if values == "audio" else tokens)
     similarity = np.zeros((length, length))
@@ -76,11 +76,11 @@ def test_the_interaction_equals_the_literal_equations(kind, values, count):
         with jax.enable_x64(True):
             module = AudioVisualInteraction(kind, normalizer, values, runtime=DOUBLE)
             variables = variables_of(module, picture, sound)
-            got = np.asarray(jax.jit(module.apply)(variables, picture, sound))
-        assert got.dtype == np.float64
+            output = np.asarray(jax.jit(module.apply)(variables, picture, sound))
+        assert output.dtype == np.float64
         for b in range(2):
             expected = literal(kind, variables["params"], picture[b], sound[b], values, divisor)
-            np.testing.assert_allclose(got[b], expected, atol=1e-10)
+            np.testing.assert_allclose(output[b], expected, atol=1e-10)
 
 
 def test_the_bilinear_interaction_and_no_residual():
@@ -88,13 +88,13 @@ def test_the_bilinear_interaction_and_no_residual():
     with jax.enable_x64(True):
         module = AudioVisualInteraction("bilinear", residual=False, runtime=DOUBLE)
         variables = variables_of(module, picture, sound)
-        got = np.asarray(module.apply(variables, picture, sound))
+        output = np.asarray(module.apply(variables, picture, sound))
     kernel, bias = variables["params"]["projection"], variables["params"]["bias"]
     assert kernel.shape == (4, 3, 4)
     expected = np.zeros_like(picture) + bias
     for t, h, c, a, o in np.ndindex(2, 2, 4, 3, 4):
         expected[0, t, h, 0, o] += picture[0, t, h, 0, c] * kernel[c, a, o] * sound[0, 0, a]
-    np.testing.assert_allclose(got, expected, atol=1e-10)
+    np.testing.assert_allclose(output, expected, atol=1e-10)
 
 
 def convolved(x, kernel, bias):
@@ -127,27 +127,27 @@ def test_the_coding_uses_convolutions_up_and_transposed_ones_down(target, count)
         _, state = jax.jit(functools.partial(module.apply, mutable=["intermediates"]))(
             variables, picture, sound
         )
-        got = {k: np.asarray(v[0]) for k, v in state["intermediates"].items()}
+        features = {k: np.asarray(v[0]) for k, v in state["intermediates"].items()}
     weights = {k: tuple(v.values()) for k, v in variables["params"].items()}
     weights = {k: sorted(v, key=np.ndim, reverse=True) for k, v in weights.items()}
     mu = [picture[0]]
     for name in ("up1", "up2"):
         mu.append(np.maximum(convolved(mu[-1], *weights[name]), 0))
-    heard = spread(mu[0], *weights["down0"])  # [T, H, W, 3]
+    prediction = spread(mu[0], *weights["down0"])  # [T, H, W, 3]
     if target == "pooled":
-        errors = [sound[0] - heard.reshape(count, -1, 3).mean(1)]
+        errors = [sound[0] - prediction.reshape(count, -1, 3).mean(1)]
     else:
-        errors = [np.repeat(sound[0], 2 // count, 0)[:, None, None] - heard]
+        errors = [np.repeat(sound[0], 2 // count, 0)[:, None, None] - prediction]
     unheard = errors[0]
     errors += [mu[i] - spread(mu[i + 1], *weights[f"down{i + 1}"]) for i in (0, 1)]
     norm = sum((m**2).sum() for m in mu)
     expected = [(e**2).sum() / norm for e in errors]
-    np.testing.assert_allclose(got["coding_error"][0, 0], expected, rtol=1e-10)
-    np.testing.assert_allclose(got["coding_norm"][0, 0], [np.sqrt((m**2).sum()) for m in mu], rtol=1e-10)
-    np.testing.assert_array_equal(got["coding_activity"][0, 0], picture[0])
+    np.testing.assert_allclose(features["coding_error"][0, 0], expected, rtol=1e-10)
+    np.testing.assert_allclose(features["coding_norm"][0, 0], [np.sqrt((m**2).sum()) for m in mu], rtol=1e-10)
+    np.testing.assert_array_equal(features["coding_activity"][0, 0], picture[0])
     if target == "pooled":
-        unheard = np.repeat(unheard[:, None], heard.size // unheard.size, 1).reshape(heard.shape)
-        unheard = unheard * count / np.prod(heard.shape[:3])
+        unheard = np.repeat(unheard[:, None], prediction.size // unheard.size, 1).reshape(prediction.shape)
+        unheard = unheard * count / np.prod(prediction.shape[:3])
 
     def turned(error, name):
         """The gradient of a prediction with respect to what predicts, times `error`."""
@@ -157,7 +157,7 @@ def test_the_coding_uses_convolutions_up_and_transposed_ones_down(target, count)
     mu[2] = mu[2] + 0.2 * turned(errors[2], "down2")
     mu[1] = mu[1] - 0.2 * (mu[1] - spread(mu[2], *weights["down2"])) + 0.2 * turned(errors[1], "down1")
     mu[0] = mu[0] - 0.2 * (mu[0] - spread(mu[1], *weights["down1"])) + 0.2 * turned(unheard, "down0")
-    np.testing.assert_allclose(got["coding_activity"][0, 1], mu[0], rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(features["coding_activity"][0, 1], mu[0], rtol=1e-9, atol=1e-10)
 
 
 SIZES = ((4, 4, 6), (4, 2, 3), (2, 2, 2), (2, 1, 2))  # T, H, W of stages 1 to 4

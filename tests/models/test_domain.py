@@ -59,8 +59,8 @@ def test_behind_a_reversal_the_encoder_climbs_what_the_discriminator_descends():
 
     def loss(params, weights, strength):
         tokens = x @ weights if strength is None else reverse_gradient(x @ weights, strength)
-        everything = {**variables, "params": params}
-        logits = module.apply(everything, tokens, True, mutable=["batch_stats"])[0]
+        all_variables = {**variables, "params": params}
+        logits = module.apply(all_variables, tokens, True, mutable=["batch_stats"])[0]
         return jnp.where(is_source, jax.nn.softplus(-logits), jax.nn.softplus(logits)).mean()
 
     weights = np.eye(16, dtype=np.float32)
@@ -85,8 +85,8 @@ def test_a_discriminator_recovers_from_features_that_moved_away():
     )
 
     def loss(params):
-        everything = {**variables, "params": params}
-        return module.apply(everything, x, True, mutable=["batch_stats"])[0] @ np.arange(6.0)
+        all_variables = {**variables, "params": params}
+        return module.apply(all_variables, x, True, mutable=["batch_stats"])[0] @ np.arange(6.0)
 
     gradients = jax.jit(jax.grad(loss))(params)
     for name, layer in gradients.items():

@@ -30,8 +30,8 @@ def fused(name, level=LEVEL, sound=SOUND, **fields):
     apply = jax.jit(lambda p: fusion.apply({"params": p}, pyramid, sound, mutable=["intermediates"]))
     out, state = apply(parameters)
     assert len(out) == 4
-    for got, given in zip(out[:3], FINER, strict=True):
-        np.testing.assert_array_equal(got, given)
+    for after, before in zip(out[:3], FINER, strict=True):
+        np.testing.assert_array_equal(after, before)
     recorded = {k: v[0] for k, v in state["intermediates"].items() if isinstance(v, tuple)}
     return np.asarray(out[3]), recorded, jax.tree.map(np.float64, parameters)
 
@@ -175,7 +175,7 @@ def test_without_tokens_the_step_is_the_identity(name):
     fusion = part(name)
     pyramid = (*FINER, LEVEL)
     out, variables = fusion.init_with_output(jax.random.key(0), pyramid, None)
-    assert all(got is given for got, given in zip(out, pyramid, strict=True)) and not variables
+    assert all(after is before for after, before in zip(out, pyramid, strict=True)) and not variables
 
 
 @pytest.mark.parametrize(

@@ -64,10 +64,10 @@ def test_every_fusion_fits_every_system_with_any_gates_with_and_without_sound(sy
     module = narrow("fusion", None if fusion is None else {"name": fusion})
     spec = resolve(system).input
     decoded = {}
-    for heard in (tokens, None):
-        fused, params = (pyramid, {}) if module is None else shapes_of(module, pyramid, heard)
+    for sound in (tokens, None):
+        fused, params = (pyramid, {}) if module is None else shapes_of(module, pyramid, sound)
         assert not {name for name in params if name.startswith("gate")}
-        if heard is None:
+        if sound is None:
             assert [level.shape for level in fused] == [level.shape for level in pyramid] and not params
         for gates in GATES:
             levels, gate_params = shapes_of(regulator(gates), pyramid, fused) if gates else (fused, {})

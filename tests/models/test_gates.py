@@ -54,8 +54,8 @@ def test_a_gate_is_equations_14_and_15(order):
     with jax.enable_x64(True):
         gate = RegulatorGate(order, DOUBLE)
         v = random_variables(gate, fused, visual)
-        got = np.asarray(gate.apply(v, fused, visual))
-    np.testing.assert_allclose(got, gate_in_loops(v["params"], fused, visual, order), rtol=0, atol=1e-10)
+        output = np.asarray(gate.apply(v, fused, visual))
+    np.testing.assert_allclose(output, gate_in_loops(v["params"], fused, visual, order), rtol=0, atol=1e-10)
 
 
 def test_the_literal_order_is_the_default():

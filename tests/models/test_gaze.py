@@ -32,16 +32,16 @@ def model():
     return network, variables
 
 
-def outputs(model, frames, source="video"):
+def outputs(model, frames, medium="video"):
     network, variables = model
     features = ("image_density",)
     return jax.jit(network.run, static_argnames="features")(
-        variables, Clip(frames, source=source), features=features
+        variables, Clip(frames, medium=medium), features=features
     )
 
 
-def saliency(model, frames, source="video"):
-    return np.asarray(jax.nn.sigmoid(outputs(model, frames, source).logits["saliency"]))
+def saliency(model, frames, medium="video"):
+    return np.asarray(jax.nn.sigmoid(outputs(model, frames, medium).logits["saliency"]))
 
 
 def test_a_map_is_a_density_times_a_constant(model):

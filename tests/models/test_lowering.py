@@ -78,7 +78,7 @@ def forward_of(preset, runtime):
 
 def step_of(preset, runtime):
     network, spec, terms = build(preset, runtime), preset.input, (Term("kl"), Term("cc", -0.1))
-    batches, objective = {"source": clips_of(spec)}, Supervised(network, terms)
+    batches, objective = {"labelled": clips_of(spec)}, Supervised(network, terms)
     if preset.system == "dual_domain":
         objective = DomainAdversarial(network, terms, DomainAdversarialConfig(sources=("target",), memory=2))
         batches["target"] = {name: clips_of(spec)[name] for name in ("frames", "audio")}

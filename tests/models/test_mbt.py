@@ -30,14 +30,14 @@ def test_elementwise_fusions_join_the_projected_sound_everywhere(cls, join, time
     with jax.enable_x64(True):
         module = cls(time, DOUBLE)
         v = random_variables(module, pyramid, tokens)
-        got, state = module.apply(v, pyramid, tokens, mutable=["intermediates"])
+        levels, state = module.apply(v, pyramid, tokens, mutable=["intermediates"])
     sound = affine(v["params"]["sound"], tokens)
     for b, t, h, w in np.ndindex(B, T, H, W):
         # Resampled, three tokens on two time steps have the half-pixel centres 0.25 and 1.75.
         late = 0.75 * sound[b, 2 * t] + 0.25 * sound[b, 1]
-        heard = sum(sound[b]) / S if time == "mean" else late
+        audio = sum(sound[b]) / S if time == "mean" else late
         np.testing.assert_allclose(
-            got[3][b, t, h, w], join(pyramid[3][b, t, h, w], heard), rtol=0, atol=1e-10
+            levels[3][b, t, h, w], join(pyramid[3][b, t, h, w], audio), rtol=0, atol=1e-10
         )
     assert state["intermediates"]["fused"][0].shape == (B, T * H * W, C)
 
@@ -69,19 +69,19 @@ def test_mbt_exchanges_bottleneck_tokens_between_layers():
     with jax.enable_x64(True):
         module = MBT(blocks=2, heads=2, bottlenecks=2, width=1 / 64, runtime=DOUBLE)
         v = random_variables(module, pyramid, tokens)
-        got, state = module.apply(v, pyramid, tokens, mutable=["intermediates"])
+        levels, state = module.apply(v, pyramid, tokens, mutable=["intermediates"])
     p = v["params"]
     for b in range(B):
         visual, audio = affine(p["visual"], pyramid[3][b].reshape(-1, C)), affine(p["audio"], tokens[b])
         bottleneck, n = p["projection"], T * H * W
-        seen = vit_layer(p["visual1"], np.concatenate([visual, bottleneck]), 2)
-        heard = vit_layer(p["audio1"], np.concatenate([audio, bottleneck]), 2)
-        bottleneck = (seen[n:] + heard[S:]) / 2
-        visual = vit_layer(p["visual2"], np.concatenate([seen[:n], bottleneck]), 2)[:n]
+        visual_tokens = vit_layer(p["visual1"], np.concatenate([visual, bottleneck]), 2)
+        audio_tokens = vit_layer(p["audio1"], np.concatenate([audio, bottleneck]), 2)
+        bottleneck = (visual_tokens[n:] + audio_tokens[S:]) / 2
+        visual = vit_layer(p["visual2"], np.concatenate([visual_tokens[:n], bottleneck]), 2)[:n]
         # The softmax is float32 whatever the dtype.
         np.testing.assert_allclose(state["intermediates"]["fused"][0][b], visual, rtol=0, atol=1e-5)
         output = affine(p["output"], visual).reshape(T, H, W, C)
-        np.testing.assert_allclose(got[3][b], output, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(levels[3][b], output, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(

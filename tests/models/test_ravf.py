@@ -54,9 +54,9 @@ def test_a_block_is_equations_1_to_7_with_residuals_norms_and_feed_forward(activ
         x, relevance, weights = jax.jit(block.apply)(variables, visual, tokens)
     for b in range(2):
         expected = block_in_loops(variables["params"], visual[b], tokens[b], 2, squash)
-        got = (x[b], relevance.retention_audio[b], relevance.retention_visual[b], weights[b])
-        for ours, theirs in zip(got, expected, strict=True):
-            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-10)
+        outputs = (x[b], relevance.retention_audio[b], relevance.retention_visual[b], weights[b])
+        for actual, reference in zip(outputs, expected, strict=True):
+            np.testing.assert_allclose(actual, reference, rtol=0, atol=1e-10)
 
 
 def test_what_the_paper_leaves_open_can_be_chosen():

@@ -105,14 +105,14 @@ def test_pairs_read_and_enhance_the_levels_of_table_iv(pairs):
 def test_fewer_pairs_are_the_same_network_without_their_parameters(pairs):
     pyramid = pyramid_of()
     shapes = jax.eval_shape(lambda: neck(pairs=4).init(jax.random.key(0), pyramid))
-    some = jax.eval_shape(lambda: neck(pairs=pairs).init(jax.random.key(0), pyramid))
+    subset = jax.eval_shape(lambda: neck(pairs=pairs).init(jax.random.key(0), pyramid))
     names = (
         {"aspp"}
         | {f"lip{level}" for level in range(4)}
         | {f"synergy{level}" for level in range(4 - pairs, 4)}
     )
-    assert set(some["params"]) == names
-    for kind, tree in some.items():
+    assert set(subset["params"]) == names
+    for kind, tree in subset.items():
         assert tree == {k: v for k, v in shapes[kind].items() if k in names}
 
 
@@ -130,8 +130,8 @@ def test_synergy_is_added_to_the_level_itself():
     raw = {kind: {k: v for k, v in tree.items() if "synergy" not in k} for kind, tree in variables.items()}
     with_pairs = jax.jit(neck(pairs=2).apply)(quiet, pyramid)
     without = jax.jit(neck(pairs=0).apply)(raw, pyramid)
-    for ours, theirs in zip(with_pairs, without, strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    for level, reference in zip(with_pairs, without, strict=True):
+        np.testing.assert_allclose(level, reference, atol=1e-6)
 
 
 def test_lip_pools_what_aspp_returns():

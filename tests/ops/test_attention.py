@@ -13,14 +13,14 @@ QUERY, KEY, VALUE = (RNG.standard_normal((2, n, 8)).astype(np.float32) for n in 
 @pytest.mark.parametrize("heads", [1, 2, 8])
 def test_weights_and_means_are_those_of_the_formula(heads):
     weights = attention_weights(jnp.asarray(QUERY), jnp.asarray(KEY), heads)
-    got = attended(weights, jnp.asarray(VALUE))
+    means = attended(weights, jnp.asarray(VALUE))
     size = 8 // heads
     for head in range(heads):
         part = slice(head * size, (head + 1) * size)
         scores = QUERY[..., part].astype(np.float64) @ KEY[..., part].swapaxes(1, 2) / np.sqrt(size)
         expected = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
         np.testing.assert_allclose(weights[:, head], expected, atol=1e-6)
-        np.testing.assert_allclose(got[..., part], expected @ VALUE[..., part], atol=1e-5)
+        np.testing.assert_allclose(means[..., part], expected @ VALUE[..., part], atol=1e-5)
 
 
 def test_half_precision_has_weights_in_full():

@@ -69,41 +69,41 @@ class TestAgainstLoops:
         keys = draw(2, count, C, seed=2)
         tied, means = spans(keys)
         with jax.enable_x64(True):
-            got = ava.linear_interaction(*map(jnp.asarray, (QUERY, keys, means)), normalizer=normalizer)
-        assert got.dtype == np.float64
+            output = ava.linear_interaction(*map(jnp.asarray, (QUERY, keys, means)), normalizer=normalizer)
+        assert output.dtype == np.float64
         for b in range(2):
             expected = product_loops(similarity_loops(QUERY[b], tied[b]), VALUES[b]) / divisor
-            np.testing.assert_allclose(got[b], expected, atol=1e-10)
+            np.testing.assert_allclose(output[b], expected, atol=1e-10)
 
     def test_quadratic(self, count):
         keys = 10 * draw(2, count, C, seed=2)  # far from uniform weights
         tied, means = spans(keys)
         with jax.enable_x64(True):
-            got = ava.quadratic_interaction(*map(jnp.asarray, (QUERY, keys, means)))
-        assert got.dtype == np.float64
+            output = ava.quadratic_interaction(*map(jnp.asarray, (QUERY, keys, means)))
+        assert output.dtype == np.float64
         for b in range(2):
             expected = product_loops(softmax_loops(QUERY[b], tied[b]), VALUES[b])
-            np.testing.assert_allclose(got[b], expected, atol=1e-10)
+            np.testing.assert_allclose(output[b], expected, atol=1e-10)
 
     def test_bilinear(self, count):
         sound, kernel = draw(2, count, 3, seed=2), draw(C, 3, D, seed=3)
         with jax.enable_x64(True):
-            got = ava.bilinear_interaction(*map(jnp.asarray, (QUERY, sound, kernel)))
+            output = ava.bilinear_interaction(*map(jnp.asarray, (QUERY, sound, kernel)))
         expected = np.zeros((2, L, D))
         for b, i, d in np.ndindex(2, L, D):
-            heard = sound[b, i * count // L]
+            token = sound[b, i * count // L]
             for c in range(C):
                 for a in range(3):
-                    expected[b, i, d] += QUERY[b, i, c] * kernel[c, a, d] * heard[a]
-        np.testing.assert_allclose(got, expected, atol=1e-10)
+                    expected[b, i, d] += QUERY[b, i, c] * kernel[c, a, d] * token[a]
+        np.testing.assert_allclose(output, expected, atol=1e-10)
 
 
 def test_phi_is_positive_and_is_equation_5():
     x = np.linspace(-4, 4, 801)
     with jax.enable_x64(True):
-        got = np.asarray(ava.kernel_features(jnp.asarray(x)))
-    np.testing.assert_allclose(got, [phi(value) for value in x], atol=1e-12)
-    assert 0.03 < float(got.min()) < 0.031
+        output = np.asarray(ava.kernel_features(jnp.asarray(x)))
+    np.testing.assert_allclose(output, [phi(value) for value in x], atol=1e-12)
+    assert 0.03 < float(output.min()) < 0.031
 
 
 def test_the_three_orders_of_the_linear_form_agree_in_float32():
@@ -148,11 +148,12 @@ def test_no_intermediate_of_the_linear_form_is_quadratic_in_the_tokens():
 def test_bfloat16_is_summed_in_float32():
     query, values = (jnp.asarray(draw(1, 4096, 8, seed=s), jnp.bfloat16) for s in (0, 1))
     keys, values = jnp.ones((1, 4096, 8), jnp.bfloat16), jnp.ones_like(values)
-    got = ava.linear_interaction(query, keys, values, normalizer="tokens")
-    assert got.dtype == jnp.bfloat16
+    output = ava.linear_interaction(query, keys, values, normalizer="tokens")
+    assert output.dtype == jnp.bfloat16
     k = float(ava.kernel_features(jnp.ones((), jnp.bfloat16)))
     expected = k * np.asarray(ava.kernel_features(query), np.float64).sum(-1)
-    np.testing.assert_allclose(np.asarray(got[..., 0], np.float64), expected, rtol=0.01)  # not stuck at 256
+    # In bfloat16 the sum would not grow beyond 256.
+    np.testing.assert_allclose(np.asarray(output[..., 0], np.float64), expected, rtol=0.01)
 
 
 def test_what_is_refused():

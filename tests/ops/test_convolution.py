@@ -95,8 +95,8 @@ def test_kernel_gradient_on_both_sides_of_the_width_where_its_form_changes(case,
     def gradient(conv):
         return jax.jit(jax.grad(lambda k: (conv(x, k) ** 2).sum()))(kernel)
 
-    got = gradient(lambda x, k: conv3d(x, k, stride=stride, padding=padding, dilation=dilation))
-    close(got, gradient(lambda x, k: reference(x, k, stride, padding, dilation)))
+    result = gradient(lambda x, k: conv3d(x, k, stride=stride, padding=padding, dilation=dilation))
+    close(result, gradient(lambda x, k: reference(x, k, stride, padding, dilation)))
 
 
 def test_second_derivatives():

@@ -40,11 +40,11 @@ def test_the_value_is_the_same_array_and_strength_gets_no_gradient():
 def test_under_jit_one_program_serves_every_strength():
     traces = []
 
-    def counted(x, strength):
+    def counting_loss(x, strength):
         traces.append(strength)
         return loss(x, strength)
 
-    step = jax.jit(jax.grad(counted))
+    step = jax.jit(jax.grad(counting_loss))
     for strength in (0.0, 0.3, 1.0):
         np.testing.assert_allclose(step(X, strength), expected(strength), rtol=1e-5, atol=1e-5)
     assert len(traces) == 1
@@ -57,13 +57,13 @@ def test_under_vmap_over_x_and_over_strengths():
     rows = jax.vmap(jax.grad(row_loss), (0, 0, None))(X, W, 0.7)
     np.testing.assert_allclose(rows, expected(0.7), rtol=1e-5, atol=1e-5)
     strengths = np.array([0.0, 0.5, 1.0, 2.0], np.float32)
-    each = jax.vmap(jax.grad(row_loss))(X, W, strengths)
-    np.testing.assert_allclose(each, expected(strengths[:, None]), rtol=1e-5, atol=1e-5)
+    gradients = jax.vmap(jax.grad(row_loss))(X, W, strengths)
+    np.testing.assert_allclose(gradients, expected(strengths[:, None]), rtol=1e-5, atol=1e-5)
     check(lambda x, s: jax.vmap(row_loss, (0, 0, None))(x, W, s).sum())
 
 
 def test_under_scan():
-    """Two steps, each with its strength: the reversals of both stand in the gradient's way."""
+    """Two steps, each with its own strength: the gradient passes through both reversals."""
     strengths = jnp.array([0.5, 3.0])
 
     def scanned(x):

@@ -15,7 +15,7 @@ CASES = [
 ]
 
 
-def drawn(shape=(2, 2, 7, 6, 3), seed=0):
+def random_inputs(shape=(2, 2, 7, 6, 3), seed=0):
     rng = np.random.default_rng(seed)
     return rng.standard_normal(shape), rng.uniform(0, 12, shape)
 
@@ -39,24 +39,25 @@ def in_loops(x, logit, window, stride, padding):
 
 @pytest.mark.parametrize(("window", "stride", "padding"), CASES)
 def test_it_is_the_weighted_mean_of_each_window(window, stride, padding):
-    x, logit = drawn()
+    x, logit = random_inputs()
     with jax.enable_x64(True):
-        got = np.asarray(local_importance_pool(jnp.asarray(x), jnp.asarray(logit), window, stride, padding))
-    np.testing.assert_allclose(got, in_loops(x, logit, window, stride, padding), rtol=0, atol=1e-10)
+        means = np.asarray(local_importance_pool(jnp.asarray(x), jnp.asarray(logit), window, stride, padding))
+    np.testing.assert_allclose(means, in_loops(x, logit, window, stride, padding), rtol=0, atol=1e-10)
 
 
 def test_equal_weights_average_what_is_there():
-    x = jnp.asarray(drawn()[0], jnp.float32)
-    got = local_importance_pool(x, jnp.full_like(x, 6.0), *CASES[0])
-    np.testing.assert_allclose(got, avg_pool3d(x, *CASES[0], count_include_pad=False), atol=1e-6)
+    x = jnp.asarray(random_inputs()[0], jnp.float32)
+    output = local_importance_pool(x, jnp.full_like(x, 6.0), *CASES[0])
+    np.testing.assert_allclose(output, avg_pool3d(x, *CASES[0], count_include_pad=False), atol=1e-6)
 
 
 def test_weight_on_the_largest_makes_it_max_pooling():
     x = jnp.asarray(np.random.default_rng(0).permutation(2 * 7 * 6).reshape(1, 2, 7, 6, 1), jnp.float32)
-    got = local_importance_pool(x, x - 42, *CASES[0])
-    np.testing.assert_allclose(got, max_pool3d(x, *CASES[0]), atol=1.0)
+    output = local_importance_pool(x, x - 42, *CASES[0])
+    np.testing.assert_allclose(output, max_pool3d(x, *CASES[0]), atol=1.0)
     sharp = local_importance_pool(x, 0.5 * x - 21, *CASES[0])
-    assert float((max_pool3d(x, *CASES[0]) - got).mean()) < float((max_pool3d(x, *CASES[0]) - sharp).mean())
+    largest = max_pool3d(x, *CASES[0])
+    assert float((largest - output).mean()) < float((largest - sharp).mean())
 
 
 def test_shapes_must_agree():

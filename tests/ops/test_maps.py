@@ -26,8 +26,8 @@ def test_blur_equals_opencv(opencv):
             gaussian_kernel(case["size"], case["sigma"]), case["result"], atol=1e-7, err_msg=str(case)
         )
     for case in opencv["blur"]:
-        got = gaussian_blur(jnp.asarray(image), case["size"], case["sigma"])
-        np.testing.assert_allclose(got, case["result"], atol=1e-6)
+        result = gaussian_blur(jnp.asarray(image), case["size"], case["sigma"])
+        np.testing.assert_allclose(result, case["result"], atol=1e-6)
 
 
 def test_a_kernel_of_one_tap_changes_nothing():
@@ -40,8 +40,8 @@ def test_both_resizes_equal_opencv(opencv):
         expected, size = case["result"], (case["height"], case["width"])
         # Positions of some tens are off by 1e-6 in float32, and grey levels of neighbours differ by up to 1.
         np.testing.assert_allclose(resize_map(image, *size), expected, atol=5e-6)
-        got = resize_linear(jnp.asarray(image)[..., None], size)[..., 0]
-        np.testing.assert_allclose(got, expected, atol=5e-6)
+        result = resize_linear(jnp.asarray(image)[..., None], size)[..., 0]
+        np.testing.assert_allclose(result, expected, atol=5e-6)
 
 
 def interpolated(row, positions):
@@ -52,17 +52,17 @@ def interpolated(row, positions):
 def test_align_corners_by_hand(new):
     row = np.array([0.0, 3.0, 1.0, 4.0, 2.0])
     positions = np.zeros(1) if new == 1 else np.arange(new) * 4 / (new - 1)
-    got = resize_linear(jnp.asarray(row, jnp.float32)[:, None], (new,), align_corners=True)[:, 0]
+    result = resize_linear(jnp.asarray(row, jnp.float32)[:, None], (new,), align_corners=True)[:, 0]
     # In float32 a position up to 4 is off by 2.4e-7, and the row's slope is 3.
-    np.testing.assert_allclose(got, interpolated(row, positions), atol=5e-6)
+    np.testing.assert_allclose(result, interpolated(row, positions), atol=5e-6)
 
 
 @pytest.mark.parametrize("new", [1, 3, 5, 10, 13])
 def test_half_pixel_centres_by_hand(new):
     row = np.array([0.0, 3.0, 1.0, 4.0, 2.0])
     positions = np.clip((np.arange(new) + 0.5) * 5 / new - 0.5, 0, 4)
-    got = resize_linear(jnp.asarray(row, jnp.float32)[:, None], (new,))[:, 0]
-    np.testing.assert_allclose(got, interpolated(row, positions), atol=5e-6)  # as above
+    result = resize_linear(jnp.asarray(row, jnp.float32)[:, None], (new,))[:, 0]
+    np.testing.assert_allclose(result, interpolated(row, positions), atol=5e-6)  # as above
 
 
 def test_doubling_by_shifts_equals_the_general_resize_and_its_gradient():

@@ -41,14 +41,14 @@ def value_and_gradient(pool, loss):
 
 @pytest.mark.parametrize(("window", "stride", "padding"), CASES)
 def test_max_pool_equals_reduce_window(window, stride, padding):
-    def theirs(v):
+    def reference_pool(v):
         return lax.reduce_window(v, -jnp.inf, lax.max, *windows(window, stride, padding))
 
     def weighted(pooled):
         return (pooled * jnp.sin(jnp.arange(pooled.size, dtype=jnp.float32)).reshape(pooled.shape)).sum()
 
     value, gradient = value_and_gradient(lambda v: max_pool3d(v, window, stride, padding), weighted)
-    expected = value_and_gradient(theirs, weighted)
+    expected = value_and_gradient(reference_pool, weighted)
     np.testing.assert_array_equal(value, expected[0])
     np.testing.assert_allclose(gradient, expected[1], rtol=1e-5, atol=1e-6)
 
@@ -70,17 +70,17 @@ def test_padding_never_wins():
 def test_avg_pool_equals_reduce_window(window, stride, padding, count_include_pad):
     shape = windows(window, stride, padding)
 
-    def theirs(v):
+    def reference_pool(v):
         total = lax.reduce_window(v, 0.0, lax.add, *shape)
         if count_include_pad:
             return total / np.prod(window)
         return total / lax.reduce_window(jnp.ones_like(v), 0.0, lax.add, *shape)
 
-    def ours(v):
+    def avg_pool(v):
         return avg_pool3d(v, window, stride, padding, count_include_pad=count_include_pad)
 
     (value, gradient), expected = (
-        value_and_gradient(pool, lambda pooled: (pooled**2).sum()) for pool in (ours, theirs)
+        value_and_gradient(pool, lambda pooled: (pooled**2).sum()) for pool in (avg_pool, reference_pool)
     )
     np.testing.assert_allclose(value, expected[0], rtol=1e-5)
     np.testing.assert_allclose(gradient, expected[1], rtol=1e-4)

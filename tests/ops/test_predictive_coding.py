@@ -11,12 +11,12 @@ from avsal_jax import AvsalError
 from avsal_jax.ops.predictive_coding import Coding, feedforward, prediction_errors, predictive_coding
 
 WIDTHS = (6, 5, 4)  # of mu_0, mu_1, mu_2
-HEARD = 3
+SOUND_CHANNELS = 3
 RNG = np.random.default_rng(0)
 UP = [RNG.standard_normal(shape) / 2 for shape in ((6, 5), (5, 4))]
-DOWN = [RNG.standard_normal(shape) / 3 for shape in ((6, HEARD), (5, 6), (4, 5))]
+DOWN = [RNG.standard_normal(shape) / 3 for shape in ((6, SOUND_CHANNELS), (5, 6), (4, 5))]
 BIAS = [RNG.standard_normal(down.shape[1]) / 3 for down in DOWN]
-VISION, SOUND = RNG.standard_normal((2, WIDTHS[0])), RNG.standard_normal((2, HEARD))
+VISION, SOUND = RNG.standard_normal((2, WIDTHS[0])), RNG.standard_normal((2, SOUND_CHANNELS))
 
 
 def maps(up=UP, down=DOWN, bias=BIAS):
@@ -67,15 +67,15 @@ def transcribed(vision, sound, n, rate, update, order, refresh, reduction):
             activities = up_from(activities[0])
         old = list(activities)
         for i in reversed(range(len(activities))):
-            seen = activities if order == "top_down" else old
-            moved = np.array(seen[i])
+            state = activities if order == "top_down" else old
+            moved = np.array(state[i])
             for a in range(len(moved)):
                 slope = 0.0
                 if update in ("own", "both") and i + 1 < len(activities):
-                    e = error(i + 1, seen)
+                    e = error(i + 1, state)
                     slope += 2 * e[a] / (len(e) if reduction == "mean" else 1)
                 if update in ("above", "both"):
-                    e = error(i, seen)
+                    e = error(i, state)
                     size = len(e) if reduction == "mean" else 1
                     slope -= 2 * sum(e[b] * DOWN[i][a, b] for b in range(len(e))) / size
                 moved[a] -= rate * slope
@@ -90,12 +90,12 @@ def test_every_rule_equals_its_transcription(update, order, refresh):
     for reduction, n in (("sum", 3), ("mean", 2), ("sum", 0)):
         settings = {"rate": 0.1, "update": update, "order": order, "refresh": refresh, "reduction": reduction}
         with jax.enable_x64(True):
-            got, trace = run(iterations=n, **settings)
-        assert got.dtype == np.float64 and trace.activity.shape == (n + 1, 2, WIDTHS[0])
-        np.testing.assert_array_equal(trace.activity[-1], got)
+            output, trace = run(iterations=n, **settings)
+        assert output.dtype == np.float64 and trace.activity.shape == (n + 1, 2, WIDTHS[0])
+        np.testing.assert_array_equal(trace.activity[-1], output)
         for b in range(2):
             expected = transcribed(VISION[b], SOUND[b], n, **settings)
-            np.testing.assert_allclose(got[b], expected, atol=1e-10)
+            np.testing.assert_allclose(output[b], expected, atol=1e-10)
             np.testing.assert_allclose(trace.norm[-1, b, 0], np.sqrt((expected**2).sum()), atol=1e-10)
 
 

@@ -10,7 +10,7 @@ from avsal_jax.ops.relevance_attention import Projected, relevance_attention
 B, N, S, HEADS, D = 2, 5, 3, 2, 4
 
 
-def drawn(tokens, seed):
+def random_projections(tokens, seed):
     rng = np.random.default_rng(seed)
     return Projected(*(rng.standard_normal((B, tokens, HEADS, D)) for _ in range(3)))
 
@@ -37,28 +37,28 @@ def in_loops(visual, audio, squash):
 
 @pytest.mark.parametrize("activation", ["none", "sigmoid"])
 def test_equations_2_to_5(activation):
-    visual, audio = drawn(N, 0), drawn(S, 1)
+    visual, audio = random_projections(N, 0), random_projections(S, 1)
     squash = {"none": lambda r: r, "sigmoid": lambda r: 1 / (1 + np.exp(-r))}[activation]
     with jax.enable_x64(True):
-        got = jax.tree.map(np.asarray, relevance_attention(*map(on_device, (visual, audio)), activation))
-    for ours, theirs in zip(got, in_loops(visual, audio, squash), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-10)
+        result = jax.tree.map(np.asarray, relevance_attention(*map(on_device, (visual, audio)), activation))
+    for actual, reference in zip(result, in_loops(visual, audio, squash), strict=True):
+        np.testing.assert_allclose(actual, reference, rtol=0, atol=1e-10)
 
 
 def on_device(projected):
     return Projected(*map(jnp.asarray, projected))
 
 
-def test_without_retention_the_visual_values_stay_as_they_are():
-    visual, audio = on_device(drawn(N, 0)), on_device(drawn(S, 1))
-    got = relevance_attention(visual, audio._replace(key=jnp.zeros_like(audio.key)))
-    assert not np.any(got.retention_audio)
-    np.testing.assert_array_equal(got.visual, visual.value)
-    assert np.abs(got.audio - audio.value).max() > 0.1
+def test_without_retention_the_visual_values_are_unchanged():
+    visual, audio = on_device(random_projections(N, 0)), on_device(random_projections(S, 1))
+    result = relevance_attention(visual, audio._replace(key=jnp.zeros_like(audio.key)))
+    assert not np.any(result.retention_audio)
+    np.testing.assert_array_equal(result.visual, visual.value)
+    assert np.abs(result.audio - audio.value).max() > 0.1
 
 
 def test_the_order_of_the_sound_does_not_matter():
-    visual, audio, order = on_device(drawn(N, 0)), on_device(drawn(S, 1)), [2, 0, 1]
+    visual, audio, order = on_device(random_projections(N, 0)), on_device(random_projections(S, 1)), [2, 0, 1]
     plain = relevance_attention(visual, audio)
     mixed = relevance_attention(visual, Projected(*(x[:, order] for x in audio)))
     np.testing.assert_allclose(mixed.visual, plain.visual, atol=1e-5)
@@ -66,7 +66,7 @@ def test_the_order_of_the_sound_does_not_matter():
 
 
 def test_literal_retention_grows_with_the_keys_and_sigmoid_retention_stays_below_one():
-    visual, audio = on_device(drawn(N, 0)), on_device(drawn(S, 1))
+    visual, audio = on_device(random_projections(N, 0)), on_device(random_projections(S, 1))
     louder = audio._replace(key=10 * audio.key)
     plain, loud = (relevance_attention(visual, a).retention_audio for a in (audio, louder))
     np.testing.assert_allclose(loud, 10 * plain, atol=1e-5 * np.abs(loud).max())  # sums of either sign

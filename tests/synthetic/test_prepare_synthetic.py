@@ -12,8 +12,8 @@ def test_one_command_makes_and_prepares_the_set(tmp_path, capsys):
     assert main([*arguments, "--size", "32x64", "--workers", "1"]) == 0
     assert "10 videos, 240 frames" in capsys.readouterr().out
     assert (tmp_path / "synthetic-source/contact_sheet.png").stat().st_size > 10_000
-    train, held, rule = PreparedSources(tmp_path).split([("synthetic", None)])
-    assert (len(train), len(held), rule) == (7, 1, "synthetic: val list")
+    train, validation, rule = PreparedSources(tmp_path).split([("synthetic", None)])
+    assert (len(train), len(validation), rule) == (7, 1, "synthetic: val list")
     from avsal_jax.data.prepared.pipeline import clip_batches
 
     spec = InputSpec(8, 32, 64, audio=LogMel())

@@ -78,17 +78,17 @@ def test_readers_of_real_sets_read_it(root):
 def test_raw_gaze_holds_the_packaged_fixations(root):
     for entry in entries_of(root):
         observers = diem_observers(root / "event_data" / entry.name, 48, 32)
-        assert len(observers) == 8 and all(one.outside == 0 for one in observers)
+        assert len(observers) == 8 and all(observer.outside == 0 for observer in observers)
         for index in range(entry.frames):
-            seen = {place for one in observers if (place := one.at(index)) is not None}
-            assert seen == set(map(tuple, entry.truth(index).fixations.points.tolist()))
-        kept = np.concatenate([(np.diff(one.points, axis=0) == 0).all(1) for one in observers])
-        assert kept.mean() > 0.3  # people fixate for several frames
+            points = {place for observer in observers if (place := observer.at(index)) is not None}
+            assert points == set(map(tuple, entry.truth(index).fixations.points.tolist()))
+        repeats = np.concatenate([(np.diff(observer.points, axis=0) == 0).all(1) for observer in observers])
+        assert repeats.mean() > 0.3  # people fixate for several frames
 
 
 def test_neither_a_second_run_nor_the_number_of_workers_changes_a_byte(root, tmp_path):
-    again = write_synthetic(tmp_path / "again", settings_from(SMALL), workers=2)
-    assert tree(again) == tree(root) and len(tree(root)) == 6 * (12 * 3 + 1 + 8 + 1) + 4
+    copy = write_synthetic(tmp_path / "again", settings_from(SMALL), workers=2)
+    assert tree(copy) == tree(root) and len(tree(root)) == 6 * (12 * 3 + 1 + 8 + 1) + 4
     other = write_synthetic(
         tmp_path / "other", settings_from({**SMALL, "videos": "3", "seed": "1"}), workers=1
     )
@@ -96,21 +96,21 @@ def test_neither_a_second_run_nor_the_number_of_workers_changes_a_byte(root, tmp
     assert (other / name).read_bytes() != (root / name).read_bytes()
 
 
-def test_a_killed_run_goes_on(root, tmp_path):
+def test_a_killed_run_resumes(root, tmp_path):
     """The second SIGKILL leaves no worker behind: they hold the pipe, which ends with the last of them."""
     script = tmp_path / "write.py"
     script.write_text(
         "import sys\n"
         "from avsal_jax.synthetic import settings_from, write_synthetic\n"
-        "def told(jobs):\n"
+        "def numbered(jobs):\n"
         "    for number, job in enumerate(jobs):\n"
         "        print(number, flush=True)\n"
         "        yield job\n"
         "if __name__ == '__main__':\n"
         f"    settings = settings_from({SMALL!r})\n"
-        "    write_synthetic(sys.argv[1], settings, told, workers=int(sys.argv[2]))\n"
+        "    write_synthetic(sys.argv[1], settings, numbered, workers=int(sys.argv[2]))\n"
     )
-    target, done = tmp_path / "set", 0
+    target, count = tmp_path / "set", 0
     for workers in (1, 2):
         run = subprocess.Popen(
             [sys.executable, script, target, str(workers)], stdout=subprocess.PIPE, text=True
@@ -119,12 +119,12 @@ def test_a_killed_run_goes_on(root, tmp_path):
         run.send_signal(signal.SIGKILL)
         run.communicate(timeout=60)
         assert run.returncode == -signal.SIGKILL and not (target / "fold_lists").exists()
-        before, done = done, len(list((target / "annotations" / "synthetic").iterdir()))
-        assert before < done < 6
+        before, count = count, len(list((target / "annotations" / "synthetic").iterdir()))
+        assert before < count < 6
     finished = {path: path.stat().st_mtime_ns for path in (target / "annotations").rglob("*.mat")}
     missing = []
     write_synthetic(target, settings_from(SMALL), lambda jobs: missing.extend(jobs) or jobs, workers=1)
-    assert len(missing) == 6 - done and tree(target) == tree(root)
+    assert len(missing) == 6 - count and tree(target) == tree(root)
     assert all(path.stat().st_mtime_ns == time for path, time in finished.items())
 
 
@@ -134,10 +134,10 @@ def test_the_sound_decides_and_the_picture_cannot(grade, tmp_path):
     """What docs/synthetic.md has for 400 videos, on 24 shorter ones."""
     report = load_tool("synthetic_report")
     pairs = {"videos": "24", "frames": "36", "grade": grade}
-    found = report.measure(write_synthetic(tmp_path, settings_from(pairs), workers=1))
-    assert found["cc"]["sounding object"] > 0.8 and found["gap"] >= 0.2 and found["probe"] >= 0.95
-    assert (found["synchrony"] > 0.8) == (grade == "synchrony")
-    assert all(0 < value < found["cc"]["sounding object"] for value in list(found["cc"].values())[1:])
+    results = report.measure(write_synthetic(tmp_path, settings_from(pairs), workers=1))
+    assert results["cc"]["sounding object"] > 0.8 and results["gap"] >= 0.2 and results["probe"] >= 0.95
+    assert (results["synchrony"] > 0.8) == (grade == "synchrony")
+    assert all(0 < value < results["cc"]["sounding object"] for value in list(results["cc"].values())[1:])
 
 
 def test_a_video_stopped_between_renames_is_written_again(root, tmp_path):
@@ -153,8 +153,8 @@ def test_baselines_and_observers_are_scored(tmp_path, capsys):
     root = write_synthetic(tmp_path / "set", settings_from(SIDES), workers=1)
     common = ["evaluate", "--dataset", "synthetic", "--root", str(root), "--metrics", "cc"]
     scores = {}
-    for model, more in (("centre", []), ("human", ["--observers", str(root / "event_data")])):
-        assert main([*common, "--model", model, *more, "--output", str(tmp_path / model)]) == 0
+    for model, options in (("centre", []), ("human", ["--observers", str(root / "event_data")])):
+        assert main([*common, "--model", model, *options, "--output", str(tmp_path / model)]) == 0
         scores[model] = json.loads((tmp_path / model / "summary.json").read_text())["metrics"]["cc"]["mean"]
     assert "centre prior" in capsys.readouterr().out
     assert scores["human"] > scores["centre"] + 0.3
@@ -162,9 +162,9 @@ def test_baselines_and_observers_are_scored(tmp_path, capsys):
 
 @pytest.mark.parametrize("grade", ["position", "identity", "synchrony"])
 @pytest.mark.parametrize("domain", ["a", "b"])
-def test_the_sound_tells_as_its_grade_says(grade, domain):
+def test_the_sound_identifies_its_object_as_the_grade_says(grade, domain):
     settings = settings_from({"grade": grade, "domain": domain, "inconsistent": "0.25", "frames": "60"})
-    chosen = []
+    objects = []
     for number in range(80):
         scene = make_scene(settings, number)
         reach = 1.2 * scene.radii[:, None, None]
@@ -175,7 +175,7 @@ def test_the_sound_tells_as_its_grade_says(grade, domain):
         if scene.sounding is None:
             assert scene.kind is None and scene.off_screen in ("narration", "music")
             continue
-        chosen.append(scene.sounding)
+        objects.append(scene.sounding)
         assert scene.off_screen is None
         with_it = [np.array_equal(scene.sound_pulses, pulses) for pulses in scene.pulses]
         assert with_it == [grade == "synchrony" and i == scene.sounding for i in range(settings.objects)]
@@ -185,8 +185,8 @@ def test_the_sound_tells_as_its_grade_says(grade, domain):
             assert scene.kind == int(right[scene.sounding, 0])
         if grade == "identity":
             assert scene.kind == scene.appearances[scene.sounding]
-    assert len(chosen) == 60  # a quarter of 80 is inconsistent
-    assert np.bincount(chosen).min() > 60 / settings.objects / 2
+    assert len(objects) == 60  # a quarter of 80 is inconsistent
+    assert np.bincount(objects).min() > 60 / settings.objects / 2
 
 
 def test_the_grade_changes_the_sound_and_not_the_picture():
@@ -202,12 +202,12 @@ def test_loudness_and_pitch_rise_at_the_pulses():
     sound = make_sound(settings, number, scene).astype(np.float64)
     assert len(sound) == 4 * 22_050
 
-    def heard(time):
+    def measure(time):
         piece = sound[int((time - 0.01) * 22_050) :][:441] * np.hanning(441)
         return np.abs(piece).max(), np.abs(np.fft.rfft(piece)).argmax()
 
     inside = scene.sound_pulses[(scene.sound_pulses > 0.2) & (scene.sound_pulses < 3.7)]
-    at, between = (np.array([heard(t) for t in times]) for times in (inside, inside + 0.14))
+    at, between = (np.array([measure(t) for t in times]) for times in (inside, inside + 0.14))
     assert len(inside) >= 4 and (at[:, 0] > 5 * between[:, 0]).all()
     np.testing.assert_allclose(np.median(at[:, 1]) / np.median(between[:, 1]), 2**0.8, rtol=0.1)
 
@@ -218,8 +218,8 @@ def test_observers_follow_the_sounding_object_and_nothing_where_the_sound_is_off
         scene = read_scene(root, entry.name)
         exact = make_scene(settings_from(SMALL), int(entry.name[-5:]) - 1)
         np.testing.assert_allclose(scene.centres, exact.centres, atol=1e-3)
-        for one in diem_observers(root / "event_data" / entry.name, 48, 32):
-            apart = one.points + 0.5 - scene.centres[:, one.frames]
+        for observer in diem_observers(root / "event_data" / entry.name, 48, 32):
+            apart = observer.points + 0.5 - scene.centres[:, observer.frames]
             within = np.hypot(apart[..., 0], apart[..., 1]) < 1.6 * scene.radii[:, None]
             silent = scene.sounding is None
             near[silent] += within.mean(0).tolist() if silent else within[scene.sounding].tolist()

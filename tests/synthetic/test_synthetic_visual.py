@@ -1,4 +1,4 @@
-"""The grade `visual`: silent scenes of objects that move by themselves, beside others that do not."""
+"""The grade `visual`: silent scenes with objects that move by themselves and objects that do not."""
 
 import json
 
@@ -43,8 +43,8 @@ def test_it_is_silent_and_deterministic(root, tmp_path):
     for entry, scene, frames in videos_of(root):
         assert entry.sound is None and entry.frames == 14 and frames.shape == (14, 48, 64, 3)
         assert scene.sounding is None and scene.kind is None and scene.off_screen is None
-    again = write_synthetic(tmp_path / "again", SETTINGS, workers=2)
-    assert tree(again) == tree(root)
+    copy = write_synthetic(tmp_path / "again", SETTINGS, workers=2)
+    assert tree(copy) == tree(root)
     contact_sheet(root, tmp_path / "sheet.png", videos=2, frames=3)
     content = json.loads((root / "annotations/synthetic/scene_00001/scene.json").read_text())
     assert content["timbre"] is None and content["moving"][0] == 0
@@ -55,8 +55,8 @@ def test_prepare_says_that_it_is_silent_and_evaluate_takes_it(root, tmp_path, ca
     pairs = [word for pair in PAIRS.items() for word in ("--set", "=".join(pair))]
     assert main([*arguments, *pairs, "--workers", "1"]) == 0
     assert "no sound" in next(tmp_path.rglob("report.md")).read_text()
-    where = ["--dataset", "synthetic", "--root", str(root), "--output", str(tmp_path / "scores")]
-    assert main(["evaluate", *where, "--model", "motion", "--metrics", "cc"]) == 0
+    options = ["--dataset", "synthetic", "--root", str(root), "--output", str(tmp_path / "scores")]
+    assert main(["evaluate", *options, "--model", "motion", "--metrics", "cc"]) == 0
     assert "motion energy" in capsys.readouterr().out
 
 
@@ -67,11 +67,11 @@ def test_still_things_go_with_the_background_and_moving_ones_do_not():
         scene, camera = make_visual_scene(settings, number), make_camera(settings, number)
         counts.append((len(scene.moving), len(scene.radii) - len(scene.moving)))
         place = camera.middles + camera.zoom[:, None] * (scene.centres - size / 2)
-        for one in range(len(scene.radii)):
-            travelled = np.hypot(*np.ptp(place[one], axis=0))
-            if one in scene.moving:
+        for index in range(len(scene.radii)):
+            travelled = np.hypot(*np.ptp(place[index], axis=0))
+            if index in scene.moving:
                 speeds.append(travelled)
-                assert (scene.centres[one] > 0).all() and (scene.centres[one] < size).all()
+                assert (scene.centres[index] > 0).all() and (scene.centres[index] < size).all()
             else:
                 assert travelled < 1e-6
         cameras.append(np.hypot(*np.ptp(camera.middles, axis=0)) + np.ptp(camera.zoom))
@@ -83,30 +83,30 @@ def test_still_things_go_with_the_background_and_moving_ones_do_not():
 def test_the_picture_shows_what_the_scene_says(tmp_path):
     """The camera stands still: between two frames, only places around moving objects change."""
     settings = settings_from({"grade": "visual", "frames": "6", "height": "96", "width": "160"})
-    found = 0
+    count = 0
     for number in range(40):
         camera, scene = make_camera(settings, number), make_visual_scene(settings, number)
         if np.ptp(camera.middles, axis=0).max() > 0 or np.ptp(camera.zoom) > 0:
             continue
-        found += 1
+        count += 1
         frames = render_visual(settings, number, scene).astype(float)
         change = scipy.ndimage.gaussian_filter(np.abs(frames[3] - frames[0]).mean(-1), 1)
         y, x = np.mgrid[:96, :160] + 0.5
         near = np.zeros((96, 160), bool)
-        for one in scene.moving:
+        for item in scene.moving:
             for index in (0, 3):
-                row, column = scene.centres[one, index]
-                near |= np.hypot(y - row, x - column) < 1.25 * scene.radii[one] + 2
+                row, column = scene.centres[item, index]
+                near |= np.hypot(y - row, x - column) < 1.25 * scene.radii[item] + 2
         assert change[near].mean() > 1.5 * change[~near].mean()
-    assert found >= 5
+    assert count >= 5
 
 
 def test_observers_follow_what_moves(root):
     """Moving objects get most fixations; as large a disc around a still one gets few."""
     hits = {True: [], False: []}
     for entry, scene, _ in videos_of(root):
-        for one in diem_observers(root / "event_data" / entry.name, 64, 48):
-            apart = one.points + 0.5 - scene.centres[:, one.frames]
+        for observer in diem_observers(root / "event_data" / entry.name, 64, 48):
+            apart = observer.points + 0.5 - scene.centres[:, observer.frames]
             within = np.hypot(apart[..., 0], apart[..., 1]) < 1.6 * scene.radii[:, None] + 1
             moving = within[list(scene.moving)].any(0)
             hits[True].append(moving.mean())

@@ -8,6 +8,7 @@ import sys
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from avsal_jax.testing.interruptions import free_address
@@ -119,15 +120,21 @@ def test_pmap_of_the_same_step_gives_the_same(config, tmp_path):
     network = build(trainer.program.preset, runtime_of(frozen.model))
     objective = Supervised(network, frozen.loss.terms())
     optimizer = make_optimizer(frozen.optimizer, trainer.program.shapes.params, trainer.program.total)
-    step = make_step(objective, optimizer, trainer.program.total, 0, 0.0, axis_name="devices")
-    mapped = jax.pmap(step, axis_name="devices", in_axes=(None, 0, None), out_axes=None)
+
+    def update(gradients, *args, **options):  # of the mean over the devices
+        return optimizer.update(jax.lax.pmean(gradients, "devices"), *args, **options)
+
+    averaging = optax.GradientTransformationExtraArgs(optimizer.init, update)
+    step = make_step(objective, averaging, trainer.program.total, seed=0, ema=0.0)
+    mapped = jax.pmap(step, axis_name="devices", in_axes=(None, 0, None))
     state = trainer.program.initial_state()
     alone = jax.tree.map(np.asarray, state)
     one = np.float32(1)
-    for batch in trainer.feed.batches("source", 0, 5):
+    for batch in trainer.feed.batches("labelled", 0, 5):
         halves = {k: np.asarray(v).reshape(2, 2, *v.shape[1:]) for k, v in batch.items()}
-        alone, theirs = mapped(alone, {"source": halves}, one)
-        state, values = trainer.program.step(state, {"source": batch}, one)
-        np.testing.assert_allclose(theirs["loss"], values["loss"], rtol=1e-5)
-    for ours, theirs in zip(jax.tree.leaves(state.params), jax.tree.leaves(alone.params), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-6)
+        states, per_device = mapped(alone, {"labelled": halves}, one)
+        alone = jax.tree.map(lambda leaf: np.asarray(leaf[0]), states)
+        state, values = trainer.program.step(state, {"labelled": batch}, one)
+        np.testing.assert_allclose(per_device["loss"].mean(), values["loss"], rtol=1e-5)
+    for leaf, expected in zip(jax.tree.leaves(state.params), jax.tree.leaves(alone.params), strict=True):
+        np.testing.assert_allclose(leaf, expected, rtol=1e-3, atol=1e-6)

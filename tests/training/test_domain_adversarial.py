@@ -275,9 +275,9 @@ def test_the_ramp_rises_over_the_run():
 def test_the_target_gives_clips_alone_and_its_own(whole, adapted, tmp_path):
     _, _, trainer = whole
     batches = first(trainer)
-    assert set(batches["target"]) == {"frames", "audio"} and "density" in batches["source"]
-    assert batches["target"]["frames"].shape == batches["source"]["frames"].shape
-    assert not np.array_equal(batches["target"]["frames"], batches["source"]["frames"])
+    assert set(batches["target"]) == {"frames", "audio"} and "density" in batches["labelled"]
+    assert batches["target"]["frames"].shape == batches["labelled"]["frames"].shape
+    assert not np.array_equal(batches["target"]["frames"], batches["labelled"]["frames"])
     later = first(trainer, step=3)["target"]["frames"]
     assert np.array_equal(later, first(trainer, step=3)["target"]["frames"])
     assert not np.array_equal(later, batches["target"]["frames"])

@@ -41,7 +41,7 @@ def batches(model):
 
     truth = rng.random((CLIPS, spec.height, spec.width), np.float32)
     labels = {"density": truth, "fixations": truth > 0.9, "mask": np.ones(CLIPS, bool)}
-    return {"source": {**clips(), **labels}, "target": clips()}
+    return {"labelled": {**clips(), **labels}, "target": clips()}
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +70,11 @@ def separately(model, batches, params, stats, share=1.0):
         side: model.network.run({"params": params}, Clip(batch["frames"], batch["audio"]), features=NAMES)
         for side, batch in batches.items()
     }
-    saliency = jax.nn.sigmoid(outputs["source"].logits["saliency"])
-    kl = losses.kl(saliency, batches["source"]["density"]).mean()
+    saliency = jax.nn.sigmoid(outputs["labelled"].logits["saliency"])
+    kl = losses.kl(saliency, batches["labelled"]["density"]).mean()
     domains = {}
     for name in NAMES:
-        source, target = (outputs[side].features[name] for side in ("source", "target"))
+        source, target = (outputs[side].features[name] for side in ("labelled", "target"))
         source = share * source + (1 - share) * jax.lax.stop_gradient(source)
         tokens = jnp.concatenate([source, target])
         own = {"params": params[variables_of(name)], "batch_stats": stats[variables_of(name)]}
@@ -117,7 +117,7 @@ def test_saliency_is_scored_on_source_clips_and_each_domain_is_called_by_its_nam
     np.testing.assert_allclose(values["loss/kl"], kl, rtol=1e-4)
     for name in NAMES:
         np.testing.assert_allclose(values[f"domain/{name}/loss"], domains[name], rtol=1e-4)
-    swapped = {**batches, "source": {**batches["source"], **batches["target"]}}
+    swapped = {**batches, "labelled": {**batches["labelled"], **batches["target"]}}
     assert abs(alone(swapped)[0] - kl) > 1e-3
 
 

@@ -56,7 +56,7 @@ def adaptation(system):
 
     truth = rng.random((2, spec.height, spec.width), np.float32)
     batches = {
-        "source": {**clips(), "density": truth, "fixations": truth > 0.9, "mask": np.ones(2, bool)},
+        "labelled": {**clips(), "density": truth, "fixations": truth > 0.9, "mask": np.ones(2, bool)},
         "target": clips(),
     }
 

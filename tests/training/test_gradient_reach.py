@@ -13,6 +13,7 @@ from avsal_jax.ops.gradient_reversal import reverse_gradient
 from avsal_jax.ops.predictive_coding import Coding
 from avsal_jax.storage import flatten
 from avsal_jax.training.gradient_reach import without_gradient, words
+from avsal_jax.training.records.notes import announce
 from avsal_jax.training.train import Trainer
 
 
@@ -106,6 +107,7 @@ def test_training_states_them_and_leaves_out_what_is_frozen(values, config, tmp_
         optimizer = {"groups": [{"pattern": frozen, "scale": 0}] if frozen else []}
         lines = []
         trainer = Trainer(config(model=model, optimizer=optimizer), tmp_path / str(frozen), lines.append)
+        announce(trainer.log, notes={}, feed=trainer.feed, program=trainer.program)
         (warning,) = [line for line in lines if "no gradient" in line]
         arrays = len(jax.tree.leaves(trainer.program.shapes.params))
         assert re.match(expected.format("[0-9]+", arrays, modules), warning)

@@ -67,7 +67,7 @@ def test_a_step_of_a_literal_row_is_finite_and_reaches_its_fusion(text):
     config = build_config(config_values(f"{text},smoke", [f"--config.model.{field}" for field in size]))
     preset = config.model.preset()
     network = build(preset, Runtime(lowering="direct", norm_momentum=config.model.norm_momentum))
-    batches, terms = {"source": random_clips(preset.input, 2)}, config.loss.terms()
+    batches, terms = {"labelled": random_clips(preset.input, 2)}, config.loss.terms()
     objective = config.objective.build(network, terms)
     if "target" in config.objective.streams():
         batches["target"] = random_clips(preset.input, 2, seed=1)

@@ -11,6 +11,7 @@ import pytest
 from avsal_jax import AvsalError
 from avsal_jax.storage import flatten, read_model
 from avsal_jax.training.records.metrics_log import read_metrics
+from avsal_jax.training.records.notes import announce
 from avsal_jax.training.train import Preempted, Trainer
 
 TIMES = ("waiting", "steps_per_second")
@@ -146,6 +147,7 @@ def test_averaged_parameters_and_frozen_groups(config, tmp_path):
 def test_a_run_freezes_the_stages_that_its_encoder_names(config, tmp_path):
     lines, encoder = [], {"name": "efficientnet_lite0", "width": 1 / 16, "frozen": 3}
     prepared = Trainer(config(model__visual_encoder=encoder), tmp_path / "w", lines.append)
+    announce(prepared.log, notes={}, feed=prepared.feed, program=prepared.program)
     params = flatten({"params": prepared.program.shapes.params})
     frozen = [path for path in params if re.match(r"params/visual_encoder/stage[012]/", path)]
     assert frozen and f"{len(frozen)} of {len(params)} arrays are frozen" in lines

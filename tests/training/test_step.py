@@ -42,7 +42,7 @@ def test_four_clips_are_learnt_by_heart(config, prepared, tmp_path, optimised):
     assert trainer.feed.epoch == 4
     trainer.run()
     state = trainer.parallel.replicate(trainer.checkpoints.restore(300, trainer.program.shapes))
-    batch = next(trainer.feed.batches("source", 300, 301))
+    batch = next(trainer.feed.batches("labelled", 300, 301))
     values, _ = trainer.program.validation_step(state.params, state.batch_stats, batch)
     assert np.asarray(values["cc"]).shape == (4,) and np.asarray(values["cc"]).min() > 0.95
 

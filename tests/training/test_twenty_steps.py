@@ -22,8 +22,8 @@ def test_the_loss_falls_by_the_slope_and_goes_on_falling(config, tmp_path, optim
     model = {"system": system, **SIZE, **SETTINGS[system]}
     sgd = {"name": "sgd", "learning_rate": 1.0}
     trainer = Trainer(config(model=model, optimizer=sgd, steps=20), tmp_path, lambda line: None)
-    batches = trainer.feed.batches("source", 0, 1)
-    clips = {"source": next(batches)}
+    batches = trainer.feed.batches("labelled", 0, 1)
+    clips = {"labelled": next(batches)}
     batches.close()
     state, losses, scale = trainer.program.initial_state(), [], 0.0
     for step in range(20):

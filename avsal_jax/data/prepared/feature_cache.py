@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import pathlib
-import tempfile
 import threading
 from collections.abc import Iterable, Sequence
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from avsal_jax.data.prepared.videos import PreparedVideo
 from avsal_jax.errors import AvsalError
+from avsal_jax.files import complete_file
 from avsal_jax.identity import digest
 
 FOLDER = "features"
@@ -52,39 +52,16 @@ class FeatureCache:
           AvsalError: writing fails; a feature exceeds float16; the number of frames differs.
         """
         paths = [self._path(video, level) for level in range(len(self.shapes))]
-        partial: list[pathlib.Path] = []
         try:
             paths[0].parent.mkdir(parents=True, exist_ok=True)
-            arrays = []
-            for path, shape in zip(paths, self.shapes, strict=True):
-                handle, name = tempfile.mkstemp(prefix=f".{path.name}-", suffix=".npy", dir=path.parent)
-                os.close(handle)
-                partial.append(pathlib.Path(name))
-                arrays.append(
-                    np.lib.format.open_memmap(name, mode="w+", dtype=_TYPE, shape=(video.frames, *shape))
-                )
-            first = 0
-            for levels in batches:
-                for array, features in zip(arrays, levels, strict=True):
-                    array[first : first + len(features)] = features
-                    if not np.isfinite(array[first : first + len(features)]).all():
-                        raise AvsalError(
-                            f"features of {video.name} do not fit float16 (from frame {first + 1}): weights "
-                            "are too large; train with data.cached_features=False"
-                        )
-                first += len(levels[0])
-            if first != video.frames:
-                raise AvsalError(f"{video.name} has {video.frames} frames, but features of {first}")
-            for array in arrays:
-                array.flush()
-            for name, path in zip(partial, paths, strict=True):
-                name.chmod(0o644)
-                os.replace(name, path)
+            with contextlib.ExitStack() as stack:
+                arrays = []
+                for path, level in zip(paths, self.shapes, strict=True):
+                    partial, shape = stack.enter_context(complete_file(path)), (video.frames, *level)
+                    arrays.append(np.lib.format.open_memmap(partial, mode="w+", dtype=_TYPE, shape=shape))
+                _fill(arrays, video, batches)
         except OSError as error:
             raise AvsalError(f"cannot write features to {paths[0].parent}: {error.strerror}") from error
-        finally:
-            for name in partial:
-                name.unlink(missing_ok=True)
 
     def read(self, video: PreparedVideo, frames: Sequence[int]) -> list[np.ndarray]:
         """Returns float16 [len(frames), h, w, c] of each level; AvsalError if a file is missing."""
@@ -104,3 +81,21 @@ class FeatureCache:
     def _path(self, video: PreparedVideo, level: int) -> pathlib.Path:
         name = f"{video.index:05d}-{digest([video.identity])}-{level}.npy"
         return video.shards.folder / FOLDER / self.key / name
+
+
+def _fill(arrays: Sequence[np.memmap], video: PreparedVideo, batches: Iterable[Sequence[np.ndarray]]) -> None:
+    """Writes the features of all frames to the arrays of the levels; errors as `FeatureCache.write`."""
+    first = 0
+    for levels in batches:
+        for array, features in zip(arrays, levels, strict=True):
+            array[first : first + len(features)] = features
+            if not np.isfinite(array[first : first + len(features)]).all():
+                raise AvsalError(
+                    f"features of {video.name} do not fit float16 (from frame {first + 1}): weights are too "
+                    "large; train with data.cached_features=False"
+                )
+        first += len(levels[0])
+    if first != video.frames:
+        raise AvsalError(f"{video.name} has {video.frames} frames, but features of {first}")
+    for array in arrays:
+        array.flush()

@@ -5,10 +5,11 @@ TensorFlow never uses an accelerator; frames remain uint8 until they are on the 
 
 from __future__ import annotations
 
+import collections
 import functools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -27,6 +28,8 @@ TARGETS = ("model", "native")
 # How `prepare_video` fits pictures. With the fit `aspect`, a prepared set has one of the sizes.
 PREPARED = {"resize": ("pil_bilinear",), "fit": ("stretch", "aspect")}
 _NODE = re.compile(r"\{\{.*?\}\} ?")  # a node of TensorFlow's graph
+# Errors of readers, newest last. Readers run in TensorFlow's threads; of their errors it passes on the text.
+_reader_errors: collections.deque[AvsalError] = collections.deque(maxlen=1_000)
 for _kind in ("GPU", "TPU"):
     tf.config.set_visible_devices([], _kind)
 
@@ -119,7 +122,7 @@ def picture_batches(videos: Sequence[PreparedVideo], batch: int) -> Iterator[np.
 
     @tf.autograph.experimental.do_not_convert
     def picture(number):
-        record = tf.ensure_shape(tf.numpy_function(read, [number], tf.string), [])
+        record = tf.ensure_shape(tf.numpy_function(_recorded(read), [number], tf.string), [])
         encoded = tf.io.parse_single_example(record, {"image": tf.io.FixedLenFeature([], tf.string)})
         return tf.ensure_shape(_image(encoded["image"], 3), (height, width, 3))
 
@@ -137,9 +140,25 @@ def numpy_batches(batches: tf.data.Dataset) -> Iterator[dict[str, np.ndarray]]:
     try:
         yield from batches.as_numpy_iterator()
     except tf.errors.OpError as error:
-        lines = str(error.message).splitlines()
-        raised = [line.partition("Error: ")[2] for line in lines if line.startswith("avsal_jax.")]
-        raise AvsalError(raised[-1] if raised else _NODE.sub("", lines[0])) from error
+        text = str(error.message)
+        for raised in reversed(tuple(_reader_errors)):  # a copy, since other readers may still fail
+            if str(raised) in text:  # of several threads, that of the row that TensorFlow reports
+                raise raised from error
+        raise AvsalError(_NODE.sub("", text.splitlines()[0])) from error
+
+
+def _recorded(read: Callable) -> Callable:
+    """Returns a reader for `tf.numpy_function` whose errors `numpy_batches` re-raises."""
+
+    @functools.wraps(read)
+    def reader(*args):
+        try:
+            return read(*args)
+        except AvsalError as error:
+            _reader_errors.append(error)
+            raise
+
+    return reader
 
 
 def _check(videos, spec, batch, shard, targets, sampling) -> None:
@@ -207,13 +226,13 @@ class _Loader:
             return np.zeros(0, np.float32)
         if video.sound is None:
             return self._silence
-        clips = ClipSound(video.sound, front_end=spec.audio, frames=spec.frames, fps=video.fps)
+        clips = ClipSound.of(video.sound, spec, video.fps)
         return np.ascontiguousarray(clips.clip(list(choice.frames), video.frames), np.float32)
 
 
 def _decode(row: tf.Tensor, spec: InputSpec, targets: str, loader: _Loader) -> dict[str, tf.Tensor]:
     kinds = (tf.string, tf.string, tf.float32, tf.int32, *[tf.float16] * len(loader.shapes))
-    pictures, target, sound, meta, *shared = tf.numpy_function(loader.load, [row], kinds)
+    pictures, target, sound, meta, *shared = tf.numpy_function(_recorded(loader.load), [row], kinds)
     pictures.set_shape([loader.pictures])
     video, label, flip, mask = tf.unstack(tf.ensure_shape(meta, [4]))
     clip = {

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from avsal_jax.errors import AvsalError
+from avsal_jax.files import complete_file
 
 # Without this, TensorFlow prints the whole traceback of a reader's error, which `numpy_batches` reports in
 # one line. It must be set before TensorFlow is loaded. (jax sets 1.)
@@ -105,32 +106,30 @@ class ShardFolder:
         Raises:
           AvsalError: the records cannot be written, for example if the disk is full; no shard is left.
         """
-        path = self.path(kind, index)
-        partial = path.with_name(f".{path.name}.partial")
-        count, file = 0, None
+        path, count = self.path(kind, index), 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = _array_record().ArrayRecordWriter(str(partial), _WRITER)
+            with complete_file(path, shared=False) as partial:
+                file = _array_record().ArrayRecordWriter(str(partial), _WRITER)
 
-            def add(record: dict) -> None:
-                nonlocal count
-                file.write(self._features[kind].serialize_example(record))
-                count += 1
+                def add(record: dict) -> None:
+                    nonlocal count
+                    file.write(self._features[kind].serialize_example(record))
+                    count += 1
 
-            yield add
-            file.close()
-            if _reader(partial).num_records() != count:
-                raise OSError("not all records are on the disk")
-            os.replace(partial, path)
+                try:
+                    yield add
+                    file.close()
+                finally:
+                    if file.is_open():
+                        with contextlib.suppress(RuntimeError):  # another error has been raised already
+                            file.close()
+                if _reader(partial).num_records() != count:
+                    raise OSError("not all records are on the disk")
             with self._lock:
                 self._readers.pop((kind, index), None)  # which has the previous file open
         except (OSError, RuntimeError) as error:
             raise WriteError(f"cannot write {path}: {_reason(error)}") from error
-        finally:
-            if file is not None and file.is_open():
-                with contextlib.suppress(RuntimeError):  # already reported by the error above
-                    file.close()
-            partial.unlink(missing_ok=True)
 
     def count_records(self, kind: str, index: int) -> int:
         """Returns the number of records of a shard."""

@@ -39,7 +39,7 @@ class GazeHead(Part):
     the others.
 
     The sigmoid of the logits is p / max(p) * 0.98 with p a probability density over the picture: that of the
-    readout; of a video, and with `motion`, the one that the motion head makes of it. A photograph (`source`
+    readout; of a video, and with `motion`, the one that the motion head makes of it. A photograph (`medium`
     `still`) has that of the readout.
 
     Fields:
@@ -58,21 +58,21 @@ class GazeHead(Part):
     frozen_image: bool = False
     runtime: Runtime = Runtime()
 
-    sees_source: ClassVar[bool] = True
+    sees_medium: ClassVar[bool] = True
 
     def setup(self):
         self.readout = Readout(self.channels, hidden=self.hidden, dropout=self.dropout, runtime=self.runtime)
         if self.motion is not None:
             self.motion_head = MotionHead(self.motion, runtime=self.runtime)
 
-    def __call__(self, pyramid: tuple[jax.Array, ...], train: bool = False, source: str = "video"):
+    def __call__(self, pyramid: tuple[jax.Array, ...], train: bool = False, medium: str = "video"):
         size = tuple(4 * n for n in pyramid[0].shape[2:4])
         levels = tuple(level[:, -1] for level in pyramid[1:] if level.shape[2] < pyramid[0].shape[2])
         density = log_density(self.readout(levels, train and not self.frozen_image))
         if self.frozen_image:
             density = jax.lax.stop_gradient(density)
         self.sow("intermediates", "image_density", density)
-        if self.motion is not None and (source == "video" or self.is_initializing()):
+        if self.motion is not None and (medium == "video" or self.is_initializing()):
             density = self.motion_head(density, self._motion(pyramid[-1]))
         return _peaked(resize_linear(density[..., None], size)[..., 0])
 

@@ -4,7 +4,7 @@ from avsal_jax.contents import offered
 
 _HOMES = {
     **dict.fromkeys(("ObjectiveConfig", "Objective", "Stream", "MadeStream", "Steps"), ".objective"),
-    **dict.fromkeys(("StepInputs", "StepOutputs", "SOURCE", "clip_of", "masked_mean"), ".objective"),
+    **dict.fromkeys(("StepInputs", "StepOutputs", "LABELLED", "clip_of", "masked_mean"), ".objective"),
     "joined_variables": ".objective",
     **dict.fromkeys(("Supervised", "SupervisedConfig"), ".supervised"),
     "adaptation": ".domain_adversarial",

@@ -20,7 +20,7 @@ from avsal_jax.ops.gradient_reversal import reversal_ramp, reverse_gradient
 from avsal_jax.registry import register
 from avsal_jax.spec.fields import NotNegative, Range, Share, plain
 from avsal_jax.training.objectives.objective import (
-    SOURCE,
+    LABELLED,
     Objective,
     ObjectiveConfig,
     StepOutputs,
@@ -117,11 +117,11 @@ class DomainAdversarialConfig(ObjectiveConfig):
     def feature_names(self):
         return tuple(feature.name for feature in self.features)
 
-    def build(self, network, terms, source="video"):
-        return DomainAdversarial(network, terms, config=self, source=source)
+    def build(self, network, terms, medium="video"):
+        return DomainAdversarial(network, terms, config=self, medium=medium)
 
     def streams(self):
-        return {SOURCE: Stream(), TARGET: Stream(labelled=False, sources=self.sources, root=self.root)}
+        return {LABELLED: Stream(), TARGET: Stream(labelled=False, sources=self.sources, root=self.root)}
 
     def check(self, config):
         super().check(config)
@@ -185,7 +185,7 @@ class DomainAdversarial(Objective):
     Args:
       network, terms: as `Supervised`.
       config: of the objective.
-      source: of all clips; as `Clip.source`.
+      medium: of all clips; as `Clip.medium`.
 
     Raises:
       AvsalError: a feature that the network does not record, or that is not one array of tokens.
@@ -196,9 +196,9 @@ class DomainAdversarial(Objective):
         network: Network,
         terms: tuple[Term, ...],
         config: DomainAdversarialConfig,
-        source: str = "video",
+        medium: str = "video",
     ):
-        self._network, self._terms, self._config, self._source = network, terms, config, source
+        self._network, self._terms, self._config, self._medium = network, terms, config, medium
         try:
             shapes = feature_shapes(network, config.feature_names)
         except AvsalError as error:
@@ -259,11 +259,11 @@ class DomainAdversarial(Objective):
         return params, inputs.replace(batch_stats=stats, extra=extra)
 
     def loss(self, params, inputs):
-        source, target = inputs.batches[SOURCE], inputs.batches[TARGET]
+        source, target = inputs.batches[LABELLED], inputs.batches[TARGET]
         clips = {name: _interleaved(source[name], rows) for name, rows in target.items()}
         outputs = self._network.run(
             {"params": params, "batch_stats": inputs.batch_stats},
-            clip_of(clips, self._source),
+            clip_of(clips, self._medium),
             train=True,
             rngs={"dropout": inputs.rng},
             features=self._config.feature_names,

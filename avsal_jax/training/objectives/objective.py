@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from avsal_jax.training.schema import TrainConfig
 
 Batch = dict  # as from `data.prepared.pipeline.clip_batches`, on the device
-SOURCE = "source"  # the stream of labelled training data
+LABELLED = "labelled"  # the stream of labelled training data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,21 +97,21 @@ class ObjectiveConfig(abc.ABC):
         check_fields(self, "objective.")
 
     @abc.abstractmethod
-    def build(self, network: Network, terms: tuple[Term, ...], source: str = "video") -> Objective:
+    def build(self, network: Network, terms: tuple[Term, ...], medium: str = "video") -> Objective:
         """Returns the objective.
 
         Args:
           network: the network to train.
           terms: of `config.loss`.
-          source: of all clips; as `Clip.source`.
+          medium: of all clips; as `Clip.medium`.
 
         Raises:
           AvsalError: the network lacks outputs that the objective needs.
         """
 
     def streams(self) -> dict[str, Stream | MadeStream]:
-        """Returns the streams by name; `source` is the labelled training data."""
-        return {SOURCE: Stream()}
+        """Returns the streams by name; `labelled` is the labelled training data."""
+        return {LABELLED: Stream()}
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -216,12 +216,12 @@ def joined_variables(variables: dict, extra: dict) -> dict:
     return {**joined, "extra": extra.get("extra", {})}
 
 
-def clip_of(batch: Batch, source: str = "video") -> Clip:
+def clip_of(batch: Batch, medium: str = "video") -> Clip:
     """Returns the clips of a batch as input of the network: frames, or their cached features."""
     shared = tuple(batch[name] for name in sorted(batch) if name.startswith(SHARED))
     if shared:
-        return Clip(None, batch.get("audio"), shared=shared, source=source)
-    return Clip(batch.get("frames"), batch.get("audio"), source=source)
+        return Clip(None, batch.get("audio"), shared=shared, medium=medium)
+    return Clip(batch.get("frames"), batch.get("audio"), medium=medium)
 
 
 def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:

@@ -18,7 +18,7 @@ from avsal_jax.registry import register
 from avsal_jax.spec.fields import Range
 from avsal_jax.synthetic.settings import CLASSES
 from avsal_jax.training.objectives.objective import (
-    SOURCE,
+    LABELLED,
     MadeStream,
     Objective,
     ObjectiveConfig,
@@ -52,11 +52,11 @@ class SoundClassesConfig(ObjectiveConfig):
     on_videos: ClassVar[bool] = False
     takes_cached_features: ClassVar[bool] = False
 
-    def build(self, network, terms, source="video"):
+    def build(self, network, terms, medium="video"):
         return SoundClasses(network, config=self)
 
     def streams(self):
-        return {SOURCE: SoundStream(self.sets, self.pitch)}
+        return {LABELLED: SoundStream(self.sets, self.pitch)}
 
     @property
     def feature_names(self):
@@ -128,7 +128,7 @@ class SoundClasses(Objective):
         return {"params": {_SOFTMAX: {"kernel": kernel}}, "batch_stats": {}, "extra": {}}
 
     def loss(self, params, inputs):
-        batch = inputs.batches[SOURCE]
+        batch = inputs.batches[LABELLED]
         outputs = self._network.run(
             {"params": params, "batch_stats": inputs.batch_stats},
             Clip(None, batch["audio"]),

@@ -11,7 +11,7 @@ from avsal_jax.losses import Term
 from avsal_jax.models.network import SALIENCY, Network
 from avsal_jax.registry import register
 from avsal_jax.training.objectives.objective import (
-    SOURCE,
+    LABELLED,
     Batch,
     Objective,
     ObjectiveConfig,
@@ -26,8 +26,8 @@ from avsal_jax.training.objectives.objective import (
 class SupervisedConfig(ObjectiveConfig):
     """The losses of `config.loss` between maps and truth of labelled clips."""
 
-    def build(self, network, terms, source="video"):
-        return Supervised(network, terms, source)
+    def build(self, network, terms, medium="video"):
+        return Supervised(network, terms, medium)
 
 
 class Supervised(Objective):
@@ -36,16 +36,16 @@ class Supervised(Objective):
     Args:
       network: with the head `saliency`.
       terms: losses and their weights.
-      source: of all clips; as `Clip.source`.
+      medium: of all clips; as `Clip.medium`.
     """
 
-    def __init__(self, network: Network, terms: tuple[Term, ...], source: str = "video"):
-        self._network, self._terms, self._source = network, terms, source
+    def __init__(self, network: Network, terms: tuple[Term, ...], medium: str = "video"):
+        self._network, self._terms, self._medium = network, terms, medium
 
     def loss(self, params, inputs):
-        batch = inputs.batches[SOURCE]
+        batch = inputs.batches[LABELLED]
         variables = {"params": params, "batch_stats": inputs.batch_stats}
-        clip = clip_of(batch, self._source)
+        clip = clip_of(batch, self._medium)
         outputs = self._network.run(variables, clip, train=True, rngs={"dropout": inputs.rng})
         value, values = self.head_losses(outputs.logits, batch)
         return value, StepOutputs(outputs.batch_stats, inputs.extra, values)

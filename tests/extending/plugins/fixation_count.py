@@ -46,17 +46,17 @@ class WithCountConfig(ObjectiveConfig):
 
     weight: NotNegative = 0.1
 
-    def build(self, network, terms, source="video"):
+    def build(self, network, terms, medium="video"):
         if HEAD not in network.heads:
             raise AvsalError(f"this objective needs the head {HEAD}: set model.heads.{HEAD}=fixation_count")
-        return WithCount(network, terms, source=source, weight=self.weight)
+        return WithCount(network, terms, medium=medium, weight=self.weight)
 
 
 class WithCount(Supervised):
     """Logged: `loss/count`."""
 
-    def __init__(self, network, terms, source, weight):
-        super().__init__(network, terms, source)
+    def __init__(self, network, terms, medium, weight):
+        super().__init__(network, terms, medium)
         self._weight = weight
 
     def head_losses(self, logits, batch):

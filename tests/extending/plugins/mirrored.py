@@ -52,15 +52,15 @@ class MirroredConfig(ObjectiveConfig):
     def notes(self, videos):
         return {"unlabelled data": f"{len(videos[UNLABELLED])} videos"}
 
-    def build(self, network, terms, source="video"):
-        return Mirrored(network, terms, source=source, config=self)
+    def build(self, network, terms, medium="video"):
+        return Mirrored(network, terms, medium=medium, config=self)
 
 
 class Mirrored(Supervised):
     """Logged: `mirrored`, the mean squared distance, and `mirrored/mean`, its mean over the steps."""
 
-    def __init__(self, network, terms, source, config):
-        super().__init__(network, terms, source)
+    def __init__(self, network, terms, medium, config):
+        super().__init__(network, terms, medium)
         self._network, self._config = network, config
 
     def extra_variables(self, seed):

@@ -38,11 +38,11 @@ def mat_inner(content: bytes, rng) -> bytes:
 def mat_variable(content: bytes, rng) -> bytes:
     """Stores another variable under the name, or the same one under another name."""
     try:
-        found = {k: v for k, v in scipy.io.loadmat(io.BytesIO(content)).items() if not k.startswith("__")}
+        variables = {k: v for k, v in scipy.io.loadmat(io.BytesIO(content)).items() if not k.startswith("__")}
     except Exception:  # damaged already
         return content
-    name, value = next(iter(found.items()), ("x", np.zeros((2, 2))))
-    others = [
+    name, value = next(iter(variables.items()), ("x", np.zeros((2, 2))))
+    candidates = [
         value.astype(float) if value.dtype.kind in "biuf" else value,
         np.zeros((0, 0)),
         np.zeros((2, 3, 4)),
@@ -53,7 +53,7 @@ def mat_variable(content: bytes, rng) -> bytes:
         np.zeros((1, 20_000), np.uint8),
         np.array(["a", "b"], object),
     ]
-    other = others[rng.integers(len(others))]
+    other = candidates[rng.integers(len(candidates))]
     changed = {name: other} if rng.random() < 0.7 else {"another": value}
     buffer = io.BytesIO()
     scipy.io.savemat(buffer, changed, do_compression=bool(rng.integers(2)))
@@ -62,9 +62,9 @@ def mat_variable(content: bytes, rng) -> bytes:
 
 def unpacked_mat(content: bytes, rng) -> bytes:
     """Stores the same variables without compression."""
-    found = {k: v for k, v in scipy.io.loadmat(io.BytesIO(content)).items() if not k.startswith("__")}
+    variables = {k: v for k, v in scipy.io.loadmat(io.BytesIO(content)).items() if not k.startswith("__")}
     buffer = io.BytesIO()
-    scipy.io.savemat(buffer, found, do_compression=False)
+    scipy.io.savemat(buffer, variables, do_compression=False)
     return buffer.getvalue()
 
 

@@ -19,8 +19,8 @@ def riff_fields(content: bytes, rng) -> bytes:
         (b"avih", tuple((n, 4) for n in range(4, 60, 4))),
         (b"idx1", ((4, 4), (12, 4))),
     ):
-        found = content.find(name)
-        places += [(found + at, size) for at, size in fields] if found >= 0 else []
+        start = content.find(name)
+        places += [(start + at, size) for at, size in fields] if start >= 0 else []
     write_field(array, places, "<", rng)
     return bytes(array)
 
@@ -59,10 +59,10 @@ _BOXES = (
 
 def mp4_box(content: bytes, rng) -> bytes:
     """Changes a number in a box that has a name, or its size."""
-    there = [content.find(name) for name in _BOXES if name in content]
-    if not there:
+    places = [content.find(name) for name in _BOXES if name in content]
+    if not places:
         return content
-    array, place = bytearray(content), there[rng.integers(len(there))]
+    array, place = bytearray(content), places[rng.integers(len(places))]
     write_field(array, [(place + 4 * n, 4) for n in range(-1, 22) if n], ">", rng)
     return bytes(array)
 
@@ -98,9 +98,9 @@ _IDS = (
 
 def ebml_element(content: bytes, rng) -> bytes:
     """Changes the size or the value of an element of Matroska that has a known number."""
-    there = [content.find(name) + len(name) for name in _IDS if name in content[:4_000]]
-    if not there:
+    places = [content.find(name) + len(name) for name in _IDS if name in content[:4_000]]
+    if not places:
         return content
-    array, place = bytearray(content), there[rng.integers(len(there))]
+    array, place = bytearray(content), places[rng.integers(len(places))]
     write_field(array, [(place, 1), (place + 1, 1), (place + 1, 2), (place + 1, 4), (place + 1, 8)], ">", rng)
     return bytes(array)

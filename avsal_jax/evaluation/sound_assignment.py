@@ -1,4 +1,4 @@
-"""The audio of each video in an evaluation: its own, silence, another video's, or that of a file."""
+"""The sound of each video in an evaluation: its own, silence, another video's, or that of a file."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ AUTO, OFF, SWAP = "auto", "off", "swap"
 
 
 @dataclasses.dataclass(frozen=True)
-class AudioChoice:
-    """The audio for each video; created by `AudioChoice.of`.
+class SoundAssignment:
+    """Which sound each video of a set gets; created by `SoundAssignment.of`.
+
+    `inference.inputs.SoundChoice` is the choice for a single video, without `swap`.
 
     Attributes:
       audio: `auto` (the video's own), `off` (silence), `swap` (another video's), or a file for all videos.
@@ -31,8 +33,8 @@ class AudioChoice:
     swapped: Mapping[tuple[str, str], VideoEntry] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def of(cls, audio: str, entries: Sequence[VideoEntry], seed: int) -> AudioChoice:
-        """Returns the choice `audio` for the videos of a set.
+    def of(cls, audio: str, entries: Sequence[VideoEntry], seed: int) -> SoundAssignment:
+        """Returns the assignment of `audio` to the videos of a set.
 
         Raises:
           AvsalError: a file that is missing or has no sound; fewer than two videos with sound for `swap`.

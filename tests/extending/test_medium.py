@@ -29,11 +29,11 @@ from avsal_jax.training.step import make_validation_step
 class TwoFoldDecoder(SmallDecoder):
     """The small decoder; of photographs, the negative of its logits."""
 
-    sees_source: ClassVar[bool] = True
+    sees_medium: ClassVar[bool] = True
 
-    def __call__(self, pyramid: tuple[jax.Array, ...], train: bool = False, source: str = "video"):
+    def __call__(self, pyramid: tuple[jax.Array, ...], train: bool = False, medium: str = "video"):
         logits = super().__call__(pyramid, train)
-        return -logits if source == "still" else logits
+        return -logits if medium == "still" else logits
 
 
 CHANGES = {
@@ -62,17 +62,17 @@ def logit(saliency):
     return np.log(saliency / (1 - saliency))
 
 
-def test_the_source_of_a_clip_reaches_the_head(model, image):
-    assert model.network.sees_source
+def test_the_medium_of_a_clip_reaches_the_head(model, image):
+    assert model.network.sees_medium
     frames = np.broadcast_to(image, (1, 4, *image.shape))
-    video, still = (model(Clip(frames, source=source)).logits for source in ("video", "still"))
+    video, still = (model(Clip(frames, medium=medium)).logits for medium in ("video", "still"))
     np.testing.assert_allclose(still, -video, rtol=1e-6)
     assert np.abs(video).max() > 1e-3
     shared = jax.jit(model.network.frame_features)(model.variables, image[None])
-    run_windows = jax.jit(model.network.run_windows, static_argnames="source")
+    run_windows = jax.jit(model.network.run_windows, static_argnames="medium")
     windows = jax.tree.map(lambda feature: jnp.repeat(feature[None], 4, 1), shared)
-    for source, expected in (("video", video), ("still", still)):
-        outputs = run_windows(model.variables, windows, source=source)
+    for medium, expected in (("video", video), ("still", still)):
+        outputs = run_windows(model.variables, windows, medium=medium)
         np.testing.assert_allclose(outputs.logits["saliency"], expected, atol=1e-5)
 
 
@@ -81,7 +81,7 @@ def test_photographs_and_videos_are_predicted_as_what_they_are(model, image, tmp
     expected = np.asarray(model(Clip(frames)).logits[0])
     np.testing.assert_allclose(logit(model.predict_image(image)), -expected, atol=1e-4)
     np.testing.assert_allclose(logit(model.predict_frames(image[None], 25)[0]), expected, atol=1e-4)
-    ((_, still),) = model.iter_frames(image[None], source="still")
+    ((_, still),) = model.iter_frames(image[None], medium="still")
     np.testing.assert_allclose(logit(still), -expected, atol=1e-4)
 
     Image.fromarray(image).save(tmp_path / "photo.png")
@@ -99,18 +99,19 @@ def test_photographs_and_videos_are_predicted_as_what_they_are(model, image, tmp
                 np.testing.assert_allclose(archive["maps"][0], still, atol=2e-3)
 
 
-def test_training_and_validation_take_the_source(model):
+def test_training_and_validation_take_the_medium(model):
     network, batch, terms = model.network, random_clips(model.spec, 1), (Term("kl"),)
 
     @jax.jit
     def evaluated(params, stats):
+        inputs = step_inputs(stats, {"labelled": batch})
         losses = {
-            source: Supervised(network, terms, source).loss(params, step_inputs(stats, {"source": batch}))[0]
-            for source in ("video", "still")
+            medium: Supervised(network, terms, medium).loss(params, inputs)[0]
+            for medium in ("video", "still")
         }
         maps = {
-            source: make_validation_step(network, terms, source)(params, stats, batch)[1]
-            for source in ("video", "still")
+            medium: make_validation_step(network, terms, medium)(params, stats, batch)[1]
+            for medium in ("video", "still")
         }
         return losses, maps
 
@@ -120,16 +121,16 @@ def test_training_and_validation_take_the_source(model):
 
 
 @pytest.mark.parametrize(
-    ("counts", "source"), [(([1, 1], [1]), "still"), (([9, 2], [3]), "video"), (([9, 9], []), "video")]
+    ("counts", "medium"), [(([1, 1], [1]), "still"), (([9, 2], [3]), "video"), (([9, 9], []), "video")]
 )
-def test_the_source_of_a_run_is_that_of_its_videos(counts, source):
-    assert Feed.source(feed_of(*counts)) == source
+def test_the_medium_of_a_run_is_that_of_its_videos(counts, medium):
+    assert Feed.medium(feed_of(*counts)) == medium
 
 
 @pytest.mark.parametrize("counts", [([1, 9], [9]), ([9, 9], [1]), ([1, 1], [9])])
 def test_photographs_and_videos_in_one_run_are_refused(counts):
     with pytest.raises(AvsalError, match=r"mine v\d is a photograph, mine v\d has 9 frames; use two runs"):
-        Feed.source(feed_of(*counts))
+        Feed.medium(feed_of(*counts))
 
 
 def feed_of(train, validation):

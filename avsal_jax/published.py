@@ -1,5 +1,8 @@
 """Results printed in papers: every row of their tables, read from `published.csv` in this folder.
 
+`Row.key` names a row of a table, such as `avinet:2:ViNet(T=8)`. Rows of training configs (`recipes.Row`) name
+their figures by these keys.
+
 Names of papers, as in `Row.paper` and after @ in the name of a method:
 
 - `avinet`: Jain, Yarlagadda, Jyoti, Karthik, Subramanian, Gandhi, "ViNet: Pushing the limits of visual
@@ -25,7 +28,7 @@ import importlib.resources
 from collections.abc import Mapping
 
 from avsal_jax import registry
-from avsal_jax.errors import AvsalError
+from avsal_jax.errors import AvsalError, did_you_mean
 
 PAPERS = ("avinet", "casp_net", "avrsp", "dual_domain")
 
@@ -41,11 +44,12 @@ class Row:
       split: `test`, or `val` where the paper says that it validates.
       method, variant: what was evaluated; `label` joins them.
       printed: the row's label in the paper.
-      paper, table: where it is printed.
+      paper: one of `PAPERS`.
+      table, section: its number in the paper; a section for figures that are only in the text, else a table.
       pretraining: the saliency set on which the weights were pre-trained: `dhf1k`, `none`, or empty if the
         paper does not report it or it does not apply.
-      metrics: name -> value, only for printed values.
       note: misprints and conditions.
+      printed_values: metric -> value as printed, such as `0.900`; without those that are not printed.
     """
 
     dataset: str
@@ -55,9 +59,15 @@ class Row:
     printed: str
     paper: str
     table: str
+    section: str
     pretraining: str
-    metrics: dict[str, float]
     note: str
+    printed_values: dict[str, str]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The printed values as numbers, by metric."""
+        return {name: float(text) for name, text in self.printed_values.items()}
 
     @property
     def label(self) -> str:
@@ -66,8 +76,20 @@ class Row:
 
     @property
     def source(self) -> str:
-        """The paper and its table, such as `avinet, Table 4`."""
-        return f"{self.paper}, Table {self.table}"
+        """The paper and its table or section, such as `avinet, Table 4`."""
+        return f"{self.paper}, Table {self.table}" if self.table else f"{self.paper}, Section {self.section}"
+
+    @property
+    def key(self) -> str:
+        """The paper, the table or section, and the label: `avinet:4:AViNet(B)`, on each set of the table."""
+        return f"{self.paper}:{self.table or self.section}:{self.label}"
+
+    @property
+    def figures(self) -> str:
+        """The printed values with titles, in the order of the table of metrics: `CC 0.5112, SIM 0.378`."""
+        metrics = registry.table("metric").items()
+        values = self.printed_values
+        return ", ".join(f"{metric.title} {values[name]}" for name, metric in metrics if name in values)
 
 
 def categories(dataset: str) -> Mapping[str, str]:
@@ -78,13 +100,13 @@ def categories(dataset: str) -> Mapping[str, str]:
 
 @functools.cache
 def _all() -> tuple[Row, ...]:
-    text = importlib.resources.files("avsal_jax.evaluation").joinpath("published.csv").read_text("utf-8")
+    text = importlib.resources.files("avsal_jax").joinpath("published.csv").read_text("utf-8")
     reader, table = csv.DictReader(text.splitlines()), []
     columns = {field.name for field in dataclasses.fields(Row)}
     metrics = [name for name in reader.fieldnames if name not in columns]
     for record in reader:
         printed = {metric: record.pop(metric) for metric in metrics}
-        table.append(Row(**record, metrics={k: float(v) for k, v in printed.items() if v}))
+        table.append(Row(**record, printed_values={name: text for name, text in printed.items() if text}))
     return tuple(table)
 
 
@@ -101,6 +123,22 @@ def rows(dataset: str | None = None, method: str | None = None, paper: str | Non
         and method in (None, row.label, row.method)
         and paper in (None, row.paper)
     )
+
+
+def rows_of_key(key: str) -> tuple[Row, ...]:
+    """Returns the rows that a key names, in the order of the table.
+
+    Args:
+      key: such as `avinet:4:AViNet(B)`, for each set of the table, or `avinet:4:AViNet(B):diem`, for one set.
+
+    Raises:
+      AvsalError: no row has this key (with the nearest key).
+    """
+    matches = tuple(row for row in _all() if key in (row.key, f"{row.key}:{row.dataset}"))
+    if not matches:
+        keys = dict.fromkeys(row.key for row in _all())
+        raise AvsalError(f"no published row has the key {key!r}{did_you_mean(key, keys)}")
+    return matches
 
 
 def method_rows(name: str) -> tuple[Row, ...]:
