@@ -151,15 +151,15 @@ def test_variables_that_are_wrong(environment, message):
 
 
 def test_gpus():
-    both = {"CUDA_VISIBLE_DEVICES": "4,5"}
-    assert own_gpus(Cluster("x"), both) is None
+    two_gpus = {"CUDA_VISIBLE_DEVICES": "4,5"}
+    assert own_gpus(Cluster("x"), two_gpus) is None
     assert own_gpus(Cluster("x", local=1), {}) == [1]  # none is hidden from it
-    assert own_gpus(Cluster("x", local=1), both) == [1]
+    assert own_gpus(Cluster("x", local=1), two_gpus) == [1]
     assert own_gpus(Cluster("x", local=3), {"CUDA_VISIBLE_DEVICES": "7"}) is None  # --gpus-per-task=1
-    assert own_gpus(Cluster("x", local=0), both | {"SLURM_STEP_TASKS_PER_NODE": "1(x2)"}) is None
-    assert own_gpus(Cluster("x", local=1), both | {"SLURM_STEP_TASKS_PER_NODE": "2(x2)"}) == [1]
+    assert own_gpus(Cluster("x", local=0), two_gpus | {"SLURM_STEP_TASKS_PER_NODE": "1(x2)"}) is None
+    assert own_gpus(Cluster("x", local=1), two_gpus | {"SLURM_STEP_TASKS_PER_NODE": "2(x2)"}) == [1]
     with pytest.raises(AvsalError, match=r"process 2 \(from 0\) on its machine, which shows it 2 GPUs"):
-        own_gpus(Cluster("x", local=2), both)
+        own_gpus(Cluster("x", local=2), two_gpus)
 
 
 @pytest.mark.parametrize(
@@ -242,8 +242,8 @@ def finished(*processes):
     return texts, [process.returncode for process in processes]
 
 
-def train_flags(tmp_path, config, *more):
-    return ["train", "--config", config, "--workdir", tmp_path / "w", "--join", "3", *more]
+def train_flags(tmp_path, config, *flags):
+    return ["train", "--config", config, "--workdir", tmp_path / "w", "--join", "3", *flags]
 
 
 @pytest.mark.slow
@@ -252,15 +252,15 @@ def test_a_process_that_never_comes_is_one_clear_line(tmp_path, tests_dir):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    several = ["--coordinator", address, "--num-processes", 2]
-    first = start(train_flags(tmp_path, config, *several, "--process-id", 0), tmp_path)
+    pair_flags = ["--coordinator", address, "--num-processes", 2]
+    first = start(train_flags(tmp_path, config, *pair_flags, "--process-id", 0), tmp_path)
     texts, codes = finished(first)
     last = texts[0].splitlines()[-1]
     assert codes == [launch.LOST] and last.startswith(
         f"avsal: flags: process 1 of 2, process 1 is at {address}"
     )
     assert "waited 3 s and not all of the other 1 came; see whether each was started" in last
-    texts, codes = finished(start(train_flags(tmp_path, config, *several, "--process-id", 1), tmp_path))
+    texts, codes = finished(start(train_flags(tmp_path, config, *pair_flags, "--process-id", 1), tmp_path))
     assert codes == [launch.LOST]
     assert f"nothing answers at {address}, where process 1 should be" in texts[0].splitlines()[-1]
 
@@ -295,10 +295,10 @@ def test_two_processes_of_slurm_evaluate_and_predict_as_one(work):
         texts, codes = finished(*(start([*arguments, f"{name}-two"], work, **slurm(i)) for i in range(2)))
         assert codes == [0, 0], texts
         assert "found SLURM: this process takes share 2 of 2" in texts[1]
-    one, two = work / "evaluate-one", work / "evaluate-two"
+    single, pair = work / "evaluate-one", work / "evaluate-two"
     for file in ("summary.json", "frames.csv", "videos.csv"):
-        assert (one / file).read_bytes() == (two / file).read_bytes()
-    assert json.loads((two / "summary.json").read_text())["videos"] == 4
+        assert (single / file).read_bytes() == (pair / file).read_bytes()
+    assert json.loads((pair / "summary.json").read_text())["videos"] == 4
     maps = tree(work / "predict-one", ".png", ".npz")
     assert len(maps) > 3 * 10 and tree(work / "predict-two", ".png", ".npz") == maps
 

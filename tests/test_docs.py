@@ -71,15 +71,15 @@ def test_commands_on_training_are_known(tests_dir):
     lines = re.findall(r"^avsal train (--config .*)", text, re.MULTILINE)
     inits = re.findall(r"^--config\.init[.=].*", text, re.MULTILINE)
     lines += [f"--config vinet_dhf1k {init}" for init in inits]
-    known = [line for line in lines if "my/recipe.py" not in line]
-    assert len(known) >= 10
-    for line in known:
-        args, more = parser.parse_known_args(["train", *shlex.split(line, comments=True)])
-        build_config(config_values(args.config, more))
+    commands = [line for line in lines if "my/recipe.py" not in line]
+    assert len(commands) >= 10
+    for line in commands:
+        args, overrides = parser.parse_known_args(["train", *shlex.split(line, comments=True)])
+        build_config(config_values(args.config, overrides))
 
 
 def test_the_loops_over_recipes_are_of_commands_that_fit(tests_dir):
-    """Run by a shell whose `avsal` writes down what it was given."""
+    """A shell runs the loops. Its `avsal` is a function that prints its arguments."""
     from avsal_jax.training.overrides import config_values
     from avsal_jax.training.schema import build_config
 
@@ -91,13 +91,13 @@ def test_the_loops_over_recipes_are_of_commands_that_fit(tests_dir):
     loops = [block for block in re.findall(r"```\n(.*?)```", text, re.DOTALL) if "for " in block]
     script = "\n".join(['avsal() { echo "$@"; }', *loops])
     shell = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, check=True)
-    seen = [parser.parse_known_args(shlex.split(line)) for line in shell.stdout.splitlines()]
-    assert [args.command for args, _ in seen].count("train") == 12
-    for args, more in seen:
+    parsed = [parser.parse_known_args(shlex.split(line)) for line in shell.stdout.splitlines()]
+    assert [args.command for args, _ in parsed].count("train") == 12
+    for args, overrides in parsed:
         if args.command == "train":
-            build_config(config_values(args.config, more))
+            build_config(config_values(args.config, overrides))
             continue
-        assert not more
+        assert not overrides
         if not args.model.startswith("1="):  # folds that are pooled
             find_dataset(args.dataset).check_fold(args.dataset, split=args.split, fold=args.fold)
 

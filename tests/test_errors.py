@@ -34,18 +34,18 @@ def fails(monkeypatch):
     return arrange
 
 
-def test_what_no_one_expected_is_one_line_with_its_place(fails, capsys, monkeypatch):
+def test_an_unexpected_error_is_one_line_with_its_place(fails, capsys, monkeypatch):
     monkeypatch.delenv("AVSAL_DEBUG", raising=False)
     fails(KeyError("wave\nform"))
     assert main(["doctor"]) == 70
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1 and "Traceback" not in told
-    assert told.startswith(f"avsal: unexpected error: KeyError: 'wave\\nform' ({__file__}, line ")
-    assert "AVSAL_DEBUG=1" in told
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and "Traceback" not in message
+    assert message.startswith(f"avsal: unexpected error: KeyError: 'wave\\nform' ({__file__}, line ")
+    assert "AVSAL_DEBUG=1" in message
     monkeypatch.setenv("AVSAL_DEBUG", "1")
     assert main(["doctor"]) == 70
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("Traceback") and lines[-1] == told.rstrip()
+    assert lines[0].startswith("Traceback") and lines[-1] == message.rstrip()
 
 
 def test_the_machine_is_no_fault_of_the_program(fails, capsys):

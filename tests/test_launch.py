@@ -34,9 +34,9 @@ POD = {
 
 def tool(name):
     """The path of a program that the extra `dev` brings; a failure without it."""
-    found = shutil.which(name, path=f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}")
-    assert found, f"{name} is missing: pip install --editable '.[dev,train]'"
-    return found
+    path = shutil.which(name, path=f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}")
+    assert path, f"{name} is missing: pip install --editable '.[dev,train]'"
+    return path
 
 
 @pytest.fixture
@@ -77,8 +77,8 @@ def config_of(words):
     """Returns (flags, config) of the words of an `avsal train`; only known flags and values are taken."""
     parser = argparse.ArgumentParser()
     train.add_parser(parser.add_subparsers())
-    args, more = parser.parse_known_args(words)
-    return args, build_config(config_values(args.config, more))
+    args, overrides = parser.parse_known_args(words)
+    return args, build_config(config_values(args.config, overrides))
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -110,9 +110,9 @@ def test_the_slurm_job_is_one_that_the_program_takes(stubs, tmp_path):
 
 
 def sbatch_options():
-    found = re.findall(r"^#SBATCH --(\S+?)(?:=(\S+))?$", (LAUNCH / "slurm.sh").read_text(), re.MULTILINE)
-    assert len(found) == (LAUNCH / "slurm.sh").read_text().count("#SBATCH") > 5
-    return dict(found)
+    directives = re.findall(r"^#SBATCH --(\S+?)(?:=(\S+))?$", (LAUNCH / "slurm.sh").read_text(), re.MULTILINE)
+    assert len(directives) == (LAUNCH / "slurm.sh").read_text().count("#SBATCH") > 5
+    return dict(directives)
 
 
 def test_slurm_gives_a_process_for_each_gpu_and_time_to_save():
@@ -122,22 +122,22 @@ def test_slurm_gives_a_process_for_each_gpu_and_time_to_save():
 
 
 @pytest.mark.parametrize(
-    ("code", "restarts", "again"),
+    ("code", "restarts", "requeued"),
     [(PREEMPTED, 3, True), (PREEMPTED, 100, False), (0, 0, False), (2, 0, False)],
 )
-def test_slurm_queues_again_what_was_preempted_and_nothing_else(stubs, code, restarts, again):
+def test_slurm_queues_again_what_was_preempted_and_nothing_else(stubs, code, restarts, requeued):
     stubs("srun", f"exit {code}")
     stubs("scontrol")
-    done = run("slurm.sh", SLURM_JOB_ID="123", SLURM_RESTART_COUNT=str(restarts))
-    assert done.returncode == code
-    assert stubs.called()[1:] == ([["scontrol", "requeue", "123"]] if again else [])
+    result = run("slurm.sh", SLURM_JOB_ID="123", SLURM_RESTART_COUNT=str(restarts))
+    assert result.returncode == code
+    assert stubs.called()[1:] == ([["scontrol", "requeue", "123"]] if requeued else [])
 
 
 def test_the_pod_is_made_installed_and_trained_on(stubs):
     stubs("gcloud")
-    done = run("tpu_pod.sh", "--", "--config.loss.cc=-0.1", DRY_RUN="1", **POD)
-    assert done.returncode == 0 and not stubs.called(), done.stderr
-    subprocess.run(["bash", "-c", done.stdout], check=True)
+    result = run("tpu_pod.sh", "--", "--config.loss.cc=-0.1", DRY_RUN="1", **POD)
+    assert result.returncode == 0 and not stubs.called(), result.stderr
+    subprocess.run(["bash", "-c", result.stdout], check=True)
     create, copy, install, start = stubs.called()
     assert create[:5] == ["gcloud", "compute", "tpus", "queued-resources", "create"]
     assert copy[1:6] == ["compute", "tpus", "tpu-vm", "scp", POD["WHEEL"]]
@@ -163,19 +163,19 @@ def remote(call):
 
 def test_the_pod_is_waited_for(stubs, tmp_path):
     state = tmp_path / "state"
-    asked = f'if [ "$4" = describe ]; then cat {state} || exit 1; echo ACTIVE > {state}; exit; fi'
-    stubs("gcloud", f"{asked}; echo WAITING_FOR_RESOURCES > {state}")
-    done = run("tpu_pod.sh", "create", POLL_SECONDS="0", SPOT="1", **POD)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "avsal is WAITING_FOR_RESOURCES\n"
+    describe = f'if [ "$4" = describe ]; then cat {state} || exit 1; echo ACTIVE > {state}; exit; fi'
+    stubs("gcloud", f"{describe}; echo WAITING_FOR_RESOURCES > {state}")
+    result = run("tpu_pod.sh", "create", POLL_SECONDS="0", SPOT="1", **POD)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "avsal is WAITING_FOR_RESOURCES\n"
     assert [call[4] for call in stubs.called()] == ["describe", "create", "describe", "describe"]
     assert "--spot" in stubs.called()[1]
-    assert run("tpu_pod.sh", "create", POLL_SECONDS="0", **POD).returncode == 0  # it is there already
+    assert run("tpu_pod.sh", "create", POLL_SECONDS="0", **POD).returncode == 0  # it exists already
     assert [call[4] for call in stubs.called()[4:]] == ["describe", "describe"]
     state.write_text("SUSPENDED\n")
     stubs("gcloud", f"cat {state}")
-    done = run("tpu_pod.sh", "create", POLL_SECONDS="0", **POD)
-    assert done.returncode == 1 and done.stderr == "avsal is SUSPENDED; delete it and create it again\n"
+    result = run("tpu_pod.sh", "create", POLL_SECONDS="0", **POD)
+    assert result.returncode == 1 and result.stderr == "avsal is SUSPENDED; delete it and create it again\n"
 
 
 def test_the_steps_of_a_pod_can_be_taken_singly(stubs):
@@ -200,10 +200,10 @@ def test_the_steps_of_a_pod_can_be_taken_singly(stubs):
         ),
     ],
 )
-def test_mistakes_with_pods_are_told(stubs, arguments, variables, words):
+def test_mistakes_with_pods_are_errors(stubs, arguments, variables, words):
     stubs("gcloud")
-    done = run("tpu_pod.sh", *arguments, **{**POD, **variables})
-    assert done.returncode != 0 and words in done.stderr and not stubs.called()
+    result = run("tpu_pod.sh", *arguments, **{**POD, **variables})
+    assert result.returncode != 0 and words in result.stderr and not stubs.called()
 
 
 def documents(name):
@@ -272,21 +272,22 @@ def test_the_commands_of_pods_are_ones_that_the_program_takes(name):
 
 
 def test_the_container_file_is_sound():
-    done = subprocess.run(
+    result = subprocess.run(
         [tool("hadolint"), "--failure-threshold", "style", str(LAUNCH / "Dockerfile")],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout
-    done = subprocess.run(
+    assert result.returncode == 0, result.stdout
+    result = subprocess.run(
         [tool("hadolint"), "--format", "json", "-"],
         input="FROM debian\nRUN cd /x",
         capture_output=True,
         text=True,
         check=False,
     )
-    assert {"DL3003", "DL3006"} <= {found["code"] for found in json.loads(done.stdout)}  # it does look
+    # The linter does find mistakes.
+    assert {"DL3003", "DL3006"} <= {finding["code"] for finding in json.loads(result.stdout)}
 
 
 def instructions():
@@ -303,11 +304,11 @@ def test_what_the_container_file_copies_is_what_the_wheel_is_made_of():
     assert all((root / name).exists() for name in copied)
     project = tomllib.loads((root / "pyproject.toml").read_text())
     hatch = project["tool"]["hatch"]["build"]["targets"]["wheel"]
-    needed = {*hatch["packages"], *hatch["force-include"], *project["project"]["license-files"]}
-    needed.add(project["project"]["readme"])
-    assert all({name, name.partition("/")[0]} & copied for name in needed)
+    paths = {*hatch["packages"], *hatch["force-include"], *project["project"]["license-files"]}
+    paths.add(project["project"]["readme"])
+    assert all({name, name.partition("/")[0]} & copied for name in paths)
     bundled = json.loads((root / "checkpoints" / "manifest.json").read_text())["bundled"]
-    assert bundled and {f"checkpoints/{one['name']}" for one in bundled} <= needed & copied
+    assert bundled and {f"checkpoints/{row['name']}" for row in bundled} <= paths & copied
 
 
 @pytest.mark.parametrize(
@@ -316,7 +317,7 @@ def test_what_the_container_file_copies_is_what_the_wheel_is_made_of():
 def test_the_container_file_installs_extras_that_exist(stubs, monkeypatch, accelerator, extras):
     stubs("pip")
     (shell,) = (rest for word, rest in instructions() if word == "RUN" and "ACCELERATOR" in rest)
-    done = subprocess.run(
+    result = subprocess.run(
         ["sh", "-c", shell],
         env={**os.environ, "ACCELERATOR": accelerator},
         capture_output=True,
@@ -324,10 +325,10 @@ def test_the_container_file_installs_extras_that_exist(stubs, monkeypatch, accel
         check=False,
     )
     if extras is None:
-        assert done.returncode == 2 and "ACCELERATOR is cpu, cuda or tpu; got gpu" in done.stderr
+        assert result.returncode == 2 and "ACCELERATOR is cpu, cuda or tpu; got gpu" in result.stderr
         assert not stubs.called()
         return
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     assert stubs.called() == [["pip", "install", "--no-cache-dir", f"/wheels/*.whl[{extras}]"]]
     project = tomllib.loads((LAUNCH.parent.parent / "pyproject.toml").read_text())["project"]
     assert set(extras.split(",")) <= set(project["optional-dependencies"])
@@ -347,7 +348,7 @@ def test_the_page_names_every_file_and_commands_that_the_program_takes():
     assert parser.parse_args(shlex.split(wrapped.replace("$SLURM_ARRAY_TASK_ID", "3"))).shard == (3, 8)
 
 
-def test_the_page_reckons_with_the_measured_input_rate():
+def test_the_page_uses_the_measured_input_rate():
     docs = LAUNCH.parent.parent / "docs"
     page, measured = (docs / "pod.md").read_text(), (docs / "performance.md").read_text()
     clips, frames = re.search(r"prepared JPEG \| ([\d.]+) \(.*\| ([\d,]+) \|", measured).groups()

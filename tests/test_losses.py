@@ -1,4 +1,4 @@
-"""Losses agree with torch in values and gradients, and stay finite where torch's do not."""
+"""Losses agree with torch in values and gradients, and are finite where torch's are not."""
 
 import functools
 import json
@@ -45,10 +45,10 @@ def values_and_gradient(term, *maps):
 
 
 def check_against_torch(term, maps, values, gradient):
-    ours, our_gradient = values_and_gradient(term, *maps)
+    jax_values, jax_gradient = values_and_gradient(term, *maps)
     # Sums of thousands of float32 numbers of order 1; a correlation near 0 is what is left of them.
-    np.testing.assert_allclose(ours, values, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(our_gradient, gradient, rtol=1e-5, atol=1e-5 * np.abs(gradient).max())
+    np.testing.assert_allclose(jax_values, values, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(jax_gradient, gradient, rtol=1e-5, atol=1e-5 * np.abs(gradient).max())
 
 
 @pytest.fixture(scope="module")
@@ -100,14 +100,14 @@ def test_equations_16_to_19_of_avrsp_in_loops():
         return sum((a[i] - mean_a) * (b[i] - mean_b) for i in places) / len(places)
 
     def kl(eps):
-        one, other = distribution(p), distribution(g)
-        return sum(other[i] * np.log((eps + other[i]) / (eps + one[i])) for i in places)  # Eq. 16
+        prediction, truth = distribution(p), distribution(g)
+        return sum(truth[i] * np.log((eps + truth[i]) / (eps + prediction[i])) for i in places)  # Eq. 16
 
     cc = covariance(p, g) / (covariance(p, p) * covariance(g, g)) ** 0.5  # Eq. 17
-    one, other = distribution(stretched(p)), distribution(stretched(g))
-    sim = sum(min(one[i], other[i]) for i in places)
-    one, other = distribution(p), distribution(g)
-    sums = sum(min(one[i], other[i]) for i in places)  # Eq. 18
+    prediction, truth = distribution(stretched(p)), distribution(stretched(g))
+    sim = sum(min(prediction[i], truth[i]) for i in places)
+    prediction, truth = distribution(p), distribution(g)
+    sums = sum(min(prediction[i], truth[i]) for i in places)  # Eq. 18
     assert abs(sums - sim) > 1e-3
     with jax.enable_x64(True):
         scores = (

@@ -45,7 +45,7 @@ def negatives(name):
     return arrays()[f"{name}.neg_uniform"], arrays()[f"{name}.neg_shuffled"][:, :n]
 
 
-def same(value, expected, atol=1e-9):
+def check(value, expected, atol=1e-9):
     assert isinstance(value, np.float64)
     np.testing.assert_allclose(value, float(expected), rtol=0, atol=atol, equal_nan=True)
 
@@ -61,16 +61,16 @@ def test_mit_metrics(name):
     # imfilter(other, fspecial("gaussian", 13, 2), "replicate"), as the file says
     baseline = scipy.ndimage.gaussian_filter(other.astype(float), 2, mode="nearest", radius=6)
     expected = oracle(MIT)[name]
-    same(metrics.cc(p, g), expected["CC"])
-    same(metrics.sim(p, g), expected["SIM"])
-    same(metrics.nss(p, f), expected["NSS"])
-    same(metrics.kl(p, g), expected["KL"])
-    same(metrics.information_gain(p, f, baseline), expected["IG_vs_other"])
-    same(metrics.auc_judd(p, f), expected["AUC_Judd_nojitter"])
-    same(metrics.auc_borji(p, f, uniform), expected["AUC_Borji_given"])
-    same(metrics.auc_borji(p, f, uniform, step=0.001), expected["AUC_Borji_given_step001"])
-    same(metrics.auc_shuffled(p, f, shuffled), expected["AUC_shuffled_given"])
-    same(metrics.auc_shuffled(p, f, shuffled, step=0.001), expected["AUC_shuffled_given_step001"])
+    check(metrics.cc(p, g), expected["CC"])
+    check(metrics.sim(p, g), expected["SIM"])
+    check(metrics.nss(p, f), expected["NSS"])
+    check(metrics.kl(p, g), expected["KL"])
+    check(metrics.information_gain(p, f, baseline), expected["IG_vs_other"])
+    check(metrics.auc_judd(p, f), expected["AUC_Judd_nojitter"])
+    check(metrics.auc_borji(p, f, uniform), expected["AUC_Borji_given"])
+    check(metrics.auc_borji(p, f, uniform, step=0.001), expected["AUC_Borji_given_step001"])
+    check(metrics.auc_shuffled(p, f, shuffled), expected["AUC_shuffled_given"])
+    check(metrics.auc_shuffled(p, f, shuffled, step=0.001), expected["AUC_shuffled_given_step001"])
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -80,7 +80,7 @@ def test_mit_metrics_that_draw(name):
 
     def near(value, key):
         spread = float(expected[f"{key}_std"])
-        same(value, expected[f"{key}_mean"], 1e-9 + (0 if math.isnan(spread) else 4 * spread))
+        check(value, expected[f"{key}_mean"], 1e-9 + (0 if math.isnan(spread) else 4 * spread))
 
     near(metrics.auc_judd(p, f, jitter=0), "AUC_Judd_jitter")
     near(metrics.auc_borji(p, f, metrics.sample_uniform_negatives(f, 1)), "AUC_Borji_100")
@@ -93,7 +93,7 @@ def test_noise_reaches_up_to_1e_7():
     assert np.random.default_rng(0).random(2)[0] == fixated
     for share, expected in ((0.97, 1.0), (1.03, 0.5)):
         p = np.array([[0.0, share * (fixated - other) * 1e-7]])
-        same(metrics.auc_judd(p, np.array([[1, 0]]), jitter=0), expected)
+        check(metrics.auc_judd(p, np.array([[1, 0]]), jitter=0), expected)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -106,10 +106,10 @@ def test_after_the_blur_of_stavis(name):
     p = scipy.ndimage.gaussian_filter(p, 2, mode="reflect", radius=6)
     expected = oracle(MIT)[name]
     noise = name == "constant"
-    same(metrics.cc(p, g), math.nan if noise else expected["STAViS_post_CC"])
-    same(metrics.sim(p, g), expected["STAViS_post_SIM"])
-    same(metrics.nss(p, f), math.nan if noise else expected["STAViS_post_NSS"])
-    same(metrics.auc_judd(p, f), expected["STAViS_post_AUC_Judd_nojitter"])
+    check(metrics.cc(p, g), math.nan if noise else expected["STAViS_post_CC"])
+    check(metrics.sim(p, g), expected["STAViS_post_SIM"])
+    check(metrics.nss(p, f), math.nan if noise else expected["STAViS_post_NSS"])
+    check(metrics.auc_judd(p, f), expected["STAViS_post_AUC_Judd_nojitter"])
 
 
 DEFINED = [name for name in CASES if name not in ("zero", "constant", "empty_fix", "lowres")]
@@ -118,28 +118,28 @@ DEFINED = [name for name in CASES if name not in ("zero", "constant", "empty_fix
 @pytest.mark.parametrize("name", DEFINED)
 def test_options_give_what_other_programs_give(name):
     p, g, f, _ = case(name)
-    theirs = oracle(PYSALIENCY)[name]
-    same(metrics.nss(p, f, ddof=0), theirs["NSS"])
-    same(metrics.nss(p, f, ddof=0), oracle("herrlich10_via_DiffSal")[name]["NSS"])
-    same(metrics.nss(p, f), oracle("unisal")[name]["NSS_torch_std_ddof1"])
-    same(metrics.nss(p, f), oracle("vinet_loss")[name]["NSS"])
-    same(metrics.sim(p, g, min_max=False), theirs["SIM"])
-    same(metrics.sim(p, g, min_max=False), oracle("unisal")[name]["SIM_of_sum_normalised"])
-    same(metrics.sim(p, g), oracle("herrlich10_via_DiffSal")[name]["SIM"])
-    same(metrics.kl(p, g, shift=True, eps=2.2204e-16), theirs["KL_MIT"])
-    same(metrics.auc_judd(p, f, rule="distinct"), theirs["AUC_unfixated_fixthresholds"])
-    same(metrics.auc_judd(p, f, rule="rank"), theirs["AUC_uniform_allthresholds"])
+    expected = oracle(PYSALIENCY)[name]
+    check(metrics.nss(p, f, ddof=0), expected["NSS"])
+    check(metrics.nss(p, f, ddof=0), oracle("herrlich10_via_DiffSal")[name]["NSS"])
+    check(metrics.nss(p, f), oracle("unisal")[name]["NSS_torch_std_ddof1"])
+    check(metrics.nss(p, f), oracle("vinet_loss")[name]["NSS"])
+    check(metrics.sim(p, g, min_max=False), expected["SIM"])
+    check(metrics.sim(p, g, min_max=False), oracle("unisal")[name]["SIM_of_sum_normalised"])
+    check(metrics.sim(p, g), oracle("herrlich10_via_DiffSal")[name]["SIM"])
+    check(metrics.kl(p, g, shift=True, eps=2.2204e-16), expected["KL_MIT"])
+    check(metrics.auc_judd(p, f, rule="distinct"), expected["AUC_unfixated_fixthresholds"])
+    check(metrics.auc_judd(p, f, rule="rank"), expected["AUC_uniform_allthresholds"])
     if name != "uint8":  # their rounding to four digits is worse where fixations tie
-        same(metrics.auc_judd(p, f, rule="distinct"), oracle("unisal")[name]["AUC_Judd"], 5e-5)
+        check(metrics.auc_judd(p, f, rule="distinct"), oracle("unisal")[name]["AUC_Judd"], 5e-5)
 
 
 @pytest.mark.parametrize("name", ["constant", "zero"])
 def test_options_on_constant_maps(name):
     p, g, f, _ = case(name)
     for rule, key in (("distinct", "AUC_unfixated_fixthresholds"), ("rank", "AUC_uniform_allthresholds")):
-        same(metrics.auc_judd(p, f, rule=rule), oracle(PYSALIENCY)[name][key])
+        check(metrics.auc_judd(p, f, rule=rule), oracle(PYSALIENCY)[name][key])
     if name == "constant":
-        same(metrics.sim(p, g, min_max=False), oracle(PYSALIENCY)[name]["SIM"])
+        check(metrics.sim(p, g, min_max=False), oracle(PYSALIENCY)[name]["SIM"])
 
 
 def test_thresholds_are_those_of_matlab_to_the_last_bit():
@@ -149,19 +149,19 @@ def test_thresholds_are_those_of_matlab_to_the_last_bit():
     f = np.zeros((2, 5), np.uint8)
     f[0, 1] = 1
     # hit .6 and miss 1: both pass 0 to .6; the miss alone .7 to 1
-    same(metrics.auc_shuffled(p, f, np.array([[[0, 0]]])), 0)
+    check(metrics.auc_shuffled(p, f, np.array([[[0, 0]]])), 0)
     # hit .6, misses 1 and .6: at .6 all pass, above one of two: area under (0,0) (.5,0) (1,1)
-    same(metrics.auc_shuffled(p, f, np.array([[[0, 0], [0, 1]]])), 0.25)
+    check(metrics.auc_shuffled(p, f, np.array([[[0, 0], [0, 1]]])), 0.25)
     f[0, 0] = 1
     # hits 1 and .6, misses .3 and .6: (0,0) (0,.5) (.5,1) (1,1), the last but one from the threshold .6 on
-    same(metrics.auc_shuffled(p, f, np.array([[[0, 2], [0, 1]]])), 0.875)
+    check(metrics.auc_shuffled(p, f, np.array([[[0, 2], [0, 1]]])), 0.875)
     # hits 1 and .3, misses .3 and 0: .3 is below 3 x .1, so it passes .2 only: (.5,1) after (0,.5)
     f[0] = [1, 0, 1, 0, 0]
-    same(metrics.auc_shuffled(p, f, np.array([[[0, 3], [0, 4]]])), 0.875)
+    check(metrics.auc_shuffled(p, f, np.array([[[0, 3], [0, 4]]])), 0.875)
     # hits 1 and .6 against .6000000000000001 = 6 x .1, which numpy and Octave have as the threshold
     p[1, 0] = 6 * 0.1
     f[0] = [1, 1, 0, 0, 0]
-    same(metrics.auc_shuffled(p, f, np.array([[[1, 0]]])), 0.75)
+    check(metrics.auc_shuffled(p, f, np.array([[[1, 0]]])), 0.75)
 
 
 def random_maps(shape, rate=0.005):
@@ -185,9 +185,9 @@ def test_jitted_float32_agrees_with_float64(dtype):
         (metrics.nss, f),
         (functools.partial(metrics.nss, ddof=0), f),
     ):
-        ours = jax.jit(run)(jnp.asarray(p), jnp.asarray(truth))
-        assert ours.dtype == jnp.float32
-        np.testing.assert_allclose(ours, run(p, truth), rtol=0, atol=1e-4)
+        value = jax.jit(run)(jnp.asarray(p), jnp.asarray(truth))
+        assert value.dtype == jnp.float32
+        np.testing.assert_allclose(value, run(p, truth), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "lowres"])
@@ -220,16 +220,16 @@ def test_constant_up_to_the_rounding_of_its_type():
     assert np.isnan(metrics.cc(1e9 * (1 + 4e-16 * rng.random(g.shape)), g))
 
 
-def test_batches_are_frames_one_by_one_and_inputs_stay():
+def test_a_batch_equals_its_frames_and_inputs_are_unchanged():
     p, g, f = random_maps((2, 3, 18, 25), rate=0.02)
     low = p[..., ::2, ::3].copy()
     before = [m.copy() for m in (p, g, low)]
-    drawn = [[metrics.sample_uniform_negatives(m, 7, splits=4) for m in row] for row in f]
-    longest = max(m.shape[1] for row in drawn for m in row)
+    samples = [[metrics.sample_uniform_negatives(m, 7, splits=4) for m in row] for row in f]
+    longest = max(m.shape[1] for row in samples for m in row)
     padded = np.array(
         [
             [np.pad(m, ((0, 0), (0, longest - m.shape[1]), (0, 0)), constant_values=-1) for m in r]
-            for r in drawn
+            for r in samples
         ]
     )
     for maps in (p, low):
@@ -243,11 +243,11 @@ def test_batches_are_frames_one_by_one_and_inputs_stay():
             (metrics.auc_borji, f, padded),
             (metrics.auc_shuffled, f, padded),
         ):
-            whole = run(maps, *truth)
-            assert whole.shape == (2, 3) and whole.dtype == np.float64 and np.isfinite(whole).all()
+            scores = run(maps, *truth)
+            assert scores.shape == (2, 3) and scores.dtype == np.float64 and np.isfinite(scores).all()
             for i in np.ndindex(2, 3):
-                assert whole[i] == run(maps[i], *(t[i] for t in truth))
-    assert metrics.auc_borji(p[0, 0], f[0, 0], drawn[0][0]) == metrics.auc_borji(
+                assert scores[i] == run(maps[i], *(t[i] for t in truth))
+    assert metrics.auc_borji(p[0, 0], f[0, 0], samples[0][0]) == metrics.auc_borji(
         p[0, 0], f[0, 0], padded[0, 0]
     )
     for now, then in zip((p, g, low), before, strict=True):
@@ -272,22 +272,22 @@ def test_maps_with_nan_or_infinities_have_no_value():
 
 
 def test_imresize():
-    # by hand, from MATLAB's documented algorithm: halving a ramp keeps a ramp inside; constants stay
+    # By hand, from MATLAB's documented algorithm: half of a ramp is a ramp inside; constants are unchanged.
     ramp = np.broadcast_to(np.arange(16.0), (4, 16))
     np.testing.assert_allclose(metrics.imresize(ramp, 4, 8)[0, 2:6], 2 * np.arange(2, 6) + 0.5, atol=1e-12)
     np.testing.assert_allclose(metrics.imresize(np.full((3, 5), 0.7), 7, 2), 0.7, atol=1e-15)
     # Pillow's bicubic filter is the same, but for the edges
     p = case("smooth")[0]
-    theirs = np.asarray(Image.fromarray(p.astype(np.float32)).resize((13, 9), Image.Resampling.BICUBIC))
-    np.testing.assert_allclose(metrics.imresize(p, 9, 13)[2:-2, 2:-2], theirs[2:-2, 2:-2], atol=1e-6)
+    expected = np.asarray(Image.fromarray(p.astype(np.float32)).resize((13, 9), Image.Resampling.BICUBIC))
+    np.testing.assert_allclose(metrics.imresize(p, 9, 13)[2:-2, 2:-2], expected[2:-2, 2:-2], atol=1e-6)
     # an impulse, doubled: cubic kernel with a = -.5 at distances .25, .75, 1.25, 1.75
     impulse = np.zeros((1, 9))
     impulse[0, 4] = 1
     near = [0.8671875, 0.2265625, -0.0703125, -0.0234375]
     np.testing.assert_allclose(metrics.imresize(impulse, 1, 18)[0, 9:13], near, atol=1e-15)
     assert metrics.imresize(np.zeros((2, 3, 4), np.uint8), 5, 6).shape == (2, 5, 6)
-    same = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    np.testing.assert_array_equal(metrics.imresize(same, 3, 4), same)
+    image = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    np.testing.assert_array_equal(metrics.imresize(image, 3, 4), image)
 
 
 def test_negatives_are_drawn_as_in_matlab():
@@ -302,9 +302,9 @@ def test_negatives_are_drawn_as_in_matlab():
     assert all(len(set(map(tuple, split.tolist()))) == 3 for split in shuffled)
     assert set(map(tuple, shuffled.reshape(-1, 2).tolist())) == set(map(tuple, np.argwhere(other).tolist()))
     assert metrics.sample_shuffled_negatives(other, f, 0, splits=5).shape == (5, 3, 2)
-    none = metrics.sample_shuffled_negatives(f, 0 * f, 0)
-    assert none.shape == (100, 0, 2)
-    assert np.isnan(metrics.auc_shuffled(np.arange(54.0).reshape(6, 9), f, none))
+    empty = metrics.sample_shuffled_negatives(f, 0 * f, 0)
+    assert empty.shape == (100, 0, 2)
+    assert np.isnan(metrics.auc_shuffled(np.arange(54.0).reshape(6, 9), f, empty))
 
 
 def test_numpy_needs_no_jax():
@@ -314,8 +314,8 @@ def test_numpy_needs_no_jax():
         "p = np.arange(12.0).reshape(3, 4); f = p > 9; n = m.sample_uniform_negatives(f, 0)\n"
         "print(m.cc(p, p), m.auc_judd(p, f) > .9, m.auc_borji(p, f, n) > .5, m.kl(p, p) < 1e-9)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    value, *rest = done.stdout.split()
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    value, *rest = process.stdout.split()
     assert float(value) == pytest.approx(1) and rest == ["True"] * 3
 
 
@@ -378,18 +378,18 @@ def test_means_do_not_depend_on_grouping():
     rng = np.random.default_rng(0)
     values = rng.standard_normal(3000) * 10.0 ** rng.integers(-18, 18, 3000)
     values[::50] = np.nan
-    whole = metrics.MeanState().add(values)
-    kept = values[~np.isnan(values)]
-    assert (whole.weight, whole.dropped) == (2940, 60)
-    assert whole.mean() == pytest.approx(math.fsum(kept) / 2940, rel=1e-15)
+    reference = metrics.MeanState().add(values)
+    finite = values[~np.isnan(values)]
+    assert (reference.weight, reference.dropped) == (2940, 60)
+    assert reference.mean() == pytest.approx(math.fsum(finite) / 2940, rel=1e-15)
     parts = metrics.MeanState()
     for piece in np.array_split(rng.permutation(values), 17):
-        own = metrics.MeanState().add(piece)
-        parts = metrics.MeanState.from_json(json.loads(json.dumps(own.to_json()))).merge(parts)
-    assert parts == whole and parts.mean() == whole.mean()
+        state = metrics.MeanState().add(piece)
+        parts = metrics.MeanState.from_json(json.loads(json.dumps(state.to_json()))).merge(parts)
+    assert parts == reference and parts.mean() == reference.mean()
     one_by_one = functools.reduce(metrics.MeanState.add, values[::-1], metrics.MeanState())
-    assert one_by_one == whole
-    assert np.add.reduce(kept) != np.add.reduce(kept[::-1])  # plain sums do depend on it
+    assert one_by_one == reference
+    assert np.add.reduce(finite) != np.add.reduce(finite[::-1])  # plain sums do depend on it
 
 
 def test_means_of_little_and_of_nothing():

@@ -168,8 +168,8 @@ def test_arrows_point_down(path):
     for name in imports(path):
         top, *rest = name.split(".")
         if top == "avsal_jax" and ALLOWED[part] is not None:
-            known = rest and ((ROOT / rest[0]).is_dir() or (ROOT / f"{rest[0]}.py").exists())
-            other = rest[0] if known else ""
+            internal = rest and ((ROOT / rest[0]).is_dir() or (ROOT / f"{rest[0]}.py").exists())
+            other = rest[0] if internal else ""
             assert other == part or other in ALLOWED[part], f"{relative} imports {name}"
         if top in ONLY_IN and ONLY_IN[top] is not None:
             assert str(relative) in ONLY_IN[top], f"{relative} imports {top}"
@@ -181,8 +181,8 @@ def test_files_are_short_and_say_what_they_hold():
     for path in FILES:
         text = path.read_text()
         assert len(text.splitlines()) <= 400, path
-        assert ast.get_docstring(ast.parse(text)), f"{path} does not say what lives there"
-        if path.parent.name == "cli" and path.name != "flags.py":  # which is no command
+        assert ast.get_docstring(ast.parse(text)), f"{path} has no docstring"
+        if path.parent.name == "cli" and path.name != "flags.py":  # flags.py is not a command
             assert len(text.splitlines()) <= 80, path
 
 
@@ -262,15 +262,15 @@ def test_help_takes_under_a_second():
     seconds = []
     for _ in range(3):
         started = time.perf_counter()
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", "avsal_jax.cli.main", "--help"], capture_output=True, text=True, check=True
         )
         seconds.append(time.perf_counter() - started)
-        assert "predict" in done.stdout and "convert" in done.stdout
+        assert "predict" in process.stdout and "convert" in process.stdout
     assert min(seconds) < 1
 
 
-def test_doctor_says_what_is_there(capsys):
+def test_doctor_lists_the_devices(capsys):
     from avsal_jax.cli.main import main
 
     assert main(["doctor"]) == 0
@@ -278,7 +278,7 @@ def test_doctor_says_what_is_there(capsys):
     assert "jax 0." in text and "devices: 2 cpu" in text and "no accelerator in use: JAX_PLATFORMS" in text
 
 
-def test_doctor_tells_which_data_sets_lie_in_a_root(tmp_path, capsys):
+def test_doctor_lists_the_data_sets_of_a_root(tmp_path, capsys):
     from avsal_jax.cli.main import main
     from avsal_jax.testing import fake_data
 

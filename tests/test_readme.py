@@ -34,7 +34,7 @@ def blocks(text, language):
 
 @pytest.fixture
 def workplace(tests_dir, tmp_path, monkeypatch):
-    """A folder with the files that the README speaks of: a short real clip and a ViNet checkpoint."""
+    """A folder with the files that the README names, such as a short real clip and a ViNet checkpoint."""
     monkeypatch.chdir(tmp_path)
     weights = golden_weights(golden_file(tests_dir, "vinet_t16")["keys"])
     safetensors.numpy.save_file(weights, tmp_path / "ViNet_DHF1K.pt")

@@ -21,11 +21,11 @@ def run_benchmark(tests_dir, *arguments, blocked=()):
         f"sys.argv = ['benchmark.py', *{arguments!r}]\n"
         f"runpy.run_path({str(tools / 'benchmark.py')!r}, run_name='__main__')\n"
     )
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=500, check=False
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
 @pytest.mark.slow
@@ -92,11 +92,11 @@ def test_the_quadratic_interaction_of_the_finest_stage_is_refused(tests_dir):
 
 def run_interaction(tests_dir, *arguments):
     tool = tests_dir.parent / "tools" / "interaction.py"
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(tool), *arguments], capture_output=True, text=True, timeout=300, check=False
     )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout)
 
 
 def test_the_table_of_the_interaction_shows_what_is_refused():

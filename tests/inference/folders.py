@@ -1,5 +1,5 @@
 """Looking into folders of results."""
 
 
-def listed(folder):
+def file_names(folder):
     return sorted(path.name for path in folder.iterdir())

@@ -16,7 +16,7 @@ from avsal_jax.models.network import abstract_variables
 from avsal_jax.storage import flatten
 from avsal_jax.testing.videos import moving_spot, write_video
 from tests import needs
-from tests.inference.folders import listed
+from tests.inference.folders import file_names
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +105,6 @@ def test_predict_without_a_model_runs_it_and_says_what_it_is(tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["predict", str(source), "--output", str(out)]) == 0
     assert "without --model, the bundled avsal-gaze runs" in capsys.readouterr().err
-    assert len(listed(out / "maps")) == 4
+    assert len(file_names(out / "maps")) == 4
     assert "where people looked" in json.loads((out / "summary.json").read_text())["note"]
     assert "where people looked" in (out / "report.html").read_text()

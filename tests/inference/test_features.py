@@ -34,7 +34,7 @@ from avsal_jax.storage import StoredModel
 from avsal_jax.testing.models import fusing_probe
 from avsal_jax.testing.videos import moving_spot, write_video
 from avsal_jax.types import Clip
-from tests.inference.folders import listed
+from tests.inference.folders import file_names
 
 
 def coding_fusion(iterations):
@@ -55,10 +55,10 @@ def video(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def done(coding, video, tmp_path_factory):
+def prediction(coding, video, tmp_path_factory):
     out = tmp_path_factory.mktemp("results") / "out"
-    chosen = FeatureSettings(frames=2, compare_audio="off")
-    return out, predict_file(coding, video, out, Settings(save=("maps", "features"), features=chosen))
+    settings = FeatureSettings(frames=2, compare_audio="off")
+    return out, predict_file(coding, video, out, Settings(save=("maps", "features"), features=settings))
 
 
 def arrays(path):
@@ -66,13 +66,13 @@ def arrays(path):
         return dict(archive)
 
 
-def test_files_are_those_of_the_chosen_frames(done):
-    out, summary = done
-    assert listed(out) == ["features", "features.html", "maps", "summary.json"]
+def test_files_are_those_of_the_chosen_frames(prediction):
+    out, summary = prediction
+    assert file_names(out) == ["features", "features.html", "maps", "summary.json"]
     names = ["000006", "000006-compared.npz", "000006.npz", "000016", "000016-compared.npz", "000016.npz"]
-    assert listed(out / "features") == names
+    assert file_names(out / "features") == names
     pictures = ["coding_activity.png", "fused.png", "iterations.png", "saliency-compared.png", "saliency.png"]
-    assert listed(out / "features" / "000016") == [*pictures, "taps.png"]
+    assert file_names(out / "features" / "000016") == [*pictures, "taps.png"]
     assert summary["maps"] == summary["frames"] == 20
     recorded = [
         "iterations",
@@ -90,22 +90,22 @@ def test_files_are_those_of_the_chosen_frames(done):
     assert page.count("data:image/jpeg") == 2 * (3 + 4)
 
 
-def test_arrays_are_of_the_window_and_the_sound_that_make_the_map(coding, video, done):
-    heard, silent = coding.predict_video(video), coding.predict_video(video, audio="off")
-    assert np.abs(heard - silent).max() > 1e-3  # so that a wrong sound would show
+def test_arrays_are_of_the_window_and_the_sound_that_make_the_map(coding, video, prediction):
+    with_sound, silent = coding.predict_video(video), coding.predict_video(video, audio="off")
+    assert np.abs(with_sound - silent).max() > 1e-3  # so that a wrong sound would show
     for number in (6, 16):
-        first = arrays(done[0] / "features" / f"{number:06d}.npz")
-        second = arrays(done[0] / "features" / f"{number:06d}-compared.npz")
-        np.testing.assert_allclose(first["saliency"], heard[number - 1], atol=1e-6)
+        first = arrays(prediction[0] / "features" / f"{number:06d}.npz")
+        second = arrays(prediction[0] / "features" / f"{number:06d}-compared.npz")
+        np.testing.assert_allclose(first["saliency"], with_sound[number - 1], atol=1e-6)
         np.testing.assert_allclose(second["saliency"], silent[number - 1], atol=1e-6)
         assert first["coding_error"].shape == (3, 2) and first["coding_activity"].shape == (3, 4, 4, 8, 1)
         assert first["taps_1"].shape == (8, 8, 16) and first["taps_4"].shape == (4, 4, 8)
         assert {array.dtype for array in first.values()} == {np.dtype(np.float32)}
 
 
-def test_maps_after_each_iteration_are_those_of_a_network_with_so_many(done):
-    found = arrays(done[0] / "features" / "000016.npz")
-    np.testing.assert_allclose(found["iterations"][2], found["saliency"], atol=1e-6)
+def test_maps_after_each_iteration_equal_those_of_a_network_with_that_many_iterations(prediction):
+    stored = arrays(prediction[0] / "features" / "000016.npz")
+    np.testing.assert_allclose(stored["iterations"][2], stored["saliency"], atol=1e-6)
     gated = gated_probe()
     clip = np.random.default_rng(0).integers(0, 256, (8, 32, 64, 3), np.uint8)
     sound = np.random.default_rng(1).standard_normal(1_000).astype(np.float32)
@@ -116,9 +116,9 @@ def test_maps_after_each_iteration_are_those_of_a_network_with_so_many(done):
         expected = jax.nn.sigmoid(outputs.logits["saliency"])
         np.testing.assert_allclose(maps[count], expected[0], atol=1e-6)
     assert np.abs(np.diff(maps, axis=0)).max((1, 2)).min() > 1e-4  # each iteration changes the map
-    more = gated.feature_engine(["iterations"], iterations=4)
-    assert more.counts == (0, 1, 2, 3, 4)
-    np.testing.assert_allclose(more(clip, sound)["iterations"][:3], maps, atol=1e-6)
+    longer = gated.feature_engine(["iterations"], iterations=4)
+    assert longer.counts == (0, 1, 2, 3, 4)
+    np.testing.assert_allclose(longer(clip, sound)["iterations"][:3], maps, atol=1e-6)
     deaf = gated.network.clone(audio_encoder=None)
     engine = FeatureEngine(deaf, gated.variables, gated)
     assert "iterations" not in engine.names
@@ -134,32 +134,32 @@ def gated_probe():
     return Model(StoredModel(preset, network, init_variables(network, 0), {"system": "gated probe"}))
 
 
-def test_what_two_sounds_retain_stands_side_by_side(video, tmp_path):
+def test_retention_for_two_sounds_is_shown_side_by_side(video, tmp_path):
     """Figure 6 of AVRSP's paper: the clip's own sound, and that of a file."""
     other = tmp_path / "other.wav"
     soundfile.write(other, 0.5 * np.sin(np.arange(22_050) * 1.3), 22_050)
     model = fusing_probe(RAVF(blocks=2, heads=2, width=1 / 64), Waveform(8_000), channels=3)
-    chosen = FeatureSettings(("retention_audio", "retention_visual"), 1, compare_audio=str(other))
+    settings = FeatureSettings(("retention_audio", "retention_visual"), 1, compare_audio=str(other))
     out = tmp_path / "out"
-    found = predict_file(model, video, out, Settings(save=("features",), features=chosen))["features"]
-    assert found["sounds"] == ["own sound", "sound of other.wav"] and found["frames"] == [11]
-    heard = {"000011.npz": "auto", "000011-compared.npz": str(other)}
-    both = {name: arrays(out / "features" / name) for name in heard}
-    for name, sound in heard.items():
+    summary = predict_file(model, video, out, Settings(save=("features",), features=settings))["features"]
+    assert summary["sounds"] == ["own sound", "sound of other.wav"] and summary["frames"] == [11]
+    sounds = {"000011.npz": "auto", "000011-compared.npz": str(other)}
+    files = {name: arrays(out / "features" / name) for name in sounds}
+    for name, sound in sounds.items():
         expected = model.predict_video(video, audio=sound)[10]
-        np.testing.assert_allclose(both[name]["saliency"], expected, atol=1e-6)
-        assert both[name]["retention_audio"].shape == (2, 2, 4, 4, 8, 1)
-    first, second = (one["retention_audio"] for one in both.values())
+        np.testing.assert_allclose(files[name]["saliency"], expected, atol=1e-6)
+        assert files[name]["retention_audio"].shape == (2, 2, 4, 4, 8, 1)
+    first, second = (file["retention_audio"] for file in files.values())
     change = 100 * np.linalg.norm(second - first) / np.linalg.norm(first)
     assert (
         change > 1
-        and np.abs(both["000011.npz"]["saliency"] - both["000011-compared.npz"]["saliency"]).max() > 0.01
+        and np.abs(files["000011.npz"]["saliency"] - files["000011-compared.npz"]["saliency"]).max() > 0.01
     )
     page = (out / "features.html").read_text()
     assert f"Between the two sounds it changes by {change:.3g} % of its norm" in page
     with Image.open(out / "features/000011/retention_audio.png") as picture:
         pixels = np.asarray(picture)
-    alone = FeatureSettings(chosen.names, 1)
+    alone = FeatureSettings(settings.names, 1)
     predict_file(model, video, tmp_path / "alone", Settings(save=("features",), features=alone))
     with Image.open(tmp_path / "alone/features/000011/retention_audio.png") as picture:
         assert picture.width * picture.height < 0.75 * pixels.shape[0] * pixels.shape[1]  # half of the rows
@@ -171,21 +171,22 @@ def test_many_iterations_are_thinned():
 
 
 def test_a_rerun_does_nothing_and_another_choice_replaces_all(coding, video, tmp_path):
-    chosen = FeatureSettings(("fused", "audio"), (0.41, 99.0))
-    settings, news = Settings(save=("features",), frame_step=2, features=chosen), []
+    choice = FeatureSettings(("fused", "audio"), (0.41, 99.0))
+    settings, news = Settings(save=("features",), frame_step=2, features=choice), []
     summary = predict_file(coding, video, tmp_path, settings, news.append)
     assert "note: the video ends at 0.72 s; its last frame is used for 99 s" in news
     assert summary["features"]["frames"] == [11, 19] and summary["frames"] == 20  # of every second frame
     assert (summary["maps"], summary["height"], summary["width"]) == (0, 36, 70)
     assert set(arrays(tmp_path / "features" / "000011.npz")) == {"saliency", "fused", "audio"}
-    assert listed(tmp_path / "features" / "000011") == ["fused.png", "saliency.png"]  # sound has no picture
+    # Audio features have no picture.
+    assert file_names(tmp_path / "features" / "000011") == ["fused.png", "saliency.png"]
     assert "resumed" in predict_file(coding, video, tmp_path, settings)
     other = Settings(save=("features",), features=FeatureSettings(("taps",), 1))
     assert "resumed" not in predict_file(coding, video, tmp_path, other)
-    assert listed(tmp_path / "features") == ["000011", "000011.npz"]
-    assert listed(tmp_path / "features" / "000011") == ["saliency.png", "taps.png"]
+    assert file_names(tmp_path / "features") == ["000011", "000011.npz"]
+    assert file_names(tmp_path / "features" / "000011") == ["saliency.png", "taps.png"]
     predict_file(coding, video, tmp_path, Settings(save=("npz",)))
-    assert listed(tmp_path) == ["maps.npz", "summary.json"]
+    assert file_names(tmp_path) == ["maps.npz", "summary.json"]
 
 
 def test_an_interrupted_run_leaves_nothing(coding, video, tmp_path, monkeypatch):
@@ -205,8 +206,8 @@ def test_the_command(tiny_dir, tmp_path, capsys):
     assert main(["predict", str(source), "--model", str(tiny_dir), "--output", str(out), *flags]) == 0
     assert f"features of 2 frames in {out / 'features.html'}" in capsys.readouterr().out
     settings = json.loads((out / "summary.json").read_text())["settings"]["features"]
-    chosen = {"names": ["taps"], "frames": [0.1, 0.2], "compare_audio": None, "iterations": None}
-    assert settings == chosen
+    expected = {"names": ["taps"], "frames": [0.1, 0.2], "compare_audio": None, "iterations": None}
+    assert settings == expected
     with Image.open(out / "features" / "000006" / "taps.png") as picture:
         assert picture.mode == "RGB"
 
@@ -246,7 +247,7 @@ def test_a_part_has_no_pictures():
         FeatureEngine(Network(), {}, None)
 
 
-def test_a_video_that_shrinks_while_it_is_read_is_told(coding, video):
+def test_a_video_that_shrinks_while_it_is_read_is_an_error(coding, video):
     source, settings = Video(video), Settings(save=("features",))
     recorder = features.FeatureRecorder(
         coding, source, settings=settings, outputs=[], sounds=Sounds(), say=print, times=[0.0] * 20

@@ -9,7 +9,7 @@ import pytest
 from avsal_jax.inference import folder_claims
 from avsal_jax.inference.folder_claims import ABANDONED_SECONDS, OWNER, FolderClaim
 from avsal_jax.inference.result_folders import complete_or_nothing
-from tests.inference.folders import listed
+from tests.inference.folders import file_names
 
 
 def write_folder(output, host, age_seconds):
@@ -44,7 +44,7 @@ def test_a_folder_of_a_run_that_goes_on_is_kept(tmp_path):
             (second / "b").touch()
         assert first.exists()
         (first / "a").touch()
-    assert listed(tmp_path) == ["a", "b"]
+    assert file_names(tmp_path) == ["a", "b"]
 
 
 @pytest.mark.parametrize(("age_seconds", "is_kept"), [(0, True), (ABANDONED_SECONDS + 60, False)])
@@ -79,7 +79,7 @@ def test_a_run_continues_in_the_folder_of_its_work_alone(tmp_path):
         with pytest.raises(KeyboardInterrupt), complete_or_nothing(tmp_path, key=key, log="log") as folder:
             (folder / "log").touch()
             raise KeyboardInterrupt
-    assert len(listed(tmp_path)) == 1  # `one` was removed when `other` began
+    assert len(file_names(tmp_path)) == 1  # `one` was removed when `other` began
     with complete_or_nothing(tmp_path, key="other", log="log") as resumed:
         assert resumed == folder and (resumed / "log").exists()
-    assert listed(tmp_path) == ["log"]
+    assert file_names(tmp_path) == ["log"]

@@ -48,10 +48,10 @@ def frame_times(path):
         return np.array([float(f.time) for f in container.decode(container.streams.best("video"))])
 
 
-def lag_of_sound(ours, source):
-    """Seconds by which the sound of `ours` comes later than that of `source`, relative to the picture."""
+def lag_of_sound(overlay, source):
+    """Seconds by which the sound of `overlay` comes later than that of `source`, relative to the picture."""
     rate, loud = 1000, []
-    for path in (ours, source):
+    for path in (overlay, source):
         sound = read_sound(path)
         start = frame_times(path)[0]
         bins = int(len(sound.wave) * rate / sound.rate)
@@ -76,9 +76,9 @@ def test_real_clips_in_four_containers(tests_dir, tmp_path, probe, originals, na
     assert summary["frames"] == len(maps) == CLIPS[name]
     worst = min(correlation(a, b) for a, b in zip(maps[::13], originals[name][::13], strict=True))
     assert worst > 0.98
-    ours, theirs = (frame_times(path) for path in (tmp_path / "out" / "overlay.mp4", source))
-    assert len(ours) == CLIPS[name]
-    np.testing.assert_allclose(ours - ours[0], theirs - theirs[0], atol=0.001)
+    overlay_times, source_times = (frame_times(path) for path in (tmp_path / "out" / "overlay.mp4", source))
+    assert len(overlay_times) == CLIPS[name]
+    np.testing.assert_allclose(overlay_times - overlay_times[0], source_times - source_times[0], atol=0.001)
     assert abs(lag_of_sound(tmp_path / "out" / "overlay.mp4", source)) <= 0.025  # less than a frame
 
 
@@ -86,12 +86,12 @@ def spot_errors(maps, count, size, indices=None):
     """Distances between each map's centre of mass and the spot, in pixels of the model's 64x96 map."""
     rows, columns = np.mgrid[0:64, 0:96]
     errors = []
-    for index, one in zip(indices or range(len(maps)), maps, strict=True):
-        weight = np.clip(one.astype(float) - np.quantile(one, 0.9), 0, None)
+    for index, saliency in zip(indices or range(len(maps)), maps, strict=True):
+        weight = np.clip(saliency.astype(float) - np.quantile(saliency, 0.9), 0, None)
         y, x = (rows * weight).sum() / weight.sum(), (columns * weight).sum() / weight.sum()
-        where = spot_centre(index, count, *size)
+        spot = spot_centre(index, count, *size)
         errors.append(
-            np.hypot(y - (where[0] + 0.5) * 64 / size[0] + 0.5, x - (where[1] + 0.5) * 96 / size[1] + 0.5)
+            np.hypot(y - (spot[0] + 0.5) * 64 / size[0] + 0.5, x - (spot[1] + 0.5) * 96 / size[1] + 0.5)
         )
     return np.array(errors)
 
@@ -113,8 +113,8 @@ def test_map_i_shows_frame_i_whatever_the_times(tmp_path, probe):
     assert len(maps) == count and spot_errors(maps, count, (72, 128)).max() < 1.0
     assert spot_errors(maps[1:], count, (72, 128), range(count - 1)).max() > 1.0  # one frame off would show
     predict_file(probe, path, tmp_path / "out", Settings(save=("overlay",)))
-    got = frame_times(tmp_path / "out" / "overlay.mp4")
-    np.testing.assert_allclose(got, (times - times[0]) / 1000, atol=0.001)
+    times_in_overlay = frame_times(tmp_path / "out" / "overlay.mp4")
+    np.testing.assert_allclose(times_in_overlay, (times - times[0]) / 1000, atol=0.001)
 
 
 def test_rotation_reaches_maps_and_overlay(tmp_path, probe):
@@ -127,15 +127,15 @@ def test_rotation_reaches_maps_and_overlay(tmp_path, probe):
     assert (summary["height"], summary["width"]) == (72, 128)
     maps = np.load(tmp_path / "out" / "maps.npz")["maps"]
     assert spot_errors(maps, 12, (72, 128)).max() < 1.0
-    with av.open(str(tmp_path / "out" / "overlay.mp4")) as made:
-        assert (made.streams.video[0].height, made.streams.video[0].width) == (72, 128)
+    with av.open(str(tmp_path / "out" / "overlay.mp4")) as overlay:
+        assert (overlay.streams.video[0].height, overlay.streams.video[0].width) == (72, 128)
 
 
 def test_pixel_aspect_is_carried_over(tmp_path, probe):
     path = write_video(tmp_path / "wide.mp4", moving_spot(3), pixel_aspect=fractions.Fraction(4, 3))
     predict_file(probe, path, tmp_path / "out", Settings(save=("overlay",)))
-    with av.open(str(tmp_path / "out" / "overlay.mp4")) as made:
-        assert made.streams.video[0].sample_aspect_ratio == fractions.Fraction(4, 3)
+    with av.open(str(tmp_path / "out" / "overlay.mp4")) as overlay:
+        assert overlay.streams.video[0].sample_aspect_ratio == fractions.Fraction(4, 3)
 
 
 def test_sound_and_picture_that_begin_apart_stay_in_step(tmp_path, probe, tests_dir):

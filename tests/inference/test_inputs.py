@@ -17,7 +17,7 @@ from avsal_jax.inference.predict import Settings, predict_file
 from avsal_jax.media.image_videos import ImageFile, ImageFolder
 from avsal_jax.media.video import Video
 from avsal_jax.testing.videos import moving_spot, write_video
-from tests.inference.folders import listed
+from tests.inference.folders import file_names
 from tests.media.test_streams import write_two
 
 
@@ -86,7 +86,7 @@ ADDRESSES = {
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_addresses_are_told_that_files_are_read(tmp_path, capsys, address):
+def test_an_address_is_refused_with_advice(tmp_path, capsys, address):
     assert main(["predict", address, "--output", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert ADDRESSES[address] in error and error.count("\n") == 1
@@ -113,11 +113,11 @@ def test_the_opener_knows_videos_pictures_and_folders(tmp_path, clip):
 
 
 def test_another_stream_is_another_job(tmp_path, probe):
-    source, out, said = write_two(tmp_path / "two.mkv"), tmp_path / "out", []
+    source, out, messages = write_two(tmp_path / "two.mkv"), tmp_path / "out", []
     settings = Settings(save=("npz", "overlay"))
-    first = predict_file(probe, source, out, settings, said.append)
+    first = predict_file(probe, source, out, settings, messages.append)
     assert (first["maps"], first["width"]) == (6, 128)
-    assert any("2 video streams" in line for line in said) and "2 video streams" in first["notes"][0]
+    assert any("2 video streams" in line for line in messages) and "2 video streams" in first["notes"][0]
     assert "resumed" in predict_file(probe, source, out, settings)
     other = predict_file(probe, source, out, Settings(save=("npz", "overlay"), video_stream=0))
     assert (other["maps"], other["width"], "resumed" in other) == (4, 64, False)
@@ -139,8 +139,8 @@ def test_overlays_of_animated_pictures_have_their_times(tmp_path, probe):
     summary = predict_file(probe, source, tmp_path / "out", Settings(save=("overlay", "maps")))
     assert summary["maps"] == 5
     overlay = Video(tmp_path / "out" / "overlay.mp4")
-    shown = [float(frame.pts * overlay.info.time_base) for frame in overlay]
-    np.testing.assert_allclose(shown, times, atol=0.001)
+    overlay_times = [float(frame.pts * overlay.info.time_base) for frame in overlay]
+    np.testing.assert_allclose(overlay_times, times, atol=0.001)
 
 
 FAILURES = {
@@ -168,19 +168,19 @@ def test_whatever_happens_to_one_input_spares_the_others(tmp_path, probe, clip, 
     assert predict_all(probe, inputs, Settings(save=("maps",))) == 1
     last = capsys.readouterr().err.rstrip().splitlines()[-2:]
     assert last[0] == "1 of 3 inputs failed:" and "b.mp4" in last[1] and words in last[1]
-    assert listed(tmp_path / "out") == ["a", "c"]
+    assert file_names(tmp_path / "out") == ["a", "c"]
     alone = {tmp_path / "in" / "b.mp4": tmp_path / "alone"}
     with pytest.raises((AvsalError, type(error))):
         predict_all(probe, alone, Settings(save=("maps",)))
     assert not (tmp_path / "alone").exists()
 
 
-@pytest.mark.parametrize("when", ["while predicting", "while moving"])
-def test_a_rerun_that_fails_keeps_what_was_whole(tmp_path, probe, clip, monkeypatch, when):
+@pytest.mark.parametrize("stage", ["while predicting", "while moving"])
+def test_a_rerun_that_fails_keeps_what_was_whole(tmp_path, probe, clip, monkeypatch, stage):
     out, settings = tmp_path / "out", Settings(save=("maps", "npz"))
     predict_file(probe, clip, out, settings)
     before = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
-    if when == "while predicting":
+    if stage == "while predicting":
 
         class Fails(Video):
             def __iter__(self):

@@ -25,7 +25,7 @@ from avsal_jax.testing import COMMAND
 from avsal_jax.testing.models import hearing_probe
 from avsal_jax.testing.videos import moving_spot, write_audio_only, write_video
 from tests import needs
-from tests.inference.folders import listed
+from tests.inference.folders import file_names
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def hearing():
 def test_npz_holds_the_maps_at_model_size(tmp_path, probe):
     source = write_video(tmp_path / "a.mp4", moving_spot(30))
     predict_file(probe, source, tmp_path / "out", Settings(save=("npz",)))
-    assert listed(tmp_path / "out") == ["maps.npz", "summary.json"]
+    assert file_names(tmp_path / "out") == ["maps.npz", "summary.json"]
     with np.load(tmp_path / "out" / "maps.npz", allow_pickle=False) as archive:
         maps = archive["maps"]
     assert maps.dtype == np.float16
@@ -48,15 +48,15 @@ def test_postprocessing_is_that_of_the_public_code(tmp_path, probe):
     source = write_video(tmp_path / "a.mp4", moving_spot(9))
     settings = Settings(save=("maps",), postprocess="vinet")
     predict_file(probe, source, tmp_path / "out", settings)
-    got = np.asarray(Image.open(tmp_path / "out" / "maps" / "000004.png")).astype(float)
+    grey = np.asarray(Image.open(tmp_path / "out" / "maps" / "000004.png")).astype(float)
     big = resize_map(probe.predict_video(source)[3], 72, 128).astype(np.float64)
     weights = np.exp(-((np.arange(11) - 5) ** 2) / 8)
     weights = np.outer(weights, weights) / weights.sum() ** 2
     padded = np.pad(big, 5, mode="reflect")
     blurred = sum(weights[i, j] * padded[i : i + 72, j : j + 128] for i in range(11) for j in range(11))
     expected = (blurred - blurred.min()) / (blurred.max() - blurred.min() + 1e-5) * 255 + 0.5
-    assert np.abs(got - np.clip(np.round(expected), 0, 255)).max() <= 1
-    assert np.abs(got - to_grey(resize_map(big, 72, 128))).max() > 1  # it differs from none
+    assert np.abs(grey - np.clip(np.round(expected), 0, 255)).max() <= 1
+    assert np.abs(grey - to_grey(resize_map(big, 72, 128))).max() > 1  # it differs from none
 
 
 def test_frame_step_takes_every_kth_frame_and_holds_the_overlay(tmp_path, probe):
@@ -66,12 +66,12 @@ def test_frame_step_takes_every_kth_frame_and_holds_the_overlay(tmp_path, probe)
         probe, source, tmp_path / "out", Settings(save=("maps", "overlay", "npz"), frame_step=4)
     )
     assert (summary["frames"], summary["maps"]) == (31, 8)
-    assert listed(tmp_path / "out" / "maps") == [f"{i:06d}.png" for i in range(1, 32, 4)]
+    assert file_names(tmp_path / "out" / "maps") == [f"{i:06d}.png" for i in range(1, 32, 4)]
     thinned = write_video(tmp_path / "thin.mp4", frames[::4], rate=15)
     maps = np.load(tmp_path / "out" / "maps.npz")["maps"]
     np.testing.assert_allclose(maps, probe.predict_video(thinned), atol=0.02)
-    with av.open(str(tmp_path / "out" / "overlay.mp4")) as made:
-        assert sum(1 for _ in made.decode(video=0)) == 31
+    with av.open(str(tmp_path / "out" / "overlay.mp4")) as overlay:
+        assert sum(1 for _ in overlay.decode(video=0)) == 31
 
 
 def test_a_rate_far_from_training_warns_and_names_the_step():
@@ -115,18 +115,18 @@ class TestSound:
         with pytest.raises(ValueError, match="mono waveform"):
             hearing.predict_frames(frames, fps=25, audio=np.zeros((2, 100)), rate=22_050)
 
-    def test_what_is_said(self, hearing, probe, source, tmp_path):
-        said = []
+    def test_notes_about_sound(self, hearing, probe, source, tmp_path):
+        messages = []
         settings = Settings(save=("npz",))
-        predict_file(probe, source, tmp_path / "a", settings, said.append)
-        assert "note: this model is visual-only: it does not use the sound" in said
+        predict_file(probe, source, tmp_path / "a", settings, messages.append)
+        assert "note: this model is visual-only: it does not use the sound" in messages
         mute = write_video(tmp_path / "mute.mp4", moving_spot(3))
-        said.clear()
-        predict_file(hearing, mute, tmp_path / "b", settings, said.append)
-        assert "note: the audio input of the model is silence" in said
-        said.clear()
-        predict_file(probe, mute, tmp_path / "c", settings, said.append)
-        assert not any("sound" in line for line in said)
+        messages.clear()
+        predict_file(hearing, mute, tmp_path / "b", settings, messages.append)
+        assert "note: the audio input of the model is silence" in messages
+        messages.clear()
+        predict_file(probe, mute, tmp_path / "c", settings, messages.append)
+        assert not any("sound" in line for line in messages)
 
     def test_a_file_without_sound_is_one_line(self, source, tiny_dir, tmp_path, capsys):
         mute = write_video(tmp_path / "mute.mp4", moving_spot(3))
@@ -142,8 +142,9 @@ class TestSound:
         other = write_audio_only(tmp_path / "tone.m4a", 2.0)
         settings = Settings(save=("overlay",), audio=str(other))
         predict_file(probe, source, tmp_path / "out", settings)
-        with av.open(str(tmp_path / "out" / "overlay.mp4")) as made:
-            assert abs(float(made.streams.audio[0].duration * made.streams.audio[0].time_base) - 2) < 0.1
+        with av.open(str(tmp_path / "out" / "overlay.mp4")) as overlay:
+            (sound,) = overlay.streams.audio
+            assert abs(float(sound.duration * sound.time_base) - 2) < 0.1
 
 
 def test_the_compile_cache_is_the_users_alone(tmp_path, tiny_dir):
@@ -157,11 +158,11 @@ def test_the_compile_cache_is_the_users_alone(tmp_path, tiny_dir):
     folder = tmp_path / "cache" / "avsal_jax" / "compiled"
 
     def run(out):
-        done = subprocess.run(
+        process = subprocess.run(
             [*command, "--save", "npz", "--output", str(tmp_path / out)],
             capture_output=True, text=True, timeout=300, check=False, env=environment,
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        assert process.returncode == 0, process.stderr
         return {file.name: file.stat().st_mtime_ns for file in folder.glob("*-cache")}
 
     programs = run("one")
@@ -171,7 +172,7 @@ def test_the_compile_cache_is_the_users_alone(tmp_path, tiny_dir):
     folder.mkdir(mode=0o777)
     folder.chmod(0o777)
     run("three")
-    assert listed(folder) == []  # a folder that others may write is not trusted
+    assert file_names(folder) == []  # a folder that others may write is not trusted
 
 
 def test_a_compile_cache_that_was_chosen_is_kept():
@@ -195,13 +196,13 @@ def test_peak_memory_does_not_grow_with_the_video(tmp_path, tiny_dir):
             "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
         )
         every = ["--save", "maps,overlay,npz,report", "--output", str(tmp_path / f"out{seconds}")]
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", code, *command, *every],
             capture_output=True, text=True, timeout=580, check=True,
         )  # fmt: skip
         summary = json.loads((tmp_path / f"out{seconds}" / "summary.json").read_text())
         assert summary["maps"] == 15 * seconds
-        return int(done.stdout.split()[-1])
+        return int(process.stdout.split()[-1])
 
     short, long = peak(10), peak(300)
     assert long < 1.1 * short, f"{short} KiB for 10 s, {long} KiB for 5 min"
@@ -223,15 +224,15 @@ def in_a_browser(page, width, tmp_path):
         f"<!doctype html><link rel=icon href='data:,'><iframe width={width} height=800 "
         f'onload="{html.escape(script, quote=True)}" srcdoc="{inner}"></iframe>'
     )
-    done = subprocess.run(
+    process = subprocess.run(
         [needs.CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update", "--enable-logging=stderr",
          f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom",
          wrapper.as_uri()],
         capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
-    title = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
-    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    title = re.search(r"<title>(.*?)</title>", process.stdout, re.DOTALL)
+    console = [line for line in process.stderr.splitlines() if "CONSOLE" in line]
     return json.loads(html.unescape(title.group(1))), console
 
 
@@ -240,12 +241,12 @@ def test_the_report_in_a_real_browser(tmp_path, probe):
     frames = moving_spot(60, 180, 320)
     source = write_video(tmp_path / "a <b> & c.mp4", frames, sound=0.3 * np.sin(np.arange(22_050 * 2) * 0.1))
     predict_file(probe, source, tmp_path / "out", Settings(save=("report",)))
-    shown, console = in_a_browser(tmp_path / "out" / "report.html", 390, tmp_path)
+    page, console = in_a_browser(tmp_path / "out" / "report.html", 390, tmp_path)
     assert console == []
-    assert shown["heading"] == "Saliency of a <b> & c.mp4"
-    assert shown["images"] == shown["shown"] and 9 <= shown["images"] <= 25
-    assert shown["curves"] == 2  # strength, and the sound
-    assert shown["overflow"] <= 0 and 300 < shown["widest"] <= 390
+    assert page["heading"] == "Saliency of a <b> & c.mp4"
+    assert page["images"] == page["shown"] and 9 <= page["images"] <= 25
+    assert page["curves"] == 2  # strength, and the sound
+    assert page["overflow"] <= 0 and 300 < page["widest"] <= 390
 
 
 def test_the_report_needs_nothing_but_itself(tmp_path, probe):

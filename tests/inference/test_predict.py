@@ -41,15 +41,15 @@ def test_a_real_clip_with_sound(tiny_dir, clip_path, tmp_path, capsys):
     summary = json.loads((out / "summary.json").read_text())
     assert (summary["frames"], summary["rate"], summary["width"]) == (132, 25.0, 1280)
     assert summary["compile_seconds"] > 0 and summary["seconds"] > 0
-    with av.open(str(out / "overlay.mp4")) as made, av.open(str(clip_path)) as source:
-        assert made.streams.video[0].average_rate == source.streams.video[0].average_rate
-        theirs, ours = (
+    with av.open(str(out / "overlay.mp4")) as overlay, av.open(str(clip_path)) as source:
+        assert overlay.streams.video[0].average_rate == source.streams.video[0].average_rate
+        source_packets, overlay_packets = (
             [(p.pts * p.time_base, bytes(p)) for p in c.demux(audio=0) if p.pts is not None]
-            for c in (source, made)
+            for c in (source, overlay)
         )
-        assert ours == theirs  # the sound is the original, packet by packet, at its times
-    with av.open(str(out / "overlay.mp4")) as made:
-        assert sum(1 for _ in made.decode(video=0)) == 132
+        assert overlay_packets == source_packets  # the sound is the original, packet by packet, at its times
+    with av.open(str(out / "overlay.mp4")) as overlay:
+        assert sum(1 for _ in overlay.decode(video=0)) == 132
 
 
 def test_the_maps_are_those_of_the_model(tmp_path):
@@ -66,8 +66,8 @@ def test_the_maps_are_those_of_the_model(tmp_path):
     scaled = resize_map(exact[7], 72, 130)
     expected = 255 * (scaled - scaled.min()) / (scaled.max() - scaled.min())
     assert np.abs(maps[7] - expected).max() <= 0.501
-    with av.open(str(tmp_path / "out" / "overlay.mp4")) as made:
-        frames = [f.to_ndarray(format="rgb24") for f in made.decode(video=0)]
+    with av.open(str(tmp_path / "out" / "overlay.mp4")) as overlay:
+        frames = [f.to_ndarray(format="rgb24") for f in overlay.decode(video=0)]
     assert len(frames) == 20
     y, x = (round(v) for v in spot_centre(10, 20, 72, 130))
     red, _, blue = frames[10][y, x].astype(int)
@@ -151,7 +151,7 @@ def test_unwritable_output(tmp_path, tiny_dir, clip_path, capsys, place):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_an_unknown_model_is_told_before_any_work(tmp_path, clip_path, capsys):
+def test_an_unknown_model_is_an_error_before_any_work(tmp_path, clip_path, capsys):
     out = tmp_path / "out"
     assert main(["predict", str(clip_path), "--model", str(tmp_path / "no"), "--output", str(out)]) == 2
     assert "there is no model directory" in capsys.readouterr().err

@@ -19,7 +19,7 @@ from avsal_jax.testing import COMMAND
 from avsal_jax.testing.models import tiny_stored
 from avsal_jax.testing.videos import moving_spot, write_video
 from tests import needs
-from tests.inference.folders import listed
+from tests.inference.folders import file_names
 
 
 def run_limited(arguments, limit):
@@ -52,11 +52,11 @@ def test_a_full_disk_is_one_line_and_loses_nothing_finished(tmp_path, tiny_dir, 
     large = write_video(tmp_path / "large.mp4", frames)
     limit = {"npz": 100_000, "overlay": 200_000, "maps": 10_000}[kind]
     arguments = ["predict", str(small), str(large), "--model", str(tiny_dir)]
-    done = run_limited([*arguments, "--output", str(tmp_path / "out"), "--save", kind], limit)
-    assert done.returncode == 1, done.stderr
-    assert "cannot write to" in done.stderr and "Traceback" not in done.stderr
-    assert listed(tmp_path / "out") == ["small"]
-    assert "summary.json" in listed(tmp_path / "out" / "small")
+    process = run_limited([*arguments, "--output", str(tmp_path / "out"), "--save", kind], limit)
+    assert process.returncode == 1, process.stderr
+    assert "cannot write to" in process.stderr and "Traceback" not in process.stderr
+    assert file_names(tmp_path / "out") == ["small"]
+    assert "summary.json" in file_names(tmp_path / "out" / "small")
 
 
 @pytest.mark.slow
@@ -65,16 +65,16 @@ def test_a_disk_that_is_really_full(tmp_path, tiny_dir):
         frames = np.random.default_rng(0).integers(0, 256, (60, 240, 320, 3), np.uint8)
         source = write_video(tmp_path / "large.mp4", frames)
         command = [*COMMAND, "predict", str(source), "--model", str(tiny_dir)]
-        done = subprocess.run(
+        process = subprocess.run(
             [*command, "--output", str(disk / "out")],
             capture_output=True,
             text=True,
             timeout=300,
             check=False,
         )
-        assert done.returncode == 2, done.stderr
-        assert "No space left on device" in done.stderr and "Traceback" not in done.stderr
-        assert listed(disk) == []
+        assert process.returncode == 2, process.stderr
+        assert "No space left on device" in process.stderr and "Traceback" not in process.stderr
+        assert file_names(disk) == []
 
 
 def test_several_inputs_one_of_them_bad(tmp_path, tiny_dir, capsys):
@@ -93,19 +93,19 @@ def test_several_inputs_one_of_them_bad(tmp_path, tiny_dir, capsys):
     assert "1 of 4 inputs failed:" in error and error.rstrip().endswith(
         "Invalid data found when processing input"
     )
-    assert listed(out) == ["a", "b", "images"]
-    assert len(listed(out / "images" / "maps")) == 4
+    assert file_names(out) == ["a", "b", "images"]
+    assert len(file_names(out / "images" / "maps")) == 4
     # A rerun does only what is missing.
     (tmp_path / "bad.mp4").unlink()
     write_video(tmp_path / "bad.mp4", moving_spot(3))
     before = (out / "a" / "summary.json").stat().st_mtime_ns
     assert main(arguments) == 0
     assert capsys.readouterr().err.count("is done already") == 3
-    assert listed(out) == ["a", "b", "bad", "images"]
+    assert file_names(out) == ["a", "b", "bad", "images"]
     assert (out / "a" / "summary.json").stat().st_mtime_ns == before
 
 
-def test_results_of_other_settings_or_sources_are_made_anew(tmp_path, tiny_dir):
+def test_results_of_other_settings_or_sources_are_replaced(tmp_path, tiny_dir):
     model = load_model(tiny_dir)
     source, out = write_video(tmp_path / "a.mp4", moving_spot(5)), tmp_path / "out"
 
@@ -123,7 +123,7 @@ def test_results_of_other_settings_or_sources_are_made_anew(tmp_path, tiny_dir):
     assert run(maps) is False  # a result that is gone
     write_video(source, moving_spot(6))
     assert run(maps) is False
-    assert len(listed(out / "maps")) == 6
+    assert len(file_names(out / "maps")) == 6
 
 
 def test_what_avsal_did_not_write_is_left_alone(tmp_path, tiny_dir, capsys):
@@ -134,10 +134,10 @@ def test_what_avsal_did_not_write_is_left_alone(tmp_path, tiny_dir, capsys):
     assert main([*arguments, str(out)]) == 2
     error = capsys.readouterr().err
     assert "maps was not written by avsal; choose another output" in error and error.count("\n") == 1
-    assert listed(out) == ["maps"] and listed(out / "maps") == ["precious.png"]
+    assert file_names(out) == ["maps"] and file_names(out / "maps") == ["precious.png"]
     assert main([*arguments, str(tiny_dir)]) == 2
     assert "is a model directory; choose another output" in capsys.readouterr().err
-    assert listed(tiny_dir) == ["model.json", "weights.safetensors"]
+    assert file_names(tiny_dir) == ["model.json", "weights.safetensors"]
 
 
 def test_no_input_writes_outside_the_output(tmp_path, tiny_dir, monkeypatch):
@@ -157,7 +157,7 @@ def test_a_folder_holds_one_prediction(tmp_path, probe, tiny_dir):
     predict_file(model, first, out, Settings(save=("maps", "overlay", "report", "npz")))
     (out / "mine.txt").write_text("keep")
     predict_file(model, second, out, Settings(save=("npz",)))
-    assert listed(out) == ["maps.npz", "mine.txt", "summary.json"]
+    assert file_names(out) == ["maps.npz", "mine.txt", "summary.json"]
     assert len(np.load(out / "maps.npz")["maps"]) == 6
 
 
@@ -171,7 +171,7 @@ def test_a_model_with_the_same_weights_and_another_input_is_another(tmp_path):
     assert shapes == [(3, 64, 96), (3, 96, 160)]
 
 
-def test_edited_images_are_predicted_anew(tmp_path, tiny_dir):
+def test_edited_images_are_predicted_again(tmp_path, tiny_dir):
     model, folder, out = load_model(tiny_dir), tmp_path / "images", tmp_path / "out"
     folder.mkdir()
     for index, image in enumerate(moving_spot(3)):
@@ -192,10 +192,11 @@ def test_damaged_sound_does_not_lose_the_prediction(tmp_path, probe):
     for start in range(len(content) // 3, 2 * len(content) // 3, 188):  # payloads, not packet headers
         content[start - start % 188 + 40 : start - start % 188 + 180] = rng.bytes(140)
     source.write_bytes(content)
-    said = []
-    summary = predict_file(probe, source, tmp_path / "out", Settings(save=("overlay", "npz")), said.append)
+    messages = []
+    settings = Settings(save=("overlay", "npz"))
+    summary = predict_file(probe, source, tmp_path / "out", settings, messages.append)
     assert summary["maps"] > 20 and summary["damaged"] + summary["damaged_sound"] > 0
-    assert any("damaged" in line for line in said)
+    assert any("damaged" in line for line in messages)
 
 
 def test_folders_stand_for_the_videos_in_them(tmp_path):
@@ -220,9 +221,9 @@ def test_folders_that_cannot_be_used_are_one_line(tmp_path, tiny_dir, capsys, ca
     extra = ["--fps", "30"] if case == "fps" else []
     assert main(["predict", str(folder), "--model", str(tiny_dir), "--output", str(out), *extra]) == 2
     error = capsys.readouterr().err
-    told = {"inside": "lies inside the input folder", "same": "lies inside", "empty": "is empty"}
-    assert told.get(case, "--fps is for folders of images") in error and error.count("\n") == 1
-    assert listed(folder) == ([] if case == "empty" else ["a.mp4"])
+    messages = {"inside": "lies inside the input folder", "same": "lies inside", "empty": "is empty"}
+    assert messages.get(case, "--fps is for folders of images") in error and error.count("\n") == 1
+    assert file_names(folder) == ([] if case == "empty" else ["a.mp4"])
 
 
 def test_a_folder_that_goes_bad_in_the_middle_is_one_line(tmp_path, tiny_dir, capsys):
@@ -238,39 +239,38 @@ def test_a_folder_that_goes_bad_in_the_middle_is_one_line(tmp_path, tiny_dir, ca
     assert not out.exists()
 
 
-def test_damage_is_told_and_the_rest_is_predicted(tmp_path, probe):
+def test_damage_is_reported_and_the_rest_is_predicted(tmp_path, probe):
     frames = np.random.default_rng(0).integers(0, 256, (40, 72, 128, 3), np.uint8)
     path = write_video(tmp_path / "noise.mkv", frames, options={"g": "5", "crf": "10"})
     content = bytearray(path.read_bytes())
     content[len(content) // 2 : len(content) // 2 + 9_000] = bytes(9_000)
     path.write_bytes(content)
-    said = []
-    summary = predict_file(probe, path, tmp_path / "out", Settings(save=("maps",)), said.append)
+    messages = []
+    summary = predict_file(probe, path, tmp_path / "out", Settings(save=("maps",)), messages.append)
     assert summary["damaged"] > 0 and 20 <= summary["maps"] <= 40
-    assert any(f"{summary['damaged']} damaged packets or frames; the rest was used" in line for line in said)
-    with pytest.warns(
-        UserWarning, match=f"{summary['damaged']} damaged packets or frames; the rest was used"
-    ):
+    note = f"{summary['damaged']} damaged packets or frames; the rest was used"
+    assert any(note in line for line in messages)
+    with pytest.warns(UserWarning, match=note):
         assert len(probe.predict_video(path)) == summary["maps"]
 
 
-def test_a_file_cut_off_behind_its_index_is_told(tmp_path, probe, tests_dir):
+def test_a_file_cut_off_behind_its_index_is_reported(tmp_path, probe, tests_dir):
     """An mp4 with its index in front can be read as far as it goes."""
-    whole = tmp_path / "whole.mp4"
+    original = tmp_path / "whole.mp4"
     source = av.open(str(tests_dir / "media" / "nasa_13s.mp4"))
-    with source, av.open(str(whole), "w", options={"movflags": "faststart"}) as out:
+    with source, av.open(str(original), "w", options={"movflags": "faststart"}) as out:
         stream = source.streams.best("video")
         copy = out.add_stream_from_template(stream)
         for packet in source.demux(stream):
             if packet.dts is not None:
                 packet.stream = copy
                 out.mux(packet)
-    content, cut = whole.read_bytes(), tmp_path / "cut.mp4"
+    content, cut = original.read_bytes(), tmp_path / "cut.mp4"
     cut.write_bytes(content[: len(content) // 2])
-    said = []
-    summary = predict_file(probe, cut, tmp_path / "out", Settings(save=("maps",)), said.append)
+    messages = []
+    summary = predict_file(probe, cut, tmp_path / "out", Settings(save=("maps",)), messages.append)
     assert 0 < summary["maps"] < 390
-    assert any("of the 390 frames that its header states could be read; it is cut off" in s for s in said)
-    said.clear()
-    predict_file(probe, whole, tmp_path / "out2", Settings(save=("maps",)), said.append)
-    assert not any("cut off" in line for line in said)
+    assert any("of the 390 frames that its header states could be read; it is cut off" in s for s in messages)
+    messages.clear()
+    predict_file(probe, original, tmp_path / "out2", Settings(save=("maps",)), messages.append)
+    assert not any("cut off" in line for line in messages)

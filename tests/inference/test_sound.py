@@ -1,4 +1,4 @@
-"""What a system that hears is given of a file's sound: which samples, from which formats, and none."""
+"""The sound that audio-visual systems receive from a file: which samples, from which formats, and silence."""
 
 import fractions
 import json
@@ -65,8 +65,9 @@ def test_each_window_hears_exactly_its_own_samples(listening, tmp_path, name):
         )  # fmt: skip
         expected = [heard_at(click, frame, rate, samples) for frame in range(COUNT)]
         assert places_of(listening.predict_video(source)) == expected, click
-        heard = sum(place is not None for place in expected)
-        assert heard == 0 if click == samples - 1 else 0 < heard < COUNT  # nobody owns the last half frame
+        audible = sum(place is not None for place in expected)
+        # No clip contains the last half frame.
+        assert audible == 0 if click == samples - 1 else 0 < audible < COUNT
     edges = [heard_at(click, 19, rate, samples) is not None for click in (first - 1, first, last, last + 1)]
     assert edges == [False, True, True, False]
 
@@ -96,9 +97,9 @@ def test_evaluation_hears_the_same_of_a_set(listening, tmp_path):
     root = fake_data.write_stavis(tmp_path / "data", "DIEM", [video], {"test": ("one",)})
     soundfile.write(root / "video_audio/DIEM/one/one.wav", wave, rate, "FLOAT")
     (entry,) = open_dataset("diem", root, "test")
-    found = places_of(list(ModelMaps(listening, "probe").maps(entry, Unchanged)))
-    assert found == [heard_at(click, frame, rate, len(wave)) for frame in range(COUNT)]
-    assert 0 < found.count(None) < COUNT
+    places = places_of(list(ModelMaps(listening, "probe").maps(entry, Unchanged)))
+    assert places == [heard_at(click, frame, rate, len(wave)) for frame in range(COUNT)]
+    assert 0 < places.count(None) < COUNT
 
 
 def test_predict_hears_the_same_of_a_file(tmp_path):
@@ -115,8 +116,8 @@ def test_predict_hears_the_same_of_a_file(tmp_path):
             maps[audio] = archive["maps"].astype(np.float64)
         expected = model.predict_video(source, audio=audio)
         np.testing.assert_allclose(maps[audio], expected, atol=5e-4)  # stored in float16
-    heard = maps["auto"][FRAMES:, 0, 0]
-    assert (np.diff(heard) > 1e-3).all() and np.ptp(maps["off"][:, 0, 0]) == 0
+    loudness = maps["auto"][FRAMES:, 0, 0]
+    assert (np.diff(loudness) > 1e-3).all() and np.ptp(maps["off"][:, 0, 0]) == 0
 
 
 def write_timed(path, times, fps, click, rate=22_050):
@@ -142,12 +143,12 @@ def write_timed(path, times, fps, click, rate=22_050):
 
 def who_hears(times, click, half):
     """The frames whose clips (of FRAMES, reversed at the beginning) show the time of a click."""
-    heard = []
+    frames = []
     for i in range(len(times)):
         first, last = (i, i + FRAMES - 1) if i < FRAMES - 1 else (i - FRAMES + 1, i)
         if times[first] - half <= click <= times[last] + half:
-            heard.append(i)
-    return heard
+            frames.append(i)
+    return frames
 
 
 SLOWER = [k / 30 for k in range(30)] + [1 + k / 10 for k in range(30)]
@@ -160,16 +161,16 @@ PAUSE = [k / 25 for k in range(30)] + [1.8 + k / 25 for k in range(30)]
 def test_sound_goes_by_the_times_of_frames(listening, tmp_path, times, fps, click):
     """Half a frame on either side of a clip is of the average rate; no click is within 3 ms of an edge."""
     source = write_timed(tmp_path / "a.mkv", times, fps, click)
-    found = [i for i, place in enumerate(places_of(listening.predict_video(source))) if place is not None]
-    assert found == who_hears(times, click, 0.5 / fps) != []
+    audible = [i for i, place in enumerate(places_of(listening.predict_video(source))) if place is not None]
+    assert audible == who_hears(times, click, 0.5 / fps) != []
     predict_file(listening, source, tmp_path / "out", Settings(save=("npz", "features"), frame_step=2))
     with np.load(tmp_path / "out" / "maps.npz") as archive:
         thinned = archive["maps"][:, 0, 0]
-    found = [i for i, value in enumerate(thinned) if value > 0.4]  # silence is below 1e-3
-    assert found == who_hears(times[::2], click, 1 / fps)
+    audible = [i for i, value in enumerate(thinned) if value > 0.4]  # silence is below 1e-3
+    assert audible == who_hears(times[::2], click, 1 / fps)
     for number in json.loads((tmp_path / "out" / "summary.json").read_text())["features"]["frames"]:
         with np.load(tmp_path / "out" / "features" / f"{number:06d}.npz") as archive:
-            assert (archive["saliency"].max() > 0.4) == ((number - 1) // 2 in found)
+            assert (archive["saliency"].max() > 0.4) == ((number - 1) // 2 in audible)
 
 
 def test_the_same_sound_with_a_sample_that_is_nan(tmp_path):
@@ -241,8 +242,8 @@ def test_a_set_with_samples_that_are_no_sound(listening, tmp_path):
     soundfile.write(root / "video_audio/DIEM/one/one.wav", wave, rate, "FLOAT")
     (entry,) = open_dataset("diem", root, "test")
     source = ModelMaps(listening, "probe")
-    found = places_of(list(source.maps(entry, Unchanged)))
-    assert found == [heard_at(click, frame, rate, len(wave)) for frame in range(COUNT)]
+    places = places_of(list(source.maps(entry, Unchanged)))
+    assert places == [heard_at(click, frame, rate, len(wave)) for frame in range(COUNT)]
     assert source.problems(entry, None) == [
         "one: the sound of one.wav: 18 samples are NaN, infinite or beyond 8 times full scale, set to zero"
     ]

@@ -30,9 +30,9 @@ def overlaid(model, source, folder, **settings):
 
 
 def test_the_rate_of_aac_is_the_next_that_players_take():
-    given = (6_000, 7_350, 8_000, 11_025, 12_345, 44_100, 48_000, 64_000, 96_000, 96_001, 192_000, 384_000)
-    taken = (8_000, 7_350, 8_000, 11_025, 16_000, 44_100, 48_000, 64_000, 96_000, 48_000, 48_000, 48_000)
-    assert tuple(map(rate_for, given)) == taken
+    rates = (6_000, 7_350, 8_000, 11_025, 12_345, 44_100, 48_000, 64_000, 96_000, 96_001, 192_000, 384_000)
+    expected = (8_000, 7_350, 8_000, 11_025, 16_000, 44_100, 48_000, 64_000, 96_000, 48_000, 48_000, 48_000)
+    assert tuple(map(rate_for, rates)) == expected
 
 
 @pytest.mark.parametrize("rate", [6_000, 12_345, 192_000, 384_000])
@@ -89,13 +89,13 @@ def test_what_is_no_sound_is_not_in_the_overlay(seeing, tmp_path):
 
 def joined(folder, *forms):
     """Transport streams of a second each, one after the other, all on a clock that begins at zero."""
-    whole = folder / "whole.ts"
-    with whole.open("wb") as out:
+    path = folder / "whole.ts"
+    with path.open("wb") as out:
         for rate, layout, hz in forms:
             wave = np.tile(tone(rate, 1, hz), (1 if layout == "mono" else 2, 1))
             part = write_video(folder / "part.ts", FRAMES, sound=wave, sample_rate=rate, layout=layout)
             out.write(part.read_bytes())
-    return whole
+    return path
 
 
 def test_joined_recordings_sound_on(seeing, tmp_path):
@@ -110,9 +110,9 @@ def test_joined_recordings_sound_on(seeing, tmp_path):
 
 def test_a_gap_stays_a_gap_when_encoded(seeing, tmp_path):
     """Of two seconds of MP2, which mp4 does not get as it is, the packets of half a second are missing."""
-    whole = write_video(tmp_path / "whole.mkv", moving_spot(50, 32, 64), sound=tone(16_000, 2, 440),
-                        sample_rate=16_000, sound_codec="mp2")  # fmt: skip
-    with av.open(str(whole)) as source, av.open(str(tmp_path / "cut.mkv"), "w") as out:
+    original = write_video(tmp_path / "whole.mkv", moving_spot(50, 32, 64), sound=tone(16_000, 2, 440),
+                           sample_rate=16_000, sound_codec="mp2")  # fmt: skip
+    with av.open(str(original)) as source, av.open(str(tmp_path / "cut.mkv"), "w") as out:
         copies = {s.index: out.add_stream_from_template(s) for s in source.streams}
         for packet in source.demux():
             gap = packet.dts is None or (
@@ -143,8 +143,8 @@ def test_sound_that_no_encoder_takes_is_left_out_with_a_note(seeing, tmp_path, m
     source = write_video(tmp_path / "a.mkv", FRAMES, sound=tone(8_000, 1, 440), sample_rate=8_000,
                          sound_codec="pcm_s16le")  # fmt: skip
     path, (note,) = overlaid(seeing, source, tmp_path)
-    with av.open(str(path)) as made:
-        assert not made.streams.audio and sum(1 for _ in made.decode(video=0)) == 25
+    with av.open(str(path)) as overlay:
+        assert not overlay.streams.audio and sum(1 for _ in overlay.decode(video=0)) == 25
     assert note.startswith("the overlay has no sound: none_such at 8000 Hz is refused")
 
 
@@ -153,16 +153,16 @@ def test_sound_without_a_decoder_is_left_out_with_a_note(seeing, tmp_path):
                          sound_codec="ac3")  # fmt: skip
     source.write_bytes(source.read_bytes().replace(b"A_AC3", b"A_XX3"))
     path, (note,) = overlaid(seeing, source, tmp_path)
-    with av.open(str(path)) as made:
-        assert not made.streams.audio
+    with av.open(str(path)) as overlay:
+        assert not overlay.streams.audio
     assert note.startswith("the overlay has no sound: the sound of") and "no decoder for its codec" in note
 
 
 def test_packets_that_mp4_refuses_are_left_out(seeing, tmp_path):
-    whole = write_video(tmp_path / "whole.mkv", FRAMES, sound=tone(48_000, 1, 440), sample_rate=48_000,
-                        sound_codec="ac3")  # fmt: skip
+    original = write_video(tmp_path / "whole.mkv", FRAMES, sound=tone(48_000, 1, 440), sample_rate=48_000,
+                           sound_codec="ac3")  # fmt: skip
     damaged = 0
-    with av.open(str(whole)) as source, av.open(str(tmp_path / "cut.mkv"), "w") as out:
+    with av.open(str(original)) as source, av.open(str(tmp_path / "cut.mkv"), "w") as out:
         copies = {s.index: out.add_stream_from_template(s) for s in source.streams}
         for packet in source.demux():
             if packet.dts is None:

@@ -26,7 +26,7 @@ from avsal_jax.pictures import resize_map
 from avsal_jax.testing import COMMAND
 from avsal_jax.testing.models import hearing_probe, probe_model, tiny_stored
 from avsal_jax.testing.videos import moving_spot, write_video
-from tests.inference.folders import listed
+from tests.inference.folders import file_names
 from tests.media.test_photographs import COLOURS, DISPLAY_P3, REFUSED, matrix_profile, write_refused
 
 SIZES = [(72, 128), (128, 72), (50, 50), (1, 40), (200, 31)]
@@ -133,8 +133,8 @@ def test_one_photograph(probe, tiny_dir, tmp_path, capsys):
     arguments = ["predict", str(source), "--model", str(tiny_dir), "--output", str(out)]
     assert main([*arguments, "--save", "maps,overlay,npz,report"]) == 0
     assert "1 map in" in capsys.readouterr().out
-    assert listed(out) == ["maps", "maps.npz", "overlay.jpg", "report.html", "summary.json"]
-    assert listed(out / "maps") == ["000001.png"]
+    assert file_names(out) == ["maps", "maps.npz", "overlay.jpg", "report.html", "summary.json"]
+    assert file_names(out / "maps") == ["000001.png"]
     with Image.open(out / "overlay.jpg") as image:
         assert image.size == (128, 72)
     with np.load(out / "maps.npz", allow_pickle=False) as archive:
@@ -148,17 +148,17 @@ def test_one_photograph(probe, tiny_dir, tmp_path, capsys):
     assert "predicted already" in capsys.readouterr().err
     write_video(tmp_path / "clip.mp4", moving_spot(3))  # another input takes the folder over
     assert main(["predict", str(tmp_path / "clip.mp4"), *arguments[2:], "--save", "maps"]) == 0
-    assert listed(out) == ["maps", "summary.json"] and len(listed(out / "maps")) == 3
+    assert file_names(out) == ["maps", "summary.json"] and len(file_names(out / "maps")) == 3
     assert main([*arguments, "--save", "features"]) == 0
-    assert listed(out) == ["features", "features.html", "summary.json"]
+    assert file_names(out) == ["features", "features.html", "summary.json"]
 
 
 def test_many_photographs_share_a_folder(probe, folder, tmp_path):
     out = tmp_path / "out"
     summary, news = predict(probe, folder.iterdir(), out, save=("maps", "overlay", "report"))
-    assert listed(out) == ["maps", "overlays", "report.html", "summary.json"]
-    assert listed(out / "maps") == ["a.jpg.png", "a.png.png", "b.png", "c.png"]
-    assert listed(out / "overlays") == ["a.jpg.jpg", "a.png.jpg", "b.jpg", "c.jpg"]
+    assert file_names(out) == ["maps", "overlays", "report.html", "summary.json"]
+    assert file_names(out / "maps") == ["a.jpg.png", "a.png.png", "b.png", "c.png"]
+    assert file_names(out / "overlays") == ["a.jpg.jpg", "a.png.jpg", "b.jpg", "c.jpg"]
     assert summary == json.loads((out / "summary.json").read_text())
     assert [(e["source"], e["height"], e["width"]) for e in summary["pictures"]] == [
         ("a.jpg", 128, 72), ("a.png", 72, 128), ("b.png", 50, 50), ("c.png", 1, 40),
@@ -179,10 +179,10 @@ def test_overlays_that_jpeg_cannot_hold_are_png(probe, tmp_path, monkeypatch):
     Image.fromarray(spot(2)).save(tmp_path / "a.png")
     out, settings = tmp_path / "out", Settings(save=("overlay",))
     predict_file(probe, tmp_path / "a.png", out, settings)
-    assert listed(out) == ["overlay.png", "summary.json"]
+    assert file_names(out) == ["overlay.png", "summary.json"]
     assert "resumed" in predict_file(probe, tmp_path / "a.png", out, settings)
     predict(probe, [tmp_path / "a.png"], out, save=("overlay",))
-    assert listed(out) == ["overlays", "summary.json"] and listed(out / "overlays") == ["a.png"]
+    assert file_names(out) == ["overlays", "summary.json"] and file_names(out / "overlays") == ["a.png"]
 
 
 def test_the_report_shows_the_first_and_says_of_how_many(probe, folder, tmp_path, monkeypatch):
@@ -190,7 +190,7 @@ def test_the_report_shows_the_first_and_says_of_how_many(probe, folder, tmp_path
     predict(probe, folder.iterdir(), tmp_path / "out", save=("report",))
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("<img ") == 6 and "The first 2 of 4 photographs are shown." in page
-    assert listed(tmp_path / "out") == ["report.html", "summary.json"]
+    assert file_names(tmp_path / "out") == ["report.html", "summary.json"]
 
 
 def test_a_bad_picture_is_listed_and_spares_the_others(folder, tiny_dir, tmp_path, capsys):
@@ -200,19 +200,19 @@ def test_a_bad_picture_is_listed_and_spares_the_others(folder, tiny_dir, tmp_pat
     assert main([*arguments, "--save", "maps,report,npz"]) == 1
     last = capsys.readouterr().err.rstrip().splitlines()[-2:]
     assert last[0] == "1 of 5 inputs failed:" and "truncated.jpg" in last[1] and "is truncated" in last[1]
-    assert listed(out / "maps") == ["a.jpg.png", "a.png.png", "b.png", "c.png"]
+    assert file_names(out / "maps") == ["a.jpg.png", "a.png.png", "b.png", "c.png"]
     assert "truncated.jpg" in (out / "report.html").read_text()
     before = {path: path.stat().st_mtime_ns for path in (out / "maps").iterdir()}
     Image.fromarray(spot(5)).save(bad)  # repaired: the others are as they were
     assert main([*arguments, "--save", "maps,report,npz"]) == 0
     assert "4 of 5 photographs are predicted already" in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert len(listed(out / "maps")) == 5 and (out / "report.html").read_text().count("<img ") == 15
+    assert len(file_names(out / "maps")) == 5 and (out / "report.html").read_text().count("<img ") == 15
     with np.load(out / "maps.npz", allow_pickle=False) as archive:
         assert len(archive.files) == 5
     bad.unlink()
     assert main([*arguments, "--save", "maps,report,npz"]) == 0
-    assert len(listed(out / "maps")) == 4  # a picture that is gone is gone
+    assert len(file_names(out / "maps")) == 4  # a picture that is gone is gone
     assert main([*arguments, "--save", "maps,report,npz"]) == 0
     assert "4 photographs: predicted already" in capsys.readouterr().err
 
@@ -229,13 +229,13 @@ def test_an_interrupted_run_continues(probe, folder, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         predict(probe, folder.iterdir(), out, **settings)
     monkeypatch.undo()
-    assert [name.startswith(".avsal-stills-") for name in listed(out)] == [True]
+    assert [name.startswith(".avsal-stills-") for name in file_names(out)] == [True]
     (log,) = out.glob(f"*/{still_results.LOG}")
     log.write_text(log.read_text() + '{"name": "b", "fil')  # a line that was cut off
     summary, news = predict(probe, folder.iterdir(), out, **settings)
     assert "2 of 4 photographs are predicted already" in news
-    assert listed(out) == ["maps", "maps.npz", "overlays", "report.html", "summary.json"]
-    assert len(summary["pictures"]) == len(listed(out / "maps")) == 4
+    assert file_names(out) == ["maps", "maps.npz", "overlays", "report.html", "summary.json"]
+    assert len(summary["pictures"]) == len(file_names(out / "maps")) == 4
     assert (out / "report.html").read_text().count("<img ") == 12
     with np.load(out / "maps.npz", allow_pickle=False) as archive:
         for name, file in {"a.jpg": "a.jpg", "c": "c.png"}.items():
@@ -263,8 +263,8 @@ def test_a_killed_run_continues(tmp_path, tiny_dir):
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 0, result.stderr
     assert re.search(r"\d+ of 20 photographs are predicted already", result.stderr)
-    assert listed(out) == ["maps", "overlays", "report.html", "summary.json"]
-    assert len(listed(out / "maps")) == len(listed(out / "overlays")) == 20
+    assert file_names(out) == ["maps", "overlays", "report.html", "summary.json"]
+    assert len(file_names(out / "maps")) == len(file_names(out / "overlays")) == 20
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
@@ -304,7 +304,7 @@ def test_which_inputs_are_photographs(folder, tmp_path):
     clip, out, notes = write_video(tmp_path / "clip.mp4", moving_spot(2)), tmp_path / "out", []
     a, b = folder / "a.png", folder / "b.png"
     missing = folder / "missing.jpg"
-    pair, all_four = PhotographSet.of([a, b]), PhotographSet.of([folder / n for n in listed(folder)])
+    pair, all_four = PhotographSet.of([a, b]), PhotographSet.of([folder / n for n in file_names(folder)])
     assert list_inputs([a], out) == {a: out}
     assert list_inputs([a, b], out) == {pair: out}
     assert list_inputs([a, clip, b], out) == {clip: out / "clip", pair: out / "stills"}

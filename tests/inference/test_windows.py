@@ -101,35 +101,35 @@ def test_the_stream_equals_a_direct_evaluation(tiny_model, count, batch):
 def test_map_i_shows_frame_i(label_frame, count, batch):
     model = probe_model(T, label_frame=label_frame)
     frames = images(count)
-    got = np.stack([m for _, m in model.iter_frames(iter(frames), batch)])
+    maps = np.stack([m for _, m in model.iter_frames(iter(frames), batch)])
     expected = np.concatenate([model(Clip(np.broadcast_to(f, (1, T, *f.shape)))).saliency for f in frames])
-    np.testing.assert_allclose(got, expected, atol=1e-6)
+    np.testing.assert_allclose(maps, expected, atol=1e-6)
 
 
 def test_the_full_clip_length_at_a_small_width():
     model = Model(tiny_stored(frames=32, visual_encoder="s3d"))
     frames = images(40)
-    got = np.stack([m for _, m in model.iter_frames(iter(frames))])
-    np.testing.assert_allclose(got, direct(model, frames), atol=1e-5)
+    maps = np.stack([m for _, m in model.iter_frames(iter(frames))])
+    np.testing.assert_allclose(maps, direct(model, frames), atol=1e-5)
 
 
 def test_frames_are_let_go(tiny_model):
     """Memory is a window's, whatever the length: of 60 frames, those in the queue and in hands are alive."""
-    handed, most = [], 0
+    handed, peak = [], 0
 
     class Tracked(np.ndarray):
         """An array that can be referred to weakly."""
 
     def stream():
-        nonlocal most
+        nonlocal peak
         for i in range(60):
             frame = np.full((64, 96, 3), i, np.uint8).view(Tracked)
             handed.append(weakref.ref(frame))
-            most = max(most, sum(ref() is not None for ref in handed))
+            peak = max(peak, sum(ref() is not None for ref in handed))
             yield frame
 
     assert sum(1 for _ in tiny_model.iter_frames(stream(), 1)) == 60
-    assert most <= 10
+    assert peak <= 10
 
 
 def test_frames_in_memory(tiny_model):
@@ -145,8 +145,8 @@ def test_frames_in_memory(tiny_model):
 def test_a_bfloat16_model_streams(tiny_model):
     half = Model(tiny_stored_with(Runtime(dtype=jax.numpy.bfloat16)))
     frames = images(9)
-    got = np.stack([m for _, m in half.iter_frames(iter(frames))])
-    np.testing.assert_allclose(got, direct(tiny_model, frames), atol=0.05)
+    maps = np.stack([m for _, m in half.iter_frames(iter(frames))])
+    np.testing.assert_allclose(maps, direct(tiny_model, frames), atol=0.05)
 
 
 def tiny_stored_with(runtime):

@@ -44,11 +44,12 @@ def test_the_buffers_are_those_of_the_public_code(cases):
             frames = [min(int(start) + i, case["n_frames"] - 1) for i in range(length)]
             buffer = clips.clip(frames, None)
             assert buffer.shape == (golden["buffer_len"],) and buffer.dtype == np.float32
-            where = np.flatnonzero(buffer)
+            positions = np.flatnonzero(buffer)
             if golden["abs_sum"] == 0:
-                assert len(where) == 0
+                assert len(positions) == 0
                 continue
-            assert (where[0], where[-1]) == (golden["first_nonzero"], golden["last_nonzero"]), (name, start)
+            span = golden["first_nonzero"], golden["last_nonzero"]
+            assert (positions[0], positions[-1]) == span, (name, start)
             assert abs(np.abs(buffer, dtype=np.float64).sum() / golden["abs_sum"] - 1) < 1e-6
             assert abs(buffer.sum(dtype=np.float64) - golden["sum"]) < 1e-6 * golden["abs_sum"]
             assert abs(buffer[len(buffer) // 2] - golden["mid"]) < 1e-3
@@ -139,11 +140,11 @@ def test_resampling_keeps_a_tone():
 def test_a_part_is_resampled_as_in_the_whole(rates):
     import soxr
 
-    given, wanted = rates
-    wave = np.random.default_rng(3).uniform(-1, 1, 3 * given + 17).astype(np.float32)
-    entire = soxr.resample(wave, given, wanted, quality="HQ")
-    entire = np.pad(entire, (0, -(-len(wave) * wanted // given) - len(entire)))  # a sample at most
-    parts = resample(Sound(wave, given), wanted).wave
+    source_rate, target_rate = rates
+    wave = np.random.default_rng(3).uniform(-1, 1, 3 * source_rate + 17).astype(np.float32)
+    entire = soxr.resample(wave, source_rate, target_rate, quality="HQ")
+    entire = np.pad(entire, (0, -(-len(wave) * target_rate // source_rate) - len(entire)))  # a sample at most
+    parts = resample(Sound(wave, source_rate), target_rate).wave
     assert len(parts) == len(entire)
     assert parts[len(entire) - 3 :].shape == (3,)
     for begin, end in ((0, 100), (0, 15_600), (12_345, 33_000), (len(entire) - 9_000, len(entire)), (7, 7)):
@@ -180,24 +181,24 @@ def test_stereo_becomes_mono(tmp_path):
 
 def test_a_gap_in_the_times_is_silence(tmp_path):
     """Of four seconds of FLAC the packets of the second one are missing."""
-    whole = write_video(
+    original = write_video(
         tmp_path / "whole.mkv", moving_spot(100, 32, 64), sound=0.3 * tone(1, 4 * 8_000) + 0.5,
         sample_rate=8_000, sound_codec="flac",
     )  # fmt: skip
-    with av.open(str(whole)) as source, av.open(str(tmp_path / "cut.mkv"), "w") as out:
+    with av.open(str(original)) as source, av.open(str(tmp_path / "cut.mkv"), "w") as out:
         stream = source.streams.audio[0]
         copy = out.add_stream_from_template(stream)
         for packet in source.demux(stream):
             if packet.dts is not None and not 1 <= packet.pts * packet.time_base < 2:
                 packet.stream = copy
                 out.mux(packet)
-    before, after = read_sound(whole), read_sound(tmp_path / "cut.mkv")
+    before, after = read_sound(original), read_sound(tmp_path / "cut.mkv")
     assert abs(len(before.wave) - len(after.wave)) <= 16  # times in Matroska are rounded to 0.001 s
     silent = np.flatnonzero(after.wave == 0)
     assert abs(len(silent) - 8_000) < 4_608 and silent[-1] - silent[0] + 1 == len(silent)
     at = len(after.wave) - len(before.wave)
     np.testing.assert_array_equal(after.wave[silent[-1] + 1 :], before.wave[silent[-1] + 1 - at :])
-    assert read_own_sound(whole)[0] is not None
+    assert read_own_sound(original)[0] is not None
 
 
 def test_a_track_without_a_sample_is_no_sound(tmp_path):
@@ -207,7 +208,7 @@ def test_a_track_without_a_sample_is_no_sound(tmp_path):
     assert read_own_sound(path) == (None, "")
 
 
-def test_no_sound_is_told(tmp_path):
+def test_no_sound_is_an_error(tmp_path):
     silent = write_video(tmp_path / "silent.mp4", moving_spot(3))
     with pytest.raises(AvsalError, match="has no sound"):
         read_sound(silent)

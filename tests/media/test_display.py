@@ -14,7 +14,7 @@ from avsal_jax.media.video import Video
 from avsal_jax.testing.videos import moving_spot, write_video
 from tests import needs
 
-ONE = 1 << 16
+FIXED_POINT_ONE = 1 << 16
 
 
 def write_matrix(path, a, b, c, d):
@@ -22,7 +22,7 @@ def write_matrix(path, a, b, c, d):
     content = bytearray(path.read_bytes())
     at = content.index(b"tkhd") + 4
     assert content[at] == 0  # version 0: the matrix lies 40 bytes behind the version
-    scaled = (round(v * ONE) for v in (a, b, 0, c, d))
+    scaled = (round(v * FIXED_POINT_ONE) for v in (a, b, 0, c, d))
     content[at + 40 : at + 76] = struct.pack(">9i", *scaled, 0, 0, 0, 1 << 30)
     path.write_bytes(content)
 
@@ -43,8 +43,8 @@ def stored(tmp_path_factory):
     return path, next(iter(Video(path))).image
 
 
-# matrix, and the picture that `ffmpeg -autorotate` and QuickTime show, by hand
-SHOWN = {
+# The matrix, and the picture that `ffmpeg -autorotate` and QuickTime show, by hand.
+DISPLAY_CASES = {
     "upright": ((1, 0, 0, 1), lambda i: i),
     "mirrored": ((-1, 0, 0, 1), lambda i: i[:, ::-1]),
     "upside down, mirrored": ((1, 0, 0, -1), lambda i: i[::-1]),
@@ -58,14 +58,14 @@ SHOWN = {
 }
 
 
-@pytest.mark.parametrize("name", SHOWN)
+@pytest.mark.parametrize("name", DISPLAY_CASES)
 def test_display_matrices(tmp_path, stored, name):
-    matrix, shown = SHOWN[name]
+    matrix, show = DISPLAY_CASES[name]
     path = tmp_path / "given.mp4"
     path.write_bytes(stored[0].read_bytes())
     write_matrix(path, *matrix)
     video = Video(path)
-    np.testing.assert_array_equal(next(iter(video)).image, shown(stored[1]))
+    np.testing.assert_array_equal(next(iter(video)).image, show(stored[1]))
     assert video.info.notes == ()
 
 
@@ -82,11 +82,11 @@ def test_other_turns_are_the_nearest_quarter_with_a_note(tmp_path, stored, degre
 @pytest.mark.parametrize(("name", "turned"), [("mirrored", False), ("transposed", True)])
 def test_pixels_lie_on_their_side_after_odd_turns(tmp_path, name, turned):
     path = write_video(tmp_path / "wide.mp4", moving_spot(2), pixel_aspect=fractions.Fraction(4, 3))
-    write_matrix(path, *SHOWN[name][0])
+    write_matrix(path, *DISPLAY_CASES[name][0])
     assert Video(path).info.pixel_aspect == (fractions.Fraction(3, 4) if turned else fractions.Fraction(4, 3))
 
 
-def flat(pix_fmt, planes, count=2, **stated):
+def flat(pix_fmt, planes, count=2, **properties):
     """Frames of one colour, given as the code values of its planes; or of bars, given as arrays of values."""
     for index in range(count):
         frame = av.VideoFrame(64, 48, pix_fmt)
@@ -96,18 +96,18 @@ def flat(pix_fmt, planes, count=2, **stated):
             rows[:, : plane.width] = np.repeat(values, plane.width // np.size(values))
             plane.update(rows.tobytes())
         frame.pts = index
-        for name, number in stated.items():
+        for name, number in properties.items():
             setattr(frame, name, number)
         yield frame
 
 
-def write_flat(path, pix_fmt, planes, codec="ffv1", **stated):
+def write_flat(path, pix_fmt, planes, codec="ffv1", **properties):
     with av.open(str(path), "w") as out:
         stream = out.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 48, pix_fmt
-        for name, number in stated.items():
+        for name, number in properties.items():
             setattr(stream.codec_context, name, number)
-        for frame in flat(pix_fmt, planes, **stated):
+        for frame in flat(pix_fmt, planes, **properties):
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
     return path
@@ -138,7 +138,7 @@ def test_the_stated_matrix_and_range_give_the_colours(tmp_path, matrix, full, pi
     assert np.ptp(image, axis=(0, 1)).max() <= 1
 
 
-def test_a_matrix_that_ffmpeg_does_not_read_is_told(tmp_path):
+def test_a_matrix_that_ffmpeg_does_not_read_is_an_error(tmp_path):
     path = write_flat(tmp_path / "a.mkv", "yuv420p", (120, 100, 180), colorspace=8)
     with pytest.raises(AvsalError, match="its colours are coded as YCgCo, which is not read; convert it"):
         Video(path)
@@ -192,8 +192,8 @@ def test_hdr_shows_the_colours_of_the_same_scene_in_sdr(tmp_path, transfer, full
     chroma = (b - y) / 1.8814, (r - y) / 1.4746
     black, luma, colour = (0, 1023, 1023) if full else (64, 876, 896)
     planes = np.rint([black + luma * y, *(512 + colour * c for c in chroma)])
-    stated = {"color_trc": transfer, "color_primaries": 9, "colorspace": 9, "color_range": 1 + full}
-    path = write_flat(tmp_path / "a.mkv", "yuv444p10le", planes, **stated)
+    properties = {"color_trc": transfer, "color_primaries": 9, "colorspace": 9, "color_range": 1 + full}
+    path = write_flat(tmp_path / "a.mkv", "yuv444p10le", planes, **properties)
     video = Video(path)
     # ten bits, swscale's coefficients and a table of 65 nodes: up to three steps of 8 bits together
     bars = next(iter(video)).image[24, 8::16]
@@ -212,9 +212,9 @@ def test_gamuts(primaries):
 
 def test_highlights_keep_their_order_and_their_hue():
     light = np.array([[203.0] * 3, [406.0] * 3, [1000.0] * 3, [10_000.0] * 3, [1000.0, 500.0, 250.0]])
-    shown = ToneMapping("PQ", 1).to_sdr(pq_coded(light))
-    assert 0.93 < shown[0, 0] < shown[1, 0] < shown[2, 0] < shown[3, 0] <= 1
-    ratios = shown[4] ** 2.2 / shown[4, 0] ** 2.2
+    signal = ToneMapping("PQ", 1).to_sdr(pq_coded(light))
+    assert 0.93 < signal[0, 0] < signal[1, 0] < signal[2, 0] < signal[3, 0] <= 1
+    ratios = signal[4] ** 2.2 / signal[4, 0] ** 2.2
     np.testing.assert_allclose(ratios, [1, 0.5, 0.25], atol=1e-3)
 
 
@@ -233,23 +233,23 @@ def test_transparent_video_lies_over_black(tmp_path):
     np.testing.assert_array_equal(image[0, [0, 40, 60]], [[200, 100, 50], [40, 20, 10], [0, 0, 0]])
 
 
-@pytest.mark.parametrize("name", list(SHOWN)[:8])
+@pytest.mark.parametrize("name", list(DISPLAY_CASES)[:8])
 def test_display_matrices_of_matroska(tmp_path, name):
-    (a, b, c, d), shown = SHOWN[name]
+    (a, b, c, d), show = DISPLAY_CASES[name]
     path = tmp_path / "given.mkv"
     with av.open(str(path), "w") as out:
         stream = out.add_stream("ffv1", rate=25)
         needs.display_matrices(stream)
         stream.width, stream.height, stream.pix_fmt = 96, 64, "bgr0"
-        stream.set_display_matrix([v * ONE for v in (a, b, 0, c, d, 0, 0, 0)] + [1 << 30])
+        stream.set_display_matrix([v * FIXED_POINT_ONE for v in (a, b, 0, c, d, 0, 0, 0)] + [1 << 30])
         for _ in range(2):
             out.mux(stream.encode(av.VideoFrame.from_ndarray(corners(), format="rgb24")))
         out.mux(stream.encode(None))
-    np.testing.assert_array_equal(next(iter(Video(path))).image, shown(corners()))
+    np.testing.assert_array_equal(next(iter(Video(path))).image, show(corners()))
 
 
-def test_a_turn_that_h264_states_once_holds_on(tmp_path):
-    """In a message before the first frame, with the frames that follow turned alike (H.264, annex D)."""
+def test_a_turn_that_h264_states_once_applies_to_all_later_frames(tmp_path):
+    """The first frame comes with a message that also applies to the frames after it (H.264, annex D)."""
     upright, path = moving_spot(5, 72, 128), tmp_path / "turned.mkv"
     plain = write_video(tmp_path / "stored.mp4", np.rot90(upright, -1, axes=(1, 2)))
     with av.open(str(plain)) as source, av.open(str(path), "w") as out:
@@ -269,15 +269,15 @@ def test_a_turn_that_h264_states_once_holds_on(tmp_path):
 
 @pytest.mark.parametrize("order", [("sdr", "hdr"), ("hdr", "sdr")])
 def test_each_part_of_a_joined_file_has_its_own_colours(tmp_path, order):
-    """A grey of 150 of 255 stays as it is in SDR; in PQ it is brighter than white at 203 cd/m2."""
+    """SDR leaves a grey of 150 of 255 unchanged. In PQ that grey is brighter than white at 203 cd/m2."""
     parts = {"sdr": (1, 1, 1), "hdr": (16, 9, 9)}
     for name, (transfer, primaries, matrix) in parts.items():
-        stated = {"color_trc": transfer, "color_primaries": primaries, "colorspace": matrix}
+        properties = {"color_trc": transfer, "color_primaries": primaries, "colorspace": matrix}
         grey = 145, 128, 128  # 16 + 219 * 150 / 255
-        write_flat(tmp_path / f"{name}.ts", "yuv420p", grey, "libx264", **stated)
+        write_flat(tmp_path / f"{name}.ts", "yuv420p", grey, "libx264", **properties)
     path = tmp_path / "joined.ts"
     path.write_bytes(b"".join((tmp_path / f"{name}.ts").read_bytes() for name in order))
-    shown = [frame.image.mean() for frame in Video(path)]
+    greys = [frame.image.mean() for frame in Video(path)]
     expected = {"sdr": 150, "hdr": 255 * ToneMapping("PQ", 9).to_sdr(np.full((1, 3), 150 / 255)).mean()}
     assert expected["hdr"] > 240
-    np.testing.assert_allclose(shown, np.repeat([expected[name] for name in order], 2), atol=2)
+    np.testing.assert_allclose(greys, np.repeat([expected[name] for name in order], 2), atol=2)

@@ -20,14 +20,14 @@ def frame_times(seconds, fps=FPS, unit=0.001):
 
 def test_a_constant_rate_is_exact_whatever_the_unit():
     for fps, unit in ((25, 0.001), (30_000 / 1001, 0.001), (24, 1 / 90_000), (50, 0.01)):
-        given = [100.7 + round(k / fps / unit) * unit for k in range(500)]
-        times = frame_times(given, fps, unit)
+        seconds = [100.7 + round(k / fps / unit) * unit for k in range(500)]
+        times = frame_times(seconds, fps, unit)
         assert [times[k] for k in range(500)] == [k * (1.0 / fps) for k in range(500)]
 
 
 def test_times_that_vary_are_kept():
-    given = [5.0, 5.04, 5.1, 8.2]
-    times = frame_times(given)
+    seconds = [5.0, 5.04, 5.1, 8.2]
+    times = frame_times(seconds)
     np.testing.assert_allclose([times[k] for k in range(4)], [0.0, 0.04, 0.1, 3.2], atol=1e-9)
 
 
@@ -67,17 +67,17 @@ def test_an_impulse_is_heard_by_the_clips_that_show_its_time(name):
 
 
 @pytest.mark.parametrize("kind", ["waveform", "logmel"])
-def test_a_pause_of_hours_asks_for_no_more_than_the_buffer(kind):
+def test_a_pause_of_hours_reads_no_more_than_the_buffer(kind):
     class Endless:
-        """Counts what it is asked for."""
+        """Sound of any length that records how many samples are read at once."""
 
-        most = 0
+        longest_read = 0
 
         def __len__(self):
             return 10**10
 
         def __getitem__(self, part):
-            self.most = max(self.most, part.stop - part.start)
+            self.longest_read = max(self.longest_read, part.stop - part.start)
             return np.full(part.stop - part.start, 0.5, np.float32)
 
     endless = Endless()
@@ -85,10 +85,10 @@ def test_a_pause_of_hours_asks_for_no_more_than_the_buffer(kind):
     spec = SPEC if kind == "waveform" else LogMel()
     clips = ClipSound(Sound(endless, 16_000), spec, T, FPS, times=frame_times(seconds))
     assert clips.notes == ()
-    heard = clips.clip(list(range(T)), None)
-    assert np.isfinite(heard).all() and endless.most <= 20_000 + 1
+    buffer = clips.clip(list(range(T)), None)
+    assert np.isfinite(buffer).all() and endless.longest_read <= 20_000 + 1
     if kind == "waveform":
-        np.testing.assert_array_equal(heard, np.full(2 * RATE, 128, np.float32))
+        np.testing.assert_array_equal(buffer, np.full(2 * RATE, 128, np.float32))
     (note,) = clips.notes
     assert "pauses in the picture" in note and "(1)" in note
 

@@ -17,7 +17,7 @@ from tests import needs
 
 
 def grey_frames(count):
-    """Flat frames that are told apart by their grey: 10, 20, 30 ..."""
+    """Flat frames, each with its own grey: 10, 20, 30 ..."""
     return [np.full((24, 32, 3), 10 * (k + 1), np.uint8) for k in range(count)]
 
 

@@ -30,7 +30,7 @@ def write(root, images, maps, fixations, video="v"):
     return root
 
 
-def counted(first, frames, start=0):
+def number_frames(first, frames, start=0):
     """Frames start to frames - 1, the first of all numbered `first`."""
     return {k: first + k for k in range(start, frames)}
 
@@ -54,21 +54,22 @@ def agrees(entry):
 @pytest.mark.parametrize("maps", [0, 1])
 @pytest.mark.parametrize("images", [0, 1])
 def test_kinds_of_equal_number_may_each_count_from_0_or_1(tmp_path, images, maps, fixations):
-    entry = opened(write(tmp_path, counted(images, 12), counted(maps, 12), counted(fixations, 12)))
+    kinds = [number_frames(first, 12) for first in (images, maps, fixations)]
+    entry = opened(write(tmp_path, *kinds))
     agrees(entry)
     assert entry.frames == 12 and entry.without_truth == 0 and all(map(entry.has_truth, range(12)))
-    told = [note for note in entry.notes if "is taken for frame" in note]
-    assert len(told) == (maps != images) + (fixations != images)
+    messages = [note for note in entry.notes if "is taken for frame" in note]
+    assert len(messages) == (maps != images) + (fixations != images)
     if maps != images:
         span = {0: "0 to 11", 1: "1 to 12"}
-        assert told[0] == (
+        assert messages[0] == (
             f"the density maps are numbered {span[maps]}, the frames {span[images]}: number {maps} is taken "
             f"for frame {images}"
         )
 
 
-# (number of the first of 12 frames, of the first file, how many more files than frames) -> the file taken for
-# the first frame's; None where it is refused
+# (number of the first of 12 frames, number of the first file, surplus of files over frames)
+# -> number of the file that belongs to the first frame; None if the numbers are refused
 TABLE = {
     # frames 0 to 11
     (0, 0, 0): 0,
@@ -95,7 +96,7 @@ TABLE = {
     (1, 7, -6): 1,  # the second half
     (1, 9, -6): 1,  # STAViS leaves out eight and runs over the end by up to two
     (1, 10, -6): None,
-    (1, 37, 0): 37,  # a shot that goes on with the film's numbers
+    (1, 37, 0): 37,  # a shot with the numbers of the film
     (1, 37, 1): None,
     (1, 5, 0): None,
     # frames 37 to 48
@@ -112,13 +113,14 @@ TABLE = {
 }
 
 
-@pytest.mark.parametrize(("given", "expected"), TABLE.items())
-def test_the_table_of_numberings(given, expected):
-    first, files_first, more = given
-    frames, files = Numbers(first, first + 11, 12), Numbers(files_first, files_first + 11 + more, 12 + more)
+@pytest.mark.parametrize(("case", "expected"), TABLE.items())
+def test_the_table_of_numberings(case, expected):
+    first, files_first, surplus = case
+    frames = Numbers(first, first + 11, 12)
+    files = Numbers(files_first, files_first + 11 + surplus, 12 + surplus)
     if expected is not None:
-        origin, told = place("maps", files, frames)
-        assert origin == expected and bool(told) == (expected != first)
+        origin, message = place("maps", files, frames)
+        assert origin == expected and bool(message) == (expected != first)
         return
     with pytest.raises(AvsalError) as error:
         place("maps", files, frames)
@@ -126,19 +128,19 @@ def test_the_table_of_numberings(given, expected):
         assert part in str(error.value)
 
 
-def test_shots_go_on_with_the_numbers_of_the_film(tmp_path):
-    for video, maps in (("a_2", counted(37, 12)), ("b_2", counted(1, 12))):
-        write(tmp_path, counted(37, 12), maps, maps, video)
+def test_shots_may_continue_the_numbers_of_the_film(tmp_path):
+    for video, maps in (("a_2", number_frames(37, 12)), ("b_2", number_frames(1, 12))):
+        write(tmp_path, number_frames(37, 12), maps, maps, video)
     (tmp_path / "val").rename(tmp_path / "test")
     for entry in open_dataset("hollywood2", tmp_path):
         agrees(entry)
         assert entry.frames == 12 and bool(entry.notes) == (entry.name == "b_2")
 
 
-def test_numbers_that_do_not_fit_lose_one_video(tmp_path):
-    write(tmp_path, counted(0, 12), counted(1, 11), counted(1, 11), "bad")
-    write(tmp_path, counted(1, 6), counted(1, 12), counted(1, 12), "thin")
-    write(tmp_path, counted(1, 4), counted(1, 4), counted(1, 4), "good")
+def test_numbers_that_do_not_fit_exclude_only_their_video(tmp_path):
+    write(tmp_path, number_frames(0, 12), number_frames(1, 11), number_frames(1, 11), "bad")
+    write(tmp_path, number_frames(1, 6), number_frames(1, 12), number_frames(1, 12), "thin")
+    write(tmp_path, number_frames(1, 4), number_frames(1, 4), number_frames(1, 4), "good")
     bad, good, thin = open_dataset("dhf1k:mine", tmp_path, "val")
     assert (bad.frames, good.frames, thin.frames) == (0, 4, 0)
     assert bad.notes == (
@@ -151,7 +153,7 @@ def test_numbers_that_do_not_fit_lose_one_video(tmp_path):
 
 def test_truth_with_holes(tmp_path):
     """At the beginning, in the middle, of one kind alone, and every third frame only."""
-    frames = counted(1, 12)
+    frames = number_frames(1, 12)
     maps = {k: n for k, n in frames.items() if k not in (0, 5, 11)}
     fixations = {k: n for k, n in frames.items() if k not in (0, 7)}
     entry = opened(write(tmp_path / "holes", frames, maps, fixations))
@@ -167,8 +169,8 @@ def test_truth_with_holes(tmp_path):
 
 
 def test_images_with_holes_keep_their_truth(tmp_path):
-    images = {k: n for k, n in counted(1, 12).items() if k not in (0, 4)}
-    entry = opened(write(tmp_path, images, counted(1, 12), counted(1, 12)))
+    images = {k: n for k, n in number_frames(1, 12).items() if k not in (0, 4)}
+    entry = opened(write(tmp_path, images, number_frames(1, 12), number_frames(1, 12)))
     agrees(entry)
     assert entry.frames == 12 and entry.without_truth == 0
     assert entry.notes[-1] == (
@@ -176,7 +178,7 @@ def test_images_with_holes_keep_their_truth(tmp_path):
     )
     with pytest.raises(AvsalError, match=r"there is no file .*0005\.png"):
         entry.frame(4)
-    late = opened(write(tmp_path / "late", counted(1, 12, 2), counted(1, 12, 2), counted(1, 12, 2)))
+    late = opened(write(tmp_path / "late", *[number_frames(1, 12, 2)] * 3))
     assert late.frames == 10 and late.notes == () and (late.frame(0) == 12).all()
 
 
@@ -195,6 +197,6 @@ def test_the_number_of_the_frame_is_found_in_names(tmp_path, form):
     for number in range(1, 13):
         (tmp_path / form.format(number)).touch()
     (tmp_path / "cover_7.png").touch()
-    found = numbered_files(tmp_path, {".png"})
-    assert (found.first, found.last, found.count, found.other_names) == (1, 12, 12, 1)
-    assert [found.name(k) for k in (1, 12)] == [form.format(1), form.format(12)]
+    files = numbered_files(tmp_path, {".png"})
+    assert (files.first, files.last, files.count, files.other_names) == (1, 12, 12, 1)
+    assert [files.name(k) for k in (1, 12)] == [form.format(1), form.format(12)]

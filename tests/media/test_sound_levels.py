@@ -38,8 +38,8 @@ SCALED = {
 HEADROOM = {"full": 1.0, "a little over": 3.0, "hot": 15.0}  # times 0.4
 
 
-def both(wave, tmp_path):
-    """Returns the sound of a WAV file of these samples, and that of the array."""
+def read_both_ways(wave, tmp_path):
+    """Returns the sound as read from a WAV file with these samples, and as made from the array."""
     path = tmp_path / "a.wav"
     scipy.io.wavfile.write(path, RATE, wave)
     return read_sound(path), clean_sound(wave, RATE)
@@ -48,7 +48,7 @@ def both(wave, tmp_path):
 @pytest.mark.parametrize("name", SPOILT)
 def test_a_sample_that_is_no_sound_is_zero_and_reported(tmp_path, name):
     wave, scale = SPOILT[name]
-    for sound in both(wave, tmp_path):
+    for sound in read_both_ways(wave, tmp_path):
         expected = TONE.copy()
         expected[BAD] = 0
         np.testing.assert_allclose(sound.wave, expected, atol=0.6 / max(scale, 2**15))  # half an integer
@@ -59,7 +59,7 @@ def test_a_sample_that_is_no_sound_is_zero_and_reported(tmp_path, name):
 @pytest.mark.parametrize("name", SCALED)
 def test_integers_stored_as_floats_are_scaled_and_reported(tmp_path, name):
     wave, bits = SCALED[name]
-    for sound in both(wave, tmp_path):
+    for sound in read_both_ways(wave, tmp_path):
         np.testing.assert_allclose(sound.wave, wave / 2.0**bits, rtol=1e-7)
         (note,) = sound.notes
         assert f"{bits + 1}-bit integers stored as floats, divided by {2**bits}" in note
@@ -68,7 +68,7 @@ def test_integers_stored_as_floats_are_scaled_and_reported(tmp_path, name):
 @pytest.mark.parametrize("name", HEADROOM)
 def test_headroom_is_kept(tmp_path, name):
     wave = (TONE * HEADROOM[name]).astype(np.float32)
-    for sound in both(wave, tmp_path):
+    for sound in read_both_ways(wave, tmp_path):
         np.testing.assert_array_equal(sound.wave, wave)
         assert sound.notes == ()
 
@@ -85,7 +85,7 @@ def test_each_channel_is_put_right_by_itself(tmp_path):
 
 
 def test_nothing_but_nan_is_silence(tmp_path):
-    for sound in both(np.full(9_000, np.nan, np.float32), tmp_path):
+    for sound in read_both_ways(np.full(9_000, np.nan, np.float32), tmp_path):
         assert not np.asarray(sound.wave).any() and "9000 samples are NaN" in sound.notes[0]
 
 

@@ -1,4 +1,4 @@
-"""Sound as files have it: many channels, joined files, clocks that start anew, any rate, no decoder."""
+"""Sound as files have it: many channels, joined files, clocks that restart, any rate, no decoder."""
 
 import fractions
 import struct
@@ -50,7 +50,7 @@ def write_wav(path, samples, rate=8_000, mask=None):
 
 
 def levels_of(channels):
-    """A level for each channel, such that the mean tells whether all of them are in it."""
+    """A level for each channel. The mean has its expected value only if it includes all of them."""
     return np.array([64 * 3**c % 8191 for c in range(channels)])
 
 
@@ -92,9 +92,9 @@ def test_left_and_right_are_the_channels_of_each_side(tmp_path):
     levels = np.arange(1, 9) * 1_000.0  # of FL FR FC LFE BL BR SL SR
     wave = np.repeat(levels[:, None], 4_000, 1) / 32_767
     path = write_sound(tmp_path / "a.mkv", wave, 48_000, "7.1", "wavpack")
-    both = np.concatenate(list(SoundStream(path, channels=2))) * 32_768
+    stereo = np.concatenate(list(SoundStream(path, channels=2))) * 32_768
     left, right = levels[[0, 2, 3, 4, 6]].mean(), levels[[1, 2, 3, 5, 7]].mean()
-    np.testing.assert_allclose(both, [[left, right]] * 4_000, rtol=1e-5)
+    np.testing.assert_allclose(stereo, [[left, right]] * 4_000, rtol=1e-5)
     unnamed = write_wav(tmp_path / "a.wav", np.repeat(levels[None], 4_000, 0))
     np.testing.assert_allclose(
         np.concatenate(list(SoundStream(unnamed, channels=2))) * 32_768, levels.mean(), rtol=1e-5
@@ -128,13 +128,13 @@ JOINED = {  # name: codec, suffix, then rate and layout of both files
 @pytest.mark.parametrize("name", JOINED)
 def test_joined_files_are_one_sound_at_the_first_rate(tmp_path, name):
     codec, suffix, *forms = JOINED[name]
-    whole = tmp_path / f"whole.{suffix}"
-    with whole.open("wb") as out:
+    path = tmp_path / f"whole.{suffix}"
+    with path.open("wb") as out:
         for (rate, layout), hz in zip(forms, (440, 880), strict=True):
             wave = np.tile(tone(rate, 2, hz), (2 if layout == "stereo" else 1, 1))
             part = write_sound(tmp_path / f"part.{suffix}", wave, rate, layout, codec)
             out.write(part.read_bytes())
-    sound = read_sound(whole)
+    sound = read_sound(path)
     assert sound.rate == forms[0][0]
     assert 3.95 < len(sound.wave) / sound.rate < 4.2  # encoders fill up a frame or two
     assert pitch(sound, 0.3, 1.7) == pytest.approx(440, abs=2)
@@ -147,7 +147,7 @@ def test_joined_files_are_one_sound_at_the_first_rate(tmp_path, name):
     assert any(all(w in note for w in words) for note in sound.notes), sound.notes
 
 
-def test_a_transport_stream_that_goes_on_with_another_codec(tmp_path):
+def test_a_transport_stream_that_continues_with_another_codec(tmp_path):
     with (tmp_path / "whole.ts").open("wb") as out:
         for codec, hz, start in (("aac", 440, 0), ("libmp3lame", 880, 2)):
             wave = tone(48_000, 2, hz)
@@ -171,9 +171,9 @@ class TestTimes:
         class Frames(list):
             damaged, skipped, stores_floats = 0, None, False
 
-        given = Frames(frames)
-        given.untimed, given.may_leap = untimed, may_leap
-        monkeypatch.setattr(sound_stream, "SoundFrames", lambda path, container: given)
+        source = Frames(frames)
+        source.untimed, source.may_leap = untimed, may_leap
+        monkeypatch.setattr(sound_stream, "SoundFrames", lambda path, container: source)
         stream = SoundStream("a.ts")
         wave = np.concatenate(list(stream))
         return np.rint(wave[50::100] * 100).astype(int).tolist(), stream.notes
@@ -182,7 +182,7 @@ class TestTimes:
         levels, notes = self.read(monkeypatch, [5.0, 5.1, 5.5, 5.6])
         assert (levels, notes) == ([1, 2, 0, 0, 0, 3, 4], ())
 
-    def test_a_step_back_goes_on(self, monkeypatch):
+    def test_a_step_back_leaves_no_gap(self, monkeypatch):
         levels, (note,) = self.read(monkeypatch, [5.0, 5.1, 5.2, 0.0, 0.1, 0.4, 7.0])
         assert levels == [1, 2, 3, 4, 5, 0, 0, 6] + 65 * [0] + [7]
         assert note == "the sound of a.ts: its clock restarts once; it continues without a gap"
@@ -247,28 +247,29 @@ def test_one_channel_is_on_both_sides(tmp_path):
 def test_a_long_sound_is_not_held_in_memory(tmp_path, monkeypatch):
     wave = np.random.default_rng(0).uniform(-0.9, 0.9, 50_000)
     path = write_sound(tmp_path / "a.wav", wave, 8_000)
-    whole = read_sound(path)
+    in_memory = read_sound(path)
     monkeypatch.setattr(audio, "_IN_MEMORY", 10_000)
-    kept = read_sound(path)
-    assert isinstance(kept.wave, np.memmap) and isinstance(whole.wave, np.ndarray)
-    np.testing.assert_array_equal(kept.wave, whole.wave)
+    on_disk = read_sound(path)
+    assert isinstance(on_disk.wave, np.memmap) and isinstance(in_memory.wave, np.ndarray)
+    np.testing.assert_array_equal(on_disk.wave, in_memory.wave)
 
 
 @pytest.mark.parametrize("rate", [6_000, 7_350, 11_025, 12_345, 88_200, 192_000, 384_000])
 def test_any_rate_is_heard(tmp_path, rate):
     sound = read_sound(write_sound(tmp_path / "a.wav", tone(rate, 1, 440), rate))
     assert sound.rate == rate and len(sound.wave) == rate
-    for wanted in (16_000, 22_050):
-        heard = resample(sound, wanted)
-        assert len(heard.wave) == wanted
-        expected = tone(wanted, 1, 440)
-        inside = slice(wanted // 10, -wanted // 10)
-        assert np.abs(np.asarray(heard.wave[:]) - expected)[inside].max() < 2e-3  # 16 bits, and the filter
+    for target_rate in (16_000, 22_050):
+        resampled = resample(sound, target_rate)
+        assert len(resampled.wave) == target_rate
+        expected = tone(target_rate, 1, 440)
+        inside = slice(target_rate // 10, -target_rate // 10)
+        error = np.abs(np.asarray(resampled.wave[:]) - expected)[inside]
+        assert error.max() < 2e-3  # 16 bits, and the filter
 
 
 @pytest.mark.parametrize("rate", [1, 999, 1_000_001, 2**31 - 1])
-def test_rates_that_are_none_are_refused(tmp_path, rate):
-    """To resample a second of 1 Hz takes seconds."""
+def test_absurd_rates_are_refused(tmp_path, rate):
+    """Resampling one second at 1 Hz takes seconds."""
     path = write_wav(tmp_path / "a.wav", np.ones((100, 1)), rate)
     with pytest.raises(AvsalError, match=f"it states {rate} Hz; 1,000 to 1,000,000"):
         read_sound(path)

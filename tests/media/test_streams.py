@@ -59,7 +59,7 @@ def test_the_cover_of_a_song_is_no_video(tmp_path, suffix, codec):
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_a_cover_beside_a_video_is_passed_over(tmp_path, first):
+def test_a_cover_next_to_a_video_is_skipped(tmp_path, first):
     path = tmp_path / "film.mp4"
     with av.open(str(path), "w") as out:
         sizes = [(96, 64), (72, 128)] if first else [(72, 128), (96, 64)]
@@ -96,9 +96,9 @@ def test_the_default_of_several_streams_is_read_and_others_can_be_chosen(tmp_pat
         Video(path, stream=2)
 
 
-def write_times(path, times, codec="libx264", stated=25, options=None):
+def write_times(path, times, codec="libx264", rate=25, options=None):
     with av.open(str(path), "w", options=options or {}) as out:
-        stream = out.add_stream(codec, rate=stated)
+        stream = out.add_stream(codec, rate=rate)
         stream.width, stream.height, stream.pix_fmt = 128, 72, "yuv420p"
         stream.codec_context.time_base = MILLISECOND
         encode(out, stream, moving_spot(len(times)), times)
@@ -106,7 +106,7 @@ def write_times(path, times, codec="libx264", stated=25, options=None):
 
 
 def test_an_absurd_rate_gives_way_to_the_times(tmp_path):
-    path = write_times(tmp_path / "a.mkv", [40 * k for k in range(30)], stated=1000)
+    path = write_times(tmp_path / "a.mkv", [40 * k for k in range(30)], rate=1000)
     with av.open(str(path)) as container:
         assert container.streams.video[0].average_rate == 1000  # the header does say so
     video = Video(path)
@@ -182,20 +182,20 @@ def wrong_ivf(path):
     return 30
 
 
-WHOLE = {"avi": dropped_frames, "2.avi": wrong_count, "mp4": hidden_frames, "ivf": wrong_ivf}
+INTACT_FILES = {"avi": dropped_frames, "2.avi": wrong_count, "mp4": hidden_frames, "ivf": wrong_ivf}
 
 
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", INTACT_FILES)
 def test_whole_files_are_not_called_cut_off(tmp_path, name):
     path = tmp_path / f"a.{name}"
-    count = WHOLE[name](path)
+    count = INTACT_FILES[name](path)
     video = Video(path)
     assert video.info.promised > count
     assert (len(list(video)), video.damaged, video.cut_off) == (count, 0, False)
 
 
 @pytest.mark.parametrize("name", ["avi", "mp4", "ivf", "mkv"])
-def test_files_that_are_cut_off_are_called_so(tmp_path, name):
+def test_files_that_are_cut_off_are_called_cut_off(tmp_path, name):
     path = tmp_path / f"a.{name}"
     codec = {"avi": "mjpeg", "ivf": "libvpx"}.get(name, "libx264")
     with av.open(str(path), "w", options={"movflags": "faststart"} if name == "mp4" else {}) as out:
@@ -215,7 +215,7 @@ def test_texts_are_no_videos(tmp_path, name):
         Video(tmp_path / name)
 
 
-def test_times_that_step_back_at_a_join_go_on(tmp_path):
+def test_times_that_step_back_at_a_join_continue(tmp_path):
     """Two transport streams in one file, as `cat` makes them; the second begins at the time of the first."""
     part = write_video(tmp_path / "part.ts", moving_spot(20))
     path = tmp_path / "joined.ts"
@@ -227,10 +227,10 @@ def test_times_that_step_back_at_a_join_go_on(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".ts", ".mkv"])
-def test_a_clock_that_leaps_in_a_transport_stream_goes_on_and_a_pause_in_another_file_stays(tmp_path, suffix):
-    """In a transport stream the sound goes on there as well; a slide show may pause for as long."""
+def test_transport_streams_lose_long_pauses_and_other_files_keep_them(tmp_path, suffix):
+    """A transport stream's clock may leap, and then its sound has no gap either. A slide show may pause."""
     times = [*range(0, 4000, 40), *range(1_000_000, 1_004_000, 40)]
     video = Video(write_times(tmp_path / f"a{suffix}", times))
-    found = np.array([float(frame.pts * video.info.time_base) for frame in video])
+    frame_times = np.array([float(frame.pts * video.info.time_base) for frame in video])
     right = np.arange(200) / 25 if suffix == ".ts" else np.array(times) / 1000
-    np.testing.assert_allclose(found - found[0], right, atol=0.002)
+    np.testing.assert_allclose(frame_times - frame_times[0], right, atol=0.002)

@@ -64,11 +64,11 @@ def rotate_header(path, matrix):
     path.write_bytes(content)
 
 
-ONE = 1 << 16
+FIXED_POINT_ONE = 1 << 16
 MATRICES = {
-    1: (0, -ONE, 0, ONE, 0, 0, 0, 0, 1 << 30),  # a quarter turn counter-clockwise
-    2: (-ONE, 0, 0, 0, -ONE, 0, 0, 0, 1 << 30),
-    3: (0, ONE, 0, -ONE, 0, 0, 0, 0, 1 << 30),
+    1: (0, -FIXED_POINT_ONE, 0, FIXED_POINT_ONE, 0, 0, 0, 0, 1 << 30),  # a quarter turn counter-clockwise
+    2: (-FIXED_POINT_ONE, 0, 0, 0, -FIXED_POINT_ONE, 0, 0, 0, 1 << 30),
+    3: (0, FIXED_POINT_ONE, 0, -FIXED_POINT_ONE, 0, 0, 0, 0, 1 << 30),
 }
 
 
@@ -125,7 +125,7 @@ def test_damage_in_the_middle_is_passed_over_and_counted(tmp_path):
     assert 20 <= count <= 40 and video.damaged > 0
 
 
-def test_a_video_of_damaged_frames_alone_is_told(tmp_path):
+def test_a_video_with_only_damaged_frames_is_an_error(tmp_path):
     """The start codes of MPEG-4's pictures are gone."""
     path = write_video(tmp_path / "a.mkv", moving_spot(3), codec="mpeg4")
     path.write_bytes(path.read_bytes().replace(b"\0\0\1\xb6", b"none"))
@@ -133,7 +133,7 @@ def test_a_video_of_damaged_frames_alone_is_told(tmp_path):
         Video(path)
 
 
-def test_a_frame_size_that_changes_is_told(tmp_path):
+def test_a_frame_size_that_changes_is_an_error(tmp_path):
     """Two H.264 streams one after the other, as a cut transport stream has them."""
     path = tmp_path / "joined.h264"
     parts = b""
@@ -145,7 +145,7 @@ def test_a_frame_size_that_changes_is_told(tmp_path):
         list(Video(path))
 
 
-def test_a_stream_without_frames_is_told(tmp_path):
+def test_a_stream_without_frames_is_an_error(tmp_path):
     path = tmp_path / "none.mkv"
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=25)
@@ -173,7 +173,7 @@ def test_a_folder_of_images_in_the_order_of_their_numbers(tmp_path):
     assert float(11 * video.info.time_base) == pytest.approx(11 / 30)
 
 
-def test_a_folder_that_is_no_video_is_told(tmp_path):
+def test_a_folder_that_is_not_a_video_is_an_error(tmp_path):
     folder = write_images(tmp_path / "images", moving_spot(3))
     Image.fromarray(moving_spot(1, 60, 60)[0]).save(folder / "img9.png")
     with pytest.raises(AvsalError, match=r"img9.png is 60x60, but the images before it are 128x72"):

@@ -31,9 +31,9 @@ def test_the_matrix(golden):
 def test_log_mel(golden):
     values, expected, _ = golden
     wave = tone(values["seed"], values["n_samples"])
-    got = log_mel(wave)
-    assert got.dtype == np.float32 and list(got.shape) == values["logmel_shape"]
-    np.testing.assert_allclose(got, expected, atol=1e-5)
+    features = log_mel(wave)
+    assert features.dtype == np.float32 and list(features.shape) == values["logmel_shape"]
+    np.testing.assert_allclose(features, expected, atol=1e-5)
 
 
 def test_the_number_of_frames(golden):
@@ -57,10 +57,10 @@ def test_patches_are_cut_out_of_the_frames(golden):
 
 def test_reading_sound_does_not_load_librosa():
     code = "import sys, avsal_jax.media.audio, avsal_jax.spec.log_mel; print('librosa' in sys.modules)"
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    assert done.stdout.strip() == "False"
+    assert process.stdout.strip() == "False"
 
 
 class TestClips:
@@ -78,10 +78,10 @@ class TestClips:
         expected = np.zeros(15_600)
         at = 15_600 // 2 - (end - begin) // 2
         expected[at : at + end - begin] = wave[begin:end]
-        got = clips.clip(list(range(30, 46)), None)
-        assert got.shape == (1, 96, 64)
-        np.testing.assert_allclose(got[0], log_mel(expected), atol=1e-5)
-        assert np.allclose(got[0][:10], np.log(0.01), atol=1e-4)  # silence at both ends
+        features = clips.clip(list(range(30, 46)), None)
+        assert features.shape == (1, 96, 64)
+        np.testing.assert_allclose(features[0], log_mel(expected), atol=1e-5)
+        assert np.allclose(features[0][:10], np.log(0.01), atol=1e-4)  # silence at both ends
 
     def test_or_amid_its_context(self):
         clips, wave = self.clips(pad="context")

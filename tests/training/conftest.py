@@ -29,7 +29,7 @@ def values(prepared):
     """Gives plain values of a config; changes are by dotted name."""
 
     def make(**changes):
-        found = {
+        settings = {
             "model": copy.deepcopy(TINY),
             "data": {"root": str(prepared), "sources": (("synthetic", None),), "batch": 4},
             "loss": {"kl": 1.0, "cc": -0.1},
@@ -40,11 +40,11 @@ def values(prepared):
         }
         for path, value in changes.items():
             *parents, name = path.split("__")
-            place = found
+            place = settings
             for parent in parents:
                 place = place.setdefault(parent, {})
             place[name] = value
-        return found
+        return settings
 
     return make
 

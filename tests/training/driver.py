@@ -1,7 +1,8 @@
-"""Runs trainings of the small network in a process of its own, one after the other: `python driver.py JSON`.
+"""Trains the small network in a separate process, one job after the other: `python driver.py JSON`.
 
-JSON is a list of jobs: `config`; `workdir`; `devices`, how many of this process, or null to meet the other
-processes of a cluster; `after`, a workdir to go on from once its last checkpoint is taken away, or null.
+JSON is a list of jobs with four fields. `config` holds the values of a config. `workdir` is the folder of the
+run. `devices` is the number of devices of this process, or null to join the other processes of a cluster.
+`after` is null or another workdir: the job copies it, removes the copy's last checkpoint and resumes.
 """
 
 import json

@@ -44,10 +44,10 @@ def test_sigkill_at_any_time_loses_at_most_the_save_in_flight(tmp_path):
                 assert child.stdout.readline()
             time.sleep(moments.random())
             child.send_signal(signal.SIGKILL)
-            begun = [int(line) for line in child.stdout.read().split()]
+            steps = [int(line) for line in child.stdout.read().split()]
         with opened(folder, metric="cc") as reader:
             latest = reader.latest()
-            assert latest > last and latest >= max(begun, default=0) - 1
+            assert latest > last and latest >= max(steps, default=0) - 1
             for step in {latest, reader.best()}:
                 state = reader.restore(step, like)
                 assert all((state[f"leaf{i}"] == step * 10 + i).all() for i in range(6))
@@ -95,16 +95,16 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
     allowed = shutil.which("unshare") and subprocess.run([*private, "true"], capture_output=True, check=False)
     mounted = bool(allowed) and allowed.returncode == 0
     command = [sys.executable, "-c", textwrap.dedent(FULL), str(folder), "mounted" if mounted else "limit"]
-    done = subprocess.run(
+    process = subprocess.run(
         [*private, *command] if mounted else command, capture_output=True, text=True, timeout=120, check=False
     )
     reason = "No space left on device" if mounted else "File too large"
-    assert done.stdout.splitlines() == [
+    assert process.stdout.splitlines() == [
         f"cannot save step 120 in {folder}: {reason}; the last complete one is step 100",
         "['100', '80'] True",
         "['100', '160']",
     ]
-    assert done.stderr == "" and done.returncode == 0
+    assert process.stderr == "" and process.returncode == 0
 
 
 TWO_PROCESSES = """
@@ -144,12 +144,12 @@ def test_two_processes_save_and_restore_one_checkpoint(tmp_path):
     ]
     try:
         for child in children:
-            _, said = child.communicate(timeout=120)
-            assert child.returncode == 0, said
+            _, error = child.communicate(timeout=120)
+            assert child.returncode == 0, error
     finally:
         for child in children:
             child.kill()
     with opened(folder) as reader:
-        one = reader.restore(3, {"x": np.zeros((4, 3), np.float32)})
-    assert one["x"][:, 0].tolist() == [0, 0, 1, 1]
+        state = reader.restore(3, {"x": np.zeros((4, 3), np.float32)})
+    assert state["x"][:, 0].tolist() == [0, 0, 1, 1]
     assert sorted(p.name for p in folder.iterdir()) == ["1", "3"]

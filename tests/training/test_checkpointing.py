@@ -1,4 +1,4 @@
-"""Checkpoints: exact, complete or not there, the last and the best kept, every refusal one line."""
+"""Checkpoints are exact and atomic; the last and the best are kept; every refusal is one line."""
 
 import contextlib
 import errno
@@ -83,12 +83,12 @@ def test_restore_places_leaves_as_asked(open_checkpoints):
     checkpoints.save(1, state, {})
     like = abstract(state)
     kernel = like["params"]["encoder"]["kernel"]
-    for wanted in (sharding(EVERYWHERE), sharding(AXIS), jax.sharding.SingleDeviceSharding(jax.devices()[1])):
+    for target in (sharding(EVERYWHERE), sharding(AXIS), jax.sharding.SingleDeviceSharding(jax.devices()[1])):
         like["params"]["encoder"]["kernel"] = jax.ShapeDtypeStruct(
-            kernel.shape, kernel.dtype, sharding=wanted
+            kernel.shape, kernel.dtype, sharding=target
         )
         back = checkpoints.restore(1, like)
-        assert back["params"]["encoder"]["kernel"].sharding == wanted and bits(back) == bits(state)
+        assert back["params"]["encoder"]["kernel"].sharding == target and bits(back) == bits(state)
     like["params"]["encoder"]["kernel"] = jax.ShapeDtypeStruct(kernel.shape, kernel.dtype)
     back = checkpoints.restore(1, like)
     assert isinstance(back["params"]["encoder"]["kernel"], np.ndarray) and bits(back) == bits(state)
@@ -145,7 +145,7 @@ def test_a_step_that_is_there_is_not_saved_again(open_checkpoints):
     assert checkpoints.latest() == 5
 
 
-def test_a_mismatch_is_told_leaf_by_leaf(open_checkpoints):
+def test_a_mismatch_is_reported_leaf_by_leaf(open_checkpoints):
     checkpoints = open_checkpoints()
     checkpoints.save(
         4, {"a": {str(i): np.zeros(2) for i in range(12)}, "b": np.zeros((2, 3)), "c": np.ones(1)}, {}
@@ -164,7 +164,7 @@ def test_a_mismatch_is_told_leaf_by_leaf(open_checkpoints):
         checkpoints.restore(4, on_device)
 
 
-def test_what_is_not_there_or_damaged_is_told(open_checkpoints, tmp_path):
+def test_missing_and_damaged_checkpoints_are_errors(open_checkpoints, tmp_path):
     folder = tmp_path / "checkpoints"
     with pytest.raises(AvsalError, match="there is no folder"):
         open_checkpoints(read_only=True)
@@ -241,10 +241,10 @@ def test_leftovers_are_removed_and_never_restored(open_checkpoints, tmp_path):
     with pytest.raises(ValueError, match="opened to be read"):
         watcher.save(2, {"x": np.ones(3)}, {})
     assert watcher.latest() == 1 and (folder / "2.orbax-checkpoint-tmp").exists()
-    again = open_checkpoints()
-    assert again.latest() == 1
-    again.save(3, {"x": np.ones(3)}, {})
-    again.wait()
+    writer = open_checkpoints()
+    assert writer.latest() == 1
+    writer.save(3, {"x": np.ones(3)}, {})
+    writer.wait()
     assert {p.name for p in folder.iterdir()} == {"1", "3"}
 
 
@@ -258,7 +258,7 @@ def test_saving_returns_before_the_file_is_there(open_checkpoints, tmp_path):
     checkpoints.save(1, state, {})
     returned = time.perf_counter() - started
     early = not (tmp_path / "checkpoints" / "1").exists()
-    state = jax.jit(lambda s: {"x": s["x"] * 0}, donate_argnums=0)(state)  # the loop goes on
+    state = jax.jit(lambda s: {"x": s["x"] * 0}, donate_argnums=0)(state)  # the loop continues
     checkpoints.wait()
     waited = time.perf_counter() - started
     assert early and returned < waited

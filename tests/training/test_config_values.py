@@ -18,20 +18,20 @@ from tests.training.test_recipes import config_of
 
 @pytest.fixture
 def started(monkeypatch):
-    """Gives what `avsal train` starts with; the training itself is a stand-in."""
-    seen = {}
+    """Returns the arguments that `avsal train` passes to the trainer, which a stand-in replaces."""
+    arguments = {}
 
     class StandIn:
         def __init__(self, config, workdir, say, should_stop, on_activity, profile):
             build(config.model.preset())
             assert should_stop(3) is False
-            seen.update(config=config, workdir=workdir, profile=profile)
+            arguments.update(config=config, workdir=workdir, profile=profile)
 
         def run(self):
             return {"steps": 4, "best": ("cc", 0.5, 2), "model": "w/model", "validation": {}}
 
     monkeypatch.setattr(launch, "Trainer", StandIn)
-    return seen
+    return arguments
 
 
 def test_values_come_from_the_command_line(started, tmp_path, capsys):
@@ -276,8 +276,8 @@ def test_mistakes_in_the_model_and_its_start_are_one_line(started, tmp_path, cap
 def check_refusal(started, tmp_path, capsys, words, message):
     arguments = ["train", "--config", words[0], "--workdir", str(tmp_path), *words[1:]]
     assert main(arguments) == 2
-    told = capsys.readouterr().err
-    assert message in told and told.count("\n") == 1 and told.startswith("avsal: ")
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and error.startswith("avsal: ")
     assert "config" not in started
 
 
@@ -322,11 +322,11 @@ def test_variants_of_a_plain_config(started, tmp_path):
         ("  return 3\n", "get_config must return a ConfigDict; got 3"),
     ],
 )
-def test_what_a_plain_config_lacks_is_told(started, tmp_path, capsys, body, message):
+def test_an_incomplete_plain_config_is_an_error(started, tmp_path, capsys, body, message):
     (tmp_path / "plain.py").write_text(PLAIN.replace("SIGNATURE", "") + body)
     assert main(["train", "--config", f"{tmp_path}/plain.py", "--workdir", str(tmp_path / "w")]) == 2
-    told = capsys.readouterr().err
-    assert message in told and told.count("\n") == 1 and "config" not in started
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and "config" not in started
 
 
 @pytest.mark.parametrize(

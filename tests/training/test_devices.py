@@ -1,4 +1,4 @@
-"""1, 2 and 4 devices, two processes of SLURM, going on with other numbers, pmap: the same losses."""
+"""1, 2 and 4 devices, two processes of SLURM, a resume on other devices, and pmap give the same losses."""
 
 import json
 import os
@@ -62,9 +62,9 @@ def finish(processes):
 
 
 def losses(workdir):
-    found = read_metrics(workdir / "metrics.jsonl")
-    train = [r["loss"] for r in found if "loss" in r]
-    validation = [r["val/cc"] for r in found if "val/cc" in r]
+    rows = read_metrics(workdir / "metrics.jsonl")
+    train = [r["loss"] for r in rows if "loss" in r]
+    validation = [r["val/cc"] for r in rows if "val/cc" in r]
     assert len(train) == 10 and len(validation) == 2
     return train[:5], train[5:], validation
 
@@ -76,7 +76,7 @@ def speeds(workdir):
 
 @pytest.fixture(scope="module")
 def runs(values, tmp_path_factory):
-    """Workdirs: `2`; `1`, `4` from the beginning; `2-1` and `2-4`, which went on from step 5 of `2`."""
+    """Workdirs: `2`, `1` and `4` from the beginning; `2-1` and `2-4`, which resumed from step 5 of `2`."""
     folder, config = tmp_path_factory.mktemp("runs"), values(**STEPS)
     jobs = [job(config, folder / str(devices), devices) for devices in (2, 1, 4)]
     jobs += [job(config, folder / f"2-{devices}", devices, folder / "2") for devices in (1, 4)]
@@ -88,12 +88,12 @@ def runs(values, tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 4])
 def test_the_number_of_devices_changes_nothing(runs, devices):
-    """From the beginning, and where a run of two devices goes on with another number after five steps."""
+    """From the beginning, and when a run on two devices resumes on another number after five steps."""
     expected = losses(runs / "2")
     np.testing.assert_allclose(losses(runs / str(devices))[0], expected[0], rtol=GROWN)
-    again = losses(runs / f"2-{devices}")
-    assert again[0] == expected[0]  # which are on record
-    np.testing.assert_allclose(again[1], expected[1], rtol=GROWN)
+    resumed = losses(runs / f"2-{devices}")
+    assert resumed[0] == expected[0]  # which are on record
+    np.testing.assert_allclose(resumed[1], expected[1], rtol=GROWN)
     assert speeds(runs / f"2-{devices}") != speeds(runs / "2")  # these steps were computed again
 
 
@@ -102,10 +102,10 @@ def test_two_processes_of_slurm_are_as_one_with_two_devices(values, runs, tmp_pa
     port = {"JAX_COORDINATOR_PORT": free_address().rpartition(":")[2]}
     jobs = [job(values(**STEPS), tmp_path / "w")]
     texts = finish([start(jobs, 1, **slurm(index), **port) for index in range(2)])
-    for ours, theirs in zip(losses(tmp_path / "w"), losses(runs / "2"), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=GROWN)
+    for process_losses, expected in zip(losses(tmp_path / "w"), losses(runs / "2"), strict=True):
+        np.testing.assert_allclose(process_losses, expected, rtol=GROWN)
     assert "found SLURM: process 1 of 2\n" in texts[0]
-    assert "2 x cpu, 2 processes" in texts[0] and "devices:" not in texts[1]  # only the first one tells
+    assert "2 x cpu, 2 processes" in texts[0] and "devices:" not in texts[1]  # only the first one prints them
     assert json.loads(texts[0].splitlines()[-1])["best"] and texts[1].splitlines()[-1] == "null"
 
 
@@ -129,12 +129,12 @@ def test_pmap_of_the_same_step_gives_the_same(config, tmp_path):
     mapped = jax.pmap(step, axis_name="devices", in_axes=(None, 0, None))
     state = trainer.program.initial_state()
     alone = jax.tree.map(np.asarray, state)
-    one = np.float32(1)
+    scale = np.float32(1)
     for batch in trainer.feed.batches("labelled", 0, 5):
         halves = {k: np.asarray(v).reshape(2, 2, *v.shape[1:]) for k, v in batch.items()}
-        states, per_device = mapped(alone, {"labelled": halves}, one)
+        states, per_device = mapped(alone, {"labelled": halves}, scale)
         alone = jax.tree.map(lambda leaf: np.asarray(leaf[0]), states)
-        state, values = trainer.program.step(state, {"labelled": batch}, one)
+        state, values = trainer.program.step(state, {"labelled": batch}, scale)
         np.testing.assert_allclose(per_device["loss"].mean(), values["loss"], rtol=1e-5)
     for leaf, expected in zip(jax.tree.leaves(state.params), jax.tree.leaves(alone.params), strict=True):
         np.testing.assert_allclose(leaf, expected, rtol=1e-3, atol=1e-6)

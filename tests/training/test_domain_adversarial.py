@@ -40,7 +40,7 @@ HEARING = {
     "heads": {"saliency": {"name": "small"}},
 }
 SYNTHETIC = (("synthetic", None),)
-BOTH = (("audio", 1.0), ("fused", 0.5))
+FEATURES = (("audio", 1.0), ("fused", 0.5))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -68,14 +68,17 @@ def other(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def adapted(config, other):
-    """Gives configs of a small network that hears, adapted to the other domain; `adapt__...` changes that."""
+    """Returns a function that makes configs of a small audio-visual network with adaptation.
+
+    The target is the other domain. Arguments `adapt__...` change the objective.
+    """
 
     def make(**changes):
         adapt = {
             "name": NAME,
             "sources": SYNTHETIC,
             "root": str(other),
-            "features": BOTH,
+            "features": FEATURES,
             "memory": 6,
             "updates": 2,
         }
@@ -91,12 +94,12 @@ def ready(config, folder, **options):
 
 def first(trainer, step=0):
     """Returns the batches of a step, on the devices."""
-    found = {}
+    first_batches = {}
     for name in trainer.config.objective.streams():
         batches = trainer.feed.batches(name, step, step + 1)
-        found[name] = next(batches)
+        first_batches[name] = next(batches)
         batches.close()
-    return found
+    return first_batches
 
 
 def inputs_of(state, batches):
@@ -104,7 +107,7 @@ def inputs_of(state, batches):
 
 
 @pytest.fixture(scope="module")
-def whole(adapted, tmp_path_factory):
+def full_run(adapted, tmp_path_factory):
     folder = tmp_path_factory.mktemp("adapted")
     trainer = ready(adapted(), folder)
     result = trainer.run()
@@ -119,11 +122,11 @@ def test_the_domain_loss_is_that_of_the_paper():
     assert np.isfinite(domain_loss(np.full(2, -1e4), np.full(2, 1e4)))
 
 
-def test_what_a_run_logs_and_exports(whole):
-    folder, result, trainer = whole
-    found = [record for record in read_metrics(folder / "metrics.jsonl") if "loss" in record]
-    assert len(found) == 4
-    for record in found:
+def test_what_a_run_logs_and_exports(full_run):
+    folder, result, trainer = full_run
+    records = [record for record in read_metrics(folder / "metrics.jsonl") if "loss" in record]
+    assert len(records) == 4
+    for record in records:
         audio, fused = (
             record[f"domain/{name}/loss"] + record[f"domain/{name}/memory"] for name in ("audio", "fused")
         )
@@ -133,8 +136,9 @@ def test_what_a_run_logs_and_exports(whole):
         assert record["domain/strength"] == 1
         # of four clips of either domain
         assert {record[f"domain/{name}/accuracy"] * 8 % 1 for name in ("audio", "fused")} == {0}
-    named = {"discriminator_audio", "discriminator_fused"}
-    assert named < set(trainer.program.shapes.params) and named < set(trainer.program.shapes.batch_stats)
+    discriminators = {"discriminator_audio", "discriminator_fused"}
+    shapes = trainer.program.shapes
+    assert discriminators < set(shapes.params) and discriminators < set(shapes.batch_stats)
     slots = {name.split("/")[1] for name in flatten(read_model(result["model"]).variables)}
     assert slots == {"visual_encoder", "audio_encoder", "fusion", "heads"}
     assert (
@@ -145,8 +149,8 @@ def test_what_a_run_logs_and_exports(whole):
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("adapted")
-def test_a_stopped_run_ends_as_the_whole_one(whole, adapted, tmp_path):
-    folder, result, _ = whole
+def test_a_stopped_run_ends_as_the_full_one(full_run, adapted, tmp_path):
+    folder, result, _ = full_run
     with pytest.raises(Preempted):
         ready(adapted(), tmp_path, should_stop=lambda step: step == 3).run()
     resumed = ready(adapted(), tmp_path).run()
@@ -183,7 +187,7 @@ def test_discriminators_go_down_and_features_up(adapted, tmp_path):
         return DomainAdversarial(network, terms, adapt).loss
 
     @jax.jit
-    def found(params):
+    def loss_and_gradients(params):
         """Returns the domain loss, and the gradients with reversal and with none."""
 
         def loss(params, strength):
@@ -193,23 +197,25 @@ def test_discriminators_go_down_and_features_up(adapted, tmp_path):
         gradients = [jax.grad(loss, has_aux=True)(params, strength) for strength in (1.0, 0.0)]
         return gradients[0][1], gradients[0][0], gradients[1][0]
 
-    before, gradients, without = found(state.params)
-    own = variables_of("audio")
-    for name in ("visual_encoder", "heads", own):  # what makes the sound's tokens alone is turned
+    before, gradients, without = loss_and_gradients(state.params)
+    discriminator = variables_of("audio")
+    # Only the gradient of the audio encoder, which makes the sound's tokens, is reversed.
+    for name in ("visual_encoder", "heads", discriminator):
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6),
             gradients[name],
             without[name],
         )
     added = jax.tree.map(lambda a, b: a - b, gradients["audio_encoder"], without["audio_encoder"])
-    for name, direction, rises in (("audio_encoder", added, True), (own, gradients[own], False)):
+    directions = (("audio_encoder", added, True), (discriminator, gradients[discriminator], False))
+    for name, direction, rises in directions:
         size = 0.01 / optax.tree.norm(direction)
         moved = jax.tree.map(lambda p, g, size=size: p - size * g, state.params[name], direction)
-        after, _, _ = found({**state.params, name: moved})
+        after, _, _ = loss_and_gradients({**state.params, name: moved})
         assert (after > before) == rises and after != before
 
 
-def test_confusion_is_least_where_nothing_is_told():
+def test_confusion_is_least_for_an_undecided_discriminator():
     logits = np.random.default_rng(1).normal(0, 3, (2, 6))
     d = 1 / (1 + np.exp(-logits))
     np.testing.assert_allclose(confusion_loss(*logits), np.mean(-np.log(d) - np.log(1 - d)), rtol=1e-6)
@@ -237,11 +243,11 @@ def test_it_has_a_gradient_where_the_domain_is_certain_and_reversal_has_none(los
 def test_features_lower_a_loss_of_their_own_and_discriminators_learn_as_before(adapted, tmp_path, kind):
     trainer = ready(adapted(adapt__features=(("audio", 1.0),), adapt__updates=0), tmp_path)
     state, batches = trainer.program.initial_state(), first(trainer)
-    own = variables_of("audio")
+    discriminator = variables_of("audio")
     network, terms = build(trainer.program.preset, Runtime(lowering="direct")), trainer.config.loss.terms()
 
     @jax.jit
-    def found(params):
+    def loss_and_gradients(params):
         """Returns the loss; gradients with it, with none, and with reversal."""
 
         def loss(params, feature_loss, strength):
@@ -253,27 +259,28 @@ def test_features_lower_a_loss_of_their_own_and_discriminators_learn_as_before(a
             return value, outputs.values.get(f"domain/audio/{kind}")
 
         kinds = ((kind, 1.0), (kind, 0.0), ("reversed", 1.0))
-        gradients = [jax.grad(loss, has_aux=True)(params, *each) for each in kinds]
+        gradients = [jax.grad(loss, has_aux=True)(params, *arguments) for arguments in kinds]
         return gradients[0][1], *(gradient for gradient, _ in gradients)
 
-    before, gradients, without, reversed_ = found(state.params)
-    for a, b in ((gradients, reversed_), (gradients, without)):
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6), a[own], b[own])
+    before, gradients, without, reversed_ = loss_and_gradients(state.params)
+    for reference in (reversed_, without):
+        pair = gradients[discriminator], reference[discriminator]
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6), *pair)
     direction = jax.tree.map(lambda a, b: a - b, gradients["audio_encoder"], without["audio_encoder"])
     size = 0.01 / optax.tree.norm(direction)
     moved = jax.tree.map(lambda p, g: p - size * g, state.params["audio_encoder"], direction)
-    assert found({**state.params, "audio_encoder": moved})[0] < before
+    assert loss_and_gradients({**state.params, "audio_encoder": moved})[0] < before
 
 
 def test_the_ramp_rises_over_the_run():
     adapt = DomainAdversarialConfig(SYNTHETIC, reversal="ramp", strength=2.0)
-    found = [reversal_strength(adapt, step, 4) for step in range(4)]
+    strengths = [reversal_strength(adapt, step, 4) for step in range(4)]
     expected = [2 * (2 / (1 + np.exp(-10 * step / 4)) - 1) for step in range(4)]
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(strengths, expected, rtol=1e-5, atol=1e-7)
 
 
-def test_the_target_gives_clips_alone_and_its_own(whole, adapted, tmp_path):
-    _, _, trainer = whole
+def test_the_target_gives_clips_alone_and_its_own(full_run, adapted, tmp_path):
+    _, _, trainer = full_run
     batches = first(trainer)
     assert set(batches["target"]) == {"frames", "audio"} and "density" in batches["labelled"]
     assert batches["target"]["frames"].shape == batches["labelled"]["frames"].shape
@@ -294,15 +301,15 @@ def unlabelled(tmp_path_factory):
 
 
 def test_labels_may_be_missing_in_the_target_alone(adapted, unlabelled, tmp_path):
-    root, listed = unlabelled
-    trainer = ready(adapted(adapt__root=str(root), adapt__sources=(str(listed),)), tmp_path / "a")
+    root, list_path = unlabelled
+    trainer = ready(adapted(adapt__root=str(root), adapt__sources=(str(list_path),)), tmp_path / "a")
     assert np.asarray(first(trainer)["target"]["frames"]).any()
     for changes in ({"objective": {"name": "supervised"}}, {}):
         with pytest.raises(AvsalError, match="0701 and 2 more videos have no published truth"):
             ready(
                 adapted(
                     data__root=str(root),
-                    data__sources=(str(listed),),
+                    data__sources=(str(list_path),),
                     data__validation="holdout",
                     **changes,
                 ),
@@ -335,13 +342,13 @@ def test_a_set_that_was_generated_again_is_the_same_domain(adapted, tmp_path):
 
 
 @pytest.mark.slow
-def test_another_target_than_before_is_told(adapted, tmp_path):
-    listed = tmp_path / "some.txt"
-    listed.write_text("synthetic scene_00001\nsynthetic scene_00002\n")
-    config, lines = adapted(adapt__sources=(str(listed),)), []
+def test_a_target_that_changed_is_reported(adapted, tmp_path):
+    list_path = tmp_path / "some.txt"
+    list_path.write_text("synthetic scene_00001\nsynthetic scene_00002\n")
+    config, lines = adapted(adapt__sources=(str(list_path),)), []
     with pytest.raises(Preempted):
         ready(config, tmp_path / "w", should_stop=lambda step: step == 1).run()
-    listed.write_text("synthetic scene_00001\n")
+    list_path.write_text("synthetic scene_00001\n")
     with pytest.raises(Preempted):
         Trainer(config, tmp_path / "w", lines.append, should_stop=lambda step: True).run()
     (warning,) = [line for line in lines if "the data has changed" in line]
@@ -356,26 +363,26 @@ def one_step(trainer, state, step):
     return jax.device_get((clips, values, *trees))
 
 
-def assert_alike(found, expected, share):
-    """No number of two trees differs by more than this share of the largest one."""
+def assert_close(actual, expected, share):
+    """Asserts that no numbers of two trees differ by more than `share` of the largest expected number."""
     largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected))
-    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=share * largest)
+    for leaf, expected_leaf in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(leaf, expected_leaf, rtol=0, atol=share * largest)
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("adapted")  # `whole` is made once
+@pytest.mark.xdist_group("adapted")  # `full_run` is made once
 @pytest.mark.parametrize("step", (0, 2))
-def test_the_number_of_devices_changes_a_step_by_rounding_alone(whole, adapted, tmp_path, step):
+def test_the_number_of_devices_changes_a_step_by_rounding_alone(full_run, adapted, tmp_path, step):
     """From the same state. Step 0 has no memory and no inner updates yet; step 2 has both.
 
-    Clips are the same to the bit. Sums of float32 numbers have another order: that changed losses by 1e-6,
-    and gradients, statistics and memories by 2e-5 of their largest number, with AVX-512, AVX2 and SSE4.2
-    (in float64: 1e-14). Several steps cannot be compared. Adam divides each gradient by its own size, so one
-    that is rounding alone, as that of a bias before a norm, becomes a full step of random sign. After three
-    steps losses then differ by per cents, also on one device when parameters are changed by 1e-7.
+    Clips are bit-identical. Sums of float32 numbers are added in another order. With AVX-512, AVX2 and SSE4.2
+    that changed losses by 1e-6, and gradients, statistics and memories by 2e-5 of their largest number (in
+    float64: 1e-14). Several steps cannot be compared, because Adam divides each gradient by its own size. A
+    gradient that is only rounding, such as that of a bias before a norm, becomes a full step of random sign.
+    After three steps losses then differ by per cents, even on one device when parameters change by 1e-7.
     """
-    two = whole[2]
+    two = full_run[2]
     single = Trainer(adapted(), tmp_path, lambda line: None, devices=jax.devices()[:1])
     assert (two.parallel.mesh.size, single.parallel.mesh.size) == (2, 1)
     states = [jax.device_get(trainer.program.initial_state()) for trainer in (two, single)]
@@ -386,14 +393,14 @@ def test_the_number_of_devices_changes_a_step_by_rounding_alone(whole, adapted, 
     for name, value in expected[1].items():
         if not name.endswith("accuracy"):  # a logit near 0 may count for either domain
             np.testing.assert_allclose(values[1][name], value, rtol=1e-4, err_msg=name)
-    assert_alike(values[2], expected[2], share=1e-3)
+    assert_close(values[2], expected[2], share=1e-3)
     for slot, stats in expected[3].items():
         for name in stats:
             pair = [step_made[3][slot][name] for step_made in (values, expected)]
             if step and name.endswith("_norm"):  # the mean contains the bias before it, which took such steps
                 pair = [norm["batch"]["var"] for norm in pair]
-            assert_alike(*pair, share=1e-3)
-    assert_alike(values[4], expected[4], share=1e-3)
+            assert_close(*pair, share=1e-3)
+    assert_close(values[4], expected[4], share=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -77,9 +77,9 @@ def separately(model, batches, params, stats, share=1.0):
         source, target = (outputs[side].features[name] for side in ("labelled", "target"))
         source = share * source + (1 - share) * jax.lax.stop_gradient(source)
         tokens = jnp.concatenate([source, target])
-        own = {"params": params[variables_of(name)], "batch_stats": stats[variables_of(name)]}
+        variables = {"params": params[variables_of(name)], "batch_stats": stats[variables_of(name)]}
         judge = DomainDiscriminator(CHANNELS[name])
-        logits, _ = judge.apply(own, tokens, train=True, mutable=["batch_stats"])
+        logits, _ = judge.apply(variables, tokens, train=True, mutable=["batch_stats"])
         d = jax.nn.sigmoid(logits)
         domains[name] = -jnp.log(d[:CLIPS]).mean() - jnp.log(1 - d[CLIPS:]).mean()  # Eqs. 2 and 3
     return kl, domains
@@ -101,10 +101,13 @@ def plain(batches, objective, variables):
     return gradient_of(objective(), batches, variables)
 
 
-def close(one, other):
-    """Gradients of biases before a batch norm are rounding alone, so the largest leaf gives the measure."""
-    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(other))
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+def close(actual, expected):
+    """Compares two trees of gradients, with a tolerance from the largest number of all leaves.
+
+    A tolerance for each leaf would fail: gradients of biases before a batch norm are only rounding.
+    """
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected))
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * largest)
 
 
@@ -132,8 +135,8 @@ def test_features_get_the_turned_gradient_and_discriminators_their_own(
     )
     saliency = jax.jit(jax.grad(lambda p: separately(model, batches, p, stats)[0]))(params)
     domain = jax.jit(jax.grad(lambda p: separately(model, batches, p, stats, share)[1][name]))(params)
-    own = variables_of(name)
-    close(gradient[own], domain[own])
+    discriminator = variables_of(name)
+    close(gradient[discriminator], domain[discriminator])
     parts = list(model.variables["params"])
     turned = {part: jax.tree.map(lambda s, d: s - d, saliency[part], domain[part]) for part in parts}
     close({part: gradient[part] for part in parts}, turned)
@@ -146,9 +149,9 @@ def test_the_ramp_turns_the_gradient_by_as_much_as_the_run_is_old(batches, objec
     np.testing.assert_allclose(values["domain/strength"], strength, rtol=1e-5)
     _, constant = gradient_of(objective(strength=strength), batches, variables)
     close(ramp, constant)
-    _, whole = plain
+    _, full_gradient = plain
     with pytest.raises(AssertionError):
-        close(ramp["fusion"], whole["fusion"])
+        close(ramp["fusion"], full_gradient["fusion"])
 
 
 def test_it_is_the_same_when_its_forward_pass_is_computed_again(batches, objective, variables, plain):
@@ -157,5 +160,5 @@ def test_it_is_the_same_when_its_forward_pass_is_computed_again(batches, objecti
     def loss(params):
         return objective().loss(params, step_inputs(stats, batches))[0]
 
-    _, kept = plain
-    close(jax.jit(jax.grad(jax.checkpoint(loss)))(params), kept)
+    _, expected = plain
+    close(jax.jit(jax.grad(jax.checkpoint(loss)))(params), expected)

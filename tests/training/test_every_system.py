@@ -1,4 +1,4 @@
-"""Every system that hears goes through adaptation, predict, features and evaluate as any other does."""
+"""Every audio-visual system supports adaptation, `predict`, features and `evaluate`."""
 
 import json
 
@@ -101,7 +101,7 @@ def test_predict_features_and_evaluate(system, tmp_path):
     assert ("coding_error" if system == "casp_net" else "retention_audio") in recorded
     video = fake_data.fake_video("one", 9)
     fake_data.write_stavis(tmp_path / "data", "DIEM", [video], {"test": ("one",)})
-    where = ["--dataset", "diem", "--root", str(tmp_path / "data"), "--metrics", "cc,nss"]
-    assert main(["evaluate", *where, "--model", model, "--output", str(tmp_path / "results")]) == 0
-    found = json.loads((tmp_path / "results" / "summary.json").read_text())
-    assert found["frames"] == 9 and np.isfinite(found["metrics"]["cc"]["mean"])
+    data_flags = ["--dataset", "diem", "--root", str(tmp_path / "data"), "--metrics", "cc,nss"]
+    assert main(["evaluate", *data_flags, "--model", model, "--output", str(tmp_path / "results")]) == 0
+    summary = json.loads((tmp_path / "results" / "summary.json").read_text())
+    assert summary["frames"] == 9 and np.isfinite(summary["metrics"]["cc"]["mean"])

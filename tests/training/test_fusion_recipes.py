@@ -195,7 +195,7 @@ def test_every_row_of_the_tables_is_there():
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("left", "right"),
     [
         ("avrsp_synergy:table3_v_both", "avrsp_synergy:table4_v_3"),
         ("avrsp_synergy:table3_av_both", "avrsp_synergy:table4_av_3"),
@@ -207,8 +207,8 @@ def test_every_row_of_the_tables_is_there():
         ("casp_net_ablations:table2_linear", "casp_net_ablations:table3_stages1234"),
     ],
 )
-def test_what_is_printed_twice_is_one_recipe(one, other):
-    first, second = config_of(one), config_of(other)
+def test_rows_that_are_printed_twice_are_one_recipe(left, right):
+    first, second = config_of(left), config_of(right)
     assert first.model.preset() == second.model.preset()
     first_rest, second_rest = (
         dataclasses.replace(config, model=ModelConfig(), data=dataclasses.replace(config.data, sources=()))
@@ -219,8 +219,8 @@ def test_what_is_printed_twice_is_one_recipe(one, other):
 
 
 def test_tables_three_and_four_differ_where_both_modules_are_off():
-    one, other = (config_of(f"avrsp_synergy:{row}") for row in ("table3_v_bare", "table4_v_0"))
-    assert one.model.preset() != other.model.preset() and one.init != other.init
+    first, second = (config_of(f"avrsp_synergy:{row}") for row in ("table3_v_bare", "table4_v_0"))
+    assert first.model.preset() != second.model.preset() and first.init != second.init
 
 
 @pytest.mark.parametrize(
@@ -236,17 +236,17 @@ def test_the_whole_network_is_the_system(text, system):
     assert build(config_of(text).model.preset()) == build(resolve(system))
 
 
-# Tracing takes a second: what differs from one of these by a count or one fusion is a slow test.
-_SOONER = re.compile("avrsp_av:|avrsp_synergy:table3_av_bare|casp_net_av:|casp_net_ablations:table[12]")
+# Tracing takes a second. Rows that differ from one of these only by a count or a fusion are slow tests.
+_FAST_ROWS = re.compile("avrsp_av:|avrsp_synergy:table3_av_bare|casp_net_av:|casp_net_ablations:table[12]")
 TRACED = [
-    pytest.param(*row, marks=[] if _SOONER.match(":".join(row)) else [pytest.mark.slow])
+    pytest.param(*row, marks=[] if _FAST_ROWS.match(":".join(row)) else [pytest.mark.slow])
     for row in CONFIG_ROWS
 ]
 
 
 @pytest.mark.parametrize(("name", "row"), TRACED)
 def test_the_step_before_fits(name, row):
-    """The network is traced; what DHF1K gave is all carried over, and sound and fusion alone stay fresh."""
+    """All weights of the step before are carried over; only sound and fusion keep their initial values."""
     config = config_of(f"{name}:{row}")
     hears = config.model.preset().input.audio is not None
     by_slot = {init.slot: init.path for init in config.init.values()}
@@ -255,15 +255,15 @@ def test_the_step_before_fits(name, row):
         assert "vggish" in by_slot["audio_encoder"]
     elif hears:
         assert "soundnet" in by_slot["audio_encoder"]
-    wanted = leaves(f"{name}:{row}")
+    expected = leaves(f"{name}:{row}")
     if "" not in by_slot:
-        assert wanted
+        assert expected
         return
     run = by_slot[""].split("/")[1]
     before = "casp_net_dhf1k:visual" if run == "casp_net_dhf1k" else run.replace("1k_", "1k:")
-    given = leaves(before)
-    assert given == {path: wanted.get(path) for path in given}
-    slots = {path.split("'")[3] for path in wanted.keys() - given.keys()}
+    previous = leaves(before)
+    assert previous == {path: expected.get(path) for path in previous}
+    slots = {path.split("'")[3] for path in expected.keys() - previous.keys()}
     assert slots <= ({"audio_encoder", "fusion"} if hears else set())
 
 

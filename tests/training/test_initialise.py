@@ -1,4 +1,4 @@
-"""Initialisation from model directories: what is copied, what stays fresh, what is refused."""
+"""Initialisation from model directories: what is copied, what keeps its initial values, what is refused."""
 
 import jax
 import numpy as np
@@ -41,27 +41,27 @@ def part(tmp_path_factory):
     return str(write_model(tmp_path_factory.mktemp("init") / "s3d", preset, variables)), flatten(variables)
 
 
-def same(found, expected):
-    return np.array_equal(np.asarray(found), np.asarray(expected))
+def equal(actual, expected):
+    return np.array_equal(np.asarray(actual), np.asarray(expected))
 
 
 def test_a_whole_system_fills_everything(fresh, trained, system):
     before = {name: np.array(value) for name, value in flatten(fresh).items()}
     variables, report = initialise(fresh, (Init(system),))
-    found, wanted = flatten(variables), flatten(trained.variables)
-    assert set(found) == set(wanted) and all(same(found[name], wanted[name]) for name in wanted)
-    assert report.fresh == () and report.copied[0][1] == tuple(sorted(wanted))
-    assert report.text() == f"{len(wanted)} leaves from {system}\n0 leaves keep their initial values"
-    assert all(same(value, before[name]) for name, value in flatten(fresh).items())
+    leaves, expected = flatten(variables), flatten(trained.variables)
+    assert set(leaves) == set(expected) and all(equal(leaves[name], expected[name]) for name in expected)
+    assert report.fresh == () and report.copied[0][1] == tuple(sorted(expected))
+    assert report.text() == f"{len(expected)} leaves from {system}\n0 leaves keep their initial values"
+    assert all(equal(value, before[name]) for name, value in flatten(fresh).items())
 
 
-def test_a_part_fills_its_slot_and_the_rest_stays_fresh(fresh, part):
+def test_a_part_fills_only_its_slot(fresh, part):
     path, weights = part
     variables, report = initialise(fresh, (Init(path, "visual_encoder"),))
-    found, start = flatten(variables), flatten(fresh)
+    leaves, start = flatten(variables), flatten(fresh)
     encoder = {name for name in start if name.split("/")[1] == "visual_encoder"}
-    assert all(same(found[name], weights[name]) for name in encoder)
-    assert all(same(found[name], start[name]) for name in set(start) - encoder)
+    assert all(equal(leaves[name], weights[name]) for name in encoder)
+    assert all(equal(leaves[name], start[name]) for name in set(start) - encoder)
     assert set(report.fresh) == set(start) - encoder and len(report.fresh) > 3
     head = "params/visual_encoder/classifier"
     assert report.unused[0][1] == (f"{head}/bias", f"{head}/kernel")
@@ -71,7 +71,7 @@ def test_a_part_fills_its_slot_and_the_rest_stays_fresh(fresh, part):
 
 
 @pytest.mark.parametrize(("hearing", "fusion"), [("avinet", "concatenation"), ("dual_domain", "cross_modal")])
-def test_vinet_and_soundnet_begin_a_network_that_hears(trained, system, tmp_path, hearing, fusion):
+def test_vinet_and_soundnet_initialise_an_audio_visual_network(trained, system, tmp_path, hearing, fusion):
     """The chain of the papers' recipes: picture and decoder from ViNet, sound from SoundNet, fresh fusion."""
     preset = resolve("soundnet", {"audio_encoder.width": 1 / 16, "audio.samples": 35_280})
     sound = init_variables(build(preset), seed=3)
@@ -79,27 +79,27 @@ def test_vinet_and_soundnet_begin_a_network_that_hears(trained, system, tmp_path
     part = str(write_model(tmp_path / "soundnet", preset, sound))
     start = tiny_stored(seed=1, system=hearing, visual_encoder="s3d", fusion=fusion).variables
     variables, report = initialise(start, (Init(system), Init(part, "audio_encoder")))
-    found, before = flatten(variables), flatten(start)
-    given = flatten(trained.variables) | flatten(sound)
-    assert all(same(found[name], value) for name, value in given.items())
-    assert {name.split("/")[1] for name in given} == {"visual_encoder", "heads", "audio_encoder"}
-    assert set(report.fresh) == set(found) - set(given) and report.unused[0][1] == report.unused[1][1] == ()
+    leaves, before = flatten(variables), flatten(start)
+    copied = flatten(trained.variables) | flatten(sound)
+    assert all(equal(leaves[name], value) for name, value in copied.items())
+    assert {name.split("/")[1] for name in copied} == {"visual_encoder", "heads", "audio_encoder"}
+    assert set(report.fresh) == set(leaves) - set(copied) and report.unused[0][1] == report.unused[1][1] == ()
     assert {name.split("/")[1] for name in report.fresh} == {"fusion"}
-    assert all(same(found[name], before[name]) for name in report.fresh)
+    assert all(equal(leaves[name], before[name]) for name in report.fresh)
 
 
 def test_a_pattern_chooses_leaves_and_the_later_source_counts(fresh, system, part):
     path, weights = part
     sources = (Init(system, "visual_encoder"), Init(path, "visual_encoder", r"^conv[12]/.*kernel$"))
     variables, report = initialise(fresh, sources)
-    found, whole = flatten(variables), flatten(initialise(fresh, (Init(system),))[0])
+    leaves, system_leaves = flatten(variables), flatten(initialise(fresh, (Init(system),))[0])
     second = set(report.copied[1][1])
     assert len(second) == 3  # conv1 is separable: two kernels; conv2 has one
     for name in report.copied[0][1]:
-        assert same(found[name], weights[name] if name in second else whole[name]), name
+        assert equal(leaves[name], weights[name] if name in second else system_leaves[name]), name
     across, report = initialise(fresh, (Init(system, "", "^heads/saliency/"),))
     assert {name.split("/")[1] for name in report.copied[0][1]} == {"heads"}
-    assert same(flatten(across)["params/visual_encoder/conv2/conv/kernel"],
+    assert equal(flatten(across)["params/visual_encoder/conv2/conv/kernel"],
                 flatten(fresh)["params/visual_encoder/conv2/conv/kernel"])  # fmt: skip
 
 

@@ -28,10 +28,10 @@ def test_two_runs_end_with_the_same_bits(prepared_smoke, tmp_path):
 
 def test_a_run_that_is_killed_three_times_and_stopped_once_loses_nothing(prepared_smoke, tmp_path):
     alone = Interrupted("configs/vinet_synthetic.py:smoke", prepared_smoke, tmp_path, 100, more=SMALL)
-    found = alone.interrupt(0, [KILL] * 3 + [STOP])
-    assert [one["codes"] for one in found] == [[-signal.SIGKILL]] * 3 + [[75]]
-    alone.check(found)
-    assert found[-1]["committed"] == found[-1]["recorded"]  # SIGTERM saves where it was
+    attempts = alone.interrupt(0, [KILL] * 3 + [STOP])
+    assert [attempt["codes"] for attempt in attempts] == [[-signal.SIGKILL]] * 3 + [[75]]
+    alone.check(attempts)
+    assert attempts[-1]["committed"] == attempts[-1]["recorded"]  # SIGTERM saves where it was
 
 
 def test_two_processes_lose_nothing(prepared_smoke, tmp_path):

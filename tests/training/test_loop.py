@@ -1,4 +1,4 @@
-"""The loop in one process: repeatable, resumable to the bit, early stopping, what it writes, its refusals."""
+"""The loop in one process: bit-identical repeats and resumes, early stopping, outputs and refusals."""
 
 import json
 import re
@@ -17,9 +17,9 @@ from avsal_jax.training.train import Preempted, Trainer
 TIMES = ("waiting", "steps_per_second")
 
 
-def run(config, workdir, asked=lambda step: False):
+def run(config, workdir, should_stop=lambda step: False):
     lines = []
-    result = Trainer(config, workdir, lines.append, should_stop=asked).run()
+    result = Trainer(config, workdir, lines.append, should_stop=should_stop).run()
     return result, lines
 
 
@@ -28,22 +28,22 @@ def weights(result):
 
 
 def records(workdir):
-    found = read_metrics(workdir / "metrics.jsonl")
-    return [{k: v for k, v in record.items() if k not in TIMES} for record in found]
+    rows = read_metrics(workdir / "metrics.jsonl")
+    return [{k: v for k, v in record.items() if k not in TIMES} for record in rows]
 
 
 @pytest.fixture(scope="module")
-def whole(config, tmp_path_factory):
+def full_run(config, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("whole")
     result, lines = run(config(), workdir)
     return workdir, result, lines
 
 
-def test_a_run_writes_everything(whole):
-    workdir, result, lines = whole
+def test_a_run_writes_everything(full_run):
+    workdir, result, lines = full_run
     assert result["steps"] == 8 and result["best"][0] == "cc"
-    there = {p.name for p in workdir.iterdir()}
-    assert there >= {"config.json", "metrics.jsonl", "curves.png", "report.html", "pictures", "model"}
+    names = {p.name for p in workdir.iterdir()}
+    assert names >= {"config.json", "metrics.jsonl", "curves.png", "report.html", "pictures", "model"}
     assert [p.name for p in sorted((workdir / "pictures").iterdir())] == ["00000006.png", "00000008.png"]
     text = "\n".join(lines)
     assert "training data: 7 videos of synthetic, 7 clips per epoch" in text
@@ -51,47 +51,47 @@ def test_a_run_writes_everything(whole):
     assert "forward pass" in text
     assert re.search(r"step 8/8  loss [\d.]+  lr 1e-4 .* waiting for data \d+ %", text)
     assert "Predictions" in (workdir / "report.html").read_text()
-    found = read_metrics(workdir / "metrics.jsonl")
-    assert [r["step"] for r in found if "loss" in r] == list(range(1, 9))
-    assert [r["step"] for r in found if "val/cc" in r] == [6, 8]
-    assert all(0 <= r["waiting"] <= 1 for r in found if "waiting" in r)
+    rows = read_metrics(workdir / "metrics.jsonl")
+    assert [r["step"] for r in rows if "loss" in r] == list(range(1, 9))
+    assert [r["step"] for r in rows if "val/cc" in r] == [6, 8]
+    assert all(0 <= r["waiting"] <= 1 for r in rows if "waiting" in r)
 
 
-def test_two_runs_are_the_same_to_the_bit(whole, config, tmp_path):
-    workdir, result, _ = whole
-    again, _ = run(config(), tmp_path / "again")
+def test_two_runs_are_bit_identical(full_run, config, tmp_path):
+    workdir, result, _ = full_run
+    repeated, _ = run(config(), tmp_path / "again")
     for name, value in weights(result).items():
-        np.testing.assert_array_equal(value, weights(again)[name], err_msg=name)
+        np.testing.assert_array_equal(value, weights(repeated)[name], err_msg=name)
     assert records(tmp_path / "again") == records(workdir)
     other, _ = run(config(seed=1), tmp_path / "other")
     assert any((v != weights(other)[n]).any() for n, v in weights(result).items())
 
 
 @pytest.mark.parametrize("stop", [3, 6])
-def test_a_stopped_run_ends_as_the_whole_one(whole, config, tmp_path, stop):
-    workdir, result, _ = whole
+def test_a_stopped_run_ends_as_the_full_one(full_run, config, tmp_path, stop):
+    workdir, result, _ = full_run
     with pytest.raises(Preempted, match=f"stopped at step {stop}"):
         run(config(), tmp_path / "w", lambda step: step == stop)
-    again, lines = run(config(), tmp_path / "w")
+    resumed, lines = run(config(), tmp_path / "w")
     assert f"restored step {stop} of 8" in lines
-    assert again["best"] == result["best"]
+    assert resumed["best"] == result["best"]
     for name, value in weights(result).items():
-        np.testing.assert_array_equal(value, weights(again)[name], err_msg=name)
+        np.testing.assert_array_equal(value, weights(resumed)[name], err_msg=name)
     assert records(tmp_path / "w") == records(workdir)  # no gap, no double
 
 
-def test_a_finished_run_only_writes_its_report_again(whole, config):
-    workdir, result, _ = whole
+def test_a_finished_run_only_writes_its_report_again(full_run, config):
+    workdir, result, _ = full_run
     before = records(workdir)
-    again, lines = run(config(), workdir)
-    assert again["best"] == result["best"] and "restored step 8 of 8" in lines
+    repeated, lines = run(config(), workdir)
+    assert repeated["best"] == result["best"] and "restored step 8 of 8" in lines
     assert records(workdir) == before
 
 
 @pytest.mark.parametrize(("export", "step"), [("best", 6), ("last", 8)])
-def test_which_checkpoint_becomes_the_model(whole, config, tmp_path, export, step):
+def test_which_checkpoint_becomes_the_model(full_run, config, tmp_path, export, step):
     """Step 6 of a copy is made the best one; the last is 8."""
-    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    shutil.copytree(full_run[0], tmp_path, dirs_exist_ok=True)
     for saved, value in ((6, 0.9), (8, 0.1)):
         path = tmp_path / "checkpoints" / str(saved) / "record" / "metadata"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"metrics": {"cc": value}}))
@@ -103,17 +103,17 @@ def test_which_checkpoint_becomes_the_model(whole, config, tmp_path, export, ste
     assert read_model(result["model"]).card["provenance"]["step"] == step
 
 
-def test_the_model_predicts(whole, clip_path):
+def test_the_model_predicts(full_run, clip_path):
     import avsal_jax
 
-    model = avsal_jax.load_model(whole[1]["model"])
+    model = avsal_jax.load_model(full_run[1]["model"])
     assert model.card["provenance"]["step"] in (6, 8)
     maps = model.predict_frames(np.zeros((9, 40, 50, 3), np.uint8), fps=25)
     assert maps.shape == (9, 32, 64) and np.isfinite(maps).all()
 
 
-def test_going_on_from_another_run_with_another_config(whole, config, tmp_path):
-    workdir, _, _ = whole
+def test_resuming_from_another_run_with_another_config(full_run, config, tmp_path):
+    workdir, _, _ = full_run
     changed = config(resume=str(workdir), steps=10, optimizer__learning_rate=1e-5)
     result, lines = run(changed, tmp_path / "w")
     assert f"resumed from {workdir}, step 8 of 10" in lines and result["steps"] == 10
@@ -121,8 +121,8 @@ def test_going_on_from_another_run_with_another_config(whole, config, tmp_path):
         run(config(resume=str(tmp_path / "none")), tmp_path / "v")
 
 
-def test_starting_from_a_model(whole, config, tmp_path):
-    model = whole[1]["model"]
+def test_starting_from_a_model(full_run, config, tmp_path):
+    model = full_run[1]["model"]
     init = {"whole": {"path": model, "slot": "visual_encoder"}}
     _, lines = run(config(init=init, steps=1), tmp_path / "w")
     text = "\n".join(lines)
@@ -134,13 +134,13 @@ def test_averaged_parameters_and_frozen_groups(config, tmp_path):
     changes = {"ema": 0.5, "steps": 3, "optimizer__groups": (("visual_encoder/.*", 0.0),)}
     result, lines = run(config(**changes), tmp_path / "w")
     fresh = Trainer(config(), tmp_path / "v", lambda line: None).program.initial_state()
-    found = weights(result)
+    final = weights(result)
     encoder = {n: v for n, v in flatten({"params": fresh.params}).items() if "visual_encoder" in n}
     for name, value in encoder.items():
-        np.testing.assert_array_equal(found[name], np.asarray(value))
+        np.testing.assert_array_equal(final[name], np.asarray(value))
     head = {n: v for n, v in flatten({"params": fresh.params}).items() if "heads/saliency" in n}
     kernels = [name for name in head if name.endswith("kernel")]
-    assert kernels and all((found[name] != np.asarray(head[name])).any() for name in kernels)
+    assert kernels and all((final[name] != np.asarray(head[name])).any() for name in kernels)
     assert any("arrays are frozen" in line for line in lines)
 
 
@@ -166,8 +166,8 @@ def test_early_stopping_and_its_state(config, tmp_path):
     assert result["steps"] == 3  # the first validation is the best, two more do not beat it by half
     with pytest.raises(Preempted):
         run(config(**changes), tmp_path / "v", lambda step: step == 2)
-    again, _ = run(config(**changes), tmp_path / "v")
-    assert again["steps"] == 3
+    resumed, _ = run(config(**changes), tmp_path / "v")
+    assert resumed["steps"] == 3
 
 
 def test_plateau_lowers_the_rate(config, tmp_path):
@@ -178,14 +178,14 @@ def test_plateau_lowers_the_rate(config, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_state_before_it(config, tmp_path):
-    mad = config(optimizer__name="sgd", optimizer__learning_rate=1e30, save_every=100)
+    diverging = config(optimizer__name="sgd", optimizer__learning_rate=1e30, save_every=100)
     with pytest.raises(
         AvsalError, match=r"gradient of step (\d+) is not finite; the state before it is saved"
     ):
-        run(mad, tmp_path / "w")
+        run(diverging, tmp_path / "w")
     (tmp_path / "v").mkdir()
-    calm = config(resume=str(tmp_path / "w"), optimizer__name="sgd", optimizer__learning_rate=1e-9)
-    ready = Trainer(calm, tmp_path / "v", lambda line: None)
+    stable = config(resume=str(tmp_path / "w"), optimizer__name="sgd", optimizer__learning_rate=1e-9)
+    ready = Trainer(stable, tmp_path / "v", lambda line: None)
     from avsal_jax.training.checkpointing import Checkpoints
 
     saved = Checkpoints(tmp_path / "w/checkpoints", read_only=True)
@@ -194,8 +194,8 @@ def test_a_loss_that_is_not_finite_stops_with_the_state_before_it(config, tmp_pa
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
 
 
-def test_refusals(whole, config, values, tmp_path, prepared):
-    workdir = whole[0]
+def test_refusals(full_run, config, values, tmp_path, prepared):
+    workdir = full_run[0]
     with pytest.raises(
         AvsalError, match=r"belongs to another config: steps was 8, is 9; name another --workdir"
     ):

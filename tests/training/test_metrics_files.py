@@ -41,17 +41,17 @@ def test_a_resumed_run_has_no_gap_and_no_double(tmp_path):
     log.close()
     with path.open("a") as file:
         file.write('{"step": 8, "lo')  # the crash
-    again = MetricsLog(path)
-    assert [r["step"] for r in again.resume(4)] == [1, 2, 2, 3, 4, 4]
+    resumed = MetricsLog(path)
+    assert [r["step"] for r in resumed.resume(4)] == [1, 2, 2, 3, 4, 4]
     for step in range(5, 9):
-        again.write(step, {"loss": 1 / step})
-    again.close()
+        resumed.write(step, {"loss": 1 / step})
+    resumed.close()
     assert [r["step"] for r in written(path) if "loss" in r] == list(range(1, 9))
     assert [r["step"] for r in written(path) if "val/cc" in r] == [2, 4]
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
-def test_torn_and_foreign_lines_are_dropped_and_complete_ones_stay(tmp_path):
+def test_torn_and_foreign_lines_are_dropped_and_complete_ones_kept(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(
         b'{"step": 1, "loss": 2.0}\n\xff\xfe\n[1]\n{"step": "x"}\n{"loss": 1}\n\n{"step": 2, "lr": 1.0}'
@@ -112,9 +112,10 @@ def test_tensorboard_reads_scalars_and_pictures(tmp_path):
         writer.scalars(step, {"loss": jnp.float32(step / 4), "val/cc": 0.5})
     writer.image(2, "predictions", picture)
     writer.close()
-    found = accumulated(tmp_path / "events")
-    assert points(found, "loss") == [(1, 0.25), (2, 0.5)] and points(found, "val/cc") == [(1, 0.5), (2, 0.5)]
-    (image,) = found.Images("predictions")
+    events = accumulated(tmp_path / "events")
+    assert points(events, "loss") == [(1, 0.25), (2, 0.5)]
+    assert points(events, "val/cc") == [(1, 0.5), (2, 0.5)]
+    (image,) = events.Images("predictions")
     assert (image.step, image.width, image.height) == (2, 40, 24)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(image.encoded_image_string))), picture)
 

@@ -120,8 +120,8 @@ def test_updates_are_those_of_torch(record, case):
 def test_schedules_are_those_of_torch(record):
     for case in record["rates"]:
         config = Adam(learning_rate=record["learning_rate"], schedule=schedule_config(case["config"]))
-        ours = [learning_rate(config, step, record["steps"]) for step in range(record["steps"] + 1)]
-        np.testing.assert_allclose(ours, case["rates"], rtol=1e-6)
+        rates = [learning_rate(config, step, record["steps"]) for step in range(record["steps"] + 1)]
+        np.testing.assert_allclose(rates, case["rates"], rtol=1e-6)
 
 
 def test_plateau_is_that_of_torch_also_after_a_resume(record):
@@ -204,11 +204,11 @@ def test_an_accumulated_update_takes_the_rate_of_its_first_batch():
     rates = [learning_rate(config, step, 12, plateau_scale=0.5) for step in range(12)]
     assert rates == [0.5] * 8 + [0.25] * 4  # the milestone, batch 6, lies within the second update
     optimizer = make_optimizer(config, PARAMS, 12)
-    state, update, seen = optimizer.init(PARAMS), jax.jit(optimizer.update), []
+    state, update, changes = optimizer.init(PARAMS), jax.jit(optimizer.update), []
     for _ in range(12):
         updates, state = update(PARAMS, state, PARAMS, plateau_scale=0.5)
-        seen.append(float(-updates["decoder"]["kernel"][0]))
-    assert seen == [0, 0, 0, 0.5, 0, 0, 0, 0.5, 0, 0, 0, 0.25]
+        changes.append(float(-updates["decoder"]["kernel"][0]))
+    assert changes == [0, 0, 0, 0.5, 0, 0, 0, 0.5, 0, 0, 0, 0.25]
 
 
 def test_early_stopping_counts_evaluations_without_a_better_value():

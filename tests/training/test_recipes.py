@@ -183,7 +183,7 @@ def parts_of(preset):
     return {slot: (slot, preset.parts[slot]) for slot in SLOTS} | heads
 
 
-@pytest.mark.parametrize(("name", "row"), [one for one in ROWS if not one[0].startswith(OTHERWISE_BUILT)])
+@pytest.mark.parametrize(("name", "row"), [pair for pair in ROWS if not pair[0].startswith(OTHERWISE_BUILT)])
 def test_every_row_builds(name, row):
     config = config_of(f"{name}:{row}")
     slow = name == "dual_domain_adapt" and not row.endswith("_no_da")
@@ -205,15 +205,16 @@ def without_width(part):
 @pytest.mark.parametrize("variant", ["smoke", "mini"])
 @pytest.mark.parametrize(("name", "row"), ROWS)
 def test_every_row_shrinks_and_keeps_its_structure(name, row, variant):
-    whole, small = config_of(f"{name}:{row}"), config_of(f"{name}:{row},{variant}")
+    full, small = config_of(f"{name}:{row}"), config_of(f"{name}:{row},{variant}")
     assert small.data.sources == (("synthetic", None),) and small.init == {} and small.steps > 0
     check_steps(small.optimizer.schedule, small.steps)
-    one, other = whole.model.preset(), small.model.preset()
-    assert other.input.frames == one.input.frames and (other.input.height, other.input.width) == (64, 96)
-    assert other.input.audio == one.input.audio
-    small_parts = parts_of(other)
-    assert small_parts.keys() == parts_of(one).keys()
-    for path, (kind, part) in parts_of(one).items():
+    preset, small_preset = full.model.preset(), small.model.preset()
+    spec, small_spec = preset.input, small_preset.input
+    assert small_spec.frames == spec.frames and (small_spec.height, small_spec.width) == (64, 96)
+    assert small_spec.audio == spec.audio
+    small_parts = parts_of(small_preset)
+    assert small_parts.keys() == parts_of(preset).keys()
+    for path, (kind, part) in parts_of(preset).items():
         fields = small_parts[path][1]
         if part is None:
             assert fields is None
@@ -223,10 +224,10 @@ def test_every_row_shrinks_and_keeps_its_structure(name, row, variant):
         else:
             assert "width" not in fields
         assert without_width(fields) == without_width(part)
-    if whole.objective == SupervisedConfig():
-        assert small.objective == whole.objective
+    if full.objective == SupervisedConfig():
+        assert small.objective == full.objective
     else:
-        assert small.objective.features == whole.objective.features
+        assert small.objective.features == full.objective.features
         assert small.objective.sources == (("synthetic", None),)
 
 
@@ -242,31 +243,30 @@ def test_recipes_are_those_of_the_paper_and_the_code():
 
 
 def test_rows_of_adaptation():
-    """Source, target and features; what goes without adaptation at the adapted rows' rate and batch."""
-    found = {row: config_of(f"dual_domain_adapt:{row}") for name, row in ROWS if name == "dual_domain_adapt"}
+    """Source, target and features. `no_da_slow` has the adapted rows' rate and batch, but no adaptation."""
+    recipe = "dual_domain_adapt"
+    configs = {row: config_of(f"{recipe}:{row}") for name, row in ROWS if name == recipe}
     for name in ("diem", "coutrot1", "faces", "social"):
         for row in ("no_da", "no_da_slow"):
-            assert found[f"{name}_{row}"].objective == SupervisedConfig()
-        assert found[f"{name}_da_audio"].objective.feature_names == ("audio",)
-        both = found[f"{name}_da_both"]
-        assert both.objective.feature_names == ("audio", "fused") and both.objective.reversal == "constant"
-        assert [feature.weight for feature in both.objective.features] == [
-            1.0,
-            1.0,
-        ] and both.objective.strength == 1
-        assert both.model.preset().parts["fusion"]["name"] == "cross_modal"
+            assert configs[f"{name}_{row}"].objective == SupervisedConfig()
+        assert configs[f"{name}_da_audio"].objective.feature_names == ("audio",)
+        adapted = configs[f"{name}_da_both"]
+        objective = adapted.objective
+        assert objective.feature_names == ("audio", "fused") and objective.reversal == "constant"
+        assert [feature.weight for feature in objective.features] == [1.0, 1.0] and objective.strength == 1
+        assert adapted.model.preset().parts["fusion"]["name"] == "cross_modal"
         for kind in ("da_audio", "da_both"):
-            continued, literal = found[f"{name}_then_{kind}"], found[f"{name}_{kind}"]
+            continued, literal = configs[f"{name}_then_{kind}"], configs[f"{name}_{kind}"]
             assert continued.init == {"no_da": Init(f"runs/{name}_no_da/model")}
             assert continued.evaluation.export == "last" and literal.evaluation.export == "best"
             assert continued.objective == literal.objective and continued.data == literal.data
-    assert found["diem_da_both"].data.sources == (("avad", 1),)
-    assert found["diem_da_both"].objective.sources == (("diem", 1),)
-    assert found["social_da_audio"].data.sources == ("social.txt",)
-    assert found["social_da_audio"].objective.sources == ("domain:nature_train",)
+    assert configs["diem_da_both"].data.sources == (("avad", 1),)
+    assert configs["diem_da_both"].objective.sources == (("diem", 1),)
+    assert configs["social_da_audio"].data.sources == ("social.txt",)
+    assert configs["social_da_audio"].objective.sources == ("domain:nature_train",)
 
 
-def test_rows_that_hear():
+def test_audio_visual_rows():
     fusions = {row: config_of(f"avinet_av:{row}").model.preset().parts["fusion"]["name"]
                for row in ("bilinear", "transformer", "concatenation")}  # fmt: skip
     assert all(row == fusion for row, fusion in fusions.items())
@@ -347,10 +347,10 @@ def test_list(capsys):
 
 
 def test_variants_combine_in_any_order():
-    one, other = (
+    first, second = (
         config_of(f"vinet_dhf1k:{v}") for v in ("smoke,table2_t16,transposed", "transposed,table2_t16,smoke")
     )
-    assert one.model.preset() == other.model.preset() and one.model.preset().input.frames == 16
+    assert first.model.preset() == second.model.preset() and first.model.preset().input.frames == 16
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ from avsal_jax.training.objectives.replay import UPDATE_CLIPS, remembered, repla
 
 
 def test_a_memory_holds_the_last_clips_of_either_domain():
-    """Against a queue; what it lacks at first, clips of the step stand in for."""
+    """Against a queue. At first, clips of the current step fill the rows that the memory lacks."""
     steps = np.random.default_rng(0).standard_normal((4, 2 * 3, 2, 5)).astype(np.float32)  # 3 + 3 clips
     memory, queue = np.zeros((7, 2, 2, 5), np.float32), []
     for step, tokens in enumerate(steps):
-        seen, memory = remembered(memory, tokens, step)
-        source, target = np.asarray(seen)[::2], np.asarray(seen)[1::2]
+        clips, memory = remembered(memory, tokens, step)
+        source, target = np.asarray(clips)[::2], np.asarray(clips)[1::2]
         assert len(source) == len(target) == 7
         for row in range(7):
             pair = queue[row] if row < len(queue) else (tokens[2 * (row % 3)], tokens[2 * (row % 3) + 1])
@@ -38,7 +38,7 @@ def judge():
 
 @pytest.fixture(scope="module")
 def update(judge):
-    """Gives `updated`, three of them at rate .01, where a step brings 16 clips of either domain."""
+    """Returns a jitted `updated`: three updates at rate .01, with 16 new clips of each domain per step."""
 
     @jax.jit
     def run(params, norms, memories, step):
@@ -87,5 +87,5 @@ def test_updates_teach_it_and_the_first_step_has_none(judge, update):
     module, source = judge[0], judge[3]["memory"]
     for step in range(1, 30):
         params, norms, memories = update(params, norms, memories, step)
-    told = [module.apply({"params": params, "batch_stats": norms}, source[:, n]) for n in (0, 1)]
-    assert np.mean(told[0] > 0) > 0.9 and np.mean(told[1] < 0) > 0.9
+    logits = [module.apply({"params": params, "batch_stats": norms}, source[:, n]) for n in (0, 1)]
+    assert np.mean(logits[0] > 0) > 0.9 and np.mean(logits[1] < 0) > 0.9

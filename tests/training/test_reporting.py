@@ -105,8 +105,8 @@ def test_the_overview_counts_parameters_by_module():
     assert overview(params, flops=5e7).work == "25.0 MMAC" and overview(params).work == ""
     assert len({len(line) for line in summary.text().splitlines()[:-1]}) == 1
     stored = tiny_stored()
-    whole = sum(leaf.size for leaf in jax.tree.leaves(stored.variables["params"]))
-    assert overview(stored.variables["params"]).parameters == whole
+    expected = sum(leaf.size for leaf in jax.tree.leaves(stored.variables["params"]))
+    assert overview(stored.variables["params"]).parameters == expected
 
 
 def test_flops_of_a_forward_pass():
@@ -122,16 +122,16 @@ def test_curves_are_a_png(tmp_path):
     write_curves(path, RECORDS)
     with Image.open(path) as image:
         assert image.format == "PNG" and image.size == (1000, 600)
-        drawn = np.asarray(image)
+        pixels = np.asarray(image)
     # Each of the four panels has got a line, in matplotlib's first colour.
-    blue = (np.abs(drawn[..., :3].astype(int) - (31, 119, 180)).sum(-1) < 30) & (drawn != empty).any(-1)
+    blue = (np.abs(pixels[..., :3].astype(int) - (31, 119, 180)).sum(-1) < 30) & (pixels != empty).any(-1)
     assert all(blue[rows, columns].sum() > 20 for rows in np.s_[:300, 300:] for columns in np.s_[:500, 500:])
     assert [p.name for p in tmp_path.iterdir()] == ["curves.png"]
     with pytest.raises(AvsalError, match="cannot write .*none/curves.png: No such file"):
         write_curves(tmp_path / "none" / "curves.png", RECORDS)
 
 
-def test_predictions_stand_beside_frame_and_truth():
+def test_predictions_are_next_to_frame_and_truth():
     frames = np.zeros((2, 20, 30, 3), np.uint8)
     frames[0], frames[1] = (200, 0, 0), (0, 0, 200)
     truths, maps = np.zeros((2, 20, 30)), np.zeros((2, 10, 15), np.float32)

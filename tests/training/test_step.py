@@ -16,8 +16,8 @@ def test_four_clips_are_learnt_by_heart(config, prepared, tmp_path, optimised):
     """Measured with running statistics: a network that needs the statistics of its batch fails here."""
     lists = prepared / "synthetic-source/fold_lists/synthetic_list_train_fps.txt"
     names = [line.split()[0] for line in lists.read_text().splitlines()]
-    listed = tmp_path / "five.txt"
-    listed.write_text("".join(f"synthetic {name}\n" for name in names[:5]))
+    list_path = tmp_path / "five.txt"
+    list_path.write_text("".join(f"synthetic {name}\n" for name in names[:5]))
     train_config = config(
         model={
             "frames": 8,
@@ -27,7 +27,7 @@ def test_four_clips_are_learnt_by_heart(config, prepared, tmp_path, optimised):
             "heads": {"saliency": {"width": 0.125}},
             "norm_momentum": 0.9,
         },
-        data__sources=(str(listed),),
+        data__sources=(str(list_path),),
         data__validation="holdout",
         data__holdout=0.2,
         data__sampling={"policy": "all_windows", "stride": 1000},
@@ -48,23 +48,23 @@ def test_four_clips_are_learnt_by_heart(config, prepared, tmp_path, optimised):
 
 
 def test_batch_statistics_are_those_of_torch():
-    """Torch keeps the unbiased variance: n / (n - 1) of ours."""
+    """Torch keeps the unbiased variance, which is n / (n - 1) times the biased one that `Norm` keeps."""
     torch = needs.torch()
-    theirs = torch.nn.BatchNorm3d(6, momentum=0.1)
-    ours = Norm(epsilon=1e-5, runtime=Runtime(norm_momentum=0.9))
+    torch_norm = torch.nn.BatchNorm3d(6, momentum=0.1)
+    norm = Norm(epsilon=1e-5, runtime=Runtime(norm_momentum=0.9))
     draw = np.random.default_rng(0)
-    variables = ours.init(jax.random.key(0), jnp.zeros((1, 1, 1, 1, 6)), False)
+    variables = norm.init(jax.random.key(0), jnp.zeros((1, 1, 1, 1, 6)), False)
     for _ in range(5):
         x = draw.normal(2, 3, (2, 3, 4, 5, 6)).astype(np.float32)
-        theirs(torch.from_numpy(x.transpose(0, 4, 1, 2, 3)))
-        _, new = ours.apply(variables, x, True, mutable=["batch_stats"])
+        torch_norm(torch.from_numpy(x.transpose(0, 4, 1, 2, 3)))
+        _, new = norm.apply(variables, x, True, mutable=["batch_stats"])
         variables = {**variables, **new}
     stats = variables["batch_stats"]["batch"]
-    np.testing.assert_allclose(stats["mean"], theirs.running_mean.numpy(), rtol=1e-4)
+    np.testing.assert_allclose(stats["mean"], torch_norm.running_mean.numpy(), rtol=1e-4)
     count = 2 * 3 * 4 * 5
     start = 0.9**5  # the share of the first value, 1, which no batch gave
     unbiased = start + (np.asarray(stats["var"]) - start) * count / (count - 1)
-    np.testing.assert_allclose(unbiased, theirs.running_var.numpy(), rtol=1e-4)
+    np.testing.assert_allclose(unbiased, torch_norm.running_var.numpy(), rtol=1e-4)
 
 
 def test_random_numbers_depend_on_seed_step_and_purpose():
@@ -75,5 +75,5 @@ def test_random_numbers_depend_on_seed_step_and_purpose():
         for purpose in ("dropout", "other")
     }
     assert len(keys) == 8
-    again = jax.random.key_data(step_key(1, jnp.int32(1), "other")).tobytes()
-    assert again in keys
+    repeated = jax.random.key_data(step_key(1, jnp.int32(1), "other")).tobytes()
+    assert repeated in keys

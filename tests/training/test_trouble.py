@@ -27,13 +27,13 @@ from tests import needs
 SHORT = {"steps": 2, "evaluation__every": 2, "save_every": 2}
 
 
-def run(config, workdir, asked=lambda step: False):
+def run(config, workdir, should_stop=lambda step: False):
     lines = []
-    return Trainer(config, workdir, lines.append, should_stop=asked).run(), lines
+    return Trainer(config, workdir, lines.append, should_stop=should_stop).run(), lines
 
 
-def begun(workdir):
-    """Makes it look as if there were a checkpoint."""
+def add_checkpoint(workdir):
+    """Makes a workdir look as if it had a checkpoint."""
     (workdir / "checkpoints" / "4").mkdir(parents=True)
 
 
@@ -47,7 +47,7 @@ def test_one_run_at_a_time(tmp_path):
 
 
 def test_a_refused_run_holds_nothing(tmp_path):
-    begun(tmp_path)
+    add_checkpoint(tmp_path)
     (tmp_path / "config.json").write_text('{"a": 1}')
     with pytest.raises(AvsalError, match=r"belongs to another config: a was 1, is 2; name another"):
         Workdir(tmp_path, {"a": 2}, True)
@@ -58,15 +58,15 @@ def test_a_folder_without_a_checkpoint_takes_another_config(tmp_path):
     Workdir(tmp_path, {"init": "wrong"}, True).release()
     Workdir(tmp_path, {"init": "right"}, True).release()
     assert json.loads((tmp_path / "config.json").read_text()) == {"init": "right"}
-    begun(tmp_path)
+    add_checkpoint(tmp_path)
     (tmp_path / "config.json").unlink()
     Workdir(tmp_path, {"init": "right"}, True).release()
     with pytest.raises(AvsalError, match="init was 'right', is 'other'"):
         Workdir(tmp_path, {"init": "other"}, True)
 
 
-def test_many_differences_are_not_all_told(tmp_path):
-    begun(tmp_path)
+def test_many_differences_are_not_all_listed(tmp_path):
+    add_checkpoint(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({str(i): i for i in range(9)}))
     with pytest.raises(AvsalError, match=r"5 was 5, is None; and 3 more; name another"):
         Workdir(tmp_path, {}, True)
@@ -82,12 +82,12 @@ def test_many_differences_are_not_all_told(tmp_path):
         (" " * 1_000_001, "is not a config: it is too large"),
     ],
 )
-def test_a_config_file_that_is_none(tmp_path, text, words):
-    begun(tmp_path)
+def test_a_config_file_that_is_not_a_config(tmp_path, text, words):
+    add_checkpoint(tmp_path)
     (tmp_path / "config.json").write_bytes(text.encode("latin1"))
-    with pytest.raises(AvsalError, match=words) as told:
+    with pytest.raises(AvsalError, match=words) as error:
         Workdir(tmp_path, {"a": 1}, True)
-    assert "\n" not in str(told.value) and len(str(told.value)) < 500
+    assert "\n" not in str(error.value) and len(str(error.value)) < 500
 
 
 def test_a_workdir_that_cannot_be_written(tmp_path):
@@ -97,14 +97,14 @@ def test_a_workdir_that_cannot_be_written(tmp_path):
 
 
 @needs.full_device
-def test_a_full_disk_under_the_records_is_told_once():
+def test_a_full_disk_under_the_records_is_reported_once():
     log = MetricsLog(needs.FULL_DEVICE)
     with pytest.raises(AvsalError, match="cannot write /dev/full: No space left on device; make room"):
         log.write(1, {"loss": 1.0})
     log.close()
 
 
-def test_a_full_disk_under_the_event_files_is_told(tmp_path):
+def test_a_full_disk_under_the_event_files_is_reported(tmp_path):
     writer = EventWriter(tmp_path)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (writer.path.stat().st_size, before[1]))
@@ -128,8 +128,8 @@ def test_pictures_are_whole_and_those_that_are_not_are_left_out(tmp_path):
     (folder / "00000009.png").write_bytes((folder / "00000009.png").read_bytes()[:40])
     (folder / "00000008.png").write_text("<html>")
     Image.new("RGB", (3, 2)).save(folder / "mine.png")
-    found = read_pictures(folder, 20)
-    assert [step for step, _ in found] == list(range(1, 8)) and (found[2][1] == 3).all()
+    pictures = read_pictures(folder, 20)
+    assert [step for step, _ in pictures] == list(range(1, 8)) and (pictures[2][1] == 3).all()
     assert read_pictures(tmp_path / "none", 6) == []
 
 
@@ -137,9 +137,9 @@ def test_a_picture_that_cannot_be_written_is_one_line(tmp_path):
     log = RunLog(tmp_path, 9, True, lambda line: None)
     log.open(None)
     (tmp_path / "pictures").write_text("")
-    shown = (np.zeros((1, 4, 6, 3), np.uint8), np.zeros((1, 4, 6)), np.zeros((1, 4, 6)))
+    pictures = (np.zeros((1, 4, 6, 3), np.uint8), np.zeros((1, 4, 6)), np.zeros((1, 4, 6)))
     with pytest.raises(AvsalError, match=r"cannot write .*pictures/00000003.png"):
-        log.validated(3, Validation({"cc": 0.5}, 1, shown), "val list")
+        log.validated(3, Validation({"cc": 0.5}, 1, pictures), "val list")
     log.close()
     assert [r["step"] for r in read_metrics(tmp_path / "metrics.jsonl")] == [3]
 
@@ -154,8 +154,8 @@ def test_a_run_killed_before_its_first_checkpoint_shows_each_step_once(tmp_path)
             log.add({"loss": loss})
             log.record(step, 0.1)
         log.close()
-    found = EventAccumulator(str(tmp_path)).Reload().Scalars("loss")
-    assert [(event.step, event.value) for event in found] == [(1, 10.0)]
+    events = EventAccumulator(str(tmp_path)).Reload().Scalars("loss")
+    assert [(event.step, event.value) for event in events] == [(1, 10.0)]
     assert [r["loss"] for r in read_metrics(tmp_path / "metrics.jsonl")] == [10.0]
 
 
@@ -196,7 +196,7 @@ def test_the_largest_seed_has_random_numbers():
     assert len({tuple(key) for key in keys}) == 3
 
 
-def test_a_wrong_start_can_be_mended(config, tmp_path):
+def test_a_wrong_start_can_be_corrected(config, tmp_path):
     """A wrong file for `init` leaves the workdir to the run with the right one."""
     wrong = {"init": {"s3d": {"path": "nowhere"}}, **SHORT}
     with pytest.raises(AvsalError, match="there is no model directory nowhere"):
@@ -216,14 +216,14 @@ def short(config, tmp_path_factory):
 def test_what_is_validated_is_saved(short):
     saved = Checkpoints(short / "checkpoints", read_only=True)
     values = {step: saved.metrics(step)["cc"] for step in (2, 4, 5)}
-    found = read_metrics(short / "metrics.jsonl")
-    assert values == {r["step"]: r["val/cc"] for r in found if "val/cc" in r}
+    records = read_metrics(short / "metrics.jsonl")
+    assert values == {r["step"]: r["val/cc"] for r in records if "val/cc" in r}
     saved.close()
 
 
 def test_the_last_steps_are_on_record(short):
-    found = read_metrics(short / "metrics.jsonl")
-    assert [r["step"] for r in found if "loss" in r] == [3, 5]
+    records = read_metrics(short / "metrics.jsonl")
+    assert [r["step"] for r in records if "loss" in r] == [3, 5]
 
 
 @pytest.mark.parametrize(
@@ -242,33 +242,33 @@ def test_a_checkpoint_with_a_foreign_record(config, tmp_path, meta):
         ready.run()
 
 
-def test_going_on_beyond_the_end(short, config, tmp_path):
+def test_resuming_beyond_the_end(short, config, tmp_path):
     with pytest.raises(AvsalError, match=r"is at step 5 already, and this run ends at step 2; set more"):
         run(config(resume=str(short), **SHORT), tmp_path / "w")
 
 
-def test_going_on_in_another_workdir_counts_validations_anew(config, tmp_path):
-    """A run that stopped early goes on with the same rule, and not at a rate that another rule lowered."""
+def test_resuming_in_another_workdir_restarts_the_count_of_validations(config, tmp_path):
+    """A run that stopped early continues under the same rule, but not at a rate that another rule lowered."""
     never = {"early_stop": {"patience": 1, "threshold": 1.0}, "evaluation__every": 1, "log_every": 1}
     plateau = {"name": "plateau", "patience": 0, "factor": 0.5, "threshold": 1.0}
-    done, _ = run(config(optimizer__schedule=plateau, **never), tmp_path / "w")
-    assert done["steps"] == 2
-    again, _ = run(config(resume=str(tmp_path / "w"), **never), tmp_path / "v")
-    assert again["steps"] == 3  # the first validation, at step 2, counts; that of step 3 is no better
+    stopped, _ = run(config(optimizer__schedule=plateau, **never), tmp_path / "w")
+    assert stopped["steps"] == 2
+    resumed, _ = run(config(resume=str(tmp_path / "w"), **never), tmp_path / "v")
+    assert resumed["steps"] == 3  # the first validation, at step 2, counts; that of step 3 is no better
     rates = {r["step"]: r["lr"] for r in read_metrics(tmp_path / "v/metrics.jsonl") if "lr" in r}
     assert rates == {3: 1e-4}
 
 
-def test_data_that_changed_is_told(config, values, prepared, tmp_path):
+def test_data_that_changed_is_reported(config, values, prepared, tmp_path):
     copy = tmp_path / "prepared"
     shutil.copytree(prepared, copy)
     changes = {"data__root": str(copy), **SHORT}
     with pytest.raises(Preempted):
         run(config(**changes), tmp_path / "w", lambda step: step == 1)
     path = copy / "synthetic" / "preparation.json"
-    there = json.loads(path.read_text())
-    there["lists"]["train"][""].pop()
-    path.write_text(json.dumps(there))
+    preparation = json.loads(path.read_text())
+    preparation["lists"]["train"][""].pop()
+    path.write_text(json.dumps(preparation))
     _, lines = run(config(**changes), tmp_path / "w")
     assert any(
         "warning: the data has changed, was 7 videos" in line and "is 6 videos" in line for line in lines
@@ -286,10 +286,10 @@ def test_data_that_breaks_during_a_run_is_one_line(config, prepared, tmp_path):
                 os.truncate(shard, 100)
         return False
 
-    with pytest.raises(AvsalError) as told:
+    with pytest.raises(AvsalError) as error:
         run(config(**changes), tmp_path / "w", breaking)
-    assert "\n" not in str(told.value) and f"cannot read the prepared data in {copy}: " in str(told.value)
-    assert "run avsal prepare again" in str(told.value)
+    assert "\n" not in str(error.value) and f"cannot read the prepared data in {copy}: " in str(error.value)
+    assert "run avsal prepare again" in str(error.value)
     assert Checkpoints(tmp_path / "w/checkpoints", read_only=True).latest() >= 2
 
 

@@ -1,4 +1,4 @@
-"""The watch beside a run: what it says, and which process it finds gone."""
+"""The watch that runs next to a training: what it reports, and which lost process it names."""
 
 import json
 import os
@@ -29,9 +29,9 @@ def watch(lines, monkeypatch):
     monkeypatch.setattr(module, "_STILL", 0.2)
     monkeypatch.setattr(module, "_GRACE", 0.3)
     monkeypatch.setattr(module, "_LINGER", 0.1)
-    made = Watch(lines.append, 0.3, lambda words: lines.append(f"ended: {words}"))
-    yield made
-    made.close()
+    instance = Watch(lines.append, 0.3, lambda words: lines.append(f"ended: {words}"))
+    yield instance
+    instance.close()
 
 
 def until(condition, seconds=10):
@@ -46,8 +46,8 @@ def test_a_run_that_stands_still_shows_its_stacks(watch, lines, capfd):
     until(lambda: len(lines) >= 2)
     assert lines[0].startswith("nothing has moved for ") and "(step 7 of 9); the stacks are:" in lines[0]
     watch.close()
-    told = capfd.readouterr().err
-    assert "test_watch.py" in told and "in until" in told  # where the main thread was
+    error = capfd.readouterr().err
+    assert "test_watch.py" in error and "in until" in error  # where the main thread was
 
 
 def test_a_run_that_moves_shows_none(watch, lines):
@@ -85,10 +85,10 @@ def test_a_killed_process_is_named(watch, lines, tmp_path):
     join(watch, tmp_path, lambda: peer(tmp_path, other.pid))
     time.sleep(0.5)
     assert watch._lost is None  # its file stands still, but it lives
-    other.send_signal(signal.SIGKILL)  # and nobody has waited for it
-    named = f"process 2 of 2 ({socket.gethostname()}, pid {other.pid}) is gone; it was at: step 3"
-    assert watch.lost(10) == named
-    until(lambda: f"ended: {named}" in lines)
+    other.send_signal(signal.SIGKILL)  # no process has waited for it yet
+    message = f"process 2 of 2 ({socket.gethostname()}, pid {other.pid}) is gone; it was at: step 3"
+    assert watch.lost(10) == message
+    until(lambda: f"ended: {message}" in lines)
     other.wait()
 
 
@@ -119,7 +119,7 @@ def test_one_that_is_done_is_not_missed(watch, tmp_path):
     assert watch.lost(0.5) is None
 
 
-def test_silence_on_another_machine_is_told_and_no_more(watch, lines, tmp_path):
+def test_silence_on_another_machine_is_only_reported(watch, lines, tmp_path):
     join(watch, tmp_path, lambda: peer(tmp_path, 1, host="elsewhere"), limit=0.1)
     until(
         lambda: any("process 2 of 2 (elsewhere, pid 1) has shown no sign of life" in line for line in lines)
@@ -135,7 +135,7 @@ def test_files_of_another_run_count_for_nothing(watch, tmp_path):
     assert watch.lost(0.5) is None
 
 
-def test_a_folder_that_takes_no_files_is_told(watch, lines, tmp_path):
+def test_a_folder_that_takes_no_files_is_reported(watch, lines, tmp_path):
     (tmp_path / "file").write_text("")
     watch.join(tmp_path / "file", 0, 2, RUN, 100.0)
     assert any("cannot write to" in line and "cannot see this one" in line for line in lines)
@@ -145,16 +145,15 @@ def test_a_folder_that_takes_no_files_is_told(watch, lines, tmp_path):
 @pytest.mark.parametrize("ended", ["closed", "died"])
 def test_the_witness_of_a_process_that_died_names_the_other(tmp_path, ended):
     """It outlives its parent, and says nothing where the end was meant."""
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    peer(tmp_path, gone.pid)
+    victim = subprocess.Popen([sys.executable, "-c", ""])
+    victim.wait()
+    peer(tmp_path, victim.pid)
     command = [sys.executable, "-P", "-m", module.__name__, str(tmp_path), "0", "2", RUN]
     witness = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
-    _, told = witness.communicate(b"closed" if ended == "closed" else b"", timeout=60)
-    named = (
-        f"process 1 died; process 2 of 2 ({socket.gethostname()}, pid {gone.pid}) is gone; it was at: step 3"
-    )
-    assert told.decode() == ("" if ended == "closed" else f"avsal: {named}\n") and witness.returncode == 0
+    _, output = witness.communicate(b"closed" if ended == "closed" else b"", timeout=60)
+    name = f"process 2 of 2 ({socket.gethostname()}, pid {victim.pid})"
+    message = f"process 1 died; {name} is gone; it was at: step 3"
+    assert output.decode() == ("" if ended == "closed" else f"avsal: {message}\n") and witness.returncode == 0
 
 
 @pytest.fixture
@@ -212,8 +211,8 @@ def test_what_it_writes_is_what_it_reads(watch, tmp_path):
     join(watch, tmp_path, lambda: None)
     watch.moved("x" * 5000)
     time.sleep(0.2)
-    found = json.loads((tmp_path / "0.json").read_text())
-    assert found["at"] == "x" * 100 and found["pid"] == os.getpid() and found["ended"] == ""
+    content = json.loads((tmp_path / "0.json").read_text())
+    assert content["at"] == "x" * 100 and content["pid"] == os.getpid() and content["ended"] == ""
     watch.close("€" * 5000)
     text = (tmp_path / "0.json").read_text()
     assert len(text) == 4096 and json.loads(text)["ended"] == "€" * 400
