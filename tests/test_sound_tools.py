@@ -109,7 +109,7 @@ def test_domain_report(tool, folders, model):
         "domain_report", "--model", model, *sides[:3], folders / "a/synthetic", "--seeds", 1, "--steps", 400
     )
     for feature in ("audio", "fused"):
-        form = rf"the domains by `{feature}` \| ([\d.]+) % .*; ([\d.]+) % of what it was trained on"
+        form = rf"the domains by `{feature}` \| ([\d.]+) % .*; ([\d.]+) % on its training clips"
         ((held, trained),) = re.findall(form, table)
         assert float(trained) > 90 and float(held) < float(trained)
         # the looks of other videos too; what a random network hears tells the timbres of its own ones alone

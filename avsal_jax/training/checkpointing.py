@@ -242,7 +242,7 @@ class Checkpoints:
             for partial in self.folder.glob(f"{step}.*tmp*"):
                 shutil.rmtree(partial, ignore_errors=True)
         last = max(self._steps(), default=None)
-        latest = "no checkpoint is complete" if last is None else f"the last complete checkpoint is step {last}"
+        latest = "no complete checkpoint" if last is None else f"the last complete checkpoint is step {last}"
         return AvsalError(f"cannot save step {step} in {self.folder}: {_reason(error)}; {latest}")
 
     def _steps(self) -> list[int]:
@@ -341,7 +341,7 @@ def _described(tree) -> dict[str, tuple]:
 
 
 def _relaid(state, layout: Callable[[dict], dict]):
-    """Applies a layout of `models.renamings` to each tree by slot: parameters, statistics, optimizer state."""
+    """Applies a layout of `models.renamings` to each tree by slot, as of parameters and optimizer state."""
     slots = {"visual_encoder", "heads", "decoder"}
 
     def by_slot(node) -> bool:
