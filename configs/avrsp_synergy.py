@@ -6,8 +6,8 @@
     avsal evaluate --dataset avad --fold 1 --protocol vinet --root DATA --model runs/av_2_1/model
         --output results/av_2_1
 
-Starts from: runs/avrsp_dhf1k_ROW/model with the same synergy and gates (bare, ms, mrg, pairs0 to pairs4), and
-where it hears SoundNet in checkpoints/soundnet (checkpoints/README.md); the fusion is fresh.
+Starts from: runs/avrsp_dhf1k_ROW/model with the same synergy and gates (bare, ms, mrg, pairs0 to pairs4);
+rows with audio also from SoundNet in checkpoints/soundnet (checkpoints/README.md). The fusion is fresh.
 Expected: the figures of the rows. Rows that the paper prints twice (`both`, 3 pairs) are one recipe.
 Open in the paper, with what avrsp_av says: whether DHF1K comes first here too, as in table I, whose rows
 the whole network's are (of the six sets: `six1` to `six3`). Table IV names no set: by its rows of 3 it is
@@ -21,7 +21,7 @@ from avsal_jax.training import recipes
 from avsal_jax.training.recipes import SIX_SETS, Row, splits
 
 SOUND = {"soundnet": {"path": "checkpoints/soundnet", "slot": "audio_encoder"}}
-TABLE3 = {  # picture alone; with sound
+TABLE3 = {  # video only; with audio
     "bare": ("DIEM 0.519 0.628 2.38 0.901, AVAD 0.514 0.673 3.56 0.927",
              "DIEM 0.539 0.663 2.57 0.905, AVAD 0.528 0.683 3.69 0.922"),
     "ms": ("DIEM 0.533 0.654 2.66 0.904, AVAD 0.529 0.687 3.74 0.932",
