@@ -22,9 +22,8 @@ A prototype ignored the sound at a rate of 2e-3 and used it at 4e-4. `source_onl
 was trained on many pitches of each class, at a tenth of the learning rate: a SoundNet that recognises classes
 by pitch maps the classes of b to two of a's, and adaptation then merges classes of a. Adapted rows start from
 runs/source_only/model. They adapt only the features of target clips, by the inverted loss, because a reversed
-gradient vanishes where a discriminator is certain. Discriminators have a higher rate and make four more
-updates per step, on clips of the last 128 steps. da_again uses fresh discriminators, which separate the
-domains better after a run, and a lower rate for the features. Networks: docs/papers.md.
+gradient vanishes where a discriminator is certain. Discriminators have a higher rate and four more updates
+per step, on clips of the last 128 steps. da_again has fresh, stronger ones. Networks: docs/papers.md.
 """
 
 import ml_collections

@@ -238,7 +238,7 @@ def test_leftovers_are_removed_and_never_restored(open_checkpoints, tmp_path):
     for name in ("2.orbax-checkpoint-tmp", ".dropped"):
         (folder / name / "state").mkdir(parents=True)
     watcher = open_checkpoints(read_only=True)
-    with pytest.raises(ValueError, match="opened to be read"):
+    with pytest.raises(ValueError, match="opened with read_only"):
         watcher.save(2, {"x": np.ones(3)}, {})
     assert watcher.latest() == 1 and (folder / "2.orbax-checkpoint-tmp").exists()
     again = open_checkpoints()
