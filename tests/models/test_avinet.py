@@ -238,7 +238,7 @@ def test_sound_of_another_shape_is_refused():
         model(Clip(frames, wave[:1]))
     with pytest.raises(AvsalError, match=r"got \(2, 1, 35280\)"):
         model(Clip(frames, wave[:, None]))
-    with pytest.raises(AvsalError, match=r"takes only frames of 64x96 .*; got frames of 96x96 and sound \(35280,"):
+    with pytest.raises(AvsalError, match=r"only frames of 64x96 .*; got frames of 96x96 and sound \(35280,"):
         model(Clip(np.zeros((2, 8, 96, 96, 3), np.uint8), wave))
     with pytest.raises(AvsalError, match=r"takes only frames of .*; got .*sound \(70560,\)"):
         model(Clip(frames, np.zeros((2, 70_560), np.float32)))
