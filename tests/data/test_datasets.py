@@ -209,7 +209,7 @@ def test_ones_own_set_in_the_packaging_of_stavis(tmp_path):
     assert [e.name for e in open_dataset("stavis:Mine", tmp_path, "train")] == [names[0]]
 
 
-@pytest.mark.parametrize("fixation", ["png", "mat", "mat beside maps"])
+@pytest.mark.parametrize("fixation", ["png", "mat", "mat with maps"])
 def test_dhf1k_as_released(tmp_path, fixation):
     videos = fake_data.fake_videos(("0600", "0601", "0007"))
     fake_data.write_dhf1k(tmp_path, videos, fixation)
