@@ -35,21 +35,21 @@ START = {
 SOURCES = {"diem": "AVAD", "coutrot1": "AVAD", "faces": "Faces", "social": "Social"}
 SLOW, ROWS = {"optimizer.learning_rate": 1e-5, "data.batch": 6}, {}
 for name, source in SOURCES.items():
-    listed = name in ("faces", "social")
-    where = {"data.sources": (f"{name}.txt",), "data.validation": "holdout"} if listed else {}
-    target = ("domain:nature_train",) if listed else ((name, 1),)
-    dataset = "nature" if listed else name
+    has_list = name in ("faces", "social")
+    clips = {"data.sources": (f"{name}.txt",), "data.validation": "holdout"} if has_list else {}
+    target = ("domain:nature_train",) if has_list else ((name, 1),)
+    dataset = "nature" if has_list else name
     keys = {
         approach: (f"dual_domain:2:Dual-domain(from {source}, {approach}):{dataset}",)
         for approach in ("w/o DA", "DA(audio)", "DA(audio + fusion)")
     }
-    ROWS[f"{name}_no_da"] = Row(where, published=keys["w/o DA"])
-    ROWS[f"{name}_no_da_slow"] = Row(where | SLOW, "rate and batch of the adapted rows; no figure")
+    ROWS[f"{name}_no_da"] = Row(clips, published=keys["w/o DA"])
+    ROWS[f"{name}_no_da_slow"] = Row(clips | SLOW, "rate and batch of the adapted rows; no figure")
     ROWS[f"{name}_da_audio"] = Row(
-        where | SLOW | {"objective": adaptation(target, "audio")}, published=keys["DA(audio)"]
+        clips | SLOW | {"objective": adaptation(target, "audio")}, published=keys["DA(audio)"]
     )
     ROWS[f"{name}_da_both"] = Row(
-        where | SLOW | {"objective": adaptation(target, "audio", "fused")},
+        clips | SLOW | {"objective": adaptation(target, "audio", "fused")},
         published=keys["DA(audio + fusion)"],
     )
     after = {"init": {"no_da": {"path": f"runs/{name}_no_da/model"}}, "evaluation.export": "last"}
