@@ -94,7 +94,7 @@ def failing_lines(error: BaseException, path) -> list[int]:
     return [place.lineno for place in places if place.filename == str(path)]
 
 
-def did_you_mean(word, known) -> str:
-    """Returns ' (did you mean ...?)' where a known word is close, else ''."""
-    close = difflib.get_close_matches(str(word), list(known), 1)
+def did_you_mean(word, names) -> str:
+    """Returns ' (did you mean ...?)' if one of the names is similar to a word, else ''."""
+    close = difflib.get_close_matches(str(word), list(names), 1)
     return f" (did you mean {close[0]!r}?)" if close else ""

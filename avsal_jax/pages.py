@@ -1,4 +1,4 @@
-"""One self-contained HTML page out of text, tables, pictures and curves; works offline."""
+"""Renders text, tables, pictures and curves as one self-contained HTML page that works offline."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Grid:
     Attributes:
       columns: headings.
       rows: texts, one for each column.
-      strong: (row, column) of cells to set off, from 0.
+      strong: (row, column) of the cells in bold, from 0.
     """
 
     columns: Sequence[str]
@@ -41,7 +41,7 @@ class Grid:
 class Pictures:
     """Pictures with captions: (caption, RGB or grey uint8 array).
 
-    They stand side by side as the width allows, or in `columns` columns.
+    The number of columns depends on the width of the page unless `columns` is set.
     """
 
     items: Sequence[tuple[str, np.ndarray]]
@@ -50,7 +50,7 @@ class Pictures:
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A heading, a sentence, and what it is about."""
+    """A heading, an optional sentence, and the content below it."""
 
     title: str
     content: Table | Grid | Intervals | Pictures | Curves
@@ -58,31 +58,32 @@ class Section:
 
 
 def render_page(title: str, lead: str, sections: Sequence[Section]) -> str:
-    """Returns an HTML page that needs nothing but itself. All text is escaped."""
-    return _template().render(title=title, lead=lead, sections=[_shown(section) for section in sections])
+    """Returns a self-contained HTML page. All text is escaped."""
+    return _template().render(title=title, lead=lead, sections=[_variables(section) for section in sections])
 
 
-def _shown(section: Section) -> dict:
-    content, shown = section.content, {"title": section.title, "text": section.text}
+def _variables(section: Section) -> dict:
+    """Returns the variables of the template for a section."""
+    content, variables = section.content, {"title": section.title, "text": section.text}
     if isinstance(content, Table):
-        shown["rows"] = content.rows
+        variables["rows"] = content.rows
     elif isinstance(content, Grid):
-        shown["grid"] = content
+        variables["grid"] = content
     elif isinstance(content, Intervals):
         rows = zip(content.items, content.png(), strict=True)
-        shown["intervals"] = [(item[0], item[-1], _data_uri(png, "png")) for item, png in rows]
+        variables["intervals"] = [(item[0], item[-1], _data_uri(png, "png")) for item, png in rows]
     elif isinstance(content, Pictures):
-        shown["columns"] = content.columns
-        shown["pictures"] = [
+        variables["columns"] = content.columns
+        variables["pictures"] = [
             (caption, _data_uri(_jpeg(image), "jpeg"), *image.shape[1::-1])
             for caption, image in content.items
         ]
     else:
         legend = [(name, colour) for (name, *_), colour in zip(content.lines, content.colours, strict=True)]
-        shown["plot"] = _data_uri(content.png(), "png")
-        shown["caption"] = content.caption
-        shown["legend"] = legend if len(legend) > 1 else []
-    return shown
+        variables["plot"] = _data_uri(content.png(), "png")
+        variables["caption"] = content.caption
+        variables["legend"] = legend if len(legend) > 1 else []
+    return variables
 
 
 def _data_uri(content: bytes, kind: str) -> str:

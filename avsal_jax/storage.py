@@ -163,15 +163,15 @@ def value_fault(values: np.ndarray, name: str) -> str | None:
     return None
 
 
-def differences(found: dict, expected: dict, limit: int = 4) -> list[str]:
-    """Returns what differs between two {name: shape}, in words; at most `limit` names of a sort."""
+def differences(actual: dict, expected: dict, limit: int = 4) -> list[str]:
+    """Describes the differences of two {name: shape}; at most `limit` names for each kind of difference."""
     rows = {
-        "missing": sorted(set(expected) - set(found)),
-        "not known": sorted(set(found) - set(expected)),
+        "missing": sorted(set(expected) - set(actual)),
+        "not known": sorted(set(actual) - set(expected)),
         "of another shape": [
-            f"{k} is {tuple(found[k])}, not {tuple(expected[k])}"
-            for k in sorted(set(found) & set(expected))
-            if tuple(found[k]) != tuple(expected[k])
+            f"{k} is {tuple(actual[k])}, not {tuple(expected[k])}"
+            for k in sorted(set(actual) & set(expected))
+            if tuple(actual[k]) != tuple(expected[k])
         ],
     }
     return [

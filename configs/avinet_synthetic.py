@@ -7,7 +7,7 @@
     avsal evaluate --dataset synthetic --protocol vinet --root prepared/synthetic-source
         --model runs/c/model --output results/c
 
-and adaptation from domain a to b, of other looks and timbres, and by another seed of other scenes:
+and adaptation from domain a to b, which has other looks, timbres and (by its seed) scenes:
 
     avsal prepare --dataset synthetic --set objects=2 --set videos=800 --set domain=b --set seed=1
         --output prepared_b
@@ -19,11 +19,11 @@ and adaptation from domain a to b, of other looks and timbres, and by another se
 Starts from: SoundNet trained on the classes of sound of the training list; the rest is fresh. Clips of 8
 frames of 64x96 with a buffer of 12,766 samples, the shortest for two tokens. Expected: nothing is published.
 A prototype ignored the sound at a rate of 2e-3 and used it at 4e-4. `source_only` starts from a SoundNet that
-has heard each class at many pitches, and hardly moves it: one that knows classes by pitch hears those of b as
-two of a's, and adaptation then makes classes of a the same. Adapted rows start from runs/source_only/model
-and move target clips alone, by the inverted loss: a reversed gradient vanishes where a discriminator is sure.
-Discriminators are faster, and learn four times more a step from clips of 128 steps before. Fresh ones
-distinguish more after a run, as in da_again, which also slows the features. Networks: docs/papers.md.
+was trained on many pitches of each class, at a tenth of the learning rate: a SoundNet that recognises classes
+by pitch maps the classes of b to two of a's, and adaptation then merges classes of a. Adapted rows start from
+runs/source_only/model. They adapt only the features of target clips, by the inverted loss, because a reversed
+gradient vanishes where a discriminator is certain. Discriminators have a higher rate and four more updates
+per step, on clips of the last 128 steps. da_again has fresh, stronger ones. Networks: docs/papers.md.
 """
 
 import ml_collections
@@ -38,11 +38,11 @@ ALONE = DUAL | {"init": PITCHED, "optimizer.groups": (("audio_encoder/.*", 0.1),
 ADAPTED = DUAL | {"init": {"source_only": {"path": "runs/source_only/model"}}, "ema": 0.99}
 ADAPTED |= {"model.norm": "frozen", "optimizer.learning_rate": 2e-4, "optimizer.b1": 0.5, "steps": 2600}
 ADAPTED |= {"optimizer.groups": (("discriminator_.*", 5.0),), "evaluation.export": "last"}
-HOW = {"root": "prepared_b", "feature_loss": "inverted", "source_share": 0.0, "reversal": "ramp"}
-HOW |= {"memory": 1024, "updates": 4}
-ADAPTED_BOTH = ADAPTED | {"objective": adaptation(TARGET, "audio", "fused", **HOW)}
+OPTIONS = {"root": "prepared_b", "feature_loss": "inverted", "source_share": 0.0, "reversal": "ramp"}
+OPTIONS |= {"memory": 1024, "updates": 4}
+ADAPTED_BOTH = ADAPTED | {"objective": adaptation(TARGET, "audio", "fused", **OPTIONS)}
 SECOND_ROUND = {"init": {"da_both": {"path": "runs/da_both/model"}}, "optimizer.learning_rate": 1e-4}
-SECOND_ROUND |= {"steps": 900, "objective": adaptation(TARGET, "audio", "fused", **HOW | {"updates": 16})}
+SECOND_ROUND |= {"steps": 900, "objective": adaptation(TARGET, "audio", "fused", **OPTIONS | {"updates": 16})}
 NARROW = {"width": 0.25}
 ROWS = {
     "bilinear": Row({"model.fusion": "bilinear"}, "nothing published"),
@@ -52,7 +52,7 @@ ROWS = {
         {"model.audio_encoder": None, "model.fusion": None, "model.audio": None, "init": {}}, "ViNet"
     ),
     "source_only": Row(ALONE, "the dual domain-adversarial model on domain a alone"),
-    "da_audio": Row(ADAPTED | {"objective": adaptation(TARGET, "audio", **HOW)}, "from a to b"),
+    "da_audio": Row(ADAPTED | {"objective": adaptation(TARGET, "audio", **OPTIONS)}, "from a to b"),
     "da_both": Row(ADAPTED_BOTH, "from a to b"),
     "da_again": Row(ADAPTED_BOTH | SECOND_ROUND, "da_both, and a second round"),
 }

@@ -5,7 +5,7 @@
     avsal evaluate --dataset dhf1k --split val --root DATA --model runs/avrsp_dhf1k_pairs3/model
         --protocol dhf1k --output results/avrsp_dhf1k_pairs3
 
-A row for each network that avrsp_av (pairs3) and avrsp_synergy go on from; these expect it in
+A row for each network from which avrsp_av (pairs3) and avrsp_synergy start; these configs read it from
 runs/avrsp_dhf1k_ROW/model.
 
 Starts from: S3D trained on Kinetics-400, in checkpoints/s3d_kinetics400 (checkpoints/README.md says how to

@@ -6,8 +6,8 @@
     avsal evaluate --dataset avad --fold 1 --protocol vinet --root DATA --model runs/av_2_1/model
         --output results/av_2_1
 
-Starts from: runs/avrsp_dhf1k_ROW/model with the same synergy and gates (bare, ms, mrg, pairs0 to pairs4), and
-where it hears SoundNet in checkpoints/soundnet (checkpoints/README.md); the fusion is fresh.
+Starts from: runs/avrsp_dhf1k_ROW/model with the same synergy and gates (bare, ms, mrg, pairs0 to pairs4);
+rows with audio also from SoundNet in checkpoints/soundnet (checkpoints/README.md). The fusion is fresh.
 Expected: the figures of the rows. Rows that the paper prints twice (`both`, 3 pairs) are one recipe.
 Open in the paper, with what avrsp_av says: whether DHF1K comes first here too, as in table I, whose rows
 the whole network's are (of the six sets: `six1` to `six3`). Table IV names no set: by its rows of 3 it is

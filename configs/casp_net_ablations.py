@@ -5,10 +5,10 @@
     avsal evaluate --dataset etmd --protocol stavis --root DATA --output results/etmd
         --model 1=runs/linear_1/model,2=runs/linear_2/model,3=runs/linear_3/model
 
-Starts from: S3D (Kinetics-400) in checkpoints/s3d_kinetics400, and for rows that hear VGGish (AudioSet) in
-checkpoints/vggish (checkpoints/README.md); the rest is fresh.
-Expected: the figures of the rows. Its text says trained on AVAD and ETMD; but table 2's first and last rows
-are, to .002, those of table 5 for the six sets, without DHF1K, so `six1` to `six3` train on these.
+Starts from: S3D (Kinetics-400) in checkpoints/s3d_kinetics400; rows with audio also from VGGish (AudioSet) in
+checkpoints/vggish (checkpoints/README.md). The rest is fresh.
+Expected: the figures of the rows. The text names AVAD and ETMD as training data; but table 2's first and last
+rows are, to .002, those of table 5 for the six sets, without DHF1K, so `six1` to `six3` train on these.
 Table 1's last row is table 2's first, table 3's last table 2's linear one. `table2_bilinear`: the form is not
 defined in the paper (see AudioVisualInteraction), nor its stages; here all four.
 From the paper, open in it, and departures (docs/papers.md): as casp_net_av. Epochs: 400 of 38 videos, 200 of

@@ -14,13 +14,13 @@ which move a weight by about 200 * 1e-5 = 2e-3 at most, so that the fusion remai
 Starts from: runs/vinet_dhf1k/model (picture and decoder), and SoundNet in checkpoints/soundnet
 (checkpoints/README.md says how to get it); fusion and discriminators are fresh.
 Expected: the figures of the rows, on the test list of the target. diem, coutrot1: from AVAD to these. faces,
-social: to Nature from lists of ONE'S OWN, faces.txt and social.txt with `set video` a line; the paper's were
-not published. Nature is rebuilt from AVE: domain:nature_train and domain:nature_test have as many videos as
-there. From the paper: Adam, KL, unit weights; without adaptation rate 1e-4 and batch 8, with it 1e-5 and 6.
-That confounds the two, so `..._no_da_slow` goes without it at 1e-5 and 6. Open in the paper: splits (here the
-first), epochs (40 of the source), batch 6 as 6 + 6 or together (here 6 + 6), the strength of the reversal
-(here 1; DANN's: --config.objective.reversal=ramp), validation (here the source's: test list, or a tenth of a
-list). Reading (docs/papers.md): the max pooling, as in dual_domain_av; `diem_literal` keeps all columns.
+social: to Nature from YOUR OWN lists faces.txt and social.txt, one `set video` per line; the paper's are not
+published. Nature is rebuilt from AVE: domain:nature_train and domain:nature_test have the paper's sizes.
+From the paper: Adam, KL, unit weights; without adaptation rate 1e-4 and batch 8, with it 1e-5 and 6. This
+confounds the two, so `..._no_da_slow` trains without adaptation at 1e-5 and 6.
+Open in the paper: splits (here the first), epochs (40 of the source), batch (here 6 + 6), the strength of the
+reversal (here 1; DANN's: --config.objective.reversal=ramp), validation (here the source's: test list, or a
+tenth of a list). Reading (docs/papers.md): the max pooling; `diem_literal` keeps all columns.
 """
 
 import ml_collections
@@ -35,21 +35,21 @@ START = {
 SOURCES = {"diem": "AVAD", "coutrot1": "AVAD", "faces": "Faces", "social": "Social"}
 SLOW, ROWS = {"optimizer.learning_rate": 1e-5, "data.batch": 6}, {}
 for name, source in SOURCES.items():
-    listed = name in ("faces", "social")
-    where = {"data.sources": (f"{name}.txt",), "data.validation": "holdout"} if listed else {}
-    target = ("domain:nature_train",) if listed else ((name, 1),)
-    dataset = "nature" if listed else name
+    has_list = name in ("faces", "social")
+    clips = {"data.sources": (f"{name}.txt",), "data.validation": "holdout"} if has_list else {}
+    target = ("domain:nature_train",) if has_list else ((name, 1),)
+    dataset = "nature" if has_list else name
     keys = {
         approach: (f"dual_domain:2:Dual-domain(from {source}, {approach}):{dataset}",)
         for approach in ("w/o DA", "DA(audio)", "DA(audio + fusion)")
     }
-    ROWS[f"{name}_no_da"] = Row(where, published=keys["w/o DA"])
-    ROWS[f"{name}_no_da_slow"] = Row(where | SLOW, "rate and batch of the adapted rows; no figure")
+    ROWS[f"{name}_no_da"] = Row(clips, published=keys["w/o DA"])
+    ROWS[f"{name}_no_da_slow"] = Row(clips | SLOW, "rate and batch of the adapted rows; no figure")
     ROWS[f"{name}_da_audio"] = Row(
-        where | SLOW | {"objective": adaptation(target, "audio")}, published=keys["DA(audio)"]
+        clips | SLOW | {"objective": adaptation(target, "audio")}, published=keys["DA(audio)"]
     )
     ROWS[f"{name}_da_both"] = Row(
-        where | SLOW | {"objective": adaptation(target, "audio", "fused")},
+        clips | SLOW | {"objective": adaptation(target, "audio", "fused")},
         published=keys["DA(audio + fusion)"],
     )
     after = {"init": {"no_da": {"path": f"runs/{name}_no_da/model"}}, "evaluation.export": "last"}

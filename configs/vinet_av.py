@@ -1,4 +1,4 @@
-"""ViNet, picture alone, on the six audio-visual sets, fine-tuned from DHF1K (Jain et al. 2021, tables 4, 5).
+"""ViNet, video only, on the six audio-visual sets, fine-tuned from DHF1K (Jain et al. 2021, tables 4, 5).
 
     avsal prepare --dataset diem --root DATA --output prepared         # likewise the other five
     avsal train --config vinet_av:split1 --workdir runs/vinet_av_1     # likewise split2, split3

@@ -1,4 +1,4 @@
-"""ViNet, picture alone, on AVE, fine-tuned from DHF1K (Jain et al. 2021, table 6).
+"""ViNet, video only, on AVE, fine-tuned from DHF1K (Jain et al. 2021, table 6).
 
     avsal prepare --dataset ave --root DATA --output prepared
     avsal train --config vinet_ave --workdir runs/vinet_ave

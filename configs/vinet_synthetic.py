@@ -1,11 +1,11 @@
-"""ViNet, picture alone, on the synthetic set: no licence, no download, small enough for a CPU.
+"""ViNet, video only, on the synthetic set: no licence, no download, small enough for a CPU.
 
     avsal prepare --dataset synthetic --output prepared
     avsal train --config vinet_synthetic:mini --workdir runs/vinet_synthetic
     avsal evaluate --dataset synthetic --protocol vinet --root prepared/synthetic-source
         --model runs/vinet_synthetic/model --output results/vinet_synthetic
 
-and for a look whether everything runs:
+and to check that everything runs:
 
     avsal prepare --dataset synthetic --set preset=tiny --size 64x96 --output prepared_tiny
     avsal train --config vinet_synthetic:smoke --workdir runs/smoke --config.data.root=prepared_tiny
@@ -16,7 +16,7 @@ The row `avsal_mini` makes the bundled model, on silent scenes (checkpoints/avsa
     avsal train --config vinet_synthetic:avsal_mini --workdir runs/avsal_mini --config.data.root=prepared_mini
 
 Starts from: nothing. Clips of 8 frames at 64x96; validation is on the set's own validation list.
-Expected: nothing is published; a trained network shall beat the centre prior and the motion rule
+Expected: nothing is published; a trained network should beat the centre prior and the motion rule
 (docs/synthetic.md has their figures). The network is the paper's for clips of 8 frames (docs/papers.md).
 """
 

@@ -47,7 +47,7 @@ OPEN_MPI = {
 def test_slurm():
     cluster = find_cluster(slurm(1))
     assert cluster == Cluster("SLURM", count=2, index=1, local=1)
-    assert str(cluster) == "SLURM: process 2 of 2"
+    assert str(cluster) == "SLURM: process 1 of 2"
 
 
 def test_who_is_by_itself():
@@ -60,7 +60,7 @@ def test_who_is_by_itself():
 def test_open_mpi():
     cluster = find_cluster(OPEN_MPI)
     assert cluster == Cluster("Open MPI", count=4, index=3, local=1)
-    assert str(cluster) == "Open MPI: process 4 of 4"
+    assert str(cluster) == "Open MPI: process 3 of 4"
     assert find_cluster({**slurm(), **OPEN_MPI}) == cluster  # mpirun in an allocation of SLURM
     one_task = OPEN_MPI | {"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0"}
     assert find_cluster({**slurm(), **one_task}) is None
@@ -70,7 +70,7 @@ def test_open_mpi_without_the_address_of_process_0(monkeypatch):
     for name, value in OPEN_MPI.items():
         monkeypatch.setenv(name, value)
     for index in (None, 1):
-        with pytest.raises(AvsalError, match="does not say where process 0 is; give --coordinator HOST:PORT"):
+        with pytest.raises(AvsalError, match="not report the address of process 0; set --coordinator"):
             launch.chosen_cluster(None, None, index)
     assert launch.chosen_cluster("10.0.0.1:99", None, None) == Cluster("Open MPI", "10.0.0.1:99", 4, 3, 1)
     monkeypatch.setenv("OMPI_MCA_orte_hnp_uri", "1531576320.0;tcp://10.96.0.1:34911")
@@ -133,7 +133,7 @@ def test_a_name_that_leads_to_this_machine_alone_is_no_address_to_listen_at(monk
     answer = [(None, None, None, None, ("127.0.1.1", 0))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda host, port: answer)
     assert launch._bind_address(Cluster("SLURM", "node7:61665", 2, 0), lines.append) is None
-    assert "node7 is 127.0.1.1 on this machine, so process 1 listens everywhere" in lines[0]
+    assert "node7 is 127.0.1.1 on this machine, so process 0 listens on all interfaces" in lines[0]
     for address in ("127.0.1.1:5", "localhost:5"):
         assert launch._bind_address(Cluster("flags", address, 2, 0), lines.append) == address
 
@@ -142,7 +142,7 @@ def test_a_name_that_leads_to_this_machine_alone_is_no_address_to_listen_at(monk
     ("environment", "message"),
     [
         ({**slurm(), "SLURM_NTASKS": "two"}, "SLURM_NTASKS is 'two', not a whole number"),
-        (slurm(2, 2), r"SLURM says that this is process 2 \(from 0\) of 2"),
+        (slurm(2, 2), "SLURM reports process 2 of 2, counted from 0"),
     ],
 )
 def test_variables_that_are_wrong(environment, message):
@@ -158,7 +158,7 @@ def test_gpus():
     assert own_gpus(Cluster("x", local=3), {"CUDA_VISIBLE_DEVICES": "7"}) is None  # --gpus-per-task=1
     assert own_gpus(Cluster("x", local=0), two_gpus | {"SLURM_STEP_TASKS_PER_NODE": "1(x2)"}) is None
     assert own_gpus(Cluster("x", local=1), two_gpus | {"SLURM_STEP_TASKS_PER_NODE": "2(x2)"}) == [1]
-    with pytest.raises(AvsalError, match=r"process 2 \(from 0\) on its machine, which shows it 2 GPUs"):
+    with pytest.raises(AvsalError, match="process 2 of this machine, counted from 0, has no GPU: 2 are"):
         own_gpus(Cluster("x", local=2), two_gpus)
 
 
@@ -203,11 +203,11 @@ def test_flags_go_before_the_launcher(monkeypatch):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("10.0.0.1:99", None, 0), "no launcher says the rest: give all of --coordinator HOST:PORT"),
-        (("10.0.0.1:99", 2, 2), "--process-id is 0 to 1 for --num-processes 2; got 2"),
-        (("localhost", 2, 0), "the coordinator is HOST:PORT, as 10.0.0.1:4321; got 'localhost'"),
-        ((":123", 2, 0), "the coordinator is HOST:PORT"),
-        (("localhost:99999", 2, 0), "the coordinator is HOST:PORT"),
+        (("10.0.0.1:99", None, 0), "without a launcher such as SLURM, set all of --coordinator HOST:PORT"),
+        (("10.0.0.1:99", 2, 2), "--process-id must be from 0 to 1 with --num-processes 2; got 2"),
+        (("localhost", 2, 0), "--coordinator must be HOST:PORT, for example 10.0.0.1:4321; got 'localhost'"),
+        ((":123", 2, 0), "--coordinator must be HOST:PORT"),
+        (("localhost:99999", 2, 0), "--coordinator must be HOST:PORT"),
     ],
 )
 def test_flags_that_do_not_fit(flags, message):
@@ -256,13 +256,12 @@ def test_a_process_that_never_comes_is_one_clear_line(tmp_path, tests_dir):
     first = start(train_flags(tmp_path, config, *pair_flags, "--process-id", 0), tmp_path)
     texts, codes = finished(first)
     last = texts[0].splitlines()[-1]
-    assert codes == [launch.LOST] and last.startswith(
-        f"avsal: flags: process 1 of 2, process 1 is at {address}"
-    )
-    assert "waited 3 s and not all of the other 1 came; see whether each was started" in last
+    assert codes == [launch.MISSING_PROCESS]
+    assert last.startswith(f"avsal: flags: process 0 of 2, coordinator {address}: ")
+    assert "not all 2 processes have joined after 3 s; check that all were started" in last
     texts, codes = finished(start(train_flags(tmp_path, config, *pair_flags, "--process-id", 1), tmp_path))
-    assert codes == [launch.LOST]
-    assert f"nothing answers at {address}, where process 1 should be" in texts[0].splitlines()[-1]
+    assert codes == [launch.MISSING_PROCESS]
+    assert f"process 0 does not answer at {address} after 3 s" in texts[0].splitlines()[-1]
 
 
 @pytest.fixture(scope="module")

@@ -109,7 +109,7 @@ def test_domain_report(tool, folders, model):
         "domain_report", "--model", model, *sides[:3], folders / "a/synthetic", "--seeds", 1, "--steps", 400
     )
     for feature in ("audio", "fused"):
-        form = rf"the domains by `{feature}` \| ([\d.]+) % .*; ([\d.]+) % of what it was trained on"
+        form = rf"the domains by `{feature}` \| ([\d.]+) % .*; ([\d.]+) % on its training clips"
         ((held_out, trained),) = re.findall(form, table)
         assert float(trained) > 90 and float(held_out) < float(trained)
         # A random network's fused features also separate the looks of other videos. Its audio features

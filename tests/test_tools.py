@@ -100,12 +100,12 @@ def run_interaction(tests_dir, *arguments):
 
 
 def test_the_table_of_the_interaction_shows_what_is_refused():
-    row = {"form": "linear", "tokens": 43_008, "what": "forward", "base_mib": 150.0}
+    row = {"form": "linear", "tokens": 43_008, "pass": "forward", "base_mib": 150.0}
     rows = [
         {**row, "seconds": 0.5, "peak_mib": 440.0},
-        {**row, "what": "gradient", "seconds": 1.25, "peak_mib": 700.4},
+        {**row, "pass": "gradient", "seconds": 1.25, "peak_mib": 700.4},
         {**row, "form": "quadratic", "refused": "too large"},
-        {**row, "form": "quadratic", "what": "gradient", "refused": "too large"},
+        {**row, "form": "quadratic", "pass": "gradient", "refused": "too large"},
         {**row, "form": "casp_net", "seconds": 4.0, "peak_mib": 1752.0, "parameters": 111_721_590},
     ]
     table = load_tool("interaction").table(rows)

@@ -95,12 +95,12 @@ def _train(args):
     step, state = jax.jit(step, donate_argnums=0), first_state()
     batches = jax.device_put({"labelled": pair.clips})
 
-    def ours():
+    def training_step():
         nonlocal state
         state, values = step(state, batches, 1.0)
         return values["loss"]
 
-    sides, result = {"avsal_jax": ours}, {}
+    sides, result = {"avsal_jax": training_step}, {}
     for name, net, clips in pair.forms():
         sides[name] = peers.torch_step(pair.torch, net, clips, pair.clips["density"], args.dtype)
     if pair.torch is not None:
@@ -122,17 +122,17 @@ def _predict(args):
     model = Model(StoredModel(pair.preset, pair.network, pair.variables, {}), pair.runtime)
     compile_seconds = model.engine(args.batch).compile_seconds
 
-    def ours():
+    def stream_maps():
         stream = model.iter_video(args.video, batch=args.batch)
         maps = [next(stream)[1] for _ in range(args.maps)]
         stream.close()
         return np.stack(maps)
 
-    sides, result = {"avsal_jax": ours}, {"compile_seconds": compile_seconds, "maps": args.maps}
+    sides, result = {"avsal_jax": stream_maps}, {"compile_seconds": compile_seconds, "maps": args.maps}
     if pair.torch is not None:
         for name, net, place in peers.torch_forms(pair.torch, pair.peer):
             sides[name] = functools.partial(_torch_maps, pair, net, place, args)
-        result |= pair.check(ours(), sides["torch, contiguous"]())
+        result |= pair.check(stream_maps(), sides["torch, contiguous"]())
     return result | compare(time_in_turn(sides, args.repeats, wait=peers.wait), "avsal_jax")
 
 

@@ -65,8 +65,8 @@ def _compare(folder, args):
         for side in SIDES:
             command = [sys.executable, __file__, "--side", side, "--folder", str(folder)]
             command += ["--batches", str(args.batches)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            report["rounds"][side].append(json.loads(done.stdout.splitlines()[-1]))
+            process = subprocess.run(command, capture_output=True, text=True, check=True)
+            report["rounds"][side].append(json.loads(process.stdout.splitlines()[-1]))
     return report
 
 
@@ -114,7 +114,7 @@ def _jpeg_error(folder):
     return {"mean_error": float(difference.mean()), "largest_error": int(difference.max())}
 
 
-def _ours(folder, batches):
+def _avsal_jax(folder, batches):
     from avsal_jax import InputSpec, Waveform
     from avsal_jax.data.prepared.pipeline import clip_batches
     from avsal_jax.data.prepared.selection import PreparedSources
@@ -199,7 +199,7 @@ def _torch_dataset(root, torch):
 
 
 def _timed(stream, batches, rows):
-    """Clips a second over `batches`, after three that fill the buffers."""
+    """Returns the rate in clips per second over `batches`, after three that fill the buffers."""
     for _ in range(3):
         next(stream)
     started = time.perf_counter()
@@ -209,13 +209,13 @@ def _timed(stream, batches, rows):
     return {"clips_per_second": clips / seconds, "seconds": seconds, "peak_gb": peak}
 
 
-SIDES = {"ours": _ours, "torch": _torch}
+SIDES = {"ours": _avsal_jax, "torch": _torch}
 
 
 def _table(report):
     rates = {s: [r["clips_per_second"] for r in rows] for s, rows in report["rounds"].items()}
     ratios = [a / b for a, b in zip(rates["ours"], rates["torch"], strict=True)]
-    ours = report["rounds"]["ours"]
+    rounds = report["rounds"]["ours"]
     lines = ["| | clips/s, median (range) | frames/s |", "|---|---|---|"]
     for side, values in rates.items():
         middle = statistics.median(values)
@@ -224,8 +224,8 @@ def _table(report):
         )
     lines += [
         f"\nratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}); reading records "
-        f"{100 * max(r['reading_share'] for r in ours):.1f} % of the processor time; peak "
-        f"{max(r['peak_gb'] for r in ours):.2f} GB",
+        f"{100 * max(r['reading_share'] for r in rounds):.1f} % of the processor time; peak "
+        f"{max(r['peak_gb'] for r in rounds):.2f} GB",
     ]
     for encoding in ("jpeg", "png"):
         lines.append(f"{encoding}: {json.dumps({k: round(v, 2) for k, v in report[encoding].items()})}")

@@ -1,4 +1,4 @@
-"""Measures the NumPy metrics on one core of Linux, in CPU time: milliseconds each, frames a second of five.
+"""Measures the CPU time of the NumPy metrics on one core (Linux), and frames per second of five metrics.
 
 python tools/benchmark_metrics.py [--height 360] [--width 640] [--fixations 60] [--frames 20]
 """
@@ -21,7 +21,7 @@ def main():
     )
     parser.add_argument("--height", type=int, default=360)
     parser.add_argument("--width", type=int, default=640)
-    parser.add_argument("--fixations", type=int, default=60, help="fixated pixels of a frame")
+    parser.add_argument("--fixations", type=int, default=60, help="fixated pixels per frame")
     parser.add_argument("--frames", type=int, default=20)
     args = parser.parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -29,20 +29,20 @@ def main():
     frames = [_frame(rng, args.height, args.width, args.fixations) for _ in range(args.frames)]
     seconds = {name: statistics.median(_timed(run, *f) for f in frames) for name, run in _runs(rng).items()}
     print(f"{args.height}x{args.width}, {args.fixations} fixated pixels, numpy {np.__version__}, one core\n")
-    print("| metric | median ms a frame |\n|---|---|")
+    print("| metric | median ms per frame |\n|---|---|")
     for name, value in seconds.items():
         print(f"| {name} | {value * 1e3:.2f} |")
-    print(f"\n{', '.join(FIVE)}: {1 / statistics.median(_five(frames)):.0f} frames a second")
+    print(f"\n{', '.join(FIVE)}: {1 / statistics.median(_five(frames)):.0f} frames per second")
 
 
 def _frame(rng, height, width, count):
-    """A float32 prediction, an 8-bit density and its fixations, which lie where the density is high."""
+    """Returns a float32 prediction, an 8-bit density and fixations that are drawn from it."""
     y, x = np.mgrid[:height, :width] / height
     centre = rng.uniform(0.3, 0.7, 2)
     density = np.exp(-((y - centre[0]) ** 2 + (x - 2 * centre[1]) ** 2) / 0.02)
-    picked = rng.choice(density.size, count, replace=False, p=(density / density.sum()).ravel())
+    indices = rng.choice(density.size, count, replace=False, p=(density / density.sum()).ravel())
     fixations = np.zeros((height, width), np.uint8)
-    fixations.ravel()[picked] = 1
+    fixations.ravel()[indices] = 1
     prediction = (0.8 * density + 0.2 * rng.random((height, width))).astype(np.float32)
     return prediction, np.rint(density * 255).astype(np.uint8), fixations
 

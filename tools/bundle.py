@@ -54,9 +54,9 @@ def main():
         shutil.copyfile(small / WEIGHTS, target / WEIGHTS)
     (target / CARD).write_text(json.dumps({**card, "note": args.note}, indent=2) + "\n", encoding="utf-8")
     path = CHECKPOINTS / "manifest.json"
-    others = [one for one in json.loads(path.read_text())["bundled"] if one["name"] != args.name]
-    kept = {key: card["weights"][key] for key in ("bytes", "sha256", "parameters")}
-    path.write_text(json.dumps({"bundled": [*others, {"name": args.name, **kept}]}, indent=2) + "\n")
+    models = [row for row in json.loads(path.read_text())["bundled"] if row["name"] != args.name]
+    facts = {key: card["weights"][key] for key in ("bytes", "sha256", "parameters")}
+    path.write_text(json.dumps({"bundled": [*models, {"name": args.name, **facts}]}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

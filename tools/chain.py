@@ -1,4 +1,4 @@
-"""The chain around the network alone: decode -> resize -> ... -> write, with recorded maps in its place."""
+"""Measures `predict` without the network, from decoding to writing; recorded maps replace its output."""
 
 import itertools
 import pathlib
@@ -21,7 +21,7 @@ from avsal_jax.spec.input import InputSpec
 
 
 class RecordedModel:
-    """Stands in for a model: a recorded map for every frame after `seconds`; counts its idle time."""
+    """Replaces a model: returns a recorded map per frame after `seconds`, and measures its idle time."""
 
     def __init__(self, maps, seconds=0.0):
         self.spec, self.runtime, self.card = InputSpec(), Runtime(), {"model": {"system": "recorded"}}
@@ -56,20 +56,20 @@ def record_maps(video, count=40):
 
 
 def measure_chain(video, repeats):
-    """Returns frames a second of each stage alone and of the whole, and the idle share of a 10 ms model."""
+    """Returns frames per second of each stage and of all stages, and the idle share of a 10 ms model."""
     maps = record_maps(video)
     stages = {name: _median(run, repeats) for name, run in _stages(video, maps).items()}
     for name, save in (("whole: maps and overlay", ("maps", "overlay")), ("whole: maps", ("maps",))):
-        stages[name] = _median(lambda save=save: _whole(RecordedModel(maps), video, save), repeats)
+        stages[name] = _median(lambda save=save: _all_stages(RecordedModel(maps), video, save), repeats)
     idle = []
     for _ in range(repeats):
         model = RecordedModel(maps, 0.010)
-        _whole(model, video, ("npz",))
+        _all_stages(model, video, ("npz",))
         idle.append(model.idle / model.steady)
     return {"stages": stages, "idle_share": statistics.median(idle), "idle_shares": idle}
 
 
-def _whole(model, video, save):
+def _all_stages(model, video, save):
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         summary = predict_file(model, video, pathlib.Path(folder) / "out", Settings(save))
@@ -82,7 +82,7 @@ def _stages(video, maps):
     greys = [to_grey(resize_map(m, *size)) for m in maps]
     info = Video(video).info
 
-    def each(function, items):
+    def timed(function, items):
         def run():
             started = time.perf_counter()
             for index, item in enumerate(items):
@@ -98,22 +98,22 @@ def _stages(video, maps):
     def write():
         with tempfile.TemporaryDirectory() as folder:
             maps = MapImages(Context(pathlib.Path(folder), settings=Settings()))
-            return each(lambda i, grey: maps.add(Item(i, f"{i:06d}", size, grey=grey)), greys)()
+            return timed(lambda i, grey: maps.add(Item(i, f"{i:06d}", size, grey=grey)), greys)()
 
     def encode():
         with tempfile.TemporaryDirectory() as folder:
             writer = OverlayWriter(pathlib.Path(folder) / "o.mp4", info, None, *size)
-            count, seconds = each(lambda i, image: writer.write(i * 512, image), images)()
+            count, seconds = timed(lambda i, image: writer.write(i * 512, image), images)()
             started = time.perf_counter()
             writer.close()
             return count, seconds + time.perf_counter() - started
 
     return {
         "decode to RGB": decode,
-        "resize to 384x224 (Pillow)": each(lambda _, image: resize_frame(image, 224, 384), images),
-        "map to frame size and grey": each(lambda _, m: to_grey(resize_map(m, *size)), maps),
+        "resize to 384x224 (Pillow)": timed(lambda _, image: resize_frame(image, 224, 384), images),
+        "map to frame size and grey": timed(lambda _, m: to_grey(resize_map(m, *size)), maps),
         "map PNG": write,
-        "heat colours over the frame": each(lambda i, image: overlay(image, greys[i]), images),
+        "heat colours over the frame": timed(lambda i, image: overlay(image, greys[i]), images),
         "encode H.264": encode,
     }
 

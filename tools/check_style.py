@@ -1,21 +1,15 @@
-"""Refuses retired phrases and names in lines that are new or changed.
+"""Refuses retired phrases and names in all text of the repository.
 
-    python tools/check_style.py           # prints the lines to rewrite; exit code 1 if there are any
-    python tools/check_style.py --prune   # first removes hashes of lines that were rewritten
+    python tools/check_style.py   # prints the lines to rewrite; exit code 1 if there are any
 
-`tools/style.toml` holds the rules and the exceptions. `tools/style_debt.txt` holds a hash of each line that
-broke a rule when this check was added. Such a line passes until its text changes. The file was generated
-once; no option adds to it. A line that must keep a retired phrase needs an exception with a reason.
-
-The hash is of the stripped line, without the file's name, so moving or indenting code changes nothing.
-A new line with exactly the text of an old one therefore passes too.
+`tools/style.toml` holds the rules and the exceptions. A line that must keep a retired phrase needs an
+exception with a reason.
 """
 
 import argparse
 import ast
 import dataclasses
 import fnmatch
-import hashlib
 import os
 import pathlib
 import re
@@ -26,7 +20,6 @@ from collections.abc import Iterator
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RULES = "tools/style.toml"
-DEBT = "tools/style_debt.txt"
 KINDS = ("phrases", "names", "workplace")
 _BUILD_FOLDERS = {"__pycache__", "build", "dist", "demo", "fuzz-faults"}
 _COMMENTED_SUFFIXES = (".toml", ".sh", ".yaml", "Makefile", "Dockerfile", ".ci/run")
@@ -51,11 +44,6 @@ class Violation:
     kind: str
     word: str
     write: str
-
-    @property
-    def digest(self) -> str:
-        """Ten hexadecimal digits that the debt file holds for the line."""
-        return hashlib.sha256(self.line.encode()).hexdigest()[:10]
 
     def __str__(self) -> str:
         return f'{self.path}:{self.number}: "{self.word}" -> write {self.write}'
@@ -242,7 +230,7 @@ def _refused_anywhere(text: str, rules: Rules) -> Iterator[tuple]:
 
 
 def check_text(path: str, text: str, rules: Rules) -> list[Violation]:
-    """Returns what a file breaks, in the order of its lines, without regard to exceptions and debt."""
+    """Returns what a file breaks, in the order of its lines, without regard to exceptions."""
     refused = {*_refused_phrases(path, text, rules), *_refused_anywhere(text, rules)}
     if path.endswith(".py"):
         refused.update(_refused_names(path, text, rules))
@@ -286,22 +274,11 @@ def without_exceptions(
     return remaining, unused
 
 
-def read_debt(path: pathlib.Path) -> set[str]:
-    """Returns the hashes of lines that may remain as they are."""
-    return set(path.read_text().split()) if path.is_file() else set()
-
-
-def write_debt(path: pathlib.Path, digests: set[str]) -> None:
-    """Writes hashes, sorted, one on each line."""
-    path.write_text("".join(f"{digest}\n" for digest in sorted(digests)))
-
-
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """The result of a check: violations in new lines, hashes and exceptions that nothing needs."""
+    """The result of a check: violations, and exceptions that nothing needs."""
 
     violations: list[Violation]
-    unused_debt: set[str]
     unused_exceptions: list[StyleException]
 
     def lines(self) -> Iterator[str]:
@@ -309,30 +286,18 @@ class Report:
         yield from map(str, self.violations)
         for rule in self.unused_exceptions:
             yield f'{RULES}: the exception for {rule.path} ("{rule.reason}") matches nothing: remove it'
-        if self.unused_debt:
-            yield f"{DEBT}: {len(self.unused_debt)} hashes match no line: run tools/check_style.py --prune"
 
 
 def check(root: pathlib.Path = ROOT) -> Report:
-    """Checks a repository against its rules, exceptions and debt."""
+    """Checks a repository against its rules and exceptions."""
     rules = Rules((root / RULES).read_text())
-    violations, unused_exceptions = without_exceptions(check_files(root, rules), rules)
-    debt = read_debt(root / DEBT)
-    new = [item for item in violations if item.digest not in debt]
-    return Report(new, debt - {item.digest for item in violations}, unused_exceptions)
+    return Report(*without_exceptions(check_files(root, rules), rules))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Refuses retired phrases and names in new or changed lines.")
-    parser.add_argument("--prune", action="store_true", help=f"remove hashes from {DEBT} that match no line")
-    options = parser.parse_args(arguments)
-    report = check()
-    if options.prune and report.unused_debt:
-        write_debt(ROOT / DEBT, read_debt(ROOT / DEBT) - report.unused_debt)
-        print(f"{DEBT}: removed {len(report.unused_debt)} hashes")
-        report = check()
-    lines = list(report.lines())
-    print("\n".join(lines) if lines else "style: no retired phrase or name in new lines")
+    argparse.ArgumentParser(description="Refuses retired phrases and names.").parse_args(arguments)
+    lines = list(check().lines())
+    print("\n".join(lines) if lines else "style: no retired phrase or name")
     return bool(lines)
 
 

@@ -1,4 +1,4 @@
-"""Scores a model with several numbers of iterations of predictive coding (paper 003, figure 5).
+"""Scores a model with several numbers of iterations of predictive coding (Xiong et al. 2023, figure 5).
 
   python tools/coding_iterations.py --model DIR --dataset diem --root DATA --output results_iterations
 

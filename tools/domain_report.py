@@ -1,16 +1,17 @@
-"""Measures what adaptation did: are the domains still told apart, and how good are the maps in either?
+"""Measures the effect of domain adaptation: how well features separate the domains, and CC in each domain.
 
   python tools/domain_report.py --model DIR --source prepared/avad --target prepared/diem --fold 1
   python tools/domain_report.py --model DIR --source prepared --source-list social.txt
       --target prepared --target-list domain:nature_train,domain:nature_test
 
-On the training list of either domain a fresh discriminator is trained on each frozen feature of the model;
-its balanced accuracy on the test lists is printed (half: not told apart), beside that on what it was trained
-on: one that learnt nothing, and one that learnt by heart, both fail on the test lists. And CC of the maps of
-clips that do not overlap, meaned over the clips of a video, then over the videos of a test list.
+For each frozen feature of the model, a fresh discriminator is trained on the training lists of the two
+domains. The report prints its balanced accuracy on the test lists; 50 % means that it cannot separate the
+domains. The accuracy on its training clips is printed too: a discriminator that learnt nothing and a
+discriminator that overfitted both fail on the test lists. The report also prints CC of clips that do not
+overlap, averaged over the clips of a video and then over the videos of a test list.
 
-A domain that is a list of videos (`set video` a line) lies in a folder of prepared sets. Two lists are those
-for training and test; of one list, the tenth that `data.validation=holdout` takes is the test list.
+A domain can also be a list of videos, one `set video` per line, in a folder of prepared sets. Two lists are
+for training and test. From a single list, the tenth that `data.validation=holdout` selects is the test list.
 """
 
 import argparse
@@ -44,10 +45,10 @@ def main():
         parser.add_argument(
             f"--{side}-list", type=lambda text: text.split(","), default=[], metavar="TRAIN[,TEST]"
         )
-    parser.add_argument("--fold", type=int, help="where the sets have folds")
+    parser.add_argument("--fold", type=int, help="of sets that have folds")
     parser.add_argument("--features", default="audio,fused")
     parser.add_argument("--seeds", type=int, default=3, help="of the fresh discriminators")
-    parser.add_argument("--steps", type=int, default=STEPS, help="each is trained for")
+    parser.add_argument("--steps", type=int, default=STEPS, help="of training, per discriminator")
     args = parser.parse_args()
     use_compile_cache()
     model, features = load_model(args.model), args.features.split(",")
@@ -66,17 +67,17 @@ def main():
         low, high = bootstrap_interval(values)
         print(f"| CC, {side}, {len(values)} videos | {np.mean(values):.3f} ({low:.3f} to {high:.3f}) |")
     for name in features:
-        train, held = (
+        train, test = (
             tuple(clips[side, split][name] for side in ("source", "target")) for split in ("train", "test")
         )
         channels = CHANNELS.get(name, CHANNELS["fused"])
         seeds = tqdm.trange(args.seeds, desc=f"discriminators of {name}")
-        found = [separability(train, held, channels, args.steps, seed=seed) for seed in seeds]
-        held, trained = zip(*found, strict=True)
-        each = ", ".join(f"{100 * value:.1f}" for value in held)
+        accuracies = [separability(train, test, channels, args.steps, seed=seed) for seed in seeds]
+        on_test, on_train = zip(*accuracies, strict=True)
+        by_seed = ", ".join(f"{100 * value:.1f}" for value in on_test)
         print(
-            f"| a fresh discriminator tells the domains by `{name}` | {100 * np.mean(held):.1f} % ({each}); "
-            f"{100 * np.mean(trained):.1f} % of what it was trained on |"
+            f"| a fresh discriminator separates the domains by `{name}` | {100 * np.mean(on_test):.1f} % "
+            f"({by_seed}); {100 * np.mean(on_train):.1f} % on its training clips |"
         )
 
 
@@ -85,7 +86,7 @@ def videos_of(folder: pathlib.Path, lists: list[str], fold: int | None) -> dict[
 
     Args:
       folder: a prepared set; with lists, the folder of prepared sets.
-      lists: as data.sources takes them: none, one, or one for training and one for test.
+      lists: names as in data.sources: none, one, or one for training and one for test.
       fold: of a prepared set with folds.
 
     Raises:
@@ -111,7 +112,7 @@ def read(model, videos, title: str, features) -> dict[str, np.ndarray]:
     """Returns the features [clips, N, C] of clips that do not overlap, and `cc` [videos]."""
     sampling = Sampling("all_windows", stride=model.spec.frames, shuffle=False)
     batches = clip_batches(videos, model.spec, BATCH, sampling, one_pass=True)
-    found, scores = {name: [] for name in features}, {}
+    clips, scores = {name: [] for name in features}, {}
     total = Sampler(videos, model.spec, sampling, 0).epoch
     for batch in tqdm.tqdm(numpy_batches(batches), title, -(-total // BATCH)):
         prediction = model(Clip(batch["frames"], batch.get("audio")), features=tuple(features))
@@ -120,9 +121,9 @@ def read(model, videos, title: str, features) -> dict[str, np.ndarray]:
             if counts and np.isfinite(value):
                 scores.setdefault(int(video), []).append(value)
         for name in features:
-            found[name].append(np.asarray(prediction.features[name])[batch["row"] < total])
-    means = np.array([np.mean(several) for several in scores.values()])
-    return {**{name: np.concatenate(parts) for name, parts in found.items()}, "cc": means}
+            clips[name].append(np.asarray(prediction.features[name])[batch["row"] < total])
+    means = np.array([np.mean(values) for values in scores.values()])
+    return {**{name: np.concatenate(parts) for name, parts in clips.items()}, "cc": means}
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Two processes train as one; one is killed, the disk fills, SIGTERM comes during a save: is anything lost?
+"""Interrupts a run of two processes by SIGKILL, a full disk and SIGTERM, and checks that nothing is lost.
 
   python tools/fault_test.py --prepared DIR [--times 5]
 
-DIR holds the synthetic set prepared at 64x96, as `avsal prepare --dataset synthetic --set preset=tiny
---size 64x96 --output DIR`. Each time a run of two processes is interrupted four times: a process, drawn at
-random, is killed by SIGKILL, twice; one gets SIGTERM while a checkpoint is written; the disk of the
-checkpoints fills up (needs the right to mount). After each, both are started again, and they must end with
-the same bits as a run that was left alone.
+DIR holds the synthetic set prepared at 64x96 by `avsal prepare --dataset synthetic --set preset=tiny
+--size 64x96 --output DIR`. Each run is interrupted four times: twice SIGKILL ends a random process; once a
+process gets SIGTERM while a checkpoint is written; once the disk of the checkpoints fills up (this needs the
+right to mount). Both processes are started again after each interruption. The final weights must be
+bit-identical to those of a run without interruptions.
 """
 
 import argparse
@@ -26,10 +26,10 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run = Interrupted("vinet_synthetic:smoke", args.prepared, pathlib.Path(folder), 80, 2, SMALL)
-        print(f"the whole run: {run.first_seconds:.0f} s", flush=True)
+        print(f"the run without interruptions: {run.first_seconds:.0f} s", flush=True)
         for time in range(args.times):
-            found = run.interrupt(time, [KILL, KILL, STOP_SAVING, FULL])
-            print(*check(run, found), sep="\n", flush=True)
+            interruptions = run.interrupt(time, [KILL, KILL, STOP_SAVING, FULL])
+            print(*check(run, interruptions), sep="\n", flush=True)
     print(f"{args.times} times: nothing lost")
 
 

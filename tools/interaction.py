@@ -1,13 +1,13 @@
-"""How time and memory of CASP-Net's audio-visual interaction grow with the visual tokens; whole networks.
+"""Measures how time and memory of CASP-Net's audio-visual interaction grow with the visual tokens.
 
-Each measurement has a process of its own, since a peak does not go down again:
+Each measurement needs its own process, because the peak of a process's memory never decreases:
 
   python tools/interaction.py linear 43008 gradient
 
-prints one as JSON; `tools/benchmark.py interaction` runs them all. Forms: `linear` and `quadratic` with as
-many keys as visual tokens (figure 3 of paper 003), `stage`: the whole module with one tiled sound token, its
-projections and the residual. And one forward pass of a whole preset at its full size, float32, one clip:
-`casp_net`, and `avrsp`, whatever the tokens.
+prints a measurement as JSON. `tools/benchmark.py interaction` runs all of them. The forms `linear` and
+`quadratic` have as many keys as visual tokens (CASP-Net, Xiong et al. 2023, figure 3). `stage` is the
+complete module with one tiled sound token, its projections and the residual. `casp_net` and `avrsp` are a
+forward pass of the complete network at full size, in float32, for one clip; they ignore the number of tokens.
 """
 
 import json
@@ -20,7 +20,7 @@ import sys
 import time
 
 FORMS = ("linear", "quadratic", "stage")
-WHATS = ("forward", "gradient")
+PASSES = ("forward", "gradient")
 SYSTEMS = ("casp_net", "avrsp")
 TOKENS = (1344, 2688, 5376, 10752, 21504, 43008)  # stages 3, 2, 1 of 16 frames of 224x384, and between
 CHANNELS = 256
@@ -28,36 +28,36 @@ CHANNELS = 256
 
 def measure_interaction(repeats: int, tokens=TOKENS) -> dict:
     """Returns {"rows": [...]}: one row for each form, number of tokens, and forward or gradient."""
-    cases = [(form, count, what) for form in FORMS for count in tokens for what in WHATS]
+    cases = [(form, count, name) for form in FORMS for count in tokens for name in PASSES]
     cases += [(system, max(tokens), "forward") for system in SYSTEMS]
-    # glibc keeps freed blocks of up to 32 MiB for later: beyond what is in use, and without any law.
+    # By default glibc keeps an unpredictable amount of freed memory, in blocks of up to 32 MiB.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1000000"}
     rows = []
     for case in cases:
         command = [sys.executable, __file__, *map(str, case), str(repeats)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-        rows.append(json.loads(done.stdout))
+        process = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        rows.append(json.loads(process.stdout))
     return {"rows": rows}
 
 
 def table(rows: list[dict]) -> list[str]:
     """Returns the lines of a Markdown table."""
     lines = ["| form | tokens | forward s | MiB | with gradient s | MiB |", "|---|---|---|---|---|---|"]
-    cells = {(row["form"], row["tokens"], row["what"]): row for row in rows}
+    cells = {(row["form"], row["tokens"], row["pass"]): row for row in rows}
     for form, count in dict.fromkeys((row["form"], row["tokens"]) for row in rows):
         parts = []
-        for what in WHATS:
-            row = cells.get((form, count, what), {})
+        for name in PASSES:
+            row = cells.get((form, count, name), {})
             measured = [f"{row['seconds']:.3f}", f"{row['peak_mib']:.0f}"] if "seconds" in row else ["", ""]
             parts += ["refused", ""] if "refused" in row else measured
-        whole = cells[form, count, "forward"].get("parameters")
-        size = f"{whole / 1e6:.1f} M parameters" if whole else f"{count:,}"
+        parameters = cells[form, count, "forward"].get("parameters")
+        size = f"{parameters / 1e6:.1f} M parameters" if parameters else f"{count:,}"
         lines.append(f"| {form} | {size} | {' | '.join(parts)} |")
     base = statistics.median(row["base_mib"] for row in rows)
     return [*lines, f"\nMiB: peak resident memory of the process, {base:.0f} of them before the first array."]
 
 
-def measure_one(form: str, tokens: int, what: str, repeats: int) -> dict:
+def measure_one(form: str, tokens: int, pass_name: str, repeats: int) -> dict:
     """Returns the median seconds of a call and the peak resident memory of this process."""
     import jax
     import jax.numpy as jnp
@@ -65,13 +65,13 @@ def measure_one(form: str, tokens: int, what: str, repeats: int) -> dict:
     from avsal_jax.errors import AvsalError
 
     jax.block_until_ready(jnp.zeros(1))
-    result = {"form": form, "tokens": tokens, "what": what, "base_mib": _peak_mib()}
+    result = {"form": form, "tokens": tokens, "pass": pass_name, "base_mib": _peak_mib()}
     if form in SYSTEMS:
         function, inputs = _network(form)
         result["parameters"] = sum(leaf.size for leaf in jax.tree.leaves(inputs[0]["params"]))
     else:
         function, inputs = _stage(tokens) if form == "stage" else _attention(form, tokens)
-    if what == "gradient":
+    if pass_name == "gradient":
         forward = function
 
         def function(*arrays):
@@ -136,7 +136,7 @@ def _wave(scale, *shape):
 
 
 def _peak_mib() -> float:
-    """The high-water mark of this program: on Linux not that of the program that started it."""
+    """Returns the peak memory of this program; on Linux without that of the program that started it."""
     status = pathlib.Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
@@ -146,5 +146,5 @@ def _peak_mib() -> float:
 
 
 if __name__ == "__main__":
-    form, tokens, what, *repeats = sys.argv[1:]
-    print(json.dumps(measure_one(form, int(tokens), what, int(*repeats or ["3"]))))
+    form, tokens, pass_name, *repeats = sys.argv[1:]
+    print(json.dumps(measure_one(form, int(tokens), pass_name, int(*repeats or ["3"]))))

@@ -2,10 +2,10 @@
 
   python tools/kill_training.py --prepared DIR [--times 20]
 
-DIR holds the synthetic set prepared at 64x96, as `avsal prepare --dataset synthetic --set preset=tiny
---size 64x96 --output DIR`. Each rerun must go on from the last complete checkpoint, which is that of the
-last save begun or the one before it; every run is killed five times and must end with the same bits as the
-run that was not killed.
+DIR holds the synthetic set prepared at 64x96 by `avsal prepare --dataset synthetic --set preset=tiny
+--size 64x96 --output DIR`. Each rerun must resume from the last complete checkpoint: that of the last save
+that had begun, or the previous one. Each run is killed five times. Its final weights must be bit-identical to
+those of a run that was not killed.
 """
 
 import argparse
@@ -23,13 +23,13 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run = Interrupted("vinet_synthetic:smoke", args.prepared, folder, steps=120)
-        print(f"the whole run: {run.first_seconds:.0f} s")
+        print(f"the run without interruptions: {run.first_seconds:.0f} s")
         saving = 0
         for seed in range(-(-args.times // 5)):
-            found = run.interrupt(seed, [KILL] * min(5, args.times - 5 * seed))
-            run.check(found)
-            saving += sum(one["saving"] for one in found)
-            print(*found, sep="\n", flush=True)
+            interruptions = run.interrupt(seed, [KILL] * min(5, args.times - 5 * seed))
+            run.check(interruptions)
+            saving += sum(row["saving"] for row in interruptions)
+            print(*interruptions, sep="\n", flush=True)
     print(f"{args.times} kills, {saving} of them during a save: nothing lost")
 
 

@@ -58,23 +58,23 @@ PLATEAUS = [
 def torch_optimizer(config, params):
     config = dict(config)
     decay = config.get("weight_decay", 0.0)
-    groups, taken = [], set()
+    groups, grouped = [], set()
     for group in [*config.get("groups", []), {"pattern": ".*"}]:
         # The patterns here are plain enough to be matched without a regular expression.
         head, tail = group["pattern"].split(".*")
-        mine = [n for n in params if n.startswith(head) and n.endswith(tail) and n not in taken]
-        taken.update(mine)
-        if group.get("scale", 1.0) and mine:
+        names = [n for n in params if n.startswith(head) and n.endswith(tail) and n not in grouped]
+        grouped.update(names)
+        if group.get("scale", 1.0) and names:
             groups.append(
                 {
-                    "params": [params[name] for name in mine],
+                    "params": [params[name] for name in names],
                     "lr": RATE * group.get("scale", 1.0),
                     "weight_decay": group.get("weight_decay", decay),
                 }
             )
     if config["name"] == "sgd":
-        known = {key: config[key] for key in ("momentum", "dampening", "nesterov") if key in config}
-        return torch.optim.SGD(groups, **known)
+        options = {key: config[key] for key in ("momentum", "dampening", "nesterov") if key in config}
+        return torch.optim.SGD(groups, **options)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config["name"]]
     betas = config.get("b1", 0.9), config.get("b2", 0.999)
     return kind(groups, betas=betas, eps=config.get("eps", 1e-8))
@@ -140,7 +140,7 @@ def record(seed):
         return {n: (scale * rng.normal(size=s)).astype(np.float32).tolist() for n, s in SHAPES.items()}
 
     start, gradients = draw(1.0), [draw(rng.choice([0.1, 1.0, 5.0])) for _ in range(STEPS)]
-    # Rises, falls, stays, worsens and falls again; None stands for a NaN, which an evaluation can give too.
+    # Rises, falls, is constant, rises and falls again. None is a NaN, which an evaluation may return.
     turns = [*np.linspace(1, 3, 10), *np.linspace(3, 1, 8), *np.full(6, 1.0), *np.linspace(1, 1.3, 8)]
     watched = np.array([*turns, *np.linspace(0.9, 0.5, 12)])
     watched += 0.02 * rng.normal(size=watched.size)

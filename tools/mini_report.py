@@ -8,11 +8,11 @@ The figures of checkpoints/avsal-mini/README.md:
   python tools/mini_report.py --folder DIR --config vinet_synthetic:avsal_mini --set preset=avsal_mini \\
       --clips tests/media/big_buck_bunny_5s.mp4 tests/media/nasa_13s.mp4 --picture real_clips.jpg
 
-Makes and prepares the set in DIR, trains by the recipe (a rerun goes on where it was), scores the exported
-model, three rules and the rule that knows the generator with `avsal evaluate` on the test videos, and prints
-Markdown: the means with paired differences and their bootstrap intervals; CC on the clips of the validation
-list, also with batch norm on the statistics of the batch; the share of time spent waiting for data; and what
-tools/real_clips.py measures.
+Makes and prepares the set in DIR and trains by the recipe; a rerun resumes. Then scores the exported model,
+three rules and the rule that knows the generator with `avsal evaluate` on the test videos. Prints Markdown:
+the means with paired differences and their bootstrap intervals; CC on the clips of the validation list, also
+with batch norm on the statistics of the batch; the share of time spent waiting for data; and the table of
+tools/real_clips.py.
 """
 
 import argparse
@@ -91,8 +91,8 @@ def scored(folder, model):
     results = {}
     for name, side in sides.items():
         output = folder / f"evaluated-{name.replace(' ', '-')}"
-        where = ["--dataset", "synthetic", "--root", root, "--output", output, "--label", name]
-        call("evaluate", *where, *side, "--metrics", ",".join(METRICS))
+        options = ["--dataset", "synthetic", "--root", root, "--output", output, "--label", name]
+        call("evaluate", *options, *side, "--metrics", ",".join(METRICS))
         results[name] = read_results(str(output))
     lines = [f"| | {' | '.join(map(str.upper, METRICS))} | CC of the model minus this |", "|---" * 5 + "|"]
     for name, (result,) in results.items():
@@ -103,8 +103,8 @@ def scored(folder, model):
         lines.append(f"| {' | '.join(words)} |")
     videos = results["model"][0].videos
     share = results["model"][0].metrics["cc"] / results[KNOWING][0].metrics["cc"]
-    told = f"{videos} test videos; means of videos, paired differences, 95 % bootstrap intervals over videos."
-    return "\n".join([*lines, "", told, f"The model has {share:.3f} of the CC of the {KNOWING}."])
+    note = f"{videos} test videos; means of videos, paired differences, 95 % bootstrap intervals over videos."
+    return "\n".join([*lines, "", note, f"The model has {share:.3f} of the CC of the {KNOWING}."])
 
 
 def write_expected(root, output):

@@ -1,12 +1,12 @@
-"""Measures how far maps on real clips, for which there is no gaze, follow what moves; and shows them.
+"""Measures how far maps follow motion on real clips, which have no recorded gaze, and draws the maps.
 
 python tools/real_clips.py CLIP ... [--model checkpoints/avsal-mini] [--picture FILE.jpg]
 python tools/real_clips.py tests/media/big_buck_bunny_5s.mp4 --pair docs/overlay.jpg --frame 60
 
-Per frame, Pearson's correlation of the model's map, and of the centre prior, with the motion-energy map of
-the same frames at the model's size. Frames next to each other are alike, so intervals are bootstrapped over
-the means of whole seconds. This is no measure of where people look. `--pair` makes the picture of the README:
-a frame of the first clip beside its overlay.
+For each frame, computes Pearson's correlation of the model's map, and of the centre prior, with the
+motion-energy map at the model's size. Adjacent frames are similar, so intervals are bootstrapped over the
+means of whole seconds. These figures do not measure where people look. `--pair` draws the picture of the
+README: a frame of the first clip next to its overlay.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def main():
 
 
 def real_clips(model, clips, picture=None):
-    """Returns Markdown: a row per clip; writes `picture` where it is named."""
+    """Returns a Markdown table with a row per clip; writes `picture` unless it is None."""
     lines = [
         "| correlation with motion energy | maps of the model | centre prior | difference |",
         "|---" * 4 + "|",
@@ -53,14 +53,15 @@ def real_clips(model, clips, picture=None):
         source = open_source(path)
         size = model.spec.height, model.spec.width
         pairs = [(shrink(frame.image, WIDTH), resize_frame(frame.image, *size)) for frame in source]
-        frames, seen = zip(*pairs, strict=True)
-        maps = np.stack([saliency for _, saliency in model.iter_frames(seen)])
-        moving = motion_maps(luminance(np.stack(seen)))
-        ours = metrics.cc(maps.astype(np.float64), moving)
+        frames, inputs = zip(*pairs, strict=True)
+        maps = np.stack([saliency for _, saliency in model.iter_frames(inputs)])
+        moving = motion_maps(luminance(np.stack(inputs)))
+        correlation = metrics.cc(maps.astype(np.float64), moving)
         centre = metrics.cc(np.broadcast_to(centre_map(*size), maps.shape), moving)
         rate = round(float(source.info.rate))
-        words = [told(by_second(values, rate)) for values in (ours, centre, ours - centre)]
-        lines.append(f"| {path.name}, {len(frames)} frames | {' | '.join(words)} |")
+        columns = (correlation, centre, correlation - centre)
+        cells = [mean_and_interval(by_second(values, rate)) for values in columns]
+        lines.append(f"| {path.name}, {len(frames)} frames | {' | '.join(cells)} |")
         strips.append(strip(frames, maps, moving))
     if picture is not None:
         Image.fromarray(np.concatenate(strips)).save(picture, quality=85)
@@ -68,7 +69,7 @@ def real_clips(model, clips, picture=None):
 
 
 def pair(model, path, index):
-    """Returns uint8 [h, w, 3]: a frame, and to its right the same under heat colours."""
+    """Returns uint8 [h, w, 3]: a frame, and to its right the same frame with its map as heat colours."""
     frames = [frame.image for frame, _ in zip(open_source(path), range(index + 1), strict=False)]
     image = shrink(frames[index], 640)
     saliency = dict(model.iter_frames(frames))[index]
@@ -77,18 +78,18 @@ def pair(model, path, index):
 
 
 def by_second(values, rate):
-    """Returns the means of whole seconds; a still second, of which no correlation is known, is left out."""
+    """Returns the means of whole seconds, without seconds in which nothing moves."""
     means = np.array([np.nanmean(values[k : k + rate]) for k in range(0, len(values) - rate // 2, rate)])
     return means[~np.isnan(means)]
 
 
-def told(values):
+def mean_and_interval(values):
     low, high = bootstrap_interval(values)
     return f"{values.mean():.3f} ({low:.3f} to {high:.3f})"
 
 
 def strip(frames, maps, moving):
-    """Returns uint8 [h, w, 3]: frames, under each the model's overlay and that of motion energy."""
+    """Returns uint8 [h, w, 3]: a column per frame with the frame, its map and its motion energy."""
     columns = []
     for index in np.linspace(0, len(frames) - 1, FRAMES + 2).round().astype(int)[1:-1]:
         image = frames[index]

@@ -2,8 +2,8 @@
 
     python tools/smoke.py [--only vinet_dhf1k:table2]
 
-Rows that differ in data, rates and weights alone are compiled once. Prints the seconds of each, most of them
-compiling; XLA optimises little here, since each program runs once.
+Rows that differ only in data, rates and weights are compiled once. Prints the seconds of each row, most of
+which are compilation. XLA's optimisations are mostly off, because each program runs once.
 """
 
 import argparse
@@ -46,18 +46,17 @@ def main() -> int:
             if "root" in config.objective:
                 config.objective.root = str(target)
             config = build_config(config.to_dict())
-            same = stepped.setdefault(program(config), name)
-            words = (
-                f"as {same}" if same != name else step(config, pathlib.Path(folder) / name.replace(":", "_"))
-            )
-            failed += words.startswith("FAILED")
-            print(f"{name:<34} {words}", flush=True)
+            first = stepped.setdefault(program(config), name)
+            workdir = pathlib.Path(folder) / name.replace(":", "_")
+            outcome = f"as {first}" if first != name else step(config, workdir)
+            failed += outcome.startswith("FAILED")
+            print(f"{name:<34} {outcome}", flush=True)
     print(f"{len(stepped)} programs, {time.perf_counter() - started:.0f} s")
     return 1 if failed else 0
 
 
 def program(config: TrainConfig) -> tuple:
-    """What the compiled step depends on."""
+    """Returns the values that the compiled step depends on."""
     network = build(config.model.preset(), runtime_of(config.model))
     optimizer = dataclasses.replace(config.optimizer, learning_rate=1.0)
     data = {"sources": (), "root": ""}

@@ -1,10 +1,10 @@
-"""Measures that in a synthetic set the sound decides, and that the picture alone cannot.
+"""Measures that the sound of a synthetic set determines the truth and that the picture does not.
 
 python tools/synthetic_report.py [--videos 400] [--domain a] [--seed 0] [--workers N] [--keep DIR]
 
-Per grade with sound it writes a set of the preset `experiment`, scores rules by CC with the truth of the test
-split (frames -> video -> mean), and asks the sound alone. What is fitted is fitted on the train split. NumPy
-only; prints Markdown.
+For each grade with sound, writes a set of the preset `experiment` and scores rules by CC with the truth of
+the test split, averaged over the frames of a video and then over videos. Two further measures use only the
+sound. Everything that needs fitting is fitted on the train split. Needs only NumPy; prints Markdown.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def main():
     )
     args = parser.parse_args()
     reports = {}
-    for grade in (one for one in GRADES if one != "visual"):
+    for grade in (name for name in GRADES if name != "visual"):
         pairs = {"videos": args.videos, "domain": args.domain, "seed": args.seed, "grade": grade}
         with contextlib.ExitStack() as stack:
             folder = args.keep or pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -81,22 +81,23 @@ def measure(root) -> dict:
     train, test = (open_dataset("synthetic", root, split) for split in ("train", "test"))
     mean = np.mean([entry.truth(i).density for entry in train for i in range(entry.frames)], 0)
     parts = (*PICTURE, "mean map")
-    joints, heard = [], []
-    for video in (Video(root, entry, mean) for entry in train):  # one at a time: a set fills the memory
+    joints, train_clips = [], []
+    for video in (Video(root, entry, mean) for entry in train):  # a complete set would fill the memory
         joints.append(video.joint(parts))
-        heard += [(clip, video.scene.kind) for clip in video.clips()]
+        train_clips += [(clip, video.scene.kind) for clip in video.clips()]
     mixtures = {MIXED[0]: best_mixture(joints, len(PICTURE)), MIXED[1]: best_mixture(joints, len(parts))}
-    scores, asked, told = [], [], []
+    scores, test_clips, matches = [], [], []
     for video in (Video(root, entry, mean) for entry in test):
         for name, weights in mixtures.items():
             used = zip(weights, parts, strict=False)  # the first has no mean map
             video.rules[name] = sum(weight * video.rules[part] for weight, part in used)
         scores.append([np.nanmean(metrics.cc(video.rules[name], video.truth)) for name in RULES])
-        asked += [(clip, video.scene.kind) for clip in video.clips()]
-        told.append(video.flickering() == video.scene.sounding)
+        test_clips += [(clip, video.scene.kind) for clip in video.clips()]
+        matches.append(video.flickering() == video.scene.sounding)
     cc = dict(zip(RULES, map(float, np.mean(scores, 0)), strict=True))
     gap = cc["sounding object"] - max(cc[name] for name in (*parts, *MIXED))
-    return {"cc": cc, "gap": gap, "probe": probe(heard, asked), "synchrony": float(np.mean(told))}
+    shares = {"probe": probe(train_clips, test_clips), "synchrony": float(np.mean(matches))}
+    return {"cc": cc, "gap": gap, **shares}
 
 
 class Video:
@@ -139,21 +140,21 @@ class Video:
             yield log_mel(self.sound[begin:end]).mean(0)
 
     def flickering(self) -> int:
-        """Returns the object whose brightness goes with the loudness; knows where the objects are."""
+        """Returns the object whose brightness correlates best with the loudness; needs their places."""
         edges = np.round(np.arange(len(self.truth) + 1) / self._fps * RATE).astype(int)
         loud = [np.sqrt(np.mean(self.sound[a:b] ** 2)) for a, b in itertools.pairwise(edges)]
         likeness = []
         for path, radius in zip(self.scene.centres, self.scene.radii, strict=True):
-            seen = [
+            brightness = [
                 np.average(light, weights=bump(*light.shape, place, radius / 2))
                 for light, place in zip(self.light, path, strict=True)
             ]
-            likeness.append(np.corrcoef(seen, loud)[0, 1])
+            likeness.append(np.corrcoef(brightness, loud)[0, 1])
         return int(np.argmax(likeness))
 
 
 def without_camera(light):
-    """Returns [N, H, W] whose differences lack what a shift and a zoom of the whole frame explain.
+    """Returns [N, H, W] without the differences that a shift and a zoom of the frame explain.
 
     Per pair of frames, one step of least squares on the gradient; the differences are summed up again.
     """
@@ -175,7 +176,7 @@ def best_mixture(joints, parts, step=0.1):
     grid = np.array(grid, np.float64) / steps
     scores = []
     for joint in joints:
-        with np.errstate(invalid="ignore", divide="ignore"):  # a frame that nobody looked at
+        with np.errstate(invalid="ignore", divide="ignore"):  # a frame without fixations
             rules = joint[:, 1 : parts + 1, 1 : parts + 1]
             norm = np.sqrt(np.einsum("gp,fpq,gq->gf", grid, rules, grid) * joint[:, 0, 0])
             scores.append(np.nanmean(grid @ joint[:, 0, 1 : parts + 1].T / norm, 1))
@@ -183,17 +184,17 @@ def best_mixture(joints, parts, step=0.1):
 
 
 def probe(train, test, ridge=1.0) -> float:
-    """Returns the share of (clip, class) pairs of `test` that a ridge regression on `train` tells."""
-    (x, known), (z, asked) = (map(np.array, zip(*part, strict=True)) for part in (train, test))
+    """Returns the share of (clip, class) pairs of `test` that a ridge regression on `train` classifies."""
+    (x, labels), (z, test_labels) = (map(np.array, zip(*part, strict=True)) for part in (train, test))
     mean, deviation = x.mean(0), x.std(0) + 1e-6
-    x, z = ((one - mean) / deviation for one in (x, z))
-    wanted = np.eye(known.max() + 1)[known]
-    weights = np.linalg.solve(x.T @ x + ridge * np.eye(x.shape[1]), x.T @ (wanted - wanted.mean(0)))
-    return float(np.mean((z @ weights + wanted.mean(0)).argmax(1) == asked))
+    x, z = ((features - mean) / deviation for features in (x, z))
+    targets = np.eye(labels.max() + 1)[labels]
+    weights = np.linalg.solve(x.T @ x + ridge * np.eye(x.shape[1]), x.T @ (targets - targets.mean(0)))
+    return float(np.mean((z @ weights + targets.mean(0)).argmax(1) == test_labels))
 
 
 def _cpu_seconds():
-    """Returns what this process and the workers that have ended used."""
+    """Returns the processor time of this process and of its workers that have ended."""
     return sum(os.times()[:4])
 
 

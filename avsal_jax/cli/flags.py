@@ -147,15 +147,16 @@ def add_ablations(parser: argparse.ArgumentParser) -> None:
 
 
 def add_processes(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of a run of several processes; the launcher sets the defaults."""
+    """Adds the flags of a run of several processes; by default, the launcher sets their values."""
     add = parser.add_argument
     add(
         "--coordinator",
         metavar="HOST:PORT",
-        help="where process 0 listens (default: the launcher's)",
+        help="address at which process 0 listens (default: from the launcher)",
     )
-    add("--num-processes", type=positive, metavar="N", help="of the run (default: the launcher's)")
-    add("--process-id", type=count, metavar="I", help="of this one, from 0 (default: the launcher's)")
-    add("--join", type=positive, default=300, metavar="S", help="seconds to wait for the others")
+    add("--num-processes", type=positive, metavar="N", help="in this run (default: from the launcher)")
+    add("--process-id", type=count, metavar="I",
+        help="number of this process, from 0 (default: from the launcher)")  # fmt: skip
+    add("--join", type=positive, default=300, metavar="S", help="seconds to wait for the other processes")
     add("--heartbeat", type=positive, default=100, metavar="S",
         help="seconds without a heartbeat after which a process counts as dead")  # fmt: skip

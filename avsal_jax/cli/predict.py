@@ -36,7 +36,7 @@ def add_parser(commands) -> None:
         help="use only every K-th frame")  # fmt: skip
     add("--stream", type=flags.count, metavar="N", help="index of the video stream in each file, as "
         "ffprobe counts (default: the one that players choose)")  # fmt: skip
-    add("--shard", type=flags.shard, metavar="I/N", help="every N-th input (default: the launcher's number)")
+    add("--shard", type=flags.shard, metavar="I/N", help="share I of N inputs (default: from the launcher)")
     parser.set_defaults(run=run)
 
 

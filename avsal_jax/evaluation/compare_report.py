@@ -34,7 +34,7 @@ _WIDTH, _MOST_PIXELS, _MOST_BYTES = 320, 50_000_000, 10_000_000
 
 
 def write_comparison(comparison: Comparison, results: Sequence[Result], output) -> pathlib.Path:
-    """Writes comparison.csv, .md, .json and report.html into a folder, each complete or not at all.
+    """Writes comparison.csv, .md, .json and report.html into a folder, each atomically.
 
     Raises:
       AvsalError: the folder cannot be written, or a picture or table of a result is damaged.
@@ -61,8 +61,8 @@ def page(comparison: Comparison, results: Sequence[Result]) -> str:
     sections += _intervals(comparison)
     measured = [r for r in results if r.folder is not None and not r.category]  # with all of a folder
     for key in dict.fromkeys((r.dataset, r.split) for r in measured):
-        here = [r for r in measured if (r.dataset, r.split) == key]
-        sections += _pictures(here) + _curves(here, comparison)
+        of_set = [r for r in measured if (r.dataset, r.split) == key]
+        sections += _pictures(of_set) + _curves(of_set, comparison)
     sections.append(Section("Where the numbers come from", Table(_origins(comparison))))
     return render_page(f"Comparison of {', '.join(comparison.methods)}", _lead(comparison), sections)
 
@@ -95,7 +95,7 @@ def _intervals(comparison: Comparison) -> list[Section]:
 
 
 def _curves(results: list[Result], comparison: Comparison) -> list[Section]:
-    """A metric over time in the videos where the methods differ most, of those that all methods have."""
+    """Returns a metric over time, in videos of all methods in which these differ most."""
     shared = [m for m in comparison.metrics if all(m in r.per_video for r in results)]
     if not shared:
         return []
@@ -105,11 +105,11 @@ def _curves(results: list[Result], comparison: Comparison) -> list[Section]:
         curves[result.method] = read_frames(result, metric) | curves.get(result.method, {})
         means[result.method] = result.per_video[metric] | means.get(result.method, {})
     common = set.intersection(*(set(videos) for videos in curves.values()))
-    spread = {v: np.nan_to_num(np.ptp([own.get(v, np.nan) for own in means.values()])) for v in common}
-    chosen = sorted(common, key=lambda video: (-spread[video], video))[:_MOST_CURVES]
-    text = f"{len(chosen)} of {len(common)} videos are shown, those where the methods differ most."
+    spread = {v: np.nan_to_num(np.ptp([mean.get(v, np.nan) for mean in means.values()])) for v in common}
+    videos_shown = sorted(common, key=lambda video: (-spread[video], video))[:_MOST_CURVES]
+    text = f"{len(videos_shown)} of {len(common)} videos are shown, those where the methods differ most."
     sections = []
-    for video in chosen:
+    for video in videos_shown:
         lines = [(method, *videos[video]) for method, videos in curves.items()]
         heading = f"{title(metric)} over time: {video}, {results[0].dataset}"
         sections.append(Section(heading, Curves(lines, title(metric), "frame"), text))
@@ -119,7 +119,7 @@ def _curves(results: list[Result], comparison: Comparison) -> list[Section]:
 
 
 def _sound(results: list[Result], video: str) -> list[Section]:
-    """The sound of a video over its frames, where an evaluation saved it; folds are named `2-video`."""
+    """Returns the sound of a video over its frames if an evaluation saved it; folds are named `2-video`."""
     name = glob.escape(video)
     patterns = (f"examples/{name}/sound.json", f"examples/[0-9]*-{name}/sound.json")
     for file in (f for r in results for pattern in patterns for f in sorted(r.folder.glob(pattern))):
@@ -131,7 +131,7 @@ def _sound(results: list[Result], video: str) -> list[Section]:
             if len(frames) != len(peaks) or not len(frames):
                 raise ValueError("its lists do not match")
         except (OSError, ValueError, RecursionError) as error:
-            raise AvsalError(f"{file} is damaged: {damage_reason(error)}; evaluate anew") from error
+            raise AvsalError(f"{file} is damaged: {damage_reason(error)}; evaluate again") from error
         curves = Curves([("sound", frames, peaks)], "largest amplitude", "frame")
         return [Section(f"Sound: {video}", curves)]
     return []
@@ -141,46 +141,44 @@ def _pictures(results: list[Result]) -> list[Section]:
     """Frames of a set: fixations, truth, and the map of each method; only those that all methods have."""
     by_method: dict[str, dict[tuple[str, str], pathlib.Path]] = {}
     for result in results:
-        kept = by_method.setdefault(result.method, {})
+        paths = by_method.setdefault(result.method, {})
         for key, path in _examples(result.folder).items():
-            kept.setdefault(key, path)
-    common = set.intersection(*(set(found) for found in by_method.values()))
+            paths.setdefault(key, path)
+    common = set.intersection(*map(set, by_method.values()))
     if not common:
         return []
     turn = {}  # the first frame of every video, then the second...
     for video, frame in sorted(common):
         turn[video, frame] = sum(v == video for v, _ in turn)
-    chosen = sorted(sorted(common, key=lambda key: (turn[key], key))[:_MOST_PICTURES])
+    keys = sorted(sorted(common, key=lambda key: (turn[key], key))[:_MOST_PICTURES])
     items = []
-    for key in chosen:
-        where = f"{key[0]}, frame {int(key[1])}"
+    for key in keys:
+        caption = f"{key[0]}, frame {int(key[1])}"
         first = next(iter(by_method.values()))[key]
-        items += [(where, _frame(first)), ("truth", _load(_beside(first, "_truth.png"), "L"))]
-        items += [(method, _load(found[key], "L")) for method, found in by_method.items()]
-    text = (
-        f"Frames with fixations, truth and maps: {len(chosen)} of the {len(common)} that all methods saved."
-    )
+        items += [(caption, _frame(first)), ("truth", _load(_companion(first, "_truth.png"), "L"))]
+        items += [(method, _load(paths[key], "L")) for method, paths in by_method.items()]
+    text = f"Frames with fixations, truth and maps: {len(keys)} of the {len(common)} that all methods saved."
     return [Section(f"Maps on {results[0].dataset}", Pictures(items, 2 + len(by_method)), text)]
 
 
 def _examples(folder: pathlib.Path) -> dict[tuple[str, str], pathlib.Path]:
-    """Returns (video, number) -> map, for the frames whose picture and truth are there too."""
+    """Returns (video, number) -> map, for the frames that also have a picture and truth."""
     return {
         (path.parent.name, path.stem): path
         for path in sorted(folder.glob("examples/*/*.png"))
         if path.stem.isdecimal()
-        and _beside(path, "_frame.jpg").is_file()
-        and _beside(path, "_truth.png").is_file()
+        and _companion(path, "_frame.jpg").is_file()
+        and _companion(path, "_truth.png").is_file()
     }
 
 
-def _beside(path: pathlib.Path, ending: str) -> pathlib.Path:
+def _companion(path: pathlib.Path, ending: str) -> pathlib.Path:
     return path.with_name(path.stem + ending)
 
 
 def _frame(example: pathlib.Path) -> np.ndarray:
-    frame = _load(_beside(example, "_frame.jpg"), "RGB")
-    file = _beside(example, "_fixations.json")
+    frame = _load(_companion(example, "_frame.jpg"), "RGB")
+    file = _companion(example, "_fixations.json")
     if not file.is_file():
         return frame
     try:
@@ -192,18 +190,18 @@ def _frame(example: pathlib.Path) -> np.ndarray:
             raise ValueError(f"its size is {size.tolist()}")
         points = (_numbers(content, "fixations", (-1, 2)) + 0.5) / size
     except (OSError, ValueError, RecursionError) as error:
-        raise AvsalError(f"{file} is damaged: {damage_reason(error)}; evaluate anew") from error
+        raise AvsalError(f"{file} is damaged: {damage_reason(error)}; evaluate again") from error
     return mark_fixations(frame, points[((points >= 0) & (points <= 1)).all(1)])
 
 
 def _numbers(content, field: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns a field of JSON as finite float64 of a shape; ValueError in words where it is none."""
+    """Returns a field of JSON as finite float64 of a shape; raises ValueError if it is not."""
     try:
         numbers = np.array(content[field], float).reshape(shape)
     except (TypeError, LookupError, ValueError, OverflowError):
         numbers = np.array(np.nan)
     if not np.isfinite(numbers).all():
-        raise ValueError(f"its {field} are no numbers, or too few or too many")
+        raise ValueError(f"{field} is not an array of finite numbers of the expected shape")
     return numbers
 
 
@@ -216,4 +214,4 @@ def _load(path: pathlib.Path, mode: str) -> np.ndarray:
                     raise ValueError(f"it has {image.width}x{image.height} pixels")
                 return shrink(np.asarray(image.convert(mode)), _WIDTH)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise AvsalError(f"{path} is damaged: {error}; evaluate anew") from error
+        raise AvsalError(f"{path} is damaged: {error}; evaluate again") from error

@@ -37,7 +37,7 @@ def _metric(name: str) -> Metric | None:
 
 
 def csv_text(comparison: Comparison) -> str:
-    """One line for each method and set, and for each six-set mean."""
+    """Returns one line for each method and set, and for each six-set mean."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*_FIELDS[:6], *comparison.metrics, *_FIELDS[6:]])
@@ -53,7 +53,7 @@ def csv_text(comparison: Comparison) -> str:
 
 
 def json_text(comparison: Comparison) -> str:
-    """Everything that the comparison found; what is not a number is null."""
+    """Returns the whole comparison as JSON; NaN is null."""
     content = {
         "format": FORMAT,
         **dataclasses.asdict(comparison),
@@ -63,16 +63,16 @@ def json_text(comparison: Comparison) -> str:
 
 
 def grids(comparison: Comparison) -> list[tuple[str, Grid]]:
-    """Returns (title, table) for each set, and for the six-set means; the best of each metric stands out.
+    """Returns (title, table) for each set, and for the six-set means; the best value of each metric is bold.
 
     Splits of a set share a table: papers call validation what a packaging calls its test list.
     """
-    found = []
+    tables = []
     for dataset in dict.fromkeys(score.dataset for score in comparison.scores):
         scores = [s for s in comparison.scores if s.dataset == dataset]
         name = "Mean of the six sets" if dataset == SIX_SET_MEAN else dataset
-        found.append((name, _grid(scores, comparison.metrics)))
-    return found
+        tables.append((name, _grid(scores, comparison.metrics)))
+    return tables
 
 
 def _grid(scores: list[Score], metrics: tuple[str, ...]) -> Grid:
@@ -88,7 +88,7 @@ def _grid(scores: list[Score], metrics: tuple[str, ...]) -> Grid:
             row.append(", ".join(map(str, score.folds)))
     strong = set()
     for column, metric in enumerate(metrics, 1):
-        values = {i: s.metrics[metric] for i, s in enumerate(scores) if _known(s.metrics.get(metric))}
+        values = {i: s.metrics[metric] for i, s in enumerate(scores) if _is_number(s.metrics.get(metric))}
         if len(values) > 1 and (row := _metric(metric)) is not None:
             best = max(values.values(), key=row.goodness)
             strong |= {(i, column) for i, value in values.items() if value == best}
@@ -111,7 +111,7 @@ def markdown(comparison: Comparison) -> str:
 
 
 def missing_lines(comparison: Comparison) -> list[str]:
-    """Says for each method which of the six sets it lacks."""
+    """Returns a line for each method that lacks some of the six sets."""
     return [
         f"No six-set mean for {method}: no result on {', '.join(sets)}."
         for method, sets in comparison.missing.items()
@@ -119,21 +119,21 @@ def missing_lines(comparison: Comparison) -> list[str]:
 
 
 def differences_text(comparison: Comparison) -> str:
-    """Says what the differences and intervals are."""
+    """Explains the differences and intervals."""
     lower = ", ".join(m.title for m in registry.table("metric").values() if m.lower_is_better)
     return (
         f"Per-video values minus those of {comparison.base}, mean over the videos that both have, with a "
         f"{LEVEL:.0%} percentile bootstrap interval ({RESAMPLES:,} resamples of videos, seed {SEED}). Above "
-        f"zero is better, but for {lower}. Where the interval leaves out zero, the choice of videos is an "
+        f"zero is better, except for {lower}. If the interval excludes zero, the choice of videos is an "
         "unlikely reason for the difference."
     )
 
 
 def interval_text(difference: Difference) -> str:
     """Such as `+0.0123 [+0.0010, +0.0236]`."""
-    if not _known(difference.mean):
+    if not _is_number(difference.mean):
         return "no common value"
-    if not _known(difference.low):
+    if not _is_number(difference.low):
         return f"{difference.mean:+.4f} (one video: no interval)"
     return f"{difference.mean:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
 
@@ -160,15 +160,15 @@ def _value(score: Score, metric: str) -> str:
     if metric in score.printed_values:
         return score.printed_values[metric]
     value = score.metrics.get(metric)
-    return f"{value:.4f}" if _known(value) else ""
+    return f"{value:.4f}" if _is_number(value) else ""
 
 
-def _known(value: float | None) -> bool:
+def _is_number(value: float | None) -> bool:
     return value is not None and not math.isnan(value)
 
 
 def _exact(value: float | None) -> str:
-    return repr(round(value, 12)) if _known(value) else ""
+    return repr(round(value, 12)) if _is_number(value) else ""
 
 
 def _or_empty(value: int | None) -> str:

@@ -32,8 +32,8 @@ class Protocol:
       at_frame_size: whether it is stored at the size of the frame; otherwise at that of the model.
       smooth: whether a stored map is blurred again before it is scored (STAViS postProcessMap.m).
       first_frame: the first scored frame, from 1.
-      others: source of the negatives of the shuffled AUC: all other frames of the `video`, ten random frames
-        of the `set`, or ten other `stimuli` of the set, of other groups (`VideoEntry.group`).
+      negatives: source of the negatives of the shuffled AUC: all other frames of the `video`, ten random
+        frames of the `set`, or ten other `stimuli` of the set, of other groups (`VideoEntry.group`).
       average: `videos` (mean of frames per video, then mean of videos) or `frames` (mean of all frames).
       source: the public code.
       grid: the cells and frames on which maps are scored; None for the size of the truth and all frames. On
@@ -46,7 +46,7 @@ class Protocol:
     at_frame_size: bool
     smooth: bool
     first_frame: int
-    others: str
+    negatives: str
     average: str
     source: str
     grid: GazeGrid | None = None
@@ -56,6 +56,7 @@ class Protocol:
         """Returns the values that results depend on, for JSON."""
         values = {"name": self.name, **dataclasses.asdict(self)}
         del values["about"]
+        values["others"] = values.pop("negatives")  # its name in stored results
         return values
 
     def with_postprocess(self, postprocess: str) -> Protocol:
@@ -109,7 +110,7 @@ register("protocol", "stavis")(
         at_frame_size=False,
         smooth=True,
         first_frame=9,
-        others="video",
+        negatives="video",
         average="videos",
         source="atsiami/STAViS @71fd51f eval_code",
     )
@@ -121,7 +122,7 @@ register("protocol", "vinet")(
         at_frame_size=True,
         smooth=False,
         first_frame=1,
-        others="video",
+        negatives="video",
         average="videos",
         source="samyak0210/ViNet @2a52666",
     )
@@ -133,7 +134,7 @@ register("protocol", "dhf1k")(
         at_frame_size=True,
         smooth=False,
         first_frame=1,
-        others="set",
+        negatives="set",
         average="frames",
         source="wenguanwang/DHF1K @35570c7",
     )
@@ -145,7 +146,7 @@ register("protocol", "gaze")(
         at_frame_size=False,
         smooth=False,
         first_frame=1,
-        others="stimuli",
+        negatives="stimuli",
         average="videos",
         source="docs/protocols.md",
         grid=GazeGrid(),

@@ -108,7 +108,7 @@ class OtherFixations:
         labelled = [index for index in range(entry.frames) if entry.has_truth(index)]
         self._truths = {index: unit.source.truth(entry, index) for index in labelled}
         self._fixations = {index: truth.fixations for index, truth in self._truths.items()}
-        if self._protocol.others == "video":
+        if self._protocol.negatives == "video":
             points = [fixations.points for fixations in self._fixations.values()]
             self._video = VideoOthers(self._truths[labelled[0]].size, points)
 
@@ -121,7 +121,7 @@ class OtherFixations:
         """Returns bool [h, w]: fixations elsewhere, from which the negatives of a trial are drawn."""
         if self._video is not None:
             return self._video.map(trial.points)
-        if self._protocol.others == "stimuli":
+        if self._protocol.negatives == "stimuli":
             return fixation_map(self._of_other_stimuli(draw("pool")), trial.size)
         return _pooled(self._pool, trial.size, draw("pool"))
 

@@ -34,7 +34,7 @@ from avsal_jax.spec.input import InputSpec
 
 Source = Video | ImageFolder | ImageFile
 HEARS_SILENCE = "the audio input of the model is silence"
-_SLOWEST, _FASTEST, _TRAINED = 15, 35, 30  # frames per second
+_MIN_RATE, _MAX_RATE, _TRAINING_RATE = 15, 35, 30  # frames per second
 
 
 def list_inputs(
@@ -170,15 +170,15 @@ def damage_notes(source: Source, count: int) -> list[str]:
 
 
 def rate_warning(rate: float, step: int) -> str | None:
-    """Returns a line about a frame rate far from that of the training data (24 to 30), or None."""
+    """Returns a warning if a frame rate is far from those of the training data (24 to 30), or None."""
     effective = rate / step
-    if _SLOWEST <= effective <= _FASTEST:
+    if _MIN_RATE <= effective <= _MAX_RATE:
         return None
     advice = ""
-    if effective > _FASTEST:
-        better = max(2, round(rate / _TRAINED))
-        advice = f"; --frame-step {better} would show it {rate / better:.3g}"
-    return f"{effective:.3g} frames per second: the networks were trained at 24 to 30{advice}"
+    if effective > _MAX_RATE:
+        better = max(2, round(rate / _TRAINING_RATE))
+        advice = f"; --frame-step {better} reduces the rate to {rate / better:.3g}"
+    return f"the network gets {effective:.3g} frames per second, but was trained at 24 to 30{advice}"
 
 
 class Sounds:

@@ -1,4 +1,4 @@
-"""The frames of the clip whose map is that of frame i (paper 001, section 3.4)."""
+"""The frames of the clip whose map is that of frame i (AViNet, Jain et al. 2021, section 3.4)."""
 
 from __future__ import annotations
 

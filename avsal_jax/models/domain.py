@@ -1,4 +1,4 @@
-"""Domain discriminators of domain-adversarial training (paper 000, section 3.3; no public code)."""
+"""Domain discriminators of domain-adversarial training (Fan et al. 2022, 3.3; no public code)."""
 
 from __future__ import annotations
 

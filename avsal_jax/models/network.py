@@ -1,4 +1,4 @@
-"""The one network: visual encoder, neck, audio encoder, fusion, regulator, heads."""
+"""The network of all systems: visual encoder, neck, audio encoder, fusion, regulator, heads."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ SALIENCY = "saliency"  # the head whose logits are the map
 
 @dataclasses.dataclass(frozen=True)
 class _NamedModules:
-    """Modules by name; flax does not look into it, so that `Heads` gives each its own name."""
+    """Modules by name; hidden from flax, so that `Heads` can name each of them."""
 
     items: tuple[tuple[str, nn.Module], ...] = ()
 
 
 class Heads(nn.Module):
-    """What reads the pyramid, by name; the variables of each lie under `heads/NAME`.
+    """The heads, which read the pyramid, by name; their variables are under `heads/NAME`.
 
-    Made by `Heads.of({"saliency": ViNetDecoder()})`. `heads["saliency"]`, `len(heads)` and iteration are as
-    of a dict.
+    Create it with `Heads.of({"saliency": ViNetDecoder()})`. `heads["saliency"]`, `len(heads)` and iteration
+    work as for a dict.
     """
 
     modules: _NamedModules = _NamedModules()
@@ -44,7 +44,7 @@ class Heads(nn.Module):
     def of(cls, modules: Mapping[str, nn.Module]) -> Heads:
         for name in modules:
             if not (name.isidentifier() and name.islower()) or hasattr(cls, name) or name == "name":
-                raise AvsalError(f"a head has a name of small letters, as saliency; got {name!r}")
+                raise AvsalError(f"a head needs a lower-case name, such as saliency; got {name!r}")
         return cls(_NamedModules(tuple(modules.items())))
 
     def setup(self):
@@ -62,7 +62,7 @@ class Heads(nn.Module):
 
     @property
     def sees_medium(self) -> bool:
-        """Whether any head asks for the medium of the clips."""
+        """Whether any head takes the medium of the clips."""
         return any(_sees_medium(module) for _, module in self.modules.items)
 
     def __iter__(self) -> Iterator[str]:
@@ -76,19 +76,20 @@ class Heads(nn.Module):
 
 
 def _sees_medium(module: nn.Module) -> bool:
-    return getattr(module, "sees_medium", False)  # which a module that is not a `Part` may lack
+    return getattr(module, "sees_medium", False)  # a module that is not a `Part` may lack it
 
 
 class Network(nn.Module):
-    """A clip -> logits of each head.
+    """Computes the logits of each head from a clip.
 
-    Fields are the clip that it takes and the slots; an empty slot is None. A converted part has only an
-    encoder and no head; use it for its features. An audio-only network takes no frames.
-    Features recorded here: `taps` (the pyramid after the neck, finest level first) and `audio` (tokens
-    [B, S, C]); parts record others under their own paths, as `fusion/fused`.
+    The fields are the shape of the clip and the slots; an empty slot is None. A converted part is a network
+    with only an encoder and no head; use it for its features. An audio-only network takes no frames.
 
-    `run` is how a network is used. A sliding window shares what depends on one frame alone: `frame_features`
-    once for each frame, then `run_windows`.
+    The network records the features `taps` (the pyramid after the neck, finest level first) and `audio`
+    (tokens [B, S, C]). Parts record further features under their own paths, such as `fusion/fused`.
+
+    Call `run` to use a network. Sliding windows share features that depend on a single frame: call
+    `frame_features` once per frame, then `run_windows`.
     """
 
     input: InputSpec = InputSpec()
@@ -102,7 +103,7 @@ class Network(nn.Module):
     def __call__(
         self, frames: jax.Array | None, audio=None, train: bool = False, medium: str = "video"
     ) -> dict[str, jax.Array]:
-        """Normalised frames [B, T, H, W, 3] and sound -> logits [B, ...] by head."""
+        """Returns the logits [B, ...] of each head for normalised frames [B, T, H, W, 3] and sound."""
         pyramid = None if self.visual_encoder is None else self.visual_encoder(frames, train)
         return self._from_pyramid(pyramid, audio, train=train, medium=medium)
 
@@ -135,7 +136,7 @@ class Network(nn.Module):
         return self._from_taps(pyramid, tokens, train=train, medium=medium)
 
     def _from_taps(self, pyramid, tokens, train: bool = False, medium: str = "video") -> dict[str, jax.Array]:
-        """What follows the encoders and the neck: pyramid and tokens of the sound -> logits by head."""
+        """Returns the logits of each head for the pyramid after the neck and the tokens of the sound."""
         fused = pyramid if self.fusion is None else self.fusion(pyramid, tokens, train)
         if self.regulator is not None:
             fused = self.regulator(pyramid, fused, train)
@@ -148,7 +149,7 @@ class Network(nn.Module):
 
     @property
     def shares_frames(self) -> bool:
-        """Whether the visual encoder has a part that works on each frame alone (`stem`, then `trunk`)."""
+        """Whether the visual encoder has a part that processes single frames (`stem`, before `trunk`)."""
         return hasattr(self.visual_encoder, "stem")
 
     def run(
@@ -160,20 +161,20 @@ class Network(nn.Module):
         rngs: dict | None = None,
         features: Sequence[str] | None = (),
     ) -> Outputs:
-        """Evaluates the network on a batch of clips; pure, to be jitted by its caller.
+        """Evaluates the network on a batch of clips; a pure function, which the caller may jit.
 
         If a clip has no sound, the input of an audio-visual network is silence.
 
         Args:
           variables: `params` and `batch_stats`.
-          clip: frames uint8 [B, T, H, W, 3], or float with `normalized=True`; or what is `shared`.
-          train: whether batch norm uses the batch, and dropout drops.
-          rngs: keys by purpose, as {"dropout": key}, where `train`.
+          clip: with frames uint8 [B, T, H, W, 3], or float with `normalized=True`; or with `shared` features.
+          train: whether batch norm uses the statistics of the batch, and dropout is active.
+          rngs: keys by purpose, such as {"dropout": key}, for `train`.
           features: names of recorded features to return, such as `taps`; None for all of them, by path.
 
         Raises:
-          AvsalError: a clip that does not fit the input or the weights, or an unknown feature (the known
-            ones are listed).
+          AvsalError: a clip that does not fit the input or the weights, or an unknown feature; the message
+            lists the available features.
         """
         if clip.shared is not None:
             return self._run_shared(variables, clip, train=train, rngs=rngs, features=features)
@@ -185,7 +186,7 @@ class Network(nn.Module):
 
     @property
     def stem_is_frozen(self) -> bool:
-        """Whether `frame_features` gives the same in each step of training."""
+        """Whether training does not change the result of `frame_features`."""
         return self.shares_frames and getattr(self.visual_encoder, "stem_is_frozen", False)
 
     @property
@@ -200,7 +201,7 @@ class Network(nn.Module):
         )
 
     def limits(self, params: dict) -> dict[str, Limit]:
-        """Returns what parts watch of their parameters; see `Part.limits`."""
+        """Returns the values that parts monitor and their bounds; see `Part.limits`."""
         return {
             f"{slot}.{name}": limit
             for slot in SLOTS
@@ -209,14 +210,14 @@ class Network(nn.Module):
         }
 
     def frame_features(self, variables: dict, frames: jax.Array):
-        """Returns what windows share of frames uint8 [N, H, W, 3]: what the encoder's stem makes of each.
+        """Returns the features that windows share: the stem's output for frames uint8 [N, H, W, 3].
 
-        That is an array [N, H', W', C], or several in a tuple, as the pyramid of an encoder of single frames.
-        They are the frames themselves where the encoder has no part that works on one frame alone.
+        The result is an array [N, H', W', C], or a tuple of arrays, such as the pyramid of an encoder of
+        single frames. Without a stem, the frames themselves are returned.
         """
         if not self.shares_frames:
             return frames
-        clip = normalize_pixels(frames, self.input.pixels)[None]  # the stem sees no neighbours
+        clip = normalize_pixels(frames, self.input.pixels)[None]  # the stem does not combine frames
         return jax.tree.map(lambda feature: feature[0], self.apply(variables, clip, method="_stem"))
 
     def run_windows(
@@ -226,7 +227,7 @@ class Network(nn.Module):
 
         Args:
           variables: as in `run`.
-          shared: what `frame_features` gave, each array as clips [B, T, ...].
+          shared: the result of `frame_features`, each array as clips [B, T, ...].
           audio: sound of the clips, or None for silence.
           features: as in `run`.
           medium: as `Clip.medium`.
@@ -236,9 +237,9 @@ class Network(nn.Module):
         return self.run(variables, Clip(None, audio, shared=shared, medium=medium), features=features)
 
     def _run_shared(self, variables: dict, clip: Clip, **options) -> Outputs:
-        """Evaluates clips whose frames the encoder's stem has seen; 16 bits of a cache become 32."""
+        """Evaluates clips of features from the encoder's stem; float16 of a cache becomes float32."""
         if not self.shares_frames:
-            raise AvsalError("this network shares no features of frames: its visual encoder has no stem")
+            raise AvsalError("this network cannot share features of frames: its visual encoder has no stem")
         shared = jax.tree.map(
             lambda feature: feature.astype(jnp.float32) if feature.dtype == jnp.float16 else feature,
             clip.shared,
@@ -278,7 +279,7 @@ class Network(nn.Module):
         tokens: jax.Array | None,
         medium: str = "video",
     ) -> Outputs:
-        """Evaluates what follows the features `taps` and `audio`."""
+        """Evaluates the parts after the features `taps` and `audio`."""
         return self._evaluated(variables, (pyramid, tokens), method="_from_taps", medium=medium)
 
     def _evaluated(
@@ -305,43 +306,43 @@ class Network(nn.Module):
         shape = () if clip.frames is None else clip.frames.shape
         if len(shape) != 5 or shape[-1] != 3 or length not in (None, shape[1]):
             size = "T" if length is None else length
-            raise AvsalError(f"a clip for this network has frames [B, {size}, H, W, 3]; got {tuple(shape)}")
+            raise AvsalError(f"this network takes frames of shape [B, {size}, H, W, 3]; got {tuple(shape)}")
         if clip.normalized:
             return jnp.asarray(clip.frames)
         return normalize_pixels(clip.frames, self.input.pixels)
 
     def _checked_audio(self, clip: Clip, batch: int | None = None) -> jax.Array:
-        """Returns the sound of the clips; silence where they have none."""
+        """Returns the sound of the clips, or silence if they have no sound."""
         batch = batch if clip.frames is None else clip.frames.shape[0]
         if clip.audio is None:
             return self._silence(batch or 1)
         shape, expected = clip.audio.shape, self.input.audio.shape if self.input.audio else ("samples",)
         if len(shape) != 1 + len(expected) or batch not in (None, shape[0]):
             sizes = ", ".join(map(str, (batch or "B", *expected)))
-            raise AvsalError(f"the sound of these clips has the shape [{sizes}]; got {tuple(shape)}")
+            raise AvsalError(f"this network takes sound of shape [{sizes}]; got {tuple(shape)}")
         return jnp.asarray(clip.audio)
 
     def _silence(self, batch: int) -> jax.Array:
         audio = self.input.audio
         if audio is None:
             raise AvsalError(
-                "this network takes audio, and its input has none: set audio.name and its fields"
+                "this network takes audio, but its input defines none: set audio.name and its fields"
             )
         return jnp.full((batch, *audio.shape), audio.silence.level, jnp.float32)
 
 
 def abstract_variables(network: Network) -> dict:
-    """Returns `params` and `batch_stats` as shapes and dtypes, computing nothing.
+    """Returns the shapes and dtypes of `params` and `batch_stats` without computing them.
 
     Raises:
-      AvsalError: parts that do not fit each other, or the clip.
+      AvsalError: parts that do not fit each other or the clip.
     """
     return unboxed(_traced_variables(network))
 
 
 @functools.lru_cache(maxsize=64)
 def _traced_variables(network: Network) -> dict:
-    """Traced once: S3D takes seconds, and converting or loading asks several times."""
+    """Returns the traced variables; cached, since tracing S3D takes seconds and is needed repeatedly."""
     return traced_init(functools.partial(_init, network))
 
 
@@ -361,7 +362,7 @@ def init_variables(network: Network, seed: int, start: Start = "he") -> dict:
 
 
 def feature_shapes(network: Network, names: Sequence[str] | None) -> dict:
-    """Returns the named features of one clip, or all for None, as shapes and dtypes, computing nothing.
+    """Returns the shapes and dtypes of features of a clip (all features for None) without computing them.
 
     Raises:
       AvsalError: as `recorded_features`.
@@ -373,11 +374,11 @@ def feature_shapes(network: Network, names: Sequence[str] | None) -> dict:
 
 
 def _misfit(spec: InputSpec, frames, audio) -> str:
-    frames = next(iter(jax.tree.leaves(frames)), None)  # of a stem's features, the first
+    frames = next(iter(jax.tree.leaves(frames)), None)  # the first of the features of a stem
     inputs = [] if frames is None else [f"frames of {frames.shape[2]}x{frames.shape[3]}"]
     inputs += [] if audio is None else [f"sound {tuple(audio.shape[1:])}"]
     sound = f" and sound {spec.audio.shape}" if spec.audio else ""
     return (
-        f"{' with '.join(inputs)} do not fit the weights of this network: some of them belong to one size "
-        f"of clip, here frames of {spec.height}x{spec.width}{sound}"
+        f"this network takes only frames of {spec.height}x{spec.width}{sound}, because the shapes of some "
+        f"weights depend on the size of the clip; got {' and '.join(inputs)}"
     )

@@ -1,4 +1,4 @@
-"""How CASP-Net lets picture and sound interact (paper 003, section 3.2): quadratic, linear, bilinear.
+"""Audio-visual interaction of CASP-Net (Xiong et al. 2023, 3.2): quadratic, linear and bilinear forms.
 
 Letters: B batch, L visual tokens (T * H * W of a level, time slowest), S sound tokens, C and D channels.
 S divides L, and each sound token stands for L / S consecutive visual tokens: S = 1 is one token tiled over

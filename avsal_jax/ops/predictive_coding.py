@@ -1,4 +1,4 @@
-"""Consistency-aware predictive coding (paper 003, section 3.3, Eqs. 6 and 7).
+"""Consistency-aware predictive coding (CASP-Net, Xiong et al. 2023, 3.3, Eqs. 6 and 7).
 
 A column of activities mu_0 .. mu_L stands above the sound. Each predicts what lies below it; the errors are
 

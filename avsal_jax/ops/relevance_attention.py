@@ -1,4 +1,4 @@
-"""Relevance-aware cross-attention between picture and sound (paper 002, Eqs. 2 to 5): no softmax."""
+"""Relevance-aware cross-attention of AVRSP (Yu et al. 2024, Eqs. 2 to 5), which has no softmax."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What runs beneath models and data: devices, processes, threads, compiled programs.
+"""Devices, processes, threads and compiled programs: the layer below models and data.
 
-`cluster` (which process of how many), `parallel` (the mesh of devices), `watch` (heartbeat and stacks of a
-run), `threads` (overlapping stages), `compile_cache`.
+`cluster` (process numbers from launchers), `parallel` (the mesh of devices), `watch` (heartbeats, stacks and
+dead processes of a run), `threads` (overlapping stages), `compile_cache`.
 """

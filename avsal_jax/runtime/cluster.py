@@ -1,8 +1,8 @@
-"""Which process of how many this is, by what SLURM, Open MPI or a TPU machine says in the environment.
+"""Reads the number of this process and of all processes from the variables of SLURM, Open MPI or a TPU.
 
-`jax.distributed.initialize` reads the same variables when processes join. This module reads what jax does
-not offer without joining: the number of a process, for its share of the work, and whether a job has only one
-task, which then runs alone.
+`jax.distributed.initialize` reads the same variables, but jax reports them only to processes that join. This
+module reads them in advance: a process that works on a share of the videos needs its number but never joins,
+and a job with a single task must not join.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _OPEN_MPI = ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LO
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """What a launcher or flags say of this process; jax detects what is None.
+    """The number of this process and of all of them, from a launcher or flags; jax detects what is None.
 
     Attributes:
-      kind: the launcher, in words.
+      kind: the name of the launcher, for messages.
       coordinator: `HOST:PORT` of process 0.
       count: number of processes.
-      index: of this one, from 0.
-      local: number of this process on its machine, from 0; None if it has the machine for itself.
+      index: of this process, from 0.
+      local: number of this process on its machine, from 0; None if no other process of the run is there.
     """
 
     kind: str
@@ -40,18 +40,19 @@ class Cluster:
     def __str__(self) -> str:
         if self.count is None:
             return self.kind
-        where = f", process 1 is at {self.coordinator}" if self.coordinator else ""
-        return f"{self.kind}: process {self.index + 1} of {self.count}{where}"
+        address = f", coordinator {self.coordinator}" if self.coordinator else ""
+        return f"{self.kind}: process {self.index} of {self.count}{address}"
 
 
 def find_cluster(environment: Mapping[str, str] = os.environ) -> Cluster | None:
-    """Returns what the environment says, in the order of jax's own detection; None for a process by itself.
+    """Returns the cluster that the environment describes; None for a single process.
 
-    A SLURM job step (`srun`) has all of SLURM's variables; the batch script around it has not, and runs by
-    itself. A job of one task runs by itself too.
+    Launchers are tried in the same order as in jax's own detection. Only a job step of SLURM (`srun`) has all
+    of SLURM's variables; the batch script around it lacks some and counts as a single process. A job with one
+    task is a single process too.
 
     Raises:
-      AvsalError: a variable of the launcher has a wrong value.
+      AvsalError: a variable of the launcher has an invalid value.
     """
     if all(name in environment for name in _OPEN_MPI):  # before SLURM, whose variables mpirun passes on
         kind, names = "Open MPI", _OPEN_MPI
@@ -61,21 +62,21 @@ def find_cluster(environment: Mapping[str, str] = os.environ) -> Cluster | None:
         return Cluster("a TPU machine") if _on_tpu() else None
     count, index, local = (_number(environment, name) for name in names)
     if not 0 <= index < count:
-        raise AvsalError(f"{kind} says that this is process {index} (from 0) of {count}: restart it")
+        raise AvsalError(f"{kind} reports process {index} of {count}, counted from 0: restart the job")
     return Cluster(kind, count=count, index=index, local=local) if count > 1 else None
 
 
 def own_gpus(cluster: Cluster, environment: Mapping[str, str] = os.environ) -> list[int] | None:
-    """Returns the numbers of the GPUs that a process shall use, among those it can see; None for all.
+    """Returns the numbers of the GPUs that a process uses, among those visible to it; None for all.
 
-    A process that has its machine for itself takes all, as one that is shown a single GPU takes this;
-    several on a machine take one each, by their order.
+    If a machine runs several processes, each takes one GPU, in the order of their numbers. A process uses all
+    visible GPUs if no other process of the run is on its machine, or if it sees a single GPU.
 
     Raises:
       AvsalError: more processes on the machine than GPUs.
     """
-    listed = environment.get("CUDA_VISIBLE_DEVICES", "")
-    count = len([part for part in listed.split(",") if part.strip()])
+    visible = environment.get("CUDA_VISIBLE_DEVICES", "")
+    count = len([part for part in visible.split(",") if part.strip()])
     per_machine = environment.get("SLURM_STEP_TASKS_PER_NODE") or environment.get(
         "OMPI_COMM_WORLD_LOCAL_SIZE"
     )
@@ -83,14 +84,14 @@ def own_gpus(cluster: Cluster, environment: Mapping[str, str] = os.environ) -> l
         return None
     if count and cluster.local >= count:
         raise AvsalError(
-            f"this is process {cluster.local} (from 0) on its machine, which shows it {count} GPUs "
-            f"(CUDA_VISIBLE_DEVICES={listed}); start at most {count} processes on a machine"
+            f"process {cluster.local} of this machine, counted from 0, has no GPU: {count} are visible "
+            f"(CUDA_VISIBLE_DEVICES={visible}); start at most {count} processes per machine"
         )
     return [cluster.local]
 
 
 def share(items: list, shard: tuple[int, int] | None) -> list:
-    """Returns what of `items` is the I-th of N shares: every N-th from the I-th on (from 1); None: all."""
+    """Returns share I of N, from 1: every N-th item, beginning with the I-th. None returns all items."""
     index, count = shard or (1, 1)
     return items[index - 1 :: count]
 
@@ -98,12 +99,12 @@ def share(items: list, shard: tuple[int, int] | None) -> list:
 def _number(environment: Mapping[str, str], name: str) -> int:
     text = environment[name]
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise AvsalError(f"{name} is {text!r}, not a whole number; unset it, or start by the launcher again")
+        raise AvsalError(f"{name} is {text!r}, not a whole number; unset it, or start the job again")
     return int(text)
 
 
 def _on_tpu() -> bool:
-    """Whether jax uses a TPU here: on import it adds `tpu` to its platforms if it finds libtpu and a chip."""
+    """Whether jax uses a TPU: on import it adds `tpu` to its platforms if it finds libtpu and a chip."""
     if importlib.util.find_spec("libtpu") is None:
         return False
     import jax
@@ -112,7 +113,7 @@ def _on_tpu() -> bool:
 
 
 def tpu_worker(environment: Mapping[str, str] = os.environ) -> tuple[int, int] | None:
-    """Returns (index from 0, count) of a TPU machine in its slice, where the environment tells; else None."""
+    """Returns (index from 0, count) of a TPU machine in its slice; None if the environment lacks them."""
     names = environment.get("TPU_WORKER_HOSTNAMES", "").split(",")
     if len(names) < 2 or "TPU_WORKER_ID" not in environment:
         return None

@@ -1,4 +1,4 @@
-"""The mesh of all devices, and what lies where on it: state everywhere, batches in shares."""
+"""Data parallelism over a mesh of all devices: the state is replicated, batches are split."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from avsal_jax.errors import AvsalError
 
 
 class DataParallel:
-    """One axis over all devices of all processes; the same code for 1..N devices and 1..M processes.
+    """One mesh axis over all devices of all processes; also works for one device or one process.
 
     Args:
-      batch: clips of a step over all devices.
-      devices: None for all.
+      batch: clips per step over all devices.
+      devices: the devices to use; None for all.
 
     Raises:
       AvsalError: the devices cannot share the batch.
@@ -33,18 +33,18 @@ class DataParallel:
         self.process = jax.process_index(), jax.process_count()
 
     def replicate(self, tree):
-        """Returns host values as arrays that every device holds."""
+        """Copies host values to every device."""
         return jax.tree.map(
             lambda leaf: jax.make_array_from_process_local_data(self.everywhere, np.asarray(leaf)), tree
         )
 
     def split(self, batch: dict) -> dict:
-        """Returns this process's rows [b, ...] as their share of the global batch [B, ...]."""
+        """Returns the global batch [B, ...], to which this process contributes its rows [b, ...]."""
         return {
             name: jax.make_array_from_process_local_data(self.shares, np.asarray(rows))
             for name, rows in batch.items()
         }
 
     def jit(self, step, donate: bool = False):
-        """Compiles a step whose results lie everywhere."""
+        """Returns the jitted step; its results are replicated on all devices."""
         return jax.jit(step, donate_argnums=(0,) if donate else (), out_shardings=self.everywhere)

@@ -10,9 +10,9 @@ _END = object()
 
 
 def prefetched(items: Iterable, depth: int) -> Iterator:
-    """Yields `items`, produced in a thread up to `depth` ahead; its exception is raised here.
+    """Yields `items`, which a thread produces up to `depth` ahead; its exceptions are raised here.
 
-    Closing the generator, or letting go of it, stops the thread and closes `items` where it can be.
+    Closing or deleting the generator stops the thread, and closes `items` if it has a method `close`.
     """
     ready: queue.Queue = queue.Queue(depth)
     stopped = threading.Event()
@@ -32,7 +32,7 @@ def prefetched(items: Iterable, depth: int) -> Iterator:
                 if not put((item, None)):
                     return
             put((_END, None))
-        except BaseException as error:  # handed over, whatever it is
+        except BaseException as error:  # every exception is passed to the consumer
             put((_END, error))
         finally:
             if hasattr(items, "close"):
@@ -54,9 +54,9 @@ def prefetched(items: Iterable, depth: int) -> Iterator:
 
 
 class Worker:
-    """Calls `consume` with every item that is put, in a thread, in order.
+    """Calls `consume` in a thread for every item, in order.
 
-    A failure is raised at the next `put`, or at `close`; items after it are dropped.
+    An exception of `consume` is raised by the next call of `put` or `close`; later items are dropped.
     """
 
     def __init__(self, consume: Callable, depth: int):
@@ -66,13 +66,13 @@ class Worker:
         self._thread.start()
 
     def put(self, item) -> None:
-        """Hands over an item; waits while the queue is full."""
+        """Adds an item to the queue; waits while the queue is full."""
         if self._error is not None:
             raise self._error
         self._queue.put(item)
 
     def close(self, drop: bool = False) -> None:
-        """Waits until all items are consumed, or drops those that wait."""
+        """Waits until all items are consumed; with `drop`, discards the items in the queue."""
         self._drop = self._drop or drop
         self._queue.put(_END)
         self._thread.join()

@@ -1,4 +1,4 @@
-"""`python -m avsal_jax.testing.command ...` is `avsal ...` that knows the small network of tests too."""
+"""`python -m avsal_jax.testing.command ...` is `avsal ...` with the small network of tests registered."""
 
 import sys
 

@@ -19,7 +19,7 @@ SAMPLE_RATE = 22_050
 
 @dataclasses.dataclass(frozen=True)
 class FakeVideo:
-    """What was written for one video.
+    """The content of a generated video and of its truth.
 
     Attributes:
       name: of the video.
@@ -27,7 +27,7 @@ class FakeVideo:
       frames: uint8 [N, H, W, 3].
       densities: uint8 [N, H, W].
       fixations: int32 [K, 2] per frame, (row, column), row by row.
-      listed: the number of frames that its list states.
+      listed_frames: the number of frames that its list states.
       black: the frames whose truth is black.
       sound: float32 [samples] in [-1, 1] at SAMPLE_RATE.
     """
@@ -37,7 +37,7 @@ class FakeVideo:
     frames: np.ndarray
     densities: np.ndarray
     fixations: tuple[np.ndarray, ...]
-    listed: int
+    listed_frames: int
     black: tuple[int, ...]
     sound: np.ndarray
 
@@ -47,11 +47,11 @@ def fake_video(
     count: int = 6,
     size: tuple[int, int] = (36, 52),
     fps: float = 24.99975,
-    listed: int | None = None,
+    listed_frames: int | None = None,
     black: tuple[int, ...] = (),
     seed: int = 0,
 ) -> FakeVideo:
-    """Makes a video: a bright spot wanders over grey, people look at it, and it sounds."""
+    """Makes a video with sound: a bright spot moves over grey, and fixations are near it."""
     rng = np.random.RandomState(seed)
     height, width = size
     rows, columns = np.mgrid[:height, :width]
@@ -69,25 +69,24 @@ def fake_video(
             densities[index] = np.round(255 * spot / spot.max())
         fixations.append(np.unique(points.astype(np.int32), axis=0))
     sound = 0.4 * np.sin(np.arange(int(count / fps * SAMPLE_RATE)) * rng.uniform(0.02, 0.1))
-    listed = count if listed is None else listed
     return FakeVideo(
         name,
         fps=fps,
         frames=frames,
         densities=densities,
         fixations=tuple(fixations),
-        listed=listed,
+        listed_frames=count if listed_frames is None else listed_frames,
         black=tuple(black),
         sound=sound.astype(np.float32),
     )
 
 
 def fake_videos(names=("first_52x36", "second_64x40", "third_40x48")) -> tuple[FakeVideo, ...]:
-    """Makes three videos: a good one, one with black truth, one shorter than its list says."""
+    """Makes three videos: a good one, one with black truth, one with fewer frames than its list states."""
     return (
         fake_video(names[0], count=6, size=(36, 52), fps=24.99975, seed=1),
         fake_video(names[1], count=7, size=(40, 64), fps=29.9997, black=(0, 4), seed=2),
-        fake_video(names[2], count=5, size=(48, 40), fps=24.99975, listed=6, seed=3),
+        fake_video(names[2], count=5, size=(48, 40), fps=24.99975, listed_frames=6, seed=3),
     )
 
 
@@ -115,7 +114,7 @@ def write_stavis(root, folder: str, videos, lists: dict[str, tuple[str, ...]] | 
     by_name = {video.name: video for video in videos}
     for part, names in (lists or {}).items():
         selected = [by_name[name] for name in names]
-        text = "\n".join(f"{v.name} {v.listed} {v.fps:.6f}" for v in selected)
+        text = "\n".join(f"{v.name} {v.listed_frames} {v.fps:.6f}" for v in selected)
         path = root / "fold_lists" / f"{folder}_list_{part}_fps.txt"
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)  # without a last newline, as some of the real ones
@@ -128,7 +127,7 @@ def write_dhf1k(root, videos, fixation: str = "png") -> pathlib.Path:
     Args:
       root: the folder to write into.
       videos: of FakeVideo.
-      fixation: `png`, `mat` (in fixation/maps), `mat beside maps`, or `withheld` for no truth.
+      fixation: `png`, `mat` (in fixation/maps), `mat with maps`, or `withheld` for no truth.
     """
     root = pathlib.Path(root)
     for video in videos:
@@ -141,7 +140,7 @@ def write_dhf1k(root, videos, fixation: str = "png") -> pathlib.Path:
         if fixation == "png":
             _write_images(truth / "fixation", "{:04d}.png", fixation_maps(video))
         else:
-            folder = truth / ("maps" if fixation == "mat beside maps" else "fixation/maps")
+            folder = truth / ("maps" if fixation == "mat with maps" else "fixation/maps")
             write_mat_maps(folder, form="{:04d}.mat", video=video, variable="I")
     return root
 

@@ -20,9 +20,9 @@ from avsal_jax.testing import COMMAND
 
 _TIMES = ("waiting", "steps_per_second")
 _SAVE_EVERY = 10  # steps
-_LIMIT = 900.0  # seconds for one process
-_ROOM = 1_500_000  # bytes that are left on a disk that must fill up: less than a checkpoint needs
-HEARTBEAT = 10  # seconds, of runs of several processes
+_PROCESS_TIMEOUT_SECONDS = 900.0
+_FREE_BYTES = 1_500_000  # on a disk that must fill up: less than a checkpoint needs
+HEARTBEAT_SECONDS = 10  # heartbeat timeout of runs of several processes
 KILL, STOP = "SIGKILL", "SIGTERM"
 STOP_SAVING, FULL = "SIGTERM during a save", "full disk"
 
@@ -35,12 +35,12 @@ class Interrupted:
       prepared: the folder of prepared sets.
       folder: for the workdirs and the compiled programs.
       steps: of the run; every one is recorded, and every tenth is saved.
-      processes: that make the run, on this machine.
-      more: further arguments of `avsal train`; `visual_encoder=small` compiles in seconds.
+      processes: number of processes of the run, all on this machine.
+      arguments: further arguments of `avsal train`; `visual_encoder=small` compiles in seconds.
     """
 
     def __init__(
-        self, config: str, prepared, folder, steps: int, processes: int = 1, more: Sequence[str] = ()
+        self, config: str, prepared, folder, steps: int, processes: int = 1, arguments: Sequence[str] = ()
     ):
         changes = {"data.root": prepared, "steps": steps, "evaluation.every": steps // 2}
         changes |= {"save_every": _SAVE_EVERY, "log_every": 1}
@@ -48,7 +48,7 @@ class Interrupted:
             "--config",
             config,
             *(f"--config.{key}={value}" for key, value in changes.items()),
-            *more,
+            *arguments,
         ]
         self._folder, self._processes = pathlib.Path(folder), processes
         self.uninterrupted = self._folder / "whole"
@@ -61,15 +61,15 @@ class Interrupted:
         """Interrupts one run by each event in turn, at random moments, and lets it end.
 
         Args:
-          seed: of the moments, and of which process is met.
+          seed: of the moments, and of the choice of the process that is interrupted.
           events: `KILL`, `STOP`, `STOP_SAVING`, or `FULL`, which needs the right to mount a disk.
 
         Returns:
           For each event: `event`; `committed`, the last complete checkpoint; `recorded`, the last step on
-          record; `restored`, what the next process said; `saving`, whether a save was under way; `victim`,
-          the number of the process that got the signal; for each process its `codes`, and `seconds` from
-          the signal to its end (where the disk fills up: from the start); `texts`, what it printed. The last
-          entry has `same`: whether the run ended as the whole one.
+          record; `restored`, the step that the next process logged; `saving`, whether a save was under way;
+          `victim`, the number of the process that got the signal; for each process its `codes`, and `seconds`
+          from the signal to its end (for a full disk: from its start); `texts`, its output. The last entry
+          has `same`: whether the outcome is that of the uninterrupted run.
         """
         draw, workdir, interruptions = random.Random(seed), self._folder / f"run{seed}", []
         with _disk(workdir / "checkpoints", FULL in events) as resize:
@@ -88,7 +88,7 @@ class Interrupted:
         """Starts the run, and lets `event` end it."""
         victim, last = draw.randrange(self._processes), (committed(workdir) or [0])[-1]
         if event == FULL:
-            resize(_ROOM)
+            resize(_FREE_BYTES)
             processes = self._start(workdir)
         else:
             processes = self._start(workdir)
@@ -126,7 +126,7 @@ class Interrupted:
         return texts[0]
 
     def _wait(self, processes, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + _LIMIT
+        deadline = time.monotonic() + _PROCESS_TIMEOUT_SECONDS
         while not condition():
             assert time.monotonic() < deadline, "nothing was saved"
             assert all(p.poll() is None for p in processes), _finish(processes)[0]
@@ -139,7 +139,7 @@ class Interrupted:
         group_flags = []
         if self._processes > 1:
             group_flags = ["--coordinator", free_address(), "--num-processes", str(self._processes)]
-            group_flags += ["--heartbeat", str(HEARTBEAT)]
+            group_flags += ["--heartbeat", str(HEARTBEAT_SECONDS)]
         return [
             subprocess.Popen(
                 [*command, *group_flags, *(["--process-id", str(index)] if group_flags else [])],
@@ -189,27 +189,27 @@ def partial(workdir) -> bool:
 
 
 def outcome(workdir) -> tuple:
-    """Returns what a run ended with: the weights' hash, and all records but their times."""
+    """Returns the hash of the final weights and all log records without their times."""
     weights = (pathlib.Path(workdir) / "model" / "weights.safetensors").read_bytes()
     records = [{k: v for k, v in record.items() if k not in _TIMES} for record in _records(workdir)]
     return hashlib.sha256(weights).hexdigest(), records
 
 
 def _finish(processes) -> tuple[list[str], list[int], list[float]]:
-    """Waits for all; returns what each printed, its exit code, and the seconds to its end."""
-    began, seconds = time.monotonic(), {}
+    """Waits for all processes; returns their outputs, their exit codes, and the seconds to their ends."""
+    start, seconds = time.monotonic(), {}
     try:
-        while len(seconds) < len(processes) and time.monotonic() - began < _LIMIT:
+        while len(seconds) < len(processes) and time.monotonic() - start < _PROCESS_TIMEOUT_SECONDS:
             for index, process in enumerate(processes):
                 if index not in seconds and process.poll() is not None:
-                    seconds[index] = round(time.monotonic() - began, 2)
+                    seconds[index] = round(time.monotonic() - start, 2)
             time.sleep(0.01)
     finally:
         for process in processes:
-            process.kill()  # none outlives a failure; those that have ended are not touched
+            process.kill()  # also after a failure; has no effect on processes that have ended
     texts = [process.communicate()[0] for process in processes]
     codes = [process.returncode for process in processes]
-    return texts, codes, [seconds.get(index, _LIMIT) for index in range(len(processes))]
+    return texts, codes, [seconds.get(index, _PROCESS_TIMEOUT_SECONDS) for index in range(len(processes))]
 
 
 def _restored(text: str) -> int | None:

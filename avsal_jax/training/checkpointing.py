@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written in the background, complete or not there, the last few and the best kept."""
+"""Checkpoints of a run: written atomically in the background; keeps the last few and the best one."""
 
 from __future__ import annotations
 
@@ -27,37 +27,38 @@ from avsal_jax.storage import differences
 from avsal_jax.training.state import TrainState, with_extra, without_extra
 
 _STATE, _RECORD, _DROPPED = "state", "record", ".dropped"
-_MOST_RECORD_BYTES = 10_000_000
-_POLL = 0.02  # seconds
-# What stops a save, as the system words it; libraries below quote these words in errors of their own.
+_MAX_RECORD_BYTES = 10_000_000
+_POLL_SECONDS = 0.02
+# Errors of the system that stop a save. Libraries quote the system's messages for them in their own errors.
 _CAUSES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 class Checkpoints:
     """The checkpoints in a folder, one subfolder for each, named by its step.
 
-    A save is written under a temporary name and renamed when it is complete; one that is dropped is
-    renamed before it is deleted. So whatever bears a step's name is complete, even after SIGKILL (power
-    failure is another matter: nothing is flushed to the disk's platters). With several processes
-    (`jax.distributed`), all construct it and all call `save`, `restore` and `close`, in the same order.
+    A checkpoint is written under a temporary name and renamed when it is complete. It is renamed again before
+    it is deleted. A directory named after a step therefore always holds a complete checkpoint, even after
+    SIGKILL. This does not cover a power failure, because the files are not flushed to the disk. With several
+    processes (`jax.distributed`), all of them construct this object and call `save`, `restore` and `close` in
+    the same order.
 
     Args:
-      folder: made when it is missing; leftovers of interrupted saves are removed.
-      keep: how many of the last are kept, at least 1.
-      metric: the name of the metric whose best checkpoint is kept too; None for no best.
-      mode: `max` or `min`: whether a larger or a smaller value is better. Among equals the earliest is
-        best; a value that is not finite never is.
-      read_only: looks at another run's folder and changes nothing in it.
+      folder: created if it is missing; leftovers of interrupted saves are removed.
+      keep: number of recent checkpoints to keep, at least 1.
+      metric: name of the metric whose best checkpoint is kept in addition; None to keep only recent ones.
+      mode: `max` or `min`: whether a larger or a smaller value is better. The earliest of equal values counts
+        as the best. Values that are not finite are ignored.
+      read_only: for the folder of another run: nothing in it is changed.
 
     Raises:
-      AvsalError: the folder cannot be made, or is missing with `read_only`.
+      AvsalError: the folder cannot be created, or is missing with `read_only`.
     """
 
     def __init__(
         self, folder, keep: int = 3, metric: str | None = None, mode: str = "max", read_only: bool = False
     ):
         if keep < 1 or mode not in ("max", "min"):
-            raise AvsalError(f"checkpoints are kept by keep >= 1 and mode max or min; got {keep}, {mode!r}")
+            raise AvsalError(f"keep must be at least 1, and mode max or min; got {keep} and {mode!r}")
         self.folder = pathlib.Path(folder)
         self._keep, self._metric, self._mode, self._read_only = keep, metric, mode, read_only
         self._manager: ocp.CheckpointManager | None = None
@@ -75,29 +76,28 @@ class Checkpoints:
         self._clear_dropped()
 
     def save(self, step: int, state, meta: dict, metrics: dict[str, float] | None = None) -> bool:
-        """Starts to save; returns once the state may change, before it is written.
+        """Starts a save in the background; after it returns, the caller may change or donate the state.
 
-        At most one save is in flight: this waits for the one before.
+        First waits for the previous save, so that at most one is in progress.
 
         Args:
           step: names the checkpoint.
-          state: a pytree of arrays, on devices or in NumPy, random keys as uint32. It may be donated
-            after the call.
+          state: a pytree of arrays, on devices or in NumPy, random keys as uint32.
           meta: JSON values, returned by `meta` (tuples as lists).
           metrics: values by name, for `best`.
 
         Returns:
-          Whether there was anything to save; False where this step is there already.
+          False if a checkpoint of this step exists already, else True.
 
         Raises:
-          AvsalError: this save could not start, or the one before failed. Earlier checkpoints stay.
+          AvsalError: this save could not start, or the previous one failed. Earlier checkpoints are kept.
         """
         if self._read_only:
-            raise ValueError(f"{self.folder} was opened to be read")
+            raise ValueError(f"{self.folder} was opened with read_only=True")
         self.wait()
         if step in self._steps():
             return False
-        # A copy, since it is written later, and what is no JSON shall fail here.
+        # The copy is needed because it is written later. Values that are not JSON raise an error here.
         record = json.loads(json.dumps({"meta": meta, "metrics": metrics or {}}))
         self._metrics[step] = record["metrics"]
         self._pending, _ORBAX_LOG.failure = step, None
@@ -109,21 +109,19 @@ class Checkpoints:
         return True
 
     def wait(self) -> None:
-        """Waits for the save in flight.
+        """Waits for the save in progress.
 
         Raises:
-          AvsalError: it failed. Earlier checkpoints stay, and one may go on saving.
+          AvsalError: it failed. Earlier checkpoints are kept, and further calls of `save` are possible.
         """
         if self._pending is None:
             return
         try:
             manager = self._open()
             while jax.process_count() > 1 and manager.is_saving_in_progress():
-                if (
-                    _ORBAX_LOG.failure is not None
-                ):  # in this process; Orbax would meet the others first, for minutes
+                if _ORBAX_LOG.failure is not None:  # Orbax itself would wait for the other processes first
                     raise _ORBAX_LOG.failure
-                time.sleep(_POLL)
+                time.sleep(_POLL_SECONDS)
             manager.wait_until_finished()
             manager.check_for_errors()
             if jax.process_index() == 0 and self._pending not in self._steps():
@@ -134,7 +132,7 @@ class Checkpoints:
         self._clear_dropped()
 
     def close(self) -> None:
-        """Waits for the save in flight and ends the threads; `AvsalError` as for `wait`."""
+        """Waits for the save in progress and ends the threads; raises `AvsalError` as `wait` does."""
         try:
             self.wait()
         finally:
@@ -143,36 +141,36 @@ class Checkpoints:
                 self._manager = None
 
     def latest(self) -> int | None:
-        """Returns the step of the last complete checkpoint, after the save in flight; None without one."""
+        """Waits for the save in progress; returns the step of the last complete checkpoint, or None."""
         self.wait()
         return max(self._steps(), default=None)
 
     def best(self) -> int | None:
-        """Returns the step with the best value of `metric`, after the save in flight; None without one."""
+        """Waits for the save in progress; returns the step with the best value of `metric`, or None."""
         self.wait()
         return self._best(self._steps())
 
     def metrics(self, step: int) -> dict[str, float]:
-        """Returns the metrics that a checkpoint was saved with."""
+        """Returns the metrics that were saved with a checkpoint."""
         self._check(step)
         return dict(self._metrics[step])
 
     def meta(self, step: int) -> dict:
-        """Returns what was given to `save` as `meta`; `AvsalError` as for `restore`."""
+        """Returns the argument `meta` of `save`; raises `AvsalError` as `restore` does."""
         self._check(step)
         return self._record(step)["meta"]
 
     def restore(self, step: int, like):
-        """Returns the state of a checkpoint, bit by bit as it was saved.
+        """Returns the state of a checkpoint, bit-identical to the saved one.
 
         Args:
           step: of a complete checkpoint.
-          like: the state's pytree with `jax.ShapeDtypeStruct` leaves: one with a sharding becomes an
-            array on devices with this sharding, one without (or a NumPy value) a NumPy value.
+          like: the state's pytree with `jax.ShapeDtypeStruct` leaves. A leaf with a sharding becomes an array
+            on devices with this sharding. A leaf without one, or a NumPy value, becomes a NumPy value.
 
         Raises:
-          AvsalError: there is no such checkpoint, it is damaged, or it does not fit `like` (with the
-            leaves that are missing, not known, or of another shape or type).
+          AvsalError: the checkpoint does not exist, is damaged, or does not fit `like`; the message lists the
+            leaves that are missing, not known, or of another shape or type.
         """
         self._check(step)
         with _damage_of(self._name_of(step)):
@@ -183,18 +181,18 @@ class Checkpoints:
         return self._of_layout(step, stored, like)
 
     def _of_layout(self, step: int, stored: dict[str, tuple], like):
-        """Returns the state of a checkpoint whose leaves are `stored`, in today's layout of the slots."""
+        """Returns the state of a checkpoint with the leaves `stored`, in the current layout of the slots."""
         if any("/decoder/" in path for path in stored):  # of the first version
             return _relaid(self._restored(step, stored, _relaid(like, earlier_layout)), todays_layout)
         return self._restored(step, stored, like)
 
     def _restored(self, step: int, stored: dict[str, tuple], like):
-        """Returns the state of a checkpoint whose leaves are `stored`, in the layout that it has there."""
+        """Returns the state of a checkpoint with the leaves `stored`, in the layout of the file."""
         checkpoint, problems = self._name_of(step), differences(stored, _described(like), limit=8)
         if problems:
             raise AvsalError(
                 f"{checkpoint} does not fit this run: {'; '.join(problems)}; restore it with the "
-                "configuration that wrote it, or begin in another folder"
+                "configuration that wrote it, or use another folder"
             )
         target = jax.tree.map(_target, like)
         with _damage_of(checkpoint):
@@ -206,13 +204,13 @@ class Checkpoints:
         return f"checkpoint {step} in {self.folder}"
 
     def _open(self) -> ocp.CheckpointManager:
-        """Returns the manager; after a failed save a new one, which knows what is on disk.
+        """Returns the manager; after a failed save, a new one that reads the folder again.
 
         Raises:
-          AvsalError: what Orbax wrote beside a checkpoint is damaged.
+          AvsalError: metadata that Orbax stores with a checkpoint are damaged.
         """
         if self._manager is None:
-            with _damage_of(f"a checkpoint in {self.folder}", but=OSError):  # all their metadata is read
+            with _damage_of(f"a checkpoint in {self.folder}", but=OSError):  # reads all metadata
                 self._manager = self._new_manager()
         return self._manager
 
@@ -238,41 +236,41 @@ class Checkpoints:
         self._metrics.pop(step, None)
         manager, self._manager = self._manager, None
         with contextlib.suppress(Exception):  # it fails for the same reason
-            if manager is not None and jax.process_count() == 1:  # else it waits for the others
+            if manager is not None and jax.process_count() == 1:  # else it waits for the other processes
                 manager.close()
-        if jax.process_index() == 0:  # what was written of it would keep a full disk full
+        if jax.process_index() == 0:  # the partial checkpoint would keep a full disk full
             for partial in self.folder.glob(f"{step}.*tmp*"):
                 shutil.rmtree(partial, ignore_errors=True)
         last = max(self._steps(), default=None)
-        kept = "there is no earlier one" if last is None else f"the last complete one is step {last}"
-        return AvsalError(f"cannot save step {step} in {self.folder}: {_reason(error)}; {kept}")
+        latest = "no complete checkpoint" if last is None else f"the last complete checkpoint is step {last}"
+        return AvsalError(f"cannot save step {step} in {self.folder}: {_reason(error)}; {latest}")
 
     def _steps(self) -> list[int]:
-        """Steps of complete checkpoints, as they are on disk now."""
+        """Returns the steps of the complete checkpoints on disk."""
         return sorted(ocp.utils.checkpoint_steps(self.folder.absolute()))
 
     def _best(self, steps) -> int | None:
         values = {step: self._metrics.get(step, {}).get(self._metric) for step in steps}
-        known = {s: v for s, v in values.items() if isinstance(v, int | float) and math.isfinite(v)}
+        finite = {s: v for s, v in values.items() if isinstance(v, int | float) and math.isfinite(v)}
         sign = -1 if self._mode == "max" else 1
-        return min(known, key=lambda step: (sign * known[step], step), default=None)
+        return min(finite, key=lambda step: (sign * finite[step], step), default=None)
 
     def _check(self, step: int) -> None:
         self.wait()
         steps = self._steps()
         if step not in steps:
-            there = f"there are {', '.join(map(str, steps))}" if steps else "there is none"
-            raise AvsalError(f"there is no checkpoint {step} in {self.folder}; {there}")
+            available = f"it has {', '.join(map(str, steps))}" if steps else "it has no checkpoint"
+            raise AvsalError(f"there is no checkpoint {step} in {self.folder}; {available}")
 
     def _record(self, step: int) -> dict:
         folder = self.folder.absolute() / str(step) / _RECORD
         with _damage_of(self._name_of(step)):
-            if sum(file.stat().st_size for file in folder.iterdir()) > _MOST_RECORD_BYTES:
+            if sum(file.stat().st_size for file in folder.iterdir()) > _MAX_RECORD_BYTES:
                 raise ValueError("its record is too large")
             record = ocp.JsonCheckpointHandler().restore(folder)
             parts = [record.get(part) for part in ("meta", "metrics")] if isinstance(record, dict) else [None]
             if not all(isinstance(part, dict) for part in parts):
-                raise ValueError("its record is none of this program")
+                raise ValueError("its record was not written by avsal")
         return record
 
     def _clear_dropped(self) -> None:
@@ -284,9 +282,9 @@ class Checkpoints:
 class _BestStep(policies.PreservationPolicy):
     """Preserves the checkpoint that `best` chooses.
 
-    Orbax's `BestN` cannot keep what `Checkpoints` promises: it reads only metrics that Orbax saved itself,
-    which checkpoints of earlier versions do not have; among equals it keeps the last one; and if no value
-    is finite, it still keeps one of these checkpoints.
+    Orbax's `BestN` differs from the rule of `Checkpoints`. It reads only metrics that Orbax saved itself, and
+    checkpoints of earlier versions have none. Among equal values it keeps the last one. If no value is
+    finite, it still keeps one of these checkpoints.
     """
 
     best: Callable[[Sequence[int]], int | None]
@@ -298,10 +296,10 @@ class _BestStep(policies.PreservationPolicy):
 
 
 class _OrbaxLog(logging.Filter):
-    """Keeps Orbax from printing: failed saves are raised here in one line, and it warns of meant waits.
+    """Suppresses log messages of Orbax: failed saves raise an error anyway, and its waits are intended.
 
     Attributes:
-      failure: what a save of this process failed with; Orbax says it here first.
+      failure: the error of a failed save of this process, which Orbax logs before it raises it.
     """
 
     failure: BaseException | None = None
@@ -319,20 +317,20 @@ _ORBAX_LOG = _OrbaxLog()
 
 @contextlib.contextmanager
 def _damage_of(checkpoint: str, but: type[Exception] | tuple = ()) -> Iterator[None]:
-    """Turns an error of reading a checkpoint, except `but`, into one line that says what to do."""
+    """Converts an error of reading a checkpoint, except `but`, into an `AvsalError` with advice."""
     try:
         yield
     except but:
         raise
     except Exception as error:
-        with warnings.catch_warnings():  # Orbax leaves coroutines of the other leaves, which warn when freed
+        with warnings.catch_warnings():  # unfinished coroutines of Orbax warn when they are freed
             warnings.simplefilter("ignore", RuntimeWarning)
             traceback.clear_frames(error.__traceback__)
         raise AvsalError(f"{checkpoint} is damaged: {_reason(error)}; remove it to use another") from error
 
 
 def _described(tree) -> dict[str, tuple]:
-    """Returns {path: (*shape, dtype)} of a pytree's leaves; paths of both sides of a restore are alike."""
+    """Returns {path: (*shape, dtype)} of a pytree's leaves; same paths for stored and restored states."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))
     described = {}
     for path, leaf in leaves:
@@ -343,8 +341,7 @@ def _described(tree) -> dict[str, tuple]:
 
 
 def _relaid(state, layout: Callable[[dict], dict]):
-    """Returns a state whose trees by slot (parameters, statistics, what an optimizer keeps of each) have
-    another layout; see `models.renamings`."""
+    """Applies a layout of `models.renamings` to each tree by slot, as of parameters and optimizer state."""
     slots = {"visual_encoder", "heads", "decoder"}
 
     def by_slot(node) -> bool:
@@ -358,25 +355,25 @@ def _on_device(leaf) -> bool:
 
 
 def _target(leaf):
-    """What Orbax shall make: it gives NumPy arrays for NumPy arrays (this one takes no memory)."""
+    """Returns the target for Orbax. It restores NumPy arrays for NumPy arrays; this one takes no memory."""
     if _on_device(leaf):
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
     return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
 
 
 def _exact(leaf, value):
-    """A NumPy scalar comes back as one."""
+    """Returns the value as a NumPy scalar if the leaf is one."""
     return np.asarray(value)[()] if isinstance(leaf, np.generic) else value
 
 
 def _reason(error: BaseException) -> str:
-    """Returns the system's words for what went wrong, wherever in a chain of errors they stand."""
+    """Returns the system's message for the cause of an error, from anywhere in its chain of errors."""
     chain, link = [], error
     while link is not None and link not in chain:
         chain.append(link)
         link = link.__cause__ or link.__context__
     for code in _CAUSES:
-        words = os.strerror(code)
-        if any(getattr(link, "errno", None) == code or words in str(link) for link in chain):
-            return words
+        message = os.strerror(code)
+        if any(getattr(link, "errno", None) == code or message in str(link) for link in chain):
+            return message
     return " ".join(damage_reason(error).split())[:200]

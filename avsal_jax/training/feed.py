@@ -212,5 +212,5 @@ def _sound_warnings(videos: list[PreparedVideo], spec: InputSpec) -> list[str]:
                 counts[words] = counts.get(words, 0) + 1
     lines = [f"{count} of {len(videos)} videos: {words}" for words, count in counts.items()]
     if silent:
-        lines.append(f"{len(silent)} of {len(videos)} videos have no sound: the network gets silence")
+        lines.append(f"{len(silent)} of {len(videos)} videos have no sound; their audio input is silence")
     return lines

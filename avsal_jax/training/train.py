@@ -225,7 +225,7 @@ class Trainer:
         """Returns the validation of a state, and a description of its rule."""
         values = self.program.objective.validate(state.evaluated_params, state.batch_stats)
         if values is not None:
-            return Validation(*values, shown=None), "by the objective"
+            return Validation(*values, examples=None), "by the objective"
         settings, spec = self.config.evaluation, self.program.network.input
         validation = validate(
             self.program.validation_step,

@@ -24,13 +24,13 @@ class Validation:
     Attributes:
       means: metric -> mean over the clips for which it is defined; NaN if it is defined for no clip.
       clips: number of clips with a target.
-      shown: (frames uint8 [N, H, W, 3], truths [N, h, w], maps [N, H, W]) of the first clips; None if no
-        pictures are made. Truths at their own sizes are a list.
+      examples: (frames uint8 [N, H, W, 3], truths [N, h, w], maps [N, H, W]) of the first clips, for
+        pictures; None without pictures. Truths at their own sizes are a list.
     """
 
     means: dict[str, float]
     clips: int
-    shown: tuple[np.ndarray, np.ndarray, np.ndarray] | None
+    examples: tuple[np.ndarray, np.ndarray, np.ndarray] | None
 
 
 def validate(

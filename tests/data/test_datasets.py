@@ -60,7 +60,7 @@ def test_the_packaging_of_stavis(stavis):
     entries = open_dataset("diem", root)
     assert [e.name for e in entries] == [DIEM_NAMES[2], DIEM_NAMES[0], DIEM_NAMES[1]]
     assert [e.fps for e in entries] == [24.99975, 24.99975, 29.9997]
-    assert [(e.frames, e.listed) for e in entries] == [(5, 6), (6, 6), (7, 7)]
+    assert [(e.frames, e.listed_frames) for e in entries] == [(5, 6), (6, 6), (7, 7)]
     assert all(e.dataset == "diem" and e.published for e in entries)
     for entry in entries:
         agrees(entry, videos[entry.name], exact=False)
@@ -104,7 +104,7 @@ def test_folds_come_from_the_root_or_from_the_shipped_lists(stavis):
     root, _ = stavis
     assert [open_dataset("diem", root, fold=fold) for fold in (1, 2, 3)] == [open_dataset("diem", root)] * 3
     (first, second) = open_dataset("avad", root, fold=2)
-    assert (first.name, first.frames, first.fps, first.listed) == ("V10_Dog", 5, 24.99975, 6)
+    assert (first.name, first.frames, first.fps, first.listed_frames) == ("V10_Dog", 5, 24.99975, 6)
     assert second.name == "V1_Speech" and second.category is None
     # Coutrot has no lists in this root: the shipped ones name 20 clips of fold 2, of which we have some.
     entries = open_dataset("coutrot1", root, fold=2)
@@ -145,7 +145,7 @@ def test_the_shipped_folds_are_partitions_of_the_published_sizes(tmp_path, name,
             fake_data.write_stavis(root, find_dataset(name).packaging.folder, [video])
             entries = open_dataset(name, root, split, fold=number)
             assert [e.name for e in entries] == rows and len(rows) == count
-            assert {e.fps for e in entries} == {fps} and {e.listed for e in entries} == {None}
+            assert {e.fps for e in entries} == {fps} and {e.listed_frames for e in entries} == {None}
             names += rows
         assert len(set(names)) == train + test
         if name != "diem":
@@ -209,7 +209,7 @@ def test_ones_own_set_in_the_packaging_of_stavis(tmp_path):
     assert [e.name for e in open_dataset("stavis:Mine", tmp_path, "train")] == [names[0]]
 
 
-@pytest.mark.parametrize("fixation", ["png", "mat", "mat beside maps"])
+@pytest.mark.parametrize("fixation", ["png", "mat", "mat with maps"])
 def test_dhf1k_as_released(tmp_path, fixation):
     videos = fake_data.fake_videos(("0600", "0601", "0007"))
     fake_data.write_dhf1k(tmp_path, videos, fixation)
@@ -219,7 +219,7 @@ def test_dhf1k_as_released(tmp_path, fixation):
     (validation,) = open_dataset("dhf1k", tmp_path, "val")
     for entry, video in ((seven, videos[2]), (six_hundred, videos[0]), (validation, videos[1])):
         agrees(entry, video, exact=True)
-        assert (entry.fps, entry.listed, entry.sound, entry.notes) == (30.0, None, None, ())
+        assert (entry.fps, entry.listed_frames, entry.sound, entry.notes) == (30.0, None, None, ())
         assert entry.frames == len(video.frames) and entry.frame_name(0) == "0001.png"
     (test,) = open_dataset("dhf1k", tmp_path, "test")
     assert (test.name, test.frames, test.published, test.notes) == ("0701", 3, False, ())

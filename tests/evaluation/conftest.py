@@ -17,7 +17,7 @@ def videos():
     return (
         fake_data.fake_video(NAMES[0], 14, (36, 52), seed=1),
         fake_data.fake_video(NAMES[1], 13, (40, 64), 29.9997, black=(2, 10), seed=2),
-        fake_data.fake_video(NAMES[2], 12, (48, 40), listed=13, seed=3),
+        fake_data.fake_video(NAMES[2], 12, (48, 40), listed_frames=13, seed=3),
     )
 
 

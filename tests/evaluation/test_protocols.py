@@ -68,7 +68,7 @@ def test_which_maps_are_stored_at_the_size_of_the_frame():
 
 def test_the_first_frame_and_the_mean_of_each():
     rows = {
-        name: (protocol.first_frame, protocol.others, protocol.average)
+        name: (protocol.first_frame, protocol.negatives, protocol.average)
         for name, protocol in table("protocol").items()
     }
     assert rows == {

@@ -76,7 +76,7 @@ def test_frame_step_takes_every_kth_frame_and_holds_the_overlay(tmp_path, probe)
 
 def test_a_rate_far_from_training_warns_and_names_the_step():
     assert rate_warning(25, 1) is None and rate_warning(60, 2) is None
-    assert "--frame-step 2 would show it 30" in rate_warning(60, 1)
+    assert "--frame-step 2 reduces the rate to 30" in rate_warning(60, 1)
     assert "10 frames per second" in rate_warning(10, 1) and "--frame-step" not in rate_warning(10, 1)
 
 

@@ -234,13 +234,13 @@ def test_bfloat16_stays_close():
 
 def test_sound_of_another_shape_is_refused():
     model, (frames, wave) = small_model(), clip_of(batch=2)
-    with pytest.raises(AvsalError, match=r"has the shape \[2, 35280\]; got \(1, 35280\)"):
+    with pytest.raises(AvsalError, match=r"takes sound of shape \[2, 35280\]; got \(1, 35280\)"):
         model(Clip(frames, wave[:1]))
     with pytest.raises(AvsalError, match=r"got \(2, 1, 35280\)"):
         model(Clip(frames, wave[:, None]))
-    with pytest.raises(AvsalError, match=r"96x96 with sound \(35280,\) do not fit .* here frames of 64x96"):
+    with pytest.raises(AvsalError, match=r"only frames of 64x96 .*; got frames of 96x96 and sound \(35280,"):
         model(Clip(np.zeros((2, 8, 96, 96, 3), np.uint8), wave))
-    with pytest.raises(AvsalError, match=r"sound \(70560,\) do not fit the weights"):
+    with pytest.raises(AvsalError, match=r"takes only frames of .*; got .*sound \(70560,\)"):
         model(Clip(frames, np.zeros((2, 70_560), np.float32)))
 
 
@@ -259,5 +259,5 @@ def test_settings_of_the_sound():
         with pytest.raises(AvsalError, match=message):
             resolve("avinet", overrides)
     network, _ = create_model("avinet", audio=None)
-    with pytest.raises(AvsalError, match="this network takes audio, and its input has none: set audio.name"):
+    with pytest.raises(AvsalError, match="takes audio, but its input defines none: set audio.name"):
         abstract_variables(network)

@@ -49,7 +49,7 @@ def decoded(decoder, pyramid):
     return jax.eval_shape(run, pyramid)
 
 
-# Table 1 of paper 003, in millions.
+# Table 1 of Xiong et al. 2023, in millions.
 @pytest.mark.parametrize(
     ("decoder", "printed"), [(FCNDecoder, 1.77), (UNetDecoder, 3.94), (SalDecoder, 2.49)]
 )

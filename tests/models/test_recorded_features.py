@@ -64,7 +64,7 @@ def test_of_two_paths_the_shorter_one_is_meant():
     [
         (
             "attention",
-            "several modules record 'attention'; give its path, one of fusion/layer0/attention/attention, "
+            "several modules record 'attention'; use a path instead: fusion/layer0/attention/attention, "
             "fusion/layer1/attention/attention, fusion/layer2/attention/attention$",
         ),
         (

@@ -1,4 +1,4 @@
-"""Equations 1 to 5 of paper 003 against loops in float64, and the closed forms of tied keys."""
+"""Equations 1 to 5 of CASP-Net's paper against loops in float64, and the closed forms of tied keys."""
 
 import math
 

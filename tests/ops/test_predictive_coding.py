@@ -1,4 +1,4 @@
-"""Equations 6 and 7 of paper 003 against a plain transcription in float64, and what inference does."""
+"""Equations 6 and 7 of CASP-Net's paper against a plain transcription in float64, and what inference does."""
 
 import functools
 

@@ -60,7 +60,7 @@ def test_readers_of_real_sets_read_it(root):
     assert [len(open_dataset("synthetic", root, s)) for s in ("train", "val", "test")] == [4, 1, 1]
     assert len({entry.name for entry in entries}) == 6
     for entry in entries:
-        assert (entry.frames, entry.listed, entry.fps, entry.notes) == (12, 12, 24.0, ())
+        assert (entry.frames, entry.listed_frames, entry.fps, entry.notes) == (12, 12, 24.0, ())
         with wave.open(str(entry.sound)) as file:
             assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, 22_050)
             assert file.getnframes() == 22_050 // 2

@@ -100,7 +100,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
     )
     reason = "No space left on device" if mounted else "File too large"
     assert process.stdout.splitlines() == [
-        f"cannot save step 120 in {folder}: {reason}; the last complete one is step 100",
+        f"cannot save step 120 in {folder}: {reason}; the last complete checkpoint is step 100",
         "['100', '80'] True",
         "['100', '160']",
     ]

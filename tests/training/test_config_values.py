@@ -240,7 +240,7 @@ def test_a_row_of_unknown_keys_is_refused(tmp_path, key, message):
         ("vinet_ucf", "--config.data.batch", "'--config.data.batch' has no value; values of the"),
         ("vinet_ucf", "--data.batch=4", "is not a flag of avsal train; values of the config are set by "),
         ("vinet_ucf", "--data.batch=4", "KEY=VALUE, as --config.data.batch=4"),
-        ("vinet_ucf", "--process-id=0", "no launcher says the rest: give all of --coordinator"),
+        ("vinet_ucf", "--process-id=0", "without a launcher such as SLURM, set all of --coordinator"),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_line(started, tmp_path, capsys, config, extra, message):

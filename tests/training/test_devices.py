@@ -104,7 +104,7 @@ def test_two_processes_of_slurm_are_as_one_with_two_devices(values, runs, tmp_pa
     texts = finish([start(jobs, 1, **slurm(index), **port) for index in range(2)])
     for process_losses, expected in zip(losses(tmp_path / "w"), losses(runs / "2"), strict=True):
         np.testing.assert_allclose(process_losses, expected, rtol=GROWN)
-    assert "found SLURM: process 1 of 2\n" in texts[0]
+    assert "found SLURM: process 0 of 2\n" in texts[0]
     assert "2 x cpu, 2 processes" in texts[0] and "devices:" not in texts[1]  # only the first one prints them
     assert json.loads(texts[0].splitlines()[-1])["best"] and texts[1].splitlines()[-1] == "null"
 

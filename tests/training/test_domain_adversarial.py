@@ -117,7 +117,7 @@ def full_run(adapted, tmp_path_factory):
 def test_the_domain_loss_is_that_of_the_paper():
     source, target = np.random.default_rng(0).normal(0, 3, (2, 6))
     d_source, d_target = (1 / (1 + np.exp(-z)) for z in (source, target))
-    expected = np.mean(-np.log(d_source)) + np.mean(-np.log(1 - d_target))  # paper 000, Eq. 2 and 3
+    expected = np.mean(-np.log(d_source)) + np.mean(-np.log(1 - d_target))  # Fan et al. 2022, Eqs. 2, 3
     np.testing.assert_allclose(domain_loss(source, target), expected, rtol=1e-6)
     assert np.isfinite(domain_loss(np.full(2, -1e4), np.full(2, 1e4)))
 

@@ -27,7 +27,7 @@ def test_two_runs_end_with_the_same_bits(prepared_smoke, tmp_path):
 
 
 def test_a_run_that_is_killed_three_times_and_stopped_once_loses_nothing(prepared_smoke, tmp_path):
-    alone = Interrupted("configs/vinet_synthetic.py:smoke", prepared_smoke, tmp_path, 100, more=SMALL)
+    alone = Interrupted("configs/vinet_synthetic.py:smoke", prepared_smoke, tmp_path, 100, arguments=SMALL)
     attempts = alone.interrupt(0, [KILL] * 3 + [STOP])
     assert [attempt["codes"] for attempt in attempts] == [[-signal.SIGKILL]] * 3 + [[75]]
     alone.check(attempts)

@@ -88,7 +88,7 @@ def test_maps_are_resized_to_their_truth_and_blurred(batch):
     assert validation.clips == 3
     mean = np.mean([expected[index]["kl"] for index in (0, 1, 3)])
     assert validation.means["kl"] == pytest.approx(mean, rel=2e-5)
-    assert [truth.shape for truth in validation.shown[1]] == list(SIZES)
+    assert [truth.shape for truth in validation.examples[1]] == list(SIZES)
 
 
 def test_a_run_is_validated_at_the_size_of_the_truth(config, tmp_path):

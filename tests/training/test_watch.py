@@ -1,4 +1,4 @@
-"""The watch that runs next to a training: what it reports, and which lost process it names."""
+"""The watch of a run: the lines that it prints, and how it finds processes that died."""
 
 import json
 import os
@@ -24,11 +24,11 @@ def lines():
 
 @pytest.fixture
 def watch(lines, monkeypatch):
-    """A watch that looks forty times a second."""
-    monkeypatch.setattr(module, "_BEAT", 0.025)
-    monkeypatch.setattr(module, "_STILL", 0.2)
-    monkeypatch.setattr(module, "_GRACE", 0.3)
-    monkeypatch.setattr(module, "_LINGER", 0.1)
+    """A watch with forty heartbeats per second."""
+    monkeypatch.setattr(module, "_HEARTBEAT_SECONDS", 0.025)
+    monkeypatch.setattr(module, "_HEARTBEAT_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(module, "_EXIT_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(module, "_PROCESS_0_WAIT_SECONDS", 0.1)
     instance = Watch(lines.append, 0.3, lambda words: lines.append(f"ended: {words}"))
     yield instance
     instance.close()
@@ -41,25 +41,26 @@ def until(condition, seconds=10):
     assert condition()
 
 
-def test_a_run_that_stands_still_shows_its_stacks(watch, lines, capfd):
-    watch.moved("step 7 of 9")
+def test_a_run_without_progress_prints_its_stacks(watch, lines, capfd):
+    watch.record_progress("step 7 of 9")
     until(lambda: len(lines) >= 2)
-    assert lines[0].startswith("nothing has moved for ") and "(step 7 of 9); the stacks are:" in lines[0]
+    assert lines[0].startswith("no progress for ")
+    assert "(step 7 of 9); the stacks of all threads:" in lines[0]
     watch.close()
-    error = capfd.readouterr().err
-    assert "test_watch.py" in error and "in until" in error  # where the main thread was
+    stacks = capfd.readouterr().err
+    assert "test_watch.py" in stacks and "in until" in stacks  # where the main thread was
 
 
 def test_a_run_that_moves_shows_none(watch, lines):
     for step in range(30):
-        watch.moved(f"step {step}")
+        watch.record_progress(f"step {step}")
         time.sleep(0.02)
     assert not lines
 
 
 def test_a_quiet_run_says_that_it_lives(watch, lines, monkeypatch):
-    monkeypatch.setattr(module, "_QUIET", 0.1)
-    watch.moved("validating at step 4 of 9")
+    monkeypatch.setattr(module, "_ALIVE_LINE_SECONDS", 0.1)
+    watch.record_progress("validating at step 4 of 9")
     until(lambda: lines)
     assert lines[0] == "alive: validating at step 4 of 9, for 00:00"
 
@@ -75,7 +76,7 @@ def peer(folder, pid, ended="", host=None, run=RUN):
 
 
 def join(watch, folder, write, limit=100.0):
-    """Joins as process 1 of 2, after what process 2 has written."""
+    """Joins as process 0 of 2, after process 1 has written its file."""
     write()
     watch.join(folder, 0, 2, RUN, limit)
 
@@ -84,10 +85,10 @@ def test_a_killed_process_is_named(watch, lines, tmp_path):
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     join(watch, tmp_path, lambda: peer(tmp_path, other.pid))
     time.sleep(0.5)
-    assert watch._lost is None  # its file stands still, but it lives
-    other.send_signal(signal.SIGKILL)  # no process has waited for it yet
-    message = f"process 2 of 2 ({socket.gethostname()}, pid {other.pid}) is gone; it was at: step 3"
-    assert watch.lost(10) == message
+    assert watch._loss is None  # it writes no heartbeats, but it runs
+    other.send_signal(signal.SIGKILL)  # which leaves a zombie
+    message = f"process 1 of 2 ({socket.gethostname()}, pid {other.pid}) has died; last activity: step 3"
+    assert watch.wait_for_loss(10) == message
     until(lambda: f"ended: {message}" in lines)
     other.wait()
 
@@ -97,48 +98,47 @@ def test_a_run_that_lost_a_process_ends_with_69_and_its_name(watch, tmp_path, mo
     victim.wait()
     peer(tmp_path, victim.pid)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    monkeypatch.setattr(launch, "_run_word", lambda: RUN)
+    monkeypatch.setattr(launch, "_run_identifier", lambda: RUN)
     monkeypatch.setattr(os, "_exit", codes.append)
     limits = launch.Limits(join=60, heartbeat=100, stall=900)
     with launch.joined_watch(lambda line: None, tmp_path, limits):
         until(lambda: codes)
     assert codes[0] == 69
-    name = f"process 2 of 2 ({socket.gethostname()}, pid {victim.pid})"
-    assert f"avsal: {name} is gone; it was at: step 3\n" in capfd.readouterr().err
+    name = f"process 1 of 2 ({socket.gethostname()}, pid {victim.pid})"
+    assert f"avsal: {name} has died; last activity: step 3\n" in capfd.readouterr().err
 
 
 def test_the_words_of_one_that_ended_are_passed_on(watch, tmp_path):
     join(watch, tmp_path, lambda: peer(tmp_path, os.getpid(), "no room"))
-    assert watch.lost(10).endswith(" ended: no room")
+    assert watch.wait_for_loss(10).endswith(" ended: no room")
 
 
 def test_one_that_is_done_is_not_missed(watch, tmp_path):
     other = subprocess.Popen([sys.executable, "-c", ""])
     other.wait()
     join(watch, tmp_path, lambda: peer(tmp_path, other.pid, "done"))
-    assert watch.lost(0.5) is None
+    assert watch.wait_for_loss(0.5) is None
 
 
 def test_silence_on_another_machine_is_only_reported(watch, lines, tmp_path):
     join(watch, tmp_path, lambda: peer(tmp_path, 1, host="elsewhere"), limit=0.1)
-    until(
-        lambda: any("process 2 of 2 (elsewhere, pid 1) has shown no sign of life" in line for line in lines)
-    )
-    assert watch._lost is None and sum("no sign of life" in line for line in lines) == 1
-    # Where an error has come, it is the likely cause.
-    assert "process 2 of 2 (elsewhere) shows no sign of life any more" in watch.lost(0.3)
+    warning = "no heartbeat of process 1 of 2 (elsewhere, pid 1) for "
+    until(lambda: any(warning in line for line in lines))
+    assert watch._loss is None and sum(warning in line for line in lines) == 1
+    # After an error, the silent process is its likely cause.
+    assert "process 1 of 2 (elsewhere) has stopped sending heartbeats" in watch.wait_for_loss(0.3)
 
 
 def test_files_of_another_run_count_for_nothing(watch, tmp_path):
     """As those of a second start in the same workdir, which is refused and says so in its file."""
     join(watch, tmp_path, lambda: peer(tmp_path, os.getpid(), "the workdir is in use", run="another"))
-    assert watch.lost(0.5) is None
+    assert watch.wait_for_loss(0.5) is None
 
 
 def test_a_folder_that_takes_no_files_is_reported(watch, lines, tmp_path):
     (tmp_path / "file").write_text("")
     watch.join(tmp_path / "file", 0, 2, RUN, 100.0)
-    assert any("cannot write to" in line and "cannot see this one" in line for line in lines)
+    assert any("cannot write to" in line and "cannot monitor this process" in line for line in lines)
 
 
 @pytest.mark.slow
@@ -151,9 +151,9 @@ def test_the_witness_of_a_process_that_died_names_the_other(tmp_path, ended):
     command = [sys.executable, "-P", "-m", module.__name__, str(tmp_path), "0", "2", RUN]
     witness = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
     _, output = witness.communicate(b"closed" if ended == "closed" else b"", timeout=60)
-    name = f"process 2 of 2 ({socket.gethostname()}, pid {victim.pid})"
-    message = f"process 1 died; {name} is gone; it was at: step 3"
-    assert output.decode() == ("" if ended == "closed" else f"avsal: {message}\n") and witness.returncode == 0
+    name = f"process 1 of 2 ({socket.gethostname()}, pid {victim.pid})"
+    line = f"avsal: process 0 died; {name} has died; last activity: step 3\n"
+    assert output.decode() == ("" if ended == "closed" else line) and witness.returncode == 0
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def other():
 
 def test_process_0_stays_until_the_others_are_gone(watch, other, tmp_path, monkeypatch):
     """One that has said why it ends may still have to print it."""
-    monkeypatch.setattr(module, "_LINGER", 60)
+    monkeypatch.setattr(module, "_PROCESS_0_WAIT_SECONDS", 60)
     join(watch, tmp_path, lambda: peer(tmp_path, other.pid))
     peer(tmp_path, other.pid, "no room")
     closing = threading.Thread(target=watch.close, args=["no room"])
@@ -204,12 +204,12 @@ def test_what_one_knows_the_others_hear(watch, tmp_path):
 @pytest.mark.parametrize("content", [b"[" * 4096, b"", b"{", b"[]", b'{"host": 1}', b"\xff" * 9000])
 def test_files_that_make_no_sense_are_passed_over(watch, tmp_path, content):
     join(watch, tmp_path, lambda: (tmp_path / "1.json").write_bytes(content))
-    assert watch.lost(0.3) is None
+    assert watch.wait_for_loss(0.3) is None
 
 
 def test_what_it_writes_is_what_it_reads(watch, tmp_path):
     join(watch, tmp_path, lambda: None)
-    watch.moved("x" * 5000)
+    watch.record_progress("x" * 5000)
     time.sleep(0.2)
     content = json.loads((tmp_path / "0.json").read_text())
     assert content["at"] == "x" * 100 and content["pid"] == os.getpid() and content["ended"] == ""

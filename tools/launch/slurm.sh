@@ -1,33 +1,33 @@
 #!/usr/bin/env bash
-# Trains on a SLURM cluster, a process for each GPU; docs/pod.md tells the rest.
+# Trains on a SLURM cluster with one process per GPU (docs/pod.md).
 #
 #   CONFIG=vinet_dhf1k WORKDIR=/shared/runs/a sbatch --nodes=2 tools/launch/slurm.sh [--config.KEY=VALUE ...]
 #   DRY_RUN=1 bash tools/launch/slurm.sh     # prints the command of the job and runs nothing
 #
-# What stands on sbatch's command line wins over these. Without GPUs: leave out --gpus-per-node, one task a node.
+# Options on the command line of sbatch override these. Without GPUs: no --gpus-per-node, and one task per node.
 #SBATCH --job-name=avsal
 #SBATCH --nodes=1
 # One process for each GPU; or one for each node (--ntasks-per-node=1), which takes all of its GPUs.
 #SBATCH --ntasks-per-node=4
 #SBATCH --gpus-per-node=4
-# For reading clips: docs/pod.md says how many are needed.
+# For reading clips; docs/pod.md has the number to request.
 #SBATCH --cpus-per-task=8
 #SBATCH --time=24:00:00
-# SIGTERM to the processes (not to this script) so many seconds before the end: they save, and leave with 75.
+# SIGTERM to the processes (not to this script) 300 seconds before the end: they save and exit with 75.
 #SBATCH --signal=TERM@300
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
 set -euo pipefail
 
-: "${AVSAL:=avsal}"                   # the command, as /shared/venv/bin/avsal
+: "${AVSAL:=avsal}"                   # the command, such as /shared/venv/bin/avsal
 : "${CONFIG:=vinet_synthetic:mini}"   # the recipe
 : "${WORKDIR:=runs/slurm}"            # on a file system that all nodes see
-: "${MAX_RESTARTS:=100}"              # so often the job queues itself again
-: "${DRY_RUN:=}"                      # anything: print the command only
+: "${MAX_RESTARTS:=100}"              # how often the job requeues itself
+: "${DRY_RUN:=}"                      # if set, only print the command
 
-# Who is process 0 and where, jax reads from SLURM's variables. Without --kill-on-bad-exit=0 the first process that
-# has saved could end the others before they have.
+# jax reads the address of process 0 from SLURM's variables. --kill-on-bad-exit=0 keeps SLURM from killing the other
+# processes before they have saved, when the first one exits with 75.
 command=(srun --kill-on-bad-exit=0 --cpus-per-task="${SLURM_CPUS_PER_TASK:-8}"
   "$AVSAL" train --config "$CONFIG" --workdir "$WORKDIR" "$@")
 if [ -n "$DRY_RUN" ]; then
@@ -38,7 +38,7 @@ fi
 
 code=0
 "${command[@]}" || code=$?
-# scancel ends this script too, so what was cancelled does not come back.
+# scancel ends this script too, so a cancelled job is not requeued.
 if [ "$code" = 75 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt "$MAX_RESTARTS" ]; then
   echo "saved; job $SLURM_JOB_ID queues again"
   scontrol requeue "$SLURM_JOB_ID"

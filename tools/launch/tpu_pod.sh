@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Trains on a TPU slice of Google Cloud, a process for each machine of it; docs/pod.md tells the rest.
+# Trains on a TPU slice of Google Cloud with one process per machine (docs/pod.md).
 #
 #   make wheel
 #   PROJECT=mine ZONE=us-west4-a SHARE=10.0.0.2:/share tools/launch/tpu_pod.sh create install train [-- --config.KEY=VALUE ...]
 #
-# Steps, any of them, in turn (create install train if there are none):
-#   create    asks for the slice and waits until it is there
-#   install   puts the wheel on all machines and mounts SHARE
-#   train     trains; goes on when ssh breaks off, and saves when a machine shuts down
-#   log       shows what process 0 prints
-#   stop      SIGTERM: all save
-#   delete    gives the slice back
-# With DRY_RUN=1 the commands are printed and nothing is run.
+# Runs the given steps in order (default: create install train):
+#   create    requests the slice and waits until it is active
+#   install   installs the wheel on all machines and mounts SHARE
+#   train     trains; continues if ssh disconnects, and saves when a machine shuts down
+#   log       shows the output of process 0
+#   stop      sends SIGTERM: all processes save and exit
+#   delete    releases the slice
+# With DRY_RUN=1 the commands are printed and not run.
 set -euo pipefail
 
 : "${PROJECT:?is the name of a Google Cloud project}"
@@ -19,15 +19,15 @@ set -euo pipefail
 : "${SHARE:=}"                                    # for data and runs: an NFS share, as 10.0.0.2:/share
 : "${NAME:=avsal}"                                # of the queued resource and of its node
 : "${ACCELERATOR_TYPE:=v5litepod-16}"             # 16 chips on 4 machines
-: "${RUNTIME_VERSION:=v2-alpha-tpuv5-lite}"       # goes with the accelerator type
-: "${SPOT:=}"                                     # anything: cheaper, and may be taken away
+: "${RUNTIME_VERSION:=v2-alpha-tpuv5-lite}"       # must match the accelerator type
+: "${SPOT:=}"                                     # if set: cheaper, but Google may reclaim it
 : "${WHEEL:=$(printf '%s' dist/avsal_jax-*.whl)}" # by `make wheel`
 : "${MOUNT:=/mnt/avsal}"                          # where SHARE is mounted
 : "${PREPARED:=$MOUNT/prepared}"                  # by `avsal prepare --output`
 : "${WORKDIR:=$MOUNT/runs/tpu}"                   # on the share, since all machines write checkpoints
 : "${CONFIG:=vinet_synthetic:mini}"               # the recipe
 : "${BATCH:=16}"                                  # a multiple of the number of chips
-: "${POLL_SECONDS:=30}"                           # between looks whether the slice is there
+: "${POLL_SECONDS:=30}"                           # between checks whether the slice is active
 : "${DRY_RUN:=}"
 
 where=(--project="$PROJECT" --zone="$ZONE")
@@ -41,7 +41,7 @@ run() {
   fi
 }
 
-on_machines() { # WHICH COMMAND, on all at once: processes wait for each other
+on_machines() { # WHICH COMMAND; all at once, because processes wait for each other
   run gcloud compute tpus tpu-vm ssh "$NAME" "${where[@]}" --worker="$1" --batch-size=all --command="$2"
 }
 
@@ -80,7 +80,7 @@ install() {
   printf -v wheel '%q' "$(basename "$WHEEL")[train,tpu]"
   printf -v share '%q' "$SHARE"
   printf -v mount '%q' "$MOUNT"
-  # The machines' own Python may be older than what jax needs; uv brings one.
+  # The Python of the machines may be too old for jax; uv installs another.
   on_machines all "set -e
 PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --user uv
 ~/.local/bin/uv venv --quiet --allow-existing --python 3.12 ~/avsal
@@ -93,7 +93,7 @@ train() { # [--config.KEY=VALUE ...]
   local arguments
   printf -v arguments '%q ' train --config "$CONFIG" --workdir "$WORKDIR" \
     --config.data.root="$PREPARED" --config.data.batch="$BATCH" "$@"
-  # A unit of systemd outlives ssh, and is sent SIGTERM when the machine shuts down. libtpu locks memory.
+  # A unit of systemd outlives ssh and gets SIGTERM when the machine shuts down. libtpu locks memory.
   # shellcheck disable=SC2016 # $(id -u) and $HOME are those of the machine
   on_machines all 'sudo systemd-run --unit=avsal --wait --collect --quiet'\
 ' --property=TimeoutStopSec=300 --property=LimitMEMLOCK=infinity --uid="$(id -u)" "$HOME"/avsal/bin/avsal '"$arguments"

@@ -183,7 +183,7 @@ def gaze_entry(dataset: str, stimulus: Stimulus, options: GazeOptions, near: str
         name=stimulus.name,
         frames=frames,
         fps=rate,
-        listed=None,
+        listed_frames=None,
         category=None,
         notes=tuple(notes),
         sound=sound,

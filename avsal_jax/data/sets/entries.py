@@ -30,7 +30,7 @@ class VideoEntry(abc.ABC):
       frames: number up to the last with an image, truth, and a place in the list. 0 if the video cannot be
         used; `notes` has the reason. Some of these frames may lack truth (`has_truth`).
       fps: frames per second.
-      listed: number of frames that the list states, or None.
+      listed_frames: number of frames that the list states, or None.
       category: `Social`, `Nature` or `Other`, if published.
       notes: lines on inconsistencies.
       sound: the sound file, or None.
@@ -42,7 +42,7 @@ class VideoEntry(abc.ABC):
     name: str
     frames: int
     fps: float
-    listed: int | None
+    listed_frames: int | None
     category: str | None
     notes: tuple[str, ...]
     sound: pathlib.Path | None

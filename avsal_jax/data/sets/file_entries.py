@@ -65,7 +65,7 @@ def file_entry(
         name=row.video,
         frames=frames,
         fps=row.fps,
-        listed=row.frames,
+        listed_frames=row.frames,
         category=row.category,
         notes=tuple(notes),
         sound=sound,

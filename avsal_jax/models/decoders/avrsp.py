@@ -1,4 +1,4 @@
-"""The AVRSP decoder (paper 002, III-D): four blocks of a convolution and an upsampling."""
+"""The AVRSP decoder (Yu et al. 2024, III-D): four blocks of a convolution and an upsampling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The FCN decoder that CASP-Net is compared with (paper 003, Table 1)."""
+"""The FCN decoder that CASP-Net is compared with (Xiong et al. 2023, Table 1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SalDecoder, CASP-Net's decoder (paper 003, section 3.4)."""
+"""SalDecoder, CASP-Net's decoder (Xiong et al. 2023, section 3.4)."""
 
 from __future__ import annotations
 

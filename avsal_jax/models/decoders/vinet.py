@@ -1,4 +1,4 @@
-"""The ViNet decoder (paper 001, figure 2; samyak0210/ViNet @2a52666)."""
+"""The ViNet decoder (Jain et al. 2021, figure 2; samyak0210/ViNet @2a52666)."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class VGGish(Part):
 
     The map before the fully connected layers is recorded as the feature `vggish_maps` [B, P, 6, 4, 512]; it
     is flattened in the order height, width, channels. The post-processing (PCA, quantisation) is left out:
-    paper 003 takes the layers before it.
+    CASP-Net (Xiong et al. 2023) takes the layers before it.
 
     Raises:
       AvsalError: sound of another shape, or no patch.

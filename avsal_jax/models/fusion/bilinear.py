@@ -1,4 +1,4 @@
-"""AViNet(B): the bilinear form of picture and sound (paper 001, section 3.2; samyak0210/ViNet @2a52666)."""
+"""AViNet(B): the bilinear form of picture and sound (Jain et al. 2021, 3.2; samyak0210/ViNet @2a52666)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CASP-Net's fusion (paper 003): predictive coding on stage 4, audio-visual interaction on chosen stages."""
+"""CASP-Net's fusion (Xiong et al. 2023): predictive coding on stage 4, interaction on chosen stages."""
 
 from __future__ import annotations
 

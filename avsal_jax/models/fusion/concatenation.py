@@ -1,4 +1,4 @@
-"""AViNet(C): sound concatenated to the visual channels (paper 001, section 3.2; not in public code)."""
+"""AViNet(C): sound concatenated to the visual channels (Jain et al. 2021, 3.2; not in public code)."""
 
 from __future__ import annotations
 

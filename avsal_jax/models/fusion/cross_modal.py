@@ -1,4 +1,4 @@
-"""Cross-modal attention of the dual domain-adversarial model (paper 000, 3.1 and 3.2; no public code)."""
+"""Cross-modal attention of the dual domain-adversarial model (Fan et al. 2022, 3.1, 3.2; no public code)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from avsal_jax.spec.fields import Range
 
 @register("fusion", "cross_modal")
 class CrossModal(Fusion):
-    """The picture's tokens read from the sound's (paper 000, Eq. 1), in place of the coarsest level O_V.
+    """Attention from visual to audio tokens (Fan et al. 2022, Eq. 1); replaces the coarsest level O_V.
 
     X_V: the level after "a max pooling layer" (42 tokens as in the paper), brought to 512 channels by a
     convolution of kernel 1; X_A: the sound's tokens, likewise. Y = softmax(X_V W_Q (X_A W_K)^T / sqrt(d))

@@ -1,4 +1,4 @@
-"""Elementwise addition and multiplication of picture and sound (paper 002, table V)."""
+"""Elementwise addition and multiplication of picture and sound (AVRSP, Yu et al. 2024, table V)."""
 
 from __future__ import annotations
 

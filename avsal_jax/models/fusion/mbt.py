@@ -1,4 +1,4 @@
-"""Attention bottlenecks (MBT: Nagrani et al., NeurIPS 2021), a fusion of the paper's table V."""
+"""Attention bottlenecks (MBT: Nagrani et al., NeurIPS 2021), a fusion of AVRSP's table V (Yu et al. 2024)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class MBT(Fusion):
     block is the mean of what the two made of it ("bottleneck fusion" in its paper). Records
     `fused` [B, T*H*W, channels].
 
-    Fields (not stated in paper 002; MBT itself has 4 bottleneck tokens and hidden layers of four times the
+    Fields (not stated by Yu et al.; MBT itself has 4 bottleneck tokens and hidden layers of four times the
     channels):
       blocks, heads, bottlenecks: numbers of each; heads divide 512 times `width`. It takes two blocks for
         sound to reach the picture.

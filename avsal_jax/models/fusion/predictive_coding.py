@@ -1,4 +1,4 @@
-"""The convolutions of consistency-aware predictive coding (paper 003, section 3.3)."""
+"""The convolutions of consistency-aware predictive coding (CASP-Net, Xiong et al. 2023, 3.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Relevance-guided audio-visual fusion (paper 002, III-B)."""
+"""Relevance-guided audio-visual fusion (RAVF of AVRSP, Yu et al. 2024, III-B)."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def fitted_rates(rates: tuple[int, ...], size: tuple[int, int]) -> tuple[int, ..
 class ASPP(Part):
     """Atrous spatial pyramid pooling of each level: changes channels to `channels`, and keeps T, H, W.
 
-    Only C = 256 is stated in the paper (003, section 3.2); the rest is DeepLab's.
+    CASP-Net (Xiong et al. 2023, 3.2) states only C = 256; the rest is DeepLab's.
 
     Fields:
       channels: of every level, C.

@@ -1,4 +1,4 @@
-"""AVRSP's neck (paper 002, III-A and III-C): ASPP, LIP, and multi-scale feature synergy."""
+"""AVRSP's neck (Yu et al. 2024, III-A and III-C): ASPP, LIP, and multi-scale feature synergy."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class SynergyNeck(Part):
 
 
 class Synergy(nn.Module):
-    """Multi-scale feature synergy of one level (paper 002, Eqs. 9 to 12).
+    """Multi-scale feature synergy of one level (AVRSP, Yu et al. 2024, Eqs. 9 to 12).
 
     C is a convolution 3x3x3 with batch norm and ReLU; U and D resize trilinearly to the size of the level
     that they lead to, in time too, and convolve (norm, activation and resizing are not stated in the

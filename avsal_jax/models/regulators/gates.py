@@ -1,4 +1,4 @@
-"""Multi-scale regulator gates (paper 002, Eqs. 13 to 15) after any fusion, or after none."""
+"""Multi-scale regulator gates (AVRSP, Yu et al. 2024, Eqs. 13 to 15) after any fusion, or after none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dual domain-adversarial learning (paper 000, section 3.3): one labelled and one unlabelled domain."""
+"""Dual domain-adversarial learning (Fan et al. 2022, 3.3): one labelled and one unlabelled domain."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def _is_same_video(video: PreparedVideo, other: PreparedVideo | None) -> bool:
 class DomainAdversarial(Objective):
     """The saliency loss of source clips plus, for each feature, that of a discriminator of domains.
 
-    L = L_s + sum_f w_f L_f (paper 000, Eq. 5: unit weights), L_f = mean(-log d(source)) +
+    L = L_s + sum_f w_f L_f (Fan et al. 2022, Eq. 5: unit weights), L_f = mean(-log d(source)) +
     mean(-log(1 - d(target))) (Eqs. 2 and 3), d the probability of the source. Each update decreases L with
     respect to the discriminators. The gradient of L_f is reversed before the features, so features increase
     L_f. With the feature losses `confusion` and `inverted`, L_f has no gradient for the features; w_f times
@@ -340,7 +340,7 @@ def reversal_strength(config: DomainAdversarialConfig, step, total: int) -> jax.
 
 
 def domain_loss(source: jax.Array, target: jax.Array) -> jax.Array:
-    """Returns mean(-log d(source)) + mean(-log(1 - d(target))) of logits [B] each (paper 000, Eqs. 2, 3)."""
+    """Returns mean(-log d(source)) + mean(-log(1 - d(target))) of logits [B] (Fan et al. 2022, Eqs. 2, 3)."""
     return jnp.mean(jax.nn.softplus(-source)) + jnp.mean(jax.nn.softplus(target))
 
 

@@ -1,5 +1,5 @@
-"""What a run writes in addition to its checkpoints.
+"""The files and log lines of a run, apart from its checkpoints.
 
 `run_log` (all records of a run) over `metrics_log`, `event_files`, `progress` (speed), `reporting` (curves
-and the report page), `overview` (parameters) and `notes` (what a run says of itself).
+and the report page), `overview` (parameters) and `notes` (descriptions of a run).
 """

@@ -1,4 +1,4 @@
-"""TensorBoard event files; the `tensorboard` package has their format.
+"""Writes TensorBoard event files, with the record format of the package `tensorboard`.
 
 The writers of other packages lack what a run needs. `tensorboardX.SummaryWriter` writes from a thread, which
 ends on a full disk: the run then blocks without an error once its queue is full. Its `flush` does not wait
@@ -25,9 +25,9 @@ class EventWriter:
     """Writes scalars and pictures to a new event file in a folder.
 
     Args:
-      folder: of the run; its earlier event files stay.
-      restored_step: the step of the restored checkpoint; TensorBoard then drops what earlier files have
-        of later steps. None for a run that begins.
+      folder: of the run; its earlier event files are kept.
+      restored_step: the step of the restored checkpoint; TensorBoard then ignores later steps in earlier
+        files. None for a new run.
 
     Raises:
       AvsalError: `tensorboard` is not installed, or the folder cannot be written.
@@ -77,19 +77,19 @@ class EventWriter:
         self._write(step=int(step), summary=self._summary.Summary(value=[entry]))
 
     def flush(self) -> None:
-        """Hands what was written to the system."""
+        """Passes the written events to the operating system."""
         try:
             self._file.flush()
         except OSError as error:
             raise self._failed(error) from error
 
     def close(self) -> None:
-        """Flushes and closes the file; again has no effect."""
+        """Flushes and closes the file. Idempotent."""
         if not self._file.closed:
             try:
                 self.flush()
             finally:
-                with contextlib.suppress(OSError):  # told by `flush`
+                with contextlib.suppress(OSError):  # `flush` has raised it already
                     self._file.close()
 
     def _write(self, **fields) -> None:

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON object a line; what a resumed run writes anew appears once."""
+"""metrics.jsonl: one JSON object per line; every step appears once, also in a resumed run."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import numpy as np
 from avsal_jax.errors import AvsalError
 from avsal_jax.files import write_bytes
 
-_LARGEST = 1e100  # a plot of more has no axis
+_MAX_VALUE = 1e100  # larger values cannot be plotted
 
 
 class MetricsLog:
-    """Appends records to metrics.jsonl; each is on the disk when `write` returns.
+    """Appends records to metrics.jsonl; a record is on the disk when `write` returns.
 
-    A record has `step` and numbers by name: `loss` (and its terms `loss/kl`...), `lr`, `waiting` (the
-    share of time spent waiting for data, 0 to 1), `steps_per_second`, and validation metrics as `val/cc`.
-    A step may have several records. For a resumed run without a gap, write the records of a step before
-    its checkpoint is saved. With several processes one of them writes.
+    A record has `step` and numbers by name: `loss` (and its terms, such as `loss/kl`), `lr`, `waiting` (the
+    share of time spent waiting for data, 0 to 1), `steps_per_second`, and validation metrics (`val/cc`). A
+    step may have several records. Write the records of a step before its checkpoint is saved; otherwise a
+    resumed run has a gap. Only one process of a run may write.
 
     Args:
       path: the file; its folder must exist.
@@ -33,13 +33,13 @@ class MetricsLog:
         self._file = None
 
     def resume(self, step: int) -> list[dict]:
-        """Drops the records after `step`, and lines that a crash cut; call it before the first `write`.
+        """Discards the records after `step` and lines cut off by a crash; call it before the first `write`.
 
         Args:
-          step: that of the restored checkpoint; -1 for a run that begins, which drops all.
+          step: of the restored checkpoint; -1 for a new run, which discards all records.
 
         Returns:
-          The records that stay.
+          The remaining records.
 
         Raises:
           AvsalError: the file cannot be read or written.
@@ -71,7 +71,7 @@ class MetricsLog:
         """Closes the file."""
         file, self._file = self._file, None
         if file is not None:
-            with contextlib.suppress(OSError):  # what `write` told already: every record was flushed there
+            with contextlib.suppress(OSError):  # `write` flushed every record and raised any error
                 file.close()
 
     def _failed(self, error: OSError) -> AvsalError:
@@ -81,7 +81,8 @@ class MetricsLog:
 def read_metrics(path) -> list[dict]:
     """Returns the records of a metrics.jsonl in order.
 
-    Lines that are cut, damaged or no records are left out. A missing file has none; null is NaN.
+    Lines that are cut off, damaged or not records are skipped. A missing file has no records. null becomes
+    NaN.
 
     Raises:
       AvsalError: the file cannot be read.
@@ -104,11 +105,11 @@ def read_metrics(path) -> list[dict]:
 
 
 def _is_record(content) -> bool:
-    """Whether a line of JSON is one that `write` wrote; numbers beyond any that a run has are damage."""
+    """Whether a line of JSON has the form that `write` writes; huge numbers count as damage."""
     if not isinstance(content, dict) or type(content.get("step")) is not int:
         return False
     numbers = [value for value in content.values() if not isinstance(value, str | None)]
-    if not all(isinstance(value, int | float) and abs(value) <= _LARGEST for value in numbers):
+    if not all(isinstance(value, int | float) and abs(value) <= _MAX_VALUE for value in numbers):
         return False
     return 0 <= content["step"] < 2**63
 
@@ -118,7 +119,7 @@ def _line(record: dict) -> str:
 
 
 def _plain(value):
-    """NumPy and device scalars as Python's; JSON knows no NaN."""
+    """Converts NumPy and device scalars to Python numbers, and NaN, which JSON lacks, to None."""
     if not isinstance(value, str | bool | int | None):
         value = np.asarray(value).item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

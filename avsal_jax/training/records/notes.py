@@ -1,4 +1,4 @@
-"""What a run says about itself at its start, and in its report."""
+"""Descriptions of a run, for the start of its log and for its report."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from avsal_jax.training.validation import validation_words
 
 
 def training_data(config: TrainConfig, feed: Feed) -> dict[str, str]:
-    """Returns what a run trains on, in words by title."""
+    """Returns descriptions of the training data, by title."""
     words = f"{videos_in_words(feed.train)}, {feed.epoch} clips per epoch"
     labelled = {"training data": words} if feed.train else {}
     return {**labelled, **config.objective.notes(feed.other_videos)}
 
 
 def run_notes(config: TrainConfig, feed: Feed, program: Program, parallel: DataParallel) -> dict[str, str]:
-    """Returns the other rows about a run in its log and report, by title."""
+    """Returns further descriptions of a run, by title."""
     device, batch = parallel.mesh.devices.flat[0], config.data.batch
     scored = validation_words(program.network.input, config.evaluation.native)
     validation = f"{len(feed.validation)} videos: {feed.rule}; {scored}"
@@ -35,7 +35,7 @@ def run_notes(config: TrainConfig, feed: Feed, program: Program, parallel: DataP
 
 
 def announce(log: RunLog, notes: dict[str, str], feed: Feed, program: Program) -> None:
-    """Says at the start of a run what it trains, on what, and what is odd about that."""
+    """Logs the network, the descriptions and any warnings at the start of a run."""
     log.say(program.overview.text())
     frozen = sum(label == "frozen" for label in program.labels.values())
     if frozen:

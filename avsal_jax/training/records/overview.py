@@ -1,4 +1,4 @@
-"""What a network is made of: parameters by module, and the work of one forward pass."""
+"""Parameters of a network by module, and the work of one forward pass."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Overview:
 
     Attributes:
       rows: (module, such as `visual_encoder/mixed_4b`; arrays; parameters), in the order of the tree.
-      arrays, parameters: in all.
-      flops: floating-point operations of a forward pass, where they are known.
+      arrays, parameters: the totals.
+      flops: floating-point operations of a forward pass; None if unknown.
     """
 
     rows: tuple[tuple[str, int, int], ...]
@@ -30,9 +30,10 @@ class Overview:
 
     @property
     def work(self) -> str:
-        """The forward pass in multiply-adds, as `12.3 GMAC`; '' where it is not known.
+        """The forward pass in multiply-adds, such as `12.3 GMAC`; '' if unknown.
 
-        A multiply-add is two of XLA's operations. Operations that are none are counted too, as halves.
+        XLA counts a multiply-add as two operations. All other operations therefore count as half a
+        multiply-add.
         """
         if self.flops is None:
             return ""
@@ -56,7 +57,7 @@ class Overview:
         ]
 
     def text(self) -> str:
-        """Returns the table in aligned columns, and the forward pass's work beneath."""
+        """Returns the table in aligned columns, and the work of a forward pass below it."""
         rows = [("module", "arrays", "parameters", "share"), *self.table()]
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
         lines = [
@@ -100,14 +101,14 @@ def overview(params: dict, flops: float | None = None) -> Overview:
 def forward_flops(function: Callable, *arguments) -> float | None:
     """Returns the floating-point operations of `function`, as XLA counts them before it optimises.
 
-    It is traced and lowered, not compiled: a second or two for a whole network.
+    The function is traced and lowered but not compiled, which takes a second or two for a large network.
 
     Args:
-      function: to be jitted.
+      function: a function that jax can jit.
       *arguments: arrays, or `jax.ShapeDtypeStruct`.
 
     Returns:
-      The count (a multiplication and an addition are two), or None where the backend has none.
+      The count (a multiplication and an addition are two), or None if the backend does not report it.
     """
     costs = jax.jit(function).lower(*arguments).cost_analysis()
     return float(costs["flops"]) if costs and "flops" in costs else None

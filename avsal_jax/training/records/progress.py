@@ -1,4 +1,4 @@
-"""How fast a run is: rate, share of time waiting for data, time left, and the console line."""
+"""The speed of a run: steps per second, share of time waiting for data, time left, and the console line."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from avsal_jax.runtime.durations import duration
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-    """Speed of a stretch of steps.
+    """Speed over an interval of steps.
 
     Attributes:
-      steps_per_second: without pauses; NaN where the stretch has no step.
+      steps_per_second: without pauses; NaN if the interval has no step.
       waiting: share of that time spent waiting for data, 0 to 1.
-      seconds_left: to the last step, by the pace of the whole run with its pauses; NaN before there is one.
+      seconds_left: until the last step, at the average speed of the run with its pauses; NaN before the first
+        measured step.
     """
 
     steps_per_second: float
@@ -27,61 +28,61 @@ class Rates:
 
 
 class Timer:
-    """Measures a loop; the first step, which compiles, is left out.
+    """Measures a training loop, without its first step, which compiles.
 
     Args:
       total: the last step.
-      step: that the run begins with (a resumed one: the restored step).
-      clock: seconds, rising.
+      step: the first step of this start of the run; in a resumed run, the restored step.
+      clock: returns seconds that increase.
     """
 
     def __init__(self, total: int, step: int = 0, clock: Callable[[], float] = time.perf_counter):
         self._total, self._step, self._clock = total, step, clock
-        self._first: tuple[int, float] | None = None  # step and time from which the whole run counts
-        self._begin_stretch()
+        self._first: tuple[int, float] | None = None  # step and time at which the measurement begins
+        self._begin_interval()
 
-    def _begin_stretch(self) -> None:
-        self._began, self._from, self._waited, self._paused = self._clock(), self._step, 0.0, 0.0
+    def _begin_interval(self) -> None:
+        self._start, self._start_step, self._waited, self._paused = self._clock(), self._step, 0.0, 0.0
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Surrounds the fetch of a batch."""
-        began = self._clock()
+        """Context of fetching a batch; its time counts as waiting for data."""
+        start = self._clock()
         try:
             yield
         finally:
-            self._waited += self._clock() - began
+            self._waited += self._clock() - start
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Surrounds what is not training: evaluation, saving, pictures."""
-        began = self._clock()
+        """Context of evaluation, saving and pictures; its time does not count as training."""
+        start = self._clock()
         try:
             yield
         finally:
-            self._paused += self._clock() - began
+            self._paused += self._clock() - start
 
     def tick(self, step: int) -> None:
-        """Takes note that `step` is done."""
+        """Records that `step` is complete."""
         self._step = step
         if self._first is None:
-            self._begin_stretch()
-            self._first = step, self._began
+            self._begin_interval()
+            self._first = step, self._start
 
     def rates(self) -> Rates:
-        """Returns the rates since the last call, and begins a new stretch."""
-        now, steps = self._clock(), self._step - self._from
-        seconds = now - self._began - self._paused
-        left, done = math.nan, self._step - self._first[0] if self._first else 0
-        if done > 0:
-            left = (self._total - self._step) * (now - self._first[1]) / done
-        measured = steps > 0 and seconds > 0
+        """Returns the rates since the last call, and begins a new interval."""
+        now, steps = self._clock(), self._step - self._start_step
+        seconds = now - self._start - self._paused
+        seconds_left, measured_steps = math.nan, self._step - self._first[0] if self._first else 0
+        if measured_steps > 0:
+            seconds_left = (self._total - self._step) * (now - self._first[1]) / measured_steps
+        is_measured = steps > 0 and seconds > 0
         rates = Rates(
-            steps / seconds if measured else math.nan,
-            min(1.0, self._waited / seconds) if measured else 0.0,
-            left,
+            steps / seconds if is_measured else math.nan,
+            min(1.0, self._waited / seconds) if is_measured else 0.0,
+            seconds_left,
         )
-        self._begin_stretch()
+        self._begin_interval()
         return rates
 
 
@@ -89,9 +90,10 @@ def console_line(step: int, total: int, values: dict[str, float], rates: Rates) 
     """Returns `step 120/4000  loss 1.234  lr 1e-4  12.3 steps/s  eta 05:12  waiting for data 3 %`.
 
     Args:
-      step, total: done, and the last one.
+      step: the step that is complete.
+      total: the last step.
       values: numbers by name, in this order.
-      rates: from `Timer`; what is not known is left out.
+      rates: from `Timer`; unknown rates are left out.
     """
     parts = [f"step {step}/{total}", *(f"{name} {short(value)}" for name, value in values.items())]
     if math.isfinite(rates.steps_per_second):

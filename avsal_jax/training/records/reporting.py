@@ -1,4 +1,4 @@
-"""What a run shows: curves, predictions beside the truth, and the report page."""
+"""The report of a run: curves, pictures of predictions next to the truth, and the page that shows both."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from avsal_jax.pictures import resize_map, shrink, to_grey
 from avsal_jax.training.records.overview import Overview
 from avsal_jax.training.records.progress import short
 
-_CELL, _GAP = 320, 4  # pixels: the largest width of a picture, and what is between two
+_CELL_PIXELS, _GAP_PIXELS = 320, 4  # largest width of a picture, and the gap between pictures
 
 
 def prediction_picture(frames: np.ndarray, truths: np.ndarray, maps: np.ndarray) -> np.ndarray:
@@ -33,21 +33,21 @@ def prediction_picture(frames: np.ndarray, truths: np.ndarray, maps: np.ndarray)
     """
     rows = []
     for frame, truth, saliency in zip(frames, truths, maps, strict=True):
-        cell = shrink(frame, _CELL)
+        cell = shrink(frame, _CELL_PIXELS)
         greys = [to_grey(resize_map(image, *cell.shape[:2])) for image in (truth, saliency)]
         rows.append([cell, *(np.repeat(grey[..., None], 3, -1) for grey in greys)])
     height, width = rows[0][0].shape[:2]
-    shape = (len(rows) * (height + _GAP) - _GAP, 3 * (width + _GAP) - _GAP, 3)
+    shape = (len(rows) * (height + _GAP_PIXELS) - _GAP_PIXELS, 3 * (width + _GAP_PIXELS) - _GAP_PIXELS, 3)
     picture = np.full(shape, 255, np.uint8)
     for i, row in enumerate(rows):
         for j, cell in enumerate(row):
-            top, left = i * (height + _GAP), j * (width + _GAP)
+            top, left = i * (height + _GAP_PIXELS), j * (width + _GAP_PIXELS)
             picture[top : top + height, left : left + width] = cell
     return picture
 
 
 def write_picture(path, picture: np.ndarray) -> None:
-    """Writes RGB uint8 [H, W, 3] as a PNG, in a folder that is made if it is missing.
+    """Writes RGB uint8 [H, W, 3] as a PNG; creates its folder if it is missing.
 
     Raises:
       AvsalError: the file cannot be written.
@@ -62,14 +62,14 @@ def write_picture(path, picture: np.ndarray) -> None:
     _write(path, write)
 
 
-def read_pictures(folder, most: int) -> list[tuple[int, np.ndarray]]:
-    """Returns (step, RGB uint8 [H, W, 3]) of at most so many pictures named by steps, evenly chosen.
+def read_pictures(folder, limit: int) -> list[tuple[int, np.ndarray]]:
+    """Returns (step, RGB uint8 [H, W, 3]) of at most `limit` pictures that are named by their steps.
 
-    The last is among them. What cannot be read is left out.
+    They are evenly spaced and include the last one. Files that cannot be read are skipped.
     """
     paths = sorted(path for path in pathlib.Path(folder).glob("*.png") if path.stem.isdecimal())
-    if len(paths) > most:
-        paths = [paths[round(i * (len(paths) - 1) / (most - 1))] for i in range(most)]
+    if len(paths) > limit:
+        paths = [paths[round(i * (len(paths) - 1) / (limit - 1))] for i in range(limit)]
     pictures = []
     for path in paths:
         with contextlib.suppress(OSError, SyntaxError, ValueError, Image.DecompressionBombError):
@@ -142,7 +142,7 @@ def write_report(
     restarts: Sequence[int] = (),
     notes: Sequence[tuple[str, str]] = (),
 ) -> None:
-    """Writes the report page of a run: one HTML file that needs nothing but itself.
+    """Writes the report page of a run: one self-contained HTML file.
 
     Args:
       path: the file.
@@ -154,7 +154,7 @@ def write_report(
       pictures: (step, RGB uint8) of `prediction_picture`, in order.
       best: metric, value and step of the best checkpoint.
       restarts: steps from which the run was resumed.
-      notes: further rows about the run: (what, text), such as the device or the data.
+      notes: further rows (name, text) about the run, such as the device or the data.
 
     Raises:
       AvsalError: the file cannot be written.
@@ -162,8 +162,8 @@ def write_report(
     picture = np.asarray(Image.open(io.BytesIO(curves)).convert("RGB"))
     sections = [Section("Curves", Pictures([("by step", picture)], 1))]
     if pictures:
-        shown = [(f"step {step}", picture) for step, picture in pictures]
-        sections.append(Section("Predictions", Pictures(shown), "Each row: frame, truth, map."))
+        items = [(f"step {step}", picture) for step, picture in pictures]
+        sections.append(Section("Predictions", Pictures(items), "Each row: frame, truth, map."))
     flops = f"A forward pass takes {parameters.work}." if parameters.work else ""
     columns = ("module", "arrays", "parameters", "share")
     sections += [

@@ -1,4 +1,4 @@
-"""What a run writes beside its checkpoints: records, event files, console lines, pictures, the report."""
+"""Writes the log of a run: records, event files, console lines, pictures and the report."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from avsal_jax.training.validation import Validation
 
 
 class RunLog:
-    """Writes into a workdir; with several processes the first one does, the others are silent.
+    """Writes the log of a run into its workdir; of several processes, only process 0 writes and prints.
 
     Args:
       workdir: the run's folder.
       total: the last step.
-      writes: whether this process does.
-      say: takes a line for the console.
+      writes: whether this process writes and prints.
+      say: prints a line on the console.
     """
 
     def __init__(self, workdir: pathlib.Path, total: int, writes: bool, say: Callable[[str], None]):
@@ -42,10 +42,10 @@ class RunLog:
         self._warned: set[str] = set()
 
     def open(self, restored: int | None) -> None:
-        """Opens the files; what they hold of later steps than the restored checkpoint's is dropped.
+        """Opens the files and discards their records after the restored step.
 
         Args:
-          restored: the step of the checkpoint of this workdir; None for a run that begins here.
+          restored: the step of the checkpoint from this workdir; None for a new run, which discards all.
         """
         self.timer = Timer(self._total, restored or 0)
         if self._writes:
@@ -58,17 +58,17 @@ class RunLog:
         self._say(line)
 
     def add(self, values: dict[str, float]) -> None:
-        """Takes in the values of one step."""
+        """Adds the values of one step to the means of the next record."""
         self._count += 1
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value)
 
     def pending(self) -> dict:
-        """Returns the values since the last record, so that a resumed run goes on with them."""
+        """Returns the sums since the last record; a checkpoint stores them for `restore`."""
         return {"count": self._count, "sums": dict(self._sums)}
 
     def restore(self, pending: dict) -> None:
-        """Takes up what `pending` gave."""
+        """Restores the sums that `pending` returned."""
         self._count = int(pending["count"])
         self._sums = {name: float(total) for name, total in pending["sums"].items()}
 
@@ -78,22 +78,22 @@ class RunLog:
         rates = self.timer.rates()
         values |= {"lr": learning_rate, "waiting": rates.waiting, "steps_per_second": rates.steps_per_second}
         self._write(step, values)
-        shown = {name: value for name, value in values.items() if name in ("loss", "lr")}
-        self.say(console_line(step, total=self._total, values=shown, rates=rates))
+        console_values = {name: value for name, value in values.items() if name in ("loss", "lr")}
+        self.say(console_line(step, total=self._total, values=console_values, rates=rates))
         self._count, self._sums = 0, {}
 
-    def validated(self, step: int, found: Validation, rule: str) -> None:
-        """Writes a validation: its means, and a picture of some clips."""
-        self._write(step, {f"val/{name}": value for name, value in found.means.items()})
-        words = "  ".join(f"{name} {value:.4f}" for name, value in found.means.items())
-        self.say(f"step {step}/{self._total}  validation on {found.clips} clips ({rule}): {words}")
-        if found.shown is not None and self._writes:
-            picture = prediction_picture(*found.shown)
+    def validated(self, step: int, validation: Validation, rule: str) -> None:
+        """Writes the means of a validation, and a picture of its example clips."""
+        self._write(step, {f"val/{name}": value for name, value in validation.means.items()})
+        means = "  ".join(f"{name} {value:.4f}" for name, value in validation.means.items())
+        self.say(f"step {step}/{self._total}  validation on {validation.clips} clips ({rule}): {means}")
+        if validation.examples is not None and self._writes:
+            picture = prediction_picture(*validation.examples)
             write_picture(self._workdir / "pictures" / f"{step:08d}.png", picture)
             self._events.image(step, "validation", picture)
 
     def limits(self, step: int, limits: dict[str, Limit]) -> None:
-        """Writes values that should not exceed a bound; warns once of each that does."""
+        """Writes values that should not exceed a bound; warns once about each value that does."""
         for name, (value, bound, advice) in limits.items():
             self._write(step, {f"limit/{name}": value, f"limit/{name} bound": bound})
             if value > bound and advice and name not in self._warned:
@@ -101,7 +101,7 @@ class RunLog:
                 self.say(f"warning: {name} is {value:.3g}, above its bound of {bound:.3g}: {advice}")
 
     def finish(self, settings: dict, parameters: Overview, **options) -> None:
-        """Writes the curves and the report page; options as of `write_report`."""
+        """Writes the curves and the report page; options are those of `write_report`."""
         if not self._writes:
             return
         self.close()

@@ -112,7 +112,7 @@ class ArrayFolders(Packaging):
             name=video.video,
             frames=images.count if complete else 0,
             fps=self.rate(video),
-            listed=None,
+            listed_frames=None,
             category=None,
             notes=() if complete else (f"{folder} lacks frames or density.npy",),
             sound=sound if sound.is_file() else None,

@@ -17,7 +17,7 @@ register("protocol", "from_fifth")(
         at_frame_size=False,
         smooth=False,
         first_frame=5,
-        others="video",
+        negatives="video",
         average="frames",
         source="our paper, section 4.2",
     )
