@@ -81,11 +81,11 @@ class SharedWindows:
           frames: uint8 [height, width, 3].
           audio: the sound of a batch of clips, or None; see `WindowEngine`.
         """
-        counted = _Counted(frames)
-        for run in self._runs(counted):
-            yield from self._run(run, counted, audio)
+        stream = _CountingIterator(frames)
+        for run in self._runs(stream):
+            yield from self._run(run, stream, audio)
 
-    def _runs(self, frames: _Counted) -> Iterator[_Run]:
+    def _runs(self, frames: _CountingIterator) -> Iterator[_Run]:
         """Yields the runs of a video; see `windows.window` for the frames of each window."""
         length = self._frames
         if self._label_frame == "middle":
@@ -105,7 +105,9 @@ class SharedWindows:
             feed, -missing, 1, targets=itertools.count(reverse), start=lambda index: index - length + 1
         )
 
-    def _run(self, run: _Run, frames: _Counted, audio: Audio) -> Iterator[tuple[list[int], jax.Array]]:
+    def _run(
+        self, run: _Run, frames: _CountingIterator, audio: Audio
+    ) -> Iterator[tuple[list[int], jax.Array]]:
         rings = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self._shapes)
         targets, waiting = iter(run.targets), []
         first_of = next(targets, None)
@@ -134,7 +136,7 @@ class SharedWindows:
             return run.start(target) + self._frames <= position
         return run.start(target) > position
 
-    def _evaluated(self, run: _Run, targets: list[int], rings, frames: _Counted, audio: Audio):
+    def _evaluated(self, run: _Run, targets: list[int], rings, frames: _CountingIterator, audio: Audio):
         starts = filled(np.array([run.start(target) for target in targets], np.int32), self._batch)
         clips = [
             window(target, count=frames.count, frames=self._frames, label_frame=self._label_frame)
@@ -143,13 +145,13 @@ class SharedWindows:
         return targets, self._maps(self._variables, rings, starts, audio(clips, frames.count))
 
 
-class _Counted:
+class _CountingIterator:
     """An iterator of frames; `count` is their number, and None before it is exhausted."""
 
     def __init__(self, frames: Iterable[np.ndarray]):
         self._frames, self._read, self.count = iter(frames), 0, None
 
-    def __iter__(self) -> _Counted:
+    def __iter__(self) -> _CountingIterator:
         return self
 
     def __next__(self) -> np.ndarray:

@@ -59,7 +59,7 @@ class Level:
     lag: int
 
     @property
-    def own(self) -> tuple[int, ...]:
+    def unshared(self) -> tuple[int, ...]:
         """The outputs that each window evaluates for itself."""
         return tuple(t for t in range(self.count) if t not in self.shared)
 
@@ -147,44 +147,46 @@ class SlidingWindows:
         Args:
           starts: positions [B] of the first frames of windows whose frames are in the rings.
         """
-        pyramid, own = [], None
+        pyramid, unshared = [], None
         for before, level in zip(self._levels, self._levels[1:], strict=False):
             ring = rings[before.number][1] if before.shared else None
-            inputs = self._inputs(before, level, ring=ring, own=own, starts=starts)
+            inputs = self._inputs(before, level, ring=ring, unshared=unshared, starts=starts)
             outputs = self._network.time_step(variables, level.number, inputs)
-            sizes = len(starts), len(level.own)
-            kept, own = jax.tree.map(lambda x, sizes=sizes: x.reshape(*sizes, *x.shape[2:]), outputs)
-            if kept is not None:
+            sizes = len(starts), len(level.unshared)
+            level_output, unshared = jax.tree.map(
+                lambda x, sizes=sizes: x.reshape(*sizes, *x.shape[2:]), outputs
+            )
+            if level_output is not None:
                 ring = rings[level.number][0] if level.shared else None
-                pyramid.append(self._whole(level, ring, own=kept, starts=starts))
+                pyramid.append(self._joined(level, ring, unshared=level_output, starts=starts))
         return tuple(pyramid)
 
-    def _inputs(self, before: Level, level: Level, ring, own, starts):
-        """Returns the taps [B * own outputs, kernel, H, W, C] of the outputs that windows do not share."""
+    def _inputs(self, before: Level, level: Level, ring, unshared, starts):
+        """Returns the taps [B * unshared outputs, kernel, H, W, C] of the outputs of single windows."""
 
         def frame(number, *arrays):
             if number in before.shared:
                 return arrays[0][(starts + number * before.spacing) % self.slots]
-            if number in before.own:
-                return arrays[-1][:, before.own.index(number)]
-            some = before.shared.start if before.shared else before.own[0]
-            return jnp.zeros_like(frame(some, *arrays))
+            if number in before.unshared:
+                return arrays[-1][:, before.unshared.index(number)]
+            any_number = before.shared.start if before.shared else before.unshared[0]
+            return jnp.zeros_like(frame(any_number, *arrays))
 
         def stacked(*arrays):
-            numbers = [tap for output in level.own for tap in level.taps(output)]
+            numbers = [tap for output in level.unshared for tap in level.taps(output)]
             frames = {number: frame(number, *arrays) for number in set(numbers)}
             taps = jnp.stack([frames[number] for number in numbers], 1)
             return taps.reshape(-1, level.step.kernel, *taps.shape[2:])
 
-        return jax.tree.map(stacked, *(tree for tree in (ring, own) if tree is not None))
+        return jax.tree.map(stacked, *(tree for tree in (ring, unshared) if tree is not None))
 
-    def _whole(self, level: Level, ring, own, starts):
+    def _joined(self, level: Level, ring, unshared, starts):
         """Returns the outputs of whole windows [B, count, H, W, C]."""
         if not level.shared:
-            return own
+            return unshared
         slots = (starts[:, None] + level.spacing * jnp.array(level.shared)) % self.slots
-        left = level.shared.start  # own outputs before the shared ones
-        return jnp.concatenate([own[:, :left], ring[slots], own[:, left:]], 1)
+        left = level.shared.start  # unshared outputs before the shared ones
+        return jnp.concatenate([unshared[:, :left], ring[slots], unshared[:, left:]], 1)
 
 
 def _shapes(tree, *sizes: int):

@@ -16,7 +16,7 @@ from avsal_jax.models.time_steps import SlidingWindows, TimeStep, levels_of
 from avsal_jax.testing.models import tiny_stored
 from tests.tools import load_tool
 
-# Mixed blocks: input channels, then widths of branch 0 | branch 1 reduce, out | branch 2 reduce, out | branch 3.
+# Mixed blocks: input channels, then widths: branch 0 | branch 1 reduce, out | branch 2 reduce, out | branch 3.
 STAGE_2 = ((192, 64, 96, 128, 16, 32, 32), (256, 128, 128, 192, 32, 96, 64))
 STAGE_3 = (
     (480, 192, 96, 208, 16, 48, 64),
@@ -34,7 +34,7 @@ def model_of(frames, label_frame):
 
 
 def whole_windows(model, frames):
-    """Every window on its own, through the network's ordinary call."""
+    """Every window on its unshared, through the network's ordinary call."""
     spec, count = model.spec, len(frames)
     clips = [frames[window(i, count, spec.frames, spec.label_frame)] for i in range(count)]
     return np.concatenate([model(Clip(clip[None])).saliency for clip in clips])
@@ -84,9 +84,9 @@ def test_every_output_that_depends_on_no_zeros_is_shared(frames):
     levels = levels_of(frames, tuple(TimeStep(*step) for step in steps))
     for level in levels[1:]:
         dependent = [t for t in range(level.count) if depends_on_zeros(steps, level.number, t, frames)]
-        assert list(level.own) == dependent
+        assert list(level.unshared) == dependent
     if frames == 32:
-        assert [len(level.own) for level in levels] == [0, 3, 5, 7, 9]
+        assert [len(level.unshared) for level in levels] == [0, 3, 5, 7, 9]
         assert [level.lag for level in levels] == [0, 3, 5, 7, 9]
 
 
@@ -112,9 +112,9 @@ def expected_products(height, width):
         8 * sum(sum(mixed(w)) for w in STAGE_3) * pixels[4]
         + 4 * sum(sum(mixed(w)) for w in STAGE_4) * pixels[5]
     )
-    own = sum(count * step for count, step in zip((3, 5, 7, 9), steps, strict=True))
-    whole = 32 * stem + 16 * sum(steps) + rest
-    return stem + sum(steps), own + rest, whole
+    unshared = sum(count * step for count, step in zip((3, 5, 7, 9), steps, strict=True))
+    all_products = 32 * stem + 16 * sum(steps) + rest
+    return stem + sum(steps), unshared + rest, all_products
 
 
 def test_multiply_adds_per_map_are_those_of_the_arithmetic():
@@ -128,14 +128,14 @@ def test_multiply_adds_per_map_are_those_of_the_arithmetic():
         levels = windows.window_levels(variables, rings, starts)
         return network.apply(variables, levels, method=lambda net, x: net.visual_encoder.from_levels(x))
 
-    def whole(variables, clip):
+    def encoder(variables, clip):
         return network.apply(variables, clip / 255, method=lambda net, x: net.visual_encoder(x))
 
     starts = jax.ShapeDtypeStruct((1,), jnp.int32)
     new_frame, window_products, direct = expected_products(224, 384)
     assert measure.matrix_flops(windows.push, variables, rings, frame, number, number) == 2 * new_frame
     assert measure.matrix_flops(encoded, variables, rings, starts) == 2 * window_products
-    assert measure.matrix_flops(whole, variables, clip) == 2 * direct
+    assert measure.matrix_flops(encoder, variables, clip) == 2 * direct
     assert 2 * (direct - new_frame - window_products) > 66e9
 
 
