@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import struct
+import zlib
 
 import numpy as np
 import scipy.ndimage
@@ -20,11 +22,11 @@ def resize_map(saliency: np.ndarray, height: int, width: int) -> np.ndarray:
     for axis, size in ((1, width), (0, height)):
         low, high, weight = _taps(saliency.shape[axis], size)
         weight = weight[:, None] if axis == 0 else weight[None, :]
-        first, second = np.take(saliency, low, axis), np.take(saliency, high, axis)
-        second -= first
-        second *= weight
-        second += first
-        saliency = second
+        first = np.take(saliency, low, axis, mode="clip")  # `clip` needs no buffer; no index is outside
+        saliency = np.take(saliency, high, axis, mode="clip")
+        saliency -= first
+        saliency *= weight
+        saliency += first
     return saliency
 
 
@@ -65,7 +67,34 @@ def to_grey(saliency: np.ndarray, postprocess: str = "none") -> np.ndarray:
     low, high = float(saliency.min()), float(saliency.max())
     if high <= low:
         return np.zeros(saliency.shape, np.uint8)
-    return np.rint((saliency - low) * (255 / (high - low))).astype(np.uint8)
+    levels = saliency - low
+    levels *= 255 / (high - low)
+    return np.rint(levels, out=levels).astype(np.uint8)
+
+
+def grey_png(image: np.ndarray) -> bytes:
+    """Returns an image, uint8 [h, w], as a PNG file.
+
+    Pillow tries all filters for each row and compresses by zlib, which takes several times as long. Maps are
+    smooth, so differences from the row above (the filter `up`) compress well.
+    """
+    from isal import igzip_lib
+
+    height, width = image.shape
+    rows = np.empty((height, 1 + width), np.uint8)
+    rows[:, 0] = 2  # the filter `up`
+    rows[0, 1:] = image[0]
+    np.subtract(image[1:], image[:-1], out=rows[1:, 1:])
+    data = igzip_lib.compress(rows, level=1, flag=igzip_lib.COMP_ZLIB)
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)  # 8 bits, grey, without interlacing
+    chunks = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(content, zlib.crc32(kind)))
+        for kind, content in chunks
+    )
 
 
 def overlay(frame: np.ndarray, grey: np.ndarray) -> np.ndarray:
@@ -78,11 +107,10 @@ def overlay(frame: np.ndarray, grey: np.ndarray) -> np.ndarray:
     Returns:
       RGB uint8 [H, W, 3].
     """
-    palette, opacity = _heat()
-    heat = Image.fromarray(grey)
-    heat.putpalette(palette)
-    mask = Image.fromarray(grey).point(opacity)
-    return np.asarray(Image.composite(heat.convert("RGB"), Image.fromarray(frame), mask))
+    heat = Image.fromarray(np.take(_heat(), grey, mode="clip").view(np.uint8).reshape(*grey.shape, 4))
+    picture = Image.fromarray(frame)
+    picture.paste(heat, mask=heat)
+    return np.asarray(picture)
 
 
 def false_colour(values: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -122,8 +150,11 @@ def mark_fixations(frame: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=1)
-def _heat() -> tuple[bytes, list[int]]:
-    return _colours("jet").tobytes(), [round(0.75 * min(255, 2 * level)) for level in range(256)]
+def _heat() -> np.ndarray:
+    """Returns the colour and opacity of each level: RGBA in a uint32 [256]."""
+    opacity = [round(0.75 * min(255, 2 * level)) for level in range(256)]
+    colours = np.column_stack([_colours("jet"), np.array(opacity, np.uint8)])
+    return np.ascontiguousarray(colours).view(np.uint32)[:, 0]
 
 
 @functools.lru_cache(maxsize=2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import zlib
 
 from avsal_jax.inference.output import GREY, Item, Output
 from avsal_jax.registry import register
@@ -21,10 +20,10 @@ class MapImages(Output):
 
     def add(self, item: Item) -> list[str]:
         """Writes the map of a frame or photograph."""
-        from PIL import Image
+        from avsal_jax.pictures import grey_png
 
         file = _file(item.name)
-        Image.fromarray(item.grey).save(self.path(file), compress_level=1, compress_type=zlib.Z_RLE)
+        self.path(file).write_bytes(grey_png(item.grey))
         return [file]
 
     def stored(self, folder: pathlib.Path, name: str):

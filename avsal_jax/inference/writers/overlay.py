@@ -99,7 +99,7 @@ class OverlayWriter:
         self._video = self._out.add_stream("libx264", rate=source.rate)
         self._video.width, self._video.height = width + width % 2, height + height % 2
         self._video.pix_fmt = "yuv420p"
-        self._video.options = {"preset": "veryfast", "crf": "20"}
+        self._video.options = {"preset": "superfast", "crf": "20"}
         self._video.codec_context.time_base = source.time_base
         self._video.codec_context.sample_aspect_ratio = source.pixel_aspect
         self._sound = open_track(sound, self._out, sound != source.path) if sound else None
