@@ -28,13 +28,16 @@ class RecordedModel:
         self.identity, self.compile_seconds, self.idle, self.steady = "recorded", 0.0, 0.0, 0.0
         self._recorded, self._seconds = maps, seconds
 
-    def engine(self, batch, spec, source):
+    def has_engine(self, batch, spec):
+        return True
+
+    def engine(self, batch, spec, medium):
         return self
 
-    def encoded(self, selection, fps, source):
+    def encoded(self, selection, fps, medium):
         return selection
 
-    def maps(self, frames, sound, fps, selection, source):
+    def maps(self, frames, sound, fps, selection, medium):
         frames, started, warm_up = iter(frames), None, 8
         for index in itertools.count():
             waited = time.perf_counter()
