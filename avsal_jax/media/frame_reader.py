@@ -13,7 +13,7 @@ import numpy as np
 from avsal_jax.errors import AvsalError
 from avsal_jax.media.containers import is_whole
 from avsal_jax.media.image_videos import ImageFile, is_image
-from avsal_jax.media.streams import time_of
+from avsal_jax.media.streams import set_threads, time_of
 from avsal_jax.media.video import Frame, Video, open_container
 
 _MAX_OPEN = 4  # decoders, each of which holds many frames in memory
@@ -137,5 +137,5 @@ def _decoder_ticks(video: Video) -> list[int | None]:
     """Returns the decoder's time for each frame, in the order of its output."""
     with open_container(video.path) as container:
         stream = container.streams[video.stream]
-        stream.thread_type = "AUTO"
+        set_threads(stream)
         return [frame.pts for frame in container.decode(stream)]

@@ -17,6 +17,7 @@ _FEWEST, _SAMPLED = 8, 100  # packets whose times check the stated rate
 _ALIKE = fractions.Fraction(3, 2)  # rates within this factor agree
 _REORDERED = 32  # packets, twice what codecs allow
 SLOWEST_RATE, FASTEST_RATE = 0.01, 1000  # frames per second; the range for headers and users
+_LARGEST_OF_SLICES = 1920 * 1088  # pixels
 CLOCK_LEAP_SECONDS = 600  # a step of the times of at least this length means a new clock
 _MAY_LEAP = 0x0200  # AVFMT_TS_DISCONT: timestamps may restart anywhere, as in transport streams
 
@@ -75,6 +76,15 @@ def _with_decoder(stream, path):
     if stream.codec_context is None:
         raise AvsalError(f"{path}: there is no decoder for its video; convert it to H.264 first")
     return stream
+
+
+def set_threads(stream: av.VideoStream) -> None:
+    """Sets how the frames of a stream are decoded in parallel: by slices, or above 1080p by frames.
+
+    With a thread for each frame, FFmpeg may return a frame before another thread finds that it is damaged,
+    so the count of damaged frames differs from run to run. For small frames, slices are as fast.
+    """
+    stream.thread_type = "SLICE" if _area(stream) <= _LARGEST_OF_SLICES else "AUTO"
 
 
 def _area(stream) -> int:

@@ -19,7 +19,15 @@ from avsal_jax.media.color import ToneMapper, settle_matrix, tone_mapping_of
 from avsal_jax.media.containers import is_whole
 from avsal_jax.media.images import missing, over_black
 from avsal_jax.media.orientation import Orientation, OrientationReader, read_orientation
-from avsal_jax.media.streams import CLOCK_LEAP_SECONDS, choose_stream, exact, frame_rate, may_leap, time_of
+from avsal_jax.media.streams import (
+    CLOCK_LEAP_SECONDS,
+    choose_stream,
+    exact,
+    frame_rate,
+    may_leap,
+    set_threads,
+    time_of,
+)
 
 _TEXT_FORMATS = {"tty", "bin", "xbin", "adf", "idf"}  # which FFmpeg would show as pictures of letters
 # Undecodable metadata must not fail a file: since PyAV 19 it never does, and the option was removed.
@@ -235,7 +243,7 @@ class _Decoder:
     """
 
     def __init__(self, path: pathlib.Path, container, stream: av.VideoStream):
-        stream.thread_type = "AUTO"
+        set_threads(stream)
         self.container, self.damaged, self.is_complete = container, 0, True
         self.times: list[tuple[int | None, int | None]] | None = None
         self._path, self._stream, self._packets = path, stream, container.demux(stream)
