@@ -1,4 +1,4 @@
-"""What is registered, as text: every kind, every thing with its origin and fields; for `avsal list`."""
+"""Texts of `avsal list`: kinds, and their entries with origin, fields and documentation."""
 
 from __future__ import annotations
 
@@ -13,21 +13,27 @@ from avsal_jax.errors import AvsalError
 from avsal_jax.spec.fields import described, field_types
 
 _WIDTH = 100  # characters of a line
-_REQUIRED, _ABOUT = "(required)", "about"  # the latter is printed by itself
-_NOT_SET = ("parent", "name", "runtime", "scope")  # of a module: they are not set by name
+_REQUIRED, _ABOUT = "(required)", "about"  # the latter is printed separately
+_NOT_SET = ("parent", "name", "runtime", "scope")  # fields of modules that a config cannot set
 
 
 def kinds() -> str:
-    """Returns all kinds, with the names that are registered."""
+    """Returns a list of all kinds, with the names of their entries."""
     lines = []
     for kind, row in registry.KINDS.items():
         lines += [f"{kind}: {row.about}", *_wrapped(", ".join(registry.table(kind)))]
-    lines += ["", "avsal list KIND says how to add one and describes each, avsal list KIND NAME one of them."]
+    lines += [
+        "",
+        "avsal list KIND describes all entries and how to add one; avsal list KIND NAME describes one entry.",
+    ]
     return "\n".join(lines)
 
 
 def of_kind(kind: str) -> str:
-    """Returns how to register a thing of a kind, and all that are: name, origin, one line, and fields."""
+    """Returns instructions for registering an entry of a kind, and a list of its entries.
+
+    Each entry has its name, origin, summary and fields.
+    """
     lines = [f"{kind}: {registry.find_kind(kind).about}", "", *_skeleton(kind)]
     for entry in registry.entries(kind):
         lines += ["", f"{entry.name}  ({entry.origin})", *_wrapped(entry.about)]
@@ -37,19 +43,21 @@ def of_kind(kind: str) -> str:
 
 
 def example(kind: str) -> str:
-    """Returns a complete plugin that registers a thing of a kind; AvsalError where there is no example."""
+    """Returns a complete plugin that registers an entry of a kind; AvsalError if there is no example."""
     registry.find_kind(kind)
     folder = shipped_folder("examples", "tests/extending/plugins")
     texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py"))}
     examples = {name: text for name, text in texts.items() if f'register("{kind}", ' in text}
     if not examples:
         raise AvsalError(f"there is no example of a {kind}; avsal list {kind} describes its base")
-    name = min(examples, key=lambda name: examples[name].count("register("))  # that has the least besides
+    name = min(
+        examples, key=lambda name: examples[name].count("register(")
+    )  # registers the fewest other entries
     return f"# {name}\n{examples[name]}"
 
 
 def _skeleton(kind: str) -> list[str]:
-    """What a file of yours has: the base with its documentation, and what it must or may define."""
+    """Returns instructions for a plugin: imports, base class, and what an entry must or may define."""
     row = registry.KINDS[kind]
     base, package = row.base(), ".".join(row.form.split(".")[:2]).partition(":")[0]
     name = base.__name__
@@ -79,12 +87,12 @@ def _skeleton(kind: str) -> list[str]:
         lines += _methods(cls) if isinstance(cls, type) else []
     homes = ", ".join(map(_place, row.homes))
     lines += ["", f"  Use: {row.use.replace('KIND', kind)}, with --plugin FILE."]
-    lines += [f"  In the package: {homes} (a new file in a folder is imported by itself)."]
+    lines += [f"  In the package: {homes} (a new file in a folder is imported automatically)."]
     return [*lines, f"  A complete plugin: avsal list {kind} --example"]
 
 
 def _place(home: str) -> str:
-    """The path of a module or package: `avsal_jax/losses.py`, `avsal_jax/models/fusion/`."""
+    """Returns the path of a module or folder: `avsal_jax/losses.py`, `avsal_jax/models/fusion/`."""
     path = home.replace(".", "/")
     return f"{path}/" if hasattr(importlib.import_module(home), "__path__") else f"{path}.py"
 
@@ -102,7 +110,7 @@ def _field_lines(fields: dict[str, tuple[str, str]]) -> list[str]:
 
 
 def _methods(base: type) -> list[str]:
-    """The methods of a base of the package, with signature and first line."""
+    """Returns the public methods of a base class, with signature and first paragraph."""
     lines, names = [], set()
     for cls in base.__mro__:
         if not cls.__module__.startswith("avsal_jax."):
@@ -125,7 +133,7 @@ def _methods(base: type) -> list[str]:
 
 
 def _class_values(cls: type) -> list[str]:
-    """What a class says of itself in attributes, without its fields."""
+    """Returns the public class attributes that are not fields."""
     fields, lines = _fields(cls), []
     for name, value in vars(cls).items():
         is_value = not (callable(value) or isinstance(value, property | classmethod | staticmethod))
@@ -136,7 +144,7 @@ def _class_values(cls: type) -> list[str]:
 
 
 def of_name(kind: str, name: str) -> str:
-    """Returns one thing: origin, module, fields with types and defaults, and its documentation."""
+    """Returns the description of an entry: origin, module, documentation, fields with types and defaults."""
     registry.find(kind, name)
     (entry,) = (entry for entry in registry.entries(kind) if entry.name == name)
     is_class = isinstance(entry.thing, type)
@@ -151,7 +159,7 @@ def of_name(kind: str, name: str) -> str:
 
 
 def _fields(thing, without: tuple[str, ...] = ()) -> dict[str, tuple[str, str]]:
-    """Returns {field: (what it takes, its value)}: of a class the defaults, of an object what it has."""
+    """Returns field -> (its type in words, its value); of a class, the value is the default."""
     if not dataclasses.is_dataclass(thing):
         return {}
     hints, rows = field_types(thing if isinstance(thing, type) else type(thing)), {}
@@ -165,8 +173,8 @@ def _fields(thing, without: tuple[str, ...] = ()) -> dict[str, tuple[str, str]]:
 
 
 def _default(field: dataclasses.Field):
-    is_made = field.default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING
-    return field.default_factory() if is_made else field.default
+    has_factory = field.default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING
+    return field.default_factory() if has_factory else field.default
 
 
 def _short(value) -> str:

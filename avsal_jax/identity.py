@@ -1,4 +1,7 @@
-"""What results depend on, in a few words: so that results of other files are never taken for these."""
+"""Short digests of everything that a result depends on.
+
+A stored result is reused only if its digest matches.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import pathlib
 
 
 def folder_identity(folder: pathlib.Path) -> str:
-    """Returns path, number, sizes and times of the files of a folder; a missing one has none."""
+    """Returns the path of a folder, and the number and a digest (names, sizes and times) of its files."""
     folder = pathlib.Path(folder).resolve()
     if not folder.is_dir():
         return f"{folder}: missing"
@@ -31,13 +34,13 @@ def tree_identity(path: pathlib.Path) -> str:
 
 
 def model_identity(card: dict) -> str:
-    """Returns the identity of a model: what computes, on what clip, with which weights."""
+    """Returns the digest of a model: its network, its input and the hash of its weights."""
     weights = (card.get("weights") or {}).get("sha256")
-    if "slots" in card:  # of a model of format 1; results that name it remain valid
+    if "slots" in card:  # a model of format 1, whose digest must not change
         return digest([card.get("system"), card["slots"], card.get("input"), weights])
     return digest([card.get("model"), weights])
 
 
 def digest(content) -> str:
-    """Returns 16 hexadecimal digits of the hash of JSON values."""
+    """Returns the first 16 hexadecimal digits of the SHA-256 of JSON values."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

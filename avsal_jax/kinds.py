@@ -1,4 +1,4 @@
-"""The kinds of things that have a name, and what `avsal list` says of each."""
+"""The kinds of registered entries, and their descriptions for `avsal list`."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import importlib
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """A kind of thing that can be registered.
+    """A kind of entry that can be registered.
 
     Attributes:
       about: one line for `avsal list`.
-      homes: modules of the package, or packages all of whose modules are imported, that register its things.
-      form: `module:Class` of its things.
-      are_classes: whether they are subclasses of it, or else instances.
-      calls: how a class is called, where its base does not say it; what may be overridden there.
-      helpers: what else `avsal list` describes: names that the package of `form` offers.
-      use: how a config or a command chooses one called NAME.
+      homes: modules of the package that register entries; of a folder, all modules are imported.
+      form: the base class, as `module:Class`.
+      are_classes: whether entries are subclasses of the base class; otherwise they are instances of it.
+      calls: signatures that an entry must or may define, if its base class does not document them.
+      helpers: other names from the package of `form` that `avsal list` documents.
+      use: how a config or a command selects the entry NAME.
     """
 
     about: str
@@ -37,7 +37,7 @@ class Kind:
 _PART = "avsal_jax.models.part:Part"
 KINDS: dict[str, Kind] = {
     "system": Kind(
-        "a network: a part for each slot, and the clip it takes",
+        "a network: a part for each slot, and its input",
         ("avsal_jax.models.presets",),
         "avsal_jax.models.systems:System",
         are_classes=False,
@@ -48,11 +48,12 @@ KINDS: dict[str, Kind] = {
         ("avsal_jax.models.encoders",),
         _PART,
         calls=(
-            "__call__(frames [B, T, H, W, 3] as the numbers of its `default_input.pixels` make them, "
-            "train=False) -> tuple of levels [B, T', H', W', C], finest first",
-            "stem(frames, train=False), trunk(its arrays, train=False): optional; windows share the stem",
-            "default_input: ClassVar[dict], fields of `InputSpec` that it needs, as {'divisor': 16}",
-            "frozen_parameters (property): patterns of paths below the part that are not trained",
+            "__call__(frames [B, T, H, W, 3], normalised by its `default_input.pixels`, train=False) -> "
+            "tuple of levels [B, T', H', W', C], finest first",
+            "stem(frames, train=False), trunk(arrays of the stem, train=False): optional; overlapping "
+            "windows then compute the stem once per frame",
+            "default_input: ClassVar[dict], required fields of `InputSpec`, as {'divisor': 16}",
+            "frozen_parameters (property): patterns of the paths of parameters that are not trained",
         ),
     ),
     "neck": Kind(
@@ -86,24 +87,24 @@ KINDS: dict[str, Kind] = {
         calls=("__call__(pyramid before the fusion, pyramid after it, train=False) -> pyramid",),
     ),
     "head": Kind(
-        "pyramid -> logits of saliency maps, or others",
+        "pyramid -> logits of saliency maps, or of another output",
         ("avsal_jax.models.decoders",),
         _PART,
         calls=(
-            "__call__(pyramid, train=False) -> logits: of `saliency` [B, H, W] at the size of the frames",
-            "A head with a loss of its own comes with an objective: example fixation_count.py.",
+            "__call__(pyramid, train=False) -> logits; of `saliency`: [B, H, W], the size of the frames",
+            "A head with its own loss needs an objective; see the example fixation_count.py.",
         ),
         use="--config.model.heads.saliency=NAME, or a second one: --config.model.heads.ANY=NAME",
     ),
     "front_end": Kind(
-        "the sound of a clip, as an audio encoder takes it",
+        "the sound of a clip -> the input of an audio encoder",
         ("avsal_jax.spec.front_ends",),
         "avsal_jax.spec.front_ends:FrontEnd",
         helpers=("Silence",),
         use="default_sound of an audio encoder, or --config.model.audio.name=NAME",
     ),
     "metric": Kind(
-        "how well a map agrees with where people looked",
+        "agreement of a map with recorded gaze",
         ("avsal_jax.metrics.standard",),
         "avsal_jax.metrics.metric:Metric",
         are_classes=False,
@@ -111,14 +112,14 @@ KINDS: dict[str, Kind] = {
         use="--metrics cc,NAME, --config.evaluation.metric=NAME",
     ),
     "protocol": Kind(
-        "what happens to maps and truth before the metrics",
+        "processing of maps and truth before the metrics",
         ("avsal_jax.evaluation.protocols",),
         "avsal_jax.evaluation.protocols:Protocol",
         are_classes=False,
         use="--protocol NAME",
     ),
     "baseline": Kind(
-        "a rule that is evaluated like a model",
+        "a rule without a network, evaluated like a model",
         ("avsal_jax.evaluation.baseline",),
         "avsal_jax.evaluation.baseline:Baseline",
         are_classes=False,
@@ -126,7 +127,7 @@ KINDS: dict[str, Kind] = {
         use="--model NAME of avsal evaluate",
     ),
     "output": Kind(
-        "what avsal predict writes",
+        "files that avsal predict writes",
         ("avsal_jax.inference.writers",),
         "avsal_jax.inference.output:Output",
         helpers=("Item", "Context"),
@@ -147,21 +148,21 @@ KINDS: dict[str, Kind] = {
         use="--dataset NAME; --config.data.sources=\"(('NAME', None),)\" once prepared",
     ),
     "packaging": Kind(
-        "how the files of a data set lie on disk",
+        "layout of the files of a data set",
         ("avsal_jax.data.sets.packagings",),
         "avsal_jax.data.sets.dataset:Packaging",
         helpers=("ListedVideo", "VideoEntry", "FileEntry", "Truth", "ArrayTruth", "Fixations"),
-        use="--dataset NAME:SET where `user_set` is defined",
+        use="--dataset NAME:SET if `user_set` is defined",
     ),
     "loss": Kind(
-        "what training lowers",
+        "a term of the training loss",
         ("avsal_jax.losses",),
         "avsal_jax.losses:Loss",
         are_classes=False,
         use="--config.loss.NAME=1.0, --config.loss.NAME_form=FORM",
     ),
     "objective": Kind(
-        "what a training step computes from its batches",
+        "batches and loss of a training step",
         ("avsal_jax.training.objectives",),
         "avsal_jax.training.objectives.objective:ObjectiveConfig",
         helpers=(
@@ -178,13 +179,13 @@ KINDS: dict[str, Kind] = {
         use="--config.objective=NAME --config.objective.FIELD=VALUE",
     ),
     "optimizer": Kind(
-        "how gradients become updates",
+        "updates from gradients",
         ("avsal_jax.training.optimizers",),
         "avsal_jax.training.optimizers:Optimizer",
         use="--config.optimizer=NAME --config.optimizer.FIELD=VALUE",
     ),
     "schedule": Kind(
-        "the learning rate over a run",
+        "learning rate over a run",
         ("avsal_jax.training.schedules",),
         "avsal_jax.training.schedules:Schedule",
         use="--config.optimizer.schedule=NAME --config.optimizer.schedule.FIELD=VALUE",

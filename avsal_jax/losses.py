@@ -86,10 +86,9 @@ def sim(saliency: jax.Array, density: jax.Array, *, form: str = "stretched") -> 
 
     Args:
       saliency, density: [..., H, W], any scale; with `sums` not negative.
-      form: what comes before.
-        `stretched`: both are stretched from 0 to 1, as in ViNet loss.py similarity and in the metric. Eq. 10
-        of CASP-Net has "the normalization operation" in place of all this.
-        `sums`: nothing, as in AVRSP Eq. 18.
+      form: the step before each map is divided by its sum. `stretched`: both maps are stretched from 0 to 1,
+        as in ViNet's loss.py and the metric. `sums`: no step, as in AVRSP Eq. 18. CASP-Net's Eq. 10 says only
+        "the normalization operation".
 
     Raises:
       AvsalError: an unknown form, or shapes that differ.

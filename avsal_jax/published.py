@@ -25,7 +25,7 @@ import dataclasses
 import difflib
 import functools
 import importlib.resources
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from avsal_jax import registry
 from avsal_jax.errors import AvsalError, did_you_mean
@@ -146,11 +146,14 @@ def method_rows(name: str) -> tuple[Row, ...]:
 
     Args:
       name: such as `AViNet(B)`, or `STAViS(AV)@avrsp` for the rows of one paper. Without @, the paper that
-        prints most values of the method, and the first of these in `PAPERS` if several do.
+        prints most values of the method, and the first of these in `PAPERS` if several do. A key, see
+        `rows_of_key`, selects the rows of one table: `avinet:2:ViNet(T=16)`.
 
     Raises:
-      AvsalError: there is no such method or paper.
+      AvsalError: there is no such method, paper or key.
     """
+    if name.partition(":")[0] in PAPERS:
+        return _first_rows(rows_of_key(name))
     method, _, paper = name.partition("@")
     labels = {row.label.casefold(): row.label for row in _all()}
     if method.casefold() not in labels:
@@ -162,7 +165,12 @@ def method_rows(name: str) -> tuple[Row, ...]:
         paper = max(by_paper, key=lambda key: sum(len(row.metrics) for row in by_paper[key]))
     if paper not in by_paper:
         raise AvsalError(f"published:{name}: {method} is printed by {', '.join(by_paper)}, not by {paper!r}")
-    return tuple({(row.dataset, row.split): row for row in reversed(by_paper[paper])}.values())[::-1]
+    return _first_rows(by_paper[paper])
+
+
+def _first_rows(table: Sequence[Row]) -> tuple[Row, ...]:
+    """Returns the first row of each set and split."""
+    return tuple({(row.dataset, row.split): row for row in reversed(table)}.values())[::-1]
 
 
 def _unknown(method: str, names: list[str]) -> str:

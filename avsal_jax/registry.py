@@ -1,10 +1,10 @@
-"""One table for each kind of thing: parts, metrics, losses, data sets, objectives, outputs, and so on.
+"""A table of entries by name for each kind: parts, metrics, losses, data sets, objectives, outputs, ...
 
   @register("fusion", "scaled")
   class ScaledChannels(Fusion): ...
 
-What the package has registers in the same way. A table is filled when it is first read, by importing the
-modules of its kind; `import avsal_jax` imports none of them. Plugins add to the tables (`avsal_jax.plugins`).
+The package registers its own entries in the same way. A table is filled when it is first read, by importing
+the modules of its kind; `import avsal_jax` imports none of them. Plugins add entries (`avsal_jax.plugins`).
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _lock = threading.RLock()
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """Who registered a thing: the package itself, or a plugin.
+    """Where an entry comes from: this package, or a plugin.
 
     Attributes:
       name: `avsal_jax`, or the plugin's.
       version: of the plugin, or ''.
-      modules: prefixes of the names of its modules.
+      modules: names of its modules and packages.
     """
 
     name: str
@@ -50,7 +50,15 @@ PACKAGE = Origin("avsal_jax", modules=("avsal_jax",))
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A registered thing, and the module that registered it."""
+    """An entry of a table.
+
+    Attributes:
+      kind: of `KINDS`.
+      name: by which configs and commands select it.
+      thing: the registered class, function or object.
+      origin: the package or the plugin.
+      module: that registered it.
+    """
 
     kind: str
     name: str
@@ -60,7 +68,7 @@ class Entry:
 
     @property
     def about(self) -> str:
-        """One line: what the thing says of itself, or the first paragraph of its documentation."""
+        """One line: the thing's `about`, or else the first paragraph of its docstring."""
         text = getattr(self.thing, "about", None)
         if not isinstance(text, str) or not text:
             text = inspect.getdoc(self.thing) or ""
@@ -69,13 +77,21 @@ class Entry:
 
 @dataclasses.dataclass
 class _Tables:
-    """What is registered now; `read` are the kinds whose homes were imported."""
+    """The state of the registry.
+
+    Attributes:
+      entries: kind -> name -> entry.
+      read: kinds whose modules were imported.
+      origins: the package and the loaded plugins, in order.
+      ready: whether the plugins from the environment are loaded.
+      installed: whether looking up an unknown name may load an installed plugin.
+    """
 
     entries: dict[str, dict[str, Entry]]
     read: set[str]
     origins: list[Origin]
-    ready: bool  # whether the plugins that the environment names are loaded
-    installed: bool  # whether an unknown name may load an installed plugin
+    ready: bool
+    installed: bool
 
 
 _tables = _Tables({kind: {} for kind in KINDS}, read=set(), origins=[PACKAGE], ready=False, installed=True)
@@ -86,10 +102,11 @@ def register(kind: str, name: str) -> Callable:
 
     Args:
       kind: see `KINDS`, or `avsal list`.
-      name: how configs and commands name it: lower-case letters, digits and underscores.
+      name: for configs and commands: lower-case letters, digits and underscores.
 
     Raises:
-      AvsalError: an unknown kind, a name of another form, or a name that exists (with who registered it).
+      AvsalError: an unknown kind, an invalid name, or a name that is taken (with its origin). From the
+        decorator: the object is not of the type that the kind requires.
     """
     find_kind(kind)
     if not isinstance(name, str) or not _NAME.fullmatch(name):
@@ -103,7 +120,7 @@ def register(kind: str, name: str) -> Callable:
         with _lock:
             entry = Entry(kind, name=name, thing=thing, origin=_origin(module), module=module)
             if entry.origin is not PACKAGE:
-                table(kind)  # so that it meets the package's own names
+                table(kind)  # the package's own names must be there first
             before = _tables.entries[kind].get(name)
             # a cell of a notebook may run again
             if before is not None and not (module == "__main__" and before.origin == entry.origin):
@@ -126,7 +143,7 @@ def _origin(module: str) -> Origin:
 
 
 def _check_form(entry: Entry) -> None:
-    """Raises AvsalError for a thing of a plugin that is not what its kind is made of."""
+    """Raises AvsalError if an object of a plugin is not of the type that its kind requires."""
     if entry.origin is PACKAGE:
         return
     kind, thing = KINDS[entry.kind], entry.thing
@@ -143,20 +160,20 @@ def _check_form(entry: Entry) -> None:
 
 
 def find_kind(kind: str) -> Kind:
-    """Returns a kind by name; AvsalError with the names that exist."""
+    """Returns a kind by name; AvsalError, with the existing names, for an unknown one."""
     if kind not in KINDS:
         raise AvsalError(f"unknown kind {kind!r}{did_you_mean(kind, KINDS)}; kinds are {', '.join(KINDS)}")
     return KINDS[kind]
 
 
 def entries(kind: str) -> tuple[Entry, ...]:
-    """Returns what is registered of a kind, the package's own first."""
+    """Returns the entries of a kind; those of the package come first."""
     table(kind)
     return tuple(_tables.entries[kind].values())
 
 
 def table(kind: str) -> Mapping[str, object]:
-    """Returns the things of a kind by name, in the order in which they were registered."""
+    """Returns the registered objects of a kind by name: those of the package, then those of plugins."""
     homes = find_kind(kind).homes
     with _lock:
         if not _tables.ready:
@@ -175,9 +192,10 @@ def table(kind: str) -> Mapping[str, object]:
 
 
 def _ordered(kind: str) -> dict[str, Entry]:
-    """Returns a table in an order that does not depend on which module was imported first.
+    """Returns the entries of a kind in an order that does not depend on the order of imports.
 
-    What the modules of a package register is in the order of names, what one module registers as it is there.
+    Entries of the package come first, in the order of `Kind.homes`: those of a module in its own order, those
+    of the modules of a folder sorted by name. Entries of plugins follow, in the order of registration.
     """
     homes = KINDS[kind].homes
 
@@ -200,9 +218,9 @@ def _import_all(home: str) -> None:
 
 
 def lookup(kind: str, name: object) -> object | None:
-    """Returns what is registered under a name, or None.
+    """Returns the object with a name, or None.
 
-    Where the name is unknown, an installed plugin that has it is loaded (see `plugins.load_installed`).
+    If the name is unknown, an installed plugin that provides it is loaded (see `plugins.load_installed`).
     """
     if not isinstance(name, str):
         return None
@@ -212,15 +230,15 @@ def lookup(kind: str, name: object) -> object | None:
 
 
 def find(kind: str, name: object, label: str = "") -> object:
-    """Returns what is registered under a name that a user gave; see `lookup`.
+    """Returns the object with a name that a user gave; see `lookup`.
 
     Args:
-      kind: of the thing.
-      name: as given.
-      label: what an error calls it; by default the kind in words.
+      kind: of `KINDS`.
+      name: as the user gave it.
+      label: the subject of the error, such as `--model`; by default the kind.
 
     Raises:
-      AvsalError: an unknown name, with the nearest one and those that exist.
+      AvsalError: an unknown name (with the nearest one and all existing names).
     """
     thing = lookup(kind, name)
     if thing is None:
@@ -232,42 +250,45 @@ def find(kind: str, name: object, label: str = "") -> object:
 
 
 def is_registered(kind: str, name: str) -> bool:
-    """Whether a name is registered now; no plugin is loaded for it."""
+    """Whether a name is registered; loads no installed plugin."""
     return kind in KINDS and name in table(kind)
 
 
 def plugins():
-    """Returns the module `plugins`, which reads this one."""
+    """Returns the module `plugins`, imported late because it imports this module."""
     return importlib.import_module("avsal_jax.plugins")
 
 
 def choose(kind: str, names: Sequence[str], label: str = "") -> tuple[str, ...]:
-    """Returns names that a user gave, each once, all of which are registered; AvsalError as `find`."""
+    """Returns names that a user gave, without duplicates; AvsalError, as `find`, for an unknown one."""
     for name in names:
         find(kind, name, label)
     return tuple(dict.fromkeys(names))
 
 
 def name_of(kind: str, thing: object) -> str | None:
-    """Returns the name of a registered thing, or None."""
+    """Returns the name under which an object is registered, or None."""
     return next((name for name, other in table(kind).items() if other is thing), None)
 
 
 def origin_of(kind: str, name: str) -> Origin | None:
-    """Returns who registered a name, or None."""
+    """Returns the origin of a name, or None if it is not registered."""
     table(kind)
     entry = _tables.entries[kind].get(name)
     return entry and entry.origin
 
 
 def add_origin(origin: Origin) -> None:
-    """Makes what the modules of `origin` register from now on its own; for `plugins`."""
+    """Attributes later registrations by the modules of `origin` to it."""
     _tables.origins.append(origin)
 
 
 @contextlib.contextmanager
 def without_installed_plugins() -> Iterator[None]:
-    """Within it a name loads no installed plugin: for names in files, which the user did not choose."""
+    """Disables loading of installed plugins by name.
+
+    Used while reading files, whose names the user did not type.
+    """
     with _lock:
         before, _tables.installed = _tables.installed, False
         try:
@@ -278,7 +299,7 @@ def without_installed_plugins() -> Iterator[None]:
 
 @contextlib.contextmanager
 def restored() -> Iterator[None]:
-    """Takes away what is registered within it; for tests."""
+    """Removes all registrations of its block at the end; for tests."""
     before = _snapshot()
     try:
         yield
@@ -288,7 +309,7 @@ def restored() -> Iterator[None]:
 
 @contextlib.contextmanager
 def undone_on_error() -> Iterator[None]:
-    """Takes away what was registered within it where an exception leaves it; for `plugins`."""
+    """Removes all registrations of its block if an exception leaves it."""
     before = _snapshot()
     try:
         yield
@@ -303,7 +324,10 @@ def _snapshot() -> tuple[dict[str, dict[str, Entry]], set[str], list[Origin]]:
 
 
 def _restore(snapshot) -> None:
-    """Tables that were filled meanwhile keep what is the package's own: its modules are imported once."""
+    """Restores a snapshot, except for entries of the package in tables that were filled after it.
+
+    Their modules are imported only once, so they could not register again.
+    """
     rows, read, origins = snapshot
     _tables.origins[:] = origins
     for kind in KINDS:

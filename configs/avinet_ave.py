@@ -24,7 +24,7 @@ START = {
     "vinet": {"path": "runs/vinet_dhf1k/model"},
     "soundnet": {"path": "checkpoints/soundnet", "slot": "audio_encoder"},
 }
-PAPER = {"paper": "the paper does not say of which fusion", "published": ("avinet:6:AViNet:ave",)}
+PAPER = {"about": "the paper does not say of which fusion", "published": ("avinet:6:AViNet:ave",)}
 ROWS = {
     "bilinear": Row({"model.fusion": "bilinear"}, **PAPER),
     "transformer": Row({"model.fusion": "transformer"}, **PAPER),

@@ -26,11 +26,11 @@ from avsal_jax.training import recipes
 from avsal_jax.training.recipes import Row
 
 
-def row(paper: str, pairs: int, gates: int, skips: str = "plain") -> Row:
+def row(about: str, pairs: int, gates: int, skips: str = "plain") -> Row:
     """Returns a network; all is stated, so that rows of one network are equal."""
     regulator = {"name": "gates", "gates": gates} if gates else None
     parts = {"model.regulator": regulator, "model.neck.pairs": pairs, "model.heads.saliency.skips": skips}
-    return Row(parts | {"model.audio_encoder": None, "model.fusion": None}, paper)
+    return Row(parts | {"model.audio_encoder": None, "model.fusion": None}, about)
 
 
 ROWS = {

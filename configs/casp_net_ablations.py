@@ -28,7 +28,7 @@ STAGES = ((1,), (2,), (3,), (4,), (2, 3, 4), (1, 2, 3, 4))
 
 
 def row(
-    key: str, decoder="sal", interaction="linear", stages=(1, 2, 3, 4), coding=False, paper: str = ""
+    key: str, decoder="sal", interaction="linear", stages=(1, 2, 3, 4), coding=False, about: str = ""
 ) -> Row:
     """Returns a row that states every part, so that rows of one network are equal."""
     changes = {"model.heads.saliency": decoder}
@@ -37,18 +37,18 @@ def row(
     else:
         fusion = {"interaction": interaction, "stages": stages, "coding": {} if coding else None}
         changes |= {"model.fusion": fusion, "init": S3D | VGGISH}
-    return Row(changes, paper, published=(key,))
+    return Row(changes, about, published=(key,))
 
 
 ROWS = {}
 for name, (printed, size) in DECODERS.items():
     about = f"video only; {size} million parameters in the decoder"
     key = f"casp_net:1:CASP-Net(V, decoder {printed})"
-    ROWS[f"table1_{name}"] = row(key, decoder=name, interaction="none", paper=about)
+    ROWS[f"table1_{name}"] = row(key, decoder=name, interaction="none", about=about)
 ROWS["table2_visual"] = row("casp_net:2:CASP-Net(V, ablation)", interaction="none")
 for name, printed in FORMS.items():
     ROWS[f"table2_{name}"] = row(f"casp_net:2:CASP-Net(V+A+{printed})", interaction=name)
-ROWS["table2_coding"] = row("casp_net:2:CASP-Net(V+A+I linear+C)", coding=True, paper="the whole network")
+ROWS["table2_coding"] = row("casp_net:2:CASP-Net(V+A+I linear+C)", coding=True, about="the whole network")
 for stages in STAGES:
     key = f"casp_net:3:CASP-Net(AVIM on {','.join(map(str, stages))})"
     ROWS[f"table3_stages{''.join(map(str, stages))}"] = row(key, stages=stages)

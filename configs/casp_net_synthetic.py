@@ -43,6 +43,6 @@ def get_config(variants: str = "") -> ml_collections.ConfigDict:
     config.init = {"vggish": {"path": "runs/vggish_synthetic/model", "slot": "audio_encoder"}}
     config.optimizer.learning_rate = 4e-4
     config.optimizer.schedule.name = "cosine"
-    config.steps, config.epochs = 3000, 0
+    config.steps = 3000
     config.evaluation.every = config.save_every = 250
     return recipes.apply(config, variants, ROWS)

@@ -33,7 +33,7 @@ def get_config(variants: str = "") -> ml_collections.ConfigDict:
     config.data.batch = 32
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule.name = "cosine"
-    config.steps, config.epochs = 600, 0
+    config.steps = 600
     config.evaluation.update(every=100, metric="loss", export="last", pictures=0)
     config.save_every = 100
     config = recipes.apply(config, variants, ROWS)

@@ -4,6 +4,7 @@
     avsal train --config vinet_dhf1k --workdir runs/vinet_dhf1k
     avsal evaluate --dataset dhf1k --split val --root DATA --model runs/vinet_dhf1k/model
         --protocol dhf1k --postprocess vinet --output results/vinet_dhf1k
+    avsal compare results/vinet_dhf1k "published:avinet:2:ViNet(T=32)" --output compared/vinet_dhf1k
 
 Starts from: S3D trained on Kinetics-400, in checkpoints/s3d_kinetics400 (checkpoints/README.md says how to
 get it); the decoder is fresh. Frames are normalised as for ImageNet, though S3D was trained on [-1, 1].

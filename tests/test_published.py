@@ -150,6 +150,15 @@ def test_a_method_comes_from_one_paper():
     assert len(published.method_rows("Dual-domain(CM)")) == 1  # Tables 3 and 4 print the same row
 
 
+def test_a_key_selects_the_rows_of_one_table():
+    (row,) = published.method_rows("avinet:2:ViNet(T=16)")
+    assert (row.dataset, row.printed_values["cc"]) == ("dhf1k", "0.5112")
+    assert [r.dataset for r in published.method_rows("avinet:4:AViNet(B)")] == SIX[:3]
+    assert [r.dataset for r in published.method_rows("avinet:4:AViNet(B):diem")] == ["diem"]
+    with pytest.raises(AvsalError, match="no published row has the key 'avinet:2:ViNet'.*did you mean"):
+        published.method_rows("avinet:2:ViNet")
+
+
 @pytest.mark.parametrize(
     "name, message",
     [

@@ -28,6 +28,9 @@ class RecordedModel:
         self.identity, self.compile_seconds, self.idle, self.steady = "recorded", 0.0, 0.0, 0.0
         self._recorded, self._seconds = maps, seconds
 
+    def has_engine(self, batch, spec):
+        return True
+
     def engine(self, batch, spec, medium):
         return self
 

@@ -113,7 +113,7 @@ def read(model, videos, title: str, features) -> dict[str, np.ndarray]:
     sampling = Sampling("all_windows", stride=model.spec.frames, shuffle=False)
     batches = clip_batches(videos, model.spec, BATCH, sampling, one_pass=True)
     clips, scores = {name: [] for name in features}, {}
-    total = Sampler(videos, model.spec, sampling, 0).epoch
+    total = Sampler(videos, model.spec, sampling, 0).clips_per_epoch
     for batch in tqdm.tqdm(numpy_batches(batches), title, -(-total // BATCH)):
         prediction = model(Clip(batch["frames"], batch.get("audio")), features=tuple(features))
         values = metrics.cc(np.asarray(prediction.saliency, np.float64), batch["density"])

@@ -13,8 +13,9 @@ def add_parser(commands) -> None:
         "result",
         nargs="+",
         metavar="RESULT",
-        help="a folder that avsal evaluate wrote, LABEL=FOLDER, or published:METHOD such as "
-        "'published:AViNet(B)'; results of one method on several sets join; differences are from the first",
+        help="a folder that avsal evaluate wrote, LABEL=FOLDER, published:METHOD such as "
+        "'published:AViNet(B)', or published:KEY such as 'published:avinet:2:ViNet(T=16)' (`avsal train "
+        "--list` prints keys); results of one method on several sets join; differences are from the first",
     )
     parser.add_argument(
         "--output", required=True, type=pathlib.Path, metavar="DIR", help="where the files go"

@@ -52,14 +52,14 @@ def predict_all(
             _say(f"failed: {failed[source]}")
             continue
         failed |= summary.get("failed", {})
-        if "resumed" in summary:
+        if "already_done" in summary:
             continue
         if summary["maps"] and summary["seconds"]:
             word = "map" if summary["maps"] == 1 else "maps"
-            print(
-                f"{summary['maps']} {word} in {output} ({summary['maps_per_second']:.2f} per second, after "
-                f"{summary['compile_seconds']:.1f} s of compiling)"
-            )
+            seconds = summary["compile_seconds"]
+            compiling = f", after {seconds:.1f} s of compiling" if seconds else ""
+            rate = f"{summary['maps_per_second']:.2f} per second"
+            print(f"{summary['maps']} {word} in {output} ({rate}{compiling})")
         classes = (registry.find("output", name) for name in settings.save)
         for line in filter(None, (cls.message(summary, output) for cls in classes)):
             print(line)

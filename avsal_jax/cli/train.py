@@ -49,7 +49,13 @@ def run(args: argparse.Namespace) -> int:
     limits = launch.Limits(args.join, args.heartbeat, args.stall)
     try:
         summary = launch.train_together(
-            config, workdir=args.workdir, say=say, cluster=cluster, limits=limits, profile=args.profile
+            config,
+            workdir=args.workdir,
+            say=say,
+            cluster=cluster,
+            limits=limits,
+            profile=args.profile,
+            config_name=recipes.label(args.config),
         )
     except launch.Preempted as stopped:
         say(f"{stopped}, and saved; the same command resumes from there")

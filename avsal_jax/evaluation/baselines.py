@@ -107,7 +107,7 @@ class _OfFrames(MapSource):
 
         With a grid, yields None for frames that are not scored.
         """
-        scored = range(entry.frames) if protocol.grid is None else frozenset(protocol.frames(entry))
+        scored = range(entry.frames) if protocol.grid is None else frozenset(protocol.scored_indices(entry))
         light = functools.lru_cache(maxsize=2)(functools.partial(self._luminance, entry))
         for index in range(entry.frames):
             if index not in scored:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -29,6 +29,7 @@ class Score:
       origin: paths, a table of a paper, or what was averaged.
       note: conditions and caveats of the numbers.
       printed_values: metric -> value as the paper prints it; empty for measured results and means.
+      overrides: different flags of the evaluations (`results.override_flags`); empty for a published row.
     """
 
     method: str
@@ -41,6 +42,7 @@ class Score:
     origin: str
     note: str
     printed_values: dict[str, str] = dataclasses.field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,7 +174,12 @@ def _score(results: list[Result]) -> Score:
         origin="; ".join(r.origin for r in results),
         note="; ".join(dict.fromkeys(r.note for r in results if r.note)),
         printed_values=first.printed_values if len(results) == 1 else {},
+        overrides=_distinct(r.overrides for r in results if r.per_video is not None),
     )
+
+
+def _distinct(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(values))
 
 
 def _six_set_means(scores: list[Score]) -> tuple[list[Score], dict[str, tuple[str, ...]]]:
@@ -191,7 +198,9 @@ def _six_set_means(scores: list[Score]) -> tuple[list[Score], dict[str, tuple[st
         six = [of_sets[name] for name in sets]
         names = [m for m in six[0].metrics if all(m in s.metrics for s in six)]
         counts = [s.videos for s in six]
-        protocols = dict.fromkeys(s.protocol for s in six)
+        protocols = _distinct(s.protocol for s in six)
+        overrides = _distinct(flags for s in six for flags in s.overrides)
+        notes = {"scored by several protocols": protocols, "evaluated with several overrides": overrides}
         means.append(
             Score(
                 method=method,
@@ -202,7 +211,8 @@ def _six_set_means(scores: list[Score]) -> tuple[list[Score], dict[str, tuple[st
                 videos=None if None in counts else sum(counts),
                 metrics={m: float(np.mean([s.metrics[m] for s in six])) for m in names},
                 origin="unweighted mean of the six sets",
-                note="scored by several protocols" if len(protocols) > 1 else "",
+                note="; ".join(note for note, values in notes.items() if len(values) > 1),
+                overrides=overrides,
             )
         )
     return means, missing
@@ -216,6 +226,13 @@ def _notes(scores: list[Score], means: list[Score]) -> list[str]:
         if len(set(counts.values())) > 1:
             text = ", ".join(f"{method} {count}" for method, count in counts.items())
             notes.append(f"the means on {dataset} are over different numbers of videos: {text}")
+        if len({flags for s in of_set for flags in s.overrides}) > 1:
+            text = "; ".join(
+                f"{s.method} {' and '.join(flags or 'none' for flags in s.overrides)}"
+                for s in of_set
+                if s.overrides
+            )
+            notes.append(f"the results on {dataset} were evaluated with different overrides: {text}")
         splits = dict.fromkeys(s.split for s in of_set)
         if len(splits) > 1:
             methods = {name: ", ".join(s.method for s in of_set if s.split == name) for name in splits}

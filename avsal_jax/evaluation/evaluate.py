@@ -18,6 +18,7 @@ from avsal_jax.evaluation.baseline import Baseline, BaselineRequest
 from avsal_jax.evaluation.baselines import centre_maps
 from avsal_jax.evaluation.map_sources import MapSource, ModelMaps
 from avsal_jax.evaluation.protocols import Protocol, protocol_for
+from avsal_jax.evaluation.results import OVERRIDES
 from avsal_jax.evaluation.saved_maps import SavedMaps
 from avsal_jax.evaluation.sound_assignment import AUTO, SoundAssignment
 from avsal_jax.evaluation.submission import write_submission
@@ -43,6 +44,7 @@ class Request:
       metrics: names of registered metrics; empty for the default metrics.
       shard: (I, N): the I-th of N shares, from 1.
       seed: of all random draws.
+      batch: windows per call of a network; None for a default that depends on the device.
       label: the method's name in tables; None for that of the maps, see `storage.model_label` for a model.
       gaze: options for reading recorded gaze.
       allow_seen: whether a prior or mean map may be scored on the stimuli that it was fitted on.
@@ -82,7 +84,12 @@ def evaluate(
     say: Callable[[str], None] = lambda line: None,
     progress: Callable = lambda units: units,
 ) -> dict:
-    """Evaluates a set; returns the summary, or counts of videos while other shares are incomplete.
+    """Evaluates a set, and resumes an interrupted evaluation.
+
+    Returns:
+      The content of `summary.json` with `failed`, a line for each video of this share that failed. While
+      other shares are incomplete: {"videos", "of", "failed"}. If the truth of no video is published, maps are
+      written for submission: {"videos", "submission", "failed"}.
 
     Raises:
       AvsalError: the set, the model or the predictions cannot be read, or a setting is unknown.
@@ -129,6 +136,7 @@ def evaluate(
             unit.label: part["failed"] for unit, part in zip(units, parts, strict=True) if "failed" in part
         },
         "seed": request.seed,
+        **_configs(units),
         **_overrides(request),
         **_grid_words(settings.protocol),
         **({} if settings.prior is None else {"prior": settings.prior.label}),
@@ -190,11 +198,15 @@ def _label(units: Sequence[Unit]) -> str:
     return f"{first} and {len(rest)} more" if rest else first
 
 
+def _configs(units: Sequence[Unit]) -> dict:
+    """Returns the field of a summary that names the configs of the networks; empty if they are unknown."""
+    names = dict.fromkeys(unit.source.config for unit in units if unit.source.config)
+    return {"config": " and ".join(names)} if names else {}
+
+
 def _overrides(request: Request) -> dict:
     """Returns the settings that override those of the model or the protocol, for the summary."""
-    values = {
-        name: getattr(request, name) for name in ("smoothing", "postprocess", "audio", "coding_iterations")
-    }
+    values = {name: getattr(request, name) for name in OVERRIDES}
     return {name: value for name, value in values.items() if value not in (AUTO, None)}
 
 

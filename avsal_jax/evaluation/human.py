@@ -44,7 +44,7 @@ class _RecordedObservers(MapSource):
         """Yields the density of all observers for scored frames, for reports; `trials` yields scored maps."""
         if problems := self.problems(entry, protocol):
             raise AvsalError(problems[0].removeprefix(f"{entry.name}: "))
-        frames = set(protocol.frames(entry))
+        frames = set(protocol.scored_indices(entry))
         for index in range(entry.frames):
             yield self._picture(entry, index, protocol) if index in frames else None
 

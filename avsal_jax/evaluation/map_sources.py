@@ -43,9 +43,11 @@ class MapSource(abc.ABC):
 
     Attributes:
       label: the method's name in tables.
+      config: the name of the config that trained the network; "" if it is unknown, or for other methods.
     """
 
     label: str
+    config: str = ""
 
     @abc.abstractmethod
     def identity(self, entry: VideoEntry) -> str:
@@ -113,6 +115,7 @@ class ModelMaps(MapSource):
     ):
         self._model, self._batch, self.label = model, batch, label
         self._sound = sound or SoundAssignment()
+        self.config = str(model.card.get("provenance", {}).get("config", ""))
 
     def identity(self, entry: VideoEntry) -> str:
         """Returns the identity of the model, and of the sound unless it is the video's own."""
@@ -137,7 +140,7 @@ class ModelMaps(MapSource):
             clips = ClipSound.of(sound, spec, entry.fps).clip
         selection = None
         if protocol.grid is not None and entry.published and not entry.is_still:
-            selection = frozenset(protocol.frames(entry))
+            selection = frozenset(protocol.scored_indices(entry))
         frames = stream(
             self._model,
             Images(entry.iter_frames(), None if entry.is_still else entry.fps),

@@ -33,7 +33,8 @@ class Protocol:
       smooth: whether a stored map is blurred again before it is scored (STAViS postProcessMap.m).
       first_frame: the first scored frame, from 1.
       negatives: source of the negatives of the shuffled AUC: all other frames of the `video`, ten random
-        frames of the `set`, or ten other `stimuli` of the set, of other groups (`VideoEntry.group`).
+        frames of the `set` (some may be of the same video), or ten other `stimuli` of the set, of other
+        groups (`VideoEntry.group`).
       average: `videos` (mean of frames per video, then mean of videos) or `frames` (mean of all frames).
       source: the public code.
       grid: the cells and frames on which maps are scored; None for the size of the truth and all frames. On
@@ -82,8 +83,8 @@ class Protocol:
             saliency = resize_map(saliency, *entry.frame_size)
         return to_grey(saliency, self.postprocess)
 
-    def frames(self, entry: VideoEntry) -> list[int]:
-        """Returns the scored frames, from 0."""
+    def scored_indices(self, entry: VideoEntry) -> list[int]:
+        """Returns the indices of the scored frames, from 0."""
         if self.grid is not None:
             return self.grid.frames(entry)
         return [index for index in range(self.first_frame - 1, entry.frames) if entry.has_truth(index)]

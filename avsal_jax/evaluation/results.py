@@ -7,7 +7,7 @@ import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from avsal_jax.errors import AvsalError, damage_reason
 
 FORMAT = "avsal_jax evaluation 1"
 PUBLISHED = "published:"
+# Fields of summary.json that are named after a flag and override the model or the protocol.
+OVERRIDES = ("smoothing", "postprocess", "audio", "coding_iterations")
 _MAX_SUMMARY_BYTES, _MAX_TABLE_BYTES = 1_000_000, 500_000_000
 _GIVE = "give a folder that `avsal evaluate` wrote, or published:METHOD"
 
@@ -36,6 +38,7 @@ class Result:
       note: conditions and caveats of the numbers.
       category: of the videos; "" for all videos of the folder.
       printed_values: metric -> value as the paper prints it; empty for a folder.
+      overrides: flags of the evaluation, see `override_flags`.
     """
 
     method: str
@@ -51,10 +54,17 @@ class Result:
     note: str = ""
     category: str = ""
     printed_values: dict[str, str] = dataclasses.field(default_factory=dict)
+    overrides: str = ""
+
+
+def override_flags(summary: Mapping) -> str:
+    """Returns the overrides of an evaluation as flags, such as `--postprocess vinet`; "" if it has none."""
+    flags = {name: f"--{name.replace('_', '-')}" for name in OVERRIDES}
+    return " ".join(f"{flag} {summary[name]}" for name, flag in flags.items() if name in summary)
 
 
 def read_results(text: str) -> list[Result]:
-    """Returns the results of a RESULT argument: `published:METHOD`, a folder, or `LABEL=folder`.
+    """Returns the results of a RESULT argument: `published:METHOD_OR_KEY`, a folder, or `LABEL=folder`.
 
     A folder contains one result per fold, and one per category that papers print.
 
@@ -141,6 +151,8 @@ def _read(folder: pathlib.Path) -> tuple[Result, dict]:
         per_video=per_video,
         folder=folder,
         origin=str(folder),
+        note=f"evaluated with {summary['overrides']}" if summary["overrides"] else "",
+        overrides=summary["overrides"],
     )
     return pooled, summary
 
@@ -162,6 +174,7 @@ def _summary(file: pathlib.Path) -> dict:
         checked["fold"] = None if card.get("fold") is None else _natural("fold", card["fold"])
         checked["videos"] = _natural("videos", card["videos"])
         checked["metrics"] = _means(card["metrics"])
+        checked["overrides"] = override_flags({k: _override(k, card[k]) for k in OVERRIDES if k in card})
         for key in ("folds", "categories"):  # earlier results lack the names of the videos
             checked[key] = {
                 _name(key, name): {"metrics": _means(part["metrics"]), "names": _names(part["names"])}
@@ -183,6 +196,11 @@ def _name(key: str, value) -> str:
     if not isinstance(value, str) or not value or len(value) > 300 or not value.isprintable():
         raise ValueError(f"{key} is {str(value)[:60]!r}")
     return value
+
+
+def _override(key: str, value) -> str | float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return value if is_number else _name(key, value)
 
 
 def _names(value) -> list[str]:

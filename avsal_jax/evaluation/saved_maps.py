@@ -104,7 +104,7 @@ class SavedMaps(MapSource):
         if files is None:
             return [f"{entry.name}: {self._missing(entry)}"]
         # Without published truth, all frames are submitted.
-        scored = protocol.frames(entry) if entry.published else list(range(entry.frames))
+        scored = protocol.scored_indices(entry) if entry.published else list(range(entry.frames))
         if self._still(entry):
             first = read_levels(files).values
             return [f"{entry.name}: {line}" for line in _value_notes(first, entry, scored)]

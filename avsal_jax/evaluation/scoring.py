@@ -70,7 +70,7 @@ def scored_frames(entry: VideoEntry, protocol: Protocol) -> list[int]:
     """Returns the frames to score; AvsalError with the reason if no frame can be scored."""
     if not entry.published:
         raise AvsalError("it cannot be scored: it has no published truth")
-    frames = protocol.frames(entry) if entry.frames else []
+    frames = protocol.scored_indices(entry) if entry.frames else []
     if frames:
         return frames
     labelled = [index for index in range(entry.frames) if entry.has_truth(index)]
@@ -131,7 +131,7 @@ class OtherFixations:
         for _ in range(_POOLED_FRAMES if self._different else 0):
             other = self._different[random.integers(len(self._different))]
             if other.name not in self._frames:
-                self._frames[other.name] = self._protocol.frames(other)
+                self._frames[other.name] = self._protocol.scored_indices(other)
             if frames := self._frames[other.name]:
                 frame = frames[random.integers(len(frames))]
                 points.append(other.truth(frame).grid_points(size))

@@ -14,7 +14,7 @@ from PIL import Image
 
 from avsal_jax import published
 from avsal_jax.evaluation.protocols import Protocol
-from avsal_jax.evaluation.results import FORMAT
+from avsal_jax.evaluation.results import FORMAT, override_flags
 from avsal_jax.files import write_json, write_text
 from avsal_jax.metrics import MeanState, find_metric
 from avsal_jax.pages import Pictures, Section, Table, render_page
@@ -43,7 +43,7 @@ def column(part: dict, metric: int) -> list[float]:
 
 
 def set_means(parts: Sequence[dict], metrics: Sequence[str], protocol: Protocol) -> dict[str, dict]:
-    """Returns metric -> mean, number of values, number of NaN dropped.
+    """Returns metric -> mean, number of videos, number of frames without a value.
 
     `videos`: frames -> video -> mean of videos. Videos of several folds are pooled: a video that is tested in
     two folds counts twice, and the three models of DIEM have equal weights. `frames`: the mean of all frames.
@@ -74,7 +74,8 @@ def write_results(
     Args:
       parts: of all videos, in order.
       folds: of each part; None for a part without a fold.
-      about: other fields of `summary.json`: method, dataset, split, fold, source, problems.
+      about: other fields of `summary.json`, which `evaluate` lists: method, dataset, split, fold, missing,
+        not_scored, seed, config, overrides, prior, source.
     """
     summary = {
         "format": FORMAT,
@@ -169,9 +170,10 @@ def _table(title: str, measured, split: str, printed: Sequence[published.Row], m
 def remarks(summary: dict) -> list[str]:
     """Returns sentences on settings, on frames and videos without a score, and on unusual truth."""
     lines = [f"Fixations are blurred with sigma {summary['sigma']}."] if "sigma" in summary else []
-    for name in ("audio", "coding_iterations", "postprocess"):
-        if name in summary:
-            lines.append(f"Evaluated with --{name.replace('_', '-')} {summary[name]}.")
+    if "config" in summary:
+        lines.append(f"Trained by the config {summary['config']}.")
+    if flags := override_flags(summary):
+        lines.append(f"Evaluated with {flags}.")
     if "prior" in summary:
         sentences = [find_metric(name).remark for name in summary["metrics"]]
         lines += [text.format(prior=summary["prior"]) for text in sentences if text]

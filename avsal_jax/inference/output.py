@@ -127,7 +127,7 @@ class Output:
       files: the names of files and folders that it may write in the results' folder; the first one exists if
         a video's results are complete.
       needs: some of `map` (at the size of the model), `grey` (the map as uint8 at the size of the frame),
-        `image` and `features` (of the frames of `--feature-frames`, which are then the only frames).
+        `image` and `features`. An output that needs `features` gets only the frames of `--feature-frames`.
       needs_of_photographs: the same for photographs, if it differs.
       is_default: whether `avsal predict` writes it without `--save`.
       every_frame: whether it also takes the frames between those that have a map (`--frame-step`); their
@@ -220,10 +220,18 @@ def default_outputs() -> tuple[str, ...]:
     return tuple(sorted(name for name, cls in registry.table("output").items() if cls.is_default))
 
 
-def chosen_outputs(save: Sequence[str], features: bool) -> dict[str, type[Output]]:
-    """Returns the outputs of `--save` by name: those that need features, or those that do not."""
-    classes = {name: registry.find("output", name) for name in save}
-    return {name: cls for name, cls in classes.items() if (FEATURES in cls.needs) == features}
+def frame_outputs(save: Sequence[str]) -> dict[str, type[Output]]:
+    """Returns the outputs of `--save` that get every frame or photograph, by name."""
+    return {name: cls for name, cls in _outputs(save).items() if FEATURES not in cls.needs}
+
+
+def feature_outputs(save: Sequence[str]) -> dict[str, type[Output]]:
+    """Returns the outputs of `--save` that get only the frames of `--feature-frames`, by name."""
+    return {name: cls for name, cls in _outputs(save).items() if FEATURES in cls.needs}
+
+
+def _outputs(save: Sequence[str]) -> dict[str, type[Output]]:
+    return {name: registry.find("output", name) for name in save}
 
 
 def written_names() -> list[str]:

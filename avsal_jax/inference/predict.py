@@ -23,7 +23,7 @@ from avsal_jax.inference.inputs import (
     open_source,
     rate_warning,
 )
-from avsal_jax.inference.output import Context, Item, chosen_outputs
+from avsal_jax.inference.output import Context, Item, feature_outputs, frame_outputs
 from avsal_jax.inference.outputs import FrameOutputs, OutputSet
 from avsal_jax.inference.predictor import Model
 from avsal_jax.inference.result_folders import complete_or_nothing, previous_summary, write_summary
@@ -68,7 +68,7 @@ def predict_file(
     progress: Callable = lambda maps, total: maps,
     is_checked: bool = False,
 ) -> dict:
-    """Predicts a map for every frame of a video, or every photograph, and writes them into `output`.
+    """Predicts a map for every `frame_step`-th frame of a video, or every photograph, and writes the outputs.
 
     Files get their final names only when all of them are complete; `summary.json` is the last. If it already
     exists for the same source, model and settings, the prediction is skipped.
@@ -82,7 +82,7 @@ def predict_file(
       is_checked: whether `source` is the result of `check_source` with these settings.
 
     Returns:
-      The content of `summary.json`; with `"resumed": True` if it already existed.
+      The content of `summary.json`; with `"already_done": True` if it existed and the prediction was skipped.
 
     Raises:
       AvsalError: the source cannot be read, or the output cannot be written.
@@ -96,9 +96,9 @@ def predict_file(
     compared = SoundChoice(settings.features.compare_audio or "off")
     job = _job(model, video=video, settings=settings, sound=choice.file(video), compared=compared.file(video))
     previous = previous_summary(output)
-    if _finished(output, previous=previous, job=job, settings=settings):
+    if _is_done(output, previous=previous, job=job, settings=settings):
         say(f"{video.path} is done already; its results are in {output}")
-        return {**previous, "resumed": True}
+        return {**previous, "already_done": True}
     notes: list[str] = []
 
     def note(line: str) -> None:
@@ -111,7 +111,7 @@ def predict_file(
     warning = rate_warning(float(video.info.rate), settings.frame_step)
     if warning and not model.spec.interval:  # with an interval, clips have the same duration at any rate
         note(warning)
-    if chosen_outputs(settings.save, features=True):
+    if feature_outputs(settings.save):
         check_features(model, settings.features)
     with complete_or_nothing(output) as folder:
         sounds, path = Sounds(), choice.file(video)
@@ -155,31 +155,31 @@ class _Run:
     def predict(self, progress: Callable) -> dict:
         """Writes all outputs; returns figures for the summary."""
         save, figures, recorder = self._settings.save, {}, None
-        of_frames, of_features = (chosen_outputs(save, features) for features in (False, True))
+        of_frames, of_features = frame_outputs(save), feature_outputs(save)
         options = {
             "settings": self._settings,
             "sounds": self._sounds,
             "say": self._say,
         }
-        with OutputSet(self._context, of_features) as feature_outputs:
+        with OutputSet(self._context, of_features) as feature_set:
             if of_frames:
                 if of_features:
-                    recorder = FeatureRecorder(self._model, self._video, outputs=feature_outputs, **options)
+                    recorder = FeatureRecorder(self._model, self._video, outputs=feature_set, **options)
                 figures = self._maps(FrameOutputs(self._context, of_frames), recorder, progress)
             if of_features:
                 recorded = record_features(
                     self._model,
                     self._video,
-                    outputs=feature_outputs,
+                    outputs=feature_set,
                     note=self._note,
                     recorder=recorder,
                     **options,
                 )
-                feature_outputs.close()
-                self.outputs.append(feature_outputs)
-                for line in feature_outputs.notes:
+                feature_set.close()
+                self.outputs.append(feature_set)
+                for line in feature_set.notes:
                     self._note(line)
-                figures = {**recorded, **feature_outputs.figures, **figures}
+                figures = {**recorded, **feature_set.figures, **figures}
         return figures
 
     def _maps(self, outputs: FrameOutputs, recorder: FeatureRecorder | None, progress: Callable) -> dict:
@@ -188,7 +188,6 @@ class _Run:
         sound = SoundChoice(settings.audio).clips(
             video, self._model.spec, step=settings.frame_step, say=self._note, sounds=self._sounds
         )
-        self._say("compiling the model ...")
         frames = stream(
             self._model,
             video,
@@ -198,10 +197,11 @@ class _Run:
             batch=settings.batch,
             has_images=outputs.shows_frames,
             recorder=recorder,
+            say=self._say,
         )
         started = time.perf_counter()
         total = video.info.frames and -(-video.info.frames // settings.frame_step)
-        maps = _written(frames, outputs=outputs, progress=progress, total=total)
+        maps = _write_frames(frames, outputs=outputs, progress=progress, total=total)
         seconds = time.perf_counter() - started - (recorder.seconds if recorder else 0)
         self.outputs.append(outputs)
         for line in (*outputs.notes, *(sound.notes if sound else ())):
@@ -219,7 +219,7 @@ class _Run:
         }
 
 
-def _written(frames: FrameStream, outputs: FrameOutputs, progress: Callable, total: int | None) -> int:
+def _write_frames(frames: FrameStream, outputs: FrameOutputs, progress: Callable, total: int | None) -> int:
     """Passes all frames to the outputs; returns the number of maps."""
 
     def with_maps():
@@ -255,6 +255,6 @@ def _job(model: Model, video: Source, settings: Settings, sound, compared) -> di
     }
 
 
-def _finished(output: pathlib.Path, previous: dict | None, job: dict, settings: Settings) -> bool:
+def _is_done(output: pathlib.Path, previous: dict | None, job: dict, settings: Settings) -> bool:
     is_complete = all((output / registry.find("output", name).files[0]).exists() for name in settings.save)
     return is_complete and previous is not None and previous["job"] == job

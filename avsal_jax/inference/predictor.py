@@ -242,14 +242,20 @@ class Model:
             own height and width.
           medium: of the clips for which it is compiled first; see `WindowEngine`.
         """
-        batch = batch or (1 if jax.default_backend() == "cpu" else 8)
         if SALIENCY not in self.network.heads:
             raise AvsalError(f"{self.system} is a part without the head {SALIENCY!r}: it predicts no maps")
-        network = self._network_of_size(spec)
-        key = batch, network.input.height, network.input.width
+        key, network = self._engine_key(batch, spec), self._network_of_size(spec)
         if key not in self._engines:
-            self._engines[key] = WindowEngine(network, self.variables, batch=batch, medium=medium)
+            self._engines[key] = WindowEngine(network, self.variables, batch=key[0], medium=medium)
         return self._engines[key]
+
+    def has_engine(self, batch: int | None = None, spec: InputSpec | None = None) -> bool:
+        """Whether `engine` was called before with this batch and size, so that it need not compile."""
+        return self._engine_key(batch, spec) in self._engines
+
+    def _engine_key(self, batch: int | None, spec: InputSpec | None) -> tuple[int, int, int]:
+        spec = spec or self.spec
+        return batch or (1 if jax.default_backend() == "cpu" else 8), spec.height, spec.width
 
     def _network_of_size(self, spec: InputSpec | None) -> Network:
         """Returns the network with the height and width of a spec as its input."""

@@ -7,7 +7,7 @@ import dataclasses
 from avsal_jax import registry
 from avsal_jax.errors import AvsalError
 from avsal_jax.inference.features import FeatureSettings
-from avsal_jax.inference.output import FEATURES, chosen_outputs, default_outputs
+from avsal_jax.inference.output import FEATURES, default_outputs, feature_outputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Settings:
     Attributes:
       save: names of outputs (`avsal list output`). If all of them need features, only the frames of these
         are predicted.
-      postprocess: of map images, see `pictures.to_grey`.
+      postprocess: of 8-bit maps, also in the overlay, see `pictures.to_grey`; `npz` has maps without it.
       audio: `auto` (the video's own sound), `off` (silence), or a file.
       fps: rate of a folder of images, frames per second.
       frame_step: every K-th frame is used; in between, the overlay shows the last map.
@@ -42,7 +42,7 @@ class Settings:
         if not self.save:
             raise AvsalError(f"there is no output to save; choose from {', '.join(registry.table('output'))}")
         registry.choose("output", self.save)
-        if self.features != FeatureSettings() and not chosen_outputs(self.save, features=True):
+        if self.features != FeatureSettings() and not feature_outputs(self.save):
             classes = registry.table("output").items()
             names = " or ".join(name for name, cls in classes if FEATURES in cls.needs)
             raise AvsalError(

@@ -19,7 +19,7 @@ from avsal_jax.errors import AvsalError, error_line, is_machine_error
 from avsal_jax.identity import digest, tree_identity
 from avsal_jax.inference.features import check_features, record_features
 from avsal_jax.inference.inputs import HEARS_SILENCE, SoundChoice, Sounds
-from avsal_jax.inference.output import Context, chosen_outputs
+from avsal_jax.inference.output import Context, feature_outputs, frame_outputs
 from avsal_jax.inference.outputs import OutputSet
 from avsal_jax.inference.predictor import Model
 from avsal_jax.inference.result_folders import complete_or_nothing, previous_summary, write_summary
@@ -44,7 +44,7 @@ def check_photographs(pictures: PhotographSet, settings: Settings) -> None:
             raise AvsalError(f"{flag} is for videos, and {_subject(pictures)}; leave it out")
     if settings.audio not in ("auto", "off"):
         raise AvsalError(f"--audio FILE is for videos, and {_subject(pictures)}; leave it out")
-    for name in chosen_outputs(settings.save, features=True):
+    for name in feature_outputs(settings.save):
         if not pictures.is_single:
             raise AvsalError(f"--save {name} shows one photograph at a time: name one, without --stills")
     if len(pictures) == 1:
@@ -69,7 +69,7 @@ def predict_photographs(
     `output`, from which the next run resumes. A picture that fails is skipped; the next run retries it.
 
     Returns:
-      The content of `summary.json`. `failed` maps the file of each failed picture to the reason.
+      As `predict_file`. `failed` maps the file of each failed picture to the reason.
 
     Raises:
       AvsalError: none of the pictures can be predicted (with the reason of the first), or an output that
@@ -89,8 +89,8 @@ def predict_photographs(
     previous = previous_summary(output)
     if _is_complete(output, previous=previous, job=job, identities=identities):
         say(f"{pictures}: predicted already; the results are in {output}")
-        return {**previous, "resumed": True}
-    of_pictures, of_features = (chosen_outputs(settings.save, features) for features in (False, True))
+        return {**previous, "already_done": True}
+    of_pictures, of_features = frame_outputs(settings.save), feature_outputs(settings.save)
     if of_features:
         check_features(model, settings.features)
     with complete_or_nothing(output, key=digest(job), log=LOG) as folder, contextlib.ExitStack() as stack:
@@ -111,18 +111,18 @@ def predict_photographs(
             results.complete()
             for line in outputs.notes:
                 run.note(line)
-        feature_outputs = stack.enter_context(OutputSet(context, of_features))
+        feature_set = stack.enter_context(OutputSet(context, of_features))
         if of_features:
-            recorded = _recorded(model, pictures, outputs=feature_outputs, settings=settings, run=run)
-            feature_outputs.close()
-            for line in feature_outputs.notes:
+            recorded = _recorded(model, pictures, outputs=feature_set, settings=settings, run=run)
+            feature_set.close()
+            for line in feature_set.notes:
                 run.note(line)
             figures = {**recorded, **figures}
         summary = {
             "source": str(pictures) if not pictures.is_single else pictures.pictures[0][1].name,
             **figures,
             **outputs.figures,
-            **feature_outputs.figures,
+            **feature_set.figures,
             "note": model.card.get("note"),
             "notes": run.notes(),
             "settings": job["settings"],
@@ -132,7 +132,7 @@ def predict_photographs(
             "failed": {str(path): reason for path, reason in run.failures.items()},
             "pictures": [results.entries[name] for name, _ in pictures.pictures if name in results.entries],
         }
-        for written in (outputs, feature_outputs):
+        for written in (outputs, feature_set):
             written.finish(summary, model.card)
         results.clear()
         write_summary(folder, summary)
@@ -144,11 +144,11 @@ def _is_complete(output: pathlib.Path, previous: dict | None, job: dict, identit
         return False
     entries = entries_of(previous)
     save = job["settings"]["save"]
-    of_pictures = chosen_outputs(save, features=False)  # the only picture of other outputs is in the job
+    of_pictures = frame_outputs(save)  # the only picture of other outputs is in the job
     if of_pictures and {entry["name"]: entry["identity"] for entry in entries} != identities:
         return False
     files = [file for entry in entries for file in entry["files"]]
-    classes = {**of_pictures, **chosen_outputs(save, features=True)}.values()
+    classes = {**of_pictures, **feature_outputs(save)}.values()
     files += [cls.files[0] for cls in classes if not cls.has_file_per_picture]
     return all((output / file).exists() for file in files)
 
@@ -231,22 +231,25 @@ class _Run:
             self.note(f"photographs have no sound: {HEARS_SILENCE}")
         missing = [item for item in self._pictures.pictures if item[0] not in self._results.entries]
         seconds = compile_seconds = 0.0
-        engines: list[WindowEngine] = []
+        engines: list[tuple[WindowEngine, float]] = []  # with their seconds of compiling in earlier calls
         entries = self._results.entries
         before = len(entries)
         with contextlib.ExitStack() as stack:
             read = stack.enter_context(contextlib.closing(prefetched(self._read(missing), _AHEAD)))
             first = next(read, None)  # compile only if a picture can be read
             if first is not None:
-                self.say("compiling the model ...")
                 spec, compiling = self._model.spec, 0.0
 
                 def engine(height, width):
                     nonlocal compiling
                     size, started = dataclasses.replace(spec, height=height, width=width), time.perf_counter()
-                    engines.append(self._model.engine(settings.batch, size, medium="still"))
+                    is_new = not self._model.has_engine(settings.batch, size)
+                    if is_new:
+                        self.say(f"compiling the model for {height}x{width} ...")
+                    result = self._model.engine(settings.batch, size, medium="still")
+                    engines.append((result, 0.0 if is_new else result.compile_seconds))
                     compiling += time.perf_counter() - started
-                    return engines[-1]
+                    return result
 
                 started = time.perf_counter()
                 writer = Worker(self._write, _AHEAD)
@@ -255,7 +258,7 @@ class _Run:
                     for index, saliency in progress(stills_of_sizes(frames, engine), len(missing)):
                         writer.put((self._waiting.pop(index), saliency))
                 seconds = time.perf_counter() - started - compiling
-                compile_seconds = sum(engine.compile_seconds for engine in engines)
+                compile_seconds = sum(engine.compile_seconds - earlier for engine, earlier in engines)
         count = len(entries) - before
         for line in self.notes()[len(self._lines) :]:
             self.say(f"note: {line}")

@@ -9,7 +9,7 @@ import fractions
 import itertools
 import math
 import pathlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -78,7 +78,7 @@ class FrameStream:
     """The frames of a source with their maps: an iterator of `FrameMap`.
 
     Attributes:
-      compile_seconds: duration of tracing and compiling the network.
+      compile_seconds: duration of tracing and compiling for this stream; 0 if the model did so before.
     """
 
     def __init__(self, frames: Iterator[FrameMap], compile_seconds: float):
@@ -108,6 +108,7 @@ def stream(
     has_images: bool = False,
     recorder: FeatureRecorder | None = None,
     has_maps: bool = True,
+    say: Callable[[str], None] = lambda line: None,
 ) -> FrameStream:
     """Returns the frames of a source in order; decodes it once; memory is O(T), not O(N).
 
@@ -119,12 +120,13 @@ def stream(
       times: of `sound`; the times of decoded frames are added to it.
       step: every `step`-th frame is used; frames in between have no map.
       batch: windows per call; by default 1 on CPU, 8 elsewhere.
-      selection: indices of the frames to yield, among those of `step`; None for all. Frames on which their
-        maps do not depend are neither resized nor encoded.
+      selection: numbers of the frames to yield, counting only used frames (index // step); None for all.
+        Frames on which their maps do not depend are neither resized nor encoded.
       medium: as `Clip.medium`, `video` or `still`.
       has_images: whether to keep the pictures in `FrameMap.image`.
       recorder: receives the frames of `step` in order.
       has_maps: whether to compute maps.
+      say: called with a line before the network is compiled.
 
     Raises:
       AvsalError: the source has no rate, and the model has an interval or smoothing. During iteration: a
@@ -135,7 +137,13 @@ def stream(
     if len(spec.sizes) > 1:
         first = list(itertools.islice(frames, 1))
         spec = spec.for_picture(*first[0].size) if first else spec
-    engine = model.engine(batch, spec, medium) if has_maps else None
+    engine, compiled_before = None, 0.0
+    if has_maps:
+        is_new = not model.has_engine(batch, spec)
+        if is_new:
+            say("compiling the model ...")
+        engine = model.engine(batch, spec, medium)
+        compiled_before = 0.0 if is_new else engine.compile_seconds
     rate = source.info.rate
     fps = None if rate is None else float(rate) / step
     single_pass = _Pass(
@@ -146,7 +154,7 @@ def stream(
     if engine is None:
         return FrameStream(single_pass.frames(), 0.0)
     maps = engine.maps(single_pass.fitted(), sound=sound, fps=fps, selection=selection, medium=medium)
-    return FrameStream(single_pass.frames(maps), engine.compile_seconds)
+    return FrameStream(single_pass.frames(maps), engine.compile_seconds - compiled_before)
 
 
 def _encoded(

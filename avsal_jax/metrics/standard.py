@@ -104,8 +104,8 @@ register("metric", "auc_judd")(
 register("metric", "auc_shuffled")(
     Metric(
         "s-AUC",
-        "probability that a fixated cell has a higher value than one fixated on other stimuli, so that a "
-        "centre prior gains little; 0.5 is chance",
+        "probability that a fixated cell has a higher value than a cell fixated in other frames or on other "
+        "stimuli (see `avsal list protocol`), so that a centre prior gains little; 0.5 is chance",
         score=_auc_shuffled,
         by_default=True,
         bounds=(0, 1),

@@ -1,8 +1,10 @@
-"""Changes to a model as nested data, and models with changes in them.
+"""Applies changes, given as nested data, to the description of a model.
 
-`{"fusion": {"name": "ravf", "heads": 4}}` chooses a part and its fields, `{"fusion": {"heads": 4}}` changes
-a field of the current part, `{"fusion": None}` empties the slot. Keys may be dotted, as `fusion.heads`, and a
-name may stand for its part, as `{"fusion": "ravf"}`.
+- `{"fusion": {"name": "ravf", "heads": 4}}` chooses a part and sets its fields.
+- `{"fusion": {"heads": 4}}` changes a field of the current part.
+- `{"fusion": None}` removes the part.
+
+Keys may be dotted: `{"fusion.heads": 4}`. A name alone chooses a part: `{"fusion": "ravf"}`.
 """
 
 from __future__ import annotations
@@ -20,13 +22,13 @@ INPUT_FIELDS = tuple(field.name for field in dataclasses.fields(InputSpec))
 
 
 def merged(model: Mapping, changes: Mapping) -> dict:
-    """Returns a model, or changes to one, with further changes in it.
+    """Applies `changes` to a model, or to earlier changes, and returns the result.
 
-    A head that is taken away is None in the result.
+    A removed head is None in it.
 
     Raises:
-      AvsalError: an unknown slot or field of the input, a field of an empty slot, or a setting of an earlier
-        version (with today's name).
+      AvsalError: an unknown slot or input field, a field of an empty slot, or a setting of an earlier
+        version (with its current name).
     """
     result = copied(model)
     for key, value in _nested(changes).items():
@@ -43,7 +45,7 @@ def merged(model: Mapping, changes: Mapping) -> dict:
 
 
 def dotted(changes: Mapping, path: str = "") -> dict[str, object]:
-    """Returns {"fusion.heads": 8} of {"fusion": {"heads": 8}}; a part's name stands under its slot."""
+    """Returns {"fusion.heads": 8} for {"fusion": {"heads": 8}}; the key of a part's name is its slot."""
     flat = {}
     for key, value in changes.items():
         name = path if path and key == "name" else f"{path}.{key}" if path else key
@@ -52,7 +54,7 @@ def dotted(changes: Mapping, path: str = "") -> dict[str, object]:
 
 
 def copied(model: Mapping) -> dict:
-    """Returns a nested mapping as dicts of the caller's own."""
+    """Returns a deep copy of a nested mapping, as dicts."""
     return {key: copied(value) if isinstance(value, Mapping) else value for key, value in model.items()}
 
 
@@ -66,7 +68,7 @@ def _unknown(key) -> AvsalError:
 
 
 def _nested(changes: Mapping) -> dict:
-    """Returns {"fusion": {"heads": 8}} of {"fusion.heads": 8}."""
+    """Returns {"fusion": {"heads": 8}} for {"fusion.heads": 8}."""
     tree: dict = {}
     for key in changes:
         if not isinstance(key, str):
@@ -89,7 +91,7 @@ def _nested(changes: Mapping) -> dict:
 
 
 def _as_mapping(value) -> Mapping | None:
-    """A part by its name alone, or none."""
+    """Returns a part as a mapping; None if it is removed."""
     if value is None or value == "none":
         return None
     return value if isinstance(value, Mapping) else {"name": value}
@@ -107,7 +109,7 @@ def _merged_heads(heads: Mapping, changes) -> dict:
 
 
 def _merged_part(current: Mapping | None, value, path: str) -> dict | None:
-    """A part that is named replaces the current one; fields alone change it."""
+    """Returns a part with changes: a name replaces the current part, fields alone change it."""
     value = _as_mapping(value)
     if value is None or "name" in value:
         return value if value is None else dict(value)

@@ -1,4 +1,4 @@
-"""The base of all modules that fill a slot."""
+"""The base class of the parts of a network: encoders, necks, fusions, regulators and heads."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ import flax.linen as nn
 from avsal_jax.errors import AvsalError
 from avsal_jax.spec.fields import checked, field_types
 
-_NOT_SET = ("parent", "name", "runtime")  # fields that say nothing about the function
+_NOT_SET = ("parent", "name", "runtime")  # fields that a config cannot set
 
 
 class Limit(NamedTuple):
-    """A value of a part that should not exceed a bound; `advice` is for a value above it, or empty."""
+    """A value of a part, with its bound.
+
+    Attributes:
+      value: now.
+      bound: that it should not exceed.
+      advice: added to the warning if it does; may be empty.
+    """
 
     value: float
     bound: float
@@ -24,13 +30,13 @@ class Limit(NamedTuple):
 class Part(nn.Module):
     """A module that fills a slot of the network.
 
-    Its fields have types that say which values they take (`spec.fields`). They are checked when it is made.
+    Its fields are validated by their types (see `spec.fields`) when it is constructed.
 
-    A head whose class has `sees_medium` is called with `medium=` of the clips (`Clip.medium`) in addition.
-    Its parameters must be the same for each medium, since initialisation is for `video`.
+    A head whose class sets `sees_medium` is also called with `medium=`, the medium of the clips
+    (`Clip.medium`). Its parameters must not depend on the medium: they are initialised for `video`.
 
     Raises:
-      AvsalError: a value that a field does not take.
+      AvsalError: the value of a field is invalid.
     """
 
     sees_medium: ClassVar[bool] = False
@@ -42,24 +48,27 @@ class Part(nn.Module):
 
     @property
     def frozen_parameters(self) -> tuple[str, ...]:
-        """Patterns of the paths, below the part, of parameters that training leaves unchanged."""
+        """Patterns of the paths, below the part, of parameters that are not trained."""
         return ()
 
     def limits(self, params: dict) -> dict[str, Limit]:
-        """Returns what training records of the part's parameters, and warns of, by name."""
+        """Returns the values that training logs for this part, by name, with their bounds.
+
+        Training warns if a value exceeds its bound.
+        """
         return {}
 
     def idle_fields(self) -> dict[str, str]:
-        """Returns the fields that change nothing with certain values of other fields, and these values.
+        """Returns the fields without effect at the current values of other fields: name -> these values.
 
-        Such a field must keep its default in a network that is described by its settings
-        (`systems.resolve`); a stored model may have another value.
+        A config must leave such a field at its default (`systems.resolve` refuses other values); a stored
+        model may have another value.
         """
         return {}
 
     @property
     def stem_is_frozen(self) -> bool:
-        """Of a visual encoder: whether its stem is the same function in each step of training."""
+        """Whether the stem of a visual encoder is constant during training."""
         return False
 
     @classmethod
@@ -69,7 +78,7 @@ class Part(nn.Module):
 
 
 def refuse_idle_fields(part: Part, path: str) -> None:
-    """Raises AvsalError for a field that changes nothing, and is not at its default."""
+    """Raises AvsalError for a field without effect that is not at its default."""
     defaults = {field.name: field.default for field in dataclasses.fields(part)}
     for name, values in part.idle_fields().items():
         if (value := getattr(part, name)) != defaults[name]:
@@ -79,5 +88,5 @@ def refuse_idle_fields(part: Part, path: str) -> None:
 
 
 def settable_fields(cls: type[nn.Module]) -> dict[str, object]:
-    """Returns the types of the fields of a module that say which function it is."""
+    """Returns the types of the fields of a module that a config can set."""
     return {name: hint for name, hint in field_types(cls).items() if name not in _NOT_SET}

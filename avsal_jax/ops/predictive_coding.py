@@ -1,16 +1,22 @@
 """Consistency-aware predictive coding (CASP-Net, Xiong et al. 2023, 3.3, Eqs. 6 and 7).
 
-A column of activities mu_0 .. mu_L stands above the sound. Each predicts what lies below it; the errors are
+Activities mu_0 .. mu_L form layers above the sound. mu_0 predicts the sound, each other activity predicts the
+one below it. The prediction errors are
 
     e_0 = sound - top_down[0](mu_0),    e_i = mu_{i-1} - top_down[i](mu_i),    i = 1 .. L.
 
-mu_0 begins as the picture, mu_i = bottom_up[i-1](mu_{i-1}) (Eq. 6). Inference lowers the errors by gradient
-steps on the activities (Eq. 7); what comes out is mu_0. The paper leaves open which gradient moves which
-activity (its formula says mu_i by its own error, its text the activity above), in which order, and whether
-the feedforward pass is repeated ("alternately performed"); all are arguments here. On a linear toy the
-formula alone never lets sound in, the text alone leaves every activity above mu_0 without effect, and both
-with refreshed, simultaneous updates leave the second layer without effect: so the defaults are `both` and
-`top_down`.
+mu_0 is initialised with the picture, and mu_i with bottom_up[i-1](mu_{i-1}) (Eq. 6). Inference reduces the
+errors by gradient steps on the activities (Eq. 7). Its result is mu_0.
+
+The paper leaves three points open, which are options here:
+
+- the error whose gradient updates mu_i: in the formula its own error, in the text that of the activity above;
+- the order of the updates;
+- whether the feedforward pass is repeated ("alternately performed").
+
+On a linear toy problem, the formula alone gives a result that does not depend on the sound. With the text
+alone, the activities above mu_0 have no effect. With both errors and refreshed, simultaneous updates, the
+second layer has no effect. The defaults are therefore `both` and `top_down`.
 """
 
 from __future__ import annotations
@@ -31,30 +37,30 @@ Iterations = Annotated[int, Range(0, 100)]
 
 @dataclasses.dataclass(frozen=True)
 class Coding:
-    """How predictive coding is done; the module says what the paper leaves open.
+    """Options of predictive coding; the module documents what the paper leaves open.
 
     Attributes:
-      layers: L, the number of maps above mu_0.
-      target: what the lowest prediction is held against: `tiled`, the sound at every place (of its time
-        step, where it has as many tokens); or `pooled`: its mean over space (and over time, where there is
-        one token) against the sound.
+      layers: L, the number of layers above mu_0.
+      target: of the lowest prediction. `tiled`: the sound, repeated over space (with a token per time step:
+        the token of that step). `pooled`: the sound, which is compared with the mean of the prediction over
+        space (with a single token: also over time).
       iterations: N; 0 returns the picture.
-      rate: alpha.
-      update: the errors by whose gradient mu_i moves: `own` (e_{i+1}, in which mu_i is the target), `above`
-        (e_i, in which mu_i predicts), `both`.
-      order: `top_down` (from mu_L to mu_0, each step sees the ones before it) or `simultaneous`.
-      refresh: whether each iteration begins with a feedforward pass from its mu_0.
-      step: `printed`, alpha as Eq. 7 has it; or `bounded`: where alpha is above the bound that
-        `predictive_coding` states, 0.8 of it for that activity. Norms come from 12 steps of power iteration
-        in each call (about 70 convolutions), so the default is the paper's; training states the bound.
-      reduction: `sum` of squares over a clip, or their `mean` as MSE says. Over the 43,008 elements of a
-        mu_0 of 2x7x12x256 a mean makes alpha = 0.1 inert, so `sum` is the default, against the paper's word.
-      stop_gradient: what the outer gradient does not pass: `none`, `sound`, or `inference` (the steps are
-        constants: only the picture's own way to mu_0 remains, and no gradient reaches
-        the kernels of the coding or, through them, the sound; training warns of that).
+      rate: alpha, the step size.
+      update: the errors whose gradient updates mu_i: `own` (e_{i+1}, in which mu_i is the target), `above`
+        (e_i, in which mu_i predicts), or `both`.
+      order: `top_down` (from mu_L to mu_0, each update uses the earlier ones) or `simultaneous`.
+      refresh: whether each iteration begins with a feedforward pass from the current mu_0.
+      step: `printed`: alpha, as in Eq. 7. `bounded`: for each activity, 0.8 of its bound (see
+        `predictive_coding`) if alpha exceeds the bound. Estimating the bounds takes 12 steps of power
+        iteration in each call (about 70 convolutions), so the default is `printed`; training logs the bounds.
+      reduction: `sum` of squares over a clip, or their `mean`, as in the paper's "MSE". With a mean over the
+        43,008 elements of a mu_0 of 2x7x12x256, alpha = 0.1 has no visible effect, so the default is `sum`.
+      stop_gradient: where training stops the gradient. `none`: nowhere. `sound`: at the sound. `inference`:
+        through the iterations. Only the direct path from picture to mu_0 is then trained. No gradient reaches
+        the kernels of the coding or the sound, and training warns of that.
 
     Raises:
-      AvsalError: an unknown choice, or a number out of its range.
+      AvsalError: an unknown choice, or a number out of range.
     """
 
     layers: Annotated[int, Range(1, 8)] = 2
@@ -72,14 +78,15 @@ class Coding:
         check_fields(self, "coding.")
 
     def rate_bounds(self, norms: Sequence, sizes: Sequence[int]) -> list:
-        """Returns for each activity the rate below which a step does not raise the errors that move it.
+        """Returns the bound of the rate of each activity, up to which a step does not increase its errors.
 
-        The step of mu_i lowers a quadratic of curvature 2 (below + pull), where `below` weighs e_{i+1} and
-        `pull` is s_i^2 times the weight of e_i; weights are 1 (`sum`) or 1 / elements of a clip (`mean`).
+        The step of mu_i decreases a quadratic of curvature 2 (below + pull), where `below` is the weight of
+        e_{i+1}, and `pull` is s_i^2 times the weight of e_i. Weights are 1 (`sum`) or 1 / elements of a clip
+        (`mean`).
 
         Args:
-          norms: s_0 .. s_L, of the linear parts of the top-down maps.
-          sizes: elements of a clip of e_0 .. e_L.
+          norms: s_0 .. s_L, the norms of the linear parts of the top-down maps.
+          sizes: numbers of elements of e_0 .. e_L in a clip.
         """
         weights = [1.0 if self.reduction == "sum" else 1 / size for size in sizes]
         bounds = []
@@ -91,14 +98,14 @@ class Coding:
 
 
 class CodingTrace(NamedTuple):
-    """What inference did; index n of the first axis is the state after n iterations, 0 to N.
+    """The course of inference; index n of the first axis is the state after n iterations, 0 to N.
 
     Attributes:
       activity: [N+1, B, ...], mu_0.
-      error: [N+1, B, L+1]: sums of squares of e_0 .. e_L over sum_i ||mu_i||^2. Relative, because smaller
-        activities alone make smaller errors.
-      square: [N+1, B, L+1]: the sums of squares themselves, which inference lowers. The relative ones can
-        rise meanwhile, where activities shrink faster.
+      error: [N+1, B, L+1]: relative errors, the sums of squares of e_0 .. e_L divided by sum_i ||mu_i||^2,
+        because smaller activities have smaller errors.
+      square: [N+1, B, L+1]: the sums of squares, which inference reduces. Relative errors can increase
+        meanwhile if the activities shrink faster.
       norm: [N+1, B, L+1]: ||mu_0|| .. ||mu_L||.
     """
 
@@ -115,19 +122,19 @@ def predictive_coding(
     top_down: Sequence[Callable],
     coding: Coding = Coding(),
 ) -> tuple[jax.Array, CodingTrace]:
-    """Returns mu_0 after inference, and how it went.
+    """Returns mu_0 after inference, and a trace of the iterations.
 
-    Without refresh, with `both`, `sum` and affine top-down maps whose linear parts have norms of at most s,
-    the sum of all squared errors falls at every iteration for a rate below 1 / (1 + s^2) (`top_down`: each
-    step lowers a quadratic of curvature at most 2 (1 + s^2)) or half of that (`simultaneous`). Above that
-    bound activities can grow without limit; `coding.step` says what is done then.
+    Suppose no refresh, `both`, `sum`, and affine top-down maps whose linear parts have norms of at most s.
+    Then the sum of all squared errors decreases in every iteration if the rate is below 1 / (1 + s^2)
+    (`top_down`: each step decreases a quadratic of curvature at most 2 (1 + s^2)) or half of that
+    (`simultaneous`). Above the bound, activities can grow without limit, unless `coding.step` is `bounded`.
 
     Args:
-      vision: [B, ...], the first mu_0.
-      sound: [B, ...], of the shape that `top_down[0]` gives.
+      vision: [B, ...], the initial mu_0.
+      sound: [B, ...], of the shape of the result of `top_down[0]`.
       bottom_up: L functions, mu_{i-1} -> mu_i.
       top_down: L + 1 functions; number i predicts mu_{i-1} from mu_i, number 0 the sound from mu_0.
-      coding: how; its `layers` and `target` are the functions' concern.
+      coding: the options; `layers` and `target` are ignored here, since the functions implement them.
     """
     dtype = jnp.promote_types(vision.dtype, jnp.float32)
     sound = sound.astype(dtype)
@@ -157,7 +164,7 @@ def predictive_coding(
 
 
 def feedforward(bottom: jax.Array, bottom_up: Sequence[Callable]) -> tuple[jax.Array, ...]:
-    """Returns mu_0 = `bottom`, mu_1, ..., mu_L (Eq. 6), all of the dtype of `bottom`."""
+    """Returns mu_0 = `bottom`, mu_1, ..., mu_L (Eq. 6), all in the dtype of `bottom`."""
     activities = [bottom]
     for function in bottom_up:
         activities.append(function(activities[-1]).astype(bottom.dtype))
@@ -165,18 +172,18 @@ def feedforward(bottom: jax.Array, bottom_up: Sequence[Callable]) -> tuple[jax.A
 
 
 def prediction_errors(activities, sound: jax.Array, top_down: Sequence[Callable]) -> list[jax.Array]:
-    """Returns e_0 .. e_L, each of the shape of what is predicted."""
+    """Returns e_0 .. e_L, each of the shape of its target."""
     targets = (sound, *activities[:-1])
     return [target - function(mu) for target, mu, function in zip(targets, activities, top_down, strict=True)]
 
 
 def map_norm(function: Callable, like: jax.Array, iterations: int = 12) -> jax.Array:
-    """Returns an estimate, from below, of the largest singular value of the linear part of an affine map.
+    """Returns a lower estimate of the largest singular value of the linear part of an affine map.
 
     Args:
       function: [1, ...] -> [1, ...].
-      like: an array [1, ...] of its input's shape and type. Its values do not matter.
-      iterations: of the power iteration, which begins at fixed values.
+      like: an array [1, ...] with the shape and dtype of the input; its values do not matter.
+      iterations: of the power iteration, which starts from fixed values.
     """
     zero = jnp.zeros_like(like)
     _, pull = jax.vjp(function, zero)
@@ -187,14 +194,14 @@ def map_norm(function: Callable, like: jax.Array, iterations: int = 12) -> jax.A
         x = pull(function(x / norm) - offset)[0]
         return x, jnp.sqrt(jnp.sqrt(_square_sum(x)[0]))
 
-    # No symmetry of a convolution: irrational steps give each element another value.
+    # Irrational steps make all elements different, so the start has no symmetry of a convolution.
     x = jnp.sin(jnp.arange(1, like.size + 1, dtype=like.dtype) * math.sqrt(2)).reshape(like.shape)
     _, norms = lax.scan(iterate, x, length=iterations)
     return lax.stop_gradient(norms[-1])
 
 
 def _rates(activities, sound, top_down, coding) -> list:
-    """The rates of mu_0 .. mu_L."""
+    """Returns the rates of mu_0 .. mu_L."""
     if coding.step == "printed":
         return [coding.rate] * len(activities)
     targets = (sound, *activities[:-1])
@@ -204,7 +211,7 @@ def _rates(activities, sound, top_down, coding) -> list:
 
 
 def _gradient(i, activities, sound, top_down, coding):
-    """The gradient with respect to mu_i of the squared errors that move it."""
+    """Returns the gradient, with respect to mu_i, of the squared errors that update it."""
     mu = activities[i]
     total = jnp.zeros_like(mu)
     if coding.update in ("own", "both") and i + 1 < len(activities):

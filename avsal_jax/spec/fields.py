@@ -1,10 +1,10 @@
-"""What the fields of a dataclass take, as their types say, with errors that help.
+"""Validates and converts the fields of dataclasses by their types.
 
   heads: Annotated[int, Range(1, 64)] = 8
   skips: Literal["all", "previous"] = "all"
 
-`typing` has no numbers in an interval. Libraries that check types (msgspec, cattrs) say what is wrong, but
-not which name was meant.
+`typing` lacks a type for numbers in an interval, hence `Range`. Libraries for validation (msgspec, cattrs)
+report a wrong name or value, but do not suggest the nearest valid name.
 """
 
 from __future__ import annotations
@@ -34,7 +34,13 @@ _KINDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`; with `above` without `low`, with `below` without `high`."""
+    """An interval of numbers.
+
+    Attributes:
+      low, high: the bounds.
+      above: whether `low` is excluded.
+      below: whether `high` is excluded.
+    """
 
     low: float
     high: float = math.inf
@@ -63,11 +69,11 @@ NotNegative = Annotated[float, Range(0)]
 
 @dataclasses.dataclass(frozen=True)
 class Registered:
-    """In `Annotated`: a dataclass that is registered (`avsal_jax.register`), chosen by its name.
+    """Marks a field, in `Annotated`, whose value is a registered dataclass, selected by its name.
 
       optimizer: Annotated[Optimizer, Registered("optimizer")] = Adam()
 
-    Its plain form is {"name": ..., field: value}; the name alone stands for the defaults.
+    The plain form is {"name": ..., field: value}, or only the name, for the defaults of its fields.
     """
 
     kind: str
@@ -75,22 +81,22 @@ class Registered:
 
 @functools.cache
 def field_types(cls: type) -> dict[str, object]:
-    """Returns the types of the fields of a dataclass by name, with what `Annotated` adds."""
+    """Returns the types of the fields of a dataclass by name, including `Annotated` metadata."""
     hints = typing.get_type_hints(cls, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
 
 
 def build(cls: type[T], values, path: str = "", owner: str = "") -> T:
-    """Returns the dataclass `cls` with the values of its fields.
+    """Returns an instance of a dataclass from plain values.
 
     Args:
       cls: the dataclass.
       values: a mapping by name, or a tuple in the order of the fields.
-      path: of the object in what it belongs to: '' or `optimizer.schedule`.
-      owner: what an error calls the object; by default its path.
+      path: of the object in the config, for errors: '' or `optimizer.schedule`.
+      owner: the subject of errors; by default the path.
 
     Raises:
-      AvsalError: what `checked` raises, a field without a value, or values of another form.
+      AvsalError: as `checked`; a required field is missing; `values` is neither a mapping nor a tuple.
     """
     hints, owner = field_types(cls), owner or path
     if isinstance(values, tuple) and len(values) <= len(hints):
@@ -106,10 +112,16 @@ def build(cls: type[T], values, path: str = "", owner: str = "") -> T:
 
 
 def check_fields(instance, path: str) -> None:
-    """Gives a new frozen dataclass the values of its fields as their types have them; for `__post_init__`.
+    """Validates the fields of a new frozen dataclass by their types and stores the converted values.
+
+    Call it in `__post_init__`.
+
+    Args:
+      instance: the dataclass.
+      path: as in `checked`.
 
     Raises:
-      AvsalError: as `checked`, whose `path` this is.
+      AvsalError: as `checked`.
     """
     hints = field_types(type(instance))
     before = {name: getattr(instance, name) for name in hints}
@@ -120,16 +132,16 @@ def check_fields(instance, path: str) -> None:
 
 
 def checked(values: Mapping, hints: Mapping[str, object], owner: str, path: str) -> dict:
-    """Returns the values of fields, as their types have them.
+    """Returns the values of fields, converted to the types of the fields.
 
     Args:
       values: by name of the field.
       hints: the types of all fields that can be set.
-      owner: whose fields they are, as an error names it: `decoder 'vinet'`.
-      path: before the name of a field in an error: `decoder.`.
+      owner: the subject of errors, such as `decoder 'vinet'`.
+      path: the prefix of the name of a field in errors, such as `decoder.`.
 
     Raises:
-      AvsalError: an unknown field (with the nearest one), or a value that its field does not take.
+      AvsalError: an unknown field (with the nearest one), or an invalid value.
     """
     for name in values:
         if name not in hints:
@@ -139,16 +151,16 @@ def checked(values: Mapping, hints: Mapping[str, object], owner: str, path: str)
 
 
 def value_of(hint, value, path: str):
-    """Returns `value` as a type has it: whole numbers become floats where these are meant.
+    """Returns `value` converted to the type: an integer becomes a float if the type is float.
 
     Args:
       hint: int, float, bool, str, tuple, a tuple of one type, a dict of one type by name, a dataclass,
         `Literal`, a union with None, or any of these `Annotated` with a `Range`.
-      value: what was given; lists become tuples, and a mapping becomes the dataclass.
+      value: the plain value; lists are converted to tuples, and a mapping to the dataclass.
       path: of the field, for the error.
 
     Raises:
-      AvsalError: another type, a number out of its range, or a text that is not one of the choices.
+      AvsalError: a wrong type, a number out of range, or a text that is not one of the choices.
     """
     kind, numbers, optional = unwrapped(hint)
     if optional and (value is None or (value == "none" and not _takes_text(kind))):
@@ -181,15 +193,15 @@ def _choice(allowed: tuple, value, path: str) -> str:
 
 
 def registered(kind: str, value, path: str):
-    """Returns a registered dataclass of its plain form, its name, or an instance.
+    """Returns an instance of a registered dataclass.
 
     Args:
       kind: of `registry.KINDS`.
-      value: {"name": ..., field: value}, the name alone, or an instance of a registered class.
+      value: {"name": ..., field: value}, only the name, or an instance, which is returned unchanged.
       path: of the field, for errors.
 
     Raises:
-      AvsalError: no name, an unknown one, a field that the class does not have, or a wrong value.
+      AvsalError: the name is missing or unknown, the class has no such field, or a value is invalid.
     """
     if dataclasses.is_dataclass(value) and registry.name_of(kind, type(value)) is not None:
         return value
@@ -202,9 +214,10 @@ def registered(kind: str, value, path: str):
 
 
 def plain(value, hint=None):
-    """Returns a dataclass as plain nested values, which `build` takes again.
+    """Returns a dataclass as plain nested values for `build`.
 
-    What is registered has its name first (see `Registered`); a class with `to_values` has a form of its own.
+    The plain form of a `Registered` field begins with the name. A class with `to_values` defines its own
+    plain form.
     """
     kind, extra, _ = unwrapped(hint) if hint is not None else (None, None, False)
     if hasattr(value, "to_values"):
@@ -225,7 +238,7 @@ def plain(value, hint=None):
 
 
 def described(hint) -> str:
-    """Returns what a type takes, in words: `a whole number from 1 to 64, or None`."""
+    """Returns a description of a type, such as `a whole number from 1 to 64, or None`."""
     kind, extra, optional = unwrapped(hint)
     if typing.get_origin(kind) is typing.Literal:
         words = f"one of {', '.join(map(str, typing.get_args(kind)))}"
@@ -240,7 +253,7 @@ def described(hint) -> str:
 
 
 def _words(kind) -> str:
-    """What a field takes: `a whole number`, `a tuple of whole numbers from 1 to 4`."""
+    """Returns a description of a type, such as `a tuple of whole numbers from 1 to 4`."""
     origin, items = typing.get_origin(kind) or kind, typing.get_args(kind)
     if origin is not tuple or not items:
         return _KINDS.get(origin, getattr(origin, "__name__", str(origin)))
@@ -252,7 +265,7 @@ def _words(kind) -> str:
 
 
 def unwrapped(hint) -> tuple[object, Range | Registered | None, bool]:
-    """Returns (type, what `Annotated` adds or None, whether None is allowed) of a type."""
+    """Returns (type, `Annotated` metadata or None, whether None is allowed) of a type."""
     optional = False
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         inner = [kind for kind in typing.get_args(hint) if kind is not type(None)]
@@ -265,7 +278,7 @@ def unwrapped(hint) -> tuple[object, Range | Registered | None, bool]:
 
 
 def _built(kind, value, path: str, extra):
-    """A dataclass with a plain form of its own has `from_values`."""
+    """Returns the dataclass of plain values; a class that defines its own plain form has `from_values`."""
     if isinstance(extra, Registered):
         return registered(extra.kind, value, path)
     if hasattr(kind, "from_values") and isinstance(value, Mapping):

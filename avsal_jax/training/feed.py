@@ -29,7 +29,7 @@ class Feed:
       train, validation: the videos.
       other_videos: videos of the objective's streams that have sources of their own, by name.
       rule: description of how the validation videos were selected.
-      epoch: clips per epoch.
+      clips_per_epoch: number of training clips in an epoch; 0 if the objective takes no videos.
       warnings: messages about unusual audio.
 
     Args:
@@ -54,17 +54,19 @@ class Feed:
     ):
         self._config, self._spec, self._seed, self._parallel = config, spec, seed, parallel
         self._streams = {} if objective is None else objective.streams()
-        self.train, self.validation, self.rule, self.epoch = [], [], "", 0
+        self.train, self.validation, self.rule, self.clips_per_epoch = [], [], "", 0
         if objective is None or objective.on_videos:
             self.train, self.validation, self.rule = PreparedSources(config.root).split(
                 config.sources, validation=config.validation, fraction=config.holdout, seed=seed
             )
-            self.epoch = Sampler(self.train, spec=spec, sampling=config.sampling, seed=seed).epoch
+            sampler = Sampler(self.train, spec=spec, sampling=config.sampling, seed=seed)
+            self.clips_per_epoch = sampler.clips_per_epoch
         self.other_videos = self._other_videos()
         if objective is not None:
             objective.check_videos(self.other_videos, labelled=[*self.train, *self.validation])
-        self._passing = Sampling("all_windows", stride=config.stride or 4 * spec.frames, shuffle=False)
-        self._passes: dict = {}  # tf.data pipelines of validation; each takes 0.2 s to build
+        stride = config.stride or 4 * spec.frames
+        self._validation_sampling = Sampling("all_windows", stride=stride, shuffle=False)
+        self._validation_streams: dict = {}  # tf.data pipelines by `native`; each takes 0.2 s to build
         self._features: FeatureCache | None = None
         self.warnings = _sound_warnings(self._videos(), spec)
 
@@ -79,7 +81,7 @@ class Feed:
     def use_features(self, features: FeatureCache) -> None:
         """Replaces frames by cached features in all later batches; the cache must have all videos."""
         self._features = features
-        self._passes.clear()
+        self._validation_streams.clear()
 
     def medium(self) -> str:
         """Returns the medium of all clips, as `Clip.medium`: `still` if every video has one frame.
@@ -137,11 +139,11 @@ class Feed:
           native: whether targets are those of `clip_batches(targets="native")`, for the rows of this process,
             on the host.
         """
-        if native not in self._passes:
+        if native not in self._validation_streams:
             targets = "native" if native else "model"
-            options = {"sampling": self._passing, "one_pass": True, "targets": targets}
-            self._passes[native] = self._stream(self.validation, **options)
-        batches = self._passes[native]
+            options = {"sampling": self._validation_sampling, "one_pass": True, "targets": targets}
+            self._validation_streams[native] = self._stream(self.validation, **options)
+        batches = self._validation_streams[native]
         names = _INPUTS if native else _INPUTS + _TARGETS
         host = (*_TARGETS, "size") if native else ()
         return prefetched(self._placed(batches, names, self._config.root, host=host), _AHEAD)

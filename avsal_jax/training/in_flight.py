@@ -22,8 +22,8 @@ class NotFinite(AvsalError):
     def __init__(self, step: int):
         super().__init__(
             f"the loss or gradient of step {step + 1} is not finite; the state before it is saved. "
-            "Start a run in a new workdir with --config.resume=THIS_WORKDIR and a lower learning rate, a "
-            "smaller clip_norm, or float32"
+            "Start a run in a new workdir with --config.resume=THIS_WORKDIR --config.init=none and a lower "
+            "learning rate, a smaller clip_norm, or float32"
         )
 
 

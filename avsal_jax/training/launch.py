@@ -50,11 +50,12 @@ def train_together(
     cluster: Cluster | None,
     limits: Limits,
     profile: int = 0,
+    config_name: str = "",
 ) -> dict | None:
     """Runs a training as a single process, or as one process of a cluster.
 
     Args:
-      config, workdir, say, profile: as in `train.Trainer`.
+      config, workdir, say, profile, config_name: as in `train.Trainer`.
       cluster: from `chosen_cluster`; None for a single process.
       limits: the timeouts.
 
@@ -76,6 +77,7 @@ def train_together(
             should_stop=should_stop,
             on_activity=watch.record_progress,
             profile=profile,
+            config_name=config_name,
         )
         summary = trainer.run()
     return summary if jax.process_index() == 0 else None

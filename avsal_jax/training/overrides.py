@@ -109,7 +109,7 @@ def overridden(values: dict, pairs: Sequence[tuple[str, str]]) -> dict:
 
 
 def _order(pair: tuple[str, str]) -> tuple:
-    return pair[0] != "plugins", recipes.chooses_last(pair[0])
+    return pair[0] != "plugins", recipes.choices_first(pair[0])
 
 
 def _hint(key: str, values: Mapping):

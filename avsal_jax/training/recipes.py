@@ -40,13 +40,13 @@ class Row:
     Attributes:
       changes: dotted path -> value; paths that begin with `model.` as in `models.changes`. A name, such as
         `optimizer.name` or `objective`, chooses a class, whose fields other keys may set.
-      paper: what the paper says of this variant, in addition to its figures; or that it prints no figure.
+      about: what is special about this variant, in addition to its figures; or that there is no figure.
       width: set for every part that has this field; None for no change.
       published: keys of the rows of papers with its figures, see `published.rows_of_key`.
     """
 
     changes: dict[str, object]
-    paper: str = ""
+    about: str = ""
     width: float | None = None
     published: tuple[str, ...] = ()
 
@@ -121,12 +121,14 @@ class Recipe:
 
 
 def defaults(**model) -> dict:
-    """Returns the default fields of a `TrainConfig` as nested values; a recipe must set `data.sources`.
+    """Returns the default fields of a `TrainConfig` as nested values.
+
+    A recipe must set `data.sources`, and `steps` or `epochs`, which are both 0 here.
 
     Args:
       **model: values of fields of the model, of `RUN_FIELDS`.
     """
-    values = plain(TrainConfig(epochs=1))
+    values = plain(TrainConfig(epochs=1)) | {"epochs": 0}  # a TrainConfig needs a length
     return values | {"model": {name: values["model"][name] for name in RUN_FIELDS} | model}
 
 
@@ -153,7 +155,7 @@ def apply(config, variants: str, rows: Mapping[str, Row]):
             changes = dict(table[name].changes)
             for model in (_of_model(changes), _widths(values, table[name].width)):
                 values["model"] = changed_model(values["model"], model)
-            for key in sorted(changes, key=chooses_last):
+            for key in sorted(changes, key=choices_first):
                 if name not in COMMON or _applies(key, values):
                     _set(values, key, changes[key])
     with config.ignore_type():
@@ -171,7 +173,7 @@ def _complete(values: Mapping) -> dict:
     model = values.pop("model", {})
     before = defaults()
     return {
-        **completed(TrainConfig, changes=values, before=before | {"epochs": 0}),
+        **completed(TrainConfig, changes=values, before=before),
         "model": changed_model(before["model"], model),
     }
 
@@ -188,7 +190,7 @@ def _keys(values: Mapping) -> dict[str, object]:
     return dict(keys_of(TrainConfig, values))
 
 
-def chooses_last(key: str) -> tuple[bool, int]:
+def choices_first(key: str) -> tuple[bool, int]:
     """Returns a sort key: keys that choose a class first, outer before inner, then keys of their fields."""
     chooses = key.rpartition(".")[2] in ("name", "objective", "optimizer", "schedule")
     return not chooses, key.count(".") if chooses else 0
@@ -254,7 +256,7 @@ def recipe(name: str) -> Recipe:
         if path.exists():
             problem = f"{name} is {'a folder' if path.is_dir() else 'not a .py file'}"
         raise AvsalError(f"{problem}; give a .py file or one of {', '.join(configs)}")
-    with _running(path):
+    with _config_errors(path):
         content = runpy.run_path(str(path))
     get_config = content.get("get_config")
     if not callable(get_config):
@@ -273,10 +275,23 @@ def config(text: str):
     Raises:
       AvsalError: as `recipe` and `apply`; the file's `get_config` does not return a config.
     """
+    name, variants = _parts(text)
+    return recipe(name).get_config(variants)
+
+
+def label(text: str) -> str:
+    """Returns a short name of what `config` takes: a path is replaced by the name of its file."""
+    name, variants = _parts(text)
+    stem = pathlib.Path(name).name.removesuffix(".py")
+    return f"{stem}:{variants}" if variants else stem
+
+
+def _parts(text: str) -> tuple[str, str]:
+    """Returns (name, variants) of `FILE_OR_NAME[:variant,...]`."""
     name, _, variants = text.partition(":")
     if (parts := text.rpartition(":"))[1] and pathlib.Path(parts[0]).is_file():  # a colon in the path
         name, _, variants = parts
-    return recipe(name).get_config(variants)
+    return name, variants
 
 
 def _build_config(path: pathlib.Path, get_config: Callable, rows: Mapping[str, Row], variants: str = ""):
@@ -286,7 +301,7 @@ def _build_config(path: pathlib.Path, get_config: Callable, rows: Mapping[str, R
     """
     from ml_collections import ConfigDict
 
-    with _running(path):
+    with _config_errors(path):
         parameters = inspect.signature(get_config).parameters.values()
         positional = [
             parameter
@@ -299,7 +314,7 @@ def _build_config(path: pathlib.Path, get_config: Callable, rows: Mapping[str, R
         values = values.to_dict()
     if not isinstance(values, Mapping):
         raise AvsalError(f"{path} is not a config: get_config must return a ConfigDict; got {values!r}")
-    with _running(path):
+    with _config_errors(path):
         try:
             config = ConfigDict(_complete(values))
         except AvsalError as error:
@@ -308,7 +323,7 @@ def _build_config(path: pathlib.Path, get_config: Callable, rows: Mapping[str, R
 
 
 @contextlib.contextmanager
-def _running(path: pathlib.Path) -> Iterator[None]:
+def _config_errors(path: pathlib.Path) -> Iterator[None]:
     """Converts errors of a config file's code to AvsalError; resolves plugins relative to the file."""
     before = _folder.set(path.parent)
     try:
@@ -345,10 +360,13 @@ def listing() -> str:
 
 
 def _about(row: Row) -> list[str]:
-    """Returns what the paper says of a row, then a line for each published row."""
-    tables = [published.rows_of_key(key) for key in row.published]
-    figures = [f"{r.dataset} {r.split}: {r.figures} ({r.source})" for rows in tables for r in rows]
-    return [row.paper, *figures] if row.paper else figures or [""]
+    """Returns a row's `about`, then a line for each published row, with its key for `avsal compare`."""
+    figures = [
+        f"{r.dataset} {r.split}: {r.figures} ({r.source}; published:{key})"
+        for key in row.published
+        for r in published.rows_of_key(key)
+    ]
+    return [row.about, *figures] if row.about else figures or [""]
 
 
 def _refuse_clashes(names: Sequence[str], rows: Mapping[str, Row]) -> None:

@@ -38,11 +38,11 @@ class HostState:
     def observe(self, step: int, means: dict[str, float], config: TrainConfig) -> None:
         """Updates the state by a validation: its means by name, including `loss` and `evaluation.metric`."""
         watched = {"min": means["loss"], "max": means[config.evaluation.metric]}
-        schedule, patience = config.optimizer.schedule, config.early_stop
+        schedule, early_stop = config.optimizer.schedule, config.early_stop
         if schedule.watches is not None:
             self.plateau = schedule.observed(self.plateau, watched[schedule.watches])
-        if patience is not None:
-            self.early = self.early.update(watched[patience.mode], patience)
+        if early_stop is not None:
+            self.early = self.early.update(watched[early_stop.mode], early_stop)
         finite = {name: mean if math.isfinite(mean) else None for name, mean in means.items()}
         self.validated = {"step": step, "means": finite}
 

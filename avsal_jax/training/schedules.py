@@ -149,7 +149,8 @@ class EarlyStopConfig:
 
     Attributes:
       patience: this many evaluations in a row without a better value end the run.
-      mode: whether small (`min`) or large (`max`) values are better.
+      mode: `min` watches the validation loss, which should fall; `max` watches `evaluation.metric`, which
+        should rise.
       threshold: relative change of the best value that counts as an improvement.
     """
 

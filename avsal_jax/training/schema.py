@@ -234,7 +234,7 @@ class TrainConfig:
         if bool(self.steps) == bool(self.epochs):
             raise AvsalError(f"give either steps or epochs; got {self.steps} and {self.epochs}")
         if self.resume and self.init:
-            raise AvsalError("resume takes all weights from another run; remove init")
+            raise AvsalError("resume takes all weights from another run; remove init (--config.init=none)")
         if self.data.cached_features and self.resume:
             raise AvsalError("data.cached_features is incompatible with resume; set only one of them")
         self._check_watched()

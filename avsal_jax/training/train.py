@@ -61,6 +61,8 @@ class Trainer:
       on_activity: called whenever the run makes progress, with a description of its next activity.
       devices: to use; None for all.
       profile: number of steps to profile, into `WORKDIR/profile`.
+      config_name: for the log, the report and `model.json`, such as `vinet_dhf1k:table2_t16`; "" if it has no
+        name.
 
     Raises:
       AvsalError: the workdir has another config or is in use; data, devices or optimizer are incompatible.
@@ -76,15 +78,17 @@ class Trainer:
         on_activity: Callable[[str], None] = lambda activity: None,
         devices=None,
         profile: int = 0,
+        config_name: str = "",
     ):
         self.config, self._should_stop, self._on_activity = config, should_stop, on_activity
+        self._names = {"config": config_name} if config_name else {}
         self.parallel = parallel = DataParallel(config.data.batch, devices)
         preset, network = network_of(config)
         self.feed = feed = Feed(
             config.data, spec=network.input, seed=config.seed, parallel=parallel, objective=config.objective
         )
         medium = feed.medium() if network.sees_medium else "video"
-        total = config.steps or -(-config.epochs * feed.epoch // config.data.batch)
+        total = config.steps or -(-config.epochs * feed.clips_per_epoch // config.data.batch)
         self.program = Program(config, preset, network, medium=medium, total=total, parallel=parallel)
         self._writes = parallel.process[0] == 0
         self.workdir = Workdir(pathlib.Path(workdir), plain_values(config), self._writes)
@@ -110,8 +114,10 @@ class Trainer:
             full, or data cannot be read. Checkpoints are kept.
         """
         with self.workdir, contextlib.closing(self.log):
-            notes = self._training_data | run_notes(
-                self.config, feed=self.feed, program=self.program, parallel=self.parallel
+            notes = (
+                self._names
+                | self._training_data
+                | run_notes(self.config, feed=self.feed, program=self.program, parallel=self.parallel)
             )
             if self.checkpoints.latest() is None:
                 announce(self.log, notes, feed=self.feed, program=self.program)
@@ -259,7 +265,7 @@ class Trainer:
         model = self.workdir.path / EXPORT_FOLDER
         if self._writes:
             origin = {"step": exported, "validation": self.checkpoints.metrics(exported)}
-            origin = {"trained on": next(iter(self._training_data.values()), ""), **origin}
+            origin = {"trained on": next(iter(self._training_data.values()), ""), **self._names, **origin}
             export_model(model, preset=self.program.preset, state=state, provenance=origin)
         self.log.finish(
             plain_values(self.config),

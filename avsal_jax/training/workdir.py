@@ -102,7 +102,8 @@ class Workdir:
             rest = f"; and {len(different) - 6} more" if len(different) > 6 else ""
             raise AvsalError(
                 f"{self.path} belongs to another config: {'; '.join(different[:6])}{rest}; name another "
-                "--workdir (with resume=... the new run starts from its last checkpoint)"
+                f"--workdir (with --config.resume={self.path} --config.init=none the new run starts from its "
+                "last checkpoint)"
             )
 
 

@@ -93,7 +93,9 @@ def test_all_windows_is_every_clip_once(videos):
         sampler = Sampler(videos, SPEC, Sampling("all_windows", stride=2, shuffle=shuffle), 0)
         expected = [(v, s) for v, entry in enumerate(videos) for s in range(0, entry.frames - 7, 2)]
         for epoch in (0, 1):
-            clips = [sampler.clip(epoch * sampler.epoch + i) for i in range(sampler.epoch)]
+            clips = [
+                sampler.clip(epoch * sampler.clips_per_epoch + i) for i in range(sampler.clips_per_epoch)
+            ]
             windows = [(c.video, c.frames[0]) for c in clips]
             assert sorted(windows) == expected and (windows == expected) == (not shuffle)
 
@@ -108,7 +110,7 @@ def test_uniform_draws_long_videos_more_often(videos):
 
 def test_one_pass_fills_up_the_last_batch_with_masked_rows(videos):
     passing = Sampling("all_windows", stride=4, shuffle=False)
-    count = Sampler(videos, SPEC, passing, 0).epoch
+    count = Sampler(videos, SPEC, passing, 0).clips_per_epoch
     batches = stream(videos, 6, None, sampling=passing, one_pass=True)
     masks = np.concatenate([b["mask"] for b in batches])
     assert len(masks) == -(-count // 6) * 6 > count
@@ -175,7 +177,7 @@ def test_clips_with_an_interval_by_hand():
     spec = InputSpec(frames=4, height=32, width=64, interval=0.2)
     passing = Sampling("all_windows", shuffle=False)
     sampler = Sampler([unread(9, 10.0), unread(5, 10.0), unread(1, 25.0), unread(5, 4.0)], spec, passing, 0)
-    clips = [sampler.clip(row) for row in range(sampler.epoch)]
+    clips = [sampler.clip(row) for row in range(sampler.clips_per_epoch)]
     assert [(clip.video, clip.frames) for clip in clips] == [
         (0, (0, 2, 4, 6)),
         (0, (1, 3, 5, 7)),
@@ -188,7 +190,9 @@ def test_clips_with_an_interval_by_hand():
     assert [clip.label for clip in clips] == [clip.frames[-1] for clip in clips]
     middle = InputSpec(frames=4, height=32, width=64, interval=0.2, label_frame="middle")
     sampler = Sampler([unread(3, 10.0)], middle, passing, 0)
-    assert sampler.epoch == 1 and sampler.clip(0) == ClipChoice(0, (0, 0, 1, 2), label=1, flip=False)
+    assert sampler.clips_per_epoch == 1 and sampler.clip(0) == ClipChoice(
+        0, (0, 0, 1, 2), label=1, flip=False
+    )
 
 
 # (label, frames of the video, T) -> the frames of its one clip, by the rule in words: all frames, in order,
@@ -209,7 +213,7 @@ def test_a_video_shorter_than_a_clip_is_one_clip(label_frame, count, length, pol
     spec = InputSpec(frames=length, height=32, width=64, label_frame=label_frame)
     for stride in (1, 5, length) if policy == "all_windows" else (1,):
         sampler = Sampler([unread(count, 25.0)], spec, Sampling(policy, stride=stride), 0)
-        assert sampler.epoch == 1  # in each epoch
+        assert sampler.clips_per_epoch == 1  # in each epoch
         assert [sampler.clip(row) for row in range(3)] == 3 * [ClipChoice(0, frames, label, flip=False)]
 
 
@@ -228,7 +232,7 @@ def test_a_short_video_beside_long_ones():
     """Strides below the length: the long one has its windows, the short one its clip."""
     passing = Sampling("all_windows", stride=5, shuffle=False)
     sampler = Sampler([unread(20, 25.0), unread(6, 25.0)], SPEC, passing, 0)
-    assert [(sampler.clip(row).video, sampler.clip(row).label) for row in range(sampler.epoch)] == [
+    assert [(sampler.clip(row).video, sampler.clip(row).label) for row in range(sampler.clips_per_epoch)] == [
         (0, 7), (0, 12), (0, 17), (1, 5)
     ]  # fmt: skip
 

@@ -105,6 +105,14 @@ def test_results_of_another_sound_are_not_mixed_with_these(root, probe, tmp_path
     assert run()[:2] == (summary, source)
 
 
+def test_the_config_of_a_network_is_stated(root, probe, tmp_path, monkeypatch):
+    monkeypatch.setitem(probe.card, "provenance", {"config": "vinet_dhf1k:table2_t16"})
+    monkeypatch.setattr(evaluation, "load_model", lambda *args, **options: probe)
+    summary = evaluation.evaluate(request(root, model="probe", metrics=("kl",)), tmp_path)
+    assert summary["config"] == "vinet_dhf1k:table2_t16"
+    assert "Trained by the config vinet_dhf1k:table2_t16." in (tmp_path / "table.md").read_text()
+
+
 def coding_probe(iterations):
     fusion = CASPNetFusion(interaction="none", coding=Coding(layers=1, iterations=iterations))
     return fusing_probe(fusion, AUDIO)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from avsal_jax import published
+from avsal_jax import AvsalError, published
 from avsal_jax.cli.main import main
 from avsal_jax.evaluation.compare import bootstrap_interval, compare
 from avsal_jax.evaluation.results import read_results
@@ -142,6 +142,43 @@ class TestDifferences:
         )
 
 
+VALUES = {"cc": {"x": 0.5, "y": 0.25}}
+
+
+class TestOverrides:
+    def test_different_overrides_on_a_set_are_reported(self, tmp_path):
+        plain = write_result(tmp_path / "a", VALUES)
+        overridden = {"postprocess": "vinet", "smoothing": 0.5, "audio": "off", "coding_iterations": 3}
+        other = write_result(tmp_path / "b", VALUES, method="theirs", **overridden)
+        flags = "--smoothing 0.5 --postprocess vinet --audio off --coding-iterations 3"
+        assert compared(plain, other).notes == (
+            f"theirs on diem: evaluated with {flags}",
+            f"the results on diem were evaluated with different overrides: ours none; theirs {flags}",
+        )
+
+    def test_equal_overrides_are_only_stated(self, tmp_path):
+        a = write_result(tmp_path / "a", VALUES, postprocess="vinet")
+        b = write_result(tmp_path / "b", VALUES, method="theirs", postprocess="vinet")
+        assert compared(a, b, "published:STAViS(AV)@avinet").notes[:2] == (
+            "ours on diem: evaluated with --postprocess vinet",
+            "theirs on diem: evaluated with --postprocess vinet",
+        )
+        assert not any("different overrides" in note for note in compared(a, b).notes)
+
+    def test_a_mean_over_sets_with_different_overrides_has_a_note(self, tmp_path):
+        folders = [
+            write_result(tmp_path / name, VALUES, dataset=name, **({"audio": "off"} if i else {}))
+            for i, name in enumerate(SIX_SETS)
+        ]
+        assert "ours on six_sets: evaluated with several overrides" in compared(*folders).notes
+
+    @pytest.mark.parametrize("value", [True, [1], "", math.inf])
+    def test_a_damaged_override_is_an_error(self, tmp_path, value):
+        folder = write_result(tmp_path / "a", VALUES, smoothing=value)
+        with pytest.raises(AvsalError, match="summary.json is damaged: smoothing is"):
+            compared(folder)
+
+
 class TestBootstrap:
     def test_zeros_and_ones_follow_the_binomial_distribution(self):
         """The sum of N draws from k ones is binomial: its quantiles are the percentile interval's ends."""
@@ -235,6 +272,16 @@ class TestRefusals:
     def test_unknown_published_method(self, tmp_path, capsys):
         error = self.refused(tmp_path, capsys, "published:AVNet(B)")
         assert "no paper here prints a method 'AVNet(B)'; did you mean" in error and "ViNet" in error
+
+    def test_the_key_of_a_published_row(self, tmp_path, capsys):
+        result = write_result(tmp_path / "a", {"cc": {"x": 0.5}}, dataset="dhf1k", split="val")
+        key, output = "avinet:2:ViNet(T=16)", str(tmp_path / "compared")
+        for text in (f"published:{key}", f"published:{key}:dhf1k"):
+            assert main(["compare", str(result), text, "--output", output]) == 0
+            line = next(line for line in capsys.readouterr().out.splitlines() if "ViNet(T=16)" in line)
+            assert "0.5112" in line and "2.9067" in line
+        error = self.refused(tmp_path, capsys, "published:avinet:2:ViNet(T=17)")
+        assert f"no published row has the key 'avinet:2:ViNet(T=17)' (did you mean '{key}'?)" in error
 
     def test_no_result(self, tmp_path, capsys):
         assert "nowhere is not a result: it is not a folder" in self.refused(

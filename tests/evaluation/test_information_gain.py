@@ -72,7 +72,7 @@ def test_people_have_an_information_gain(hevc, tmp_path):
     (entry,) = open_dataset("hevc_gaze", hevc, fold=4)
     source, values = read_prior(prior), []
     protocol = find_protocol("gaze")
-    for frame in protocol.frames(entry):
+    for frame in protocol.scored_indices(entry):
         stored = next(source.maps(entry, protocol))
         trials = LeaveOneOut().trials(entry, frame, truth=entry.truth(frame), stored=None, protocol=protocol)
         for trial in trials:

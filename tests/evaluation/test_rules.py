@@ -82,7 +82,7 @@ def test_on_a_grid_the_frames_that_are_scored_have_the_maps_that_all_frames_have
     protocol = find_protocol("gaze")
     every_frame = dataclasses.replace(protocol, grid=_EveryFrame())
     maps, expected = (list(rule().maps(entry, choice)) for choice in (protocol, every_frame))
-    scored = protocol.frames(entry)
+    scored = protocol.scored_indices(entry)
     assert len(maps) == len(expected) == entry.frames
     assert [index for index, saliency in enumerate(maps) if saliency is not None] == scored != []
     for index in scored:

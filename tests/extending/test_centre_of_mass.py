@@ -57,9 +57,9 @@ def test_a_video(probe, plugin, tmp_path):
     # The maps are nowhere 0, so their centre moves less than the spot, in its direction.
     spot = np.array([spot_centre(k, 20, 72, 128)[1] for k in range(20)])
     assert np.corrcoef(spot, [place(row)[0] for row in table])[0, 1] > 0.99
-    assert "resumed" in predict_file(probe, source, tmp_path / "out", settings)
+    assert "already_done" in predict_file(probe, source, tmp_path / "out", settings)
     (tmp_path / "out" / FILE).unlink()
-    assert "resumed" not in predict_file(probe, source, tmp_path / "out", settings)
+    assert "already_done" not in predict_file(probe, source, tmp_path / "out", settings)
 
 
 def test_photographs_in_order_also_where_an_interrupted_run_continues(probe, plugin, tmp_path, monkeypatch):

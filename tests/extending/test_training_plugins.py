@@ -148,6 +148,7 @@ def get_config(variants=""):
     config = ml_collections.ConfigDict(recipes.defaults())
     config.plugins = ("focal.py", "lion.py")
     config.data.sources = (("diem", 1),)
+    config.steps = 4
     return recipes.apply(config, variants, ROWS)
 """
 

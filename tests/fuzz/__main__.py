@@ -63,7 +63,7 @@ def _settings(cache: str) -> None:
     os.environ["JAX_PLATFORMS"] = "cpu"
     os.environ["JAX_COMPILATION_CACHE_DIR"] = cache or tempfile.mkdtemp(prefix="avsal-fuzz-compiled-")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"  # as data/shards sets it before it imports TensorFlow
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"  # as avsal_jax.data.prepared sets it
 
 
 def _import_everything() -> None:

@@ -180,9 +180,9 @@ def test_a_rerun_does_nothing_and_another_choice_replaces_all(coding, video, tmp
     assert set(arrays(tmp_path / "features" / "000011.npz")) == {"saliency", "fused", "audio"}
     # Audio features have no picture.
     assert file_names(tmp_path / "features" / "000011") == ["fused.png", "saliency.png"]
-    assert "resumed" in predict_file(coding, video, tmp_path, settings)
+    assert "already_done" in predict_file(coding, video, tmp_path, settings)
     other = Settings(save=("features",), features=FeatureSettings(("taps",), 1))
-    assert "resumed" not in predict_file(coding, video, tmp_path, other)
+    assert "already_done" not in predict_file(coding, video, tmp_path, other)
     assert file_names(tmp_path / "features") == ["000011", "000011.npz"]
     assert file_names(tmp_path / "features" / "000011") == ["saliency.png", "taps.png"]
     predict_file(coding, video, tmp_path, Settings(save=("npz",)))

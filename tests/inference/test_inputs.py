@@ -118,9 +118,9 @@ def test_another_stream_is_another_job(tmp_path, probe):
     first = predict_file(probe, source, out, settings, messages.append)
     assert (first["maps"], first["width"]) == (6, 128)
     assert any("2 video streams" in line for line in messages) and "2 video streams" in first["notes"][0]
-    assert "resumed" in predict_file(probe, source, out, settings)
+    assert "already_done" in predict_file(probe, source, out, settings)
     other = predict_file(probe, source, out, Settings(save=("npz", "overlay"), video_stream=0))
-    assert (other["maps"], other["width"], "resumed" in other) == (4, 64, False)
+    assert (other["maps"], other["width"], "already_done" in other) == (4, 64, False)
     assert next(iter(Video(out / "overlay.mp4"))).image.shape == (48, 64, 3)
     assert len(probe.predict_video(source, stream=0)) == 4
 
@@ -202,4 +202,4 @@ def test_a_rerun_that_fails_keeps_what_was_whole(tmp_path, probe, clip, monkeypa
         predict_file(probe, clip, out, Settings(save=("maps", "npz"), frame_step=2))
     assert {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()} == before
     monkeypatch.undo()
-    assert "resumed" in predict_file(probe, clip, out, settings)
+    assert "already_done" in predict_file(probe, clip, out, settings)

@@ -74,6 +74,15 @@ def test_the_maps_are_those_of_the_model(tmp_path):
     assert red > blue + 50  # the spot is hot
 
 
+def test_a_model_that_was_compiled_before_reports_no_compiling(tmp_path):
+    model, lines = probe_model(), []
+    for name in ("first", "second"):
+        source = write_video(tmp_path / f"{name}.mp4", moving_spot(9, 72, 130))
+        summary = predict_file(model, source, tmp_path / name, Settings(save=("maps",)), say=lines.append)
+        assert (summary["compile_seconds"] > 0) == (name == "first")
+        assert lines.count("compiling the model ...") == 1
+
+
 def test_odd_sizes_and_one_frame(tmp_path):
     source = write_video(tmp_path / "odd.mkv", moving_spot(1, 51, 67), codec="ffv1")
     summary = predict_file(probe_model(), source, tmp_path / "out")

@@ -111,7 +111,7 @@ def test_results_of_other_settings_or_sources_are_replaced(tmp_path, tiny_dir):
     source, out = write_video(tmp_path / "a.mp4", moving_spot(5)), tmp_path / "out"
 
     def run(settings):
-        return "resumed" in predict_file(model, source, out, settings)
+        return "already_done" in predict_file(model, source, out, settings)
 
     maps = Settings(save=("maps",))
     assert [run(maps), run(maps), run(Settings(save=("maps", "npz"))), run(maps)] == [
@@ -178,10 +178,10 @@ def test_edited_images_are_predicted_again(tmp_path, tiny_dir):
     for index, image in enumerate(moving_spot(3)):
         Image.fromarray(image).save(folder / f"{index}.png")
     settings = Settings(save=("npz",))
-    assert "resumed" not in predict_file(model, folder, out, settings)
-    assert "resumed" in predict_file(model, folder, out, settings)
+    assert "already_done" not in predict_file(model, folder, out, settings)
+    assert "already_done" in predict_file(model, folder, out, settings)
     Image.fromarray(255 - moving_spot(3)[1]).save(folder / "1.png")
-    assert "resumed" not in predict_file(model, folder, out, settings)
+    assert "already_done" not in predict_file(model, folder, out, settings)
 
 
 def test_damaged_sound_does_not_lose_the_prediction(tmp_path, probe):

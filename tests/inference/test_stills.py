@@ -174,13 +174,21 @@ def test_many_photographs_share_a_folder(probe, folder, tmp_path):
     assert not any(line.startswith("note") for line in news)
 
 
+def test_photographs_that_were_compiled_before_report_no_compiling(folder, tmp_path):
+    model = probe_model()
+    (first, lines), (second, later) = (predict(model, folder.iterdir(), tmp_path / n) for n in "ab")
+    assert first["compile_seconds"] > 0 and second["compile_seconds"] == 0
+    assert "compiling the model for 64x96 ..." in lines
+    assert not any("compiling" in line for line in later)
+
+
 def test_overlays_that_jpeg_cannot_hold_are_png(probe, tmp_path, monkeypatch):
     monkeypatch.setattr(overlay, "_LARGEST_JPEG", 100)
     Image.fromarray(spot(2)).save(tmp_path / "a.png")
     out, settings = tmp_path / "out", Settings(save=("overlay",))
     predict_file(probe, tmp_path / "a.png", out, settings)
     assert file_names(out) == ["overlay.png", "summary.json"]
-    assert "resumed" in predict_file(probe, tmp_path / "a.png", out, settings)
+    assert "already_done" in predict_file(probe, tmp_path / "a.png", out, settings)
     predict(probe, [tmp_path / "a.png"], out, save=("overlay",))
     assert file_names(out) == ["overlays", "summary.json"] and file_names(out / "overlays") == ["a.png"]
 

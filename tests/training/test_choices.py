@@ -27,6 +27,7 @@ ROWS = {
 def get_config(variants=""):
     config = ml_collections.ConfigDict(recipes.defaults())
     config.data.sources = (("diem", 1),)
+    config.steps = 4
     config.optimizer.learning_rate = 2
     CHANGES
     return recipes.apply(config, variants, ROWS)

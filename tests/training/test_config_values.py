@@ -22,10 +22,10 @@ def started(monkeypatch):
     arguments = {}
 
     class StandIn:
-        def __init__(self, config, workdir, say, should_stop, on_activity, profile):
+        def __init__(self, config, workdir, say, should_stop, on_activity, profile, config_name):
             build(config.model.preset())
             assert should_stop(3) is False
-            arguments.update(config=config, workdir=workdir, profile=profile)
+            arguments.update(config=config, workdir=workdir, profile=profile, config_name=config_name)
 
         def run(self):
             return {"steps": 4, "best": ("cc", 0.5, 2), "model": "w/model", "validation": {}}
@@ -47,6 +47,7 @@ def test_values_come_from_the_command_line(started, tmp_path, capsys):
     assert main([*arguments, *(f"--config.{e}" for e in extra)]) == 0
     assert capsys.readouterr().out == "4 steps; best cc 0.5000 at step 2; the model is w/model\n"
     config = started["config"]
+    assert started["config_name"] == "vinet_dhf1k:table2_t16,smoke"
     assert started["workdir"] == tmp_path and config.data.batch == 4 and config.optimizer.learning_rate == 1.0
     assert config.optimizer.clip_norm == 2.5 and config.early_stop.patience == 3 and config.init == {}
     assert config.data.sources == (("diem", 1), ("ave", None)) and config.data.sampling.flip is True
@@ -138,10 +139,12 @@ RECIPE = '"""Mine."""\nimport ml_collections\nfrom avsal_jax.training import rec
 
 def test_ones_own_config_file(started, tmp_path):
     body = "def get_config(variants=''):\n  config = ml_collections.ConfigDict(recipes.defaults())\n"
-    body += "  config.data.sources = (('diem', 1),)\n  return recipes.apply(config, variants, ROWS)\n"
+    body += "  config.data.sources, config.steps = (('diem', 1),), 3000\n"
+    body += "  return recipes.apply(config, variants, ROWS)\n"
     (tmp_path / "mine.py").write_text(RECIPE + body)
     assert main(["train", "--config", f"{tmp_path}/mine.py", "--workdir", str(tmp_path / "w")]) == 0
     assert started["config"].data.sources == (("diem", 1),)
+    assert (started["config"].steps, started["config"].epochs) == (3000, 0)
 
 
 MODEL_ROWS = """
@@ -158,6 +161,7 @@ def get_config(variants=""):
     config.model.frames = 16
     config.model.fusion = {"name": "ravf", "blocks": 2}
     config.data.sources = (("diem", 1),)
+    config.steps = 4
     return recipes.apply(config, variants, ROWS)
 """
 
@@ -237,6 +241,7 @@ def test_a_row_of_unknown_keys_is_refused(tmp_path, key, message):
         ("vinet_ucf", "--config.learning_rate=1", "(did you mean 'optimizer.learning_rate'?)"),
         ("vinet_ucf", "--config.init=((", "as \"{'sound': {'path': 'runs/s/model'}}\"; got '(('"),
         ("vinet_ucf", "--config.steps=9", "give either steps or epochs; got 9 and 40"),
+        ("vinet_ucf", "--config.resume=runs/old", "from another run; remove init (--config.init=none)"),
         ("vinet_ucf", "--config.data.batch", "'--config.data.batch' has no value; values of the"),
         ("vinet_ucf", "--data.batch=4", "is not a flag of avsal train; values of the config are set by "),
         ("vinet_ucf", "--data.batch=4", "KEY=VALUE, as --config.data.batch=4"),
@@ -295,6 +300,7 @@ def test_a_plain_config_has_the_defaults_for_the_rest(started, tmp_path, signatu
     assert (config.steps, config.epochs, config.data.batch, config.keep) == (4, 0, 8, 3)
     assert config.optimizer.learning_rate == 1e-3 and type(config.optimizer) is Adam
     assert config.early_stop.patience == 7 and config.early_stop.mode == "min"
+    assert started["config_name"] == "plain"
     assert main(["train", "--config", f"{tmp_path}/plain", *arguments]) == 0  # without its suffix
 
 
@@ -302,6 +308,7 @@ def test_variants_of_a_plain_config(started, tmp_path):
     (tmp_path / "plain.py").write_text(PLAIN.replace("SIGNATURE", "") + "  c.epochs = 2\n  return c\n")
     assert main(["train", "--config", f"{tmp_path}/plain.py:smoke", "--workdir", str(tmp_path / "w")]) == 0
     assert started["config"].steps == 4 and started["config"].epochs == 0
+    assert started["config_name"] == "plain:smoke"
 
 
 @pytest.mark.parametrize(
@@ -342,6 +349,7 @@ def test_an_incomplete_plain_config_is_an_error(started, tmp_path, capsys, body,
         ("--config.early_stop=None early_stop.patience=3", {"early_stop.patience": 3}),
         ("--config.init=none", {"init": {}}),
         ("--config.init={}", {"init": {}}),
+        ("--config.resume=runs/old --config.init=none", {"resume": "runs/old", "init": {}}),
         ("--config.loss.cc -0.1", {"loss.weights.cc": -0.1}),
         ("--config.model.remat=yes", {"model.remat": True}),
         ("--config.model.remat FALSE", {"model.remat": False}),
@@ -393,8 +401,10 @@ def test_other_commands_take_no_unknown_flags(capsys):
     assert "unrecognized arguments: --config.data.batch=4" in capsys.readouterr().err
 
 
-def test_defaults_are_plain_values():
+def test_defaults_are_plain_values_without_a_length():
     values = recipes.defaults()
     assert json.loads(json.dumps(values))["optimizer"]["schedule"]["name"] == "constant"
-    with pytest.raises(AvsalError, match=r"data.sources is empty"):
+    with pytest.raises(AvsalError, match="give either steps or epochs; got 0 and 0"):
         build_config(values)
+    with pytest.raises(AvsalError, match=r"data.sources is empty"):
+        build_config(values | {"steps": 3000})

@@ -266,8 +266,10 @@ def test_validation_ignores_what_the_progress_callback_returns(config, tmp_path)
         places.append(place)
         return place
 
-    trainer = Trainer(config(steps=1), tmp_path / "w", lines.append, on_activity=moved)
-    trainer.run()
+    name = "mine:row"
+    trainer = Trainer(config(steps=1), tmp_path / "w", lines.append, on_activity=moved, config_name=name)
+    result = trainer.run()
+    assert read_model(result["model"]).card["provenance"]["config"] == name and f"config: {name}" in lines
     (line,) = [line for line in lines if "validation on" in line]
     assert "validation on 0 clips" not in line
     assert places.count("validating at step 1 of 1") == len(list(trainer.feed.validation_batches()))

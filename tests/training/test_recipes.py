@@ -303,7 +303,7 @@ def test_every_key_exists_and_has_its_figures_above(text):
     """A row without a key has a text."""
     row, transcribed = row_of(text), {row_of(text).published for text, *_ in FIGURE_ROWS}
     assert all(map(published.rows_of_key, row.published))
-    assert row.published in transcribed if row.published else row.paper
+    assert row.published in transcribed if row.published else row.about
 
 
 def test_configs_are_short_and_say_how_to_run_them():
@@ -334,16 +334,23 @@ def test_every_recipe_has_its_evaluation_with_its_protocol(name):
             find_dataset(args.dataset).check_fold(args.dataset, split=args.split, fold=args.fold)
 
 
+def test_the_compare_command_of_a_recipe_names_a_published_row():
+    text = recipes.shipped()["vinet_dhf1k"].read_text()
+    (key,) = re.findall(r'^    avsal compare results/vinet_dhf1k "published:(.*)" --', text, re.MULTILINE)
+    assert key in row_of("vinet_dhf1k:table2_t32").published and published.method_rows(key)
+
+
 def test_list(capsys):
     assert main(["train", "--list"]) == 0
     text = capsys.readouterr().out
     assert all(f"\n  {row} " in text for _, row in ALL_ROWS) and all(
         f"{name}: " in text for name, _ in ALL_ROWS
     )
-    figures = "CC 0.5112, SIM 0.378, NSS 2.9067 (avinet, Table 2)"
+    figures = "CC 0.5112, SIM 0.378, NSS 2.9067 (avinet, Table 2; published:avinet:2:ViNet(T=16))"
     assert f"\n  table2_t16             dhf1k val: {figures}\n" in text
-    figures = "CC 0.576, SIM 0.410, NSS 3.07, AUC-J 0.931, s-AUC 0.740 (avinet, Table 5)"
-    assert f"\n{'':25}etmd test: {figures}\n" in text and "\n  smoke " in text
+    figures = "CC 0.576, SIM 0.410, NSS 3.07, AUC-J 0.931, s-AUC 0.740"
+    source = "(avinet, Table 5; published:avinet:5:AViNet(T))"
+    assert f"\n{'':25}etmd test: {figures} {source}\n" in text and "\n  smoke " in text
 
 
 def test_variants_combine_in_any_order():

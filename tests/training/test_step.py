@@ -39,7 +39,7 @@ def test_four_clips_are_learnt_by_heart(config, prepared, tmp_path, optimised):
         log_every=100,
     )
     trainer = Trainer(train_config, tmp_path / "w", lambda line: None)
-    assert trainer.feed.epoch == 4
+    assert trainer.feed.clips_per_epoch == 4
     trainer.run()
     state = trainer.parallel.replicate(trainer.checkpoints.restore(300, trainer.program.shapes))
     batch = next(trainer.feed.batches("labelled", 300, 301))

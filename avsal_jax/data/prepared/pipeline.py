@@ -7,14 +7,10 @@ from __future__ import annotations
 
 import collections
 import functools
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-
-# Otherwise TensorFlow prints startup messages and tracebacks. If jax was imported before, it has set 1.
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = max("2", os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"))
 import tensorflow as tf
 
 from avsal_jax.data.prepared.feature_cache import NO_FLIP, SHARED, FeatureCache
@@ -82,11 +78,15 @@ def clip_batches(
         raise AvsalError(NO_FLIP)
     sampler = Sampler(videos, spec=spec, sampling=sampling, seed=seed)
     if one_pass:
-        steps = -(-sampler.epoch // batch) - first_step
+        steps = -(-sampler.clips_per_epoch // batch) - first_step
     share = batch // shard[1]
     last = np.iinfo(np.int64).max if steps is None else (first_step + steps) * share
     loader = _Loader(
-        videos, spec=spec, sampler=sampler, valid_rows=sampler.epoch if one_pass else None, features=features
+        videos,
+        spec=spec,
+        sampler=sampler,
+        valid_rows=sampler.clips_per_epoch if one_pass else None,
+        features=features,
     )
     decode = functools.partial(_decode, spec=spec, targets=targets, loader=loader)
 
@@ -122,7 +122,7 @@ def picture_batches(videos: Sequence[PreparedVideo], batch: int) -> Iterator[np.
 
     @tf.autograph.experimental.do_not_convert
     def picture(number):
-        record = tf.ensure_shape(tf.numpy_function(_recorded(read), [number], tf.string), [])
+        record = tf.ensure_shape(tf.numpy_function(_remember_errors(read), [number], tf.string), [])
         encoded = tf.io.parse_single_example(record, {"image": tf.io.FixedLenFeature([], tf.string)})
         return tf.ensure_shape(_image(encoded["image"], 3), (height, width, 3))
 
@@ -147,7 +147,7 @@ def numpy_batches(batches: tf.data.Dataset) -> Iterator[dict[str, np.ndarray]]:
         raise AvsalError(_NODE.sub("", text.splitlines()[0])) from error
 
 
-def _recorded(read: Callable) -> Callable:
+def _remember_errors(read: Callable) -> Callable:
     """Returns a reader for `tf.numpy_function` whose errors `numpy_batches` re-raises."""
 
     @functools.wraps(read)
@@ -232,7 +232,7 @@ class _Loader:
 
 def _decode(row: tf.Tensor, spec: InputSpec, targets: str, loader: _Loader) -> dict[str, tf.Tensor]:
     kinds = (tf.string, tf.string, tf.float32, tf.int32, *[tf.float16] * len(loader.shapes))
-    pictures, target, sound, meta, *shared = tf.numpy_function(_recorded(loader.load), [row], kinds)
+    pictures, target, sound, meta, *shared = tf.numpy_function(_remember_errors(loader.load), [row], kinds)
     pictures.set_shape([loader.pictures])
     video, label, flip, mask = tf.unstack(tf.ensure_shape(meta, [4]))
     clip = {

@@ -29,8 +29,8 @@ class Sampling:
       shuffle: False for the order of the videos and their frames (only with `all_windows`).
       flip: half of the clips are mirrored left to right, with their truth.
       reverse: half of the clips run backwards, with their sound.
-      skip_black: whether to exclude clips whose labelled frame has black truth, unless a video has only such
-        clips.
+      skip_black: whether the random policies exclude clips whose labelled frame has black truth, unless a
+        video has only such clips. `all_windows` excludes no clip; the loss masks clips with black truth.
     """
 
     policy: Literal["one_per_video_per_epoch", "uniform", "all_windows"] = "one_per_video_per_epoch"
@@ -86,12 +86,12 @@ class Sampler:
         self._label = spec.label_index
         self._ends = np.cumsum([self._count(video) for video in videos])
         self.clips = int(self._ends[-1])
-        self.epoch = self.clips if sampling.policy == "all_windows" else len(videos)
+        self.clips_per_epoch = self.clips if sampling.policy == "all_windows" else len(videos)
         self._order = functools.lru_cache(maxsize=2)(self._shuffled)
 
     def clip(self, row: int) -> ClipChoice:
         """Returns the clip of a row, from 0."""
-        epoch, place = divmod(row, self.epoch)
+        epoch, place = divmod(row, self.clips_per_epoch)
         if self._sampling.policy == "all_windows":
             number = int(self._order(epoch)[place]) if self._sampling.shuffle else place
             video = bisect.bisect_right(self._ends, number)
@@ -160,7 +160,7 @@ class Sampler:
         return bool(coins[0]) and self._sampling.reverse, bool(coins[1]) and self._sampling.flip
 
     def _shuffled(self, epoch: int) -> np.ndarray:
-        return self._random("order", epoch).permutation(self.epoch)
+        return self._random("order", epoch).permutation(self.clips_per_epoch)
 
     def _random(self, purpose: str, *key) -> np.random.RandomState:
         """Random numbers of a purpose and key. RandomState's streams never change between versions."""

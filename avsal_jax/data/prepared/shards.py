@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import os
 import pathlib
 import threading
 from collections.abc import Iterator, Sequence
@@ -13,10 +12,6 @@ import numpy as np
 
 from avsal_jax.errors import AvsalError
 from avsal_jax.files import complete_file
-
-# Without this, TensorFlow prints the whole traceback of a reader's error, which `numpy_batches` reports in
-# one line. It must be set before TensorFlow is loaded. (jax sets 1.)
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = max("2", os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"))
 
 KINDS = ("pictures", "targets", "sound", "videos")
 VERSION = "1.0.0"  # of the records' features; TFDS names folders by it

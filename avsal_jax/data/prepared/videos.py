@@ -143,6 +143,7 @@ class PreparedVideo:
       samples: of its sound.
       piece: samples of a record of sound.
       published: whether there is truth.
+      fixated: whether the truth has fixations.
       black: bool [frames], whether the density is black.
       size: (height, width) of the truth of its first frame.
       category: `Social`, `Nature`, `Other` or "".

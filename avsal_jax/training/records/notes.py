@@ -15,7 +15,7 @@ from avsal_jax.training.validation import validation_words
 
 def training_data(config: TrainConfig, feed: Feed) -> dict[str, str]:
     """Returns descriptions of the training data, by title."""
-    words = f"{videos_in_words(feed.train)}, {feed.epoch} clips per epoch"
+    words = f"{videos_in_words(feed.train)}, {feed.clips_per_epoch} clips per epoch"
     labelled = {"training data": words} if feed.train else {}
     return {**labelled, **config.objective.notes(feed.other_videos)}
 
@@ -25,7 +25,7 @@ def run_notes(config: TrainConfig, feed: Feed, program: Program, parallel: DataP
     device, batch = parallel.mesh.devices.flat[0], config.data.batch
     scored = validation_words(program.network.input, config.evaluation.native)
     validation = f"{len(feed.validation)} videos: {feed.rule}; {scored}"
-    epochs = f": {program.total * batch / feed.epoch:.3g} epochs" if feed.epoch else ""
+    epochs = f": {program.total * batch / feed.clips_per_epoch:.3g} epochs" if feed.clips_per_epoch else ""
     return {
         **({"validation": validation} if feed.validation else {}),
         "steps": f"{program.total} of {batch} clips{epochs}",
