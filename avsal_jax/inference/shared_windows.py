@@ -57,8 +57,8 @@ class SharedWindows:
     def __init__(self, network: Network, variables: dict, batch: int, medium: str, to_maps: Callable):
         spec, self._variables, self._batch = network.input, variables, batch
         self._frames, self._label_frame = spec.frames, spec.label_frame
-        # A batch of windows may wait while the next batch of frames arrives.
-        self._windows = SlidingWindows(network, spec.frames + 3 * batch)
+        # A batch of windows may wait while the next batch of frames arrives; the last one is filled up.
+        self._windows = SlidingWindows(network, ahead=3 * batch)
         started = time.perf_counter()
         self._shapes = self._windows.rings(variables)
         images = jax.ShapeDtypeStruct((batch, spec.height, spec.width, 3), jnp.uint8)

@@ -59,6 +59,11 @@ class Level:
     lag: int
 
     @property
+    def span(self) -> int:
+        """Frames from the centre of the first shared output to that of the last, including both."""
+        return (len(self.shared) - 1) * self.spacing + 1
+
+    @property
     def unshared(self) -> tuple[int, ...]:
         """The outputs that each window evaluates for itself."""
         return tuple(t for t in range(self.count) if t not in self.shared)
@@ -96,12 +101,11 @@ class SlidingWindows:
 
     Args:
       network: with `time_steps`.
-      slots: size of the rings: at least T, the number of frames pushed together, and by how many windows the
-        frames may be ahead.
+      ahead: frames that may be pushed after the last one of a window, before it is evaluated.
     """
 
-    def __init__(self, network: Network, slots: int):
-        self._network, self.slots = network, slots
+    def __init__(self, network: Network, ahead: int):
+        self._network, self._ahead = network, ahead
         self._levels = levels_of(network.input.frames, network.time_steps)
         self._shared = tuple(level for level in self._levels if level.shared)
 
@@ -113,7 +117,9 @@ class SlidingWindows:
         for level in self._shared[1:]:
             taps = _shapes(rings[-1][1], 1, level.step.kernel)
             rings.append(jax.eval_shape(functools.partial(self._outputs, level), variables, taps))
-        return tuple(_shapes(ring, self.slots) for ring in rings)
+        return tuple(
+            _shapes(ring, level.span + self._ahead) for ring, level in zip(rings, self._shared, strict=True)
+        )
 
     def push(
         self, variables: dict, rings: Rings, frames: jax.Array, first: jax.Array, direction: jax.Array
@@ -127,13 +133,12 @@ class SlidingWindows:
         """
         positions = first + direction * jnp.arange(len(frames))
         features = self._network.frame_features(variables, frames)
-        updated = [_written(rings[0], (None, features), positions % self.slots)]
+        updated = [_written(rings[0], (None, features), positions)]
         for level, ring in zip(self._shared[1:], rings[1:], strict=True):
             centres = positions - direction * level.lag
             offsets = self._levels[level.number - 1].spacing * jnp.array(level.taps(0))
-            slots = (centres[:, None] + offsets) % self.slots
-            taps = jax.tree.map(lambda array, slots=slots: array[slots], updated[-1][1])
-            updated.append(_written(ring, self._outputs(level, variables, taps), centres % self.slots))
+            taps = _read(updated[-1][1], centres[:, None] + offsets[None])
+            updated.append(_written(ring, self._outputs(level, variables, taps), centres))
         return tuple(updated)
 
     def _outputs(self, level: Level, variables: dict, taps):
@@ -166,7 +171,7 @@ class SlidingWindows:
 
         def frame(number, *arrays):
             if number in before.shared:
-                return arrays[0][(starts + number * before.spacing) % self.slots]
+                return _read(arrays[0], starts + number * before.spacing)
             if number in before.unshared:
                 return arrays[-1][:, before.unshared.index(number)]
             any_number = before.shared.start if before.shared else before.unshared[0]
@@ -184,9 +189,9 @@ class SlidingWindows:
         """Returns the outputs of whole windows [B, count, H, W, C]."""
         if not level.shared:
             return unshared
-        slots = (starts[:, None] + level.spacing * jnp.array(level.shared)) % self.slots
+        positions = starts[:, None] + level.spacing * jnp.array(level.shared)[None]
         left = level.shared.start  # unshared outputs before the shared ones
-        return jnp.concatenate([unshared[:, :left], ring[slots], unshared[:, left:]], 1)
+        return jnp.concatenate([unshared[:, :left], _read(ring, positions), unshared[:, left:]], 1)
 
 
 def _shapes(tree, *sizes: int):
@@ -194,5 +199,10 @@ def _shapes(tree, *sizes: int):
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct((*sizes, *x.shape[1:]), x.dtype), tree)
 
 
-def _written(ring, values, slots):
-    return jax.tree.map(lambda array, value: array.at[slots].set(value), ring, values)
+def _read(ring, positions):
+    """Returns what a ring, or a tree of rings, holds for positions."""
+    return jax.tree.map(lambda array: array[positions % len(array)], ring)
+
+
+def _written(ring, values, positions):
+    return jax.tree.map(lambda array, value: array.at[positions % len(array)].set(value), ring, values)
