@@ -159,8 +159,7 @@ def _conv_fwd(x, kernel, g):
 
 def _conv_bwd(g, residuals, dy):
     x, kernel = residuals
-    _, pull_x = jax.vjp(lambda v: _forward(v, kernel, g), x)
-    (dx,) = pull_x(dy)
+    dx = _input_gradient(x, kernel=kernel, dy=dy, g=g)
     if g.lowering == "folded":
         return dx, _kernel_gradient_folded(x, kernel=kernel, dy=dy, g=g)
     if g.lowering == "direct":
@@ -250,6 +249,43 @@ def _time_slices(x, kt: int, g: _Geometry):
         x = jnp.pad(x, ((0, 0), g.padding[0], (0, 0), (0, 0), (0, 0)))
     count = (x.shape[1] - kt) // g.stride[0] + 1
     return [lax.slice_in_dim(x, k, k + (count - 1) * g.stride[0] + 1, g.stride[0], axis=1) for k in range(kt)]
+
+
+def _input_gradient(x, kernel, dy, g: _Geometry):
+    """The gradient with respect to the input."""
+
+    def transposed(kernel, dy):
+        _, pull = jax.vjp(lambda v: _forward(v, kernel, g), x)
+        return pull(dy)[0]
+
+    is_temporal = kernel.shape[1:3] == (1, 1) and g.stride[1:] == (1, 1) and not any(map(any, g.padding[1:]))
+    if not is_temporal or g.stride[0] == 1 or g.lowering == "direct":
+        return transposed(kernel, dy)
+    by_phases = functools.partial(_input_gradient_by_phases, length=x.shape[1], g=g)
+    if g.lowering == "folded":
+        return by_phases(kernel, dy)
+    return lax.platform_dependent(kernel, dy, cpu=by_phases, default=transposed)
+
+
+def _input_gradient_by_phases(kernel, dy, length: int, g: _Geometry):
+    """The same for a temporal kernel with a stride: a convolution for each phase of the stride.
+
+    Frame t of the padded input meets the taps t % stride, t % stride + stride, ... XLA's transposed
+    convolution puts zeros between the frames of `dy` instead, and is several times as slow on CPU.
+    """
+    stride, low = g.stride[0], g.padding[0][0]
+    b, count, h, w, out = dy.shape
+    blocks, phases = -(-(low + length) // stride), []
+    for phase in range(stride):
+        taps = jnp.flip(kernel[phase::stride, 0, 0], 0).swapaxes(1, 2)  # [taps, O, I]
+        if not len(taps):
+            phases.append(jnp.zeros((b, blocks, h * w, kernel.shape[3]), dy.dtype))
+            continue
+        pads = (len(taps) - 1, blocks - count)
+        flat = dy.reshape(b, count, h * w, out)
+        phases.append(_conv2d(flat, kernel=taps[:, None], stride=(1, 1), padding=(pads, (0, 0))))
+    frames = jnp.stack(phases, 2).reshape(b, blocks * stride, h, w, -1)
+    return frames[:, low : low + length]
 
 
 def _kernel_gradient_xla(x, kernel, dy, g: _Geometry, lowering: str = "direct"):
