@@ -86,7 +86,7 @@ def grey_png(image: np.ndarray) -> bytes:
     rows[0, 1:] = image[0]
     np.subtract(image[1:], image[:-1], out=rows[1:, 1:])
     data = igzip_lib.compress(rows, level=1, flag=igzip_lib.COMP_ZLIB)
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)  # 8 bits, grey, without interlacing
+    header = struct.pack(">II", width, height) + bytes((8, 0, 0, 0, 0))  # 8 bits, grey, not interlaced
     chunks = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(content))

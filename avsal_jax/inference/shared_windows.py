@@ -142,7 +142,8 @@ class SharedWindows:
             window(target, count=frames.count, frames=self._frames, label_frame=self._label_frame)
             for target in targets
         ]
-        return targets, self._maps(self._variables, rings, starts, audio(clips, frames.count))
+        inputs = rings, starts, audio(clips, frames.count)
+        return targets, self._maps(self._variables, *inputs)
 
 
 class _CountingIterator:

@@ -64,7 +64,7 @@ def test_it_is_in_the_tables_and_in_a_comparison(root, tmp_path, capsys):
     assert main(["compare", *map(str, folders), "--output", str(tmp_path / "both")]) == 0
     printed = capsys.readouterr().out
     rows = [line.split("|") for line in printed.splitlines() if line.startswith(("| centre", "| motion"))]
-    assert "| method | CC | EMD-x ↓ |" in printed and "but for KL, EMD-x" in printed
+    assert "| method | CC | EMD-x ↓ |" in printed and "except for KL, EMD-x" in printed
     cells = [row[3].strip() for row in rows[:2]]
     assert [cell.startswith("**") for cell in cells] == [
         float(cell.strip("*")) == min(float(cell.strip("*")) for cell in cells) for cell in cells

@@ -10,7 +10,7 @@ import pytest
 from avsal_jax.ops.blur import gaussian_blur, gaussian_kernel
 from avsal_jax.ops.pixels import normalize_pixels
 from avsal_jax.ops.resize import resize_linear
-from avsal_jax.pictures import resize_map, to_grey
+from avsal_jax.pictures import grey_png, resize_map, to_grey
 from avsal_jax.spec.input import SIGNED, Pixels
 
 
@@ -99,3 +99,12 @@ def test_grey_stretches_each_map_and_blackens_constant_ones():
     grey = to_grey(np.array([[0.2, 0.3], [0.4, 0.6]]))
     np.testing.assert_array_equal(grey, [[0, 64], [128, 255]])
     assert not to_grey(np.full((3, 4), 0.7)).any()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 1), (37, 53), (224, 384)])
+def test_a_grey_png_has_the_pixels_that_other_programs_read(size):
+    rng = np.random.default_rng(0)
+    for image in (rng.integers(0, 256, size, np.uint8), np.zeros(size, np.uint8), np.full(size, 255, np.uint8)):
+        with Image.open(io.BytesIO(grey_png(image))) as picture:
+            assert picture.mode == "L"
+            np.testing.assert_array_equal(np.asarray(picture), image)

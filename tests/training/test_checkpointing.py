@@ -195,7 +195,7 @@ def test_missing_and_damaged_checkpoints_are_errors(open_checkpoints, tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(AvsalError, match="cannot write checkpoints to .*: "):
         open_checkpoints(tmp_path / "file" / "below")
-    with pytest.raises(AvsalError, match="mode max or min; got 3, 'most'"):
+    with pytest.raises(AvsalError, match="mode max or min; got 3 and 'most'"):
         open_checkpoints(mode="most")
 
 
