@@ -21,7 +21,7 @@ from avsal_jax.models.network import Network, abstract_variables, init_variables
 from avsal_jax.models.systems import Preset, build, resolve
 from avsal_jax.storage import flatten
 from avsal_jax.training.objectives import Supervised
-from avsal_jax.training.optimizers import Adam, AdamW, Group, make_optimizer, with_frozen
+from avsal_jax.training.optimizers import Adam, AdamW, Group, Optimizer, make_optimizer, with_frozen
 from avsal_jax.training.schedules import Constant, Cosine
 from avsal_jax.training.state import TrainState, new_state
 from avsal_jax.training.step import make_step
@@ -94,7 +94,7 @@ def training_step(
       training: losses and optimizer; by default KL divergence (ViNet's form) and Adam.
     """
     training = training or Training()
-    config = with_frozen(_optimizer(training), network.frozen_parameters)
+    config = with_frozen(optimizer_of(training), network.frozen_parameters)
     optimizer = make_optimizer(config, variables["params"], training.steps)
     terms = tuple(Term(name, weight) for name, weight in training.losses)
     step = make_step(Supervised(network, terms), optimizer, training.steps, seed=0, ema=0.0)
@@ -102,7 +102,8 @@ def training_step(
     return step, lambda: make_state(variables)  # new buffers, which the step may donate
 
 
-def _optimizer(training: Training):
+def optimizer_of(training: Training) -> Optimizer:
+    """Returns the optimizer that `training` describes."""
     schedule = Constant() if training.warmup_steps is None else Cosine(training.warmup_steps)
     return {"adam": Adam, "adamw": AdamW}[training.optimizer](
         learning_rate=training.learning_rate,

@@ -1,13 +1,12 @@
-"""Which settings make the times of PyTorch on CPU scatter: the same calls under several environments, in turn.
+"""Which settings make the times of PyTorch on CPU scatter: calls in several environments, in turn.
 
   python tools/scatter.py [--system vinet] [--task forward] [--rounds 5] [--calls 9]
 
-Each round starts one process for each environment, so that a drift of the machine affects all of them. A process
-makes calls until a call is not 5 % faster than the previous one, then the counted calls. The table has for each
-environment and side the median, the spread within a process (from the first to the third quartile, over the
-median), the spread of the medians of the processes (largest over smallest), page faults per call, and the calls
-before the first counted one. `ratios.py` has the environment that the benchmark uses, and docs/performance.md what
-this showed.
+Each round starts one process for each side and environment, so that a drift of the machine affects all of
+them. A process makes calls until a call is not 5 % faster than the previous one, then the counted calls. The
+table has the median; the spread within a process (between the quartiles, over the median); the largest over
+the smallest median of the processes; page faults per call; and the number of calls before the counted ones.
+`ratios.py` has the environment of the benchmark, and docs/performance.md the result.
 """
 
 import argparse

@@ -4,7 +4,8 @@
   python tools/speed_case.py SYSTEM TASK --memory SIDE
 
 prints a JSON object as its last line: times of all sides, measured in turn; or with `--memory` the peak
-memory of one side. `benchmark.py ratios` runs it once for each system and task, in the environment of `ratios.py`.
+memory of one side. `benchmark.py ratios` runs it once for each system and task, in the environment of
+`ratios.py`.
 
 Before the measurement both sides must give the same output: logits, the loss of the first training step, or
 maps.
