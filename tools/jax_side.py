@@ -1,6 +1,7 @@
 """Our side of the benchmark: networks, and calls that evaluate, train and predict."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable, Iterator
 
@@ -33,10 +34,12 @@ class JaxSide:
         self.system, self._runtime = system, Runtime(dtype=jax.numpy.dtype(dtype))
         self.preset = preset_of(system)
         self.network = build(self.preset, self._runtime)
-        if system.network == "gaze":
-            self.variables = read_model(DEFAULT).variables
-        else:
-            self.variables = init_variables(self.network, 0)
+
+    @functools.cached_property
+    def variables(self) -> dict:
+        if self.system.network == "gaze":
+            return read_model(DEFAULT).variables
+        return init_variables(self.network, 0)
 
     def share_weights(self, torch_side) -> None:
         """Makes the weights of a `TorchSide` and of this side the same: PyTorch's, or for `gaze` ours."""

@@ -18,7 +18,8 @@ import json
 import pathlib
 import shutil
 import statistics
-import sys
+import time
+from collections.abc import Callable
 
 import numpy as np
 from measure import Limits, cores, machine, peak_mib, time_in_turn, time_until_clear
@@ -60,7 +61,7 @@ def measure_times(system: System, task: str, options: Options) -> dict:
     """Returns the times of all sides, the ratios, and the largest difference of their outputs.
 
     Raises:
-      SystemExit: the two implementations disagree.
+      RuntimeError: the two implementations disagree.
     """
     import peers
     from jax_side import JaxSide
@@ -78,48 +79,69 @@ def measure_times(system: System, task: str, options: Options) -> dict:
 
 
 def _checked_sides(system, task, options, jax_side, clips):
-    """Returns calls by side, and how far the outputs of the first calls differ."""
+    """Returns calls by side, and what their first calls showed: their time, and how far outputs differ."""
     import jax
     import torch_side
 
-    if jax.default_backend() == "cpu":
+    on_cpu = jax.default_backend() == "cpu"
+    if on_cpu:
         torch_side.use_cores(cores())
-    peer = torch_side.TorchSide(system, options.dtype)
+    peer = torch_side.TorchSide(system, options.dtype, "cpu" if on_cpu else "cuda")
     jax_side.share_weights(peer)
+    call = functools.partial(peer.call, task, clips=clips, video=options.video)
     sides = {JAX: jax_side.call(task, clips, options.video)}
-    first = _output(task, sides[JAX])
-    checked = functools.partial(_disagreement, task, first, dtype=options.dtype)
-    result = {}
-    for layout in torch_side.LAYOUTS:
-        name = f"torch, {layout}"
-        sides[name] = peer.call(task, layout, clips, options.video)
-        result = {"disagreement": max(checked(sides[name]), result.get("disagreement", 0.0))}
-    if options.compiled:
-        layout = _faster(sides, torch_side.LAYOUTS)
-        call = peer.call(task, layout, clips, options.video, compiled=True)
-        try:
-            result["disagreement of torch.compile"] = checked(call)
-            sides[COMPILED] = call
-        except Exception as error:  # the compiler needs more than PyTorch
-            result["torch.compile failed"] = f"{type(error).__name__}: {error}"[:300]
-        result["layout of torch.compile"] = layout
-    return sides, result
+    sides |= {f"torch, {layout}": call(layout) for layout in torch_side.LAYOUTS}
+    first = FirstCalls(task, options.dtype)
+    for name, side in sides.items():
+        first.make(name, side)
+    if not options.compiled:
+        return sides, first.result()
+    layout = _faster(sides, torch_side.LAYOUTS)
+    try:
+        side = call(layout, compiled=True)
+        first.make(COMPILED, side)
+        sides[COMPILED] = side
+    except Exception as error:  # the compiler needs more than PyTorch
+        return sides, first.result() | {"torch.compile failed": f"{type(error).__name__}: {error}"[:300]}
+    return sides, first.result() | {"layout of torch.compile": layout}
 
 
-def _output(task: str, call) -> np.ndarray:
-    value = call()
-    value = value.float().cpu() if hasattr(value, "cpu") else value
-    return np.asarray(value, np.float32)
+class FirstCalls:
+    """The first calls of all sides, whose outputs have to be the same.
 
+    Args:
+      task: of the calls.
+      dtype: of the computation; `BOUNDS` has the largest difference.
+    """
 
-def _disagreement(task: str, reference: np.ndarray, call, dtype: str) -> float:
-    """Returns the largest difference over the largest value; exits if it is too large."""
-    from peers import disagreement
+    def __init__(self, task: str, dtype: str):
+        self._bound = BOUNDS[dtype][task == "step"]
+        self._reference: np.ndarray | None = None
+        self._seconds: dict[str, float] = {}
+        self._disagreements: dict[str, float] = {}
 
-    worst = disagreement(reference, _output(task, call))
-    if not worst <= BOUNDS[dtype][task == "step"]:
-        sys.exit(f"the two implementations disagree by {worst:.2g} of the largest value")
-    return worst
+    def make(self, name: str, side: Callable) -> None:
+        """Calls a side, and compares its output with that of the first one.
+
+        Raises:
+          RuntimeError: they differ.
+        """
+        from peers import disagreement
+
+        started, value = time.perf_counter(), side()
+        value = value.float().cpu() if hasattr(value, "cpu") else value
+        output = np.asarray(value, np.float32)
+        self._seconds[name] = time.perf_counter() - started
+        if self._reference is None:
+            self._reference = output
+            return
+        worst = self._disagreements[name] = disagreement(self._reference, output)
+        if not worst <= self._bound:
+            raise RuntimeError(f"{name} disagrees with {JAX} by {worst:.2g} of the largest value")
+
+    def result(self) -> dict:
+        """Returns the largest disagreement, and seconds of the first calls, which compile."""
+        return {"disagreement": max(self._disagreements.values()), "first_call_seconds": self._seconds}
 
 
 def _faster(sides, layouts) -> str:

@@ -200,10 +200,16 @@ class TorchSide:
 
     Attributes:
       net: the network, whose weights may be replaced before a call is requested.
+
+    Args:
+      system: the network and its clips.
+      dtype: of the computation.
+      device: `cpu`, or `cuda` for a system other than `gaze`.
     """
 
-    def __init__(self, system: System, dtype: str = "float32"):
-        self.system, self.net, self._dtype = system, network_of(system), dtype
+    def __init__(self, system: System, dtype: str = "float32", device: str = "cpu"):
+        self.system, self.net = system, network_of(system).to(device)
+        self._dtype, self._device = dtype, device
 
     def call(
         self, task: str, layout: str, clips: Clips, video: pathlib.Path, compiled: bool = False
@@ -222,7 +228,7 @@ class TorchSide:
             from torch_video import VideoLoop
 
             return VideoLoop(self.system, net, layout, video=video, compiled=compiled, dtype=self._dtype)
-        inputs = tuple(placed(tensor, layout) for tensor in self._inputs(clips))
+        inputs = tuple(placed(tensor.to(self._device), layout) for tensor in self._inputs(clips))
         if task == "forward":
             return forward(compiled_if(net, compiled), inputs, self._dtype)
         if clips.features:
