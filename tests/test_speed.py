@@ -45,7 +45,8 @@ def test_peers_give_the_same_output(system, task):
 
 
 @pytest.mark.slow
-def test_steps_of_the_gaze_peer_remain_the_same():
+@pytest.mark.parametrize("layout", ["contiguous", "channels-last"])
+def test_steps_of_the_gaze_peer_remain_the_same(layout):
     """Losses of ten steps: gradients, clipping, groups, schedule and weight decay are those of the recipe."""
     needs.torch()
     torch_side, jax_side = load_tool("torch_side"), load_tool("jax_side")
@@ -56,7 +57,7 @@ def test_steps_of_the_gaze_peer_remain_the_same():
         torch_side.TorchSide(system),
     )
     side.share_weights(peer)
-    calls = side.call("step", clips, None), peer.call("step", "contiguous", clips, None)
+    calls = side.call("step", clips, None), peer.call("step", layout, clips, None)
     losses = np.array([[float(call()) for call in calls] for _ in range(10)])
     np.testing.assert_allclose(losses[:, 0], losses[:, 1], rtol=1e-3)
     assert losses[-1, 0] < losses[0, 0] - 0.01
@@ -111,7 +112,7 @@ RESULT = {
     },
     "ratio": RATIO,
     "ratios_apart": {
-        "torch, compiled": {**RATIO, "against": "torch, compiled", "median": 0.25, "called": False}
+        "torch, compiled": {**RATIO, **LOW, "against": "torch, compiled", "called": False},
     },
 }
 MEMORY = {"avsal_jax": {"peak_mib": 1234.4}, "torch, contiguous": {"peak_mib": 900.0}}

@@ -14,7 +14,6 @@ from avsal_jax import registry
 from avsal_jax.bundled import DEFAULT
 from avsal_jax.convert.rules import Entry, batch_norm
 from avsal_jax.data.prepared.feature_cache import SHARED
-from avsal_jax.inference.predictor import Model
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import SALIENCY, init_variables
 from avsal_jax.models.systems import Preset, build, resolve
@@ -84,6 +83,8 @@ class JaxSide:
 
     def _predict(self, video: pathlib.Path) -> Callable:
         """Returns a call that takes the first maps of `Model.iter_video`; it has `compile_seconds`."""
+        from avsal_jax.inference.predictor import Model  # which reads videos
+
         model = Model(StoredModel(self.preset, self.network, self.variables, {}), self._runtime)
         system = self.system
 

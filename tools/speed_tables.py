@@ -66,14 +66,14 @@ def tables(report: dict, titles: dict[str, str]) -> list[str]:
         f"{', '.join(versions)}, {machine['memory GiB']} GiB of memory, float32; {period}.",
         "",
     ]
-    lines += ["| system | call | avsal_jax | PyTorch | **ratio** | torch.compile | ratio to it |"]
+    lines += ["| system | task | avsal_jax | PyTorch | **ratio** | torch.compile | ratio to it |"]
     lines += ["|---|---|---|---|---|---|---|"]
     lines += [f"| {title} | {task} | {' | '.join(_times(result))} |" for _, title, task, result in cases]
     memory = [(title, task, result["memory"]) for _, title, task, result in cases if result.get("memory")]
     if memory:
         lines += [
             "",
-            "| peak memory, MiB | call | avsal_jax | PyTorch, contiguous | PyTorch, channels-last |",
+            "| peak memory, MiB | task | avsal_jax | PyTorch, contiguous | PyTorch, channels-last |",
         ]
         lines += ["|---|---|---|---|---|"]
         lines += [f"| {title} | {task} | {' | '.join(_memory(sides))} |" for title, task, sides in memory]
