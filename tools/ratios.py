@@ -25,7 +25,7 @@ CASE = pathlib.Path(__file__).parent / "speed_case.py"
 CALL_SECONDS = 0.5  # of a measurement: short calls are repeated
 MEMORY_TASKS = ("step", "predict")
 MEMORY_SIDES = (JAX, "torch, contiguous", "torch, channels-last")
-_SECONDS_OF_CASE = 1800  # after which a process is stopped
+_SECONDS_OF_CASE = 3600  # after which a process is stopped
 
 
 @dataclasses.dataclass(frozen=True)

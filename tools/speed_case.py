@@ -146,7 +146,7 @@ class FirstCalls:
 
 def _faster(sides, layouts) -> str:
     """Returns the layout in which PyTorch is faster."""
-    medians = time_in_turn({layout: sides[f"torch, {layout}"] for layout in layouts}, 3)
+    medians = time_in_turn({layout: sides[f"torch, {layout}"] for layout in layouts}, 2)
     return min(layouts, key=lambda layout: statistics.median(medians[layout]))
 
 
