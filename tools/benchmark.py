@@ -91,7 +91,7 @@ def _names(table):
 def _ratios(args):
     values = {
         "repeats": args.repeats,
-        "most-repeats": max(args.repeats, args.most_repeats),
+        "most-repeats": args.most_repeats,
         "seconds": args.seconds,
         **{name: getattr(args, name) for name in ("height", "width", "batch", "maps")},
     }

@@ -101,11 +101,12 @@ class JaxSide:
 
 def preset_of(system: System) -> Preset:
     """Returns the network that `system` describes."""
-    spec, width = system.spec, system.width
+    spec, multiplier = system.spec, system.multiplier
     if system.network == "vinet":
-        return peers.vinet_preset(spec.height, spec.width, width)
+        return peers.vinet_preset(spec.height, spec.width, multiplier)
     if system.network == "avinet":
-        widths = dict.fromkeys(("visual_encoder.width", "audio_encoder.width", "heads.saliency.width"), width)
+        parts = ("visual_encoder", "audio_encoder", "heads.saliency")
+        widths = {f"{part}.width": multiplier for part in parts}
         size = {"height": spec.height, "width": spec.width, "audio.samples": spec.audio.samples}
         return resolve("avinet", {**size, **widths})
     return dataclasses.replace(read_model(DEFAULT).preset, input=spec)

@@ -51,7 +51,7 @@ class System:
       maps: of a call of `predict`.
       step: describes the training step.
       training: its loss and optimizer.
-      width: multiplier of the channels.
+      multiplier: of the channels.
       shares_features: whether a step is given the features of a frozen encoder, as float16.
     """
 
@@ -63,7 +63,7 @@ class System:
     maps: int
     step: str = "KL divergence, Adam, batch statistics"
     training: Training = Training()
-    width: float = 1.0
+    multiplier: float = 1.0
     shares_features: bool = False
 
     def resized(self, height: int, width: int, **changes) -> "System":
@@ -93,7 +93,7 @@ SYSTEMS = {
         batch=8,
         step_batch=8,
         maps=64,
-        width=0.25,
+        multiplier=0.25,
     ),
     "avinet_b": System(
         "avinet",

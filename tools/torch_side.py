@@ -45,11 +45,11 @@ def network_of(system: System) -> nn.Module:
     elif system.network == "avinet":
         from torch_avinet import AViNet, tokens_of
 
-        net = AViNet(spec.height, spec.width, tokens_of(spec.audio.samples), system.width)
+        net = AViNet(spec.height, spec.width, tokens_of(spec.audio.samples), system.multiplier)
     else:
         from torch_vinet import ViNet
 
-        net = ViNet(system.width)
+        net = ViNet(system.multiplier)
     return filled(net.eval())
 
 
