@@ -6,7 +6,7 @@ Each round starts one process for each side and environment, so that a drift of 
 them. A process makes calls until a call is not 5 % faster than the previous one, then the counted calls. The
 table has the median; the spread within a process (between the quartiles, over the median); the largest over
 the smallest median of the processes; page faults per call; and the number of calls before the counted ones.
-`ratios.py` has the environment of the benchmark, and docs/performance.md the result.
+`ratios.py` has the environment of the benchmark.
 """
 
 import argparse
