@@ -1,160 +1,128 @@
-"""Measures avsal_jax against PyTorch in the same run: forward, training step, predict, image encoder; and on
-its own the video chain and CASP-Net's audio-visual interaction.
+"""Measures the speed and memory of avsal_jax, next to PyTorch where a peer exists.
 
+  python tools/benchmark.py ratios [--systems vinet,gaze] [--what forward,step,predict] [--repeats N]
+  python tools/benchmark.py table
   python tools/benchmark.py forward|train|predict|encoder|chain|interaction [--output DIR] ...
 
-Runs are interleaved; medians, and the ratio pair by pair with its interval, go to the
-terminal as a Markdown table and to DIR/NAME.json. Without torch its column is left out. `forward`, `train`,
-`predict` and `encoder` first check that both give the same output.
+`ratios` measures all systems and tasks, each in its own process, and writes docs/benchmarks/MACHINE.json
+after each of them. `table` writes the tables of these files into docs/performance.md. The other commands
+measure one thing in this process and print a table: `forward`, `train` and `predict` of ViNet, the image
+`encoder`, the video `chain`, and CASP-Net's `interaction`. With `--output` they write DIR/NAME.json.
+
+Sides are measured in turn. The ratio is the median of the ratios of the pairs, with an interval of at least
+95 %. It is printed as `unclear` if the interval is wider than 20 % of the median, or if there are fewer than
+six pairs. Both sides first have to give the same output. Without PyTorch its columns are left out.
 """
 
 import argparse
-import functools
 import json
 import pathlib
-import sys
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-import peers
-from measure import compare, machine, ratio_text, time_in_turn
+import speed_tables
+from measure import Limits, ratio_text
+from ratios import Plan, measure_ratios
+from speed_case import CLIP, Options, case_system, measure_times
+from speed_systems import SYSTEMS, TASKS
 
-from avsal_jax.models.layers import Runtime
-from avsal_jax.models.network import SALIENCY
-from avsal_jax.storage import StoredModel
-from avsal_jax.testing.training import random_clips
-from avsal_jax.types import Clip
-
-CLIP = pathlib.Path(__file__).parent.parent / "tests" / "media" / "big_buck_bunny_5s.mp4"
+ROOT = pathlib.Path(__file__).parent.parent
+FOLDER, PAGE = ROOT / "docs" / "benchmarks", ROOT / "docs" / "performance.md"
+TITLES = {name: system.title for name, system in SYSTEMS.items()}
 
 
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=tuple(WHATS))
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_ratios(commands.add_parser("ratios", help="all systems and tasks, each in its own process"))
+    table = commands.add_parser("table", help="write the tables of docs/performance.md")
+    table.add_argument("--input", type=pathlib.Path, default=FOLDER, help="folder of the files of machines")
+    table.add_argument("--page", type=pathlib.Path, default=PAGE)
+    for name in SINGLE:
+        _add_single(commands.add_parser(name, help="in this process"))
+    args = parser.parse_args()
+    if args.command == "ratios":
+        _ratios(args)
+    elif args.command == "table":
+        speed_tables.rewrite(args.page, speed_tables.read_reports(args.input), TITLES)
+    else:
+        _single(args)
+
+
+def _add_ratios(parser):
+    parser.add_argument("--output", type=pathlib.Path, default=FOLDER, help="folder of the machine's file")
+    parser.add_argument("--systems", type=_names(SYSTEMS), default=tuple(SYSTEMS), help=",".join(SYSTEMS))
+    parser.add_argument(
+        "--what", dest="tasks", type=_names(TASKS), default=TASKS, metavar="TASKS", help=",".join(TASKS)
+    )
+    parser.add_argument("--repeats", type=int, default=9, help="measurements of each side, at least")
+    parser.add_argument("--most-repeats", type=int, default=25, help="as long as a ratio is unclear")
+    parser.add_argument("--seconds", type=float, default=300.0, help="no measurement starts after this time")
+    parser.add_argument(
+        "--height", type=int, help="of all systems, for a trial; also --width, --batch, --maps"
+    )
+    for name in ("width", "batch", "maps"):
+        parser.add_argument(f"--{name}", type=int, help=argparse.SUPPRESS)
+
+
+def _add_single(parser):
     parser.add_argument("--height", type=int, default=224)
     parser.add_argument("--width", type=int, default=384)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--repeats", type=int, default=7, help="counted runs of each side")
+    parser.add_argument("--repeats", type=int, default=7, help="measurements of each side")
     parser.add_argument("--maps", type=int, default=8, help="of `predict`")
     parser.add_argument("--gradient", action="store_true", help="of `encoder`: the gradient too")
     parser.add_argument("--video", type=pathlib.Path, default=CLIP)
     parser.add_argument("--no-torch", action="store_true")
     parser.add_argument("--output", type=pathlib.Path)
-    args = parser.parse_args()
-    report = {"what": args.what, "arguments": {k: str(v) for k, v in vars(args).items()}}
-    report |= WHATS[args.what](args)
+
+
+def _names(table):
+    def split(text):
+        names = tuple(text.split(","))
+        if unknown := [name for name in names if name not in table]:
+            raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: choose from {', '.join(table)}")
+        return names
+
+    return split
+
+
+def _ratios(args):
+    values = {
+        "repeats": args.repeats,
+        "most-repeats": args.most_repeats,
+        "seconds": args.seconds,
+        **{name: getattr(args, name) for name in ("height", "width", "batch", "maps")},
+    }
+    arguments = [word for name, value in values.items() if value for word in (f"--{name}", str(value))]
+    path = measure_ratios(Plan(args.systems, args.task, tuple(arguments)), args.output)
+    report = json.loads(path.read_text())
+    print("\n".join(["", *speed_tables.tables(report, TITLES), "", f"written to {path}"]))
+    if any("error" in result for results in report["results"].values() for result in results.values()):
+        raise SystemExit("at least one measurement failed")
+
+
+def _single(args):
+    from measure import machine
+
+    report = {"what": args.command, "arguments": {k: str(v) for k, v in vars(args).items()}}
+    report |= SINGLE[args.command](args)
     report["machine"] = machine()  # at the end: it names the PyTorch that was loaded
     print(_table(report))
     if args.output:
         args.output.mkdir(parents=True, exist_ok=True)
-        (args.output / f"{args.what}.json").write_text(json.dumps(report, indent=2) + "\n")
+        (args.output / f"{args.command}.json").write_text(json.dumps(report, indent=2) + "\n")
 
 
-class _Pair(peers.Pair):
-    """With the clips that both are given."""
+def _vinet(task):
+    def measure(args):
+        system = case_system("vinet", height=args.height, width=args.width, batch=args.batch, maps=args.maps)
+        limits = Limits(args.repeats, args.repeats)
+        options = Options(limits, args.dtype, args.video, with_torch=not args.no_torch)
+        return measure_times(system, task, options)
 
-    def __init__(self, args):
-        self.dtype, self.runtime = args.dtype, Runtime(dtype=jnp.dtype(args.dtype))
-        torch = None if args.no_torch else peers.import_torch()
-        super().__init__(peers.vinet_preset(args.height, args.width), self.runtime, torch)
-        self.clips = random_clips(self.spec, args.batch)
-
-    def forms(self):
-        """Yields (name, network, clips) of PyTorch."""
-        if self.torch is not None:
-            clips = peers.torch_clips(self.torch, self.peer, self.spec, self.clips["frames"])
-            for name, net, place in peers.torch_forms(self.torch, self.peer):
-                yield name, net, place(clips)
-
-    def check(self, values, reference) -> dict:
-        worst = peers.disagreement(values, reference)
-        if worst > (1e-4 if self.dtype == "float32" else 0.1):
-            sys.exit(f"the two implementations disagree by {worst:.2g} of the largest value")
-        return {"disagreement": worst}
-
-
-def _forward(args):
-    pair = _Pair(args)
-    variables, clip = jax.device_put((pair.variables, Clip(pair.clips["frames"])))
-    run = jax.jit(lambda v, c: pair.network.run(v, c).logits[SALIENCY])
-    sides, result = {"avsal_jax": lambda: run(variables, clip)}, {}
-    for name, net, clips in pair.forms():
-        sides[name] = peers.torch_forward(pair.torch, net, clips, args.dtype)
-        result = pair.check(sides["avsal_jax"](), sides[name]().float().cpu())
-    return result | compare(time_in_turn(sides, args.repeats, wait=peers.wait), "avsal_jax")
-
-
-def _train(args):
-    """Forward with batch statistics, KL divergence, backward, Adam: the step of `avsal train`."""
-    pair = _Pair(args)
-    step, first_state = peers.training_step(pair.network, pair.variables)
-    step, state = jax.jit(step, donate_argnums=0), first_state()
-    batches = jax.device_put({"labelled": pair.clips})
-
-    def training_step():
-        nonlocal state
-        state, values = step(state, batches, 1.0)
-        return values["loss"]
-
-    sides, result = {"avsal_jax": training_step}, {}
-    for name, net, clips in pair.forms():
-        sides[name] = peers.torch_step(pair.torch, net, clips, pair.clips["density"], args.dtype)
-    if pair.torch is not None:
-        values = [float(side()) for side in sides.values()]  # the loss before the first update
-        result["first losses"] = values
-        if abs(values[0] - values[1]) > (1e-3 if args.dtype == "float32" else 0.1) * abs(values[1]):
-            sys.exit(f"the two implementations disagree: losses {values}")
-    return result | compare(time_in_turn(sides, args.repeats, wait=peers.wait), "avsal_jax")
-
-
-def _predict(args):
-    """Maps of the first frames of a clip: our stream, and a PyTorch loop that runs every window whole.
-
-    The peer decodes, resizes and normalises each frame once, and works in its faster memory format.
-    """
-    from avsal_jax.inference.predictor import Model
-
-    pair = _Pair(args)
-    model = Model(StoredModel(pair.preset, pair.network, pair.variables, {}), pair.runtime)
-    compile_seconds = model.engine(args.batch).compile_seconds
-
-    def stream_maps():
-        stream = model.iter_video(args.video, batch=args.batch)
-        maps = [next(stream)[1] for _ in range(args.maps)]
-        stream.close()
-        return np.stack(maps)
-
-    sides, result = {"avsal_jax": stream_maps}, {"compile_seconds": compile_seconds, "maps": args.maps}
-    if pair.torch is not None:
-        for name, net, place in peers.torch_forms(pair.torch, pair.peer):
-            sides[name] = functools.partial(_torch_maps, pair, net, place, args)
-        result |= pair.check(stream_maps(), sides["torch, contiguous"]())
-    return result | compare(time_in_turn(sides, args.repeats, wait=peers.wait), "avsal_jax")
-
-
-def _torch_maps(pair, net, place, args):
-    from avsal_jax.inference.windows import window
-    from avsal_jax.media.fitting import resize_frame
-    from avsal_jax.media.video import Video
-    from avsal_jax.ops.pixels import normalize_pixels
-
-    frames, length = [], pair.spec.frames
-    for frame in Video(args.video):
-        small = resize_frame(frame.image, pair.spec.height, pair.spec.width)
-        frames.append(np.moveaxis(np.asarray(normalize_pixels(small, pair.spec.pixels)), -1, 0))
-        if len(frames) == 2 * length - 1:
-            break
-    maps, device = [], next(net.parameters()).device
-    for index in range(args.maps):
-        frames_of_map = np.stack([frames[i] for i in window(index, None, length, "last")], 1)[None]
-        clips = place(pair.torch.from_numpy(frames_of_map).to(device))
-        logits = peers.torch_forward(pair.torch, net, clips, args.dtype)()
-        maps.append(pair.torch.sigmoid(logits.float()).cpu().numpy()[0])
-    return np.stack(maps)
+    return measure
 
 
 def _chain(args):
@@ -198,16 +166,16 @@ def _table(report):
         lines.append(f"| {name} | {median:#.4g} | {min(values):#.4g} | {max(values):#.4g} |")
     if "ratio" in report:
         lines.append(f"\n{ratio_text(report['ratio'])}")
-    for key in ("disagreement", "compile_seconds", "maps"):
+    for key in ("disagreement", "compile_seconds"):
         if key in report:
             lines.append(f"{key}: {report[key]:.3g}")
     return "\n".join(lines)
 
 
-WHATS = {
-    "forward": _forward,
-    "train": _train,
-    "predict": _predict,
+SINGLE = {
+    "forward": _vinet("forward"),
+    "train": _vinet("step"),
+    "predict": _vinet("predict"),
     "encoder": _encoder,
     "chain": _chain,
     "interaction": _interaction,

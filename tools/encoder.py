@@ -11,7 +11,6 @@ from measure import compare, time_in_turn
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import init_variables
 from avsal_jax.models.systems import build, resolve
-from avsal_jax.testing import golden
 
 SYSTEM = "efficientnet_lite0"
 SECONDS = 0.3  # of calls in a measurement
@@ -31,8 +30,10 @@ def measure_encoder(height: int, width: int, batch: int, repeats: int, with_torc
     if torch is None:
         variables = init_variables(build(preset), 0)
     else:
-        peer = torch_encoder(torch)
-        variables = peers.variables_of(SYSTEM, preset, peers.weights_of(peer))
+        from torch_side import arrays_of
+
+        peer = torch_encoder()
+        variables = peers.variables_of(SYSTEM, preset, arrays_of(peer))
     frames = np.random.default_rng(0).standard_normal((batch, 1, height, width, 3), np.float32)
     variables, clip = jax.device_put((variables, frames))
     sides = {}
@@ -48,7 +49,7 @@ def measure_encoder(height: int, width: int, batch: int, repeats: int, with_torc
         pictures = torch.from_numpy(np.ascontiguousarray(np.moveaxis(frames[:, 0], -1, 1)))
         for name in ("contiguous", "channels_last"):
             layout = getattr(torch, f"{name}_format" if name == "contiguous" else name)
-            net = torch_encoder(torch).to(memory_format=layout)
+            net = torch_encoder().to(memory_format=layout)
             sides[f"torch, {name}"] = _torch_call(torch, net, pictures.to(memory_format=layout), train)
         if not train:
             worst = max(map(_disagreement, sides["avsal_jax"](), sides["torch, contiguous"]()))
@@ -58,14 +59,12 @@ def measure_encoder(height: int, width: int, batch: int, repeats: int, with_torc
     return result | compare(time_in_turn(sides, repeats, SECONDS, peers.wait), "avsal_jax")
 
 
-def torch_encoder(torch):
+def torch_encoder():
     """Returns the PyTorch encoder with weights as golden files have them."""
     from torch_efficientnet import EfficientNetLite0
+    from torch_side import filled
 
-    net = EfficientNetLite0().eval()
-    arrays = {name: golden.fill(name, value.shape) for name, value in net.state_dict().items()}
-    net.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
-    return net
+    return filled(EfficientNetLite0().eval())
 
 
 def _call(network, train: bool):

@@ -10,6 +10,7 @@ import numpy as np
 import peers
 from gpu_record import Check
 from measure import matrix_flops
+from speed_systems import Training
 
 from avsal_jax.inference.streaming import WindowEngine
 from avsal_jax.losses import Term
@@ -169,8 +170,9 @@ def _step(preset: Preset):
         batches["target"] = {name: clips[name] for name in ("frames", "audio")}
     variables = joined_variables(variables, objective.extra_variables(0))
     # The simplest one compiles soonest: the values come before it, and the training cases have Adam.
-    optimizer = make_optimizer(SGD(), variables["params"], peers.STEPS)
-    step = make_step(objective, optimizer, peers.STEPS, seed=0, ema=0.0)
+    steps = Training().steps
+    optimizer = make_optimizer(SGD(), variables["params"], steps)
+    step = make_step(objective, optimizer, steps, seed=0, ema=0.0)
     return step, (new_state(variables, optimizer, ema=False), batches, np.float32(1))
 
 

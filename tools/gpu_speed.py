@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ import numpy as np
 import peers
 from gpu_record import Check
 from measure import matrix_flops
+from speed_systems import Training
 
 from avsal_jax.inference.streaming import WindowEngine
 from avsal_jax.models.layers import Runtime
@@ -63,15 +64,17 @@ class ViNet(peers.Pair):
         Args:
           work: our side.
           frames: uint8; PyTorch is given them normalised, and is not timed for that.
-          make: (network, clips) -> the call of a form. The first values of all are compared.
+          make: (network, its inputs) -> the call of a form. The first values of all are compared.
         """
+        import torch_side
+
         check, torch, bound = self.check, self.torch, TORCH_BOUNDS[work.dtype]
-        clips = peers.torch_clips(torch, self.peer, self.spec, frames)
+        clips = torch_side.clips_on(self.peer, self.spec, frames)
         reference, sides, errors = np.asarray(work.call(), np.float32), {"avsal_jax": work.call}, {}
         compiled = clips.is_cuda and check.seconds_left() > COMPILER_SECONDS
-        for name, net, place in peers.torch_forms(torch, self.peer, compiled=compiled):
+        for name, net, layout in _forms(torch, self.peer, compiled):
             try:
-                sides[name] = make(net, place(clips))
+                sides[name] = make(net, (torch_side.placed(clips, layout),))
                 errors[name] = peers.disagreement(reference, sides[name]().float().cpu())
             except Exception as error:  # the compiler of PyTorch needs more than PyTorch
                 sides.pop(name, None)
@@ -82,6 +85,17 @@ class ViNet(peers.Pair):
                 result["torch_peak_bytes"] = torch.cuda.max_memory_allocated()
             result |= {"disagreement": errors, "within": max(errors.values()) <= bound}
             check.record(f"{work.title}, with torch", result)
+
+
+def _forms(torch, peer, compiled: bool) -> Iterator[tuple[str, object, str]]:
+    """Yields (name, network, memory format) of the forms of PyTorch."""
+    import torch_side
+
+    for layout in torch_side.LAYOUTS:
+        yield f"torch, {layout}", torch_side.in_layout(peer, layout), layout
+    if compiled:
+        form = torch_side.in_layout(peer, "channels-last")
+        yield "torch, channels-last, compiled", torch.compile(form), "channels-last"
 
 
 def measure_forward(check: Check, dtype: str) -> None:
@@ -102,8 +116,10 @@ def measure_forward(check: Check, dtype: str) -> None:
         works.append((Work(title, call, batch * flops, batch, dtype), clips["frames"]))
         check.record(title, check.rate({"avsal_jax": call}, batch * flops, batch, dtype))
     if vinet.peer is not None:
+        import torch_side
+
         work, frames = works[0]
-        vinet.with_torch(work, frames, functools.partial(peers.torch_forward, check.torch, dtype=dtype))
+        vinet.with_torch(work, frames, functools.partial(torch_side.forward, dtype=dtype))
 
 
 def measure_training(check: Check, dtype: str, *, remat: bool = False, with_torch: bool = True) -> None:
@@ -127,8 +143,12 @@ def measure_training(check: Check, dtype: str, *, remat: bool = False, with_torc
     finite = bool(np.isfinite(float(losses[-1])))
     check.record("losses", {"first": float(losses[0]), "last": float(losses[-1]), "finite": finite})
     if vinet.peer is not None:
+        import torch_side
+
         state = first_state()  # the loss before the first update is compared
-        make = functools.partial(peers.torch_step, check.torch, density=clips["density"], dtype=dtype)
+        truth = {"density": clips["density"]}
+        options = {"truth": truth, "dtype": dtype, "training": Training()}
+        make = functools.partial(torch_side.training_step, **options)
         vinet.with_torch(Work("step", call, flops, 1, dtype), clips["frames"], make)
 
 

@@ -1,5 +1,7 @@
 """Tables in Markdown of what the cases of `gpu_check.py` measured. Needs no package."""
 
+from measure import ratio_text
+
 
 def summary(reports: dict[str, dict], titles: dict[str, str], left_out: dict[str, str]) -> str:
     """Returns the page `summary.md`.
@@ -40,9 +42,7 @@ def _words(value) -> str:
     if value.get("share_of_roof"):
         words.append(f"{_scaled(value['share_of_roof'], 0.01)} % of the roof")
     if "ratio" in value:
-        ratio = value["ratio"]
-        low, high = _short(ratio["low"]), _short(ratio["high"])
-        words.append(f"{_short(ratio['median'])}x {ratio['against']} ({low} to {high})")
+        words.append(ratio_text(value["ratio"]))
     for name, title in (("peak_bytes_in_use", "peak so far"), ("torch_peak_bytes", "of torch")):
         if name in value:
             words.append(f"{title} {_scaled(value[name], 2**30)} GiB")

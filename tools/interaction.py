@@ -12,12 +12,12 @@ forward pass of the complete network at full size, in float32, for one clip; the
 
 import json
 import os
-import pathlib
-import resource
 import statistics
 import subprocess
 import sys
 import time
+
+from measure import peak_mib
 
 FORMS = ("linear", "quadratic", "stage")
 PASSES = ("forward", "gradient")
@@ -65,7 +65,7 @@ def measure_one(form: str, tokens: int, pass_name: str, repeats: int) -> dict:
     from avsal_jax.errors import AvsalError
 
     jax.block_until_ready(jnp.zeros(1))
-    result = {"form": form, "tokens": tokens, "pass": pass_name, "base_mib": _peak_mib()}
+    result = {"form": form, "tokens": tokens, "pass": pass_name, "base_mib": peak_mib()}
     if form in SYSTEMS:
         function, inputs = _network(form)
         result["parameters"] = sum(leaf.size for leaf in jax.tree.leaves(inputs[0]["params"]))
@@ -87,7 +87,7 @@ def measure_one(form: str, tokens: int, pass_name: str, repeats: int) -> dict:
         started = time.perf_counter()
         jax.block_until_ready(run(*inputs))
         seconds.append(time.perf_counter() - started)
-    return result | {"seconds": statistics.median(seconds), "peak_mib": _peak_mib()}
+    return result | {"seconds": statistics.median(seconds), "peak_mib": peak_mib()}
 
 
 def _attention(form, tokens):
@@ -133,16 +133,6 @@ def _wave(scale, *shape):
     for size in shape:
         count *= size
     return jnp.sin(jnp.arange(count, dtype=jnp.float32) * scale).reshape(shape)
-
-
-def _peak_mib() -> float:
-    """Returns the peak memory of this program; on Linux without that of the program that started it."""
-    status = pathlib.Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 1024)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
-"""A network here and its PyTorch peer: the same weights, inputs and training step, on the same device.
+"""A network here and its PyTorch peer: the same weights and the same training step, on the same device.
 
-Imports neither TensorFlow nor PyTorch by itself; `import_torch` says whether there is a peer.
+Imports neither TensorFlow nor PyTorch by itself; `import_torch` returns PyTorch if there is a peer. The calls
+of the peer are in `torch_side.py`.
 """
 
-import contextlib
-import copy
 import functools
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import jax
 import numpy as np
 from flax import traverse_util
+from speed_systems import Training
 
 from avsal_jax import registry
 from avsal_jax.convert import rules
@@ -19,17 +19,12 @@ from avsal_jax.losses import Term
 from avsal_jax.models.layers import Runtime
 from avsal_jax.models.network import Network, abstract_variables, init_variables
 from avsal_jax.models.systems import Preset, build, resolve
-from avsal_jax.ops.pixels import normalize_pixels
-from avsal_jax.spec.input import InputSpec
 from avsal_jax.storage import flatten
-from avsal_jax.testing import golden
 from avsal_jax.training.objectives import Supervised
-from avsal_jax.training.optimizers import Adam, make_optimizer
+from avsal_jax.training.optimizers import Adam, AdamW, Group, Optimizer, make_optimizer, with_frozen
+from avsal_jax.training.schedules import Constant, Cosine
 from avsal_jax.training.state import TrainState, new_state
 from avsal_jax.training.step import make_step
-
-RATE = 1e-4  # of Adam
-STEPS = 1000  # of the run that a measured step is part of
 
 
 def import_torch() -> types.ModuleType | None:
@@ -60,14 +55,12 @@ def vinet_preset(height: int, width: int, multiplier: float = 1.0, parts: dict |
     return resolve("vinet", {"frames": 32, "height": height, "width": width, **settings})
 
 
-def torch_vinet(torch, multiplier: float = 1.0):
+def torch_vinet(multiplier: float = 1.0):
     """Returns a PyTorch ViNet on the device, with weights as golden files have them."""
+    from torch_side import filled
     from torch_vinet import ViNet
 
-    net = ViNet(multiplier).eval()
-    arrays = {name: golden.fill(name, value.shape) for name, value in net.state_dict().items()}
-    net.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
-    return net.to("cpu" if jax.default_backend() == "cpu" else "cuda")
+    return filled(ViNet(multiplier).eval()).to("cpu" if jax.default_backend() == "cpu" else "cuda")
 
 
 class Pair:
@@ -84,76 +77,41 @@ class Pair:
         if torch is None:
             self.variables = init_variables(self.network, 0)
         else:
-            self.peer = torch_vinet(torch, multiplier)
-            self.variables = variables_of("vinet", preset, weights_of(self.peer))
+            from torch_side import arrays_of
+
+            self.peer = torch_vinet(multiplier)
+            self.variables = variables_of("vinet", preset, arrays_of(self.peer))
 
 
-def weights_of(net) -> dict[str, np.ndarray]:
-    """Returns the state dict of a PyTorch network as arrays."""
-    return {name: value.float().cpu().numpy() for name, value in net.state_dict().items()}
-
-
-def training_step(network: Network, variables: dict) -> tuple[Callable, Callable[[], TrainState]]:
+def training_step(
+    network: Network, variables: dict, training: Training | None = None
+) -> tuple[Callable, Callable[[], TrainState]]:
     """Returns our step(state, batches, plateau_scale), not jitted, and what makes its first state.
 
-    KL divergence (ViNet's form), batch statistics of the batch, Adam.
+    Args:
+      network: its frozen parameters are not trained.
+      variables: of step 0.
+      training: losses and optimizer; by default KL divergence (ViNet's form) and Adam.
     """
-    optimizer = make_optimizer(Adam(learning_rate=RATE), variables["params"], STEPS)
-    step = make_step(Supervised(network, (Term("kl"),)), optimizer, STEPS, seed=0, ema=0.0)
+    training = training or Training()
+    config = with_frozen(optimizer_of(training), network.frozen_parameters)
+    optimizer = make_optimizer(config, variables["params"], training.steps)
+    terms = tuple(Term(name, weight) for name, weight in training.losses)
+    step = make_step(Supervised(network, terms), optimizer, training.steps, seed=0, ema=0.0)
     make_state = jax.jit(functools.partial(new_state, optimizer=optimizer, ema=False))
     return step, lambda: make_state(variables)  # new buffers, which the step may donate
 
 
-def torch_clips(torch, net, spec: InputSpec, frames: np.ndarray):
-    """Returns normalised frames [B, 3, T, H, W] on the device of `net`."""
-    normal = np.asarray(normalize_pixels(frames, spec.pixels))
-    clips = torch.from_numpy(np.ascontiguousarray(np.moveaxis(normal, -1, 1)))
-    return clips.to(next(net.parameters()).device)
-
-
-def torch_forms(torch, net, compiled: bool = False) -> Iterator[tuple[str, object, Callable]]:
-    """Yields (name, network, what brings clips into its memory format) of the forms that are measured."""
-    for name, layout in (("contiguous", torch.contiguous_format), ("channels-last", torch.channels_last_3d)):
-        place = functools.partial(torch.Tensor.to, memory_format=layout)
-        yield f"torch, {name}", copy.deepcopy(net).to(memory_format=layout), place
-    if compiled:
-        form = copy.deepcopy(net).to(memory_format=torch.channels_last_3d)
-        yield "torch, channels-last, compiled", torch.compile(form), place
-
-
-def torch_forward(torch, net, clips, dtype: str) -> Callable:
-    """Returns a call that evaluates `net` on clips; `wait` waits for the logits."""
-
-    def run():
-        with torch.inference_mode(), _precision(torch, clips, dtype):
-            return net(clips)
-
-    return run
-
-
-def torch_step(torch, net, clips, density, dtype: str) -> Callable:
-    """Returns a call that makes a training step of `net` and returns its loss, for which `wait` waits.
-
-    The same step as `training_step`: samyak0210/ViNet @164beb7 loss.py kldiv, Adam.
-    """
-    net.train()
-    optimizer = torch.optim.Adam(net.parameters(), RATE, fused=clips.is_cuda)
-    epsilon = 2.2204e-16
-    truth = torch.from_numpy(density).to(clips.device)
-    truth = truth / truth.sum((1, 2), keepdim=True)
-
-    def run():
-        optimizer.zero_grad()
-        with _precision(torch, clips, dtype):
-            logits = net(clips)
-        saliency = torch.sigmoid(logits.float())
-        saliency = saliency / saliency.sum((1, 2), keepdim=True)
-        value = (truth * torch.log(epsilon + truth / (saliency + epsilon))).sum((1, 2)).mean()
-        value.backward()
-        optimizer.step()
-        return value.detach()
-
-    return run
+def optimizer_of(training: Training) -> Optimizer:
+    """Returns the optimizer that `training` describes."""
+    schedule = Constant() if training.warmup_steps is None else Cosine(training.warmup_steps)
+    return {"adam": Adam, "adamw": AdamW}[training.optimizer](
+        learning_rate=training.learning_rate,
+        weight_decay=training.weight_decay,
+        clip_norm=training.clip_norm,
+        groups=tuple(Group(pattern, scale=factor) for pattern, _, factor in training.groups),
+        schedule=schedule,
+    )
 
 
 def wait(value):
@@ -164,12 +122,6 @@ def wait(value):
         torch.cuda.synchronize()
         return value
     return jax.block_until_ready(value)
-
-
-def _precision(torch, clips, dtype: str):
-    if dtype == "float32":
-        return contextlib.nullcontext()
-    return torch.autocast(clips.device.type, getattr(torch, dtype))
 
 
 def disagreement(values, reference) -> float:

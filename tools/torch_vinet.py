@@ -55,7 +55,7 @@ _BLOCKS = (
 )
 
 
-def _scaled(width):
+def scaled(width):
     """Channel counts times `width`, at least 1, as `avsal_jax.models.layers.scaled`."""
     return lambda channels: max(1, round(channels * width))
 
@@ -63,7 +63,7 @@ def _scaled(width):
 class Backbone(nn.Module):
     def __init__(self, width):
         super().__init__()
-        pool, of = nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)), _scaled(width)
+        pool, of = nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)), scaled(width)
         first = (Sep(3, of(64), 7, 2, 3), pool, Basic(of(64), of(64), 1), Sep(of(64), of(192), 3, 1, 1))
         self.base1 = nn.Sequential(*first)
         self.channels = [of(192)]
@@ -95,7 +95,7 @@ class Decoder(nn.Module):
         super().__init__()
         up, relu = nn.Upsample(scale_factor=(1, 2, 2), mode="trilinear"), nn.ReLU(inplace=True)
         c3, c2, c1, c0 = channels
-        wide, narrow = map(_scaled(width), (64, 32))
+        wide, narrow = map(scaled(width), (64, 32))
 
         def conv(cin, cout, time, space=3):
             pad = (0, space // 2, space // 2)

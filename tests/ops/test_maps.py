@@ -1,11 +1,13 @@
 """Resizing, blur and pixel normalisation against OpenCV's results and formulas worked by hand."""
 
+import io
 import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from avsal_jax.ops.blur import gaussian_blur, gaussian_kernel
 from avsal_jax.ops.pixels import normalize_pixels
@@ -104,7 +106,11 @@ def test_grey_stretches_each_map_and_blackens_constant_ones():
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 1), (37, 53), (224, 384)])
 def test_a_grey_png_has_the_pixels_that_other_programs_read(size):
     rng = np.random.default_rng(0)
-    for image in (rng.integers(0, 256, size, np.uint8), np.zeros(size, np.uint8), np.full(size, 255, np.uint8)):
+    for image in (
+        rng.integers(0, 256, size, np.uint8),
+        np.zeros(size, np.uint8),
+        np.full(size, 255, np.uint8),
+    ):
         with Image.open(io.BytesIO(grey_png(image))) as picture:
             assert picture.mode == "L"
             np.testing.assert_array_equal(np.asarray(picture), image)
