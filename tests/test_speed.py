@@ -47,9 +47,10 @@ def test_peers_give_the_same_output(system, task):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", ["contiguous", "channels-last"])
-def test_steps_of_the_gaze_peer_remain_the_same(layout):
+def test_steps_of_the_gaze_peer_remain_the_same(layout, monkeypatch):
     """Losses of ten steps: gradients, clipping, groups, schedule and weight decay are those of the recipe."""
     needs.torch()
+    monkeypatch.syspath_prepend(FOLDER)  # the peers are imported when they are used
     torch_side, jax_side = load_tool("torch_side"), load_tool("jax_side")
     system = systems.SYSTEMS["gaze"].resized(64, 96, step_batch=4)
     clips, side, peer = (

@@ -96,7 +96,7 @@ def _ratios(args):
         **{name: getattr(args, name) for name in ("height", "width", "batch", "maps")},
     }
     arguments = [word for name, value in values.items() if value for word in (f"--{name}", str(value))]
-    path = measure_ratios(Plan(args.systems, args.task, tuple(arguments)), args.output)
+    path = measure_ratios(Plan(args.systems, args.tasks, tuple(arguments)), args.output)
     report = json.loads(path.read_text())
     print("\n".join(["", *speed_tables.tables(report, TITLES), "", f"written to {path}"]))
     if any("error" in result for results in report["results"].values() for result in results.values()):
