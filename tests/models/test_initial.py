@@ -57,12 +57,13 @@ def test_the_public_start_is_torchs_uniform_distribution(name, leaf, fan_in):
 
 def test_the_public_start_is_that_of_pytorch_layers():
     torch = needs.torch()
+    torch.manual_seed(0)
     for layer, fan_in in ((torch.nn.Conv3d(50, 300, (1, 3, 3)), 450), (torch.nn.Linear(50, 300), 50),
                           (torch.nn.ConvTranspose3d(50, 300, (1, 4, 4)), 4800)):  # fmt: skip
         for values in layer.parameters():
             bound = 1 / np.sqrt(fan_in)
             largest = np.abs(values.detach().numpy()).max()
-            assert 0.9 * bound < largest <= bound
+            assert 0.9 * bound < largest <= bound * (1 + 1e-6)  # float32 rounds the bound up or down
 
 
 def test_parameters_of_flax_layers_are_drawn_by_flax():
