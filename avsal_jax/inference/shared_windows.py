@@ -19,7 +19,7 @@ from avsal_jax.inference.windows import window
 from avsal_jax.models.network import SALIENCY, Network
 from avsal_jax.models.time_steps import SlidingWindows
 
-# (frames of a clip, number of frames of the video or None) -> the sound of the clip
+# (frames of each clip of a batch, number of frames of the video or None) -> their sound, or None
 Audio = Callable[[list[list[int]], int | None], np.ndarray | None]
 
 

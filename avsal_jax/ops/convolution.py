@@ -216,7 +216,7 @@ def _conv2d(x, kernel, stride, padding, dilation=(1, 1)):
 def _folded(x, kernel, g: _Geometry):
     """The same convolution by 2-D convolutions and matrix products."""
     kt, kh, kw, _, out = kernel.shape
-    pointwise = (kh, kw) == (1, 1) and g.stride[1:] == (1, 1) and not any(map(any, g.padding[1:]))
+    pointwise = _is_pointwise(kernel, g)
     if pointwise and kt > 1 and not (g.stride[0] == kt and not any(g.padding[0])):
         b, t, h, w, c = x.shape
         y = _conv2d(
@@ -243,6 +243,11 @@ def _folded(x, kernel, g: _Geometry):
     return y.reshape(b, t, *y.shape[1:])
 
 
+def _is_pointwise(kernel, g: _Geometry) -> bool:
+    """Whether an output depends on one pixel, of one or several frames."""
+    return kernel.shape[1:3] == (1, 1) and g.stride[1:] == (1, 1) and not any(map(any, g.padding[1:]))
+
+
 def _time_slices(x, kt: int, g: _Geometry):
     """Returns for each temporal tap the input frames that it meets: kt arrays [B, T', H, W, I]."""
     if any(g.padding[0]):
@@ -258,8 +263,7 @@ def _input_gradient(x, kernel, dy, g: _Geometry):
         _, pull = jax.vjp(lambda v: _forward(v, kernel, g), x)
         return pull(dy)[0]
 
-    is_temporal = kernel.shape[1:3] == (1, 1) and g.stride[1:] == (1, 1) and not any(map(any, g.padding[1:]))
-    if not is_temporal or g.stride[0] == 1 or g.lowering == "direct":
+    if not _is_pointwise(kernel, g) or g.stride[0] == 1 or g.lowering == "direct":
         return transposed(kernel, dy)
     by_phases = functools.partial(_input_gradient_by_phases, length=x.shape[1], g=g)
     if g.lowering == "folded":
