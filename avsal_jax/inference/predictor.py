@@ -249,9 +249,12 @@ class Model:
             self._engines[key] = WindowEngine(network, self.variables, batch=key[0], medium=medium)
         return self._engines[key]
 
-    def has_engine(self, batch: int | None = None, spec: InputSpec | None = None) -> bool:
-        """Whether `engine` was called before with this batch and size, so that it need not compile."""
-        return self._engine_key(batch, spec) in self._engines
+    def earlier_compile_seconds(
+        self, batch: int | None = None, spec: InputSpec | None = None
+    ) -> float | None:
+        """Returns the seconds of compiling so far for a batch and size; None before the first `engine`."""
+        engine = self._engines.get(self._engine_key(batch, spec))
+        return None if engine is None else engine.compile_seconds
 
     def _engine_key(self, batch: int | None, spec: InputSpec | None) -> tuple[int, int, int]:
         spec = spec or self.spec

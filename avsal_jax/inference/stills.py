@@ -238,17 +238,15 @@ class _Run:
             read = stack.enter_context(contextlib.closing(prefetched(self._read(missing), _AHEAD)))
             first = next(read, None)  # compile only if a picture can be read
             if first is not None:
-                spec, compiling = self._model.spec, 0.0
+                spec = self._model.spec
 
                 def engine(height, width):
-                    nonlocal compiling
-                    size, started = dataclasses.replace(spec, height=height, width=width), time.perf_counter()
-                    is_new = not self._model.has_engine(settings.batch, size)
-                    if is_new:
+                    size = dataclasses.replace(spec, height=height, width=width)
+                    earlier = self._model.earlier_compile_seconds(settings.batch, size)
+                    if earlier is None:
                         self.say(f"compiling the model for {height}x{width} ...")
                     result = self._model.engine(settings.batch, size, medium="still")
-                    engines.append((result, 0.0 if is_new else result.compile_seconds))
-                    compiling += time.perf_counter() - started
+                    engines.append((result, earlier or 0.0))
                     return result
 
                 started = time.perf_counter()
@@ -257,8 +255,8 @@ class _Run:
                     frames = self._feed(itertools.chain([first], read))
                     for index, saliency in progress(stills_of_sizes(frames, engine), len(missing)):
                         writer.put((self._waiting.pop(index), saliency))
-                seconds = time.perf_counter() - started - compiling
                 compile_seconds = sum(engine.compile_seconds - earlier for engine, earlier in engines)
+                seconds = time.perf_counter() - started - compile_seconds
         count = len(entries) - before
         for line in self.notes()[len(self._lines) :]:
             self.say(f"note: {line}")

@@ -137,13 +137,12 @@ def stream(
     if len(spec.sizes) > 1:
         first = list(itertools.islice(frames, 1))
         spec = spec.for_picture(*first[0].size) if first else spec
-    engine, compiled_before = None, 0.0
+    engine, earlier = None, None
     if has_maps:
-        is_new = not model.has_engine(batch, spec)
-        if is_new:
+        earlier = model.earlier_compile_seconds(batch, spec)
+        if earlier is None:
             say("compiling the model ...")
         engine = model.engine(batch, spec, medium)
-        compiled_before = 0.0 if is_new else engine.compile_seconds
     rate = source.info.rate
     fps = None if rate is None else float(rate) / step
     single_pass = _Pass(
@@ -154,7 +153,7 @@ def stream(
     if engine is None:
         return FrameStream(single_pass.frames(), 0.0)
     maps = engine.maps(single_pass.fitted(), sound=sound, fps=fps, selection=selection, medium=medium)
-    return FrameStream(single_pass.frames(maps), engine.compile_seconds - compiled_before)
+    return FrameStream(single_pass.frames(maps), engine.compile_seconds - (earlier or 0.0))
 
 
 def _encoded(

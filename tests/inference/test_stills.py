@@ -386,3 +386,11 @@ def test_a_run_in_which_all_fail_keeps_earlier_results(probe, folder, tmp_path):
     with pytest.raises(AvsalError, match="none of 4 photographs could be predicted; the first: .*a.jpg"):
         predict(probe, folder.iterdir(), out, save=("maps",))
     assert {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()} == before
+
+
+def test_compiling_is_not_part_of_the_seconds_of_photographs(tmp_path):
+    """Programs of S3D are compiled when they are used first: tracing alone takes longer than a tiny map."""
+    Image.fromarray(np.zeros((64, 96, 3), np.uint8)).save(tmp_path / "a.png")
+    model = Model(tiny_stored(frames=8, visual_encoder="s3d"))
+    summary = predict_file(model, tmp_path / "a.png", tmp_path / "out", Settings(save=("npz",)))
+    assert summary["compile_seconds"] > summary["seconds"]
